@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The background copy: walks over the disk and asks for what is missing.
+ *
+ * It keeps nothing about what it did: the map says what is left. A pass goes from
+ * the first block to the last; when blocks are missing after it, another pass asks
+ * for them one by one, so that an origin's bad sector costs one block. What is
+ * missing after that could not be had.
+ *
+ * Holes: where the origin offers base:allocation, it is asked for the extents of
+ * the next part first, and blocks that it calls zero are made so without a fetch.
+ *
+ * Politeness: while clients wait for the origin, one fetch at a time.
+ */
+#include "core/core.h"
+#include "nbd/nbd.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum {
+	STATUS_BYTES = 1 << 30,        /* asked in one status request */
+	ZERO_BLOCKS_MAX = 1 << 18,     /* 1 GiB: others wait while it is being zeroed */
+	COPIER_IN_FLIGHT_MAX = 128,    /* zeroings need no memory but this bounds them */
+};
+
+static void job_set(struct core *c, enum job_state state)
+{
+	c->copier.state = state;
+	port_copy_link(c, state == JOB_RUNNING);
+	port_job_changed(c);
+}
+
+static void pass_begin(struct core *c, uint32_t run_blocks)
+{
+	struct copier *k = &c->copier;
+
+	k->cursor = 0;
+	k->run_blocks = run_blocks;
+	k->pass_local = c->map.local;
+	k->pass_error = 0;
+	k->map_start = k->map_end = 0;
+}
+
+/* The walk has come to the end and nothing is in flight. */
+static void pass_end(struct core *c)
+{
+	struct copier *k = &c->copier;
+	bool progress = c->map.local != k->pass_local;
+
+	if (map_is_complete(&c->map))
+		job_set(c, JOB_DONE);
+	else if (k->run_blocks == 1 && (k->pass_error || !progress))
+		job_set(c, JOB_FAILED);
+	else
+		pass_begin(c, k->pass_error || !progress ? 1 : k->run_blocks);
+}
+
+/* ---- extents of the origin ------------------------------------------------- */
+
+/* Asks for the extents from this block on, over the link of this slot. */
+static void status_ask(struct core *c, unsigned slot, uint64_t block)
+{
+	struct copier *k = &c->copier;
+	uint64_t start, rest;
+
+	block = block / c->link[slot].unit_blocks * c->link[slot].unit_blocks;
+	start = block * BLOCK_BYTES;
+	rest = c->size_bytes - start;
+	k->map_start = k->map_end = start;
+	k->status_cookie = ++c->last_cookie;
+	port_link_status(c, slot, k->status_cookie, start, (uint32_t)(rest < STATUS_BYTES ? rest : STATUS_BYTES));
+}
+
+bool core_link_status(struct core *c, uint64_t cookie, int error, const struct extent *extents, unsigned count)
+{
+	struct copier *k = &c->copier;
+	unsigned i;
+
+	if (!cookie || cookie != k->status_cookie)
+		return false;
+	k->status_cookie = 0;
+	k->map.count = k->map_next = 0;
+	k->map_end = k->map_start;
+	for (i = 0; i < count && i < EXTENTS_MAX && k->map_end < c->size_bytes; i++) {
+		k->map.extent[k->map.count++] = extents[i];
+		k->map_end += extents[i].length;
+	}
+	if (k->map_end > c->size_bytes)
+		k->map_end = c->size_bytes;
+	if (error || k->map_end == k->map_start)
+		k->status_broken = true;
+	c->kick = true;
+	core_run(c);
+	return true;
+}
+
+/* Moves to the extent that holds this byte, which lies in [map_start, map_end). */
+static const struct extent *extent_at(struct copier *k, uint64_t byte)
+{
+	while (k->map_start + k->map.extent[k->map_next].length <= byte)
+		k->map_start += k->map.extent[k->map_next++].length;
+	return &k->map.extent[k->map_next];
+}
+
+/*
+ * What the origin says about `block`. *end: the first block for which this may be
+ * different. Returns 1 zero, 0 data, -1 not known yet: asked.
+ */
+static int block_kind(struct core *c, unsigned slot, uint64_t block, uint64_t *end)
+{
+	struct copier *k = &c->copier;
+	uint64_t byte = block * BLOCK_BYTES;
+	const struct extent *e;
+	uint64_t stop;
+
+	*end = c->map.blocks;
+	if (!c->link[slot].can_status || k->status_broken)
+		return 0;
+	if (byte < k->map_start || byte >= k->map_end) {
+		if (!k->status_cookie)
+			status_ask(c, slot, block);
+		return -1;
+	}
+	e = extent_at(k, byte);
+	stop = k->map_start + e->length;
+	if (e->flags & NBD_STATE_ZERO) {
+		uint64_t whole = stop >= c->size_bytes ? c->map.blocks : stop / BLOCK_BYTES;
+
+		if (whole > block) {
+			*end = whole;
+			return 1;
+		}
+	}
+	stop = map_blocks(stop); /* a block that is zero in part only is data */
+	*end = stop < c->map.blocks ? stop : c->map.blocks;
+	return 0;
+}
+
+/* ---- the walk ---------------------------------------------------------------- */
+
+static bool has_room(const struct core *c, const struct link_state *link)
+{
+	const struct copier *k = &c->copier;
+	uint64_t used = c->fetch_bytes[LINK_COPIER];
+	uint64_t n = (uint64_t)k->run_blocks * BLOCK_BYTES;
+
+	if (!link || c->queue || k->in_flight >= COPIER_IN_FLIGHT_MAX)
+		return false;
+	if (k->rate_limit && k->tokens <= 0)
+		return false;
+	if (c->waiting)
+		return !used;
+	return !used || used + n <= c->fetch_window[LINK_COPIER];
+}
+
+/* Asks for the next part. False: nothing to ask for at this moment. */
+static bool copier_next(struct core *c, const struct link_state *link, unsigned slot)
+{
+	struct copier *k = &c->copier;
+	uint64_t first, end, stop;
+	int kind;
+
+	if (!fetch_next_run(c, k->cursor, c->map.blocks, link, k->run_blocks, &first, &end)) {
+		k->cursor = c->map.blocks;
+		return false;
+	}
+	kind = block_kind(c, slot, first, &stop);
+	if (kind < 0)
+		return false;
+	if (kind > 0) {
+		end = stop - first < ZERO_BLOCKS_MAX ? stop : first + ZERO_BLOCKS_MAX;
+		fetch_zero(c, first, end);
+	} else {
+		end = stop < end ? stop : end;
+		fetch_copy(c, first, end);
+		k->tokens -= (int64_t)((end - first) * BLOCK_BYTES);
+	}
+	k->cursor = end;
+	return true;
+}
+
+void copier_pump(struct core *c)
+{
+	struct copier *k = &c->copier;
+	unsigned slot;
+
+	while (k->state == JOB_RUNNING && !c->kick) {
+		const struct link_state *link = fetch_link(c, LINK_COPIER, &slot);
+
+		if (k->cursor >= c->map.blocks) {
+			/* What clients have asked for counts too: wait for it. */
+			if (k->in_flight || c->fetch_count)
+				return;
+			pass_end(c);
+		} else if (!has_room(c, link) || !copier_next(c, link, slot)) {
+			if (k->cursor < c->map.blocks)
+				return;
+		}
+	}
+}
+
+/* One of its fetches or zeroings has ended. */
+void copier_fetch_done(struct core *c, int error, bool local_error)
+{
+	struct copier *k = &c->copier;
+
+	k->in_flight--;
+	if (!error)
+		return;
+	k->error = k->pass_error = error;
+	/* A full or broken image will not take the rest either. */
+	if (local_error && k->state == JOB_RUNNING)
+		job_set(c, JOB_FAILED);
+}
+
+void copier_link_down(struct core *c)
+{
+	c->copier.status_cookie = 0;
+	c->copier.map_start = c->copier.map_end = 0;
+}
+
+void copier_stop(struct core *c, enum job_state state)
+{
+	if (c->copier.state == JOB_RUNNING || c->copier.state == JOB_PAUSED)
+		job_set(c, state);
+}
+
+/* ---- time -------------------------------------------------------------------- */
+
+static void sample_begin(struct core *c)
+{
+	c->copier.sample_ms = c->copier.tokens_ms = c->now_ms;
+	c->copier.sample_local = c->map.local;
+	c->copier.tokens = 0;
+}
+
+/* Half of what it was and half of what it is now. */
+static void sample(struct core *c)
+{
+	struct copier *k = &c->copier;
+	uint64_t ms = c->now_ms - k->sample_ms;
+	uint64_t bytes = (c->map.local - k->sample_local) * BLOCK_BYTES;
+	uint64_t now = bytes * 1000 / ms;
+
+	k->rate = k->rate ? (k->rate + now) / 2 : now;
+	k->sample_ms = c->now_ms;
+	k->sample_local = c->map.local;
+	port_job_changed(c);
+}
+
+/* Adds tokens for the time gone; saves up at most a quarter of a second. */
+static void tokens_add(struct core *c)
+{
+	struct copier *k = &c->copier;
+	uint64_t ms = c->now_ms - k->tokens_ms;
+	int64_t most = (int64_t)(k->rate_limit / 4);
+
+	if (!ms)
+		return;
+	k->tokens_ms = c->now_ms;
+	k->tokens += (int64_t)(k->rate_limit * (ms < 1000 ? ms : 1000) / 1000);
+	if (k->tokens > most)
+		k->tokens = most;
+	if (k->tokens > 0)
+		c->kick = true;
+}
+
+void copier_tick(struct core *c)
+{
+	struct copier *k = &c->copier;
+
+	if (k->state != JOB_RUNNING)
+		return;
+	if (k->rate_limit)
+		tokens_add(c);
+	if (c->now_ms >= k->sample_ms + JOB_SAMPLE_MS)
+		sample(c);
+}
+
+uint64_t copier_deadline(const struct core *c)
+{
+	const struct copier *k = &c->copier;
+	uint64_t at;
+
+	if (k->state != JOB_RUNNING)
+		return UINT64_MAX;
+	at = k->sample_ms + JOB_SAMPLE_MS;
+	if (k->rate_limit && k->tokens <= 0) {
+		uint64_t ready = k->tokens_ms + (uint64_t)-k->tokens * 1000 / k->rate_limit + 1;
+
+		at = ready < at ? ready : at;
+	}
+	return at;
+}
+
+/* ---- commands ------------------------------------------------------------------ */
+
+int core_job_start(struct core *c, uint32_t max_blocks, uint64_t rate)
+{
+	struct copier *k = &c->copier;
+
+	if (c->mode == MODE_TARGET)
+		return map_is_complete(&c->map) ? 0 : ENOLINK;
+	k->max_blocks = max_blocks && max_blocks < FETCH_BLOCKS_MAX ? max_blocks : FETCH_BLOCKS_MAX;
+	k->rate_limit = rate;
+	if (k->state == JOB_RUNNING)
+		return 0;
+	if (k->state == JOB_PAUSED) {
+		core_job_resume(c);
+		return 0;
+	}
+	k->found = c->map.local;
+	k->error = 0;
+	k->rate = 0;
+	k->status_broken = false;
+	pass_begin(c, k->max_blocks);
+	sample_begin(c);
+	job_set(c, JOB_RUNNING);
+	c->kick = true;
+	core_run(c);
+	return 0;
+}
+
+bool core_job_pause(struct core *c)
+{
+	if (c->copier.state == JOB_RUNNING)
+		job_set(c, JOB_PAUSED);
+	return c->copier.state == JOB_PAUSED;
+}
+
+bool core_job_resume(struct core *c)
+{
+	if (c->copier.state == JOB_PAUSED) {
+		sample_begin(c);
+		job_set(c, JOB_RUNNING);
+		c->kick = true;
+		core_run(c);
+	}
+	return c->copier.state == JOB_RUNNING;
+}
+
+void core_job_cancel(struct core *c)
+{
+	copier_stop(c, JOB_IDLE);
+}
+
+uint64_t core_job_eta_s(const struct core *c)
+{
+	uint64_t bytes = (c->map.blocks - c->map.local) * BLOCK_BYTES;
+
+	if (!bytes)
+		return 0;
+	return c->copier.rate ? bytes / c->copier.rate + 1 : UINT64_MAX;
+}

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The core: its beginning, its time, the switch. */
+#include "core/core.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FETCH_WINDOW_DEFAULT = 10 << 20, FETCH_WINDOW_MIN = 2 * FETCH_BLOCKS_MAX * BLOCK_BYTES };
+
+bool core_init(struct core *c, const struct core_config *config)
+{
+	uint64_t window = config->fetch_window ? config->fetch_window : FETCH_WINDOW_DEFAULT;
+	unsigned i;
+
+	c->mode = config->proxy ? MODE_PROXY : MODE_TARGET;
+	c->readonly = config->readonly;
+	c->size_bytes = config->size_bytes;
+	c->now_ms = c->down_since_ms = config->now_ms;
+	c->hold_ms = config->hold_ms;
+	c->granted_tail = &c->granted;
+	c->queue_tail = &c->queue;
+	if (window < FETCH_WINDOW_MIN)
+		window = FETCH_WINDOW_MIN;
+	for (i = 0; i < LINKS; i++) {
+		c->fetch_window[i] = window / LINKS;
+		c->sent_tail[i] = &c->sent[i];
+	}
+	commit_init(c);
+	if (!map_init(&c->map, c->size_bytes, config->proxy ? config->words : NULL, config->all_dirty))
+		return false;
+	if (!config->proxy)
+		return true;
+	c->commit.snapshot = malloc((size_t)COMMIT_CHUNKS_MAX * MAP_CHUNK_BYTES);
+	c->commit.chunk = malloc(COMMIT_CHUNKS_MAX * sizeof(*c->commit.chunk));
+	return c->commit.snapshot && c->commit.chunk;
+}
+
+void core_free(struct core *c)
+{
+	map_free(&c->map);
+	free(c->commit.snapshot);
+	free(c->commit.chunk);
+}
+
+void core_note_error(struct core *c, const char *what, int error)
+{
+	if (c->first_error_what)
+		return;
+	c->first_error_what = what;
+	c->first_error = error;
+}
+
+/* Does what has become possible, until nothing is left. Every function that
+ * brings an event to the core ends with it. */
+void core_run(struct core *c)
+{
+	for (;;) {
+		struct range *r = c->granted;
+
+		if (r) {
+			c->granted = r->next_granted;
+			if (!c->granted)
+				c->granted_tail = &c->granted;
+			r->granted(r);
+		} else if (c->kick) {
+			c->kick = false;
+			commit_kick(c);
+			fetch_pump(c);
+			copier_pump(c);
+		} else {
+			return;
+		}
+	}
+}
+
+/* ---- time ----------------------------------------------------------------- */
+
+static bool hold_runs(const struct core *c)
+{
+	return c->hold_ms && c->queue && !c->link[LINK_CLIENT].up && !c->link[LINK_COPIER].up;
+}
+
+void core_tick(struct core *c, uint64_t now_ms)
+{
+	if (now_ms > c->now_ms)
+		c->now_ms = now_ms;
+	commit_tick(c);
+	copier_tick(c);
+	if (hold_runs(c) && c->now_ms >= c->down_since_ms + c->hold_ms)
+		fetch_fail_queued(c, EIO);
+	core_run(c);
+}
+
+uint64_t core_deadline(const struct core *c)
+{
+	uint64_t at = commit_deadline(c);
+	uint64_t copier = copier_deadline(c);
+
+	if (copier < at)
+		at = copier;
+	if (hold_runs(c) && c->down_since_ms + c->hold_ms < at)
+		at = c->down_since_ms + c->hold_ms;
+	return at;
+}
+
+/* ---- switch ---------------------------------------------------------------- */
+
+/* Everything is committed: the origin is no longer needed. */
+static void become_target(struct core *c)
+{
+	c->mode = MODE_TARGET;
+	copier_stop(c, map_is_complete(&c->map) ? JOB_DONE : JOB_IDLE);
+	port_links_close(c);
+	core_link_down(c, LINK_CLIENT);
+	core_link_down(c, LINK_COPIER);
+	fetch_fail_queued(c, EIO);
+}
+
+static void switch_committed(struct commit_waiter *own, int error)
+{
+	struct core *c = (struct core *)(void *)((char *)own - offsetof(struct core, switch_commit));
+	struct commit_waiter *w = c->switch_waiters;
+
+	c->switch_waiters = NULL;
+	if (!error && c->mode == MODE_PROXY)
+		become_target(c);
+	while (w) {
+		struct commit_waiter *next = w->next;
+
+		w->done(w, error);
+		w = next;
+	}
+}
+
+const char *core_switch(struct core *c, bool force, struct commit_waiter *w)
+{
+	if (c->mode == MODE_TARGET) {
+		w->done(w, 0);
+		return NULL;
+	}
+	if (c->commit.error || c->bitmap_error)
+		return "an earlier write or sync of the cache failed: the cache cannot be trusted";
+	if (!force && !map_is_complete(&c->map))
+		return "blocks are missing";
+	w->next = c->switch_waiters;
+	c->switch_waiters = w;
+	if (!w->next) {
+		c->switch_commit.done = switch_committed;
+		core_commit(c, &c->switch_commit);
+	}
+	core_run(c);
+	return NULL;
+}

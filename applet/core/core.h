@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The core: decides what happens to every block of the disk.
+ *
+ * A block is 4096 bytes (the last one may be short) and is missing or local. The
+ * life of a block is a one-way street:
+ *
+ *   missing -> bytes in the image -> bit set in memory -> bit in the bitmap file
+ *           -> the exclusive range is released: everybody may use it
+ *           -> image synced, bit in the commit file: survives power loss
+ *
+ * Requests enter with core_submit() and leave with port_reply(), exactly once.
+ * What the core waits for (disk, origin, time) comes back through the functions
+ * below. One thread calls all of them; none may be called from inside a port
+ * function. Times are milliseconds of any steady clock.
+ *
+ * Files: map.c the bits; range.c ranges in flight; request.c what clients ask;
+ * fetch.c what the origin is asked; copier.c the background copy; commit.c the
+ * bitmap file and the commit file; core.c start, switch, status.
+ */
+#ifndef CORE_CORE_H
+#define CORE_CORE_H
+
+#include "core/map.h"
+#include "core/ports.h"
+#include "core/range.h"
+
+enum {
+	FETCH_BLOCKS_MAX = 64,   /* one fetch = at most one word of the bitmap = 256 KiB */
+	FETCH_HASH = 256,        /* buckets of the table of fetches */
+	COMMIT_CHUNKS_MAX = 256, /* chunks noted by one pass of a commit: 1 MiB of memory */
+	COMMIT_HEADER_BYTES = 4096, /* the bits follow this header in the commit file */
+	COMMIT_INTERVAL_MS = 5000,
+	JOB_SAMPLE_MS = 1000, /* how often the copy's rate is measured */
+};
+
+enum link_slot { LINK_CLIENT, LINK_COPIER, LINKS };
+
+enum core_mode { MODE_TARGET, MODE_PROXY };
+
+enum job_state { JOB_IDLE, JOB_RUNNING, JOB_PAUSED, JOB_DONE, JOB_FAILED };
+
+/* Called when all that was complete at the time of asking is durable. */
+struct commit_waiter {
+	void (*done)(struct commit_waiter *w, int error); /* errno */
+	struct commit_waiter *next;
+};
+
+/* Called when the bits of [first, end) are in the bitmap file. */
+struct persist {
+	void (*done)(struct persist *p, int error); /* errno */
+	struct persist *next;
+	uint64_t first, end; /* blocks */
+};
+
+/*
+ * One request of a client. The owner sets the first part, calls core_check() and,
+ * when that says NBD_SUCCESS, core_submit(); it keeps the memory until port_reply().
+ */
+struct request {
+	uint64_t offset; /* bytes */
+	void *buf;       /* READ: length bytes to fill; WRITE: the data;
+			    BLOCK_STATUS: a struct extents to fill */
+	uint32_t length; /* bytes */
+	uint32_t error;  /* result: an NBD error */
+	uint16_t type;   /* NBD_CMD_x */
+	uint16_t flags;  /* NBD_CMD_FLAG_x */
+	/* private to the core, which may also change offset and length */
+	uint8_t state;
+	struct fetch *fetch;  /* the one it waits for */
+	struct request *next; /* in that one's list of waiters */
+	uint64_t scan;        /* no block it needs is missing before this one */
+	struct core *core;
+	struct range range;
+	struct io io;
+	struct persist persist;
+	struct commit_waiter commit;
+};
+
+struct link_state {
+	bool up;
+	bool can_status;      /* offers base:allocation */
+	uint32_t unit_blocks; /* fetches are aligned to this many blocks; power of 2, <= 64 */
+	uint32_t max_blocks;  /* largest fetch, 1..FETCH_BLOCKS_MAX, multiple of unit_blocks */
+};
+
+struct copier {
+	enum job_state state;
+	uint64_t cursor;      /* block: everything before was looked at in this pass */
+	uint64_t pass_local;  /* local blocks when the pass began */
+	uint64_t found;       /* local blocks when the job began */
+	unsigned in_flight;   /* its fetches and zeroings */
+	uint32_t run_blocks;  /* longest fetch it makes */
+	uint32_t max_blocks;  /* what the user allows */
+	uint64_t status_cookie; /* 0: no status request is out */
+	bool status_broken;   /* the origin answered one with an error: do without */
+	uint64_t map_start, map_end; /* bytes for which `map` speaks */
+	unsigned map_next;    /* the extent that begins at map_start */
+	struct extents map;
+	int error;            /* why it failed: errno of the last failure, 0 = none */
+	int pass_error;       /* the same, of this pass */
+	uint64_t rate_limit;  /* bytes a second, 0 = none */
+	int64_t tokens;       /* bytes that may be asked for now, with rate_limit */
+	uint64_t tokens_ms;   /* when tokens were last added */
+	uint64_t sample_ms, sample_local; /* for the rate */
+	uint64_t rate;        /* bytes a second, lately */
+};
+
+enum commit_state { COMMIT_IDLE, COMMIT_SYNC_IMAGE, COMMIT_WRITE, COMMIT_SYNC_FILE };
+
+struct commit {
+	enum commit_state state;
+	struct commit_waiter *now, *next, **next_tail;
+	struct commit_waiter timer;
+	struct io io;
+	uint8_t *snapshot;    /* COMMIT_CHUNKS_MAX chunks */
+	uint64_t *chunk;      /* their numbers */
+	unsigned chunks, written;
+	uint64_t cursor;      /* first chunk that the running commit did not look at */
+	bool image_dirty;     /* the image was written since the last sync began */
+	uint64_t last_ms;     /* when the last commit ended (or the core began) */
+	uint64_t count;       /* commits so far */
+	int error;            /* a sync failed: latched for ever */
+};
+
+struct core {
+	enum core_mode mode;
+	bool readonly;
+	uint64_t size_bytes;
+	uint64_t now_ms;
+	struct map map;
+	struct range_table ranges;
+	struct range *granted; /* ranges granted, their owners not told yet */
+	struct range **granted_tail;
+	bool kick; /* there may be something to ask the origin for */
+
+	struct fetch *fetches[FETCH_HASH];
+	unsigned fetch_count;              /* how many are in the table */
+	struct fetch *queue, **queue_tail; /* to be sent, by age */
+	struct fetch *sent[LINKS], **sent_tail[LINKS]; /* asked, by age */
+	uint64_t last_cookie;
+	uint64_t fetch_bytes[LINKS];  /* memory of those sent or being stored */
+	uint64_t fetch_window[LINKS]; /* limits of the above */
+	struct link_state link[LINKS];
+	uint64_t down_since_ms;
+	uint64_t hold_ms; /* how long requests wait for a lost origin, 0 = for ever */
+
+	struct persist *persist_next, **persist_tail, *persist_now, *persist_cursor;
+	struct io persist_io;
+	int bitmap_error; /* the bitmap file cannot be written: latched, writes fail */
+
+	struct commit commit;
+	struct commit_waiter switch_commit, *switch_waiters;
+	struct copier copier;
+
+	unsigned in_flight; /* requests not yet answered */
+	unsigned waiting;   /* ... of which wait for the origin */
+	const char *first_error_what; /* static text, NULL when nothing went wrong yet */
+	int first_error;              /* errno */
+};
+
+struct core_config {
+	uint64_t size_bytes;
+	bool proxy;
+	bool readonly;
+	uint64_t *words;       /* proxy: the bitmap, owned by the caller, outlives the core */
+	bool all_dirty;        /* proxy: no bit is in the commit file yet */
+	uint64_t fetch_window; /* bytes of memory for what comes from the origin, 0 = 10 MiB */
+	uint64_t hold_ms;
+	uint64_t now_ms;
+};
+
+/* Prepares c (zeroed by the caller). False: out of memory. */
+bool core_init(struct core *c, const struct core_config *config);
+/* Frees what core_init() allocated. Nothing may be in flight. */
+void core_free(struct core *c);
+
+/*
+ * Whether r may be done at all: NBD_SUCCESS, or the error to answer. In the order
+ * of the protocol document: command, flags, permission, range. Pure.
+ */
+uint32_t core_check(const struct core *c, const struct request *r);
+/* Takes r, which core_check() passed. */
+void core_submit(struct core *c, struct request *r);
+/* The owner of r has gone: if it waits for the origin it is answered now, with
+ * NBD_ESHUTDOWN; else it ends as usual, soon. */
+void core_abandon(struct core *c, struct request *r);
+
+/* Time goes on. Call at least when core_deadline() has come. */
+void core_tick(struct core *c, uint64_t now_ms);
+/* When core_tick() has something to do, UINT64_MAX for never. */
+uint64_t core_deadline(const struct core *c);
+
+/* ---- the origin -------------------------------------------------------- */
+
+void core_link_up(struct core *c, unsigned link, const struct link_state *state);
+/* Everything asked over this link is asked again, over whatever comes up. */
+void core_link_down(struct core *c, unsigned link);
+/*
+ * The buffer for the answer to a read that is out on this link, or NULL when the
+ * cookie was never asked (the link must then be dropped). *length: its size.
+ */
+void *core_link_buffer(struct core *c, unsigned link, uint64_t cookie, uint64_t *offset, uint32_t *length);
+/* The answer is complete (error 0) or the origin refuses it (errno). */
+void core_link_data(struct core *c, unsigned link, uint64_t cookie, int error);
+/* Extents from the offset asked for; an error makes the copier do without.
+ * False: no such request is out. */
+bool core_link_status(struct core *c, uint64_t cookie, int error, const struct extent *extents, unsigned count);
+
+/* ---- the job: background copy ------------------------------------------- */
+
+/* Starts the copy or lets it go on. max_blocks: largest request, 0 = default.
+ * rate: bytes a second, 0 = unlimited. 0 or an errno (ENOLINK: not a proxy). */
+int core_job_start(struct core *c, uint32_t max_blocks, uint64_t rate);
+bool core_job_pause(struct core *c);
+bool core_job_resume(struct core *c);
+void core_job_cancel(struct core *c);
+/* Seconds until the copy ends, UINT64_MAX when unknown. */
+uint64_t core_job_eta_s(const struct core *c);
+
+/* ---- durability and switch ---------------------------------------------- */
+
+/* w->done() when everything answered so far survives power loss. */
+void core_commit(struct core *c, struct commit_waiter *w);
+
+/*
+ * From proxy to target. NULL: w->done() tells the end (0: switched). Else why it
+ * is refused: one line; then w is not used. Already a target: done with 0.
+ * force: with blocks missing; their readers get EIO from then on.
+ */
+const char *core_switch(struct core *c, bool force, struct commit_waiter *w);
+/* ---- between the files of core/ ------------------------------------------ */
+
+void core_run(struct core *c);
+void core_note_error(struct core *c, const char *what, int error);
+
+/* request.c: the fetch that r waited for has ended. */
+void request_resume(struct core *c, struct request *r, int error);
+
+/* fetch.c */
+struct fetch *fetch_find(const struct core *c, uint64_t block);
+void fetch_missing(struct core *c, uint64_t first, uint64_t end);
+bool fetch_next_run(const struct core *c, uint64_t first, uint64_t end, const struct link_state *link,
+		    uint32_t max_blocks, uint64_t *run_first, uint64_t *run_end);
+void fetch_wait(struct fetch *f, struct request *r);
+void fetch_unwait(struct fetch *f, struct request *r);
+void fetch_copy(struct core *c, uint64_t first, uint64_t end);
+void fetch_zero(struct core *c, uint64_t first, uint64_t end);
+void fetch_fail_queued(struct core *c, int error);
+void fetch_pump(struct core *c);
+const struct link_state *fetch_link(const struct core *c, unsigned kind, unsigned *slot);
+
+/* copier.c */
+void copier_pump(struct core *c);
+void copier_fetch_done(struct core *c, int error, bool local_error);
+void copier_tick(struct core *c);
+uint64_t copier_deadline(const struct core *c);
+void copier_link_down(struct core *c);
+void copier_stop(struct core *c, enum job_state state);
+
+/* commit.c */
+void persist_add(struct core *c, struct persist *p);
+void commit_init(struct core *c);
+void commit_kick(struct core *c);
+void commit_tick(struct core *c);
+uint64_t commit_deadline(const struct core *c);
+
+#endif

@@ -1,0 +1,541 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the origin is asked for.
+ *
+ * A fetch is a run of missing blocks inside one word of the bitmap:
+ *
+ *   QUEUED   no link is up, or the window is full
+ *   SENT     asked over a link; falls back to QUEUED when the link is lost
+ *   STORING  the bytes have come and go to the image, under an exclusive range
+ *
+ * While it lives, whoever misses one of its blocks waits for it instead of asking
+ * again (rule 5). Under the exclusive range the map stands still: only blocks that
+ * are still missing are stored, so a client's write that came first stays (rule 4).
+ *
+ * When it ends, its waiters look at the map again and ask for what they still
+ * miss. So "it ended" never has to mean "it worked".
+ */
+#include "core/core.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum fetch_state { FETCH_QUEUED, FETCH_SENT, FETCH_STORING };
+
+struct fetch {
+	enum fetch_state state;
+	uint8_t kind; /* LINK_CLIENT or LINK_COPIER: who began it */
+	bool zero;    /* nothing to fetch: the origin says these blocks are zero */
+	uint64_t first, end;           /* blocks */
+	uint64_t want_first, want_end; /* before they were aligned for the origin */
+	uint64_t cookie;
+	uint64_t position; /* STORING: blocks before it are done */
+	uint8_t *buf;
+	struct core *core;
+	struct request *waiters;
+	struct fetch *next_hash, *next; /* next in queue or sent */
+	struct range range;
+	struct io io;
+	struct persist persist;
+};
+
+#define FETCH_OF(ptr, member) ((struct fetch *)(void *)((char *)(ptr)-offsetof(struct fetch, member)))
+
+static uint64_t bytes_end(const struct core *c, uint64_t end_block)
+{
+	uint64_t end = end_block * BLOCK_BYTES;
+
+	return end < c->size_bytes ? end : c->size_bytes;
+}
+
+static uint32_t fetch_bytes(const struct core *c, const struct fetch *f)
+{
+	return (uint32_t)(bytes_end(c, f->end) - f->first * BLOCK_BYTES);
+}
+
+/* ---- the table ------------------------------------------------------------ */
+
+static unsigned hash_word(uint64_t word)
+{
+	return word % FETCH_HASH;
+}
+
+struct fetch *fetch_find(const struct core *c, uint64_t block)
+{
+	struct fetch *f = c->fetches[hash_word(block / MAP_WORD_BLOCKS)];
+
+	while (f && (block < f->first || block >= f->end))
+		f = f->next_hash;
+	return f;
+}
+
+/* Bits of this word that somebody has asked for already. */
+static uint64_t word_in_flight(const struct core *c, uint64_t word)
+{
+	const struct fetch *f;
+	uint64_t mask = 0;
+
+	for (f = c->fetches[hash_word(word)]; f; f = f->next_hash)
+		if (f->first / MAP_WORD_BLOCKS == word)
+			mask |= (~0ULL >> (64 - (f->end - f->first))) << (f->first % 64);
+	return mask;
+}
+
+static void table_remove(struct core *c, struct fetch *f)
+{
+	struct fetch **p = &c->fetches[hash_word(f->first / MAP_WORD_BLOCKS)];
+
+	while (*p != f)
+		p = &(*p)->next_hash;
+	*p = f->next_hash;
+	c->fetch_count--;
+}
+
+/*
+ * The first run of blocks at or after `first` and before `end` that are missing
+ * and that nobody has asked for. It lies inside one word and, also when aligned to
+ * the origin's blocks, is no longer than max_blocks and what `link` allows (NULL:
+ * none is up). False: there is none.
+ */
+bool fetch_next_run(const struct core *c, uint64_t first, uint64_t end, const struct link_state *link,
+		    uint32_t max_blocks, uint64_t *run_first, uint64_t *run_end)
+{
+	uint32_t unit = link ? link->unit_blocks : 1;
+
+	if (link && max_blocks > link->max_blocks)
+		max_blocks = link->max_blocks;
+	if (max_blocks < unit)
+		max_blocks = unit;
+	while ((first = map_next_missing(&c->map, first, end)) < end) {
+		uint64_t word = first / MAP_WORD_BLOCKS;
+		uint64_t free = ~c->map.words[word] & ~word_in_flight(c, word) & (~0ULL << (first % 64));
+		uint64_t stop = (word + 1) * MAP_WORD_BLOCKS;
+		uint64_t taken;
+
+		if (!free) {
+			first = stop;
+			continue;
+		}
+		first = word * MAP_WORD_BLOCKS + (unsigned)__builtin_ctzll(free);
+		if (first >= end)
+			return false;
+		taken = ~(free >> (first % 64));
+		if (taken && first + (unsigned)__builtin_ctzll(taken) < stop)
+			stop = first + (unsigned)__builtin_ctzll(taken);
+		if (stop > first - first % unit + max_blocks)
+			stop = first - first % unit + max_blocks;
+		*run_first = first;
+		*run_end = stop < end ? stop : end;
+		return true;
+	}
+	return false;
+}
+
+/* ---- queue ---------------------------------------------------------------- */
+
+static void queue_append(struct core *c, struct fetch *f)
+{
+	f->state = FETCH_QUEUED;
+	f->next = NULL;
+	*c->queue_tail = f;
+	c->queue_tail = &f->next;
+	c->kick = true;
+}
+
+static struct fetch *queue_pop(struct core *c)
+{
+	struct fetch *f = c->queue;
+
+	c->queue = f->next;
+	if (!c->queue)
+		c->queue_tail = &c->queue;
+	return f;
+}
+
+/* Removes the fetch with this cookie from those asked over the link. */
+static struct fetch *sent_take(struct core *c, unsigned link, uint64_t cookie)
+{
+	struct fetch **p = &c->sent[link];
+	struct fetch *f;
+
+	while (*p && (*p)->cookie != cookie)
+		p = &(*p)->next;
+	f = *p;
+	if (f) {
+		*p = f->next;
+		if (!f->next)
+			c->sent_tail[link] = p;
+	}
+	return f;
+}
+
+/*
+ * The link that a fetch of this kind would take, NULL when none is up. The copier
+ * prefers its own, clients prefer the other one, each makes do with what is there.
+ */
+const struct link_state *fetch_link(const struct core *c, unsigned kind, unsigned *slot)
+{
+	*slot = kind;
+	if (!c->link[kind].up)
+		*slot = LINKS - 1 - kind;
+	return c->link[*slot].up ? &c->link[*slot] : NULL;
+}
+
+/* Grows f to the origin's minimum block size; that divides a word. */
+static void fetch_align(const struct core *c, struct fetch *f, uint32_t unit)
+{
+	if (unit <= 1)
+		return;
+	f->first = f->first / unit * unit;
+	f->end = (f->end + unit - 1) / unit * unit;
+	if (f->end > c->map.blocks)
+		f->end = c->map.blocks;
+}
+
+static struct fetch *fetch_new(struct core *c, uint64_t first, uint64_t end, uint8_t kind)
+{
+	struct fetch *f = calloc(1, sizeof(*f));
+
+	if (!f)
+		return NULL;
+	f->core = c;
+	f->kind = kind;
+	f->first = f->want_first = first;
+	f->end = f->want_end = end;
+	return f;
+}
+
+/* An origin with large blocks gets whole ones, so that the next miss beside this
+ * one finds it in the table. */
+static struct fetch *fetch_start(struct core *c, uint64_t first, uint64_t end, uint8_t kind)
+{
+	struct fetch *f = fetch_new(c, first, end, kind);
+	const struct link_state *link;
+	struct fetch **bucket;
+	unsigned slot;
+
+	if (!f)
+		return NULL;
+	link = fetch_link(c, kind, &slot);
+	if (link)
+		fetch_align(c, f, link->unit_blocks);
+	bucket = &c->fetches[hash_word(f->first / MAP_WORD_BLOCKS)];
+	f->next_hash = *bucket;
+	*bucket = f;
+	c->fetch_count++;
+	queue_append(c, f);
+	return f;
+}
+
+/* Asks for all blocks of [first, end) that are missing and not asked yet. */
+void fetch_missing(struct core *c, uint64_t first, uint64_t end)
+{
+	uint64_t run_first, run_end;
+	unsigned slot;
+	const struct link_state *link = fetch_link(c, LINK_CLIENT, &slot);
+
+	while (fetch_next_run(c, first, end, link, FETCH_BLOCKS_MAX, &run_first, &run_end)) {
+		if (!fetch_start(c, run_first, run_end, LINK_CLIENT))
+			return;
+		first = run_end;
+	}
+}
+
+void fetch_wait(struct fetch *f, struct request *r)
+{
+	r->fetch = f;
+	r->next = f->waiters;
+	f->waiters = r;
+}
+
+void fetch_unwait(struct fetch *f, struct request *r)
+{
+	struct request **p = &f->waiters;
+
+	while (*p != r)
+		p = &(*p)->next;
+	*p = r->next;
+}
+
+/* ---- the end -------------------------------------------------------------- */
+
+static void fetch_release(struct core *c, struct fetch *f)
+{
+	if (!f->buf)
+		return;
+	port_free(c, f->buf, fetch_bytes(c, f));
+	c->fetch_bytes[f->kind] -= fetch_bytes(c, f);
+	f->buf = NULL;
+}
+
+enum fetch_end { END_OK, END_ORIGIN, END_LOCAL, END_GIVE_UP };
+
+/* f is in no list any more. Tells everybody who waits for it, and frees it. */
+static void fetch_finish(struct core *c, struct fetch *f, enum fetch_end how, int error)
+{
+	struct request *r;
+
+	fetch_release(c, f);
+	if (!f->zero)
+		table_remove(c, f);
+	if (f->kind == LINK_COPIER)
+		copier_fetch_done(c, error, how == END_LOCAL);
+	while ((r = f->waiters)) {
+		bool only_for_r = f->want_first >= r->offset / BLOCK_BYTES &&
+				  f->want_end <= map_blocks(r->offset + r->length);
+
+		f->waiters = r->next;
+		request_resume(c, r, how == END_GIVE_UP || only_for_r ? error : 0);
+	}
+	free(f);
+	c->kick = true;
+}
+
+/* Nobody will bring what is queued: those who wait for it are told. */
+void fetch_fail_queued(struct core *c, int error)
+{
+	struct fetch *f = c->queue;
+
+	c->queue = NULL;
+	c->queue_tail = &c->queue;
+	while (f) {
+		struct fetch *next = f->next;
+
+		fetch_finish(c, f, END_GIVE_UP, error);
+		f = next;
+	}
+}
+
+/* ---- storing -------------------------------------------------------------- */
+
+static bool is_zero(const uint8_t *p, uint32_t n)
+{
+	return n == 0 || (p[0] == 0 && memcmp(p, p + 1, n - 1) == 0);
+}
+
+static bool block_is_zero(const struct core *c, const struct fetch *f, uint64_t block)
+{
+	if (f->zero)
+		return true;
+	return is_zero(f->buf + (block - f->first) * BLOCK_BYTES,
+		       (uint32_t)(bytes_end(c, block + 1) - block * BLOCK_BYTES));
+}
+
+static void bits_are_in_file(struct persist *p, int error)
+{
+	struct fetch *f = FETCH_OF(p, persist);
+	struct core *c = f->core;
+
+	/* An error is latched and keeps clients from writing; what was fetched is
+	 * nevertheless in the image and may be read. */
+	c->granted_tail = range_unlock(&c->ranges, &f->range, c->granted_tail);
+	fetch_finish(c, f, error && f->kind == LINK_COPIER ? END_LOCAL : END_OK, f->kind == LINK_COPIER ? error : 0);
+	core_run(c);
+}
+
+static void store_end(struct core *c, struct fetch *f)
+{
+	c->commit.image_dirty = true;
+	if (f->io.error) {
+		core_note_error(c, "write to the image", f->io.error);
+		c->granted_tail = range_unlock(&c->ranges, &f->range, c->granted_tail);
+		fetch_finish(c, f, END_LOCAL, f->io.error);
+		return;
+	}
+	map_set(&c->map, f->first, f->end);
+	f->persist.first = f->first;
+	f->persist.end = f->end;
+	f->persist.done = bits_are_in_file;
+	persist_add(c, &f->persist);
+}
+
+static void store_event(struct io *io);
+
+/* Prepares the write of the next run of missing blocks that are all zero or all
+ * not: zeroes are not written to a sparse image. False: nothing is left. */
+static bool store_prepare(struct core *c, struct fetch *f)
+{
+	uint64_t first = map_next_missing(&c->map, f->position, f->end);
+	uint64_t end = map_next_local(&c->map, first, f->end);
+	uint64_t b = first + 1;
+	bool zero;
+
+	if (first >= f->end)
+		return false;
+	zero = block_is_zero(c, f, first);
+	if (f->zero)
+		b = end;
+	while (b < end && block_is_zero(c, f, b) == zero)
+		b++;
+	f->position = b;
+	f->io.op = zero ? IO_ZERO : IO_WRITE;
+	f->io.file = FILE_IMAGE;
+	f->io.flags = 0;
+	f->io.offset = first * BLOCK_BYTES;
+	f->io.length = bytes_end(c, b) - f->io.offset;
+	f->io.buf = f->buf + (f->zero ? 0 : (first - f->first) * BLOCK_BYTES);
+	f->io.error = 0;
+	f->io.done = store_event;
+	return true;
+}
+
+static void store_step(struct core *c, struct fetch *f)
+{
+	while (!f->io.error && store_prepare(c, f))
+		if (!port_io(c, &f->io))
+			return;
+	store_end(c, f);
+}
+
+static void store_event(struct io *io)
+{
+	struct fetch *f = FETCH_OF(io, io);
+	struct core *c = f->core;
+
+	store_step(c, f);
+	core_run(c);
+}
+
+static void store_granted(struct range *range)
+{
+	struct fetch *f = FETCH_OF(range, range);
+
+	store_step(f->core, f);
+}
+
+static void store_begin(struct core *c, struct fetch *f)
+{
+	f->state = FETCH_STORING;
+	f->position = f->first;
+	f->io.error = 0;
+	f->range.first = f->first;
+	f->range.end = f->end;
+	f->range.exclusive = true;
+	f->range.granted = store_granted;
+	if (range_lock(&c->ranges, &f->range))
+		store_step(c, f);
+}
+
+/* ---- what the copier asks -------------------------------------------------- */
+
+/* [first, end): a run from fetch_next_run(). */
+void fetch_copy(struct core *c, uint64_t first, uint64_t end)
+{
+	if (fetch_start(c, first, end, LINK_COPIER))
+		c->copier.in_flight++;
+}
+
+/* Makes the missing blocks of [first, end) local and zero. */
+void fetch_zero(struct core *c, uint64_t first, uint64_t end)
+{
+	struct fetch *f = fetch_new(c, first, end, LINK_COPIER);
+
+	if (!f)
+		return;
+	f->zero = true;
+	c->copier.in_flight++;
+	store_begin(c, f);
+}
+
+/* ---- links ---------------------------------------------------------------- */
+
+/* False: must wait. */
+static bool fetch_send(struct core *c, struct fetch *f)
+{
+	const struct link_state *link;
+	uint64_t *used = &c->fetch_bytes[f->kind];
+	unsigned slot;
+	uint32_t n;
+
+	link = fetch_link(c, f->kind, &slot);
+	if (!link)
+		return false;
+	fetch_align(c, f, link->unit_blocks);
+	n = fetch_bytes(c, f);
+	if (*used && *used + n > c->fetch_window[f->kind])
+		return false;
+	queue_pop(c);
+	if (f->end - f->first > link->max_blocks) {
+		/* Another origin, with a smaller limit: ask again in its measure. */
+		fetch_finish(c, f, END_OK, 0);
+		return true;
+	}
+	f->buf = port_alloc(c, n);
+	if (!f->buf) {
+		fetch_finish(c, f, END_GIVE_UP, ENOMEM);
+		return true;
+	}
+	*used += n;
+	f->state = FETCH_SENT;
+	f->cookie = ++c->last_cookie;
+	f->next = NULL;
+	*c->sent_tail[slot] = f;
+	c->sent_tail[slot] = &f->next;
+	port_link_read(c, slot, f->cookie, f->first * BLOCK_BYTES, n);
+	return true;
+}
+
+void fetch_pump(struct core *c)
+{
+	while (c->queue && fetch_send(c, c->queue))
+		;
+}
+
+void *core_link_buffer(struct core *c, unsigned link, uint64_t cookie, uint64_t *offset, uint32_t *length)
+{
+	struct fetch *f = c->sent[link];
+
+	while (f && f->cookie != cookie)
+		f = f->next;
+	if (!f)
+		return NULL;
+	*offset = f->first * BLOCK_BYTES;
+	*length = fetch_bytes(c, f);
+	return f->buf;
+}
+
+void core_link_data(struct core *c, unsigned link, uint64_t cookie, int error)
+{
+	struct fetch *f = sent_take(c, link, cookie);
+
+	if (!f)
+		return;
+	if (error) {
+		core_note_error(c, "read from the origin", error);
+		fetch_finish(c, f, END_ORIGIN, error);
+	} else {
+		store_begin(c, f);
+	}
+	core_run(c);
+}
+
+void core_link_up(struct core *c, unsigned link, const struct link_state *state)
+{
+	c->link[link] = *state;
+	c->link[link].up = true;
+	c->kick = true;
+	core_run(c);
+}
+
+void core_link_down(struct core *c, unsigned link)
+{
+	struct fetch *f = c->sent[link];
+
+	if (c->link[link].up && !c->link[LINKS - 1 - link].up)
+		c->down_since_ms = c->now_ms;
+	c->link[link].up = false;
+	c->sent[link] = NULL;
+	c->sent_tail[link] = &c->sent[link];
+	while (f) {
+		struct fetch *next = f->next;
+
+		fetch_release(c, f);
+		queue_append(c, f);
+		f = next;
+	}
+	copier_link_down(c);
+	c->kick = true;
+	core_run(c);
+}

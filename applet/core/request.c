@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What clients ask: one request from core_submit() to port_reply().
+ *
+ *   FETCH   waits for blocks from the origin (holds no range)
+ *   RANGE   waits for its range in flight
+ *   DISK    waits for the image
+ *   BITMAP  its blocks became local: waits for their bits to be in the bitmap file
+ *   COMMIT  FUA or FLUSH: waits for a commit
+ *
+ * A request may skip any of these states but never goes back to an earlier one,
+ * except that the end of a fetch makes it look at the map again.
+ */
+#include "core/core.h"
+#include "nbd/nbd.h"
+
+#include <errno.h>
+#include <stddef.h>
+
+enum { REQ_NEW, REQ_FETCH, REQ_RANGE, REQ_DISK, REQ_BITMAP, REQ_COMMIT };
+
+#define REQUEST_OF(ptr, member) ((struct request *)(void *)((char *)(ptr)-offsetof(struct request, member)))
+
+static bool is_write(const struct request *r)
+{
+	return r->type == NBD_CMD_WRITE || r->type == NBD_CMD_WRITE_ZEROES || r->type == NBD_CMD_TRIM;
+}
+
+/* "Command flags": which are documented for which command. FUA is for all. */
+static uint16_t flags_allowed(uint16_t type)
+{
+	switch (type) {
+	case NBD_CMD_READ:
+		return NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_DF;
+	case NBD_CMD_WRITE_ZEROES:
+		return NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FAST_ZERO;
+	case NBD_CMD_BLOCK_STATUS:
+		return NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_REQ_ONE;
+	default:
+		return NBD_CMD_FLAG_FUA;
+	}
+}
+
+uint32_t core_check(const struct core *c, const struct request *r)
+{
+	bool outside = r->offset > c->size_bytes || r->length > c->size_bytes - r->offset;
+
+	if (r->type > NBD_CMD_BLOCK_STATUS || r->type == NBD_CMD_DISC)
+		return NBD_EINVAL;
+	if (r->flags & ~flags_allowed(r->type))
+		return NBD_EINVAL;
+	if (r->type == NBD_CMD_FLUSH)
+		return r->offset || r->length ? NBD_EINVAL : NBD_SUCCESS;
+	if (is_write(r)) {
+		if (c->readonly)
+			return NBD_EPERM;
+		if (outside)
+			return r->type == NBD_CMD_TRIM ? NBD_EINVAL : NBD_ENOSPC;
+	}
+	if (outside || !r->length)
+		return NBD_EINVAL;
+	/* A longer WRITE is not even read ("Size constraints"). */
+	if (r->type <= NBD_CMD_WRITE && r->length > NBD_PAYLOAD_MAX)
+		return NBD_EINVAL;
+	return NBD_SUCCESS;
+}
+
+/* ---- blocks of a request -------------------------------------------------- */
+
+static uint64_t request_end(const struct request *r)
+{
+	return r->offset + r->length;
+}
+
+static uint64_t touched_first(const struct request *r)
+{
+	return r->offset / BLOCK_BYTES;
+}
+
+static uint64_t touched_end(const struct request *r)
+{
+	return map_blocks(request_end(r));
+}
+
+/* Blocks that r covers from end to end; the short last block of the disk counts. */
+static uint64_t whole_first(const struct request *r)
+{
+	return map_blocks(r->offset);
+}
+
+static uint64_t whole_end(const struct core *c, const struct request *r)
+{
+	uint64_t end = request_end(r);
+
+	return end == c->size_bytes ? c->map.blocks : end / BLOCK_BYTES;
+}
+
+/*
+ * The first missing block whose bytes r needs, or UINT64_MAX. Reads need them
+ * all; writes need those that they cover in part (rule 6); a trim leaves them out.
+ */
+static uint64_t first_needed(const struct core *c, struct request *r)
+{
+	uint64_t first = touched_first(r);
+	uint64_t end = touched_end(r);
+
+	if (map_is_complete(&c->map) || r->type == NBD_CMD_TRIM)
+		return UINT64_MAX;
+	if (!is_write(r)) {
+		r->scan = map_next_missing(&c->map, r->scan > first ? r->scan : first, end);
+		return r->scan < end ? r->scan : UINT64_MAX;
+	}
+	if (first < whole_first(r) && !map_is_local(&c->map, first))
+		return first;
+	if (end > whole_end(c, r) && !map_is_local(&c->map, end - 1))
+		return end - 1;
+	return UINT64_MAX;
+}
+
+/* Asks for all that r needs, so that the parts come side by side. */
+static void fetch_needed(struct core *c, const struct request *r)
+{
+	uint64_t first = touched_first(r);
+	uint64_t end = touched_end(r);
+
+	if (!is_write(r)) {
+		fetch_missing(c, r->scan, end);
+		return;
+	}
+	if (first < whole_first(r))
+		fetch_missing(c, first, first + 1);
+	if (end > whole_end(c, r))
+		fetch_missing(c, end - 1, end);
+}
+
+/* ---- the end -------------------------------------------------------------- */
+
+static void request_reply(struct core *c, struct request *r, uint32_t error)
+{
+	r->error = error;
+	c->in_flight--;
+	port_reply(c, r);
+}
+
+static void release_range(struct core *c, struct request *r)
+{
+	c->granted_tail = range_unlock(&c->ranges, &r->range, c->granted_tail);
+}
+
+static void commit_done(struct commit_waiter *w, int error)
+{
+	struct request *r = REQUEST_OF(w, commit);
+
+	/* Whatever went wrong, what the client must know is that nothing is safe. */
+	request_reply(r->core, r, error ? NBD_EIO : NBD_SUCCESS);
+}
+
+static void wait_for_commit(struct core *c, struct request *r)
+{
+	r->state = REQ_COMMIT;
+	r->commit.done = commit_done;
+	core_commit(c, &r->commit);
+}
+
+static void request_end_write(struct core *c, struct request *r, int error)
+{
+	release_range(c, r);
+	if (!error && (r->flags & NBD_CMD_FLAG_FUA))
+		wait_for_commit(c, r);
+	else
+		request_reply(c, r, nbd_error_from_errno(error));
+}
+
+/* ---- disk and bitmap ------------------------------------------------------ */
+
+static void bits_are_in_file(struct persist *p, int error)
+{
+	struct request *r = REQUEST_OF(p, persist);
+	struct core *c = r->core;
+
+	request_end_write(c, r, error);
+	core_run(c);
+}
+
+static void write_done(struct core *c, struct request *r)
+{
+	int error = r->io.error;
+
+	c->commit.image_dirty = true;
+	if (error == EOPNOTSUPP && r->type == NBD_CMD_TRIM)
+		error = 0; /* a hint that cannot be followed: missing blocks stay missing */
+	else if (error)
+		core_note_error(c, "write to the image", error);
+	else if (map_set(&c->map, whole_first(r), whole_end(c, r))) {
+		r->state = REQ_BITMAP;
+		r->persist.first = whole_first(r);
+		r->persist.end = whole_end(c, r);
+		r->persist.done = bits_are_in_file;
+		persist_add(c, &r->persist);
+		return;
+	}
+	request_end_write(c, r, error);
+}
+
+static void disk_done(struct core *c, struct request *r)
+{
+	if (is_write(r)) {
+		write_done(c, r);
+		return;
+	}
+	if (r->io.error)
+		core_note_error(c, "read of the image", r->io.error);
+	release_range(c, r);
+	request_reply(c, r, nbd_error_from_errno(r->io.error));
+}
+
+static void disk_event(struct io *io)
+{
+	struct request *r = REQUEST_OF(io, io);
+	struct core *c = r->core;
+
+	disk_done(c, r);
+	core_run(c);
+}
+
+static void prepare_io(struct request *r)
+{
+	static const uint8_t ops[] = {
+		[NBD_CMD_READ] = IO_READ,
+		[NBD_CMD_WRITE] = IO_WRITE,
+		[NBD_CMD_TRIM] = IO_TRIM,
+		[NBD_CMD_WRITE_ZEROES] = IO_ZERO,
+		[NBD_CMD_BLOCK_STATUS] = IO_EXTENTS,
+	};
+
+	r->io.op = ops[r->type];
+	r->io.file = FILE_IMAGE;
+	r->io.flags = 0;
+	if (r->flags & NBD_CMD_FLAG_NO_HOLE)
+		r->io.flags |= IO_NO_HOLE;
+	if (r->flags & NBD_CMD_FLAG_FAST_ZERO)
+		r->io.flags |= IO_FAST;
+	r->io.offset = r->offset;
+	r->io.length = r->length;
+	r->io.buf = r->buf;
+	r->io.error = 0;
+	r->io.done = disk_event;
+}
+
+static void range_granted(struct range *range)
+{
+	struct request *r = REQUEST_OF(range, range);
+
+	r->state = REQ_DISK;
+	prepare_io(r);
+	if (port_io(r->core, &r->io))
+		disk_done(r->core, r);
+}
+
+static void take_range(struct core *c, struct request *r, uint64_t first, uint64_t end)
+{
+	r->state = REQ_RANGE;
+	r->range.first = first;
+	r->range.end = end;
+	r->range.exclusive = is_write(r);
+	r->range.granted = range_granted;
+	if (range_lock(&c->ranges, &r->range))
+		range_granted(&r->range);
+}
+
+/*
+ * A read that needs nothing but the image: most of them, so they take no range
+ * when the page cache answers at once.
+ */
+static void read_local(struct core *c, struct request *r)
+{
+	uint64_t first = touched_first(r);
+	uint64_t end = touched_end(r);
+
+	if (range_is_busy(&c->ranges, first, end, false)) {
+		take_range(c, r, first, end);
+		return;
+	}
+	r->state = REQ_DISK;
+	prepare_io(r);
+	if (port_io(r->core, &r->io)) {
+		if (r->io.error)
+			core_note_error(c, "read of the image", r->io.error);
+		request_reply(c, r, nbd_error_from_errno(r->io.error));
+		return;
+	}
+	r->range.first = first;
+	r->range.end = end;
+	r->range.exclusive = false;
+	range_lock(&c->ranges, &r->range); /* granted: it was not busy */
+}
+
+/* A trim only touches whole blocks: part of one cannot become local. */
+static void trim(struct core *c, struct request *r)
+{
+	uint64_t first = whole_first(r);
+	uint64_t end = whole_end(c, r);
+	uint64_t stop = request_end(r);
+
+	if (first >= end) {
+		request_reply(c, r, NBD_SUCCESS);
+		return;
+	}
+	r->offset = first * BLOCK_BYTES;
+	if (stop > end * BLOCK_BYTES)
+		stop = end * BLOCK_BYTES;
+	r->length = (uint32_t)(stop - r->offset);
+	take_range(c, r, first, end);
+}
+
+/* Missing blocks may hold anything; for local ones the image is asked. The reply
+ * ends where this changes: the client asks again from there. */
+static void block_status(struct core *c, struct request *r)
+{
+	struct extents *out = r->buf;
+	uint64_t first = touched_first(r);
+	uint64_t end = touched_end(r);
+	bool local = map_is_local(&c->map, first);
+	uint64_t stop = local ? map_next_missing(&c->map, first, end) : map_next_local(&c->map, first, end);
+
+	if (stop < end)
+		r->length = (uint32_t)(stop * BLOCK_BYTES - r->offset);
+	if (local) {
+		read_local(c, r);
+		return;
+	}
+	out->count = 1;
+	out->extent[0].length = r->length;
+	out->extent[0].flags = 0;
+	request_reply(c, r, NBD_SUCCESS);
+}
+
+/* Nothing that r needs is missing. */
+static void request_go(struct core *c, struct request *r)
+{
+	switch (r->type) {
+	case NBD_CMD_READ:
+		read_local(c, r);
+		break;
+	case NBD_CMD_CACHE:
+		request_reply(c, r, NBD_SUCCESS);
+		break;
+	case NBD_CMD_BLOCK_STATUS:
+		block_status(c, r);
+		break;
+	case NBD_CMD_TRIM:
+		trim(c, r);
+		break;
+	default:
+		take_range(c, r, touched_first(r), touched_end(r));
+	}
+}
+
+/* ---- the origin ----------------------------------------------------------- */
+
+/* Asks for what r needs, of which `block` is the first, and waits for that one. */
+static void request_fetch(struct core *c, struct request *r, uint64_t block)
+{
+	struct fetch *f;
+
+	fetch_needed(c, r);
+	f = fetch_find(c, block);
+	if (!f) {
+		request_reply(c, r, NBD_ENOMEM);
+		return;
+	}
+	r->state = REQ_FETCH;
+	c->waiting++;
+	fetch_wait(f, r);
+}
+
+/*
+ * Called when the fetch that r waited for has ended. An error counts for r only if
+ * the fetch was for nothing outside of r (rule 9); else r asks for its own part.
+ */
+void request_resume(struct core *c, struct request *r, int error)
+{
+	uint64_t block = first_needed(c, r);
+
+	c->waiting--;
+	r->state = REQ_NEW;
+	if (block == UINT64_MAX)
+		request_go(c, r);
+	else if (error)
+		request_reply(c, r, nbd_error_from_errno(error));
+	else if (c->mode == MODE_TARGET) /* switched by force: nobody will bring it */
+		request_reply(c, r, NBD_EIO);
+	else
+		request_fetch(c, r, block);
+}
+
+static void request_begin(struct core *c, struct request *r)
+{
+	uint64_t block;
+
+	if (c->bitmap_error && is_write(r)) {
+		request_reply(c, r, nbd_error_from_errno(c->bitmap_error));
+		return;
+	}
+	if (r->type == NBD_CMD_FLUSH) {
+		wait_for_commit(c, r);
+		return;
+	}
+	block = r->type == NBD_CMD_BLOCK_STATUS ? UINT64_MAX : first_needed(c, r);
+	if (block == UINT64_MAX) {
+		request_go(c, r);
+	} else if (c->mode == MODE_TARGET) {
+		request_reply(c, r, NBD_EIO);
+	} else if (r->flags & NBD_CMD_FLAG_FAST_ZERO) {
+		request_reply(c, r, NBD_ENOTSUP); /* a fetch is slower than a write */
+	} else {
+		request_fetch(c, r, block);
+	}
+}
+
+void core_submit(struct core *c, struct request *r)
+{
+	r->core = c;
+	r->state = REQ_NEW;
+	r->fetch = NULL;
+	r->scan = 0;
+	c->in_flight++;
+	request_begin(c, r);
+	core_run(c);
+}
+
+void core_abandon(struct core *c, struct request *r)
+{
+	if (r->state != REQ_FETCH)
+		return;
+	fetch_unwait(r->fetch, r);
+	c->waiting--;
+	request_reply(c, r, NBD_ESHUTDOWN);
+}

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The commit file's header, in its first sector:
+ *
+ *   0  8  "XNBDCMT1"
+ *   8  4  byte order mark: the bits that follow the header are native words
+ *  12  4  block size
+ *  16  8  disk size in bytes
+ *  24 40  boot id of the kernel that ran when it was written
+ *  64 256 samples of the origin
+ * 504  8  checksum of all before it
+ *
+ * Its integers are big endian, but for the byte order mark.
+ */
+#include "core/state.h"
+#include "core/map.h"
+#include "nbd/nbd.h"
+
+#include <string.h>
+
+enum { AT_ORDER = 8, AT_BLOCK = 12, AT_SIZE = 16, AT_BOOT_ID = 24, AT_SAMPLES = 64, AT_SUM = 504 };
+
+static const char magic[8] = { 'X', 'N', 'B', 'D', 'C', 'M', 'T', '1' };
+static const uint32_t order_mark = 0x01020304;
+
+/* FNV-1a, 64 bits: against accidents, not against an enemy. */
+static uint64_t checksum(const uint8_t *p, size_t n)
+{
+	uint64_t h = 0xcbf29ce484222325ULL;
+
+	while (n--)
+		h = (h ^ *p++) * 0x100000001b3ULL;
+	return h;
+}
+
+uint64_t fingerprint_block(uint64_t size_bytes, unsigned i)
+{
+	uint64_t last = map_blocks(size_bytes);
+
+	last -= last != 0;
+	/* last * i without overflow: blocks are below 2^52, i below 2^5. */
+	return last * i / (STATE_SAMPLES - 1);
+}
+
+uint64_t fingerprint_sample(const uint8_t *p, size_t n)
+{
+	uint64_t h = checksum(p, n);
+
+	return h ? h : 1;
+}
+
+bool fingerprint_match(const struct fingerprint *a, const struct fingerprint *b)
+{
+	unsigned i;
+
+	for (i = 0; i < STATE_SAMPLES; i++)
+		if (a->sample[i] && b->sample[i] && a->sample[i] != b->sample[i])
+			return false;
+	return true;
+}
+
+void state_header_encode(uint8_t *p, const struct state_header *h)
+{
+	unsigned i;
+
+	memset(p, 0, STATE_HEADER_BYTES);
+	memcpy(p, magic, sizeof(magic));
+	memcpy(p + AT_ORDER, &order_mark, sizeof(order_mark));
+	nbd_put32(p + AT_BLOCK, BLOCK_BYTES);
+	nbd_put64(p + AT_SIZE, h->size_bytes);
+	memcpy(p + AT_BOOT_ID, h->boot_id, STATE_BOOT_ID_BYTES);
+	for (i = 0; i < STATE_SAMPLES; i++)
+		nbd_put64(p + AT_SAMPLES + 8 * i, h->fingerprint.sample[i]);
+	nbd_put64(p + AT_SUM, checksum(p, AT_SUM));
+}
+
+const char *state_header_decode(const uint8_t *p, size_t n, struct state_header *h)
+{
+	unsigned i;
+
+	if (n < STATE_HEADER_BYTES)
+		return "too short";
+	if (memcmp(p, magic, sizeof(magic)) != 0)
+		return "no commit file";
+	if (nbd_get64(p + AT_SUM) != checksum(p, AT_SUM))
+		return "checksum wrong";
+	if (memcmp(p + AT_ORDER, &order_mark, sizeof(order_mark)) != 0)
+		return "written on a machine of another byte order";
+	if (nbd_get32(p + AT_BLOCK) != BLOCK_BYTES)
+		return "of another block size";
+	h->size_bytes = nbd_get64(p + AT_SIZE);
+	memcpy(h->boot_id, p + AT_BOOT_ID, STATE_BOOT_ID_BYTES);
+	h->boot_id[STATE_BOOT_ID_BYTES - 1] = '\0';
+	for (i = 0; i < STATE_SAMPLES; i++)
+		h->fingerprint.sample[i] = nbd_get64(p + AT_SAMPLES + 8 * i);
+	return NULL;
+}
+
+enum state_start state_decide(const struct state_found *f, const char **why)
+{
+	bool right_size = f->bitmap_bytes == map_bytes(f->size_bytes);
+
+	if (f->clear)
+		return START_NEW;
+	*why = "the commit file is damaged";
+	if (f->commit == COMMIT_DAMAGED)
+		return START_REFUSE;
+	*why = "the commit file is of a disk of another size";
+	if (f->commit == COMMIT_GOOD && f->commit_size_bytes != f->size_bytes)
+		return START_REFUSE;
+	*why = "the bitmap is of a disk of another size";
+	if (f->bitmap_bytes && !right_size)
+		return START_REFUSE;
+	*why = "the origin is not the one that this cache was filled from";
+	if (f->commit == COMMIT_GOOD && !f->same_origin)
+		return START_REFUSE;
+	if (f->commit == COMMIT_ABSENT)
+		return f->bitmap_bytes ? START_ADOPT : START_NEW;
+	return f->same_boot && f->bitmap_bytes ? START_BOTH : START_COMMIT;
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Memory for data in flight, and the one budget (--max-buf-size) that it shares.
+ * Buffers come in sizes of powers of 2 and are kept for the next request while the
+ * budget allows it. Loop's thread only.
+ */
+#ifndef SERVER_BUF_H
+#define SERVER_BUF_H
+
+#include <stdint.h>
+
+/* limit_bytes: --max-buf-size. */
+void buf_init(uint64_t limit_bytes);
+uint64_t buf_limit(void);
+/* Bytes handed out. */
+uint64_t buf_used(void);
+/* What a buffer for n bytes takes from the budget. */
+uint32_t buf_size(uint32_t n);
+/* NULL: out of memory. Does not look at the budget: who admits requests does. */
+void *buf_get(uint32_t n);
+/* n as given to buf_get(). p may be NULL. */
+void buf_put(void *p, uint32_t n);
+
+#endif

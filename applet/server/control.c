@@ -1,0 +1,610 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The control socket: lines of text, see xnbd-server(8), CONTROL SOCKET.
+ *
+ * A connection sends a line, gets its reply, and may send the next. Nothing here
+ * waits: a client that is silent is dropped after a while, one that does not read
+ * misses news of the copy.
+ */
+#include "libbb.h"
+#include "server/buf.h"
+#include "server/loop.h"
+#include "server/server.h"
+
+#include <stdarg.h>
+#include <sys/socket.h>
+
+enum {
+	LINE_BYTES = 8192,       /* longest request: two encoded names fit */
+	OUT_BYTES_MAX = 64 << 10, /* unread text of one connection */
+	CONNECTIONS_MAX = 32,
+	IDLE_MS = 60000,
+	FOLLOW_MS = 200,
+	RANGES_MAX = 8, /* failed ranges that are named */
+};
+
+struct control {
+	struct event event;
+	struct timer timer; /* idle, or the next news for a follower */
+	char in[LINE_BYTES];
+	unsigned in_bytes;
+	char *out;
+	unsigned out_bytes, out_room;
+	bool waiting;  /* for the end of a switch or a reconnect: answers later */
+	bool follow;   /* for the end of the copy */
+	bool owns_job; /* the copy stops when this connection ends */
+	bool dead;     /* closed; freed when it no longer waits */
+	struct commit_waiter commit;
+	struct control *next;
+};
+
+static struct event listener;
+static struct control *controls;
+static unsigned control_count;
+static struct export *exported;
+
+static void control_close(struct control *k);
+
+/* ---- text --------------------------------------------------------------------------- */
+
+static void out_flush(struct control *k)
+{
+	if (k->dead || !k->out_bytes)
+		return;
+	ssize_t n = send(k->event.fd, k->out, k->out_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+	if (n > 0) {
+		k->out_bytes -= (unsigned)n;
+		memmove(k->out, k->out + n, k->out_bytes);
+	}
+	event_set(&k->event, k->out_bytes ? EPOLLIN | EPOLLOUT : EPOLLIN);
+}
+
+static void say_bytes(struct control *k, const char *p, size_t n)
+{
+	if (k->dead || k->out_bytes + n > OUT_BYTES_MAX)
+		return;
+	if (k->out_bytes + n > k->out_room) {
+		k->out_room = k->out_bytes + (unsigned)n + 2048;
+		k->out = xrealloc(k->out, k->out_room);
+	}
+	memcpy(k->out + k->out_bytes, p, n);
+	k->out_bytes += (unsigned)n;
+}
+
+static void say(struct control *k, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void say(struct control *k, const char *format, ...)
+{
+	char line[512];
+	va_list args;
+	int n;
+
+	va_start(args, format);
+	n = vsnprintf(line, sizeof(line), format, args);
+	va_end(args);
+	if (n >= (int)sizeof(line))
+		n = sizeof(line) - 1;
+	say_bytes(k, line, (size_t)n);
+}
+
+/* "key value": what would break the line, or a terminal, is %XX. */
+static void say_string(struct control *k, const char *key, const char *value)
+{
+	say(k, "%s ", key);
+	for (; *value; value++) {
+		unsigned char b = (unsigned char)*value;
+
+		if (b < ' ' || b == 0x7f || b == '%')
+			say(k, "%%%02x", b);
+		else
+			say_bytes(k, value, 1);
+	}
+	say_bytes(k, "\n", 1);
+}
+
+static void say_number(struct control *k, const char *key, uint64_t value)
+{
+	say(k, "%s %llu\n", key, (unsigned long long)value);
+}
+
+/* The reply is complete. */
+static void answer(struct control *k, const char *error)
+{
+	if (error)
+		say(k, "error %s\n", error);
+	else
+		say(k, "ok\n");
+	timer_set(&k->timer, loop_now_ms + IDLE_MS);
+	out_flush(k);
+}
+
+/* ---- status --------------------------------------------------------------------------- */
+
+static const char *job_name(const struct core *c)
+{
+	static const char *const names[] = { "idle", "running", "paused", "done", "failed" };
+
+	return names[c->copier.state];
+}
+
+/* Rounded down, so that 100.0% means every block. */
+static void say_percent(struct control *k, const struct map *m)
+{
+	/* Blocks are below 2^52: the product fits. */
+	unsigned permille = m->blocks ? (unsigned)(m->local * 1000 / m->blocks) : 1000;
+
+	say(k, "percent %u.%u%%\n", permille / 10, permille % 10);
+}
+
+static void say_job(struct control *k, const struct core *c)
+{
+	uint64_t eta = core_job_eta_s(c);
+	uint64_t fetched = c->copier.state == JOB_IDLE ? 0 : c->map.local - c->copier.found;
+
+	say_string(k, "job", job_name(c));
+	say_number(k, "job_found", c->copier.found);
+	say_number(k, "job_fetched", fetched);
+	say_number(k, "job_rate", c->copier.rate);
+	if (eta == UINT64_MAX)
+		say(k, "job_eta -\n");
+	else
+		say_number(k, "job_eta", eta);
+}
+
+static void say_origin(struct control *k, const struct origin *o)
+{
+	say_string(k, "origin_host", origin_host(o));
+	say_string(k, "origin_port", origin_port(o));
+	say_string(k, "origin_exportname", origin_export(o));
+	say_string(k, "origin_state", origin_state(o));
+}
+
+static void say_errors(struct control *k, const struct core *c)
+{
+	if (c->commit.count)
+		say_number(k, "last_commit", (loop_now_ms - c->commit.last_ms) / 1000);
+	else
+		say(k, "last_commit never\n");
+	if (c->first_error_what)
+		say(k, "first_error %s: %s\n", c->first_error_what, strerror(c->first_error));
+	else
+		say(k, "first_error none\n");
+}
+
+static void say_status(struct control *k)
+{
+	const struct export *e = exported;
+	const struct core *c = &e->core;
+
+	say(k, "mode %s\npid %u\n", c->mode == MODE_PROXY ? "proxy" : "target", (unsigned)getpid());
+	say_string(k, "cache_image", e->path[FILE_IMAGE]);
+	say_string(k, "bitmap", e->path[FILE_BITMAP]);
+	say_number(k, "disk_size", c->size_bytes);
+	say_number(k, "block_size", BLOCK_BYTES);
+	say_number(k, "blocks", c->map.blocks);
+	say_number(k, "cached", c->map.local);
+	say_percent(k, &c->map);
+	say(k, "state %s\n", map_is_complete(&c->map) ? "complete" : "incomplete");
+	say_origin(k, e->origin);
+	say_job(k, c);
+	say_number(k, "sessions", sessions_count());
+	say_number(k, "in_flight", c->in_flight);
+	say_number(k, "waiting", c->waiting);
+	say_number(k, "buffer_used", buf_used());
+	say_number(k, "buffer_limit", server_config->max_buf_bytes);
+	say_errors(k, c);
+}
+
+/* ---- the copy ----------------------------------------------------------------------------- */
+
+/* A group of lines for a follower; ends with `percent`. */
+static void say_news(struct control *k)
+{
+	const struct core *c = &exported->core;
+
+	if (k->out_bytes > OUT_BYTES_MAX / 2)
+		return; /* does not read: keep room for the answer */
+	say_job(k, c);
+	say_number(k, "blocks", c->map.blocks);
+	say_number(k, "cached", c->map.local);
+	say_string(k, "origin_state", origin_state(exported->origin));
+	say_percent(k, &c->map);
+	out_flush(k);
+}
+
+/* What is missing after a copy that failed: "16384+4096 28672+8192". */
+static void say_failure(struct control *k, const struct core *c)
+{
+	const struct map *m = &c->map;
+	uint64_t block = 0;
+	unsigned n;
+
+	say(k, "error %llu blocks could not be copied (%s):", (unsigned long long)(m->blocks - m->local),
+	    strerror(c->copier.error));
+	for (n = 0; n <= RANGES_MAX && (block = map_next_missing(m, block, m->blocks)) < m->blocks; n++) {
+		uint64_t end = map_next_local(m, block, m->blocks);
+		uint64_t stop = end * BLOCK_BYTES < c->size_bytes ? end * BLOCK_BYTES : c->size_bytes;
+
+		if (n == RANGES_MAX)
+			say(k, " ...");
+		else
+			say(k, " %llu+%llu", (unsigned long long)block * BLOCK_BYTES,
+			    (unsigned long long)(stop - block * BLOCK_BYTES));
+		block = end;
+	}
+	say(k, "\n");
+}
+
+/* The copy has come to an end: so has the reply. */
+static void follow_end(struct control *k)
+{
+	const struct core *c = &exported->core;
+
+	say_news(k);
+	k->follow = k->owns_job = false;
+	if (c->copier.state != JOB_FAILED) {
+		answer(k, c->copier.state == JOB_DONE ? NULL : "the copy was cancelled; start it again to go on");
+		return;
+	}
+	say_failure(k, c);
+	timer_set(&k->timer, loop_now_ms + IDLE_MS);
+	out_flush(k);
+}
+
+static bool job_is_open(const struct core *c)
+{
+	return c->copier.state == JOB_RUNNING || c->copier.state == JOB_PAUSED;
+}
+
+void control_job_changed(struct export *e)
+{
+	struct control *k;
+
+	for (k = controls; k && !job_is_open(&e->core); k = k->next)
+		if (k->follow)
+			follow_end(k);
+}
+
+void port_job_changed(struct core *c)
+{
+	control_job_changed(export_of(c));
+}
+
+static void begin_copy(struct control *k, bool follow, uint64_t blocks, uint64_t rate)
+{
+	struct core *c = &exported->core;
+	bool was_open = job_is_open(c);
+	struct control *other;
+	int error = core_job_start(c, blocks > FETCH_BLOCKS_MAX ? 0 : (uint32_t)blocks, rate);
+
+	if (error) {
+		answer(k, "this server was switched with blocks missing: there is no origin to copy from");
+		return;
+	}
+	for (other = follow ? NULL : controls; other; other = other->next)
+		other->owns_job = false; /* asked to go on by itself */
+	if (!follow || c->mode == MODE_TARGET) {
+		answer(k, NULL);
+		return;
+	}
+	k->follow = true;
+	k->owns_job = !was_open;
+	timer_set(&k->timer, loop_now_ms + FOLLOW_MS);
+	if (!job_is_open(c))
+		follow_end(k);
+}
+
+/* ---- requests that take time ---------------------------------------------------------------- */
+
+static void late_answer(struct control *k, const char *error)
+{
+	k->waiting = false;
+	if (k->dead) {
+		free(k);
+		return;
+	}
+	answer(k, error);
+}
+
+static void switch_done(struct commit_waiter *w, int error)
+{
+	struct control *k = (struct control *)(void *)((char *)w - offsetof(struct control, commit));
+
+	late_answer(k, error ? "the cache could not be synced to disk: not switched" : NULL);
+}
+
+static void begin_switch(struct control *k, bool force)
+{
+	const struct core *c = &exported->core;
+	char text[160];
+	const char *why;
+
+	k->commit.done = switch_done;
+	k->waiting = true;
+	why = core_switch(&exported->core, force, &k->commit);
+	if (!why)
+		return;
+	k->waiting = false;
+	if (!map_is_complete(&c->map)) {
+		snprintf(text, sizeof(text),
+			 "%llu of %llu blocks are missing: run --cache-all first, or --force to do without them",
+			 (unsigned long long)(c->map.blocks - c->map.local), (unsigned long long)c->map.blocks);
+		why = text;
+	}
+	answer(k, why);
+}
+
+static void reconnect_done(void *ctx, const char *error)
+{
+	struct control *k = ctx;
+	char text[300];
+
+	if (!k)
+		return;
+	if (error)
+		snprintf(text, sizeof(text), "the new origin is refused: %s; the old one stays", error);
+	late_answer(k, error ? text : NULL);
+}
+
+static void begin_reconnect(struct control *k, const char *host, const char *port, const char *name, bool force)
+{
+	if (!host || !port || !*host) {
+		answer(k, "reconnect needs host= and port=");
+	} else if (exported->core.mode == MODE_TARGET) {
+		answer(k, "this server was switched: it needs no origin");
+	} else {
+		k->waiting = true;
+		if (!origin_reconnect(exported->origin, host, port, name, force, reconnect_done, k)) {
+			k->waiting = false;
+			answer(k, "another reconnect is under way");
+		}
+	}
+}
+
+/* ---- requests --------------------------------------------------------------------------------- */
+
+static int hex(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* %XX in place. False: malformed, or a NUL. */
+static bool decode(char *p)
+{
+	char *to = p;
+
+	for (; *p; p++) {
+		int hi, lo;
+
+		if (*p != '%') {
+			*to++ = *p;
+			continue;
+		}
+		hi = hex(p[1]);
+		lo = hi < 0 ? -1 : hex(p[2]);
+		if (lo < 0 || (hi | lo) == 0)
+			return false;
+		*to++ = (char)(hi << 4 | lo);
+		p += 2;
+	}
+	*to = '\0';
+	return true;
+}
+
+static bool number(const char *p, uint64_t *n)
+{
+	*n = 0;
+	if (!*p)
+		return false;
+	for (; *p; p++) {
+		if (*p < '0' || *p > '9' || *n > (UINT64_MAX - 9) / 10)
+			return false;
+		*n = *n * 10 + (uint64_t)(*p - '0');
+	}
+	return true;
+}
+
+struct words {
+	char *host, *port, *name;
+	uint64_t blocks, rate;
+	bool force, follow, rate_given;
+};
+
+static bool word(struct words *w, char *p)
+{
+	char *value = strchr(p, '=');
+
+	if (!value) {
+		if (strcmp(p, "force") == 0)
+			return w->force = true;
+		if (strcmp(p, "follow") == 0)
+			return w->follow = true;
+		return false;
+	}
+	*value++ = '\0';
+	if (!decode(value))
+		return false;
+	if (strcmp(p, "blocks") == 0)
+		return number(value, &w->blocks);
+	if (strcmp(p, "rate") == 0)
+		return w->rate_given = number(value, &w->rate);
+	if (strcmp(p, "host") == 0)
+		return (w->host = value) != NULL;
+	if (strcmp(p, "port") == 0)
+		return (w->port = value) != NULL;
+	if (strcmp(p, "exportname") == 0)
+		return (w->name = value) != NULL && strlen(value) <= NBD_NAME_MAX;
+	return false;
+}
+
+static void request(struct control *k, char *line)
+{
+	struct core *c = &exported->core;
+	struct words w = { 0 };
+	char *verb = strsep(&line, " ");
+	char *p;
+
+	while ((p = strsep(&line, " ")))
+		if (*p && !word(&w, p)) {
+			answer(k, "unknown or malformed word in the request");
+			return;
+		}
+	if (strcmp(verb, "status") == 0) {
+		say_status(k);
+		answer(k, NULL);
+	} else if (strcmp(verb, "switch") == 0) {
+		begin_switch(k, w.force);
+	} else if (strcmp(verb, "cache-all") == 0) {
+		begin_copy(k, w.follow, w.blocks, w.rate_given ? w.rate : server_config->rate_bytes);
+	} else if (strcmp(verb, "reconnect") == 0) {
+		begin_reconnect(k, w.host, w.port, w.name, w.force);
+	} else if (strcmp(verb, "pause") == 0) {
+		answer(k, core_job_pause(c) ? NULL : "no copy is running");
+	} else if (strcmp(verb, "resume") == 0) {
+		answer(k, core_job_resume(c) ? NULL : "no copy is paused");
+	} else if (strcmp(verb, "cancel") == 0) {
+		core_job_cancel(c);
+		answer(k, NULL);
+	} else {
+		answer(k, "unknown request");
+	}
+}
+
+/* Takes the lines that have come, one after the other's answer. False: too long. */
+static bool take_lines(struct control *k)
+{
+	char *end;
+
+	while (!k->waiting && !k->follow && !k->dead && (end = memchr(k->in, '\n', k->in_bytes))) {
+		unsigned n = (unsigned)(end - k->in) + 1;
+		char line[LINE_BYTES];
+
+		memcpy(line, k->in, n);
+		line[n - 1] = '\0';
+		k->in_bytes -= n;
+		memmove(k->in, k->in + n, k->in_bytes);
+		request(k, line);
+	}
+	return k->in_bytes < LINE_BYTES;
+}
+
+/* ---- connections --------------------------------------------------------------------------------- */
+
+static void control_ready(struct event *e, uint32_t events)
+{
+	struct control *k = (struct control *)e;
+	ssize_t n;
+
+	if (events & EPOLLOUT)
+		out_flush(k);
+	if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
+		return;
+	n = recv(e->fd, k->in + k->in_bytes, LINE_BYTES - k->in_bytes, MSG_DONTWAIT);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n > 0) {
+		k->in_bytes += (unsigned)n;
+		if (take_lines(k))
+			return;
+	}
+	control_close(k);
+}
+
+static void control_timer(struct timer *t)
+{
+	struct control *k = (struct control *)(void *)((char *)t - offsetof(struct control, timer));
+
+	if (k->follow) {
+		say_news(k);
+		timer_set(t, loop_now_ms + FOLLOW_MS);
+	} else if (k->waiting) {
+		timer_set(t, loop_now_ms + IDLE_MS);
+	} else {
+		control_close(k);
+	}
+}
+
+static void control_close(struct control *k)
+{
+	struct control **p = &controls;
+	bool owner = k->owns_job;
+
+	while (*p != k)
+		p = &(*p)->next;
+	*p = k->next;
+	control_count--;
+	event_remove(&k->event);
+	close(k->event.fd);
+	timer_clear(&k->timer);
+	free(k->out);
+	k->dead = true;
+	k->follow = false;
+	if (!k->waiting)
+		free(k);
+	if (owner)
+		core_job_cancel(&exported->core);
+}
+
+/* Only root and the server's own user may give orders, whatever the mode says. */
+static bool may_control(int fd)
+{
+	struct ucred peer;
+	socklen_t n = sizeof(peer);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0)
+		return false;
+	return peer.uid == 0 || peer.uid == geteuid();
+}
+
+static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
+{
+	int fd = accept4(e->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct control *k;
+
+	if (fd < 0)
+		return;
+	if (control_count >= CONNECTIONS_MAX || !may_control(fd) || !(k = calloc(1, sizeof(*k)))) {
+		static const char no[] = "error not allowed, or too many control clients\n";
+
+		send(fd, no, sizeof(no) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+		close(fd);
+		return;
+	}
+	k->event.fd = fd;
+	k->event.ready = control_ready;
+	k->timer.fire = control_timer;
+	if (!event_add(&k->event, EPOLLIN)) {
+		close(fd);
+		free(k);
+		return;
+	}
+	timer_set(&k->timer, loop_now_ms + IDLE_MS);
+	k->next = controls;
+	controls = k;
+	control_count++;
+}
+
+void control_bind(const char *path)
+{
+	listener.fd = listen_unix(path);
+	listener.ready = listener_ready;
+}
+
+void control_begin(struct export *e)
+{
+	exported = e;
+	if (!event_add(&listener, EPOLLIN))
+		bb_simple_perror_msg_and_die("epoll_ctl");
+}
+
+void control_end(void)
+{
+	while (controls) {
+		controls->owns_job = false;
+		out_flush(controls);
+		control_close(controls);
+	}
+}

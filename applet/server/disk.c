@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The port to the disk: reads that the page cache can answer are done at once,
+ * everything else by a worker.
+ */
+#include "libbb.h"
+#include "server/export.h"
+#include "server/pool.h"
+#include "server/buf.h"
+
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+/* linux/fs.h, linux/falloc.h: kernel headers are not needed for three numbers. */
+enum {
+	X_RWF_NOWAIT = 0x8,
+	X_FALLOC_KEEP_SIZE = 0x1,
+	X_FALLOC_PUNCH_HOLE = 0x2,
+	X_FALLOC_ZERO_RANGE = 0x10,
+};
+
+struct disk_job { /* lives in io->port */
+	struct job job;
+	int fd;
+};
+
+_Static_assert(sizeof(struct disk_job) <= sizeof(((struct io *)0)->port), "io->port");
+
+static struct io *io_of(struct job *j)
+{
+	return (struct io *)(void *)((char *)j - offsetof(struct io, port));
+}
+
+/* pread or pwrite all of it; 0 or errno. */
+static int transfer(int fd, bool write, uint8_t *p, uint64_t n, uint64_t offset)
+{
+	while (n) {
+		size_t step = n < 0x40000000 ? (size_t)n : 0x40000000;
+		ssize_t got = write ? pwrite(fd, p, step, (off_t)offset) : pread(fd, p, step, (off_t)offset);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return errno;
+		if (!got)
+			return EIO; /* the file is shorter than the disk */
+		p += got;
+		n -= (uint64_t)got;
+		offset += (uint64_t)got;
+	}
+	return 0;
+}
+
+static int punch(int fd, int mode, uint64_t offset, uint64_t n)
+{
+	while (fallocate(fd, mode | X_FALLOC_KEEP_SIZE, (off_t)offset, (off_t)n) < 0) {
+		if (errno == ENOSYS || errno == ENODEV)
+			return EOPNOTSUPP;
+		if (errno != EINTR)
+			return errno;
+	}
+	return 0;
+}
+
+static int write_zeroes(int fd, uint64_t offset, uint64_t n)
+{
+	static const uint8_t zeroes[64 << 10];
+
+	while (n) {
+		uint64_t step = n < sizeof(zeroes) ? n : sizeof(zeroes);
+		int error = transfer(fd, true, (uint8_t *)zeroes, step, offset);
+
+		if (error)
+			return error;
+		offset += step;
+		n -= step;
+	}
+	return 0;
+}
+
+static int zero(int fd, unsigned flags, uint64_t offset, uint64_t n)
+{
+	int error = EOPNOTSUPP;
+
+	if (!(flags & IO_NO_HOLE))
+		error = punch(fd, X_FALLOC_PUNCH_HOLE, offset, n);
+	if (error == EOPNOTSUPP)
+		error = punch(fd, X_FALLOC_ZERO_RANGE, offset, n);
+	/* EINVAL: a block device wants whole sectors. */
+	if ((error == EOPNOTSUPP || error == EINVAL) && !(flags & IO_FAST))
+		error = write_zeroes(fd, offset, n);
+	return error == EINVAL ? EOPNOTSUPP : error;
+}
+
+/* Data and holes by lseek(2). What cannot be told is data. */
+static int extents(int fd, struct extents *out, uint64_t offset, uint64_t n)
+{
+	uint64_t end = offset + n;
+
+	out->count = 0;
+	while (offset < end && out->count < EXTENTS_MAX) {
+		off_t data = lseek(fd, (off_t)offset, SEEK_DATA);
+		bool hole = data < 0 ? errno == ENXIO : (uint64_t)data > offset;
+		uint64_t stop = end;
+
+		if (hole && data >= 0)
+			stop = (uint64_t)data;
+		if (!hole && data >= 0) {
+			off_t next = lseek(fd, (off_t)offset, SEEK_HOLE);
+
+			if (next > (off_t)offset)
+				stop = (uint64_t)next;
+		}
+		stop = stop < end ? stop : end;
+		out->extent[out->count].length = (uint32_t)(stop - offset);
+		out->extent[out->count++].flags = hole ? NBD_STATE_HOLE | NBD_STATE_ZERO : 0;
+		offset = stop;
+	}
+	return 0;
+}
+
+static void disk_run(struct job *j)
+{
+	struct io *io = io_of(j);
+	int fd = ((struct disk_job *)(void *)j)->fd;
+
+	switch (io->op) {
+	case IO_READ:
+	case IO_WRITE:
+		io->error = transfer(fd, io->op == IO_WRITE, io->buf, io->length, io->offset);
+		break;
+	case IO_ZERO:
+		io->error = zero(fd, io->flags, io->offset, io->length);
+		break;
+	case IO_TRIM:
+		io->error = punch(fd, X_FALLOC_PUNCH_HOLE, io->offset, io->length);
+		if (io->error == EINVAL)
+			io->error = EOPNOTSUPP;
+		break;
+	case IO_SYNC:
+		io->error = fdatasync(fd) < 0 ? errno : 0;
+		break;
+	default:
+		io->error = extents(fd, io->buf, io->offset, io->length);
+	}
+}
+
+static void disk_done(struct job *j)
+{
+	struct io *io = io_of(j);
+
+	io->done(io);
+}
+
+/* preadv2(2): only what is in the page cache. The system call itself, since libc
+ * may be older. */
+static bool read_now(struct export *e, struct io *io)
+{
+	struct iovec v = { .iov_base = io->buf, .iov_len = (size_t)io->length };
+	unsigned long lo = (unsigned long)io->offset;
+	unsigned long hi = sizeof(long) < 8 ? (unsigned long)(io->offset >> 32) : 0;
+	long got;
+
+	if (e->no_nowait)
+		return false;
+	got = syscall(SYS_preadv2, e->fd[FILE_IMAGE], &v, 1, lo, hi, X_RWF_NOWAIT);
+	if (got < 0 && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL))
+		e->no_nowait = true;
+	return got == (long)io->length;
+}
+
+bool port_io(struct core *c, struct io *io)
+{
+	struct export *e = export_of(c);
+	struct disk_job *d = (void *)io->port;
+
+	if (io->op == IO_READ && io->file == FILE_IMAGE && read_now(e, io))
+		return true;
+	d->job.run = disk_run;
+	d->job.done = disk_done;
+	d->fd = e->fd[io->file];
+	pool_submit(&d->job);
+	return false;
+}
+
+void *port_alloc(struct core *c UNUSED_PARAM, uint32_t n)
+{
+	return buf_get(n);
+}
+
+void port_free(struct core *c UNUSED_PARAM, void *p, uint32_t n)
+{
+	buf_put(p, n);
+}

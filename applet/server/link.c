@@ -1,0 +1,651 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A link: connecting, asking, and reading the answers. */
+#include "libbb.h"
+#include "server/buf.h"
+#include "server/link.h"
+#include "server/pool.h"
+
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/uio.h>
+
+enum {
+	IN_BYTES = 64 << 10,
+	ATTEMPT_MS = 15000, /* from the first step of connecting to UP */
+	REPLY_MS = 30000,   /* an origin that owes an answer and is silent for so long is dead */
+	CHECK_MS = 1000,
+	MESSAGE_MAX = 65536, /* longest error chunk that is believed */
+};
+
+enum pending_kind { PENDING_READ, PENDING_STATUS, PENDING_SAMPLE };
+
+struct pending {
+	struct pending *next;
+	uint64_t cookie;
+	uint64_t offset;
+	uint32_t length;
+	int error; /* of an error chunk, errno */
+	uint8_t kind;
+	uint8_t sample;
+	uint8_t *buf; /* READ: the core's; SAMPLE: ours */
+	struct nbd_gaps gaps;
+};
+
+/* Name lookup blocks, so it is a job. It may outlive the attempt: then link is NULL. */
+struct resolving {
+	struct job job;
+	struct link *link;
+	struct addrinfo *list;
+	int error;
+	char *host, *port;
+};
+
+void link_init(struct link *l, struct origin *o, unsigned slot)
+{
+	l->origin = o;
+	l->slot = slot;
+	l->event.fd = -1;
+	l->pending_tail = &l->pending;
+}
+
+static void link_fail(struct link *l, const char *why)
+{
+	link_close(l);
+	origin_link_failed(l->origin, l->slot, why);
+}
+
+/* ---- sending --------------------------------------------------------------------- */
+
+static void out_append(void *ctx, const void *p, size_t n)
+{
+	struct link *l = ctx;
+
+	if (l->out_bytes + n > l->out_room) {
+		l->out_room = (uint32_t)(l->out_bytes + n + 4096);
+		l->out = xrealloc(l->out, l->out_room);
+	}
+	memcpy(l->out + l->out_bytes, p, n);
+	l->out_bytes += (uint32_t)n;
+}
+
+void link_turn(struct link *l)
+{
+	bool want;
+
+	if (l->phase < LINK_HANDSHAKE)
+		return;
+	if (l->out_bytes) {
+		ssize_t n = send(l->event.fd, l->out, l->out_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		if (n < 0 && errno != EAGAIN && errno != EINTR) {
+			link_fail(l, strerror(errno));
+			return;
+		}
+		if (n > 0) {
+			l->out_bytes -= (uint32_t)n;
+			memmove(l->out, l->out + n, l->out_bytes);
+		}
+	}
+	want = l->out_bytes != 0;
+	if (want != l->want_out) {
+		l->want_out = want;
+		event_set(&l->event, want ? EPOLLIN | EPOLLOUT : EPOLLIN);
+	}
+}
+
+static struct pending *ask(struct link *l, uint16_t type, uint64_t cookie, uint64_t offset, uint32_t length)
+{
+	struct pending *p = xzalloc(sizeof(*p));
+	struct nbd_request_header h = { .type = type, .cookie = cookie, .offset = offset, .length = length };
+	uint8_t raw[NBD_REQUEST_BYTES];
+
+	if (!l->pending)
+		l->progress_ms = loop_now_ms;
+	p->cookie = cookie;
+	p->offset = offset;
+	p->length = length;
+	nbd_gaps_init(&p->gaps, length);
+	*l->pending_tail = p;
+	l->pending_tail = &p->next;
+	nbd_request_encode(raw, &h);
+	out_append(l, raw, sizeof(raw));
+	return p;
+}
+
+void link_ask_read(struct link *l, uint64_t cookie, uint64_t offset, uint32_t length, uint8_t *buf)
+{
+	struct pending *p = ask(l, NBD_CMD_READ, cookie, offset, length);
+
+	p->kind = PENDING_READ;
+	p->buf = buf;
+}
+
+void link_ask_status(struct link *l, uint64_t cookie, uint64_t offset, uint32_t length)
+{
+	ask(l, NBD_CMD_BLOCK_STATUS, cookie, offset, length)->kind = PENDING_STATUS;
+}
+
+bool link_is_idle(const struct link *l)
+{
+	return !l->pending;
+}
+
+/* ---- VERIFY -------------------------------------------------------------------------- */
+
+static void verified(struct link *l)
+{
+	l->phase = LINK_UP;
+	l->progress_ms = loop_now_ms;
+	timer_set(&l->timer, loop_now_ms + CHECK_MS);
+	origin_link_ready(l->origin, l->slot);
+}
+
+/* Asks for the sampled blocks, in the origin's own blocks. */
+static void verify_begin(struct link *l)
+{
+	const struct nbd_client_handshake *h = &l->handshake;
+	uint64_t unit = h->min_block > BLOCK_BYTES ? h->min_block : BLOCK_BYTES;
+	unsigned i;
+
+	l->phase = LINK_VERIFY;
+	memset(&l->fingerprint, 0, sizeof(l->fingerprint));
+	for (i = 0; h->size_bytes && i < STATE_SAMPLES; i++) {
+		uint64_t first = fingerprint_block(h->size_bytes, i) * BLOCK_BYTES / unit * unit;
+		uint64_t rest = h->size_bytes - first;
+		struct pending *p = ask(l, NBD_CMD_READ, i + 1, first, (uint32_t)(rest < unit ? rest : unit));
+
+		p->kind = PENDING_SAMPLE;
+		p->sample = (uint8_t)i;
+		p->buf = xmalloc(p->length);
+	}
+	if (!l->pending)
+		verified(l);
+}
+
+/* A sample that the origin cannot read stays unknown. */
+static void sample_done(struct link *l, const struct pending *p, int error)
+{
+	uint64_t size = l->handshake.size_bytes;
+	uint64_t start = fingerprint_block(size, p->sample) * BLOCK_BYTES;
+	uint64_t n = size - start < BLOCK_BYTES ? size - start : BLOCK_BYTES;
+
+	if (!error)
+		l->fingerprint.sample[p->sample] = fingerprint_sample(p->buf + (start - p->offset), (size_t)n);
+	free(p->buf);
+	if (!l->pending)
+		verified(l);
+}
+
+/* ---- replies --------------------------------------------------------------------------- */
+
+enum { PART_HEADER, PART_FIXED, PART_DATA, PART_SKIP, PART_EXTENTS };
+
+static struct pending *pending_find(struct link *l, uint64_t cookie)
+{
+	struct pending *p = l->pending;
+
+	while (p && p->cookie != cookie)
+		p = p->next;
+	return p;
+}
+
+static void pending_remove(struct link *l, struct pending *p)
+{
+	struct pending **q = &l->pending;
+
+	while (*q != p)
+		q = &(*q)->next;
+	*q = p->next;
+	if (!p->next)
+		l->pending_tail = q;
+}
+
+/* The last chunk, or the only reply, has come. False: it was not a whole answer. */
+static bool reply_end(struct link *l, struct pending *p)
+{
+	int error = p->error;
+
+	if (!error && p->kind == PENDING_STATUS && !l->extents->count)
+		return false;
+	if (!error && p->kind != PENDING_STATUS && !nbd_gaps_filled(&p->gaps))
+		return false;
+	l->part = PART_HEADER;
+	l->reply = NULL;
+	pending_remove(l, p);
+	if (p->kind == PENDING_SAMPLE)
+		sample_done(l, p, error);
+	else if (p->kind == PENDING_READ)
+		core_link_data(origin_core(l->origin), l->slot, p->cookie, error);
+	else
+		core_link_status(origin_core(l->origin), p->cookie, error, l->extents->extent, l->extents->count);
+	free(p);
+	return true;
+}
+
+static bool chunk_end(struct link *l)
+{
+	l->part = PART_HEADER;
+	if (l->head.structured && !(l->head.flags & NBD_REPLY_FLAG_DONE))
+		return true;
+	return reply_end(l, l->reply);
+}
+
+static bool simple_reply(struct link *l)
+{
+	struct pending *p = l->reply;
+
+	if (l->head.error) {
+		p->error = nbd_errno_from_error(l->head.error);
+		return reply_end(l, p);
+	}
+	/* "Structured replies": once negotiated, READ is answered with nothing else. */
+	if (p->kind == PENDING_STATUS || l->handshake.structured)
+		return false;
+	nbd_gaps_fill(&p->gaps, 0, p->length);
+	l->data = p->buf;
+	l->left = p->length;
+	l->part = PART_DATA;
+	return true;
+}
+
+/* The head of a chunk: how many bytes of fixed fields follow? */
+static bool chunk_begin(struct link *l)
+{
+	const struct nbd_reply_header *h = &l->head;
+	bool status = l->reply->kind == PENDING_STATUS;
+
+	l->part = PART_FIXED;
+	if (!l->handshake.structured)
+		return false;
+	if (h->type & NBD_REPLY_TYPE_ERR) {
+		l->need = 6;
+		return h->length >= 6 && h->length <= MESSAGE_MAX;
+	}
+	switch (h->type) {
+	case NBD_REPLY_TYPE_NONE:
+		return h->length == 0 && (h->flags & NBD_REPLY_FLAG_DONE) && chunk_end(l);
+	case NBD_REPLY_TYPE_OFFSET_DATA:
+		l->need = 8;
+		return !status && h->length > 8;
+	case NBD_REPLY_TYPE_OFFSET_HOLE:
+		l->need = 12;
+		return !status && h->length == 12;
+	case NBD_REPLY_TYPE_BLOCK_STATUS:
+		l->need = 4;
+		return status && h->length >= 12 && h->length % 8 == 4;
+	default:
+		return false;
+	}
+}
+
+/* The fixed fields of a chunk have come, at p. */
+static bool chunk_fixed(struct link *l, const uint8_t *p)
+{
+	struct pending *r = l->reply;
+	const struct nbd_reply_header *h = &l->head;
+	uint64_t offset;
+	uint32_t n;
+
+	l->left = h->length - l->need;
+	if (h->type & NBD_REPLY_TYPE_ERR) {
+		r->error = nbd_errno_from_error(nbd_get32(p));
+		l->part = PART_SKIP;
+		return r->error != 0;
+	}
+	if (h->type == NBD_REPLY_TYPE_BLOCK_STATUS) {
+		l->part = PART_EXTENTS;
+		l->extents->count = 0;
+		return nbd_get32(p) == l->handshake.allocation_id;
+	}
+	offset = nbd_get64(p);
+	n = h->type == NBD_REPLY_TYPE_OFFSET_HOLE ? nbd_get32(p + 8) : l->left;
+	if (offset < r->offset || !nbd_gaps_fill(&r->gaps, offset - r->offset, n))
+		return false;
+	l->data = r->buf + (offset - r->offset);
+	l->part = PART_DATA;
+	if (h->type == NBD_REPLY_TYPE_OFFSET_HOLE)
+		memset(l->data, 0, n);
+	return true;
+}
+
+static bool take_extent(struct link *l, const uint8_t *p)
+{
+	struct extents *e = l->extents;
+	struct extent v = { .length = nbd_get32(p), .flags = nbd_get32(p + 4) };
+
+	l->left -= 8;
+	if (e->count < EXTENTS_MAX)
+		e->extent[e->count++] = v;
+	return v.length != 0;
+}
+
+/* Takes one part of what was received. 1: took something; 0: needs more; -1: this
+ * is not NBD. */
+static int take_part(struct link *l)
+{
+	uint8_t *p = l->in + l->in_first;
+	uint32_t have = l->in_end - l->in_first;
+	uint32_t n;
+	int head;
+
+	switch (l->part) {
+	case PART_HEADER:
+		head = nbd_reply_decode(p, have, &l->head);
+		if (head <= 0)
+			return head;
+		l->in_first += (uint32_t)head;
+		l->reply = pending_find(l, l->head.cookie);
+		if (!l->reply)
+			return -1;
+		return (l->head.structured ? chunk_begin(l) : simple_reply(l)) ? 1 : -1;
+	case PART_FIXED:
+		if (have < l->need)
+			return 0;
+		l->in_first += l->need;
+		return chunk_fixed(l, p) ? 1 : -1;
+	case PART_EXTENTS:
+		if (!l->left)
+			return chunk_end(l) ? 1 : -1;
+		if (have < 8)
+			return 0;
+		l->in_first += 8;
+		return take_extent(l, p) ? 1 : -1;
+	default: /* PART_DATA, PART_SKIP */
+		if (!l->left)
+			return chunk_end(l) ? 1 : -1;
+		n = have < l->left ? have : l->left;
+		if (l->part == PART_DATA) {
+			memcpy(l->data, p, n);
+			l->data += n;
+		}
+		l->in_first += n;
+		l->left -= n;
+		return n != 0;
+	}
+}
+
+static void take_all(struct link *l)
+{
+	int took = 1;
+
+	while (l->phase >= LINK_VERIFY && took > 0)
+		took = take_part(l);
+	if (l->phase >= LINK_VERIFY && took < 0)
+		link_fail(l, "it broke the NBD protocol");
+}
+
+/* ---- receiving ------------------------------------------------------------------------- */
+
+static void handshake_step(struct link *l)
+{
+	enum nbd_handshake_state state;
+	size_t used;
+
+	do {
+		state = nbd_client_step(&l->handshake, l->in + l->in_first, l->in_end - l->in_first, &used);
+		l->in_first += (uint32_t)used;
+	} while (state == NBD_HS_MORE && used);
+	if (state == NBD_HS_CLOSE) {
+		char why[LINK_ERROR_BYTES];
+
+		send(l->event.fd, l->out, l->out_bytes, MSG_NOSIGNAL | MSG_DONTWAIT); /* OPT_ABORT */
+		snprintf(why, sizeof(why), "%s", l->handshake.error);
+		link_fail(l, why);
+	} else if (state == NBD_HS_DONE) {
+		if (l->handshake.max_payload < (l->handshake.min_block > BLOCK_BYTES ? l->handshake.min_block : BLOCK_BYTES))
+			link_fail(l, "its maximum request size is less than a block");
+		else
+			verify_begin(l);
+	}
+}
+
+/* Data goes straight to where it is wanted; what is behind it to `in`. */
+static ssize_t receive(struct link *l)
+{
+	struct iovec v[2];
+	struct msghdr m = { .msg_iov = v };
+	uint32_t direct = 0;
+	ssize_t n;
+
+	if (l->in_first == l->in_end) {
+		l->in_first = l->in_end = 0;
+	} else if (l->in_first) {
+		memmove(l->in, l->in + l->in_first, l->in_end - l->in_first);
+		l->in_end -= l->in_first;
+		l->in_first = 0;
+	}
+	if (l->phase >= LINK_VERIFY && l->part == PART_DATA && !l->in_end && l->left) {
+		direct = l->left;
+		v[m.msg_iovlen].iov_base = l->data;
+		v[m.msg_iovlen++].iov_len = direct;
+	}
+	v[m.msg_iovlen].iov_base = l->in + l->in_end;
+	v[m.msg_iovlen++].iov_len = IN_BYTES - l->in_end;
+	n = recvmsg(l->event.fd, &m, MSG_DONTWAIT);
+	if (n <= 0)
+		return n;
+	if (direct) {
+		uint32_t d = (size_t)n < direct ? (uint32_t)n : direct;
+
+		l->data += d;
+		l->left -= d;
+		l->in_end += (uint32_t)n - d;
+	} else {
+		l->in_end += (uint32_t)n;
+	}
+	return n;
+}
+
+static void link_received(struct link *l)
+{
+	ssize_t n = receive(l);
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0) {
+		link_fail(l, n < 0 ? strerror(errno)
+				   : l->phase == LINK_HANDSHAKE ? "it hung up during the handshake" : "it hung up");
+		return;
+	}
+	l->progress_ms = loop_now_ms;
+	if (l->phase == LINK_HANDSHAKE)
+		handshake_step(l);
+	take_all(l);
+}
+
+/* ---- connecting ------------------------------------------------------------------------- */
+
+static void connected(struct link *l)
+{
+	const int on = 1, idle = 10, interval = 5, probes = 3;
+	const unsigned dead_ms = 20000;
+	int fd = l->event.fd;
+
+	/* Harmless errors on a Unix socket. */
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
+	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &dead_ms, sizeof(dead_ms));
+	l->phase = LINK_HANDSHAKE;
+	l->want_out = false;
+	event_set(&l->event, EPOLLIN);
+	nbd_client_start(&l->handshake);
+}
+
+static void try_address(struct link *l, int error);
+
+static void link_ready(struct event *e, uint32_t events)
+{
+	struct link *l = (struct link *)(void *)((char *)e - offsetof(struct link, event));
+
+	if (l->phase == LINK_CONNECTING) {
+		int error = 0;
+		socklen_t n = sizeof(error);
+
+		getsockopt(e->fd, SOL_SOCKET, SO_ERROR, &error, &n);
+		if (error)
+			try_address(l, error);
+		else
+			connected(l);
+	} else if (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
+		link_received(l);
+	} /* EPOLLOUT: link_turn() */
+}
+
+static void drop_fd(struct link *l)
+{
+	if (l->event.fd < 0)
+		return;
+	event_remove(&l->event);
+	close(l->event.fd);
+	l->event.fd = -1;
+}
+
+/* True: connected or on the way. */
+static bool begin_connect(struct link *l, int family, const struct sockaddr *a, socklen_t n)
+{
+	l->event.fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (l->event.fd < 0)
+		return false;
+	l->event.ready = link_ready;
+	l->phase = LINK_CONNECTING;
+	if (connect(l->event.fd, a, n) < 0 && errno != EINPROGRESS) {
+		int error = errno;
+
+		close(l->event.fd);
+		l->event.fd = -1;
+		errno = error;
+		return false;
+	}
+	if (!event_add(&l->event, EPOLLOUT))
+		bb_simple_perror_msg_and_die("epoll_ctl");
+	return true;
+}
+
+/* Tries the next address of the origin; error: why the last one failed. */
+static void try_address(struct link *l, int error)
+{
+	drop_fd(l);
+	while (l->address) {
+		struct addrinfo *a = l->address;
+
+		l->address = a->ai_next;
+		if (begin_connect(l, a->ai_family, a->ai_addr, a->ai_addrlen))
+			return;
+		error = errno;
+	}
+	link_fail(l, strerror(error));
+}
+
+static void resolve_run(struct job *j)
+{
+	struct resolving *r = (struct resolving *)j;
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
+
+	r->error = getaddrinfo(r->host, r->port, &hints, &r->list);
+}
+
+static void resolve_done(struct job *j)
+{
+	struct resolving *r = (struct resolving *)j;
+	struct link *l = r->link;
+	struct addrinfo *list = r->error ? NULL : r->list;
+
+	free(r->host);
+	free(r->port);
+	free(r);
+	if (!l) {
+		if (list)
+			freeaddrinfo(list);
+		return;
+	}
+	l->resolving = NULL;
+	l->addresses = l->address = list;
+	if (list)
+		try_address(l, 0);
+	else
+		link_fail(l, "no such host or port");
+}
+
+static void link_timer(struct timer *t)
+{
+	struct link *l = (struct link *)(void *)((char *)t - offsetof(struct link, timer));
+
+	if (l->phase < LINK_UP)
+		link_fail(l, l->phase == LINK_CONNECTING ? "it does not answer" : "it does not answer like an NBD server");
+	else if (l->pending && loop_now_ms > l->progress_ms + REPLY_MS)
+		link_fail(l, "it owes an answer and is silent");
+	else
+		timer_set(t, loop_now_ms + CHECK_MS);
+}
+
+static void connect_unix(struct link *l, const char *path)
+{
+	struct sockaddr_un a;
+
+	if (!unix_address(&a, path))
+		link_fail(l, "path too long for a socket");
+	else if (!begin_connect(l, AF_UNIX, (struct sockaddr *)&a, sizeof(a)))
+		link_fail(l, strerror(errno));
+}
+
+void link_connect(struct link *l, const char *host, const char *port, const char *export_name)
+{
+	memset(&l->handshake, 0, sizeof(l->handshake));
+	l->handshake.send = out_append;
+	l->handshake.ctx = l;
+	l->handshake.export_name = export_name;
+	if (!l->in) {
+		l->in = xmalloc(IN_BYTES);
+		l->extents = xzalloc(sizeof(*l->extents));
+	}
+	l->part = PART_HEADER;
+	l->timer.fire = link_timer;
+	timer_set(&l->timer, loop_now_ms + ATTEMPT_MS);
+	if (strncmp(host, "unix:", 5) == 0) {
+		connect_unix(l, host + 5);
+		return;
+	}
+	l->phase = LINK_RESOLVING;
+	l->resolving = xzalloc(sizeof(*l->resolving));
+	l->resolving->link = l;
+	l->resolving->host = xstrdup(host);
+	l->resolving->port = xstrdup(port);
+	l->resolving->job.run = resolve_run;
+	l->resolving->job.done = resolve_done;
+	pool_submit(&l->resolving->job);
+}
+
+void link_close(struct link *l)
+{
+	struct pending *p;
+
+	if (l->phase == LINK_UP) {
+		static const struct nbd_request_header disc = { .type = NBD_CMD_DISC };
+		uint8_t raw[NBD_REQUEST_BYTES];
+
+		nbd_request_encode(raw, &disc);
+		if (!l->out_bytes) /* else it would land inside another request */
+			send(l->event.fd, raw, sizeof(raw), MSG_NOSIGNAL | MSG_DONTWAIT);
+	}
+	drop_fd(l);
+	timer_clear(&l->timer);
+	if (l->resolving)
+		l->resolving->link = NULL;
+	l->resolving = NULL;
+	if (l->addresses)
+		freeaddrinfo(l->addresses);
+	l->addresses = l->address = NULL;
+	while ((p = l->pending)) {
+		l->pending = p->next;
+		if (p->kind == PENDING_SAMPLE)
+			free(p->buf);
+		free(p);
+	}
+	l->pending_tail = &l->pending;
+	l->in_first = l->in_end = l->out_bytes = 0;
+	l->phase = LINK_DOWN;
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A link: one connection to an origin, as an NBD client.
+ *
+ *   DOWN -> RESOLVING -> CONNECTING -> HANDSHAKE -> VERIFY -> UP
+ *
+ * VERIFY reads the sampled blocks, so that nobody gets a byte from another disk.
+ * Any failure, from any state, leads to DOWN and one call of origin_link_failed().
+ * What was asked and not answered is forgotten here: the core asks again.
+ */
+#ifndef SERVER_LINK_H
+#define SERVER_LINK_H
+
+#include "server/loop.h"
+#include "server/server.h"
+
+enum { LINK_ERROR_BYTES = 200 };
+
+enum link_phase { LINK_DOWN, LINK_RESOLVING, LINK_CONNECTING, LINK_HANDSHAKE, LINK_VERIFY, LINK_UP };
+
+struct pending; /* asked, not answered */
+struct resolving;
+
+struct link {
+	struct event event; /* fd -1 while there is none */
+	enum link_phase phase;
+	struct origin *origin;
+	unsigned slot; /* enum link_slot */
+	struct timer timer;
+	uint64_t progress_ms; /* when the origin last sent something */
+	struct resolving *resolving;
+	struct addrinfo *addresses, *address; /* of the running attempt */
+	struct nbd_client_handshake handshake;
+	struct fingerprint fingerprint; /* as far as VERIFY has come */
+	bool want_out;
+
+	uint8_t *in;
+	uint32_t in_first, in_end;
+	uint8_t *out;
+	uint32_t out_bytes, out_room;
+	struct pending *pending, **pending_tail;
+
+	/* the reply being read */
+	int part;
+	struct pending *reply;
+	struct nbd_reply_header head;
+	uint32_t need;
+	uint8_t *data; /* where the next data goes */
+	uint32_t left; /* bytes of data, extents or message still to come */
+	struct extents *extents;
+};
+
+void link_init(struct link *l, struct origin *o, unsigned slot);
+/* From DOWN. */
+void link_connect(struct link *l, const char *host, const char *port, const char *export_name);
+/* To DOWN, from any phase; tells nobody. */
+void link_close(struct link *l);
+bool link_is_idle(const struct link *l);
+/* At the end of each turn of the loop. */
+void link_turn(struct link *l);
+/* UP only. */
+void link_ask_read(struct link *l, uint64_t cookie, uint64_t offset, uint32_t length, uint8_t *buf);
+void link_ask_status(struct link *l, uint64_t cookie, uint64_t offset, uint32_t length);
+
+/* Called by the link: it is UP as far as it can tell itself; it is DOWN. */
+void origin_link_ready(struct origin *o, unsigned slot);
+void origin_link_failed(struct origin *o, unsigned slot, const char *why);
+struct core *origin_core(struct origin *o);
+
+#endif

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Listening sockets. */
+#include "libbb.h"
+#include "server/loop.h"
+#include "server/server.h"
+
+#include <netdb.h>
+#include <netinet/in.h>
+#include <sys/stat.h>
+
+enum {
+	LISTENERS_MAX = 4,
+	BACKLOG = 128,
+	PAUSE_MS = 200, /* after accept failed for lack of descriptors */
+};
+
+struct listener {
+	struct event event;
+	bool tcp;
+};
+
+static struct listener listeners[LISTENERS_MAX];
+static unsigned count;
+static struct export *exported;
+static struct timer accept_pause;
+
+static void add(int fd, bool tcp)
+{
+	listeners[count].event.fd = fd;
+	listeners[count++].tcp = tcp;
+}
+
+/* ---- binding ------------------------------------------------------------------ */
+
+static void bind_address(const struct addrinfo *a)
+{
+	const int on = 1;
+	int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	/* A kernel without IPv6 is no reason to fail while IPv4 works. */
+	if (fd < 0)
+		return;
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if (a->ai_family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+	/* listen() is what tells that another socket listens on this port. But who
+	 * connects now is only answered after listen_begin(). */
+	if (bind(fd, a->ai_addr, a->ai_addrlen) < 0 || listen(fd, BACKLOG) < 0)
+		bb_perror_msg_and_die("cannot listen on port %s%s%s", server_config->lport,
+				      server_config->laddr ? " of " : "",
+				      server_config->laddr ? server_config->laddr : "");
+	add(fd, true);
+}
+
+static void bind_tcp(void)
+{
+	struct addrinfo hints = { .ai_flags = AI_PASSIVE, .ai_socktype = SOCK_STREAM };
+	struct addrinfo *list, *a;
+	int error = getaddrinfo(server_config->laddr, server_config->lport, &hints, &list);
+
+	if (error)
+		bb_error_msg_and_die("cannot listen on '%s': no such address",
+				     server_config->laddr ? server_config->laddr : server_config->lport);
+	for (a = list; a && count < LISTENERS_MAX - 1; a = a->ai_next)
+		bind_address(a);
+	freeaddrinfo(list);
+	if (!count)
+		bb_perror_msg_and_die("cannot listen on port %s", server_config->lport);
+}
+
+bool unix_address(struct sockaddr_un *a, const char *path)
+{
+	memset(a, 0, sizeof(*a));
+	a->sun_family = AF_UNIX;
+	if (strlen(path) >= sizeof(a->sun_path))
+		return false;
+	strcpy(a->sun_path, path);
+	return true;
+}
+
+/* Removes the socket of a server that has died; dies for anything else. */
+static void remove_stale(const struct sockaddr_un *a)
+{
+	struct stat st;
+	int fd, connected;
+
+	if (lstat(a->sun_path, &st) < 0)
+		return;
+	if (!S_ISSOCK(st.st_mode))
+		bb_error_msg_and_die("'%s' exists and is not a socket: remove it or choose another path", a->sun_path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	connected = connect(fd, (const struct sockaddr *)a, sizeof(*a));
+	if (connected == 0 || errno != ECONNREFUSED)
+		bb_error_msg_and_die("'%s' is in use by another server: stop that one first", a->sun_path);
+	close(fd);
+	unlink(a->sun_path);
+}
+
+int listen_unix(const char *path)
+{
+	struct sockaddr_un a;
+	mode_t mask;
+	int fd;
+
+	if (!unix_address(&a, path))
+		bb_error_msg_and_die("'%s' is too long for a socket: use a shorter path", path);
+	remove_stale(&a);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	mask = umask(0177); /* mode 0600 from the first moment */
+	if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(fd, BACKLOG) < 0)
+		bb_perror_msg_and_die("cannot listen on '%s'", path);
+	umask(mask);
+	server_owns_path(path);
+	return fd;
+}
+
+void listen_bind(void)
+{
+	if (server_config->lport)
+		bind_tcp();
+	if (server_config->unix_path)
+		add(listen_unix(server_config->unix_path), false);
+}
+
+/* ---- accepting ------------------------------------------------------------------ */
+
+static void watch_all(uint32_t events)
+{
+	unsigned i;
+
+	for (i = 0; i < count; i++)
+		event_set(&listeners[i].event, events);
+}
+
+static void pause_over(struct timer *t UNUSED_PARAM)
+{
+	watch_all(EPOLLIN);
+}
+
+static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
+{
+	struct listener *l = (struct listener *)e;
+	int fd = accept4(e->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (fd < 0) {
+		if (errno != EMFILE && errno != ENFILE && errno != ENOMEM && errno != ENOBUFS)
+			return;
+		/* The client stays in the queue; looking again at once would only spin. */
+		watch_all(0);
+		timer_set(&accept_pause, loop_now_ms + PAUSE_MS);
+		return;
+	}
+	if (server_config->max_clients && sessions_count() >= server_config->max_clients)
+		close(fd);
+	else
+		session_open(exported, fd, l->tcp);
+}
+
+void listen_begin(struct export *e)
+{
+	unsigned i;
+
+	exported = e;
+	accept_pause.fire = pause_over;
+	for (i = 0; i < count; i++) {
+		listeners[i].event.ready = listener_ready;
+		if (!event_add(&listeners[i].event, EPOLLIN))
+			bb_simple_perror_msg_and_die("epoll_ctl");
+	}
+}
+
+void listen_end(void)
+{
+	unsigned i;
+
+	timer_clear(&accept_pause);
+	for (i = 0; i < count; i++) {
+		event_remove(&listeners[i].event);
+		close(listeners[i].event.fd);
+	}
+	count = 0;
+}

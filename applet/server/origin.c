@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * An origin: its address, its links, and who it is.
+ *
+ * The client link is kept up as long as the origin is needed: lost, it is tried
+ * again with a growing pause; the copier's link exists while the copy runs, when
+ * the origin says that it takes several connections ("NBD_FLAG_CAN_MULTI_CONN").
+ */
+#include "libbb.h"
+#include "server/link.h"
+#include "server/pool.h"
+
+enum { PAUSE_MIN_MS = 100, PAUSE_MAX_MS = 5000 };
+
+struct address {
+	char *host, *port, *name;
+};
+
+struct origin {
+	struct export *export;
+	struct address address;   /* of the origin we trust */
+	struct address candidate; /* of the one we try; host NULL = none */
+	bool force;               /* the candidate may have another fingerprint */
+	origin_callback *done;    /* tells how the candidate, or the first attempt, fared */
+	void *done_ctx;
+	bool known;   /* size and fingerprint are those of our disk */
+	bool started; /* the core exists */
+	bool closed;  /* no longer needed */
+	bool copy_wanted;
+	uint64_t size_bytes;
+	struct fingerprint fingerprint;
+	struct link link[LINKS];
+	struct timer retry[LINKS];
+	unsigned pause_ms[LINKS];
+	char last_error[LINK_ERROR_BYTES]; /* logged once */
+};
+
+struct core *origin_core(struct origin *o)
+{
+	return &o->export->core;
+}
+
+/* ---- attempts ---------------------------------------------------------------------- */
+
+static void attempt(struct origin *o, unsigned slot)
+{
+	const struct address *a = o->candidate.host ? &o->candidate : &o->address;
+
+	timer_clear(&o->retry[slot]);
+	if (!o->closed && o->link[slot].phase == LINK_DOWN)
+		link_connect(&o->link[slot], a->host, a->port, a->name);
+}
+
+static void retry_client(struct timer *t)
+{
+	attempt((struct origin *)(void *)((char *)t - offsetof(struct origin, retry[LINK_CLIENT])), LINK_CLIENT);
+}
+
+static void copy_link_begin(struct origin *o)
+{
+	if (o->copy_wanted && o->link[LINK_CLIENT].phase == LINK_UP && !o->candidate.host &&
+	    (o->link[LINK_CLIENT].handshake.transmission_flags & NBD_FLAG_CAN_MULTI_CONN))
+		attempt(o, LINK_COPIER);
+}
+
+static void retry_copier(struct timer *t)
+{
+	copy_link_begin((struct origin *)(void *)((char *)t - offsetof(struct origin, retry[LINK_COPIER])));
+}
+
+/* Half of the pause is by chance, so that many proxies do not come back at once. */
+static void retry_later(struct origin *o, unsigned slot)
+{
+	static uint32_t chance;
+	unsigned pause = o->pause_ms[slot];
+
+	chance = chance * 1103515245 + (uint32_t)loop_now_ms + 12345;
+	pause = pause < PAUSE_MIN_MS ? PAUSE_MIN_MS : pause * 2;
+	pause = pause < PAUSE_MAX_MS ? pause : PAUSE_MAX_MS;
+	o->pause_ms[slot] = pause;
+	timer_set(&o->retry[slot], loop_now_ms + pause / 2 + chance % (pause / 2));
+}
+
+static void address_set(struct address *a, const char *host, const char *port, const char *name)
+{
+	struct address old = *a;
+
+	a->host = host ? xstrdup(host) : NULL;
+	a->port = port ? xstrdup(port) : NULL;
+	a->name = name ? xstrdup(name) : NULL;
+	free(old.host);
+	free(old.port);
+	free(old.name);
+}
+
+static void report(struct origin *o, const char *error)
+{
+	origin_callback *done = o->done;
+
+	o->done = NULL;
+	if (done)
+		done(o->done_ctx, error);
+}
+
+/* ---- what a link tells -------------------------------------------------------------- */
+
+void origin_link_failed(struct origin *o, unsigned slot, const char *why)
+{
+	bool first = !o->known;
+
+	if (o->started)
+		core_link_down(&o->export->core, slot);
+	if (slot == LINK_COPIER) {
+		retry_later(o, slot);
+		return;
+	}
+	if (o->candidate.host) {
+		/* The old one stays; it is tried at once. */
+		address_set(&o->candidate, NULL, NULL, NULL);
+		report(o, why);
+		if (!first)
+			attempt(o, slot);
+		return;
+	}
+	if (first) {
+		report(o, why);
+		return;
+	}
+	if (strcmp(o->last_error, why) != 0) {
+		snprintf(o->last_error, sizeof(o->last_error), "%s", why);
+		bb_error_msg("origin %s:%s: %s; trying again", o->address.host, o->address.port, why);
+	}
+	retry_later(o, slot);
+}
+
+/* Sync of the new header may take its time. */
+static void header_write(struct job *j)
+{
+	struct export *e = *(struct export **)(void *)(j + 1);
+
+	store_write_header(e);
+}
+
+static void header_written(struct job *j)
+{
+	free(j);
+}
+
+static void fingerprint_accept(struct origin *o, const struct fingerprint *fp)
+{
+	struct job *j;
+
+	o->fingerprint = *fp;
+	if (!o->started)
+		return;
+	o->export->header.fingerprint = *fp;
+	j = xzalloc(sizeof(*j) + sizeof(o->export));
+	*(struct export **)(void *)(j + 1) = o->export;
+	j->run = header_write;
+	j->done = header_written;
+	pool_submit(j);
+}
+
+/* Rule 12. NULL: this is our disk. */
+static const char *identify(struct origin *o, const struct link *l)
+{
+	if (!o->known)
+		return NULL;
+	if (l->handshake.size_bytes != o->size_bytes)
+		return "it serves a disk of another size";
+	if (!fingerprint_match(&l->fingerprint, &o->fingerprint) && !(o->candidate.host && o->force))
+		return "it serves a disk of other content";
+	return NULL;
+}
+
+static void tell_core(struct origin *o, unsigned slot)
+{
+	const struct nbd_client_handshake *h = &o->link[slot].handshake;
+	uint32_t unit = h->min_block > BLOCK_BYTES ? h->min_block / BLOCK_BYTES : 1;
+	uint32_t max = h->max_payload / BLOCK_BYTES / unit * unit;
+	struct link_state state = {
+		.unit_blocks = unit,
+		.max_blocks = max < FETCH_BLOCKS_MAX ? max : FETCH_BLOCKS_MAX,
+		.can_status = h->allocation,
+	};
+
+	core_link_up(&o->export->core, slot, &state);
+}
+
+void origin_link_ready(struct origin *o, unsigned slot)
+{
+	struct link *l = &o->link[slot];
+	const char *why = identify(o, l);
+
+	if (why) {
+		link_close(l);
+		origin_link_failed(o, slot, why);
+		return;
+	}
+	o->pause_ms[slot] = 0;
+	if (!o->known || (slot == LINK_CLIENT && o->candidate.host && o->force))
+		fingerprint_accept(o, &l->fingerprint);
+	o->size_bytes = l->handshake.size_bytes;
+	if (slot == LINK_CLIENT) {
+		if (o->candidate.host)
+			address_set(&o->address, o->candidate.host, o->candidate.port, o->candidate.name);
+		address_set(&o->candidate, NULL, NULL, NULL);
+		l->handshake.export_name = o->address.name;
+		if (o->last_error[0])
+			bb_error_msg("origin %s:%s: is back", o->address.host, o->address.port);
+		o->last_error[0] = '\0';
+	}
+	o->known = true;
+	if (o->started)
+		tell_core(o, slot);
+	if (slot == LINK_CLIENT) {
+		report(o, NULL);
+		copy_link_begin(o);
+	}
+}
+
+/* ---- for the server -------------------------------------------------------------------- */
+
+struct origin *origin_new(struct export *e, const char *host, const char *port, const char *name, origin_callback *first,
+			  void *ctx)
+{
+	struct origin *o = xzalloc(sizeof(*o));
+	unsigned i;
+
+	o->export = e;
+	address_set(&o->address, host, port, name);
+	for (i = 0; i < LINKS; i++)
+		link_init(&o->link[i], o, i);
+	o->retry[LINK_CLIENT].fire = retry_client;
+	o->retry[LINK_COPIER].fire = retry_copier;
+	o->done = first;
+	o->done_ctx = ctx;
+	if (first)
+		attempt(o, LINK_CLIENT);
+	else
+		o->closed = true;
+	return o;
+}
+
+uint64_t origin_size_bytes(const struct origin *o)
+{
+	return o->size_bytes;
+}
+
+const struct fingerprint *origin_fingerprint(const struct origin *o)
+{
+	return &o->fingerprint;
+}
+
+void origin_start(struct origin *o)
+{
+	o->started = true;
+	if (o->link[LINK_CLIENT].phase == LINK_UP)
+		tell_core(o, LINK_CLIENT);
+	else if (!o->closed)
+		attempt(o, LINK_CLIENT);
+}
+
+bool origin_reconnect(struct origin *o, const char *host, const char *port, const char *name, bool force,
+		      origin_callback *done, void *ctx)
+{
+	unsigned i;
+
+	if (o->done)
+		return false;
+	if (!o->known) { /* a complete cache: what it was filled from is in its header */
+		o->size_bytes = o->export->core.size_bytes;
+		o->fingerprint = o->export->header.fingerprint;
+		o->known = true;
+		o->closed = false;
+	}
+	/* The old links first: one that is half open would else block what comes. */
+	for (i = 0; i < LINKS; i++) {
+		timer_clear(&o->retry[i]);
+		link_close(&o->link[i]);
+		core_link_down(&o->export->core, i);
+	}
+	address_set(&o->candidate, host, port, name ? name : o->address.name);
+	o->force = force;
+	o->done = done;
+	o->done_ctx = ctx;
+	attempt(o, LINK_CLIENT);
+	return true;
+}
+
+void origin_forget(struct origin *o, const void *ctx)
+{
+	if (o && o->done_ctx == ctx)
+		o->done_ctx = NULL;
+}
+
+const char *origin_host(const struct origin *o)
+{
+	return o->address.host;
+}
+
+const char *origin_port(const struct origin *o)
+{
+	return o->address.port;
+}
+
+const char *origin_export(const struct origin *o)
+{
+	return o->address.name;
+}
+
+const char *origin_state(const struct origin *o)
+{
+	static const char *const names[] = { "down", "connecting", "connecting", "handshake", "handshake", "up" };
+
+	return o->closed ? "none" : names[o->link[LINK_CLIENT].phase];
+}
+
+void origin_turn(struct origin *o)
+{
+	struct link *copier = &o->link[LINK_COPIER];
+
+	if (!o->copy_wanted && copier->phase != LINK_DOWN && link_is_idle(copier)) {
+		link_close(copier);
+		core_link_down(&o->export->core, LINK_COPIER);
+	}
+	link_turn(&o->link[LINK_CLIENT]);
+	link_turn(copier);
+}
+
+/* ---- ports ---------------------------------------------------------------------------- */
+
+void port_link_read(struct core *c, unsigned slot, uint64_t cookie, uint64_t offset, uint32_t length)
+{
+	uint64_t start;
+	uint32_t n;
+	uint8_t *buf = core_link_buffer(c, slot, cookie, &start, &n);
+
+	link_ask_read(&export_of(c)->origin->link[slot], cookie, offset, length, buf);
+}
+
+void port_link_status(struct core *c, unsigned slot, uint64_t cookie, uint64_t offset, uint32_t length)
+{
+	link_ask_status(&export_of(c)->origin->link[slot], cookie, offset, length);
+}
+
+void port_copy_link(struct core *c, bool wanted)
+{
+	struct origin *o = export_of(c)->origin;
+
+	o->copy_wanted = wanted;
+	if (wanted)
+		copy_link_begin(o);
+	else
+		timer_clear(&o->retry[LINK_COPIER]);
+}
+
+void port_links_close(struct core *c)
+{
+	struct origin *o = export_of(c)->origin;
+	unsigned i;
+
+	o->closed = true;
+	for (i = 0; i < LINKS; i++) {
+		timer_clear(&o->retry[i]);
+		link_close(&o->link[i]);
+	}
+}

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The server: from its beginning to its end. */
+#include "libbb.h"
+#include "server/buf.h"
+#include "server/loop.h"
+#include "server/pool.h"
+#include "server/server.h"
+
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+
+enum {
+	WORKERS = 4,
+	STOP_MS = 3000,      /* clients that do not read their last replies are left after that */
+	OWN_PATHS_MAX = 3,   /* Unix socket, control socket, pid file */
+};
+
+const struct server_config *server_config;
+
+static struct export export;
+static struct event signal_event;
+static char *own_path[OWN_PATHS_MAX];
+static int ready_fd = -1; /* --daemonize: tells the parent */
+
+/* ---- files that vanish with the server -------------------------------------------------- */
+
+static void remove_own_paths(void)
+{
+	unsigned i;
+
+	for (i = 0; i < OWN_PATHS_MAX; i++)
+		if (own_path[i])
+			unlink(own_path[i]);
+}
+
+void server_owns_path(const char *path)
+{
+	unsigned i = 0;
+
+	while (own_path[i])
+		i++;
+	own_path[i] = path_absolute(path);
+}
+
+static void write_pidfile(const char *path)
+{
+	char text[16];
+	int n = snprintf(text, sizeof(text), "%u\n", (unsigned)getpid());
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+
+	if (fd < 0 || full_write(fd, text, (size_t)n) != n)
+		bb_perror_msg_and_die("cannot write '%s'", path);
+	close(fd);
+	server_owns_path(path);
+}
+
+/* ---- daemon ------------------------------------------------------------------------------- */
+
+/* The parent ends when the child is ready, or with the child's failure. */
+static void daemonize(void)
+{
+	int fd[2], status;
+	char byte;
+	pid_t pid;
+
+	if (pipe2(fd, O_CLOEXEC) < 0)
+		bb_simple_perror_msg_and_die("pipe");
+	pid = fork();
+	if (pid < 0)
+		bb_simple_perror_msg_and_die("fork");
+	if (pid == 0) {
+		close(fd[0]);
+		ready_fd = fd[1];
+		setsid();
+		return;
+	}
+	close(fd[1]);
+	if (safe_read(fd[0], &byte, 1) == 1)
+		_exit(0);
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	_exit(1);
+}
+
+static void log_to(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+
+	if (fd < 0)
+		bb_perror_msg_and_die("cannot open '%s'", path);
+	dup2(fd, STDERR_FILENO);
+	close(fd);
+}
+
+/* Everybody can connect from now on. */
+static void tell_ready(void)
+{
+	int null;
+
+	if (ready_fd < 0)
+		return;
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null >= 0) {
+		dup2(null, STDIN_FILENO);
+		dup2(null, STDOUT_FILENO);
+		if (!server_config->logpath)
+			dup2(null, STDERR_FILENO);
+		close(null);
+	}
+	if (chdir("/") < 0)
+		bb_simple_perror_msg("chdir");
+	safe_write(ready_fd, "", 1);
+	close(ready_fd);
+}
+
+/* ---- signals -------------------------------------------------------------------------------- */
+
+static bool stopping;
+
+static void signal_switch_done(struct commit_waiter *w UNUSED_PARAM, int error)
+{
+	if (error)
+		bb_simple_error_msg("not switched: the cache could not be synced to disk");
+}
+
+static void signal_ready(struct event *e, uint32_t events UNUSED_PARAM)
+{
+	static struct commit_waiter waiter;
+	struct signalfd_siginfo info;
+	const char *why;
+
+	if (safe_read(e->fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	if (info.ssi_signo != SIGUSR2) {
+		stopping = true;
+	} else if (!waiter.done && server_config->bitmap) {
+		waiter.done = signal_switch_done;
+		why = core_switch(&export.core, false, &waiter);
+		if (why) {
+			bb_error_msg("not switched: %s", why);
+			waiter.done = NULL;
+		}
+	}
+}
+
+static void signals_begin(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGUSR2);
+	sigprocmask(SIG_BLOCK, &set, NULL); /* before the workers are born */
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	signal_event.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	signal_event.ready = signal_ready;
+	if (signal_event.fd < 0 || !event_add(&signal_event, EPOLLIN))
+		bb_simple_perror_msg_and_die("signalfd");
+}
+
+/* ---- the loop --------------------------------------------------------------------------------- */
+
+static void turn(uint64_t deadline_ms)
+{
+	uint64_t at = core_deadline(&export.core);
+
+	loop_once(at < deadline_ms ? at : deadline_ms);
+	core_tick(&export.core, loop_now_ms);
+	do {
+		sessions_turn();
+		if (export.origin)
+			origin_turn(export.origin);
+	} while (sessions_dirty());
+	pool_flush();
+}
+
+/* ---- the beginning ------------------------------------------------------------------------------ */
+
+static void init_nbd_export(void)
+{
+	export.nbd.name = "";
+	export.nbd.size_bytes = export.core.size_bytes;
+	export.nbd.transmission_flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA |
+					NBD_FLAG_SEND_CACHE | NBD_FLAG_CAN_MULTI_CONN;
+	if (export.core.readonly)
+		export.nbd.transmission_flags |= NBD_FLAG_READ_ONLY;
+	else
+		export.nbd.transmission_flags |= NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES |
+						 NBD_FLAG_SEND_FAST_ZERO;
+	export.nbd.min_block = 1;
+	export.nbd.preferred_block = BLOCK_BYTES;
+	export.nbd.max_payload = NBD_PAYLOAD_MAX;
+	export.nbd.allocation = true;
+}
+
+static void init_core(uint64_t size_bytes, bool all_dirty)
+{
+	uint64_t budget = server_config->max_buf_bytes;
+	struct core_config config = {
+		.size_bytes = size_bytes,
+		.proxy = server_config->bitmap != NULL,
+		.readonly = server_config->readonly,
+		.words = export.words,
+		.all_dirty = all_dirty,
+		.fetch_window = budget && budget < 32 << 20 ? budget / 3 : 0,
+		.hold_ms = server_config->hold_s * 1000ULL,
+		.now_ms = loop_now_ms,
+	};
+
+	if (!core_init(&export.core, &config))
+		bb_simple_error_msg_and_die("out of memory");
+	init_nbd_export();
+}
+
+struct first_attempt {
+	bool ended;
+	char error[256];
+};
+
+static void first_attempt_ended(void *ctx, const char *error)
+{
+	struct first_attempt *a = ctx;
+
+	a->ended = true;
+	snprintf(a->error, sizeof(a->error), "%s", error ? error : "");
+}
+
+/* Reaches the origin; dies when it is not there or not an NBD server. */
+static void reach_origin(void)
+{
+	const struct server_config *s = server_config;
+	struct first_attempt a = { 0 };
+
+	export.origin = origin_new(&export, s->origin_host, s->origin_port, s->origin_export, first_attempt_ended, &a);
+	while (!a.ended && !stopping) {
+		pool_flush();
+		if (!a.ended)
+			loop_once(UINT64_MAX);
+		origin_turn(export.origin);
+	}
+	if (stopping)
+		exit(1);
+	if (a.error[0])
+		bb_error_msg_and_die("origin %s:%s: %s", s->origin_host, s->origin_port, a.error);
+}
+
+static void begin_proxy(void)
+{
+	const struct server_config *s = server_config;
+	bool all_dirty;
+
+	control_bind(s->control);
+	if (store_look(&export, s->image, s->bitmap, s->clear_bitmap)) {
+		/* Complete: needs no origin, not even to start. */
+		export.origin = origin_new(&export, s->origin_host, s->origin_port, s->origin_export, NULL, NULL);
+		store_open(&export, export.header.size_bytes, NULL, false, &all_dirty);
+	} else {
+		reach_origin();
+		store_open(&export, origin_size_bytes(export.origin), origin_fingerprint(export.origin),
+			   s->clear_bitmap, &all_dirty);
+	}
+	init_core(export.header.size_bytes, all_dirty);
+	origin_start(export.origin);
+	control_begin(&export);
+}
+
+static void begin(void)
+{
+	const struct server_config *s = server_config;
+
+	if (s->logpath)
+		log_to(s->logpath);
+	loop_init();
+	signals_begin();
+	pool_start(WORKERS);
+	buf_init(s->max_buf_bytes);
+	atexit(remove_own_paths);
+	export.fd[FILE_IMAGE] = export.fd[FILE_BITMAP] = export.fd[FILE_COMMIT] = -1;
+	listen_bind();
+	if (s->bitmap) {
+		begin_proxy();
+	} else {
+		store_open_target(&export, s->image, s->readonly);
+		init_core(export.header.size_bytes, false);
+	}
+	if (s->pidfile)
+		write_pidfile(s->pidfile);
+	listen_begin(&export);
+	tell_ready();
+}
+
+/* ---- the end -------------------------------------------------------------------------------------- */
+
+static int last_commit; /* errno, -1 = not done yet */
+
+static void last_commit_done(struct commit_waiter *w UNUSED_PARAM, int error)
+{
+	last_commit = error;
+}
+
+/* What was accepted is finished, what waits for the origin is given up, everything
+ * is made durable. */
+static int end(void)
+{
+	static struct commit_waiter waiter = { .done = last_commit_done };
+	uint64_t deadline = loop_now_ms + STOP_MS;
+
+	listen_end();
+	core_job_cancel(&export.core);
+	sessions_stop();
+	while (sessions_in_flight() && loop_now_ms < deadline)
+		turn(deadline);
+	last_commit = -1;
+	if (!export.core.readonly) {
+		core_commit(&export.core, &waiter);
+		while (last_commit < 0)
+			turn(loop_now_ms + 100);
+	}
+	if (server_config->bitmap)
+		control_end();
+	if (last_commit > 0)
+		bb_simple_error_msg("the image could not be synced to disk: do not trust it");
+	return last_commit > 0;
+}
+
+int server_run(const struct server_config *config)
+{
+	server_config = config;
+	if (config->daemonize)
+		daemonize();
+	begin();
+	while (!stopping)
+		turn(UINT64_MAX);
+	return end();
+}

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The server: what a command line asks for, and how the parts of server/ meet.
+ * Everything here runs on the loop's thread.
+ */
+#ifndef SERVER_SERVER_H
+#define SERVER_SERVER_H
+
+#include "server/export.h"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+
+/* What a command line asks for. Strings are the caller's and live for ever. */
+struct server_config {
+	const char *image;
+	const char *bitmap;         /* proxy, else NULL */
+	const char *control;        /* proxy: path of the control socket */
+	const char *origin_host;    /* proxy; "unix:PATH" is a Unix socket */
+	const char *origin_port;
+	const char *origin_export;  /* "" = default export */
+	const char *laddr;          /* NULL = any */
+	const char *lport;          /* NULL = no TCP */
+	const char *unix_path;      /* NULL = no Unix socket */
+	const char *pidfile, *logpath;
+	uint64_t max_buf_bytes;     /* 0 = no limit */
+	uint64_t rate_bytes;        /* of the background copy; 0 = no limit */
+	unsigned max_queue;         /* requests in flight; 0 = no limit */
+	unsigned max_clients;
+	unsigned hold_s;            /* 0 = for ever */
+	bool readonly, daemonize, clear_bitmap, oldstyle;
+};
+
+/* Serves until SIGTERM or SIGINT; returns the exit status. Dies with one line
+ * when it cannot begin. */
+int server_run(const struct server_config *config);
+
+extern const struct server_config *server_config;
+
+/* This path is removed when the server ends, however it ends by itself. */
+void server_owns_path(const char *path);
+
+/* ---- listen.c ------------------------------------------------------------------ */
+
+/* Binds what the configuration asks for; dies when it cannot. Nobody is accepted
+ * before listen_begin(). */
+void listen_bind(void);
+void listen_begin(struct export *e);
+/* Accepts nobody any more. */
+void listen_end(void);
+/* Binds a Unix socket: a stale file is replaced, anything else in the way is
+ * fatal. Returns the descriptor. */
+int listen_unix(const char *path);
+/* Fills in the address of a Unix socket. False: the path is too long. */
+bool unix_address(struct sockaddr_un *a, const char *path);
+
+/* ---- session.c ------------------------------------------------------------------ */
+
+/* A client has connected; the session owns fd from here on. */
+void session_open(struct export *e, int fd, bool tcp);
+/* At the end of each turn of the loop: sends replies, lets those go on that had to
+ * wait for memory. */
+void sessions_turn(void);
+/* Whether there is something for sessions_turn() to do. */
+bool sessions_dirty(void);
+/* Sessions read nothing any more; those that wait for the origin are answered. */
+void sessions_stop(void);
+/* How many there are, and how many requests of them are not answered yet. */
+unsigned sessions_count(void);
+unsigned sessions_in_flight(void);
+
+/* ---- origin.c, link.c ------------------------------------------------------------ */
+
+/* How an attempt to reach an origin ended: error NULL for well, else one line. */
+typedef void origin_callback(void *ctx, const char *error);
+
+/* An origin at this address; strings are copied. Connects at once. `first` is
+ * called once, when the first attempt has ended. */
+struct origin *origin_new(struct export *e, const char *host, const char *port, const char *name, origin_callback *first,
+			  void *ctx);
+/* After the first attempt went well: what the origin is. */
+uint64_t origin_size_bytes(const struct origin *o);
+const struct fingerprint *origin_fingerprint(const struct origin *o);
+/* The core exists from now on: gives it the link. */
+void origin_start(struct origin *o);
+/* Drops the links and tries another address; the old one is kept when that is
+ * refused. One at a time: false when one is under way. name NULL: as before. */
+bool origin_reconnect(struct origin *o, const char *host, const char *port, const char *name, bool force,
+		      origin_callback *done, void *ctx);
+/* Whoever gave ctx is no longer there. */
+void origin_forget(struct origin *o, const void *ctx);
+const char *origin_host(const struct origin *o);
+const char *origin_port(const struct origin *o);
+const char *origin_export(const struct origin *o);
+const char *origin_state(const struct origin *o);
+/* At the end of each turn of the loop: sends what was asked. */
+void origin_turn(struct origin *o);
+
+/* ---- control.c -------------------------------------------------------------------- */
+
+void control_bind(const char *path);
+void control_begin(struct export *e);
+/* The job moved: those who follow it are told. */
+void control_job_changed(struct export *e);
+void control_end(void);
+
+#endif

@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The files at a start: image, bitmap and commit file. */
+#include "libbb.h"
+#include "server/export.h"
+
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#define CLEAR_HINT "; --clear-bitmap would forget all that is cached and start anew"
+
+enum { LOAD_BYTES = 64 << 10 };
+
+/* ---- opening ---------------------------------------------------------------- */
+
+char *path_absolute(const char *path)
+{
+	char *cwd, *full;
+
+	if (*path == '/')
+		return xstrdup(path);
+	cwd = getcwd(NULL, 0);
+	full = xasprintf("%s/%s", cwd ? cwd : "", path);
+	free(cwd);
+	return full;
+}
+
+/* False: it does not exist. */
+static bool open_file(struct export *e, enum io_file file, int flags)
+{
+	e->fd[file] = open(e->path[file], flags | O_CLOEXEC);
+	if (e->fd[file] >= 0)
+		return true;
+	if (errno != ENOENT || (flags & O_CREAT))
+		bb_perror_msg_and_die("cannot open '%s'", e->path[file]);
+	return false;
+}
+
+/* A target may share its image with other targets, a proxy with nobody. */
+static void lock_file(struct export *e, enum io_file file, int how)
+{
+	if (flock(e->fd[file], how | LOCK_NB) == 0)
+		return;
+	if (errno == EWOULDBLOCK)
+		bb_error_msg_and_die("'%s' is in use by another server: stop that one first", e->path[file]);
+	bb_perror_msg_and_die("cannot lock '%s'", e->path[file]);
+}
+
+static uint64_t file_bytes(struct export *e, enum io_file file)
+{
+	off_t n = e->fd[file] < 0 ? 0 : lseek(e->fd[file], 0, SEEK_END);
+
+	if (n < 0)
+		bb_perror_msg_and_die("cannot measure '%s'", e->path[file]);
+	return (uint64_t)n;
+}
+
+static bool is_regular(struct export *e, enum io_file file)
+{
+	struct stat st;
+
+	if (fstat(e->fd[file], &st) < 0)
+		bb_perror_msg_and_die("cannot stat '%s'", e->path[file]);
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+		bb_error_msg_and_die("'%s' is neither a regular file nor a block device", e->path[file]);
+	return S_ISREG(st.st_mode);
+}
+
+void store_open_target(struct export *e, const char *image, bool readonly)
+{
+	e->path[FILE_IMAGE] = path_absolute(image);
+	if (!open_file(e, FILE_IMAGE, readonly ? O_RDONLY : O_RDWR))
+		bb_perror_msg_and_die("cannot open '%s'", image);
+	is_regular(e, FILE_IMAGE);
+	lock_file(e, FILE_IMAGE, LOCK_SH);
+	e->header.size_bytes = file_bytes(e, FILE_IMAGE);
+}
+
+/* ---- bits --------------------------------------------------------------------- */
+
+/* Adds the bits of a file to the words in memory. Reads what is there; words that
+ * are zero are not touched, so that they cost no memory. */
+static void load_bits(struct export *e, enum io_file file, uint64_t offset, uint64_t n)
+{
+	uint64_t *part = xmalloc(LOAD_BYTES);
+	uint64_t *words = e->words;
+
+	while (n) {
+		size_t step = n < LOAD_BYTES ? (size_t)n : LOAD_BYTES;
+		ssize_t got = pread(e->fd[file], part, step, (off_t)offset);
+		size_t i;
+
+		if (got < 0)
+			bb_perror_msg_and_die("cannot read '%s'", e->path[file]);
+		if (!got)
+			break;
+		for (i = 0; i < (size_t)got / 8; i++)
+			if (part[i])
+				words[i] |= part[i];
+		if (got % 8)
+			bb_error_msg_and_die("'%s' is truncated" CLEAR_HINT, e->path[file]);
+		words += got / 8;
+		offset += (uint64_t)got;
+		n -= (uint64_t)got;
+	}
+	free(part);
+}
+
+/* Room for the words: zero pages, which cost memory only once they are written. */
+static void alloc_words(struct export *e, uint64_t size_bytes)
+{
+	free(e->words);
+	e->words = calloc(1, (size_t)map_bytes(size_bytes) + 8);
+	if (!e->words)
+		bb_error_msg_and_die("out of memory: the bitmap takes %llu bytes",
+				     (unsigned long long)map_bytes(size_bytes));
+}
+
+static void read_boot_id(char *id)
+{
+	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+
+	memset(id, 0, STATE_BOOT_ID_BYTES);
+	if (fd < 0)
+		return; /* unknown: counts as another boot, which is safe */
+	if (full_read(fd, id, STATE_BOOT_ID_BYTES - 1) < 0)
+		id[0] = '\0';
+	id[strcspn(id, "\n")] = '\0';
+	close(fd);
+}
+
+static bool same_boot(const struct export *e)
+{
+	char id[STATE_BOOT_ID_BYTES];
+
+	read_boot_id(id);
+	return id[0] && strcmp(id, e->header.boot_id) == 0;
+}
+
+static void load(struct export *e, enum state_start how, uint64_t size_bytes)
+{
+	alloc_words(e, size_bytes);
+	if (how == START_ADOPT || how == START_BOTH)
+		load_bits(e, FILE_BITMAP, 0, map_bytes(size_bytes));
+	if (how == START_COMMIT || how == START_BOTH)
+		load_bits(e, FILE_COMMIT, COMMIT_HEADER_BYTES, map_bytes(size_bytes));
+}
+
+static bool is_complete(const struct export *e, uint64_t size_bytes)
+{
+	struct map m;
+	bool complete = map_init(&m, size_bytes, e->words, false) && map_is_complete(&m);
+
+	map_free(&m);
+	return complete;
+}
+
+/* ---- deciding ------------------------------------------------------------------- */
+
+static void read_header(struct export *e)
+{
+	uint8_t raw[STATE_HEADER_BYTES];
+	ssize_t n = pread(e->fd[FILE_COMMIT], raw, sizeof(raw), 0);
+	const char *why = n < 0 ? strerror(errno) : state_header_decode(raw, (size_t)n, &e->header);
+
+	e->commit_found = why ? COMMIT_DAMAGED : COMMIT_GOOD;
+}
+
+static enum state_start decide(struct export *e, uint64_t size_bytes, const struct fingerprint *fp, bool clear)
+{
+	struct state_found f = {
+		.clear = clear,
+		.size_bytes = size_bytes,
+		.bitmap_bytes = file_bytes(e, FILE_BITMAP),
+		.commit = e->commit_found,
+		.commit_size_bytes = e->header.size_bytes,
+		.same_boot = same_boot(e),
+		.same_origin = !fp || fingerprint_match(fp, &e->header.fingerprint),
+	};
+	const char *why = NULL;
+	enum state_start how = state_decide(&f, &why);
+
+	if (how == START_REFUSE)
+		bb_error_msg_and_die("'%s': %s" CLEAR_HINT, e->path[FILE_BITMAP], why);
+	return how;
+}
+
+bool store_look(struct export *e, const char *image, const char *bitmap, bool clear)
+{
+	enum state_start how;
+
+	e->path[FILE_IMAGE] = path_absolute(image);
+	e->path[FILE_BITMAP] = path_absolute(bitmap);
+	e->path[FILE_COMMIT] = xasprintf("%s.commit", e->path[FILE_BITMAP]);
+	if (open_file(e, FILE_IMAGE, O_RDWR)) {
+		is_regular(e, FILE_IMAGE);
+		lock_file(e, FILE_IMAGE, LOCK_EX);
+	}
+	if (open_file(e, FILE_BITMAP, O_RDWR))
+		lock_file(e, FILE_BITMAP, LOCK_EX);
+	if (open_file(e, FILE_COMMIT, O_RDWR))
+		read_header(e);
+	if (clear || e->commit_found != COMMIT_GOOD || e->fd[FILE_IMAGE] < 0)
+		return false;
+	how = decide(e, e->header.size_bytes, NULL, false);
+	load(e, how, e->header.size_bytes);
+	return is_complete(e, e->header.size_bytes);
+}
+
+/* ---- creating --------------------------------------------------------------------- */
+
+/* Gives the file its space now: a full file system shows at the start, not later
+ * in the middle of a write. Removes what it created when that fails. */
+static void allocate(struct export *e, enum io_file file, const char *name, uint64_t n)
+{
+	int error = 0;
+
+	if (ftruncate(e->fd[file], (off_t)n) < 0)
+		error = errno;
+	else if (n && fallocate(e->fd[file], 0, 0, (off_t)n) < 0 && errno != EOPNOTSUPP && errno != ENOSYS)
+		error = errno;
+	if (!error)
+		return;
+	unlink(name);
+	errno = error;
+	bb_perror_msg_and_die("no room for '%s' (%llu bytes)", name, (unsigned long long)n);
+}
+
+static void sync_directory(const char *path)
+{
+	char *dir = xstrdup(path);
+	char *slash = strrchr(dir, '/');
+	int fd;
+
+	slash[slash == dir] = '\0';
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd >= 0) {
+		fsync(fd);
+		close(fd);
+	}
+	free(dir);
+}
+
+int store_write_header(struct export *e)
+{
+	uint8_t raw[STATE_HEADER_BYTES];
+	ssize_t n;
+
+	state_header_encode(raw, &e->header);
+	n = pwrite(e->fd[FILE_COMMIT], raw, sizeof(raw), 0);
+	if (n != (ssize_t)sizeof(raw))
+		return n < 0 ? errno : EIO;
+	return fdatasync(e->fd[FILE_COMMIT]) < 0 ? errno : 0;
+}
+
+/* A commit file without a bit. It gets its name when it is whole. */
+static void create_commit(struct export *e, uint64_t size_bytes)
+{
+	char *name = xasprintf("%s.new", e->path[FILE_COMMIT]);
+	int error;
+
+	if (e->fd[FILE_COMMIT] >= 0)
+		close(e->fd[FILE_COMMIT]);
+	e->fd[FILE_COMMIT] = open(name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (e->fd[FILE_COMMIT] < 0)
+		bb_perror_msg_and_die("cannot create '%s'", name);
+	allocate(e, FILE_COMMIT, name, COMMIT_HEADER_BYTES + map_bytes(size_bytes));
+	error = store_write_header(e);
+	if (!error && rename(name, e->path[FILE_COMMIT]) < 0)
+		error = errno;
+	if (error) {
+		unlink(name);
+		errno = error;
+		bb_perror_msg_and_die("cannot write '%s'", name);
+	}
+	sync_directory(e->path[FILE_COMMIT]);
+	free(name);
+}
+
+/* The bitmap file, with the bits in memory. */
+static void write_bitmap(struct export *e, uint64_t size_bytes)
+{
+	uint64_t n = map_bytes(size_bytes);
+	uint64_t i;
+
+	for (i = 0; i < n; i += LOAD_BYTES) {
+		size_t step = n - i < LOAD_BYTES ? (size_t)(n - i) : LOAD_BYTES;
+
+		if (pwrite(e->fd[FILE_BITMAP], (uint8_t *)e->words + i, step, (off_t)i) != (ssize_t)step)
+			bb_perror_msg_and_die("cannot write '%s'", e->path[FILE_BITMAP]);
+	}
+}
+
+static void create_bitmap(struct export *e, uint64_t size_bytes)
+{
+	bool created = e->fd[FILE_BITMAP] < 0;
+
+	if (created) {
+		open_file(e, FILE_BITMAP, O_RDWR | O_CREAT);
+		lock_file(e, FILE_BITMAP, LOCK_EX);
+	} else if (is_regular(e, FILE_BITMAP) && ftruncate(e->fd[FILE_BITMAP], 0) < 0) {
+		bb_perror_msg_and_die("cannot empty '%s'", e->path[FILE_BITMAP]);
+	}
+	allocate(e, FILE_BITMAP, e->path[FILE_BITMAP], map_bytes(size_bytes));
+}
+
+/* An image that is too short for the bits that speak of it has lost blocks. */
+static void check_image(struct export *e, uint64_t size_bytes, uint64_t have_bytes)
+{
+	struct map m;
+	uint64_t first;
+
+	if (have_bytes >= size_bytes)
+		return;
+	if (!map_init(&m, size_bytes, e->words, false))
+		bb_simple_error_msg_and_die("out of memory");
+	first = map_next_local(&m, have_bytes / BLOCK_BYTES, m.blocks);
+	if (first < m.blocks)
+		bb_error_msg_and_die("'%s' is shorter than its bitmap says: it is not the image of this bitmap" CLEAR_HINT,
+				     e->path[FILE_IMAGE]);
+	map_free(&m);
+}
+
+static void open_image(struct export *e, uint64_t size_bytes)
+{
+	uint64_t have = file_bytes(e, FILE_IMAGE);
+
+	if (e->fd[FILE_IMAGE] >= 0 && !is_regular(e, FILE_IMAGE) && have < size_bytes)
+		bb_error_msg_and_die("'%s' is too small: it has %llu bytes, the disk %llu", e->path[FILE_IMAGE],
+				     (unsigned long long)have, (unsigned long long)size_bytes);
+	check_image(e, size_bytes, have);
+	if (e->fd[FILE_IMAGE] < 0) {
+		open_file(e, FILE_IMAGE, O_RDWR | O_CREAT);
+		lock_file(e, FILE_IMAGE, LOCK_EX);
+	}
+	if (have < size_bytes && ftruncate(e->fd[FILE_IMAGE], (off_t)size_bytes) < 0) {
+		int error = errno;
+
+		if (!have)
+			unlink(e->path[FILE_IMAGE]);
+		errno = error;
+		bb_perror_msg_and_die("cannot grow '%s' to %llu bytes", e->path[FILE_IMAGE],
+				      (unsigned long long)size_bytes);
+	}
+}
+
+void store_open(struct export *e, uint64_t size_bytes, const struct fingerprint *fp, bool clear, bool *all_dirty)
+{
+	enum state_start how = decide(e, size_bytes, fp, clear);
+	unsigned i;
+
+	load(e, how, size_bytes);
+	open_image(e, size_bytes);
+	if (how == START_NEW || e->fd[FILE_BITMAP] < 0)
+		create_bitmap(e, size_bytes);
+	if (how == START_COMMIT) {
+		allocate(e, FILE_BITMAP, e->path[FILE_BITMAP], map_bytes(size_bytes));
+		write_bitmap(e, size_bytes);
+	}
+	/* Only now may the header say that the bitmap belongs to this boot. */
+	e->header.size_bytes = size_bytes;
+	read_boot_id(e->header.boot_id);
+	if (how == START_NEW)
+		memset(&e->header.fingerprint, 0, sizeof(e->header.fingerprint));
+	for (i = 0; fp && i < STATE_SAMPLES; i++)
+		if (fp->sample[i])
+			e->header.fingerprint.sample[i] = fp->sample[i];
+	if (how == START_NEW || how == START_ADOPT)
+		create_commit(e, size_bytes);
+	else if ((errno = store_write_header(e)) != 0)
+		bb_perror_msg_and_die("cannot write '%s'", e->path[FILE_COMMIT]);
+	if (how == START_ADOPT)
+		bb_error_msg("'%s' has no commit file: its bits were never safe against power loss", e->path[FILE_BITMAP]);
+	*all_dirty = how != START_COMMIT;
+}
