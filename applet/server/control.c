@@ -33,6 +33,7 @@ struct control {
 	bool waiting;  /* for the end of a switch or a reconnect: answers later */
 	bool follow;   /* for the end of the copy */
 	bool owns_job; /* the copy stops when this connection ends */
+	bool eof;      /* will ask for nothing more, but may want its answer */
 	bool dead;     /* closed; freed when it no longer waits */
 	struct commit_waiter commit;
 	struct control *next;
@@ -57,7 +58,7 @@ static void out_flush(struct control *k)
 		k->out_bytes -= (unsigned)n;
 		memmove(k->out, k->out + n, k->out_bytes);
 	}
-	event_set(&k->event, k->out_bytes ? EPOLLIN | EPOLLOUT : EPOLLIN);
+	event_set(&k->event, (k->eof ? 0 : EPOLLIN) | (k->out_bytes ? EPOLLOUT : 0));
 }
 
 static void say_bytes(struct control *k, const char *p, size_t n)
@@ -108,14 +109,19 @@ static void say_number(struct control *k, const char *key, uint64_t value)
 }
 
 /* The reply is complete. */
+static void answer_sent(struct control *k)
+{
+	out_flush(k);
+	timer_set(&k->timer, k->eof && !k->out_bytes ? loop_now_ms : loop_now_ms + IDLE_MS);
+}
+
 static void answer(struct control *k, const char *error)
 {
 	if (error)
 		say(k, "error %s\n", error);
 	else
 		say(k, "ok\n");
-	timer_set(&k->timer, loop_now_ms + IDLE_MS);
-	out_flush(k);
+	answer_sent(k);
 }
 
 /* ---- status --------------------------------------------------------------------------- */
@@ -247,8 +253,7 @@ static void follow_end(struct control *k)
 		return;
 	}
 	say_failure(k, c);
-	timer_set(&k->timer, loop_now_ms + IDLE_MS);
-	out_flush(k);
+	answer_sent(k);
 }
 
 static bool job_is_open(const struct core *c)
@@ -498,8 +503,13 @@ static void control_ready(struct event *e, uint32_t events)
 	struct control *k = (struct control *)e;
 	ssize_t n;
 
-	if (events & EPOLLOUT)
+	if (events & EPOLLOUT) {
 		out_flush(k);
+		if (k->eof && !k->out_bytes && !k->waiting && !k->follow) {
+			control_close(k);
+			return;
+		}
+	}
 	if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
 		return;
 	n = recv(e->fd, k->in + k->in_bytes, LINE_BYTES - k->in_bytes, MSG_DONTWAIT);
@@ -509,6 +519,12 @@ static void control_ready(struct event *e, uint32_t events)
 		k->in_bytes += (unsigned)n;
 		if (take_lines(k))
 			return;
+	} else if (n == 0 && !(events & EPOLLHUP) && (k->waiting || k->follow || k->out_bytes)) {
+		/* As `echo | nc -U` does: it waits for its answer. When it goes for
+		 * good there will be EPOLLHUP. */
+		k->eof = true;
+		out_flush(k);
+		return;
 	}
 	control_close(k);
 }

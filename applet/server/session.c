@@ -29,7 +29,6 @@ enum {
 	XFER_SPARE = 512,            /* kept for the next requests */
 	RESERVE_BYTES = 1 << 20,     /* what a session with nothing in flight may take
 				        when others have spent the budget */
-	DRAIN_BYTES = 64 << 10,      /* of an oversized write, thrown away at a time */
 };
 
 enum session_state { SESSION_HANDSHAKE, SESSION_TRANSMISSION, SESSION_DRAINING, SESSION_CLOSED };
@@ -65,7 +64,8 @@ struct session {
 	uint32_t in_first, in_end; /* what was received and not taken yet */
 	struct xfer *payload;      /* a WRITE whose data is still coming */
 	uint32_t payload_have;
-	uint32_t skip; /* bytes of a refused WRITE still to be thrown away */
+	struct xfer *refused;      /* a WRITE that gets its error after its data */
+	uint32_t refused_error, skip; /* bytes of that data still to be thrown away */
 
 	struct xfer *xfers; /* all, in flight or being sent */
 	struct xfer *out, **out_tail;
@@ -395,6 +395,22 @@ static bool payload_take(struct session *s)
 	return true;
 }
 
+/* Throws the payload of a refused WRITE away. False: more must come. */
+static bool payload_skip(struct session *s)
+{
+	struct xfer *x = s->refused;
+	uint32_t have = s->in_end - s->in_first;
+	uint32_t n = have < s->skip ? have : s->skip;
+
+	s->skip -= n;
+	s->in_first += n;
+	if (s->skip)
+		return false;
+	s->refused = NULL;
+	reply(x, s->refused_error);
+	return true;
+}
+
 /* One request. False: it must wait for memory; nothing of it was taken. */
 static bool request_take(struct session *s, const struct nbd_request_header *h)
 {
@@ -423,9 +439,12 @@ static bool request_take(struct session *s, const struct nbd_request_header *h)
 	s->in_first += NBD_REQUEST_BYTES;
 	if (h->type == NBD_CMD_READ)
 		x->data_bytes = n;
-	if (error) {
-		if (h->type == NBD_CMD_WRITE)
-			s->skip = h->length;
+	if (error && h->type == NBD_CMD_WRITE && h->length) {
+		/* Clients are not made for an answer while they still send. */
+		s->refused = x;
+		s->refused_error = error;
+		s->skip = h->length;
+	} else if (error) {
 		reply(x, error);
 	} else if (h->type == NBD_CMD_WRITE) {
 		s->payload = x;
@@ -443,12 +462,8 @@ static bool session_parse(struct session *s)
 		uint32_t have = s->in_end - s->in_first;
 		struct nbd_request_header h;
 
-		if (s->skip) {
-			uint32_t n = have < s->skip ? have : s->skip;
-
-			s->skip -= n;
-			s->in_first += n;
-			if (s->skip)
+		if (s->refused) {
+			if (!payload_skip(s))
 				return true;
 			continue;
 		}
@@ -647,7 +662,9 @@ static void session_close(struct session *s)
 	s->stalled = false;
 	if (s->payload)
 		xfer_put(s->payload);
-	s->payload = NULL;
+	if (s->refused)
+		xfer_put(s->refused);
+	s->payload = s->refused = NULL;
 	while (s->out) {
 		x = s->out;
 		s->out = x->next_out;

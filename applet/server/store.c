@@ -27,7 +27,7 @@ char *path_absolute(const char *path)
 /* False: it does not exist. */
 static bool open_file(struct export *e, enum io_file file, int flags)
 {
-	e->fd[file] = open(e->path[file], flags | O_CLOEXEC);
+	e->fd[file] = open(e->path[file], flags | O_CLOEXEC, 0600);
 	if (e->fd[file] >= 0)
 		return true;
 	if (errno != ENOENT || (flags & O_CREAT))
