@@ -46,7 +46,7 @@ enum {
 	OPT_CLEAR = 1 << 5,
 };
 
-static const char options[] ALIGN1 = "^tprodcn:l:a:u:P:L:m:q:b:R:H:\0t--p:p--t";
+static const char options[] ALIGN1 = "tprodcn:l:a:u:P:L:m:q:b:R:H:";
 
 static const char long_options[] ALIGN1 =
 	"target\0" No_argument "t"
@@ -75,8 +75,8 @@ static void take_arguments(struct server_config *c, unsigned opt, char **argv)
 					     "CACHE_BITMAP_IMAGE", "CONTROL_SOCKET", NULL };
 	const char *const *names = opt & OPT_PROXY ? proxy : target;
 
-	if (!(opt & (OPT_TARGET | OPT_PROXY)))
-		bb_simple_error_msg_and_die("one of --target and --proxy is needed; try --help");
+	if (!(opt & OPT_TARGET) == !(opt & OPT_PROXY))
+		bb_simple_error_msg_and_die("give one of --target and --proxy; try --help");
 	while (*names && *argv) {
 		names++;
 		argv++;

@@ -188,7 +188,9 @@ void copier_pump(struct core *c)
 	while (k->state == JOB_RUNNING && !c->kick) {
 		const struct link_state *link = fetch_link(c, LINK_COPIER, &slot);
 
-		if (k->cursor >= c->map.blocks) {
+		/* When nothing is missing there is nothing to walk for, and no link is
+		 * needed to know it. */
+		if (k->cursor >= c->map.blocks || map_is_complete(&c->map)) {
 			/* What clients have asked for counts too: wait for it. */
 			if (k->in_flight || c->fetch_count)
 				return;

@@ -15,12 +15,19 @@
 #include <sys/socket.h>
 
 enum {
-	LINE_BYTES = 8192,       /* longest request: two encoded names fit */
+	LINE_BYTES = 16384,       /* longest request: the longest name fits, encoded */
 	OUT_BYTES_MAX = 64 << 10, /* unread text of one connection */
 	CONNECTIONS_MAX = 32,
 	IDLE_MS = 60000,
 	FOLLOW_MS = 200,
 	RANGES_MAX = 8, /* failed ranges that are named */
+};
+
+/* The words behind the verb of a request. */
+struct words {
+	char *host, *port, *name;
+	uint64_t blocks, rate;
+	bool force, follow, rate_given;
 };
 
 struct control {
@@ -225,7 +232,7 @@ static void say_failure(struct control *k, const struct core *c)
 	uint64_t block = 0;
 	unsigned n;
 
-	say(k, "error %llu blocks could not be copied (%s):", (unsigned long long)(m->blocks - m->local),
+	say(k, "error %llu blocks are still missing (%s):", (unsigned long long)(m->blocks - m->local),
 	    strerror(c->copier.error));
 	for (n = 0; n <= RANGES_MAX && (block = map_next_missing(m, block, m->blocks)) < m->blocks; n++) {
 		uint64_t end = map_next_local(m, block, m->blocks);
@@ -275,20 +282,24 @@ void port_job_changed(struct core *c)
 	control_job_changed(export_of(c));
 }
 
-static void begin_copy(struct control *k, bool follow, uint64_t blocks, uint64_t rate)
+static void begin_copy(struct control *k, struct words *w)
 {
 	struct core *c = &exported->core;
 	bool was_open = job_is_open(c);
 	struct control *other;
-	int error = core_job_start(c, blocks > FETCH_BLOCKS_MAX ? 0 : (uint32_t)blocks, rate);
+	int error;
+
+	if (!w->rate_given)
+		w->rate = was_open ? c->copier.rate_limit : server_config->rate_bytes;
+	error = core_job_start(c, w->blocks > FETCH_BLOCKS_MAX ? 0 : (uint32_t)w->blocks, w->rate);
 
 	if (error) {
 		answer(k, "this server was switched with blocks missing: there is no origin to copy from");
 		return;
 	}
-	for (other = follow ? NULL : controls; other; other = other->next)
+	for (other = w->follow ? NULL : controls; other; other = other->next)
 		other->owns_job = false; /* asked to go on by itself */
-	if (!follow || c->mode == MODE_TARGET) {
+	if (!w->follow || c->mode == MODE_TARGET) {
 		answer(k, NULL);
 		return;
 	}
@@ -412,12 +423,6 @@ static bool number(const char *p, uint64_t *n)
 	return true;
 }
 
-struct words {
-	char *host, *port, *name;
-	uint64_t blocks, rate;
-	bool force, follow, rate_given;
-};
-
 static bool word(struct words *w, char *p)
 {
 	char *value = strchr(p, '=');
@@ -463,7 +468,7 @@ static void request(struct control *k, char *line)
 	} else if (strcmp(verb, "switch") == 0) {
 		begin_switch(k, w.force);
 	} else if (strcmp(verb, "cache-all") == 0) {
-		begin_copy(k, w.follow, w.blocks, w.rate_given ? w.rate : server_config->rate_bytes);
+		begin_copy(k, &w);
 	} else if (strcmp(verb, "reconnect") == 0) {
 		begin_reconnect(k, w.host, w.port, w.name, w.force);
 	} else if (strcmp(verb, "pause") == 0) {

@@ -64,11 +64,11 @@ static int punch(int fd, int mode, uint64_t offset, uint64_t n)
 
 static int write_zeroes(int fd, uint64_t offset, uint64_t n)
 {
-	static const uint8_t zeroes[64 << 10];
+	static uint8_t zeroes[64 << 10]; /* not const: that would put them into the program file */
 
 	while (n) {
 		uint64_t step = n < sizeof(zeroes) ? n : sizeof(zeroes);
-		int error = transfer(fd, true, (uint8_t *)zeroes, step, offset);
+		int error = transfer(fd, true, zeroes, step, offset);
 
 		if (error)
 			return error;

@@ -81,11 +81,24 @@ static void retry_later(struct origin *o, unsigned slot)
 	timer_set(&o->retry[slot], loop_now_ms + pause / 2 + chance % (pause / 2));
 }
 
+/* Our copy of a host. A path is made absolute: a daemon leaves its directory. */
+static char *host_dup(const char *host)
+{
+	char *path, *full;
+
+	if (strncmp(host, "unix:", 5) != 0)
+		return xstrdup(host);
+	path = path_absolute(host + 5);
+	full = xasprintf("unix:%s", path);
+	free(path);
+	return full;
+}
+
 static void address_set(struct address *a, const char *host, const char *port, const char *name)
 {
 	struct address old = *a;
 
-	a->host = host ? xstrdup(host) : NULL;
+	a->host = host ? host_dup(host) : NULL;
 	a->port = port ? xstrdup(port) : NULL;
 	a->name = name ? xstrdup(name) : NULL;
 	free(old.host);

@@ -22,6 +22,7 @@ static struct export export;
 static struct event signal_event;
 static char *own_path[OWN_PATHS_MAX];
 static int ready_fd = -1; /* --daemonize: tells the parent */
+static int log_fd = -1;   /* --logpath */
 
 /* ---- files that vanish with the server -------------------------------------------------- */
 
@@ -83,21 +84,23 @@ static void daemonize(void)
 	_exit(1);
 }
 
-static void log_to(const char *path)
+static void log_open(const char *path)
 {
-	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-
-	if (fd < 0)
+	log_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+	if (log_fd < 0)
 		bb_perror_msg_and_die("cannot open '%s'", path);
-	dup2(fd, STDERR_FILENO);
-	close(fd);
 }
 
-/* Everybody can connect from now on. */
+/* Everybody can connect from now on. What kept us from it would have been told to
+ * the one who started us; what happens later goes to the log. */
 static void tell_ready(void)
 {
 	int null;
 
+	if (log_fd >= 0) {
+		dup2(log_fd, STDERR_FILENO);
+		close(log_fd);
+	}
 	if (ready_fd < 0)
 		return;
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -272,7 +275,7 @@ static void begin(void)
 	const struct server_config *s = server_config;
 
 	if (s->logpath)
-		log_to(s->logpath);
+		log_open(s->logpath);
 	loop_init();
 	signals_begin();
 	pool_start(WORKERS);
@@ -314,7 +317,7 @@ static int end(void)
 	while (sessions_in_flight() && loop_now_ms < deadline)
 		turn(deadline);
 	last_commit = -1;
-	if (!export.core.readonly) {
+	if (server_config->bitmap || !export.core.readonly) {
 		core_commit(&export.core, &waiter);
 		while (last_commit < 0)
 			turn(loop_now_ms + 100);

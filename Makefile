@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# make help tells what there is.
+
+CROSS_COMPILE ?=
+ifeq ($(origin CC),default)
+CC := $(if $(CROSS_COMPILE),$(CROSS_COMPILE)gcc,musl-gcc)
+endif
+STRIP := $(CROSS_COMPILE)strip
+CONF ?= kconfig-conf
+MCONF ?= kconfig-mconf
+NCONF ?= kconfig-nconf
+PREFIX ?= /usr
+
+# make SANITIZE=1: against the host's libc, with address and undefined behaviour
+# sanitizers, into a directory of its own.
+ifdef SANITIZE
+out := build/sanitize
+CC := $(if $(filter clang%,$(CC)),$(CC),gcc)
+LINK := $(CC)
+CFLAGS ?= -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+LDFLAGS ?= -fsanitize=address,undefined -lpthread
+else
+out := build
+CFLAGS ?= -Os -fomit-frame-pointer -fno-asynchronous-unwind-tables -fno-stack-protector -fno-pie
+LDFLAGS ?= -static -no-pie -Wl,--gc-sections -Wl,--build-id=none -Wl,-z,norelro -Wl,-z,noexecstack
+# clang has no musl of its own: it takes the headers, and the link, of musl-gcc.
+ifneq ($(filter clang%,$(notdir $(CC))),)
+LINK := musl-gcc
+musl_headers := $(shell echo | musl-gcc -E -v - 2>&1 | sed -n '/^\#include </,/^End/s|^ \(.*musl.*\)|\1|p')
+CPPFLAGS += -nostdlibinc -isystem $(musl_headers)
+else
+LINK := $(CC)
+endif
+endif
+warnings := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition \
+	-Wpointer-arith -Wwrite-strings -Wundef -Wvla
+flags = -std=gnu11 $(warnings) -ffunction-sections -fdata-sections \
+	-Iapplet -Iapplet/libbb -Ibuild/include $(CPPFLAGS) $(CFLAGS)
+
+# What is built: lib-y from the //kbuild: lines; a directory stands for its files.
+lib-y :=
+ifeq ($(filter help clean distclean,$(MAKECMDGOALS))$(filter %config,$(MAKECMDGOALS)),)
+-include build/objects.mk
+endif
+sources = applet/main.c $(wildcard applet/libbb/*.c) \
+	$(patsubst %.o,applet/%.c,$(filter %.o,$(lib-y))) \
+	$(foreach dir,$(filter %/,$(lib-y)),$(wildcard applet/$(dir)*.c))
+objects = $(patsubst applet/%.c,$(out)/obj/%.o,$(sources))
+applets = $(patsubst xnbd_%.o,xnbd-%,$(filter xnbd_%.o,$(lib-y)))
+
+.PHONY: all install demo check check-unit bench bloat help clean distclean
+.DELETE_ON_ERROR:
+
+all: $(out)/xnbdbox
+
+$(out)/xnbdbox: $(out)/xnbdbox_unstripped
+	$(if $(SANITIZE),cp,$(STRIP) -s -R .comment -R .note.gnu.property -o) $(if $(SANITIZE),$<) $@ $(if $(SANITIZE),,$<)
+	@for applet in $(applets); do ln -sf xnbdbox $(out)/$$applet; done
+
+$(out)/xnbdbox_unstripped: $(objects) build/objects.mk
+	$(LINK) $(CFLAGS) -o $@ $(objects) $(LDFLAGS)
+
+$(out)/obj/%.o: applet/%.c build/include/autoconf.h build/include/applets.h build/include/usage.h Makefile
+	@mkdir -p $(dir $@)
+	$(CC) $(flags) -MMD -MP -c -o $@ $<
+
+-include $(wildcard build/obj/*.d build/obj/*/*.d build/sanitize/obj/*.d build/sanitize/obj/*/*.d)
+
+# ---- configuration -------------------------------------------------------------
+
+.config:
+	cp config/full_defconfig $@
+
+build/Config.in: $(wildcard applet/*.c) config/generate
+	config/generate kconfig
+	@touch $@
+
+build/objects.mk build/include/autoconf.h build/include/applets.h build/include/usage.h &: .config Kconfig build/Config.in
+	config/generate headers
+	@touch build/objects.mk
+
+.PHONY: menuconfig nconfig config oldconfig olddefconfig randconfig allnoconfig allyesconfig savedefconfig defconfig
+menuconfig: build/Config.in
+	$(MCONF) Kconfig
+nconfig: build/Config.in
+	$(NCONF) Kconfig
+config: build/Config.in
+	$(CONF) --oldaskconfig Kconfig
+oldconfig olddefconfig randconfig allnoconfig allyesconfig: build/Config.in
+	$(CONF) --$@ Kconfig
+savedefconfig: build/Config.in
+	$(CONF) --savedefconfig=defconfig Kconfig
+defconfig: full_defconfig
+# Complete, so that no tool is needed.
+%_defconfig: config/%_defconfig
+	cp $< .config
+
+# ---- installation ------------------------------------------------------------------
+
+install: all
+	install -D -m 755 $(out)/xnbdbox $(DESTDIR)$(PREFIX)/bin/xnbdbox
+	for applet in $(applets); do \
+		case $$applet in *bgctl) dir=bin link=xnbdbox ;; *) dir=sbin link=../bin/xnbdbox ;; esac; \
+		mkdir -p $(DESTDIR)$(PREFIX)/$$dir && ln -sf $$link $(DESTDIR)$(PREFIX)/$$dir/$$applet || exit 1; \
+	done
+	for page in man/*; do \
+		install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit 1; \
+	done
+
+# ---- tests ----------------------------------------------------------------------------
+
+# Unit tests and simulator run with sanitizers, against the host's libc.
+unit_cc := gcc -std=gnu11 $(warnings) -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all \
+	-Iapplet -Iapplet/libbb -Ibuild/include -Itests/unit
+unit_tests := build/unit/nbd_test build/unit/core_test build/unit/libbb_test build/unit/sim
+
+build/unit/nbd_test: $(wildcard applet/nbd/*.c)
+build/unit/core_test: $(addprefix applet/core/,map.c range.c state.c) applet/nbd/wire.c
+build/unit/libbb_test: $(wildcard applet/libbb/*.c)
+build/unit/sim: $(wildcard tests/sim/*.c applet/core/*.c) applet/nbd/wire.c
+$(filter %_test,$(unit_tests)): build/unit/%: tests/unit/%.c
+$(unit_tests): $(wildcard applet/*/*.h tests/unit/*.h tests/sim/*.h) build/include/autoconf.h
+	@mkdir -p $(dir $@)
+	$(unit_cc) -o $@ $(filter %.c,$^)
+
+check-unit: $(unit_tests)
+
+demo:
+	@config/setup.sh demo
+	@$(MAKE) -s all
+	@sh tests/demo.sh
+
+check:
+	@config/setup.sh check
+	@$(MAKE) -s all check-unit
+	@$(MAKE) -s SANITIZE=1 all
+	@sh tests/run.sh
+
+bench:
+	@config/setup.sh check
+	@$(MAKE) -s all
+	@sh tests/bench/run.sh
+
+# Bytes of each object file, the largest first.
+bloat: all
+	@size $(objects) | sort -rn | sed 's|$(out)/obj/||'
+	@ls -l $(out)/xnbdbox | awk '{ print $$5 " bytes: stripped, static" }'
+
+clean:
+	rm -rf build
+distclean: clean
+	rm -f .config .config.old
+
+help:
+	@echo 'make                  build/xnbdbox, and a link for each applet beside it'
+	@echo 'make demo             moves a disk before your eyes (installs what it needs)'
+	@echo 'make check            all tests (installs what they need)'
+	@echo 'make check-unit       builds the unit tests and the simulator in build/unit'
+	@echo 'make bench            speed against nbdcopy and nbdkit, as ratios'
+	@echo 'make bloat            bytes of each part'
+	@echo 'make menuconfig       what is in (also nconfig, config, oldconfig, ...)'
+	@echo 'make NAME_defconfig   one of:' $(notdir $(wildcard config/*_defconfig))
+	@echo 'make install          to DESTDIR and PREFIX (/usr)'
+	@echo 'make clean, distclean'
+	@echo 'make SANITIZE=1       build/sanitize/xnbdbox, with sanitizers'
+	@echo 'CC= CROSS_COMPILE= CFLAGS= LDFLAGS=   another compiler, other flags'

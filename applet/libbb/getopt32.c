@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Options of the command line. */
+#include "libbb.h"
+
+enum {
+	OPTIONS_MAX = 32, /* bits of the result */
+};
+
+int optind;
+
+struct parser {
+	const char *letters;
+	const char *longs;
+	char **argv;
+	const char **value[OPTIONS_MAX]; /* where arguments go */
+	uint32_t found;
+};
+
+/* The bit of a letter of `letters`, -1 when there is none. */
+static int bit_of(const char *letters, char letter)
+{
+	int bit = -1;
+
+	for (; *letters; letters++) {
+		if (*letters == ':')
+			continue;
+		bit++;
+		if (*letters == letter)
+			return bit;
+	}
+	return -1;
+}
+
+static bool takes_argument(const char *letters, char letter)
+{
+	return strchr(letters, letter)[1] == ':';
+}
+
+/* p: the option as it was written. argument: what stood in the same word, or NULL. */
+static void option(struct parser *p, char letter, const char *written, const char *argument)
+{
+	int bit = bit_of(p->letters, letter);
+
+	if (takes_argument(p->letters, letter)) {
+		if (!argument)
+			argument = p->argv[optind] ? p->argv[optind++] : NULL;
+		if (!argument)
+			bb_error_msg_and_die("option '%s' needs an argument; try --help", written);
+		*p->value[bit] = argument;
+	}
+	p->found |= 1U << bit;
+}
+
+/* The letter of the long option of n bytes, or of the only one it can be short for;
+ * '\0' when there is none. */
+static char find_long(const char *longs, const char *name, size_t n)
+{
+	char found = '\0';
+	bool ambiguous = false;
+
+	for (; *longs; longs += strlen(longs) + 3) {
+		char letter = longs[strlen(longs) + 2];
+
+		if (strncmp(longs, name, n) != 0)
+			continue;
+		if (!longs[n])
+			return letter;
+		ambiguous |= found && found != letter;
+		found = letter;
+	}
+	return ambiguous ? '\0' : found;
+}
+
+static void long_option(struct parser *p, char *word)
+{
+	char *equals = strchr(word, '=');
+	char letter;
+
+	if (strcmp(word, "--help") == 0) {
+		xfunc_error_retval = 0;
+		bb_show_usage();
+	}
+	letter = find_long(p->longs, word + 2, equals ? (size_t)(equals - word) - 2 : strlen(word + 2));
+
+	if (equals)
+		*equals++ = '\0';
+	if (!letter)
+		bb_error_msg_and_die("unrecognized option '%s'; try --help", word);
+	if (equals && !takes_argument(p->letters, letter))
+		bb_error_msg_and_die("option '%s' takes no argument; try --help", word);
+	option(p, letter, word, equals);
+}
+
+static void short_options(struct parser *p, const char *word)
+{
+	char written[] = "-x";
+
+	while (*++word) {
+		written[1] = *word;
+		if (*word == ':' || bit_of(p->letters, *word) < 0)
+			bb_error_msg_and_die("unrecognized option '%s'; try --help", written);
+		if (!takes_argument(p->letters, *word)) {
+			option(p, *word, written, NULL);
+			continue;
+		}
+		option(p, *word, written, word[1] ? word + 1 : NULL);
+		return;
+	}
+}
+
+static void parse(struct parser *p)
+{
+	unsigned kept = 0;
+	char **arguments; /* those that are no options, put behind the options in the end */
+	char *word;
+
+	optind = 1;
+	while (p->argv[optind])
+		optind++;
+	arguments = xmalloc((unsigned)optind * sizeof(*arguments));
+	for (optind = 1; (word = p->argv[optind]);) {
+		optind++;
+		if (word[0] != '-' || !word[1]) {
+			arguments[kept++] = word;
+		} else if (word[1] != '-') {
+			short_options(p, word);
+		} else if (word[2]) {
+			long_option(p, word);
+		} else {
+			while (p->argv[optind])
+				arguments[kept++] = p->argv[optind++];
+		}
+	}
+	optind -= (int)kept;
+	memcpy(p->argv + optind, arguments, kept * sizeof(*arguments));
+	free(arguments);
+}
+
+uint32_t getopt32long(char **argv, const char *options, const char *long_options, ...)
+{
+	struct parser p = { .letters = options, .longs = long_options, .argv = argv };
+	const char *o;
+	va_list args;
+
+	va_start(args, long_options);
+	for (o = options; *o; o++)
+		if (o[1] == ':')
+			p.value[bit_of(options, *o)] = va_arg(args, const char **);
+	va_end(args);
+	parse(&p);
+	return p.found;
+}

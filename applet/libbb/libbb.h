@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The few helpers that the applets use, with the names and the meaning they have
+ * in BusyBox: an applet file that includes only this header builds in both.
+ *
+ * Nothing here uses stdio. Functions beginning with x end the program with one
+ * line on stderr when they fail. All may be called from any thread, except
+ * getopt32long() and bb_show_usage().
+ */
+#ifndef LIBBB_H
+#define LIBBB_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1
+#endif
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h> /* of it, rename(2) only */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include "autoconf.h" /* CONFIG_x, ENABLE_x, IF_x(), IF_NOT_x(): made from .config */
+
+#define FAST_FUNC
+#define NORETURN                __attribute__((noreturn))
+#define UNUSED_PARAM            __attribute__((unused))
+#define ALIGN1                  __attribute__((aligned(1)))
+#define ALWAYS_INLINE           __attribute__((always_inline)) inline
+#define MAIN_EXTERNALLY_VISIBLE __attribute__((visibility("default")))
+#define ARRAY_SIZE(x)           (sizeof(x) / sizeof((x)[0]))
+#define PRINTF_LIKE(text, first) __attribute__((format(printf, text, first)))
+
+/* ---- printf.c ----------------------------------------------------------------------- */
+
+/*
+ * Of printf(3), as much as is used here: %% %c %s %d %u %x %X; modifiers l, ll and
+ * z; flags - and 0; width; precision of strings; * for both. Return what the real ones do.
+ */
+int bb_vsnprintf(char *to, size_t size, const char *format, va_list args) PRINTF_LIKE(3, 0);
+int bb_snprintf(char *to, size_t size, const char *format, ...) PRINTF_LIKE(3, 4);
+#define vsnprintf bb_vsnprintf
+#define snprintf  bb_snprintf
+
+/* The caller frees. */
+char *xasprintf(const char *format, ...) PRINTF_LIKE(1, 2);
+
+/* ---- messages.c ---------------------------------------------------------------------- */
+
+/* Of the applet that runs. */
+extern const char *applet_name;
+/* The exit status of what dies; 1 from the start. */
+extern uint8_t xfunc_error_retval;
+
+/* "APPLET: TEXT" on stderr, in one write(2). bb_perror_: ": " and strerror(errno)
+ * behind it. errno is kept. */
+void bb_error_msg(const char *format, ...) PRINTF_LIKE(1, 2);
+void bb_perror_msg(const char *format, ...) PRINTF_LIKE(1, 2);
+void bb_error_msg_and_die(const char *format, ...) PRINTF_LIKE(1, 2) NORETURN;
+void bb_perror_msg_and_die(const char *format, ...) PRINTF_LIKE(1, 2) NORETURN;
+void bb_simple_error_msg(const char *text);
+void bb_simple_perror_msg(const char *text);
+void bb_simple_error_msg_and_die(const char *text) NORETURN;
+void bb_simple_perror_msg_and_die(const char *text) NORETURN;
+
+/* exit(3) with xfunc_error_retval. */
+void xfunc_die(void) NORETURN;
+
+/* ---- xfuncs.c ------------------------------------------------------------------------- */
+
+/* Memory is the caller's to free(3). */
+void *xmalloc(size_t bytes);
+void *xzalloc(size_t bytes);
+void *xrealloc(void *old, size_t bytes);
+char *xstrdup(const char *s);
+
+/* read(2) and write(2), begun again when a signal came. */
+ssize_t safe_read(int fd, void *to, size_t bytes);
+ssize_t safe_write(int fd, const void *from, size_t bytes);
+/* ... until everything is done, or the end, or an error. Return the bytes done, or
+ * -1 when the first of them failed. */
+ssize_t full_read(int fd, void *to, size_t bytes);
+ssize_t full_write(int fd, const void *from, size_t bytes);
+
+/* Columns of the terminal fd, 80 when it cannot be asked. */
+int get_terminal_width(int fd);
+
+/* Decimal numbers, the whole string; die when it is none or outside of the range. */
+unsigned long long xatoull(const char *s);
+unsigned long long xatoull_range(const char *s, unsigned long long lower, unsigned long long upper);
+unsigned xatou(const char *s);
+unsigned xatou_range(const char *s, unsigned lower, unsigned upper);
+
+/* ---- getopt32.c -------------------------------------------------------------------------- */
+
+#define No_argument       "\0"
+#define Required_argument "\001"
+
+/*
+ * Takes the options of argv (NULL-terminated; argv[0] is not looked at). options:
+ * a letter each, ':' behind those with an argument. long_options: "name\0"
+ * No_argument "x" and so on, one after the other. For each letter with ':', in
+ * order, a const char ** or char ** follows, which gets the argument.
+ *
+ * Returns bit i for the i-th letter. Arguments may stand between options: they are
+ * moved behind them, in their order; argv[optind] is the first. A long option may
+ * be cut short as far as it stays unique. Dies with one line on what is unknown.
+ */
+uint32_t getopt32long(char **argv, const char *options, const char *long_options, ...);
+extern int optind;
+
+/* ---- main.c ---------------------------------------------------------------------------- */
+
+/* The usage of the applet that runs, on stdout if xfunc_error_retval is 0, else on
+ * stderr; exits with it. */
+void bb_show_usage(void) NORETURN;
+
+#endif

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Memory, whole reads and writes, numbers. */
+#include "libbb.h"
+
+#include <limits.h>
+#include <sys/ioctl.h>
+
+void *xmalloc(size_t bytes)
+{
+	return xrealloc(NULL, bytes);
+}
+
+void *xzalloc(size_t bytes)
+{
+	return memset(xmalloc(bytes), 0, bytes);
+}
+
+void *xrealloc(void *old, size_t bytes)
+{
+	void *p = realloc(old, bytes ? bytes : 1);
+
+	if (!p)
+		bb_simple_error_msg_and_die("out of memory");
+	return p;
+}
+
+char *xstrdup(const char *s)
+{
+	size_t n = strlen(s) + 1;
+
+	return memcpy(xmalloc(n), s, n);
+}
+
+ssize_t safe_read(int fd, void *to, size_t bytes)
+{
+	ssize_t n;
+
+	do
+		n = read(fd, to, bytes);
+	while (n < 0 && errno == EINTR);
+	return n;
+}
+
+ssize_t safe_write(int fd, const void *from, size_t bytes)
+{
+	ssize_t n;
+
+	do
+		n = write(fd, from, bytes);
+	while (n < 0 && errno == EINTR);
+	return n;
+}
+
+ssize_t full_read(int fd, void *to, size_t bytes)
+{
+	size_t done = 0;
+
+	while (done < bytes) {
+		ssize_t n = safe_read(fd, (char *)to + done, bytes - done);
+
+		if (n < 0 && !done)
+			return n;
+		if (n <= 0)
+			break;
+		done += (size_t)n;
+	}
+	return (ssize_t)done;
+}
+
+ssize_t full_write(int fd, const void *from, size_t bytes)
+{
+	size_t done = 0;
+
+	while (done < bytes) {
+		ssize_t n = safe_write(fd, (const char *)from + done, bytes - done);
+
+		if (n < 0 && !done)
+			return n;
+		if (n <= 0)
+			break;
+		done += (size_t)n;
+	}
+	return (ssize_t)done;
+}
+
+int get_terminal_width(int fd)
+{
+	struct winsize w;
+
+	return ioctl(fd, TIOCGWINSZ, &w) == 0 && w.ws_col ? w.ws_col : 80;
+}
+
+unsigned long long xatoull_range(const char *s, unsigned long long lower, unsigned long long upper)
+{
+	const char *p = s;
+	unsigned long long n = 0;
+
+	do {
+		unsigned d = (unsigned)(*p - '0');
+
+		if (d > 9)
+			bb_error_msg_and_die("invalid number '%s'", s);
+		if (n > (ULLONG_MAX - d) / 10)
+			bb_error_msg_and_die("number %s is too large", s);
+		n = n * 10 + d;
+	} while (*++p);
+	if (n < lower || n > upper)
+		bb_error_msg_and_die("number %s is not in %llu..%llu", s, lower, upper);
+	return n;
+}
+
+unsigned long long xatoull(const char *s)
+{
+	return xatoull_range(s, 0, ULLONG_MAX);
+}
+
+unsigned xatou_range(const char *s, unsigned lower, unsigned upper)
+{
+	return (unsigned)xatoull_range(s, lower, upper);
+}
+
+unsigned xatou(const char *s)
+{
+	return xatou_range(s, 0, UINT_MAX);
+}

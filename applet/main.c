@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Picks the applet by the name the program was called by, or by its first argument. */
+#include "libbb.h"
+#include "usage.h" /* made from the //usage: lines */
+
+#define APPLET_ODDNAME(name, main, dir, suid, help) int main##_main(int argc, char **argv);
+#define APPLET(name, dir, suid)                     APPLET_ODDNAME(name, name, dir, suid, name)
+#include "applets.h" /* made from the //applet: lines */
+#undef APPLET_ODDNAME
+
+struct applet {
+	const char *name;
+	int (*main)(int argc, char **argv);
+	const char *usage;
+};
+
+#define APPLET_ODDNAME(name, main, dir, suid, help) { #name, main##_main, help##_trivial_usage help##_full_usage },
+
+static const struct applet applets[] = {
+#include "applets.h"
+	{ NULL, NULL, NULL },
+};
+
+static void print(int fd, const char *text)
+{
+	full_write(fd, text, strlen(text));
+}
+
+static const struct applet *find_applet(const char *name)
+{
+	const struct applet *a = applets;
+
+	while (a->name && strcmp(a->name, name) != 0)
+		a++;
+	return a;
+}
+
+void bb_show_usage(void)
+{
+	int fd = xfunc_error_retval ? STDERR_FILENO : STDOUT_FILENO;
+
+	print(fd, "Usage: ");
+	print(fd, applet_name);
+	print(fd, " ");
+	print(fd, find_applet(applet_name)->usage);
+	print(fd, "\n");
+	xfunc_die();
+}
+
+static int run_applet(const struct applet *a, int argc, char **argv)
+{
+	applet_name = a->name;
+	if (argc == 2 && strcmp(argv[1], "--help") == 0) {
+		xfunc_error_retval = 0;
+		bb_show_usage();
+	}
+	return a->main(argc, argv);
+}
+
+static void print_names(int fd)
+{
+	const struct applet *a;
+
+	for (a = applets; a->name; a++) {
+		print(fd, a->name);
+		print(fd, "\n");
+	}
+}
+
+/* The basename of the path the program was called by. */
+static const char *own_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+int main(int argc, char **argv)
+{
+	const struct applet *a;
+
+	if (!argc)
+		return 127;
+	a = find_applet(own_name(argv[0]));
+	if (a->name)
+		return run_applet(a, argc, argv);
+	if (argc > 1 && (a = find_applet(argv[1]))->name)
+		return run_applet(a, argc - 1, argv + 1);
+	if (applets[0].name && !applets[1].name)
+		return run_applet(applets, argc, argv); /* there is nothing to pick */
+	if (argc == 1 || strcmp(argv[1], "--help") == 0)
+		print(STDOUT_FILENO, "Usage: xnbdbox APPLET [ARGUMENTS]\n\n"
+				     "Applets, each also a program of its own when linked by its name:\n");
+	if (argc == 1 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "--list") == 0) {
+		print_names(STDOUT_FILENO);
+		return 0;
+	}
+	xfunc_error_retval = 127;
+	bb_error_msg_and_die("%s: applet not found; xnbdbox --list names those there are", argv[1]);
+}

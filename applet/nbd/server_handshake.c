@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The handshake as a server: greeting, client flags, then one option after the
+ * other until the client goes into transmission or gives up ("Handshake").
+ */
+#include "nbd/nbd.h"
+
+#include <string.h>
+
+enum {
+	CLIENT_FLAGS_BYTES = 4,
+	OPTION_HEAD_BYTES = 16,
+	REPLY_HEAD_BYTES = 20,
+	REPLY_FIXED_MAX = 14, /* the numbers of NBD_INFO_BLOCK_SIZE */
+	WILDCARD_BYTES = 5,   /* "base:" */
+};
+
+static const char base_allocation[] = "base:allocation";
+
+/* ---- sending ------------------------------------------------------------------- */
+
+void nbd_server_greet(struct nbd_server_handshake *h)
+{
+	uint8_t greeting[18];
+	uint8_t *p = greeting;
+
+	p = nbd_put64(p, NBD_INIT_MAGIC);
+	p = nbd_put64(p, NBD_OPTION_MAGIC);
+	nbd_put16(p, NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES);
+	h->ops->send(h->ctx, greeting, sizeof(greeting));
+}
+
+void nbd_server_greet_oldstyle(struct nbd_server_handshake *h, const struct nbd_export *e)
+{
+	uint8_t greeting[NBD_OLDSTYLE_BYTES] = { 0 };
+	uint8_t *p = greeting;
+
+	p = nbd_put64(p, NBD_INIT_MAGIC);
+	p = nbd_put64(p, NBD_OLDSTYLE_MAGIC);
+	p = nbd_put64(p, e->size_bytes);
+	nbd_put32(p, e->transmission_flags);
+	h->ops->send(h->ctx, greeting, sizeof(greeting));
+	h->export = e;
+}
+
+/* One reply to an option. Its data: n bytes of numbers, then a string. */
+static void reply_data(struct nbd_server_handshake *h, uint32_t option, uint32_t type, const uint8_t *numbers, size_t n,
+		       const char *string)
+{
+	uint8_t head[REPLY_HEAD_BYTES + REPLY_FIXED_MAX];
+	size_t string_bytes = strlen(string);
+	uint8_t *p = head;
+
+	p = nbd_put64(p, NBD_OPT_REPLY_MAGIC);
+	p = nbd_put32(p, option);
+	p = nbd_put32(p, type);
+	p = nbd_put32(p, (uint32_t)(n + string_bytes));
+	memcpy(p, numbers, n);
+	h->ops->send(h->ctx, head, REPLY_HEAD_BYTES + n);
+	if (string_bytes)
+		h->ops->send(h->ctx, string, string_bytes);
+}
+
+/* The final reply to an option that does not end the handshake. */
+static enum nbd_handshake_state answer(struct nbd_server_handshake *h, uint32_t option, uint32_t type)
+{
+	reply_data(h, option, type, (const uint8_t *)"", 0, "");
+	return NBD_HS_MORE;
+}
+
+/* ---- reading an option's data ------------------------------------------------- */
+
+struct cursor {
+	const uint8_t *p;
+	uint32_t left;
+};
+
+struct string {
+	const char *p;
+	uint32_t bytes;
+};
+
+/* The next n bytes, or NULL if there are fewer. */
+static const uint8_t *take(struct cursor *c, uint32_t n)
+{
+	const uint8_t *p = c->p;
+
+	if (n > c->left)
+		return NULL;
+	c->p += n;
+	c->left -= n;
+	return p;
+}
+
+/* n bytes that are a string as "Conventions" has it. UTF-8 is not checked: what is
+ * not, is just no name we know. */
+static bool take_string_of(struct cursor *c, uint32_t n, struct string *s)
+{
+	s->bytes = n;
+	s->p = (const char *)take(c, n);
+	return s->p && n <= NBD_NAME_MAX && !memchr(s->p, '\0', n);
+}
+
+/* The same, its length in front. */
+static bool take_string(struct cursor *c, struct string *s)
+{
+	const uint8_t *p = take(c, 4);
+
+	return p && take_string_of(c, nbd_get32(p), s);
+}
+
+static const struct nbd_export *find_export(const struct nbd_server_handshake *h, const struct string *name)
+{
+	return h->ops->find(h->ctx, name->p, name->bytes);
+}
+
+/* ---- the options --------------------------------------------------------------- */
+
+static uint16_t transmission_flags(const struct nbd_server_handshake *h, const struct nbd_export *e)
+{
+	return e->transmission_flags | (h->structured ? NBD_FLAG_SEND_DF : 0);
+}
+
+static enum nbd_handshake_state begin_transmission(struct nbd_server_handshake *h, const struct nbd_export *e)
+{
+	/* "Metadata querying": what was selected for another export does not count. */
+	if (h->meta_export != e)
+		h->allocation = false;
+	h->export = e;
+	return NBD_HS_DONE;
+}
+
+/* No error can be told in answer to this one. */
+static enum nbd_handshake_state export_name(struct nbd_server_handshake *h, struct cursor *c)
+{
+	uint8_t reply[10 + 124] = { 0 };
+	const struct nbd_export *e;
+	struct string name;
+
+	if (!take_string_of(c, c->left, &name))
+		return NBD_HS_CLOSE;
+	e = find_export(h, &name);
+	if (!e)
+		return NBD_HS_CLOSE;
+	nbd_put16(nbd_put64(reply, e->size_bytes), transmission_flags(h, e));
+	h->ops->send(h->ctx, reply, h->no_zeroes ? 10 : sizeof(reply));
+	return begin_transmission(h, e);
+}
+
+static enum nbd_handshake_state list(struct nbd_server_handshake *h, const struct cursor *c)
+{
+	const struct nbd_export *e;
+	uint8_t bytes[4];
+	unsigned i;
+
+	if (c->left)
+		return answer(h, NBD_OPT_LIST, NBD_REP_ERR_INVALID);
+	for (i = 0; (e = h->ops->list(h->ctx, i)); i++) {
+		nbd_put32(bytes, (uint32_t)strlen(e->name));
+		reply_data(h, NBD_OPT_LIST, NBD_REP_SERVER, bytes, sizeof(bytes), e->name);
+	}
+	return answer(h, NBD_OPT_LIST, NBD_REP_ACK);
+}
+
+static void send_info(struct nbd_server_handshake *h, uint32_t option, uint16_t type, const struct nbd_export *e)
+{
+	uint8_t numbers[REPLY_FIXED_MAX];
+	uint8_t *p = nbd_put16(numbers, type);
+	const char *name = "";
+
+	if (type == NBD_INFO_EXPORT) {
+		p = nbd_put64(p, e->size_bytes);
+		p = nbd_put16(p, transmission_flags(h, e));
+	} else if (type == NBD_INFO_NAME) {
+		name = e->name;
+	} else {
+		p = nbd_put32(p, e->min_block);
+		p = nbd_put32(p, e->preferred_block);
+		p = nbd_put32(p, e->max_payload);
+	}
+	reply_data(h, option, NBD_REP_INFO, numbers, (size_t)(p - numbers), name);
+}
+
+/* A list of wanted information -> bit mask. Each is sent once, however often it is
+ * asked for; what we do not know is ignored. False: the list is not well formed. */
+static bool take_info_list(struct cursor *c, unsigned *wanted)
+{
+	const uint8_t *p = take(c, 2);
+
+	*wanted = 1 << NBD_INFO_EXPORT;
+	if (!p || c->left != 2U * nbd_get16(p))
+		return false;
+	while ((p = take(c, 2)))
+		if (nbd_get16(p) == NBD_INFO_NAME || nbd_get16(p) == NBD_INFO_BLOCK_SIZE)
+			*wanted |= 1U << nbd_get16(p);
+	return true;
+}
+
+static enum nbd_handshake_state info_or_go(struct nbd_server_handshake *h, uint32_t option, struct cursor *c)
+{
+	const struct nbd_export *e;
+	struct string name;
+	unsigned wanted;
+	uint16_t type;
+
+	if (!take_string(c, &name) || !take_info_list(c, &wanted))
+		return answer(h, option, NBD_REP_ERR_INVALID);
+	e = find_export(h, &name);
+	if (!e)
+		return answer(h, option, NBD_REP_ERR_UNKNOWN);
+	for (type = NBD_INFO_EXPORT; type <= NBD_INFO_BLOCK_SIZE; type++)
+		if (wanted >> type & 1)
+			send_info(h, option, type, e);
+	answer(h, option, NBD_REP_ACK);
+	return option == NBD_OPT_GO ? begin_transmission(h, e) : NBD_HS_MORE;
+}
+
+static enum nbd_handshake_state structured_reply(struct nbd_server_handshake *h, const struct cursor *c)
+{
+	if (c->left)
+		return answer(h, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ERR_INVALID);
+	h->structured = true;
+	return answer(h, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK);
+}
+
+/*
+ * A list of queries: do they match base:allocation? Lists also know the wildcard
+ * "base:", and an empty one asks for everything. Other names, also of other
+ * namespaces, are ignored. False: the list is not well formed.
+ */
+static bool take_queries(struct cursor *c, bool is_list, bool *matches)
+{
+	const uint8_t *p = take(c, 4);
+	struct string query;
+	uint32_t count;
+
+	if (!p)
+		return false;
+	count = nbd_get32(p);
+	*matches = is_list && !count;
+	/* Ends early when there are fewer than they say: no count is too large. */
+	for (; count; count--) {
+		if (!take_string(c, &query) || !memchr(query.p, ':', query.bytes))
+			return false;
+		if (query.bytes == sizeof(base_allocation) - 1 || (is_list && query.bytes == WILDCARD_BYTES))
+			*matches |= !memcmp(query.p, base_allocation, query.bytes);
+	}
+	return !c->left;
+}
+
+/* What a failed SET_META_CONTEXT leaves is nothing: option_step() has seen to that. */
+static enum nbd_handshake_state meta_context(struct nbd_server_handshake *h, uint32_t option, struct cursor *c)
+{
+	bool is_list = option == NBD_OPT_LIST_META_CONTEXT;
+	const struct nbd_export *e;
+	struct string name;
+	bool matches;
+	uint8_t id[4];
+
+	if (!h->structured || !take_string(c, &name) || !take_queries(c, is_list, &matches))
+		return answer(h, option, NBD_REP_ERR_INVALID);
+	e = find_export(h, &name);
+	if (!e)
+		return answer(h, option, NBD_REP_ERR_UNKNOWN);
+	if (matches && e->allocation) {
+		nbd_put32(id, is_list ? 0 : NBD_BASE_ALLOCATION_ID);
+		reply_data(h, option, NBD_REP_META_CONTEXT, id, sizeof(id), base_allocation);
+		if (!is_list) {
+			h->allocation = true;
+			h->meta_export = e;
+		}
+	}
+	return answer(h, option, NBD_REP_ACK);
+}
+
+/* An option that is here with all its data. */
+static enum nbd_handshake_state option_run(struct nbd_server_handshake *h, uint32_t option, struct cursor *c)
+{
+	switch (option) {
+	case NBD_OPT_EXPORT_NAME:
+		return export_name(h, c);
+	case NBD_OPT_LIST:
+		return list(h, c);
+	case NBD_OPT_INFO:
+	case NBD_OPT_GO:
+		return info_or_go(h, option, c);
+	case NBD_OPT_STRUCTURED_REPLY:
+		return structured_reply(h, c);
+	case NBD_OPT_LIST_META_CONTEXT:
+	case NBD_OPT_SET_META_CONTEXT:
+		return meta_context(h, option, c);
+	default: /* STARTTLS too: "NOTLS mode" */
+		return answer(h, option, NBD_REP_ERR_UNSUP);
+	}
+}
+
+/* ---- the conversation ------------------------------------------------------------ */
+
+static enum nbd_handshake_state flags_step(struct nbd_server_handshake *h, const uint8_t *in, size_t n, size_t *used)
+{
+	uint32_t flags;
+
+	if (n < CLIENT_FLAGS_BYTES)
+		return NBD_HS_MORE;
+	flags = nbd_get32(in);
+	if (flags & ~(uint32_t)(NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES))
+		return NBD_HS_CLOSE;
+	h->fixed = flags & NBD_FLAG_FIXED_NEWSTYLE;
+	h->no_zeroes = flags & NBD_FLAG_NO_ZEROES;
+	h->got_client_flags = true;
+	*used = CLIENT_FLAGS_BYTES;
+	return NBD_HS_MORE;
+}
+
+/* Drops the data of an option that is too long, and answers when it is all gone. */
+static enum nbd_handshake_state skip_step(struct nbd_server_handshake *h, size_t n, size_t *used)
+{
+	*used = n < h->skip_bytes ? n : h->skip_bytes;
+	h->skip_bytes -= (uint32_t)*used;
+	return h->skip_bytes ? NBD_HS_MORE : answer(h, h->skip_option, NBD_REP_ERR_TOO_BIG);
+}
+
+static enum nbd_handshake_state option_step(struct nbd_server_handshake *h, const uint8_t *in, size_t n, size_t *used)
+{
+	uint32_t option;
+	struct cursor c;
+
+	if (n < OPTION_HEAD_BYTES)
+		return NBD_HS_MORE;
+	option = nbd_get32(in + 8);
+	c.p = in + OPTION_HEAD_BYTES;
+	c.left = nbd_get32(in + 12);
+	if (nbd_get64(in) != NBD_OPTION_MAGIC || (!h->fixed && option != NBD_OPT_EXPORT_NAME))
+		return NBD_HS_CLOSE;
+	if (option == NBD_OPT_ABORT) { /* whatever data it may have */
+		answer(h, option, NBD_REP_ACK);
+		return NBD_HS_CLOSE;
+	}
+	if (option == NBD_OPT_EXPORT_NAME && c.left > NBD_NAME_MAX)
+		return NBD_HS_CLOSE;
+	if (option == NBD_OPT_SET_META_CONTEXT)
+		h->allocation = false;
+	if (c.left > NBD_OPTION_MAX) {
+		h->skip_bytes = c.left;
+		h->skip_option = option;
+		*used = OPTION_HEAD_BYTES;
+		return NBD_HS_MORE;
+	}
+	if (c.left > n - OPTION_HEAD_BYTES)
+		return NBD_HS_MORE;
+	*used = OPTION_HEAD_BYTES + c.left;
+	return option_run(h, option, &c);
+}
+
+enum nbd_handshake_state nbd_server_step(struct nbd_server_handshake *h, const uint8_t *in, size_t n, size_t *used)
+{
+	*used = 0;
+	if (!h->got_client_flags)
+		return flags_step(h, in, n, used);
+	if (h->skip_bytes)
+		return skip_step(h, n, used);
+	return option_step(h, in, n, used);
+}

@@ -1,0 +1,77 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+# config/setup.sh build|demo|check: what that needs is installed, on Debian and as
+# root; anywhere else, the one line that would do it is printed.
+set -eu
+
+missing=
+
+# need PACKAGE COMMAND...: the command tells whether the package is there.
+need() {
+	package=$1
+	shift
+	"$@" >/dev/null 2>&1 || missing="$missing $package"
+}
+
+has() {
+	PATH=$PATH:/usr/sbin:/sbin command -v "$1"
+}
+
+build() {
+	need gcc has gcc
+	need make has make
+	need binutils has strip
+	need musl-tools has musl-gcc
+}
+
+demo() {
+	build
+	need e2fsprogs has mkfs.ext4
+	need libnbd-bin has nbdcopy
+	need python3-libnbd /usr/bin/python3 -c 'import nbd'
+}
+
+check() {
+	demo
+	need libc6-dev test -e /usr/include/stdio.h
+	need clang has clang
+	need diffutils has cmp
+	need fio has fio
+	need kconfig-frontends has kconfig-conf
+	need mandoc has mandoc
+	need nbd-client has nbd-client
+	need nbd-server has nbd-server
+	need nbdkit has nbdkit
+	need procps has ps
+	need qemu-utils has qemu-io
+	need shellcheck has shellcheck
+	need socat has socat
+	need util-linux has setpriv
+	need mount has losetup
+}
+
+
+case ${1-} in
+build | demo | check) "$1" ;;
+*)
+	echo "usage: config/setup.sh build|demo|check" >&2
+	exit 1
+	;;
+esac
+[ -n "$missing" ] || exit 0
+
+line="apt-get install -y --no-install-recommends$missing"
+if [ "$(id -u)" != 0 ] || ! has apt-get >/dev/null; then
+	echo "what is missing, as root: $line" >&2
+	exit 1
+fi
+echo "installing:$missing"
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+# Package lists may be absent, or too old to be of use.
+$line >"$log" 2>&1 || { apt-get update && $line; } >"$log" 2>&1 || {
+	tail -20 "$log" >&2
+	echo "this failed: $line" >&2
+	exit 1
+}
+rm -f "$log"
