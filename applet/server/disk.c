@@ -179,6 +179,9 @@ bool port_io(struct core *c, struct io *io)
 	d->job.run = disk_run;
 	d->job.done = disk_done;
 	d->fd = e->fd[io->file];
+	/* A file system lets one writer at a time into a file. Others that wait for
+	 * it spin, and would take the processor from those who have work. */
+	d->job.in_turn = io->op == IO_WRITE && io->file == FILE_IMAGE && !e->is_device;
 	pool_submit(&d->job);
 	return false;
 }

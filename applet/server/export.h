@@ -15,6 +15,7 @@ struct export {
 	struct core core; /* first: ports get the core and want the export */
 	struct nbd_export nbd;
 	int fd[3];      /* by enum io_file; -1 = not there */
+	bool is_device; /* the image is a block device */
 	bool no_nowait; /* the image's file system knows no RWF_NOWAIT */
 	char *path[3];  /* absolute */
 	enum state_commit commit_found; /* what store_look() found */

@@ -15,8 +15,10 @@ struct job_list {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
-static struct job_list todo, finished; /* under the lock */
-static unsigned idle;                  /* under the lock */
+/* Under the lock. */
+static struct job_list todo, todo_in_turn, finished;
+static bool turn_taken;
+static unsigned idle;
 
 static struct job_list submitted; /* loop's thread only */
 static unsigned submitted_count;
@@ -35,13 +37,36 @@ static void list_append(struct job_list *l, struct job *j)
 	l->tail = &j->next;
 }
 
+static struct job *list_take(struct job_list *l)
+{
+	struct job *j = l->first;
+
+	if (j) {
+		l->first = j->next;
+		if (!l->first)
+			l->tail = &l->first;
+	}
+	return j;
+}
+
+/* The next job that may run now, or NULL. */
+static struct job *take_job(void)
+{
+	struct job *j = turn_taken ? NULL : list_take(&todo_in_turn);
+
+	if (!j)
+		return list_take(&todo);
+	turn_taken = true;
+	return j;
+}
+
 static void *worker(void *arg)
 {
 	static const uint64_t one = 1;
 
 	pthread_mutex_lock(&lock);
 	for (;;) {
-		struct job *j = todo.first;
+		struct job *j = take_job();
 		bool tell;
 
 		if (!j) {
@@ -50,12 +75,11 @@ static void *worker(void *arg)
 			idle--;
 			continue;
 		}
-		todo.first = j->next;
-		if (!todo.first)
-			todo.tail = &todo.first;
 		pthread_mutex_unlock(&lock);
 		j->run(j);
 		pthread_mutex_lock(&lock);
+		if (j->in_turn)
+			turn_taken = false; /* this worker will find the next one */
 		tell = !finished.first;
 		list_append(&finished, j);
 		if (tell) {
@@ -91,6 +115,7 @@ void pool_start(unsigned workers)
 	pthread_t thread;
 
 	list_init(&todo);
+	list_init(&todo_in_turn);
 	list_init(&finished);
 	list_init(&submitted);
 	done_event.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -114,13 +139,16 @@ void pool_submit(struct job *j)
 
 void pool_flush(void)
 {
+	struct job *j, *next;
 	unsigned n;
 
 	if (!submitted.first)
 		return;
 	pthread_mutex_lock(&lock);
-	*todo.tail = submitted.first;
-	todo.tail = submitted.tail;
+	for (j = submitted.first; j; j = next) {
+		next = j->next;
+		list_append(j->in_turn ? &todo_in_turn : &todo, j);
+	}
 	n = submitted_count < idle ? submitted_count : idle;
 	pthread_mutex_unlock(&lock);
 	while (n--)

@@ -6,9 +6,12 @@
 #ifndef SERVER_POOL_H
 #define SERVER_POOL_H
 
+#include <stdbool.h>
+
 struct job {
 	void (*run)(struct job *j);  /* on a worker: touches nothing but the job */
 	void (*done)(struct job *j); /* on the loop's thread */
+	bool in_turn;                /* not beside another one of these */
 	struct job *next;
 };
 

@@ -60,7 +60,8 @@ static bool is_regular(struct export *e, enum io_file file)
 
 	if (fstat(e->fd[file], &st) < 0)
 		bb_perror_msg_and_die("cannot stat '%s'", e->path[file]);
-	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+	e->is_device = S_ISBLK(st.st_mode);
+	if (!S_ISREG(st.st_mode) && !e->is_device)
 		bb_error_msg_and_die("'%s' is neither a regular file nor a block device", e->path[file]);
 	return S_ISREG(st.st_mode);
 }

@@ -77,14 +77,14 @@ maybe = [[] for _ in range(CELLS)]
 
 
 def writer(parity, seed):
-    """Writes cells of one parity until the server dies."""
+    """Writes cells of one parity, in the first half of the disk, until the server dies."""
     r = random.Random(seed)
     h = nbd.NBD()
     try:
         h.connect_unix("p.sock")
         while True:
             n = r.choice((1, 1, 1, 3, 8))
-            first = r.randrange(CELLS - 2 * n) // 2 * 2 + parity
+            first = r.randrange(CELLS // 2 - 2 * n) // 2 * 2 + parity
             cells = [first + 2 * i for i in range(n)]
             flight = []
             for c in cells:
@@ -132,7 +132,7 @@ for round_ in range(ROUNDS):
         t.start()
     s = socket.socket(socket.AF_UNIX)
     s.connect("ctl.sock")
-    s.sendall(b"cache-all rate=%d\n" % (SIZE // 8))
+    s.sendall(b"cache-all rate=%d\n" % (SIZE // 40))
     time.sleep(rng.uniform(0.01, 0.4))
     known = cached()
     time.sleep(rng.uniform(0, 0.02))

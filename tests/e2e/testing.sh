@@ -61,7 +61,7 @@ testing() {
 		failed=$((failed + 1))
 		echo "FAIL: $1"
 		diff -u expected actual | head -${DIFF_LINES:-40}
-		[ -s log ] && tail -5 log
+		[ ! -s log ] || tail -5 log
 	fi
 }
 
