@@ -247,7 +247,9 @@ static int describe(char *to, size_t room, const struct news *n)
 	unsigned tenths = (unsigned)(n->rate / 100000);
 	int bytes = snprintf(to, room, " %s %u.%u MB/s", n->percent, tenths / 10, tenths % 10);
 
-	if (n->cached < n->blocks && strcmp(n->origin, "up") != 0)
+	if (n->cached == n->blocks)
+		return bytes;
+	if (strcmp(n->origin, "up") != 0)
 		bytes += snprintf(to + bytes, room - (size_t)bytes, " origin is %s", n->origin);
 	else if (n->eta[0] && n->eta[0] != '-')
 		bytes += snprintf(to + bytes, room - (size_t)bytes, " %s s left", n->eta);
