@@ -22,7 +22,8 @@ LDFLAGS ?= -fsanitize=address,undefined -lpthread
 else
 out := build
 CFLAGS ?= -Os -fomit-frame-pointer -fno-asynchronous-unwind-tables -fno-stack-protector -fno-pie
-LDFLAGS ?= -static -no-pie -Wl,--gc-sections -Wl,--build-id=none -Wl,-z,norelro -Wl,-z,noexecstack
+LDFLAGS ?= -static -no-pie -Wl,--gc-sections -Wl,--build-id=none -Wl,-z,norelro -Wl,-z,noexecstack \
+	-Wl,-z,noseparate-code
 # clang has no musl of its own: it takes the headers, and the link, of musl-gcc.
 ifneq ($(filter clang%,$(notdir $(CC))),)
 LINK := musl-gcc

@@ -176,25 +176,6 @@ static char *read_line(struct control *c)
 	}
 }
 
-/* A word of the request: bytes that would end it are %XX. Returns its end; at most
- * three times as long as the value. */
-static char *put_word(char *to, const char *key, const char *value)
-{
-	*to++ = ' ';
-	to = stpcpy(to, key);
-	*to++ = '=';
-	for (; *value; value++) {
-		unsigned char b = (unsigned char)*value;
-
-		if (b > ' ' && b < 0x7f && b != '%')
-			*to++ = (char)b;
-		else
-			to += snprintf(to, 4, "%%%02X", b);
-	}
-	*to = '\0';
-	return to;
-}
-
 /* ---- progress ---------------------------------------------------------------------------- */
 
 #if ENABLE_FEATURE_XNBD_BGCTL_PROGRESS
@@ -370,6 +351,25 @@ static void check_usage(unsigned opt, char **argv)
 }
 
 #if ENABLE_FEATURE_XNBD_BGCTL_RECONNECT
+/* A word of the request: bytes that would end it are %XX. Returns its end; at most
+ * three times as long as the value. */
+static char *put_word(char *to, const char *key, const char *value)
+{
+	*to++ = ' ';
+	to = stpcpy(to, key);
+	*to++ = '=';
+	for (; *value; value++) {
+		unsigned char b = (unsigned char)*value;
+
+		if (b > ' ' && b < 0x7f && b != '%')
+			*to++ = (char)b;
+		else
+			to += snprintf(to, 4, "%%%02X", b);
+	}
+	*to = '\0';
+	return to;
+}
+
 static char *put_reconnect(char *to, const char *host, const char *port, const char *name)
 {
 	if (strncmp(host, "unix:", 5) == 0 && host[5] != '/') {
@@ -398,7 +398,7 @@ int xnbd_bgctl_main(int argc UNUSED_PARAM, char **argv)
 	struct timeval timeout = { .tv_sec = QUERY_TIMEOUT_S };
 	struct control control;
 	char *blocks = NULL;
-	char *name = NULL;
+	IF_FEATURE_XNBD_BGCTL_RECONNECT(char *name = NULL;)
 	char request[3 * (NAME_MAX_BYTES + ADDRESS_MAX_BYTES) + 128];
 	char *to = request;
 	unsigned opt = getopt32long(argv, options, long_options,

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The pure pieces of the core: block map, ranges, what a start makes of its files.
+ * How they play together is for the simulator. */
+#include "core/map.h"
+#include "core/range.h"
+#include "core/state.h"
+#include "test.h"
+
+#include <stdlib.h>
+
+/* ---- map ------------------------------------------------------------------------ */
+
+static void test_map_sizes(void)
+{
+	CHECK(map_blocks(0) == 0 && map_bytes(0) == 0);
+	CHECK(map_blocks(1) == 1 && map_bytes(1) == 8);
+	CHECK(map_blocks(4096) == 1);
+	CHECK(map_blocks(4097) == 2);
+	CHECK(map_bytes(64 * 4096) == 8 && map_bytes(64 * 4096 + 1) == 16);
+	CHECK(map_blocks(INT64_MAX) == 1ULL << 51);
+	CHECK(map_bytes(INT64_MAX) == 1ULL << 48);
+}
+
+/* Against an array of bools, on random ranges; sizes around a word and a chunk. */
+static void test_map_model(uint64_t size_bytes, unsigned seed)
+{
+	uint64_t blocks = map_blocks(size_bytes);
+	uint64_t *words = calloc(1, map_bytes(size_bytes));
+	bool *model = calloc(blocks, sizeof(bool));
+	uint64_t local = 0;
+	struct map m;
+	int round;
+
+	srand(seed);
+	CHECK(map_init(&m, size_bytes, words, false));
+	for (round = 0; round < 200; round++) {
+		uint64_t first = (uint64_t)rand() % blocks;
+		uint64_t end = first + 1 + (uint64_t)rand() % (blocks - first);
+		uint64_t added = 0, missing = end, at_local = end, i;
+
+		if (round % 2) /* short ones, so that holes remain */
+			end = first + 1 + (uint64_t)rand() % 3 < end ? first + 1 : end;
+		missing = at_local = end;
+		for (i = end; i-- > first;) {
+			if (model[i])
+				at_local = i;
+			else
+				missing = i;
+		}
+		if (map_next_missing(&m, first, end) != missing || map_next_local(&m, first, end) != at_local)
+			break;
+		if (round % 2 == 0 && round < 150)
+			continue;
+		for (i = first; i < end; i++) {
+			added += !model[i];
+			model[i] = true;
+		}
+		local += added;
+		if (map_set(&m, first, end) != added || m.local != local || map_is_complete(&m) != (local == blocks))
+			break;
+	}
+	CHECK(round == 200);
+	map_free(&m);
+	free(model);
+	free(words);
+}
+
+static void test_map_init(void)
+{
+	uint64_t words[2] = { ~0ULL, ~0ULL };
+	struct map m;
+
+	/* bits past the end are nobody's */
+	CHECK(map_init(&m, 65 * 4096, words, true));
+	CHECK(m.local == 65 && words[1] == 1 && map_is_complete(&m));
+	CHECK(m.dirty_chunks == 1 && map_next_dirty(&m, 0) == 0);
+	map_free(&m);
+	CHECK(map_init(&m, 65 * 4096, words, false));
+	CHECK(m.dirty_chunks == 0 && map_next_dirty(&m, 0) == m.chunks);
+	map_free(&m);
+	/* a target: everything is local */
+	CHECK(map_init(&m, 100 * 4096, NULL, false));
+	CHECK(map_is_complete(&m) && map_is_local(&m, 99) && map_next_missing(&m, 3, 50) == 50);
+	CHECK(map_set(&m, 0, 100) == 0);
+	map_free(&m);
+}
+
+static void test_map_chunks(void)
+{
+	uint64_t size = (2ULL * MAP_CHUNK_BLOCKS + 70) * BLOCK_BYTES; /* two chunks and two words */
+	uint64_t *words = calloc(1, map_bytes(size));
+	uint8_t copy[MAP_CHUNK_BYTES];
+	struct map m;
+
+	CHECK(map_init(&m, size, words, false));
+	CHECK(m.chunks == 3 && map_chunk_bytes(&m, 0) == 4096 && map_chunk_bytes(&m, 2) == 16);
+	map_set(&m, MAP_CHUNK_BLOCKS - 1, MAP_CHUNK_BLOCKS + 1); /* over the border */
+	map_set(&m, 2 * MAP_CHUNK_BLOCKS + 69, 2 * MAP_CHUNK_BLOCKS + 70);
+	CHECK(m.dirty_chunks == 3);
+	map_take_chunk(&m, 0, copy);
+	CHECK(copy[4095] == 0x80 && copy[0] == 0);
+	map_take_chunk(&m, 2, copy);
+	CHECK(copy[8] == 1 << 5 && copy[16] == 0 && copy[4095] == 0);
+	CHECK(m.dirty_chunks == 1 && map_next_dirty(&m, 0) == 1 && map_next_dirty(&m, 2) == 3);
+	map_set(&m, 0, 1);
+	CHECK(map_next_dirty(&m, 0) == 0);
+	map_set(&m, 1, 1);
+	map_take_chunk(&m, 0, copy);
+	map_set(&m, 0, 1); /* nothing new: stays clean */
+	CHECK(map_next_dirty(&m, 0) == 1);
+	map_free(&m);
+	free(words);
+}
+
+/* ---- ranges ------------------------------------------------------------------------ */
+
+static void test_range(void)
+{
+	struct range_table t = { 0 };
+	struct range a = { .first = 0, .end = 10 };
+	struct range b = { .first = 5, .end = 6 };
+	struct range w = { .first = 9, .end = 12, .exclusive = true };
+	struct range r = { .first = 11, .end = 20 };
+	struct range far = { .first = 100, .end = 101, .exclusive = true };
+	struct range *granted = NULL, **tail = &granted;
+
+	CHECK(range_lock(&t, &a));
+	CHECK(range_lock(&t, &b)); /* readers share */
+	CHECK(range_is_busy(&t, 9, 10, true) && !range_is_busy(&t, 9, 10, false) && !range_is_busy(&t, 10, 11, true));
+	CHECK(!range_lock(&t, &w)); /* waits for a */
+	CHECK(!range_lock(&t, &r)); /* waits for w, though nobody holds its blocks: first come */
+	CHECK(range_lock(&t, &far));
+	tail = range_unlock(&t, &b, tail);
+	CHECK(granted == NULL);
+	tail = range_unlock(&t, &a, tail);
+	CHECK(granted == &w && w.next_granted == NULL);
+	granted = NULL;
+	tail = range_unlock(&t, &w, &granted);
+	CHECK(granted == &r && tail == &r.next_granted);
+	range_unlock(&t, &far, &granted);
+	range_unlock(&t, &r, &granted);
+	CHECK(t.oldest == NULL && t.newest == NULL);
+}
+
+/* ---- state ------------------------------------------------------------------------- */
+
+static void test_header(void)
+{
+	struct state_header h = { .size_bytes = 0x123456789abcULL, .boot_id = "0123-4567" };
+	struct state_header back;
+	uint8_t raw[STATE_HEADER_BYTES];
+	unsigned i;
+
+	for (i = 0; i < STATE_SAMPLES; i++)
+		h.fingerprint.sample[i] = i * 0x0101010101010101ULL;
+	state_header_encode(raw, &h);
+	CHECK(state_header_decode(raw, sizeof(raw), &back) == NULL);
+	CHECK(back.size_bytes == h.size_bytes && strcmp(back.boot_id, h.boot_id) == 0);
+	CHECK(memcmp(&back.fingerprint, &h.fingerprint, sizeof(h.fingerprint)) == 0);
+	CHECK(state_header_decode(raw, sizeof(raw) - 1, &back) != NULL);
+	CHECK(state_header_decode(raw, 0, &back) != NULL);
+	for (i = 0; i < sizeof(raw); i++) { /* no byte of it can change unseen */
+		raw[i] ^= 0x10;
+		if (!state_header_decode(raw, sizeof(raw), &back))
+			break;
+		raw[i] ^= 0x10;
+	}
+	CHECK(i == sizeof(raw));
+}
+
+static void test_fingerprint(void)
+{
+	struct fingerprint a = { { 0 } }, b = { { 0 } };
+	unsigned i;
+
+	CHECK(fingerprint_match(&a, &b));
+	a.sample[3] = 5;
+	CHECK(fingerprint_match(&a, &b)); /* b does not know */
+	b.sample[3] = 6;
+	CHECK(!fingerprint_match(&a, &b));
+	b.sample[3] = 5;
+	CHECK(fingerprint_match(&a, &b));
+	CHECK(fingerprint_sample((const uint8_t *)"a", 1) != fingerprint_sample((const uint8_t *)"b", 1));
+	CHECK(fingerprint_sample((const uint8_t *)"", 0) != 0);
+	CHECK(fingerprint_block(1, 0) == 0 && fingerprint_block(1, STATE_SAMPLES - 1) == 0);
+	CHECK(fingerprint_block(0, STATE_SAMPLES - 1) == 0);
+	CHECK(fingerprint_block(100 * 4096, 0) == 0 && fingerprint_block(100 * 4096 + 1, STATE_SAMPLES - 1) == 100);
+	for (i = 0; i < STATE_SAMPLES; i++)
+		CHECK(fingerprint_block(INT64_MAX, i) < map_blocks(INT64_MAX));
+}
+
+static enum state_start decide(struct state_found f)
+{
+	const char *why = NULL;
+	enum state_start s = state_decide(&f, &why);
+
+	CHECK(s != START_REFUSE || (why && *why));
+	return s;
+}
+
+static void test_decide(void)
+{
+	struct state_found good = { .size_bytes = 8 << 20, .bitmap_bytes = map_bytes(8 << 20), .commit = COMMIT_GOOD,
+				    .commit_size_bytes = 8 << 20, .same_boot = true, .same_origin = true };
+	struct state_found f = good;
+
+	CHECK(decide(good) == START_BOTH);
+	f.same_boot = false; /* the page cache is gone */
+	CHECK(decide(f) == START_COMMIT);
+	f.bitmap_bytes = 0;
+	CHECK(decide(f) == START_COMMIT);
+	f = good;
+	f.bitmap_bytes = 0;
+	CHECK(decide(f) == START_COMMIT);
+	f = good;
+	f.same_origin = false;
+	CHECK(decide(f) == START_REFUSE);
+	f = good;
+	f.bitmap_bytes += 8;
+	CHECK(decide(f) == START_REFUSE);
+	f.clear = true;
+	CHECK(decide(f) == START_NEW);
+	f = good;
+	f.commit_size_bytes++;
+	CHECK(decide(f) == START_REFUSE);
+	f = good;
+	f.commit = COMMIT_DAMAGED;
+	CHECK(decide(f) == START_REFUSE);
+	f.clear = true;
+	CHECK(decide(f) == START_NEW);
+	f = good;
+	f.commit = COMMIT_ABSENT; /* xNBD's own */
+	f.same_boot = false;
+	CHECK(decide(f) == START_ADOPT);
+	f.bitmap_bytes = 0;
+	CHECK(decide(f) == START_NEW);
+}
+
+int main(void)
+{
+	unsigned seed;
+
+	test_map_sizes();
+	for (seed = 1; seed <= 20; seed++) {
+		test_map_model(1, seed);
+		test_map_model(63 * 4096, seed);
+		test_map_model(64 * 4096, seed);
+		test_map_model(65 * 4096 - 1, seed);
+		test_map_model(1000 * 4096 + 17, seed);
+	}
+	test_map_init();
+	test_map_chunks();
+	test_range();
+	test_header();
+	test_fingerprint();
+	test_decide();
+	return test_end();
+}
