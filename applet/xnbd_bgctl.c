@@ -372,11 +372,15 @@ static char *put_word(char *to, const char *key, const char *value)
 
 static char *put_reconnect(char *to, const char *host, const char *port, const char *name)
 {
+	char cwd[ADDRESS_MAX_BYTES];
+	char full[ADDRESS_MAX_BYTES + 1];
+
 	if (strncmp(host, "unix:", 5) == 0 && host[5] != '/') {
 		/* The server has a directory of its own. */
-		char *cwd = getcwd(NULL, 0);
-
-		host = xasprintf("unix:%s/%s", cwd ? cwd : "", host + 5);
+		if (!getcwd(cwd, sizeof(cwd)))
+			bb_simple_perror_msg_and_die("getcwd");
+		snprintf(full, sizeof(full), "unix:%s/%s", cwd, host + 5);
+		host = full;
 	}
 	if (strlen(host) + strlen(port) > ADDRESS_MAX_BYTES)
 		bb_error_msg_and_die("'%s' is too long for a host", host);
