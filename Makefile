@@ -118,11 +118,26 @@ unit_tests := build/unit/nbd_test build/unit/core_test build/unit/libbb_test bui
 build/unit/nbd_test: $(wildcard applet/nbd/*.c)
 build/unit/core_test: $(addprefix applet/core/,map.c range.c state.c) applet/nbd/wire.c
 build/unit/libbb_test: $(wildcard applet/libbb/*.c)
-build/unit/sim: $(wildcard tests/sim/*.c applet/core/*.c) applet/nbd/wire.c
 $(filter %_test,$(unit_tests)): build/unit/%: tests/unit/%.c
-$(unit_tests): $(wildcard applet/*/*.h tests/unit/*.h tests/sim/*.h) build/include/autoconf.h
+$(filter %_test,$(unit_tests)): $(wildcard applet/*/*.h tests/unit/*.h) build/include/autoconf.h
 	@mkdir -p $(dir $@)
 	$(unit_cc) -o $@ $(filter %.c,$^)
+
+# The simulator: the core with small limits (core/limits.h) and counted memory.
+sim_cc := $(unit_cc) -O2 -DMAP_CHUNK_BYTES=8 -DCOMMIT_CHUNKS_MAX=2 -DFETCH_AHEAD_BLOCKS=70 \
+	-DSTATUS_BYTES_MAX=393216 -DZERO_BLOCKS_MAX=20
+sim_core := $(patsubst applet/core/%.c,build/unit/sim_core/%.o,$(wildcard applet/core/*.c))
+
+$(sim_core): build/unit/sim_core/%.o: applet/core/%.c Makefile $(wildcard applet/core/*.h applet/nbd/*.h) build/include/autoconf.h
+	@mkdir -p $(dir $@)
+	$(sim_cc) -Dmalloc=sim_malloc -Dcalloc=sim_calloc -Dfree=sim_free -c -o $@ $<
+sim_world := $(patsubst tests/sim/%.c,build/unit/sim_world/%.o,$(wildcard tests/sim/*.c))
+# What is around the core has its own checks, and is faster without sanitizers.
+$(sim_world): build/unit/sim_world/%.o: tests/sim/%.c Makefile $(wildcard tests/sim/*.h applet/core/*.h applet/nbd/*.h)
+	@mkdir -p $(dir $@)
+	$(sim_cc) -fno-sanitize=all -c -o $@ $<
+build/unit/sim: $(sim_core) $(sim_world) applet/nbd/wire.c
+	$(sim_cc) -o $@ $^
 
 check-unit: $(unit_tests)
 

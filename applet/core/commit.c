@@ -240,9 +240,12 @@ static void timer_done(struct commit_waiter *w, int error)
 	w->done = NULL;
 }
 
+/* A target syncs when its clients say so; but one that was switched by force may
+ * still gain blocks. */
 static bool commit_timer_runs(const struct core *c)
 {
-	return c->mode == MODE_PROXY && !c->commit.timer.done && !c->commit.error && !commit_is_clean(c);
+	return (c->mode == MODE_PROXY || c->map.dirty_chunks) && !c->commit.timer.done && !c->commit.error &&
+	       !commit_is_clean(c);
 }
 
 void commit_init(struct core *c)

@@ -18,12 +18,6 @@
 #include <errno.h>
 #include <string.h>
 
-enum {
-	STATUS_BYTES = 1 << 30,        /* asked in one status request */
-	ZERO_BLOCKS_MAX = 1 << 18,     /* 1 GiB: others wait while it is being zeroed */
-	COPIER_IN_FLIGHT_MAX = 128,    /* zeroings need no memory but this bounds them */
-};
-
 static void job_set(struct core *c, enum job_state state)
 {
 	c->copier.state = state;
@@ -69,7 +63,8 @@ static void status_ask(struct core *c, unsigned slot, uint64_t block)
 	rest = c->size_bytes - start;
 	k->map_start = k->map_end = start;
 	k->status_cookie = ++c->last_cookie;
-	port_link_status(c, slot, k->status_cookie, start, (uint32_t)(rest < STATUS_BYTES ? rest : STATUS_BYTES));
+	k->status_link = slot;
+	port_link_status(c, slot, k->status_cookie, start, (uint32_t)(rest < STATUS_BYTES_MAX ? rest : STATUS_BYTES_MAX));
 }
 
 bool core_link_status(struct core *c, uint64_t cookie, int error, const struct extent *extents, unsigned count)
@@ -216,10 +211,16 @@ void copier_fetch_done(struct core *c, int error, bool local_error)
 		job_set(c, JOB_FAILED);
 }
 
-void copier_link_down(struct core *c)
+/* Extents are forgotten with the link: what comes up may be another origin. But
+ * those that are still to come over the other link know where they begin. */
+void copier_link_down(struct core *c, unsigned link)
 {
-	c->copier.status_cookie = 0;
-	c->copier.map_start = c->copier.map_end = 0;
+	struct copier *k = &c->copier;
+
+	if (k->status_cookie && k->status_link != link)
+		return;
+	k->status_cookie = 0;
+	k->map_start = k->map_end = 0;
 }
 
 void copier_stop(struct core *c, enum job_state state)

@@ -7,11 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FETCH_WINDOW_DEFAULT = 10 << 20, FETCH_WINDOW_MIN = 2 * FETCH_BLOCKS_MAX * BLOCK_BYTES };
-
 bool core_init(struct core *c, const struct core_config *config)
 {
-	uint64_t window = config->fetch_window ? config->fetch_window : FETCH_WINDOW_DEFAULT;
+	uint64_t window = config->fetch_window ? config->fetch_window : FETCH_WINDOW_BYTES;
 	unsigned i;
 
 	c->mode = config->proxy ? MODE_PROXY : MODE_TARGET;
@@ -21,8 +19,8 @@ bool core_init(struct core *c, const struct core_config *config)
 	c->hold_ms = config->hold_ms;
 	c->granted_tail = &c->granted;
 	c->queue_tail = &c->queue;
-	if (window < FETCH_WINDOW_MIN)
-		window = FETCH_WINDOW_MIN;
+	if (window < FETCH_WINDOW_BYTES_MIN)
+		window = FETCH_WINDOW_BYTES_MIN;
 	for (i = 0; i < LINKS; i++) {
 		c->fetch_window[i] = window / LINKS;
 		c->sent_tail[i] = &c->sent[i];
@@ -113,8 +111,8 @@ static void become_target(struct core *c)
 	c->mode = MODE_TARGET;
 	copier_stop(c, map_is_complete(&c->map) ? JOB_DONE : JOB_IDLE);
 	port_links_close(c);
-	core_link_down(c, LINK_CLIENT);
-	core_link_down(c, LINK_COPIER);
+	fetch_link_lost(c, LINK_CLIENT);
+	fetch_link_lost(c, LINK_COPIER);
 	fetch_fail_queued(c, EIO);
 }
 

@@ -21,18 +21,10 @@
 #ifndef CORE_CORE_H
 #define CORE_CORE_H
 
+#include "core/limits.h"
 #include "core/map.h"
 #include "core/ports.h"
 #include "core/range.h"
-
-enum {
-	FETCH_BLOCKS_MAX = 64,   /* one fetch = at most one word of the bitmap = 256 KiB */
-	FETCH_HASH = 256,        /* buckets of the table of fetches */
-	COMMIT_CHUNKS_MAX = 256, /* chunks noted by one pass of a commit: 1 MiB of memory */
-	COMMIT_HEADER_BYTES = 4096, /* the bits follow this header in the commit file */
-	COMMIT_INTERVAL_MS = 5000,
-	JOB_SAMPLE_MS = 1000, /* how often the copy's rate is measured */
-};
 
 enum link_slot { LINK_CLIENT, LINK_COPIER, LINKS };
 
@@ -40,7 +32,8 @@ enum core_mode { MODE_TARGET, MODE_PROXY };
 
 enum job_state { JOB_IDLE, JOB_RUNNING, JOB_PAUSED, JOB_DONE, JOB_FAILED };
 
-/* Called when all that was complete at the time of asking is durable. */
+/* Called when all that was complete at the time of asking is durable. done() of
+ * this and the next may not call core_ functions: they run inside one. */
 struct commit_waiter {
 	void (*done)(struct commit_waiter *w, int error); /* errno */
 	struct commit_waiter *next;
@@ -93,6 +86,7 @@ struct copier {
 	uint32_t run_blocks;  /* longest fetch it makes */
 	uint32_t max_blocks;  /* what the user allows */
 	uint64_t status_cookie; /* 0: no status request is out */
+	unsigned status_link;   /* ... over this one */
 	bool status_broken;   /* the origin answered one with an error: do without */
 	uint64_t map_start, map_end; /* bytes for which `map` speaks */
 	unsigned map_next;    /* the extent that begins at map_start */
@@ -165,7 +159,7 @@ struct core_config {
 	bool readonly;
 	uint64_t *words;       /* proxy: the bitmap, owned by the caller, outlives the core */
 	bool all_dirty;        /* proxy: no bit is in the commit file yet */
-	uint64_t fetch_window; /* bytes of memory for what comes from the origin, 0 = 10 MiB */
+	uint64_t fetch_window; /* bytes of memory for what comes from the origin, 0 = FETCH_WINDOW_BYTES */
 	uint64_t hold_ms;
 	uint64_t now_ms;
 };
@@ -248,6 +242,7 @@ void fetch_copy(struct core *c, uint64_t first, uint64_t end);
 void fetch_zero(struct core *c, uint64_t first, uint64_t end);
 void fetch_fail_queued(struct core *c, int error);
 void fetch_pump(struct core *c);
+void fetch_link_lost(struct core *c, unsigned link);
 const struct link_state *fetch_link(const struct core *c, unsigned kind, unsigned *slot);
 
 /* copier.c */
@@ -255,7 +250,7 @@ void copier_pump(struct core *c);
 void copier_fetch_done(struct core *c, int error, bool local_error);
 void copier_tick(struct core *c);
 uint64_t copier_deadline(const struct core *c);
-void copier_link_down(struct core *c);
+void copier_link_down(struct core *c, unsigned link);
 void copier_stop(struct core *c, enum job_state state);
 
 /* commit.c */

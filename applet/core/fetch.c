@@ -332,7 +332,6 @@ static void bits_are_in_file(struct persist *p, int error)
 	 * nevertheless in the image and may be read. */
 	c->granted_tail = range_unlock(&c->ranges, &f->range, c->granted_tail);
 	fetch_finish(c, f, error && f->kind == LINK_COPIER ? END_LOCAL : END_OK, f->kind == LINK_COPIER ? error : 0);
-	core_run(c);
 }
 
 static void store_end(struct core *c, struct fetch *f)
@@ -519,7 +518,8 @@ void core_link_up(struct core *c, unsigned link, const struct link_state *state)
 	core_run(c);
 }
 
-void core_link_down(struct core *c, unsigned link)
+/* What was asked over this link is asked again. */
+void fetch_link_lost(struct core *c, unsigned link)
 {
 	struct fetch *f = c->sent[link];
 
@@ -535,7 +535,12 @@ void core_link_down(struct core *c, unsigned link)
 		queue_append(c, f);
 		f = next;
 	}
-	copier_link_down(c);
+	copier_link_down(c, link);
 	c->kick = true;
+}
+
+void core_link_down(struct core *c, unsigned link)
+{
+	fetch_link_lost(c, link);
 	core_run(c);
 }

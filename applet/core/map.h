@@ -3,11 +3,13 @@
  * The block map: one bit a block, 1 = local. Its words are the bitmap file, byte
  * for byte: block i is bit i % 64 of the native 64-bit word i / 64.
  *
- * It also knows which chunks (4096 bytes of the bitmap) hold bits that the commit
+ * It also knows which chunks (MAP_CHUNK_BYTES of the bitmap: 128 MiB of disk) hold bits that the commit
  * file does not have yet.
  */
 #ifndef CORE_MAP_H
 #define CORE_MAP_H
+
+#include "core/limits.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -15,8 +17,6 @@
 enum {
 	BLOCK_BYTES = 4096,
 	MAP_WORD_BLOCKS = 64,
-	MAP_CHUNK_BYTES = 4096,
-	MAP_CHUNK_BLOCKS = MAP_CHUNK_BYTES * 8, /* 128 MiB of disk */
 };
 
 struct map {

@@ -117,14 +117,15 @@ static uint64_t first_needed(const struct core *c, struct request *r)
 	return UINT64_MAX;
 }
 
-/* Asks for all that r needs, so that the parts come side by side. */
+/* Asks for what r needs, so that the parts come side by side: but of a long CACHE
+ * (it may be for 4 GiB) only so much that memory stays bounded. */
 static void fetch_needed(struct core *c, const struct request *r)
 {
 	uint64_t first = touched_first(r);
 	uint64_t end = touched_end(r);
 
 	if (!is_write(r)) {
-		fetch_missing(c, r->scan, end);
+		fetch_missing(c, r->scan, end - r->scan < FETCH_AHEAD_BLOCKS ? end : r->scan + FETCH_AHEAD_BLOCKS);
 		return;
 	}
 	if (first < whole_first(r))
@@ -176,10 +177,8 @@ static void request_end_write(struct core *c, struct request *r, int error)
 static void bits_are_in_file(struct persist *p, int error)
 {
 	struct request *r = REQUEST_OF(p, persist);
-	struct core *c = r->core;
 
-	request_end_write(c, r, error);
-	core_run(c);
+	request_end_write(r->core, r, error);
 }
 
 static void write_done(struct core *c, struct request *r)
@@ -189,9 +188,9 @@ static void write_done(struct core *c, struct request *r)
 	c->commit.image_dirty = true;
 	if (error == EOPNOTSUPP && r->type == NBD_CMD_TRIM)
 		error = 0; /* a hint that cannot be followed: missing blocks stay missing */
-	else if (error)
+	else if (error && error != EOPNOTSUPP) /* that is FAST_ZERO's: not fast */
 		core_note_error(c, "write to the image", error);
-	else if (map_set(&c->map, whole_first(r), whole_end(c, r))) {
+	else if (!error && map_set(&c->map, whole_first(r), whole_end(c, r))) {
 		r->state = REQ_BITMAP;
 		r->persist.first = whole_first(r);
 		r->persist.end = whole_end(c, r);

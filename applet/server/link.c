@@ -123,6 +123,7 @@ void link_ask_read(struct link *l, uint64_t cookie, uint64_t offset, uint32_t le
 
 void link_ask_status(struct link *l, uint64_t cookie, uint64_t offset, uint32_t length)
 {
+	l->extents->count = 0; /* one is out at a time: what an earlier one told is not its answer */
 	ask(l, NBD_CMD_BLOCK_STATUS, cookie, offset, length)->kind = PENDING_STATUS;
 }
 

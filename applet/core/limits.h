@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The limits of the core, why they are what they are, and what happens at each.
+ * Those in #ifndef are made small by the simulator, so that a small disk reaches
+ * them.
+ */
+#ifndef CORE_LIMITS_H
+#define CORE_LIMITS_H
+
+/* Bits of the map that are committed as one: a page of the commit file. A change in
+ * one of them costs one write of so many bytes. */
+#ifndef MAP_CHUNK_BYTES
+#define MAP_CHUNK_BYTES 4096
+#endif
+
+/* Chunks noted by one pass of a commit: 1 MiB of memory. What is beyond is committed
+ * by further passes, each with its own sync. */
+#ifndef COMMIT_CHUNKS_MAX
+#define COMMIT_CHUNKS_MAX 256
+#endif
+
+/* Blocks that one request asks the origin for ahead of the one it waits for: 32 MiB,
+ * as much as the longest READ. A longer CACHE asks on as they come. */
+#ifndef FETCH_AHEAD_BLOCKS
+#define FETCH_AHEAD_BLOCKS 8192
+#endif
+
+/* Bytes whose extents are asked for in one status request: fits the 32 bits of its
+ * length. The copier asks again behind it. */
+#ifndef STATUS_BYTES_MAX
+#define STATUS_BYTES_MAX (1u << 30)
+#endif
+
+/* Blocks made zero in one go, 1 GiB: clients who want them wait meanwhile. */
+#ifndef ZERO_BLOCKS_MAX
+#define ZERO_BLOCKS_MAX (1u << 18)
+#endif
+
+enum {
+	FETCH_BLOCKS_MAX = 64, /* one fetch is at most one word of the bitmap: 256 KiB */
+	FETCH_HASH = 256,      /* buckets of the table of fetches */
+	/* Memory for what comes from the origin, shared by clients and copier. Fetches
+	 * beyond it are queued: they are as many as requests in flight make them. */
+	FETCH_WINDOW_BYTES = 10 << 20,
+	FETCH_WINDOW_BYTES_MIN = 2 * FETCH_BLOCKS_MAX * 4096,
+	COPIER_IN_FLIGHT_MAX = 128, /* zeroings need no memory, but this bounds them */
+
+	COMMIT_HEADER_BYTES = 4096, /* the bits follow this header in the commit file */
+	COMMIT_INTERVAL_MS = 5000,  /* what is lost at most, of blocks, by a power cut */
+	JOB_SAMPLE_MS = 1000,       /* how often the copy's rate is measured */
+};
+
+#endif

@@ -1,0 +1,86 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+# make mutants: plausible errors are made in core/, one at a time, and each has to be
+# found by the simulator or by a unit test. So the tests are tested.
+#
+# A mutant: a name, a file of applet/core, a sed script. One that changes nothing, or
+# does not compile, is an error of this list.
+set -u
+top=$(cd "$(dirname "$0")/../.." && pwd)
+T=$(mktemp -d "${TMPDIR:-/tmp}/xnbd-mutants.XXXXXX")
+trap 'rm -rf "$T"' EXIT
+trap 'exit 1' INT TERM
+cd "$top" || exit 1
+SEEDS=${SEEDS:-1500}
+
+# one NAME FILE SED: builds it and runs the tests. Writes "killed ..." to its result.
+one() {
+	name=$1 file=$2 script=$3 d=$T/$4
+	mkdir -p "$d"
+	cp -r applet Makefile config Kconfig tests man "$d" && cp .config "$d"
+	sed -i "$script" "$d/applet/core/$file"
+	if cmp -s "applet/core/$file" "$d/applet/core/$file"; then
+		echo "changes nothing"
+	elif ! make -s -C "$d" build/unit/sim build/unit/core_test >"$d/log" 2>&1; then
+		echo "does not compile: $(grep -m1 error "$d/log")"
+	elif ! "$d/build/unit/core_test" >"$d/log" 2>&1; then
+		echo "killed by core_test"
+	elif ! timeout 300 "$d/build/unit/sim" "$SEEDS" >"$d/log" 2>&1; then
+		echo "killed: $(grep -m1 -E '^seed|ERROR|runtime error' "$d/log" | cut -c 1-100)"
+	else
+		echo "survived"
+	fi >"$d.result"
+	rm -rf "$d"
+	echo "$name: $(cat "$d.result")"
+}
+
+n=0
+mutant() {
+	n=$((n + 1))
+	case "$1" in *"${ONLY:-}"*) ;; *) return ;; esac
+	one "$1" "$2" "$3" "$n" &
+	# two at a time
+	[ $((n % 2)) = 1 ] || wait
+}
+
+mutant "the bit is set before the data is written" fetch.c '/^static void store_begin/,/^}/s|f->io.error = 0;|f->io.error = 0; map_set(\&c->map, f->first, f->end);|'
+mutant "fetched blocks overwrite what clients wrote" fetch.c '/^static bool store_prepare/,/^}/s|map_next_missing(&c->map, f->position, f->end)|f->position|; /^static bool store_prepare/,/^}/s|map_next_local(&c->map, first, f->end)|f->end|'
+mutant "a store takes a shared range" fetch.c '/^static void store_begin/,/^}/s|exclusive = true|exclusive = false|'
+mutant "a write takes a shared range" request.c 's|r->range.exclusive = is_write(r);|r->range.exclusive = false;|'
+mutant "a read does not wait for writes" request.c 's|if (range_is_busy(&c->ranges, first, end, false))|if (false)|'
+mutant "a read in flight holds no range" request.c '/^static void read_local/,/^}/s|range_lock(&c->ranges, &r->range);|r->range.end = first; range_lock(\&c->ranges, \&r->range);|'
+mutant "partial writes do not fetch the first block" request.c 's|if (first < whole_first(r) && !map_is_local(&c->map, first))|if (false)|'
+mutant "partial writes do not fetch the last block" request.c 's|if (end > whole_end(c, r) && !map_is_local(&c->map, end - 1))|if (false)|'
+mutant "the short last block never counts as whole" request.c 's|return end == c->size_bytes ? c->map.blocks : end / BLOCK_BYTES;|return end / BLOCK_BYTES;|'
+mutant "a block covered in part becomes local" request.c 's|map_set(&c->map, whole_first(r), whole_end(c, r))|map_set(\&c->map, touched_first(r), touched_end(r))|'
+mutant "an error of a write is ignored" request.c '/^static void write_done/,/^}/s|int error = r->io.error;|int error = 0;|'
+mutant "an error of a store is ignored" fetch.c '/^static void store_end/,/^}/s|if (f->io.error)|if (false)|'
+mutant "the reply does not wait for the bitmap" request.c '/^static void write_done/,/^}/s|persist_add(c, &r->persist);|request_end_write(c, r, 0);|'
+mutant "an error of the bitmap is ignored" commit.c 's|if (c->persist_io.error \&\& !c->bitmap_error)|if (false)|'
+mutant "the bitmap is written one word short" commit.c 's|c->persist_io.length = (end - first) \* sizeof(uint64_t);|c->persist_io.length = (end - first) > 1 ? (end - first - 1) * 8 : 8;|'
+mutant "bits are noted after the sync" commit.c '/^static bool commit_write/,/^}/s|k->state = COMMIT_WRITE;|k->state = COMMIT_WRITE; { unsigned i; for (i = first; i < end; i++) memcpy(k->snapshot + (size_t)i * MAP_CHUNK_BYTES, (uint8_t *)c->map.words + k->chunk[i] * MAP_CHUNK_BYTES, map_chunk_bytes(\&c->map, k->chunk[i])); }|; s|#include <stdlib.h>|#include <stdlib.h>\n#include <string.h>|'
+mutant "the image is not synced before its bits" commit.c '/^static bool commit_pass/,/^}/s|return commit_io(c, IO_SYNC, FILE_IMAGE);|return true;|'
+mutant "the commit file is not synced" commit.c 's|done = commit_io(c, IO_SYNC, FILE_COMMIT);|done = true;|'
+mutant "a commit does only its first pass" commit.c 's|k->state == COMMIT_SYNC_FILE && k->cursor >= c->map.chunks|k->state == COMMIT_SYNC_FILE|'
+mutant "FLUSH joins the commit under way" commit.c '/^void core_commit/,/^}/s|w->next = NULL;|w->next = NULL; if (c->commit.now) { w->next = c->commit.now; c->commit.now = w; return; }|'
+mutant "a sync that failed is tried again" commit.c 's|k->error = k->io.error;|k->error = 0; k->io.error = 0;|'
+mutant "a clean commit looks only at the bits" commit.c 's|return !c->commit.image_dirty && !c->map.dirty_chunks;|return !c->map.dirty_chunks;|'
+mutant "FUA is forgotten" request.c 's|if (!error && (r->flags & NBD_CMD_FLAG_FUA))|if (false)|'
+mutant "what was asked is not asked again after the link is lost" fetch.c '/^void fetch_link_lost/,/^}/s|queue_append(c, f);|;|'
+mutant "an error of the origin goes to all who wait" fetch.c 's/how == END_GIVE_UP || only_for_r ? error : 0/error/'
+mutant "an error of the origin goes to nobody" fetch.c 's/how == END_GIVE_UP || only_for_r ? error : 0/0/'
+mutant "blocks in flight are asked again" fetch.c 's|& ~word_in_flight(c, word)||'
+mutant "the switch does not look at the map" core.c 's|if (!force && !map_is_complete(&c->map))|if (false)|'
+mutant "the switch does not wait for a commit" core.c 's|core_commit(c, &c->switch_commit);|c->switch_commit.done(\&c->switch_commit, 0);|'
+mutant "extents of the origin are one byte too long" copier.c 's|stop = k->map_start + e->length;|stop = k->map_start + e->length + 1;|'
+mutant "a block that is zero in part is taken for zero" copier.c 's|stop >= c->size_bytes ? c->map.blocks : stop / BLOCK_BYTES|map_blocks(stop)|'
+mutant "an offset may wrap around" request.c 's/r->offset > c->size_bytes || r->length > c->size_bytes - r->offset/r->offset + r->length > c->size_bytes/'
+mutant "a trim covers blocks in part" request.c '/^static void trim/,/^}/s|whole_first(r)|touched_first(r)|'
+mutant "a range is granted to the first of those it held up only" range.c 's|tail = &a->next_granted;|tail = \&a->next_granted; break;|'
+mutant "the copy ends with its first pass" copier.c 's/else if (k->run_blocks == 1 \&\& (k->pass_error || !progress))/else if (true)/'
+mutant "bits of the last word are not set" map.c '/^uint64_t map_set/,/^}/s|while (first < end) {|while (first + 1 < end) {|'
+wait
+survivors=$(cat "$T"/*.result | grep -vc '^killed')
+killed=$(cat "$T"/*.result | grep -c '^killed')
+echo "$killed passed, $survivors failed"
+[ "$survivors" = 0 ]
