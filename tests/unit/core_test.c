@@ -87,15 +87,15 @@ static void test_map_init(void)
 
 static void test_map_chunks(void)
 {
-	uint64_t size = (2ULL * MAP_CHUNK_BLOCKS + 70) * BLOCK_BYTES; /* two chunks and two words */
+	uint64_t size = (2ULL * (MAP_CHUNK_BYTES * 8) + 70) * BLOCK_BYTES; /* two chunks and two words */
 	uint64_t *words = calloc(1, map_bytes(size));
 	uint8_t copy[MAP_CHUNK_BYTES];
 	struct map m;
 
 	CHECK(map_init(&m, size, words, false));
 	CHECK(m.chunks == 3 && map_chunk_bytes(&m, 0) == 4096 && map_chunk_bytes(&m, 2) == 16);
-	map_set(&m, MAP_CHUNK_BLOCKS - 1, MAP_CHUNK_BLOCKS + 1); /* over the border */
-	map_set(&m, 2 * MAP_CHUNK_BLOCKS + 69, 2 * MAP_CHUNK_BLOCKS + 70);
+	map_set(&m, (MAP_CHUNK_BYTES * 8) - 1, (MAP_CHUNK_BYTES * 8) + 1); /* over the border */
+	map_set(&m, 2 * (MAP_CHUNK_BYTES * 8) + 69, 2 * (MAP_CHUNK_BYTES * 8) + 70);
 	CHECK(m.dirty_chunks == 3);
 	map_take_chunk(&m, 0, copy);
 	CHECK(copy[4095] == 0x80 && copy[0] == 0);
