@@ -36,7 +36,7 @@ endif
 warnings := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition \
 	-Wpointer-arith -Wwrite-strings -Wundef -Wvla
 flags = -std=gnu11 $(warnings) -ffunction-sections -fdata-sections \
-	-Iapplet -Iapplet/libbb -Ibuild/include $(CPPFLAGS) $(CFLAGS)
+	-Iapplet -Iapplet/libbb -Ibuild/include $(CPPFLAGS) $(CFLAGS) $(WERROR)
 
 # What is built: lib-y from the //kbuild: lines; a directory stands for its files.
 lib-y :=

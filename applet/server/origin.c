@@ -378,4 +378,6 @@ void port_links_close(struct core *c)
 		timer_clear(&o->retry[i]);
 		link_close(&o->link[i]);
 	}
+	address_set(&o->candidate, NULL, NULL, NULL);
+	report(o, "the proxy was switched meanwhile and needs no origin");
 }

@@ -332,6 +332,10 @@ static bool session_send(struct session *s)
 		if (s->hs_out_bytes)
 			return true;
 	}
+	if (s->hs_out && s->state >= SESSION_TRANSMISSION) {
+		free(s->hs_out); /* the handshake is over */
+		s->hs_out = NULL;
+	}
 	while (s->out) {
 		ssize_t n;
 

@@ -25,6 +25,7 @@ struct file {
 struct pending {
 	struct io *io;
 	uint8_t *snapshot; /* IO_SYNC: what it must bring to the platter */
+	uint64_t have;     /* IO_READ: bytes that were read earlier than the rest */
 };
 
 static struct file files[FILES];
@@ -194,8 +195,9 @@ static void fail_now(struct io *io)
 		f->sync_failed = true; /* the kernel has forgotten that its pages are dirty */
 }
 
-static void happen(struct io *io, const uint8_t *snapshot, bool faults)
+static void happen(const struct pending *p, bool faults)
 {
+	struct io *io = p->io;
 	struct file *f = &files[io->file];
 
 	if (io->op == IO_SYNC ? f->bytes > UINT32_MAX : io->offset + io->length > f->bytes)
@@ -206,11 +208,11 @@ static void happen(struct io *io, const uint8_t *snapshot, bool faults)
 	}
 	switch (io->op) {
 	case IO_READ:
-		memcpy(io->buf, f->cache + io->offset, io->length);
+		memcpy((uint8_t *)io->buf + p->have, f->cache + io->offset + p->have, io->length - p->have);
 		break;
 	case IO_SYNC:
 		if (!f->sync_failed)
-			sync_now(f, snapshot);
+			sync_now(f, p->snapshot);
 		break;
 	case IO_EXTENTS:
 		extents_now(io);
@@ -239,14 +241,15 @@ bool port_io(struct core *c, struct io *io)
 	trace("  io op %u file %u at %llu+%llu", io->op, io->file, (unsigned long long)io->offset,
 	      (unsigned long long)io->length);
 	if (chance(plan.sync_percent)) {
-		happen(io, f->stable, true);
+		struct pending now = { .io = io, .snapshot = f->stable };
+
+		happen(&now, true);
 		return true;
 	}
 	if (pending_count == PENDING_MAX)
 		broken("more than %u transfers at a time", PENDING_MAX);
 	p = &pending[pending_count++];
-	p->io = io;
-	p->snapshot = NULL;
+	*p = (struct pending){ .io = io };
 	if (io->op == IO_SYNC) {
 		p->snapshot = malloc(f->bytes + 1);
 		memcpy(p->snapshot, f->stable, f->bytes);
@@ -267,8 +270,14 @@ bool disk_step(bool faults)
 		apply(p.io, files[p.io->file].cache, 50); /* it is under way */
 		return true;
 	}
+	if (p.io->op == IO_READ && !p.have && chance(30)) {
+		/* So is this: up to any byte, for nobody else may write there. */
+		pending[i].have = chance_of(p.io->length);
+		memcpy(p.io->buf, files[p.io->file].cache + p.io->offset, pending[i].have);
+		return true;
+	}
 	pending[i] = pending[--pending_count];
-	happen(p.io, p.snapshot, faults);
+	happen(&p, faults);
 	trace("  io done op %u file %u at %llu error %d", p.io->op, p.io->file, (unsigned long long)p.io->offset,
 	      p.io->error);
 	free(p.snapshot);
