@@ -49,7 +49,7 @@ sources = applet/main.c $(wildcard applet/libbb/*.c) \
 objects = $(patsubst applet/%.c,$(out)/obj/%.o,$(sources))
 applets = $(patsubst xnbd_%.o,xnbd-%,$(filter xnbd_%.o,$(lib-y)))
 
-.PHONY: all install demo check check-unit bench bloat help clean distclean
+.PHONY: all install demo check check-unit sim mutants bench bloat help clean distclean
 .DELETE_ON_ERROR:
 
 all: $(out)/xnbdbox
@@ -141,6 +141,13 @@ build/unit/sim: $(sim_core) $(sim_world) applet/nbd/wire.c
 
 check-unit: $(unit_tests)
 
+# make sim SEEDS=5000: so many runs. make sim SEED=17: one, and what happens in it.
+sim: build/unit/sim
+	@build/unit/sim $(if $(SEED),seed=$(SEED),$(or $(SEEDS),1000))
+
+mutants: build/include/autoconf.h
+	@sh tests/sim/mutants.sh
+
 demo:
 	@config/setup.sh demo
 	@$(MAKE) -s all
@@ -172,6 +179,8 @@ help:
 	@echo 'make demo             moves a disk before your eyes (installs what it needs)'
 	@echo 'make check            all tests (installs what they need)'
 	@echo 'make check-unit       builds the unit tests and the simulator in build/unit'
+	@echo 'make sim SEEDS=n      so many runs of the simulator; SEED=s: one, told line by line'
+	@echo 'make mutants          errors are made in core/; each has to be found'
 	@echo 'make bench            speed against nbdcopy and nbdkit, as ratios'
 	@echo 'make bloat            bytes of each part'
 	@echo 'make menuconfig       what is in (also nconfig, config, oldconfig, ...)'

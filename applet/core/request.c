@@ -198,7 +198,9 @@ static void write_done(struct core *c, struct request *r)
 		persist_add(c, &r->persist);
 		return;
 	}
-	request_end_write(c, r, error);
+	/* A block that was local already may be so in memory only: its bit could not be
+	 * written since r came. */
+	request_end_write(c, r, error ? error : c->bitmap_error);
 }
 
 static void disk_done(struct core *c, struct request *r)

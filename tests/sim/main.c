@@ -161,11 +161,32 @@ static void check_extents(const struct slot *s)
 	}
 }
 
+static const uint64_t *committed_bits(void)
+{
+	return (const uint64_t *)(const void *)(disk_bytes(FILE_COMMIT) + COMMIT_HEADER_BYTES);
+}
+
+/* What makes an answered write survive the death of the process: a start takes the
+ * bits of both files. */
+static void check_bits(const struct slot *s)
+{
+	const uint64_t *file = (const uint64_t *)(const void *)disk_bytes(FILE_BITMAP);
+	uint64_t b;
+
+	for (b = s->offset / BLOCK_BYTES; b < map_blocks(s->offset + s->length); b++)
+		if (!((file[b / 64] | committed_bits()[b / 64]) >> (b % 64) & 1))
+			broken("a write is answered, the bit of block %llu is in no file", (unsigned long long)b);
+}
+
 static void check_answer(const struct slot *s)
 {
 	uint64_t b;
 
 	switch (s->req.type) {
+	case NBD_CMD_WRITE:
+	case NBD_CMD_WRITE_ZEROES:
+		check_bits(s);
+		break;
 	case NBD_CMD_READ:
 		model_read(s->offset, s->length, s->buf, s->sent);
 		break;
@@ -285,6 +306,27 @@ static void check_refusals(const struct slot *s)
 		broken("rule 11: %llu+%u is taken", (unsigned long long)r.offset, r.length);
 }
 
+/* Which blocks somebody may want from the origin (rule 6). */
+static void note_wanted(const struct slot *s)
+{
+	uint64_t first = s->offset / BLOCK_BYTES;
+	uint64_t end = s->offset + s->length;
+
+	switch (s->req.type) {
+	case NBD_CMD_READ:
+	case NBD_CMD_CACHE:
+		origin_want(first, map_blocks(end));
+		break;
+	case NBD_CMD_WRITE:
+	case NBD_CMD_WRITE_ZEROES:
+		if (s->offset % BLOCK_BYTES)
+			origin_want(first, first + 1);
+		if (end % BLOCK_BYTES && end != plan.size_bytes)
+			origin_want(end / BLOCK_BYTES, end / BLOCK_BYTES + 1);
+		break;
+	}
+}
+
 static void submit(struct slot *s)
 {
 	memset(s, 0, sizeof(*s));
@@ -312,6 +354,7 @@ static void submit(struct slot *s)
 	}
 	if (s->req.type == NBD_CMD_WRITE || s->req.type == NBD_CMD_WRITE_ZEROES || s->req.type == NBD_CMD_TRIM)
 		fill(s);
+	note_wanted(s);
 	s->live = true;
 	trace("submit type %u flags %x at %llu+%u", s->req.type, s->req.flags, (unsigned long long)s->offset, s->length);
 	core_submit(&core, &s->req);
@@ -360,6 +403,7 @@ static void job_step(void)
 		core_job_cancel(&core);
 		break;
 	default:
+		origin_want(0, core.map.blocks);
 		core_job_start(&core, (uint32_t)chance_of(70), chance(50) ? 0 : 1 + chance_of(1 << 20));
 	}
 }
@@ -417,12 +461,11 @@ static void start(bool power)
 {
 	struct core_config config = { .size_bytes = plan.size_bytes, .proxy = true, .hold_ms = plan.hold_ms,
 				      .fetch_window = 1, .now_ms = now_ms, .all_dirty = !power };
-	const uint8_t *committed = disk_bytes(FILE_COMMIT) + COMMIT_HEADER_BYTES;
 	uint64_t i;
 
 	free(words);
 	words = calloc(1, map_bytes(plan.size_bytes) + 8);
-	memcpy(words, committed, map_bytes(plan.size_bytes));
+	memcpy(words, committed_bits(), map_bytes(plan.size_bytes));
 	for (i = 0; !power && i < map_bytes(plan.size_bytes) / 8; i++)
 		words[i] |= ((uint64_t *)(void *)disk_bytes(FILE_BITMAP))[i];
 	config.words = words;
@@ -528,6 +571,7 @@ static void read_all(void)
 	s->req.buf = s->buf = malloc(s->length);
 	s->sent = sim_time;
 	s->live = true;
+	origin_want(0, core.map.blocks);
 	core_submit(&core, &s->req);
 	drain();
 }
@@ -538,6 +582,7 @@ static void finish_copy(void)
 	uint64_t b;
 
 	core_job_cancel(&core);
+	origin_want(0, core.map.blocks);
 	core_job_start(&core, 0, 0);
 	drain();
 	if (core.mode == MODE_TARGET || disk_has_failed() || core.commit.error || core.bitmap_error)

@@ -56,10 +56,11 @@ static uint64_t cell_bytes(uint64_t cell)
 	return rest < plan.grain ? rest : plan.grain;
 }
 
-/* The disk is zero in some of its parts of eight blocks. */
+/* The disk is zero in some of its parts, which are eight blocks long and do not begin
+ * where a block does. */
 static bool origin_is_zero(uint64_t offset)
 {
-	return mix(writes[0].hash ^ (offset / (8 * BLOCK_BYTES)) * 77) % 100 < plan.zero_percent;
+	return mix(writes[0].hash ^ ((offset + 1536) / (8 * BLOCK_BYTES)) * 77) % 100 < plan.zero_percent;
 }
 
 void model_bytes(unsigned write, uint64_t offset, uint64_t n, uint8_t *to)

@@ -6,6 +6,7 @@
 #include "sim.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { ASKED_MAX = 512 };
@@ -22,6 +23,7 @@ bool origin_copy_wanted, origin_closed;
 static struct asked asked[ASKED_MAX];
 static unsigned asked_count;
 static uint64_t bad_seed;
+static bool *is_wanted; /* by block */
 static uint64_t buffers, buffer_bytes; /* handed out by port_alloc() */
 
 void origin_begin(void)
@@ -30,10 +32,18 @@ void origin_begin(void)
 	origin_copy_wanted = origin_closed = false;
 	bad_seed = chance_of(UINT64_MAX);
 	buffers = buffer_bytes = 0;
+	is_wanted = calloc(map_blocks(plan.size_bytes), sizeof(*is_wanted));
+}
+
+void origin_want(uint64_t first, uint64_t end)
+{
+	for (; first < end; first++)
+		is_wanted[first] = true;
 }
 
 void origin_end(void)
 {
+	free(is_wanted);
 	if (buffers)
 		broken("%llu buffers were not given back", (unsigned long long)buffers);
 }
@@ -111,6 +121,9 @@ void port_link_read(struct core *c, unsigned link, uint64_t cookie, uint64_t off
 	for (i = 0; plan.unit_blocks == 1 && i < asked_count; i++)
 		if (!asked[i].status && asked[i].offset < offset + length && offset < asked[i].offset + asked[i].length)
 			broken("rule 5: asked twice for %llu", (unsigned long long)offset);
+	for (i = 0; plan.unit_blocks == 1 && i < map_blocks(length); i++)
+		if (!is_wanted[offset / BLOCK_BYTES + i])
+			broken("rule 6: nobody wants block %llu", (unsigned long long)offset / BLOCK_BYTES + i);
 	ask(link, false, cookie, offset, length);
 }
 

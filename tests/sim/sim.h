@@ -107,6 +107,8 @@ void origin_begin(void);
 void origin_end(void);
 unsigned origin_pending(void);
 bool origin_is_bad(uint64_t block);
+/* Somebody wants these blocks: before, nobody may ask for them. */
+void origin_want(uint64_t first, uint64_t end);
 /* A request over one of the links is answered, or fails. False: there is none. */
 bool origin_step(bool faults);
 void origin_up(unsigned link, bool faults);
