@@ -10,6 +10,8 @@ CONF ?= kconfig-conf
 MCONF ?= kconfig-mconf
 NCONF ?= kconfig-nconf
 PREFIX ?= /usr
+# make V=1 shows the commands.
+q := $(if $(V),,@)
 
 # make SANITIZE=1: against the host's libc, with address and undefined behaviour
 # sanitizers, into a directory of its own.
@@ -55,29 +57,32 @@ applets = $(patsubst xnbd_%.o,xnbd-%,$(filter xnbd_%.o,$(lib-y)))
 all: $(out)/xnbdbox
 
 $(out)/xnbdbox: $(out)/xnbdbox_unstripped
-	$(if $(SANITIZE),cp,$(STRIP) -s -R .comment -R .note.gnu.property -o) $(if $(SANITIZE),$<) $@ $(if $(SANITIZE),,$<)
+	@echo "  STRIP   $@"
+	$(q)$(if $(SANITIZE),cp,$(STRIP) -s -R .comment -R .note.gnu.property -o) $(if $(SANITIZE),$<) $@ $(if $(SANITIZE),,$<)
 	@for applet in $(applets); do ln -sf xnbdbox $(out)/$$applet; done
 
 $(out)/xnbdbox_unstripped: $(objects) build/objects.mk
-	$(LINK) $(CFLAGS) -o $@ $(objects) $(LDFLAGS)
+	@echo "  LINK    $@"
+	$(q)$(LINK) $(CFLAGS) -o $@ $(objects) $(LDFLAGS)
 
 $(out)/obj/%.o: applet/%.c build/include/autoconf.h build/include/applets.h build/include/usage.h Makefile
 	@mkdir -p $(dir $@)
-	$(CC) $(flags) -MMD -MP -c -o $@ $<
+	@echo "  CC      $@"
+	$(q)$(CC) $(flags) -MMD -MP -c -o $@ $<
 
 -include $(wildcard build/obj/*.d build/obj/*/*.d build/sanitize/obj/*.d build/sanitize/obj/*/*.d)
 
 # ---- configuration -------------------------------------------------------------
 
 .config:
-	cp config/full_defconfig $@
+	@cp config/full_defconfig $@
 
 build/Config.in: $(wildcard applet/*.c) config/generate
-	config/generate kconfig
+	@config/generate kconfig
 	@touch $@
 
 build/objects.mk build/include/autoconf.h build/include/applets.h build/include/usage.h &: .config Kconfig build/Config.in
-	config/generate headers
+	@config/generate headers
 	@touch build/objects.mk
 
 .PHONY: menuconfig nconfig config oldconfig olddefconfig randconfig allnoconfig allyesconfig savedefconfig defconfig
@@ -121,7 +126,8 @@ build/unit/libbb_test: $(wildcard applet/libbb/*.c)
 $(filter %_test,$(unit_tests)): build/unit/%: tests/unit/%.c
 $(filter %_test,$(unit_tests)): $(wildcard applet/*/*.h tests/unit/*.h) build/include/autoconf.h
 	@mkdir -p $(dir $@)
-	$(unit_cc) -o $@ $(filter %.c,$^)
+	@echo "  CC      $@"
+	$(q)$(unit_cc) -o $@ $(filter %.c,$^)
 
 # The simulator: the core with small limits (core/limits.h) and counted memory.
 sim_cc := $(unit_cc) -O2 -DMAP_CHUNK_BYTES=8 -DCOMMIT_CHUNKS_MAX=2 -DFETCH_AHEAD_BLOCKS=70 \
@@ -130,14 +136,17 @@ sim_core := $(patsubst applet/core/%.c,build/unit/sim_core/%.o,$(wildcard applet
 
 $(sim_core): build/unit/sim_core/%.o: applet/core/%.c Makefile $(wildcard applet/core/*.h applet/nbd/*.h) build/include/autoconf.h
 	@mkdir -p $(dir $@)
-	$(sim_cc) -Dmalloc=sim_malloc -Dcalloc=sim_calloc -Dfree=sim_free -c -o $@ $<
+	@echo "  CC      $@"
+	$(q)$(sim_cc) -Dmalloc=sim_malloc -Dcalloc=sim_calloc -Dfree=sim_free -c -o $@ $<
 sim_world := $(patsubst tests/sim/%.c,build/unit/sim_world/%.o,$(wildcard tests/sim/*.c))
 # What is around the core has its own checks, and is faster without sanitizers.
 $(sim_world): build/unit/sim_world/%.o: tests/sim/%.c Makefile $(wildcard tests/sim/*.h applet/core/*.h applet/nbd/*.h)
 	@mkdir -p $(dir $@)
-	$(sim_cc) -fno-sanitize=all -c -o $@ $<
+	@echo "  CC      $@"
+	$(q)$(sim_cc) -fno-sanitize=all -c -o $@ $<
 build/unit/sim: $(sim_core) $(sim_world) applet/nbd/wire.c
-	$(sim_cc) -o $@ $^
+	@echo "  LINK    $@"
+	$(q)$(sim_cc) -o $@ $^
 
 check-unit: $(unit_tests)
 
@@ -188,4 +197,5 @@ help:
 	@echo 'make install          to DESTDIR and PREFIX (/usr)'
 	@echo 'make clean, distclean'
 	@echo 'make SANITIZE=1       build/sanitize/xnbdbox, with sanitizers'
+	@echo 'make V=1              shows the commands'
 	@echo 'CC= CROSS_COMPILE= CFLAGS= LDFLAGS=   another compiler, other flags'
