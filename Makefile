@@ -130,7 +130,7 @@ $(filter %_test,$(unit_tests)): $(wildcard applet/*/*.h tests/unit/*.h) build/in
 	$(q)$(unit_cc) -o $@ $(filter %.c,$^)
 
 # The simulator: the core with small limits (core/limits.h) and counted memory.
-sim_cc := $(unit_cc) -O2 -DMAP_CHUNK_BYTES=8 -DCOMMIT_CHUNKS_MAX=2 -DFETCH_AHEAD_BLOCKS=70 \
+sim_cc := $(unit_cc) -O2 -DMAP_CHUNK_BYTES=8 -DCOMMIT_CHUNKS_MAX=2 -DFETCH_AHEAD_BLOCKS=70 -DFETCH_AHEAD_MAX=3 \
 	-DSTATUS_BYTES_MAX=393216 -DZERO_BLOCKS_MAX=20
 sim_core := $(patsubst applet/core/%.c,build/unit/sim_core/%.o,$(wildcard applet/core/*.c))
 

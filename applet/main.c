@@ -79,6 +79,7 @@ int main(int argc, char **argv)
 {
 	const struct applet *a;
 
+	bb_sanitize_stdio();
 	if (!argc)
 		return 127;
 	a = find_applet(own_name(argv[0]));

@@ -80,7 +80,7 @@ enum {
 	QUERY_TIMEOUT_S = 30,
 	NAME_MAX_BYTES = 4096, /* NBD: the longest name of an export */
 	ADDRESS_MAX_BYTES = 512, /* host and port; a host name has at most 253 */
-	REPLY_BYTES = 4096,
+	REPLY_BYTES = 3 * NAME_MAX_BYTES + 64, /* the longest line: a name, encoded */
 	GROUPS_PER_LINE = 25, /* without a terminal: a line every five seconds */
 };
 
@@ -134,8 +134,8 @@ static void control_open(struct control *c, const char *path)
 
 	memset(&a, 0, sizeof(a));
 	a.sun_family = AF_UNIX;
-	if (strlen(path) >= sizeof(a.sun_path))
-		bb_error_msg_and_die("%s: longer than the path of a socket may be", path);
+	if (!*path || strlen(path) >= sizeof(a.sun_path))
+		bb_error_msg_and_die("'%s' cannot be the path of a socket: it has 1 to 107 bytes", path);
 	strcpy(a.sun_path, path);
 	c->path = path;
 	c->first = c->end = 0;

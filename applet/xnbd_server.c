@@ -117,6 +117,8 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	c.hold_s = xatou(hold);
 	if (xatou_range(c.lport, 0, 65535) == 0)
 		c.lport = NULL;
+	if (strlen(c.origin_export) > NBD_NAME_MAX)
+		bb_simple_error_msg_and_die("the name of an export has at most 4096 bytes");
 	if (!c.lport && !c.unix_path)
 		bb_simple_error_msg_and_die("nothing to listen on: give --lport or --unix");
 	return server_run(&c);

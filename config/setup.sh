@@ -36,6 +36,7 @@ check() {
 	need libc6-dev test -e /usr/include/stdio.h
 	need clang has clang
 	need diffutils has cmp
+	need file has file # nbdinfo asks it
 	need fio has fio
 	need kconfig-frontends has kconfig-conf
 	need mandoc has mandoc

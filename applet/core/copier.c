@@ -53,15 +53,16 @@ static void pass_end(struct core *c)
 /* ---- extents of the origin ------------------------------------------------- */
 
 /* Asks for the extents from this block on, over the link of this slot. */
-static void status_ask(struct core *c, unsigned slot, uint64_t block)
+static void status_ask(struct core *c, unsigned slot, uint64_t want)
 {
 	struct copier *k = &c->copier;
-	uint64_t start, rest;
+	uint64_t start, rest, block;
 
-	block = block / c->link[slot].unit_blocks * c->link[slot].unit_blocks;
+	block = want / c->link[slot].unit_blocks * c->link[slot].unit_blocks;
 	start = block * BLOCK_BYTES;
 	rest = c->size_bytes - start;
 	k->map_start = k->map_end = start;
+	k->status_block = want;
 	k->status_cookie = ++c->last_cookie;
 	k->status_link = slot;
 	port_link_status(c, slot, k->status_cookie, start, (uint32_t)(rest < STATUS_BYTES_MAX ? rest : STATUS_BYTES_MAX));
@@ -83,7 +84,9 @@ bool core_link_status(struct core *c, uint64_t cookie, int error, const struct e
 	}
 	if (k->map_end > c->size_bytes)
 		k->map_end = c->size_bytes;
-	if (error || k->map_end == k->map_start)
+	c->answered_ms = c->now_ms;
+	/* One that does not speak of the block asked for never will. */
+	if (error || k->map_end <= k->status_block * BLOCK_BYTES)
 		k->status_broken = true;
 	c->kick = true;
 	core_run(c);
@@ -257,12 +260,13 @@ static void tokens_add(struct core *c)
 {
 	struct copier *k = &c->copier;
 	uint64_t ms = c->now_ms - k->tokens_ms;
-	int64_t most = (int64_t)(k->rate_limit / 4);
+	int64_t most = (int64_t)(k->rate_limit / 4) + 1;
+	uint64_t bytes = k->rate_limit * (ms < 1000 ? ms : 1000) / 1000;
 
-	if (!ms)
-		return;
+	if (!bytes)
+		return; /* a small rate takes its time */
 	k->tokens_ms = c->now_ms;
-	k->tokens += (int64_t)(k->rate_limit * (ms < 1000 ? ms : 1000) / 1000);
+	k->tokens += (int64_t)bytes;
 	if (k->tokens > most)
 		k->tokens = most;
 	if (k->tokens > 0)
@@ -290,7 +294,7 @@ uint64_t copier_deadline(const struct core *c)
 		return UINT64_MAX;
 	at = k->sample_ms + JOB_SAMPLE_MS;
 	if (k->rate_limit && k->tokens <= 0) {
-		uint64_t ready = k->tokens_ms + (uint64_t)-k->tokens * 1000 / k->rate_limit + 1;
+		uint64_t ready = k->tokens_ms + (uint64_t)(1 - k->tokens) * 1000 / k->rate_limit + 1;
 
 		at = ready < at ? ready : at;
 	}
@@ -306,7 +310,7 @@ int core_job_start(struct core *c, uint32_t max_blocks, uint64_t rate)
 	if (c->mode == MODE_TARGET)
 		return map_is_complete(&c->map) ? 0 : ENOLINK;
 	k->max_blocks = max_blocks && max_blocks < FETCH_BLOCKS_MAX ? max_blocks : FETCH_BLOCKS_MAX;
-	k->rate_limit = rate;
+	k->rate_limit = rate < COPIER_RATE_MAX ? rate : COPIER_RATE_MAX;
 	if (k->state == JOB_RUNNING)
 		return 0;
 	if (k->state == JOB_PAUSED) {

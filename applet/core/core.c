@@ -15,7 +15,7 @@ bool core_init(struct core *c, const struct core_config *config)
 	c->mode = config->proxy ? MODE_PROXY : MODE_TARGET;
 	c->readonly = config->readonly;
 	c->size_bytes = config->size_bytes;
-	c->now_ms = c->down_since_ms = config->now_ms;
+	c->now_ms = c->answered_ms = config->now_ms;
 	c->hold_ms = config->hold_ms;
 	c->granted_tail = &c->granted;
 	c->queue_tail = &c->queue;
@@ -75,9 +75,11 @@ void core_run(struct core *c)
 
 /* ---- time ----------------------------------------------------------------- */
 
+enum { HOLD_TICK_MS = 100 }; /* how exactly --hold is kept */
+
 static bool hold_runs(const struct core *c)
 {
-	return c->hold_ms && c->queue && !c->link[LINK_CLIENT].up && !c->link[LINK_COPIER].up;
+	return c->hold_ms && c->waiting;
 }
 
 void core_tick(struct core *c, uint64_t now_ms)
@@ -86,8 +88,8 @@ void core_tick(struct core *c, uint64_t now_ms)
 		c->now_ms = now_ms;
 	commit_tick(c);
 	copier_tick(c);
-	if (hold_runs(c) && c->now_ms >= c->down_since_ms + c->hold_ms)
-		fetch_fail_queued(c, EIO);
+	if (hold_runs(c))
+		fetch_expire(c);
 	core_run(c);
 }
 
@@ -98,8 +100,8 @@ uint64_t core_deadline(const struct core *c)
 
 	if (copier < at)
 		at = copier;
-	if (hold_runs(c) && c->down_since_ms + c->hold_ms < at)
-		at = c->down_since_ms + c->hold_ms;
+	if (hold_runs(c) && c->now_ms + HOLD_TICK_MS < at)
+		at = c->now_ms + HOLD_TICK_MS;
 	return at;
 }
 

@@ -63,6 +63,7 @@ struct request {
 	struct fetch *fetch;  /* the one it waits for */
 	struct request *next; /* in that one's list of waiters */
 	uint64_t scan;        /* no block it needs is missing before this one */
+	uint64_t begun_ms;    /* when it came */
 	struct core *core;
 	struct range range;
 	struct io io;
@@ -87,6 +88,7 @@ struct copier {
 	uint32_t max_blocks;  /* what the user allows */
 	uint64_t status_cookie; /* 0: no status request is out */
 	unsigned status_link;   /* ... over this one */
+	uint64_t status_block;  /* ... because of this block */
 	bool status_broken;   /* the origin answered one with an error: do without */
 	uint64_t map_start, map_end; /* bytes for which `map` speaks */
 	unsigned map_next;    /* the extent that begins at map_start */
@@ -136,8 +138,8 @@ struct core {
 	uint64_t fetch_bytes[LINKS];  /* memory of those sent or being stored */
 	uint64_t fetch_window[LINKS]; /* limits of the above */
 	struct link_state link[LINKS];
-	uint64_t down_since_ms;
-	uint64_t hold_ms; /* how long requests wait for a lost origin, 0 = for ever */
+	uint64_t answered_ms; /* when the origin last answered anything */
+	uint64_t hold_ms; /* how long requests wait for an origin that is silent, 0 = for ever */
 
 	struct persist *persist_next, **persist_tail, *persist_now, *persist_cursor;
 	struct io persist_io;
@@ -228,8 +230,9 @@ const char *core_switch(struct core *c, bool force, struct commit_waiter *w);
 void core_run(struct core *c);
 void core_note_error(struct core *c, const char *what, int error);
 
-/* request.c: the fetch that r waited for has ended. */
+/* request.c: the fetch that r waited for has ended; r no longer waits for any. */
 void request_resume(struct core *c, struct request *r, int error);
+void request_give_up(struct core *c, struct request *r, uint32_t error);
 
 /* fetch.c */
 struct fetch *fetch_find(const struct core *c, uint64_t block);
@@ -238,9 +241,11 @@ bool fetch_next_run(const struct core *c, uint64_t first, uint64_t end, const st
 		    uint32_t max_blocks, uint64_t *run_first, uint64_t *run_end);
 void fetch_wait(struct fetch *f, struct request *r);
 void fetch_unwait(struct fetch *f, struct request *r);
+void fetch_forget(struct core *c, uint64_t first, uint64_t end);
 void fetch_copy(struct core *c, uint64_t first, uint64_t end);
 void fetch_zero(struct core *c, uint64_t first, uint64_t end);
 void fetch_fail_queued(struct core *c, int error);
+void fetch_expire(struct core *c);
 void fetch_pump(struct core *c);
 void fetch_link_lost(struct core *c, unsigned link);
 const struct link_state *fetch_link(const struct core *c, unsigned kind, unsigned *slot);

@@ -16,6 +16,7 @@
  * miss. So "it ended" never has to mean "it worked".
  */
 #include "core/core.h"
+#include "nbd/nbd.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -229,17 +230,21 @@ static struct fetch *fetch_start(struct core *c, uint64_t first, uint64_t end, u
 	return f;
 }
 
-/* Asks for all blocks of [first, end) that are missing and not asked yet. */
+/* Asks for the blocks of [first, end) that are missing and not asked yet: in any case
+ * for the first, for more of them while there are not too many. */
 void fetch_missing(struct core *c, uint64_t first, uint64_t end)
 {
 	uint64_t run_first, run_end;
 	unsigned slot;
 	const struct link_state *link = fetch_link(c, LINK_CLIENT, &slot);
+	uint64_t at = first;
 
-	while (fetch_next_run(c, first, end, link, FETCH_BLOCKS_MAX, &run_first, &run_end)) {
+	while (fetch_next_run(c, at, end, link, FETCH_BLOCKS_MAX, &run_first, &run_end)) {
+		if (run_first != first && c->fetch_count >= FETCH_AHEAD_MAX)
+			return;
 		if (!fetch_start(c, run_first, run_end, LINK_CLIENT))
 			return;
-		first = run_end;
+		at = run_end;
 	}
 }
 
@@ -257,6 +262,25 @@ void fetch_unwait(struct fetch *f, struct request *r)
 	while (*p != r)
 		p = &(*p)->next;
 	*p = r->next;
+}
+
+/* Takes what nobody waits for any more out of the queue, as far as it was asked for
+ * [first, end). If somebody else wants it too, he will ask for it himself. */
+void fetch_forget(struct core *c, uint64_t first, uint64_t end)
+{
+	struct fetch **p = &c->queue;
+	struct fetch *f;
+
+	while ((f = *p)) {
+		if (f->waiters || f->kind != LINK_CLIENT || f->want_first < first || f->want_end > end) {
+			p = &f->next;
+			continue;
+		}
+		*p = f->next;
+		table_remove(c, f);
+		free(f);
+	}
+	c->queue_tail = p;
 }
 
 /* ---- the end -------------------------------------------------------------- */
@@ -306,6 +330,28 @@ void fetch_fail_queued(struct core *c, int error)
 		fetch_finish(c, f, END_GIVE_UP, error);
 		f = next;
 	}
+}
+
+/* Requests that have waited for an origin that is silent as long as they may. What
+ * they asked for goes on being asked for. */
+void fetch_expire(struct core *c)
+{
+	struct request **p, *r;
+	struct fetch *f;
+	unsigned i;
+
+	for (i = 0; i < FETCH_HASH; i++)
+		for (f = c->fetches[i]; f; f = f->next_hash)
+			for (p = &f->waiters; (r = *p);) {
+				uint64_t since = r->begun_ms > c->answered_ms ? r->begun_ms : c->answered_ms;
+
+				if (f->state == FETCH_STORING || c->now_ms - since < c->hold_ms) {
+					p = &r->next;
+					continue;
+				}
+				*p = r->next;
+				request_give_up(c, r, NBD_EIO);
+			}
 }
 
 /* ---- storing -------------------------------------------------------------- */
@@ -501,6 +547,7 @@ void core_link_data(struct core *c, unsigned link, uint64_t cookie, int error)
 
 	if (!f)
 		return;
+	c->answered_ms = c->now_ms;
 	if (error) {
 		core_note_error(c, "read from the origin", error);
 		fetch_finish(c, f, END_ORIGIN, error);
@@ -523,8 +570,6 @@ void fetch_link_lost(struct core *c, unsigned link)
 {
 	struct fetch *f = c->sent[link];
 
-	if (c->link[link].up && !c->link[LINKS - 1 - link].up)
-		c->down_since_ms = c->now_ms;
 	c->link[link].up = false;
 	c->sent[link] = NULL;
 	c->sent_tail[link] = &c->sent[link];

@@ -25,6 +25,12 @@
 #define FETCH_AHEAD_BLOCKS 8192
 #endif
 
+/* Fetches that may be asked for ahead, by all together. Beyond it a request asks only
+ * for what it waits for; so there are never more than this and one a request. */
+#ifndef FETCH_AHEAD_MAX
+#define FETCH_AHEAD_MAX 512
+#endif
+
 /* Bytes whose extents are asked for in one status request: fits the 32 bits of its
  * length. The copier asks again behind it. */
 #ifndef STATUS_BYTES_MAX
@@ -35,6 +41,9 @@
 #ifndef ZERO_BLOCKS_MAX
 #define ZERO_BLOCKS_MAX (1u << 18)
 #endif
+
+/* Bytes a second: a rate that no link has, so that nothing computed of one overflows. */
+#define COPIER_RATE_MAX (1ULL << 50)
 
 enum {
 	FETCH_BLOCKS_MAX = 64, /* one fetch is at most one word of the bitmap: 256 KiB */

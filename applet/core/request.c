@@ -425,9 +425,17 @@ void core_submit(struct core *c, struct request *r)
 	r->state = REQ_NEW;
 	r->fetch = NULL;
 	r->scan = 0;
+	r->begun_ms = c->now_ms;
 	c->in_flight++;
 	request_begin(c, r);
 	core_run(c);
+}
+
+/* The fetch that r waited for has forgotten it. */
+void request_give_up(struct core *c, struct request *r, uint32_t error)
+{
+	c->waiting--;
+	request_reply(c, r, error);
 }
 
 void core_abandon(struct core *c, struct request *r)
@@ -435,6 +443,6 @@ void core_abandon(struct core *c, struct request *r)
 	if (r->state != REQ_FETCH)
 		return;
 	fetch_unwait(r->fetch, r);
-	c->waiting--;
-	request_reply(c, r, NBD_ESHUTDOWN);
+	fetch_forget(c, touched_first(r), touched_end(r));
+	request_give_up(c, r, NBD_ESHUTDOWN);
 }

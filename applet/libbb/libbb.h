@@ -90,6 +90,10 @@ ssize_t safe_write(int fd, const void *from, size_t bytes);
 ssize_t full_read(int fd, void *to, size_t bytes);
 ssize_t full_write(int fd, const void *from, size_t bytes);
 
+/* Descriptors 0 to 2 are open from now on, if only for /dev/null: else the next thing
+ * that is opened would be taken for one of them. */
+void bb_sanitize_stdio(void);
+
 /* Columns of the terminal fd, 80 when it cannot be asked. */
 int get_terminal_width(int fd);
 

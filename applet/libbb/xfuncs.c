@@ -83,6 +83,17 @@ ssize_t full_write(int fd, const void *from, size_t bytes)
 	return (ssize_t)done;
 }
 
+void bb_sanitize_stdio(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 int get_terminal_width(int fd)
 {
 	struct winsize w;

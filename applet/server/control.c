@@ -20,6 +20,7 @@ enum {
 	CONNECTIONS_MAX = 32,
 	IDLE_MS = 60000,
 	FOLLOW_MS = 200,
+	PAUSE_MS = 200,           /* after accept failed for lack of descriptors */
 	RANGES_MAX = 8, /* failed ranges that are named */
 };
 
@@ -47,6 +48,7 @@ struct control {
 };
 
 static struct event listener;
+static struct timer accept_pause;
 static struct control *controls;
 static unsigned control_count;
 static struct export *exported;
@@ -65,7 +67,7 @@ static void out_flush(struct control *k)
 		k->out_bytes -= (unsigned)n;
 		memmove(k->out, k->out + n, k->out_bytes);
 	}
-	event_set(&k->event, (k->eof ? 0 : EPOLLIN) | (k->out_bytes ? EPOLLOUT : 0));
+	event_set(&k->event, (k->eof || k->in_bytes == LINE_BYTES ? 0 : EPOLLIN) | (k->out_bytes ? EPOLLOUT : 0));
 }
 
 static void say_bytes(struct control *k, const char *p, size_t n)
@@ -115,11 +117,21 @@ static void say_number(struct control *k, const char *key, uint64_t value)
 	say(k, "%s %llu\n", key, (unsigned long long)value);
 }
 
-/* The reply is complete. */
+/* The end of a line that may be taken now: one after the other's answer, and only as
+ * long as the answers are read. */
+static char *line_end(struct control *k)
+{
+	if (k->waiting || k->follow || k->out_bytes > OUT_BYTES_MAX / 2)
+		return NULL;
+	return memchr(k->in, '\n', k->in_bytes);
+}
+
+/* The reply is complete. What is to be done next (the line behind this one, or to
+ * hang up) is the timer's, since this may run inside the core. */
 static void answer_sent(struct control *k)
 {
 	out_flush(k);
-	timer_set(&k->timer, k->eof && !k->out_bytes ? loop_now_ms : loop_now_ms + IDLE_MS);
+	timer_set(&k->timer, line_end(k) || (k->eof && !k->out_bytes) ? loop_now_ms : loop_now_ms + IDLE_MS);
 }
 
 static void answer(struct control *k, const char *error)
@@ -483,12 +495,12 @@ static void request(struct control *k, char *line)
 	}
 }
 
-/* Takes the lines that have come, one after the other's answer. False: too long. */
+/* Takes the lines that have come. False: one is too long. */
 static bool take_lines(struct control *k)
 {
 	char *end;
 
-	while (!k->waiting && !k->follow && !k->dead && (end = memchr(k->in, '\n', k->in_bytes))) {
+	while ((end = line_end(k))) {
 		unsigned n = (unsigned)(end - k->in) + 1;
 		char line[LINE_BYTES];
 
@@ -498,7 +510,7 @@ static bool take_lines(struct control *k)
 		memmove(k->in, k->in + n, k->in_bytes);
 		request(k, line);
 	}
-	return k->in_bytes < LINE_BYTES;
+	return k->in_bytes < LINE_BYTES || memchr(k->in, '\n', k->in_bytes);
 }
 
 /* ---- connections --------------------------------------------------------------------------------- */
@@ -510,13 +522,17 @@ static void control_ready(struct event *e, uint32_t events)
 
 	if (events & EPOLLOUT) {
 		out_flush(k);
-		if (k->eof && !k->out_bytes && !k->waiting && !k->follow) {
+		if (!take_lines(k) || (k->eof && !k->out_bytes && !k->waiting && !k->follow)) {
 			control_close(k);
 			return;
 		}
 	}
 	if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
 		return;
+	if (k->in_bytes == LINE_BYTES && !(events & (EPOLLHUP | EPOLLERR))) {
+		out_flush(k); /* whole lines, which wait for their turn */
+		return;
+	}
 	n = recv(e->fd, k->in + k->in_bytes, LINE_BYTES - k->in_bytes, MSG_DONTWAIT);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
@@ -543,6 +559,8 @@ static void control_timer(struct timer *t)
 		timer_set(t, loop_now_ms + FOLLOW_MS);
 	} else if (k->waiting) {
 		timer_set(t, loop_now_ms + IDLE_MS);
+	} else if (line_end(k)) {
+		take_lines(k);
 	} else {
 		control_close(k);
 	}
@@ -580,13 +598,24 @@ static bool may_control(int fd)
 	return peer.uid == 0 || peer.uid == geteuid();
 }
 
+static void pause_over(struct timer *t UNUSED_PARAM)
+{
+	event_set(&listener, EPOLLIN);
+}
+
 static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
 {
 	int fd = accept4(e->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	struct control *k;
 
-	if (fd < 0)
+	if (fd < 0) {
+		if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
+			return;
+		/* No descriptors: looking again at once would only spin. */
+		event_set(&listener, 0);
+		timer_set(&accept_pause, loop_now_ms + PAUSE_MS);
 		return;
+	}
 	if (control_count >= CONNECTIONS_MAX || !may_control(fd) || !(k = calloc(1, sizeof(*k)))) {
 		static const char no[] = "error not allowed, or too many control clients\n";
 
@@ -612,6 +641,7 @@ void control_bind(const char *path)
 {
 	listener.fd = listen_unix(path);
 	listener.ready = listener_ready;
+	accept_pause.fire = pause_over;
 }
 
 void control_begin(struct export *e)
@@ -623,6 +653,7 @@ void control_begin(struct export *e)
 
 void control_end(void)
 {
+	timer_clear(&accept_pause);
 	while (controls) {
 		controls->owns_job = false;
 		out_flush(controls);

@@ -12,8 +12,10 @@
 
 enum {
 	IN_BYTES = 64 << 10,
-	ATTEMPT_MS = 15000, /* from the first step of connecting to UP */
+	ATTEMPT_MS = 15000, /* for each step on the way to UP */
+	CONNECT_MS = 5000,  /* for an address, when there are others to try */
 	REPLY_MS = 30000,   /* an origin that owes an answer and is silent for so long is dead */
+	OWED_MS = 120000,   /* as is one that talks, but does not give this one answer */
 	CHECK_MS = 1000,
 	MESSAGE_MAX = 65536, /* longest error chunk that is believed */
 };
@@ -23,6 +25,7 @@ enum pending_kind { PENDING_READ, PENDING_STATUS, PENDING_SAMPLE };
 struct pending {
 	struct pending *next;
 	uint64_t cookie;
+	uint64_t asked_ms;
 	uint64_t offset;
 	uint32_t length;
 	int error; /* of an error chunk, errno */
@@ -103,6 +106,7 @@ static struct pending *ask(struct link *l, uint16_t type, uint64_t cookie, uint6
 	if (!l->pending)
 		l->progress_ms = loop_now_ms;
 	p->cookie = cookie;
+	p->asked_ms = loop_now_ms;
 	p->offset = offset;
 	p->length = length;
 	nbd_gaps_init(&p->gaps, length);
@@ -214,6 +218,8 @@ static bool reply_end(struct link *l, struct pending *p)
 	l->part = PART_HEADER;
 	l->reply = NULL;
 	pending_remove(l, p);
+	if (p->kind != PENDING_SAMPLE)
+		origin_link_steady(l->origin, l->slot);
 	if (p->kind == PENDING_SAMPLE)
 		sample_done(l, p, error);
 	else if (p->kind == PENDING_READ)
@@ -471,6 +477,7 @@ static void connected(struct link *l)
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
 	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &dead_ms, sizeof(dead_ms));
 	l->phase = LINK_HANDSHAKE;
+	timer_set(&l->timer, loop_now_ms + ATTEMPT_MS);
 	l->want_out = false;
 	event_set(&l->event, EPOLLIN);
 	nbd_client_start(&l->handshake);
@@ -534,6 +541,7 @@ static void try_address(struct link *l, int error)
 		struct addrinfo *a = l->address;
 
 		l->address = a->ai_next;
+		timer_set(&l->timer, loop_now_ms + (l->address ? CONNECT_MS : ATTEMPT_MS));
 		if (begin_connect(l, a->ai_family, a->ai_addr, a->ai_addrlen))
 			return;
 		error = errno;
@@ -571,16 +579,27 @@ static void resolve_done(struct job *j)
 		link_fail(l, "no such host or port");
 }
 
+/* The oldest request is the first of the list. */
+static bool is_silent(const struct link *l)
+{
+	return l->pending &&
+	       (loop_now_ms > l->progress_ms + REPLY_MS || loop_now_ms > l->pending->asked_ms + OWED_MS);
+}
+
 static void link_timer(struct timer *t)
 {
 	struct link *l = (struct link *)(void *)((char *)t - offsetof(struct link, timer));
 
-	if (l->phase < LINK_UP)
+	if (l->phase == LINK_CONNECTING && l->address)
+		try_address(l, ETIMEDOUT);
+	else if (l->phase < LINK_UP)
 		link_fail(l, l->phase == LINK_CONNECTING ? "it does not answer" : "it does not answer like an NBD server");
-	else if (l->pending && loop_now_ms > l->progress_ms + REPLY_MS)
+	else if (is_silent(l))
 		link_fail(l, "it owes an answer and is silent");
-	else
+	else {
+		origin_link_steady(l->origin, l->slot);
 		timer_set(t, loop_now_ms + CHECK_MS);
+	}
 }
 
 static void connect_unix(struct link *l, const char *path)
@@ -588,7 +607,7 @@ static void connect_unix(struct link *l, const char *path)
 	struct sockaddr_un a;
 
 	if (!unix_address(&a, path))
-		link_fail(l, "path too long for a socket");
+		link_fail(l, "its path is empty, or too long for a socket");
 	else if (!begin_connect(l, AF_UNIX, (struct sockaddr *)&a, sizeof(a)))
 		link_fail(l, strerror(errno));
 }

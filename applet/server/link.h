@@ -5,7 +5,8 @@
  *   DOWN -> RESOLVING -> CONNECTING -> HANDSHAKE -> VERIFY -> UP
  *
  * VERIFY reads the sampled blocks, so that nobody gets a byte from another disk.
- * Any failure, from any state, leads to DOWN and one call of origin_link_failed().
+ * Any failure, from any state, leads to DOWN and one call of origin_link_failed();
+ * no step may take longer than link.c allows it.
  * What was asked and not answered is forgotten here: the core asks again.
  */
 #ifndef SERVER_LINK_H
@@ -64,6 +65,8 @@ void link_ask_status(struct link *l, uint64_t cookie, uint64_t offset, uint32_t 
 
 /* Called by the link: it is UP as far as it can tell itself; it is DOWN. */
 void origin_link_ready(struct origin *o, unsigned slot);
+/* ... it has answered something, or has not gone down at once. */
+void origin_link_steady(struct origin *o, unsigned slot);
 void origin_link_failed(struct origin *o, unsigned slot, const char *why);
 struct core *origin_core(struct origin *o);
 

@@ -72,7 +72,8 @@ bool unix_address(struct sockaddr_un *a, const char *path)
 {
 	memset(a, 0, sizeof(*a));
 	a->sun_family = AF_UNIX;
-	if (strlen(path) >= sizeof(a->sun_path))
+	/* An empty path would be an address without a file, open to everybody. */
+	if (!*path || strlen(path) >= sizeof(a->sun_path))
 		return false;
 	strcpy(a->sun_path, path);
 	return true;
@@ -103,14 +104,14 @@ int listen_unix(const char *path)
 	int fd;
 
 	if (!unix_address(&a, path))
-		bb_error_msg_and_die("'%s' is too long for a socket: use a shorter path", path);
+		bb_error_msg_and_die("'%s' cannot be the path of a socket: it has 1 to 107 bytes", path);
 	remove_stale(&a);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	mask = umask(0177); /* mode 0600 from the first moment */
 	if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(fd, BACKLOG) < 0)
 		bb_perror_msg_and_die("cannot listen on '%s'", path);
 	umask(mask);
-	server_owns_path(path);
+	server_owns_path(path, false);
 	return fd;
 }
 

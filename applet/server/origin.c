@@ -210,7 +210,6 @@ void origin_link_ready(struct origin *o, unsigned slot)
 		origin_link_failed(o, slot, why);
 		return;
 	}
-	o->pause_ms[slot] = 0;
 	if (!o->known || (slot == LINK_CLIENT && o->candidate.host && o->force))
 		fingerprint_accept(o, &l->fingerprint);
 	o->size_bytes = l->handshake.size_bytes;
@@ -219,9 +218,6 @@ void origin_link_ready(struct origin *o, unsigned slot)
 			address_set(&o->address, o->candidate.host, o->candidate.port, o->candidate.name);
 		address_set(&o->candidate, NULL, NULL, NULL);
 		l->handshake.export_name = o->address.name;
-		if (o->last_error[0])
-			bb_error_msg("origin %s:%s: is back", o->address.host, o->address.port);
-		o->last_error[0] = '\0';
 	}
 	o->known = true;
 	if (o->started)
@@ -230,6 +226,16 @@ void origin_link_ready(struct origin *o, unsigned slot)
 		report(o, NULL);
 		copy_link_begin(o);
 	}
+}
+
+/* One that comes up only to go down again is not back. */
+void origin_link_steady(struct origin *o, unsigned slot)
+{
+	o->pause_ms[slot] = 0;
+	if (slot != LINK_CLIENT || !o->last_error[0])
+		return;
+	bb_error_msg("origin %s:%s: is back", o->address.host, o->address.port);
+	o->last_error[0] = '\0';
 }
 
 /* ---- for the server -------------------------------------------------------------------- */

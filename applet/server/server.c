@@ -13,14 +13,21 @@
 enum {
 	WORKERS = 4,
 	STOP_MS = 3000,      /* clients that do not read their last replies are left after that */
-	OWN_PATHS_MAX = 3,   /* Unix socket, control socket, pid file */
+	OWN_PATHS_MAX = 10,  /* Unix socket, control socket, pid file; log, image, bitmap,
+				commit file, and the one it is made from */
 };
 
 const struct server_config *server_config;
 
 static struct export export;
 static struct event signal_event;
-static char *own_path[OWN_PATHS_MAX];
+static struct {
+	char *path;
+	bool unless_ready;
+} own[OWN_PATHS_MAX];
+static unsigned own_count;
+static bool is_ready;
+static int pid_fd = -1;
 static int ready_fd = -1; /* --daemonize: tells the parent */
 static int log_fd = -1;   /* --logpath */
 
@@ -30,30 +37,39 @@ static void remove_own_paths(void)
 {
 	unsigned i;
 
-	for (i = 0; i < OWN_PATHS_MAX; i++)
-		if (own_path[i])
-			unlink(own_path[i]);
+	for (i = 0; i < own_count; i++)
+		if (!own[i].unless_ready || !is_ready)
+			unlink(own[i].path);
 }
 
-void server_owns_path(const char *path)
+void server_owns_path(const char *path, bool unless_ready)
 {
-	unsigned i = 0;
+	own[own_count].path = path_absolute(path);
+	own[own_count++].unless_ready = unless_ready;
+}
 
-	while (own_path[i])
-		i++;
-	own_path[i] = path_absolute(path);
+static int create(const char *path, int flags)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | flags, 0644);
+
+	if (fd >= 0)
+		server_owns_path(path, true);
+	else if (errno == EEXIST)
+		fd = open(path, O_WRONLY | O_CLOEXEC | O_NONBLOCK | flags);
+	if (fd < 0)
+		bb_perror_msg_and_die("cannot open '%s'", path);
+	return fd;
 }
 
 static void write_pidfile(const char *path)
 {
 	char text[16];
 	int n = snprintf(text, sizeof(text), "%u\n", (unsigned)getpid());
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 
-	if (fd < 0 || full_write(fd, text, (size_t)n) != n)
+	if (ftruncate(pid_fd, 0) < 0 || full_write(pid_fd, text, (size_t)n) != n)
 		bb_perror_msg_and_die("cannot write '%s'", path);
-	close(fd);
-	server_owns_path(path);
+	close(pid_fd);
+	server_owns_path(path, false);
 }
 
 /* ---- daemon ------------------------------------------------------------------------------- */
@@ -84,19 +100,13 @@ static void daemonize(void)
 	_exit(1);
 }
 
-static void log_open(const char *path)
-{
-	log_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-	if (log_fd < 0)
-		bb_perror_msg_and_die("cannot open '%s'", path);
-}
-
 /* Everybody can connect from now on. What kept us from it would have been told to
  * the one who started us; what happens later goes to the log. */
 static void tell_ready(void)
 {
 	int null;
 
+	is_ready = true;
 	if (log_fd >= 0) {
 		dup2(log_fd, STDERR_FILENO);
 		close(log_fd);
@@ -121,8 +131,9 @@ static void tell_ready(void)
 
 static bool stopping;
 
-static void signal_switch_done(struct commit_waiter *w UNUSED_PARAM, int error)
+static void signal_switch_done(struct commit_waiter *w, int error)
 {
+	w->done = NULL; /* the next signal may come */
 	if (error)
 		bb_simple_error_msg("not switched: the cache could not be synced to disk");
 }
@@ -137,7 +148,7 @@ static void signal_ready(struct event *e, uint32_t events UNUSED_PARAM)
 		return;
 	if (info.ssi_signo != SIGUSR2) {
 		stopping = true;
-	} else if (!waiter.done && server_config->bitmap) {
+	} else if (!waiter.done && export.core.map.words) { /* a proxy, and begun */
 		waiter.done = signal_switch_done;
 		why = core_switch(&export.core, false, &waiter);
 		if (why) {
@@ -274,13 +285,16 @@ static void begin(void)
 {
 	const struct server_config *s = server_config;
 
+	atexit(remove_own_paths);
+	/* Opened before anything is changed on disk. */
 	if (s->logpath)
-		log_open(s->logpath);
+		log_fd = create(s->logpath, O_APPEND);
+	if (s->pidfile)
+		pid_fd = create(s->pidfile, 0);
 	loop_init();
 	signals_begin();
 	pool_start(WORKERS);
 	buf_init(s->max_buf_bytes);
-	atexit(remove_own_paths);
 	export.fd[FILE_IMAGE] = export.fd[FILE_BITMAP] = export.fd[FILE_COMMIT] = -1;
 	listen_bind();
 	if (s->bitmap) {

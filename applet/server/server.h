@@ -37,8 +37,9 @@ int server_run(const struct server_config *config);
 
 extern const struct server_config *server_config;
 
-/* This path is removed when the server ends, however it ends by itself. */
-void server_owns_path(const char *path);
+/* This path is removed when the server ends, however it ends by itself; unless_ready:
+ * only if it ends before it serves, so that a start that fails leaves nothing. */
+void server_owns_path(const char *path, bool unless_ready);
 
 /* ---- listen.c ------------------------------------------------------------------ */
 
@@ -51,7 +52,7 @@ void listen_end(void);
 /* Binds a Unix socket: a stale file is replaced, anything else in the way is
  * fatal. Returns the descriptor. */
 int listen_unix(const char *path);
-/* Fills in the address of a Unix socket. False: the path is too long. */
+/* Fills in the address of a Unix socket. False: the path is empty or too long. */
 bool unix_address(struct sockaddr_un *a, const char *path);
 
 /* ---- session.c ------------------------------------------------------------------ */

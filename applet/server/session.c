@@ -26,6 +26,10 @@ enum {
 	SEND_IOV = 128,              /* pieces of one writev */
 	HANDSHAKE_MS = 10000,        /* a client has so long to get through it */
 	HANDSHAKE_OUT_BYTES = 32768, /* replies it may leave unread before that */
+	DRAIN_MS = 30000,            /* after DISC, for what waits for the origin */
+	HOARD_MS = 30000,            /* who holds memory that others wait for, and moves no
+				        byte for so long, is given up */
+	HOARD_CHECK_MS = 2000,
 	XFER_SPARE = 512,            /* kept for the next requests */
 	RESERVE_BYTES = 1 << 20,     /* what a session with nothing in flight may take
 				        when others have spent the budget */
@@ -55,7 +59,8 @@ struct session {
 	uint32_t watched; /* EPOLLIN, EPOLLOUT as set */
 	struct export *export;
 	struct nbd_server_handshake handshake;
-	struct timer deadline;
+	struct timer deadline; /* of the handshake, or of draining */
+	uint64_t moved_ms;     /* when a byte came or went last */
 	uint8_t *hs_out;
 	uint32_t hs_out_bytes;
 	bool hang_up; /* when hs_out has left */
@@ -84,6 +89,8 @@ static unsigned spare_count, session_count, xfer_count, stalled_count;
 static bool stopping;
 
 static void session_close(struct session *s);
+static void hoard_check(struct timer *t);
+static struct timer hoard_timer = { .fire = hoard_check };
 
 unsigned sessions_count(void)
 {
@@ -326,6 +333,7 @@ static bool session_send(struct session *s)
 		if (n < 0 && errno != EAGAIN && errno != EINTR)
 			return false;
 		if (n > 0) {
+			s->moved_ms = loop_now_ms;
 			s->hs_out_bytes -= (uint32_t)n;
 			memmove(s->hs_out, s->hs_out + n, s->hs_out_bytes);
 		}
@@ -343,6 +351,7 @@ static bool session_send(struct session *s)
 		n = sendmsg(s->event.fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (n < 0)
 			return errno == EAGAIN || errno == EINTR;
+		s->moved_ms = loop_now_ms;
 		out_advance(s, (size_t)n);
 	}
 	return true;
@@ -482,10 +491,12 @@ static bool session_parse(struct session *s)
 			return false;
 		if (h.type == NBD_CMD_DISC) {
 			s->state = SESSION_DRAINING;
+			timer_set(&s->deadline, loop_now_ms + DRAIN_MS);
 			session_mark(s);
 		} else if (!request_take(s, &h)) {
 			s->stalled = true;
-			stalled_count++;
+			if (!stalled_count++)
+				timer_set(&hoard_timer, loop_now_ms + HOARD_CHECK_MS);
 			return true;
 		}
 	}
@@ -549,7 +560,7 @@ static bool handshake_step(struct session *s)
 	return true;
 }
 
-static void handshake_late(struct timer *t)
+static void session_late(struct timer *t)
 {
 	session_close((struct session *)(void *)((char *)t - offsetof(struct session, deadline)));
 }
@@ -601,6 +612,7 @@ static bool session_receive(struct session *s)
 		return errno == EAGAIN || errno == EINTR;
 	if (n == 0)
 		return false;
+	s->moved_ms = loop_now_ms;
 	if (direct) {
 		uint32_t d = (size_t)n < direct ? (uint32_t)n : direct;
 
@@ -705,6 +717,8 @@ void session_open(struct export *e, int fd, bool tcp)
 		sessions->prev = s;
 	sessions = s;
 	session_count++;
+	s->moved_ms = loop_now_ms;
+	s->deadline.fire = session_late;
 	s->handshake.ops = &handshake_ops;
 	s->handshake.ctx = s;
 	if (server_config->oldstyle) {
@@ -712,7 +726,6 @@ void session_open(struct export *e, int fd, bool tcp)
 		s->state = SESSION_TRANSMISSION;
 	} else {
 		nbd_server_greet(&s->handshake);
-		s->deadline.fire = handshake_late;
 		timer_set(&s->deadline, loop_now_ms + HANDSHAKE_MS);
 	}
 	return;
@@ -746,6 +759,19 @@ static void session_settle(struct session *s)
 	if (!s->stalled && !s->hang_up && !stopping && s->state != SESSION_DRAINING)
 		events |= EPOLLIN;
 	session_watch(s, events);
+}
+
+/* While somebody waits for memory: those who hold some, and neither take their replies
+ * nor send the data that they announced, lose it. */
+static void hoard_check(struct timer *t)
+{
+	struct session *s;
+
+	for (s = sessions; s && stalled_count; s = s->next)
+		if ((s->out || s->payload) && loop_now_ms > s->moved_ms + HOARD_MS)
+			session_close(s);
+	if (stalled_count)
+		timer_set(t, loop_now_ms + HOARD_CHECK_MS);
 }
 
 /* Lets those go on that waited for memory. */

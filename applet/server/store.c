@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The files at a start: image, bitmap and commit file. */
 #include "libbb.h"
-#include "server/export.h"
+#include "server/server.h"
 
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -27,7 +27,8 @@ char *path_absolute(const char *path)
 /* False: it does not exist. */
 static bool open_file(struct export *e, enum io_file file, int flags)
 {
-	e->fd[file] = open(e->path[file], flags | O_CLOEXEC, 0600);
+	/* O_NONBLOCK: a FIFO is refused, not waited for. */
+	e->fd[file] = open(e->path[file], flags | O_CLOEXEC | O_NONBLOCK, 0600);
 	if (e->fd[file] >= 0)
 		return true;
 	if (errno != ENOENT || (flags & O_CREAT))
@@ -185,6 +186,22 @@ static enum state_start decide(struct export *e, uint64_t size_bytes, const stru
 	return how;
 }
 
+/* Two of the files are one: writing one would destroy the other. */
+static void check_distinct(struct export *e)
+{
+	struct stat st[3];
+	int i, k;
+
+	for (i = 0; i < 3; i++) {
+		if (stat(e->path[i], &st[i]) < 0)
+			st[i].st_ino = 0;
+		for (k = 0; k < i; k++)
+			if (strcmp(e->path[i], e->path[k]) == 0 ||
+			    (st[i].st_ino && st[i].st_ino == st[k].st_ino && st[i].st_dev == st[k].st_dev))
+				bb_error_msg_and_die("'%s' and '%s' are the same file", e->path[k], e->path[i]);
+	}
+}
+
 bool store_look(struct export *e, const char *image, const char *bitmap, bool clear)
 {
 	enum state_start how;
@@ -192,6 +209,7 @@ bool store_look(struct export *e, const char *image, const char *bitmap, bool cl
 	e->path[FILE_IMAGE] = path_absolute(image);
 	e->path[FILE_BITMAP] = path_absolute(bitmap);
 	e->path[FILE_COMMIT] = xasprintf("%s.commit", e->path[FILE_BITMAP]);
+	check_distinct(e);
 	if (open_file(e, FILE_IMAGE, O_RDWR)) {
 		is_regular(e, FILE_IMAGE);
 		lock_file(e, FILE_IMAGE, LOCK_EX);
@@ -209,8 +227,16 @@ bool store_look(struct export *e, const char *image, const char *bitmap, bool cl
 
 /* ---- creating --------------------------------------------------------------------- */
 
+/* A file that was not there: it goes again if the start fails. */
+static void create_file(struct export *e, enum io_file file)
+{
+	open_file(e, file, O_RDWR | O_CREAT);
+	server_owns_path(e->path[file], true);
+	lock_file(e, file, LOCK_EX);
+}
+
 /* Gives the file its space now: a full file system shows at the start, not later
- * in the middle of a write. Removes what it created when that fails. */
+ * in the middle of a write. */
 static void allocate(struct export *e, enum io_file file, const char *name, uint64_t n)
 {
 	int error = 0;
@@ -219,11 +245,9 @@ static void allocate(struct export *e, enum io_file file, const char *name, uint
 		error = errno;
 	else if (n && fallocate(e->fd[file], 0, 0, (off_t)n) < 0 && errno != EOPNOTSUPP && errno != ENOSYS)
 		error = errno;
-	if (!error)
-		return;
-	unlink(name);
 	errno = error;
-	bb_perror_msg_and_die("no room for '%s' (%llu bytes)", name, (unsigned long long)n);
+	if (error)
+		bb_perror_msg_and_die("no room for '%s' (%llu bytes)", name, (unsigned long long)n);
 }
 
 static void sync_directory(const char *path)
@@ -264,15 +288,16 @@ static void create_commit(struct export *e, uint64_t size_bytes)
 	e->fd[FILE_COMMIT] = open(name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (e->fd[FILE_COMMIT] < 0)
 		bb_perror_msg_and_die("cannot create '%s'", name);
+	server_owns_path(name, true);
 	allocate(e, FILE_COMMIT, name, COMMIT_HEADER_BYTES + map_bytes(size_bytes));
 	error = store_write_header(e);
 	if (!error && rename(name, e->path[FILE_COMMIT]) < 0)
 		error = errno;
-	if (error) {
-		unlink(name);
-		errno = error;
+	errno = error;
+	if (error)
 		bb_perror_msg_and_die("cannot write '%s'", name);
-	}
+	if (e->commit_found == COMMIT_ABSENT)
+		server_owns_path(e->path[FILE_COMMIT], true);
 	sync_directory(e->path[FILE_COMMIT]);
 	free(name);
 }
@@ -293,11 +318,8 @@ static void write_bitmap(struct export *e, uint64_t size_bytes)
 
 static void create_bitmap(struct export *e, uint64_t size_bytes)
 {
-	bool created = e->fd[FILE_BITMAP] < 0;
-
-	if (created) {
-		open_file(e, FILE_BITMAP, O_RDWR | O_CREAT);
-		lock_file(e, FILE_BITMAP, LOCK_EX);
+	if (e->fd[FILE_BITMAP] < 0) {
+		create_file(e, FILE_BITMAP);
 	} else if (is_regular(e, FILE_BITMAP) && ftruncate(e->fd[FILE_BITMAP], 0) < 0) {
 		bb_perror_msg_and_die("cannot empty '%s'", e->path[FILE_BITMAP]);
 	}
@@ -329,19 +351,11 @@ static void open_image(struct export *e, uint64_t size_bytes)
 		bb_error_msg_and_die("'%s' is too small: it has %llu bytes, the disk %llu", e->path[FILE_IMAGE],
 				     (unsigned long long)have, (unsigned long long)size_bytes);
 	check_image(e, size_bytes, have);
-	if (e->fd[FILE_IMAGE] < 0) {
-		open_file(e, FILE_IMAGE, O_RDWR | O_CREAT);
-		lock_file(e, FILE_IMAGE, LOCK_EX);
-	}
-	if (have < size_bytes && ftruncate(e->fd[FILE_IMAGE], (off_t)size_bytes) < 0) {
-		int error = errno;
-
-		if (!have)
-			unlink(e->path[FILE_IMAGE]);
-		errno = error;
+	if (e->fd[FILE_IMAGE] < 0)
+		create_file(e, FILE_IMAGE);
+	if (have < size_bytes && ftruncate(e->fd[FILE_IMAGE], (off_t)size_bytes) < 0)
 		bb_perror_msg_and_die("cannot grow '%s' to %llu bytes", e->path[FILE_IMAGE],
 				      (unsigned long long)size_bytes);
-	}
 }
 
 void store_open(struct export *e, uint64_t size_bytes, const struct fingerprint *fp, bool clear, bool *all_dirty)

@@ -21,7 +21,7 @@ enum { DEPTH_MAX = 12, BLOCKS_MAX = 260, DRAIN_MAX = 400000 };
 struct slot {
 	struct request req;
 	bool live, abandoned;
-	uint64_t sent;
+	uint64_t sent, sent_ms;
 	uint64_t offset; /* as it was asked */
 	uint32_t length;
 	unsigned write; /* of the model; 0 = none */
@@ -32,13 +32,14 @@ struct plan plan;
 struct core core;
 uint64_t sim_time;
 
-static uint64_t seed, now_ms;
+uint64_t now_ms;
+
+static uint64_t seed;
 static bool tracing;
 static struct slot slots[DEPTH_MAX];
 static uint64_t *words;
 static struct commit_waiter switch_waiter;
 static bool switch_running, switch_forced, forced_target;
-static uint64_t held_ms; /* how long links have been down at most: requests may fail */
 static uint64_t answered;
 
 void trace(const char *format, ...)
@@ -128,6 +129,12 @@ static bool meets_bad(const struct slot *s)
 	return false;
 }
 
+/* How long it has waited since the origin was last heard. */
+static uint64_t waited_ms(const struct slot *s)
+{
+	return now_ms - (s->sent_ms > origin_answered_ms ? s->sent_ms : origin_answered_ms);
+}
+
 static bool may_fail(const struct slot *s, uint32_t error)
 {
 	if (error == NBD_ENOTSUP)
@@ -137,8 +144,7 @@ static bool may_fail(const struct slot *s, uint32_t error)
 	if (error != NBD_EIO && error != NBD_ENOSPC)
 		return false;
 	return disk_has_failed() || core.commit.error || core.bitmap_error || meets_bad(s) || forced_target ||
-	       (switch_running && switch_forced) ||
-	       (plan.hold_ms && held_ms >= plan.hold_ms);
+	       (switch_running && switch_forced) || (plan.hold_ms && waited_ms(s) >= plan.hold_ms);
 }
 
 static void check_extents(const struct slot *s)
@@ -345,6 +351,7 @@ static void submit(struct slot *s)
 	s->buf = malloc(s->req.type == NBD_CMD_BLOCK_STATUS ? sizeof(struct extents) : s->length + 1);
 	s->req.buf = s->buf;
 	s->sent = sim_time;
+	s->sent_ms = now_ms;
 	check_refusals(s);
 	if (core_check(&core, &s->req)) {
 		free(s->buf);
@@ -381,13 +388,21 @@ static void abandon_one(void)
 	core_abandon(&core, &s->req);
 }
 
+static void check_hold(void)
+{
+	unsigned i;
+
+	for (i = 0; plan.hold_ms && i < DEPTH_MAX; i++)
+		if (slots[i].live && slots[i].req.fetch && core.waiting == live_count() &&
+		    waited_ms(&slots[i]) > plan.hold_ms && !disk_pending())
+			broken("a request waits for %llu ms", (unsigned long long)waited_ms(&slots[i]));
+}
+
 static void advance(uint64_t ms)
 {
-	bool up = core.link[0].up || core.link[1].up;
-
 	now_ms += ms;
-	held_ms = up ? held_ms : held_ms + ms;
 	core_tick(&core, now_ms);
+	check_hold();
 }
 
 static void job_step(void)
@@ -475,7 +490,7 @@ static void start(bool power)
 	if (power)
 		disk_set_bitmap(words);
 	switch_running = forced_target = false;
-	held_ms = 0;
+	origin_answered_ms = now_ms;
 	audit();
 }
 
@@ -570,6 +585,7 @@ static void read_all(void)
 	s->req.length = s->length;
 	s->req.buf = s->buf = malloc(s->length);
 	s->sent = sim_time;
+	s->sent_ms = now_ms;
 	s->live = true;
 	origin_want(0, core.map.blocks);
 	core_submit(&core, &s->req);

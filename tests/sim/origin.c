@@ -19,6 +19,7 @@ struct asked {
 };
 
 bool origin_copy_wanted, origin_closed;
+uint64_t origin_answered_ms;
 
 static struct asked asked[ASKED_MAX];
 static unsigned asked_count;
@@ -181,6 +182,7 @@ static void answer_status(const struct asked *a, bool faults)
 		e[n++].flags = is_zero(at, stop) && chance(90) ? NBD_STATE_ZERO | (chance(50) ? NBD_STATE_HOLE : 0) : 0;
 		at = stop;
 	}
+	origin_answered_ms = now_ms;
 	if (!core_link_status(&core, a->cookie, faults && chance(5) ? EIO : 0, e, n))
 		broken("a status request is not known any more");
 }
@@ -197,10 +199,12 @@ static void answer_read(const struct asked *a, bool faults)
 		broken("a buffer for what was never asked");
 	model_bytes(0, a->offset, chance(90) ? a->length : chance_of(a->length), buf);
 	if (is_bad(a)) {
+		origin_answered_ms = now_ms;
 		core_link_data(&core, a->link, a->cookie, EIO);
 	} else if (faults && chance(1)) {
 		origin_down(a->link); /* with half of it read */
 	} else {
+		origin_answered_ms = now_ms;
 		model_bytes(0, a->offset, a->length, buf);
 		core_link_data(&core, a->link, a->cookie, 0);
 	}

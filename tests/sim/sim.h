@@ -46,6 +46,7 @@ struct plan {
 
 extern struct plan plan;
 extern struct core core;
+extern uint64_t now_ms;   /* the clock of the core */
 extern uint64_t sim_time; /* counts events: orders what the model compares */
 
 /* When the oldest request that is not answered was sent. */
@@ -115,6 +116,8 @@ void origin_up(unsigned link, bool faults);
 void origin_down(unsigned link);
 /* The process has gone, and its links. */
 void origin_crash(void);
+/* When it answered last. */
+extern uint64_t origin_answered_ms;
 /* The core wants a link for the copier. */
 extern bool origin_copy_wanted;
 /* port_links_close() was called. */
