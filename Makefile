@@ -42,7 +42,13 @@ flags = -std=gnu11 $(warnings) -ffunction-sections -fdata-sections \
 
 # What is built: lib-y from the //kbuild: lines; a directory stands for its files.
 lib-y :=
-ifeq ($(filter help clean distclean,$(MAKECMDGOALS))$(filter %config,$(MAKECMDGOALS)),)
+not_building := help clean distclean %config
+ifneq ($(filter $(not_building),$(MAKECMDGOALS)),)
+ifneq ($(filter-out $(not_building),$(MAKECMDGOALS)),)
+$(error 'make $(filter $(not_building),$(MAKECMDGOALS))' first, the rest in a command of its own)
+endif
+endif
+ifeq ($(filter $(not_building),$(MAKECMDGOALS)),)
 -include build/objects.mk
 endif
 sources = applet/main.c $(wildcard applet/libbb/*.c) \
@@ -51,7 +57,7 @@ sources = applet/main.c $(wildcard applet/libbb/*.c) \
 objects = $(patsubst applet/%.c,$(out)/obj/%.o,$(sources))
 applets = $(patsubst xnbd_%.o,xnbd-%,$(filter xnbd_%.o,$(lib-y)))
 
-.PHONY: all install demo check check-unit sim mutants bench bloat help clean distclean
+.PHONY: all install demo check unit-tests sim mutants bench bloat help clean distclean
 .DELETE_ON_ERROR:
 
 all: $(out)/xnbdbox
@@ -59,6 +65,7 @@ all: $(out)/xnbdbox
 $(out)/xnbdbox: $(out)/xnbdbox_unstripped
 	@echo "  STRIP   $@"
 	$(q)$(if $(SANITIZE),cp,$(STRIP) -s -R .comment -R .note.gnu.property -o) $(if $(SANITIZE),$<) $@ $(if $(SANITIZE),,$<)
+	@rm -f $(out)/xnbd-*
 	@for applet in $(applets); do ln -sf xnbdbox $(out)/$$applet; done
 
 $(out)/xnbdbox_unstripped: $(objects) build/objects.mk
@@ -81,9 +88,13 @@ build/Config.in: $(wildcard applet/*.c) config/generate
 	@config/generate kconfig
 	@touch $@
 
-build/objects.mk build/include/autoconf.h build/include/applets.h build/include/usage.h &: .config Kconfig build/Config.in
+# A file that has not changed keeps its time, so that not everything is built again;
+# the stamp tells that it was looked at.
+generated := build/objects.mk build/include/autoconf.h build/include/applets.h build/include/usage.h
+$(generated): build/generated.stamp ;
+build/generated.stamp: .config Kconfig build/Config.in config/generate
 	@config/generate headers
-	@touch build/objects.mk
+	@touch $@
 
 .PHONY: menuconfig nconfig config oldconfig olddefconfig randconfig allnoconfig allyesconfig savedefconfig defconfig
 menuconfig: build/Config.in
@@ -109,7 +120,7 @@ install: all
 		case $$applet in *bgctl) dir=bin link=xnbdbox ;; *) dir=sbin link=../bin/xnbdbox ;; esac; \
 		mkdir -p $(DESTDIR)$(PREFIX)/$$dir && ln -sf $$link $(DESTDIR)$(PREFIX)/$$dir/$$applet || exit 1; \
 	done
-	for page in man/*; do \
+	for page in man/xnbdbox.1 $(foreach applet,$(applets),$(wildcard man/$(applet).*)); do \
 		install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit 1; \
 	done
 
@@ -148,7 +159,7 @@ build/unit/sim: $(sim_core) $(sim_world) applet/nbd/wire.c
 	@echo "  LINK    $@"
 	$(q)$(sim_cc) -o $@ $^
 
-check-unit: $(unit_tests)
+unit-tests: $(unit_tests)
 
 # make sim SEEDS=5000: so many runs. make sim SEED=17: one, and what happens in it.
 sim: build/unit/sim
@@ -164,8 +175,6 @@ demo:
 
 check:
 	@config/setup.sh check
-	@$(MAKE) -s all check-unit
-	@$(MAKE) -s SANITIZE=1 all
 	@sh tests/run.sh
 
 bench:
@@ -175,7 +184,7 @@ bench:
 
 # Bytes of each object file, the largest first.
 bloat: all
-	@size $(objects) | sort -rn | sed 's|$(out)/obj/||'
+	@size $(objects) | sed 's|$(out)/obj/||' | { read -r head; echo "$$head"; sort -rn; }
 	@ls -l $(out)/xnbdbox | awk '{ print $$5 " bytes: stripped, static" }'
 
 clean:
@@ -187,10 +196,10 @@ help:
 	@echo 'make                  build/xnbdbox, and a link for each applet beside it'
 	@echo 'make demo             moves a disk before your eyes (installs what it needs)'
 	@echo 'make check            all tests (installs what they need)'
-	@echo 'make check-unit       builds the unit tests and the simulator in build/unit'
+	@echo 'make unit-tests       builds the unit tests and the simulator in build/unit'
 	@echo 'make sim SEEDS=n      so many runs of the simulator; SEED=s: one, told line by line'
 	@echo 'make mutants          errors are made in core/; each has to be found'
-	@echo 'make bench            speed against nbdcopy and nbdkit, as ratios'
+	@echo 'make bench            speed against nbdcopy, as ratios'
 	@echo 'make bloat            bytes of each part'
 	@echo 'make menuconfig       what is in (also nconfig, config, oldconfig, ...)'
 	@echo 'make NAME_defconfig   one of:' $(notdir $(wildcard config/*_defconfig))

@@ -47,6 +47,8 @@ check() {
 	need qemu-utils has qemu-io
 	need shellcheck has shellcheck
 	need socat has socat
+	need strace has strace
+	need bsdutils has script
 	need util-linux has setpriv
 	need mount has losetup
 }

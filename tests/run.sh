@@ -5,6 +5,12 @@
 set -u
 top=$(cd "$(dirname "$0")/.." && pwd)
 cd "$top" || exit 1
+# Mounts, loop devices, another user's rights: real ones.
+[ "$(id -u)" = 0 ] || {
+	echo "the tests need root" >&2
+	exit 1
+}
+make -s all unit-tests && make -s SANITIZE=1 all || exit 1
 TALLY=$(mktemp)
 export TALLY
 trap 'rm -f "$TALLY" "$TALLY.out"' EXIT
@@ -69,4 +75,5 @@ for binary in build/xnbdbox build/sanitize/xnbdbox; do
 	done
 done
 
+[ -s "$TALLY" ] || echo "no test has a name with: $*"
 awk '{ p += $1; f += $2 } END { printf "%d passed, %d failed\n", p, f; exit f > 0 || p == 0 }' "$TALLY"

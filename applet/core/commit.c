@@ -161,8 +161,10 @@ static void commit_finish(struct core *c)
 
 	k->now = NULL;
 	k->state = COMMIT_IDLE;
-	k->last_ms = c->now_ms;
-	k->count++;
+	if (!k->error) {
+		k->last_ms = c->now_ms;
+		k->count++;
+	}
 	if (k->next)
 		c->kick = true;
 	while (w) {

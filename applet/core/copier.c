@@ -21,6 +21,8 @@
 static void job_set(struct core *c, enum job_state state)
 {
 	c->copier.state = state;
+	if (state != JOB_RUNNING)
+		c->copier.rate = 0;
 	port_copy_link(c, state == JOB_RUNNING);
 	port_job_changed(c);
 }

@@ -16,7 +16,7 @@
  *
  * Files: map.c the bits; range.c ranges in flight; request.c what clients ask;
  * fetch.c what the origin is asked; copier.c the background copy; commit.c the
- * bitmap file and the commit file; core.c start, switch, status.
+ * bitmap file and the commit file; core.c start, time, switch.
  */
 #ifndef CORE_CORE_H
 #define CORE_CORE_H
@@ -114,8 +114,8 @@ struct commit {
 	unsigned chunks, written;
 	uint64_t cursor;      /* first chunk that the running commit did not look at */
 	bool image_dirty;     /* the image was written since the last sync began */
-	uint64_t last_ms;     /* when the last commit ended (or the core began) */
-	uint64_t count;       /* commits so far */
+	uint64_t last_ms;     /* when the last commit ended well (or the core began) */
+	uint64_t count;       /* commits so far that ended well */
 	int error;            /* a sync failed: latched for ever */
 };
 
@@ -206,7 +206,8 @@ bool core_link_status(struct core *c, uint64_t cookie, int error, const struct e
 /* ---- the job: background copy ------------------------------------------- */
 
 /* Starts the copy or lets it go on. max_blocks: largest request, 0 = default.
- * rate: bytes a second, 0 = unlimited. 0 or an errno (ENOLINK: not a proxy). */
+ * rate: bytes a second, 0 = unlimited. 0 or an errno (ENOLINK: switched, with blocks
+ * missing). */
 int core_job_start(struct core *c, uint32_t max_blocks, uint64_t rate);
 bool core_job_pause(struct core *c);
 bool core_job_resume(struct core *c);

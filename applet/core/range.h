@@ -7,8 +7,9 @@
  * it; so they are served in the order they came, nobody starves, and since each
  * owner holds one range at a time there is no deadlock.
  *
- * The table is a list: its length is what is in flight on the disk at one moment
- * (reads from the page cache never enter it), bounded by --max-queue-size.
+ * The table is a list: its length is what is in flight on the disk at one moment,
+ * bounded by the requests in flight. Reads that the page cache answers enter it only
+ * when they have to wait.
  */
 #ifndef CORE_RANGE_H
 #define CORE_RANGE_H

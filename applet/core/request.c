@@ -59,7 +59,7 @@ uint32_t core_check(const struct core *c, const struct request *r)
 	}
 	if (outside || !r->length)
 		return NBD_EINVAL;
-	/* A longer WRITE is not even read ("Size constraints"). */
+	/* The memory for it would be too much ("Size constraints"). */
 	if (r->type <= NBD_CMD_WRITE && r->length > NBD_PAYLOAD_MAX)
 		return NBD_EINVAL;
 	return NBD_SUCCESS;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Memory for data in flight, and the one budget (--max-buf-size) that it shares.
- * Buffers come in sizes of powers of 2 and are kept for the next request while the
- * budget allows it. Loop's thread only.
+ * Buffers come in sizes of powers of 2 and are kept for the next request, up to some
+ * MiB and while the budget allows it. Loop's thread only.
  */
 #ifndef SERVER_BUF_H
 #define SERVER_BUF_H

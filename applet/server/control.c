@@ -367,8 +367,6 @@ static void reconnect_done(void *ctx, const char *error)
 	struct control *k = ctx;
 	char text[300];
 
-	if (!k)
-		return;
 	if (error)
 		snprintf(text, sizeof(text), "the new origin is refused: %s; the old one stays", error);
 	late_answer(k, error ? text : NULL);

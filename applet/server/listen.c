@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 
 enum {
-	LISTENERS_MAX = 4,
+	LISTENERS_MAX = 9, /* eight addresses, and a Unix socket */
 	BACKLOG = 128,
 	PAUSE_MS = 200, /* after accept failed for lack of descriptors */
 };
@@ -61,8 +61,12 @@ static void bind_tcp(void)
 	if (error)
 		bb_error_msg_and_die("cannot listen on '%s': no such address",
 				     server_config->laddr ? server_config->laddr : server_config->lport);
-	for (a = list; a && count < LISTENERS_MAX - 1; a = a->ai_next)
+	for (a = list; a; a = a->ai_next) {
+		if (count == LISTENERS_MAX - 1)
+			bb_error_msg_and_die("'%s' has more than %u addresses: give one of them", server_config->laddr,
+					     LISTENERS_MAX - 1);
 		bind_address(a);
+	}
 	freeaddrinfo(list);
 	if (!count)
 		bb_perror_msg_and_die("cannot listen on port %s", server_config->lport);

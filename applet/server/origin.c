@@ -307,12 +307,6 @@ bool origin_reconnect(struct origin *o, const char *host, const char *port, cons
 	return true;
 }
 
-void origin_forget(struct origin *o, const void *ctx)
-{
-	if (o && o->done_ctx == ctx)
-		o->done_ctx = NULL;
-}
-
 const char *origin_host(const struct origin *o)
 {
 	return o->address.host;

@@ -256,7 +256,7 @@ static void reach_origin(void)
 		origin_turn(export.origin);
 	}
 	if (stopping)
-		exit(1);
+		bb_error_msg_and_die("origin %s:%s: ended by a signal before it answered", s->origin_host, s->origin_port);
 	if (a.error[0])
 		bb_error_msg_and_die("origin %s:%s: %s", s->origin_host, s->origin_port, a.error);
 }

@@ -88,8 +88,6 @@ void origin_start(struct origin *o);
  * refused. One at a time: false when one is under way. name NULL: as before. */
 bool origin_reconnect(struct origin *o, const char *host, const char *port, const char *name, bool force,
 		      origin_callback *done, void *ctx);
-/* Whoever gave ctx is no longer there. */
-void origin_forget(struct origin *o, const void *ctx);
 const char *origin_host(const struct origin *o);
 const char *origin_port(const struct origin *o);
 const char *origin_export(const struct origin *o);

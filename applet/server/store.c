@@ -3,6 +3,7 @@
 #include "libbb.h"
 #include "server/server.h"
 
+#include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 
@@ -61,8 +62,9 @@ static bool is_regular(struct export *e, enum io_file file)
 
 	if (fstat(e->fd[file], &st) < 0)
 		bb_perror_msg_and_die("cannot stat '%s'", e->path[file]);
-	e->is_device = S_ISBLK(st.st_mode);
-	if (!S_ISREG(st.st_mode) && !e->is_device)
+	if (file == FILE_IMAGE)
+		e->is_device = S_ISBLK(st.st_mode);
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
 		bb_error_msg_and_die("'%s' is neither a regular file nor a block device", e->path[file]);
 	return S_ISREG(st.st_mode);
 }
@@ -237,17 +239,17 @@ static void create_file(struct export *e, enum io_file file)
 
 /* Gives the file its space now: a full file system shows at the start, not later
  * in the middle of a write. */
-static void allocate(struct export *e, enum io_file file, const char *name, uint64_t n)
+static void reserve(struct export *e, enum io_file file, uint64_t n, int mode)
 {
-	int error = 0;
+	if (n && fallocate(e->fd[file], mode, 0, (off_t)n) < 0 && errno != EOPNOTSUPP && errno != ENOSYS)
+		bb_perror_msg_and_die("no room for '%s' (%llu bytes)", e->path[file], (unsigned long long)n);
+}
 
+static void allocate(struct export *e, enum io_file file, uint64_t n)
+{
 	if (ftruncate(e->fd[file], (off_t)n) < 0)
-		error = errno;
-	else if (n && fallocate(e->fd[file], 0, 0, (off_t)n) < 0 && errno != EOPNOTSUPP && errno != ENOSYS)
-		error = errno;
-	errno = error;
-	if (error)
-		bb_perror_msg_and_die("no room for '%s' (%llu bytes)", name, (unsigned long long)n);
+		bb_perror_msg_and_die("no room for '%s' (%llu bytes)", e->path[file], (unsigned long long)n);
+	reserve(e, file, n, 0);
 }
 
 static void sync_directory(const char *path)
@@ -289,7 +291,7 @@ static void create_commit(struct export *e, uint64_t size_bytes)
 	if (e->fd[FILE_COMMIT] < 0)
 		bb_perror_msg_and_die("cannot create '%s'", name);
 	server_owns_path(name, true);
-	allocate(e, FILE_COMMIT, name, COMMIT_HEADER_BYTES + map_bytes(size_bytes));
+	allocate(e, FILE_COMMIT, COMMIT_HEADER_BYTES + map_bytes(size_bytes));
 	error = store_write_header(e);
 	if (!error && rename(name, e->path[FILE_COMMIT]) < 0)
 		error = errno;
@@ -320,10 +322,13 @@ static void create_bitmap(struct export *e, uint64_t size_bytes)
 {
 	if (e->fd[FILE_BITMAP] < 0) {
 		create_file(e, FILE_BITMAP);
-	} else if (is_regular(e, FILE_BITMAP) && ftruncate(e->fd[FILE_BITMAP], 0) < 0) {
-		bb_perror_msg_and_die("cannot empty '%s'", e->path[FILE_BITMAP]);
+	} else if (is_regular(e, FILE_BITMAP)) {
+		/* What it says is lost only when there is room for what takes its place. */
+		reserve(e, FILE_BITMAP, map_bytes(size_bytes), FALLOC_FL_KEEP_SIZE);
+		if (ftruncate(e->fd[FILE_BITMAP], 0) < 0)
+			bb_perror_msg_and_die("cannot empty '%s'", e->path[FILE_BITMAP]);
 	}
-	allocate(e, FILE_BITMAP, e->path[FILE_BITMAP], map_bytes(size_bytes));
+	allocate(e, FILE_BITMAP, map_bytes(size_bytes));
 }
 
 /* An image that is too short for the bits that speak of it has lost blocks. */
@@ -343,17 +348,17 @@ static void check_image(struct export *e, uint64_t size_bytes, uint64_t have_byt
 	map_free(&m);
 }
 
-static void open_image(struct export *e, uint64_t size_bytes)
+static void check_room(struct export *e, uint64_t size_bytes, uint64_t have_bytes)
 {
-	uint64_t have = file_bytes(e, FILE_IMAGE);
-
-	if (e->fd[FILE_IMAGE] >= 0 && !is_regular(e, FILE_IMAGE) && have < size_bytes)
+	if (e->fd[FILE_IMAGE] >= 0 && !is_regular(e, FILE_IMAGE) && have_bytes < size_bytes)
 		bb_error_msg_and_die("'%s' is too small: it has %llu bytes, the disk %llu", e->path[FILE_IMAGE],
-				     (unsigned long long)have, (unsigned long long)size_bytes);
-	check_image(e, size_bytes, have);
-	if (e->fd[FILE_IMAGE] < 0)
-		create_file(e, FILE_IMAGE);
-	if (have < size_bytes && ftruncate(e->fd[FILE_IMAGE], (off_t)size_bytes) < 0)
+				     (unsigned long long)have_bytes, (unsigned long long)size_bytes);
+	check_image(e, size_bytes, have_bytes);
+}
+
+static void grow_image(struct export *e, uint64_t size_bytes, uint64_t have_bytes)
+{
+	if (have_bytes < size_bytes && ftruncate(e->fd[FILE_IMAGE], (off_t)size_bytes) < 0)
 		bb_perror_msg_and_die("cannot grow '%s' to %llu bytes", e->path[FILE_IMAGE],
 				      (unsigned long long)size_bytes);
 }
@@ -361,14 +366,17 @@ static void open_image(struct export *e, uint64_t size_bytes)
 void store_open(struct export *e, uint64_t size_bytes, const struct fingerprint *fp, bool clear, bool *all_dirty)
 {
 	enum state_start how = decide(e, size_bytes, fp, clear);
+	uint64_t image_bytes = file_bytes(e, FILE_IMAGE);
 	unsigned i;
 
 	load(e, how, size_bytes);
-	open_image(e, size_bytes);
+	check_room(e, size_bytes, image_bytes);
+	if (e->fd[FILE_IMAGE] < 0)
+		create_file(e, FILE_IMAGE);
 	if (how == START_NEW || e->fd[FILE_BITMAP] < 0)
 		create_bitmap(e, size_bytes);
 	if (how == START_COMMIT) {
-		allocate(e, FILE_BITMAP, e->path[FILE_BITMAP], map_bytes(size_bytes));
+		allocate(e, FILE_BITMAP, map_bytes(size_bytes));
 		write_bitmap(e, size_bytes);
 	}
 	/* Only now may the header say that the bitmap belongs to this boot. */
@@ -385,5 +393,6 @@ void store_open(struct export *e, uint64_t size_bytes, const struct fingerprint 
 		bb_perror_msg_and_die("cannot write '%s'", e->path[FILE_COMMIT]);
 	if (how == START_ADOPT)
 		bb_error_msg("'%s' has no commit file: its bits were never safe against power loss", e->path[FILE_BITMAP]);
+	grow_image(e, size_bytes, image_bytes);
 	*all_dirty = how != START_COMMIT;
 }
