@@ -1,30 +1,42 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Man pages are clean, and tell of the same options as the usage texts.
+# Man pages are clean, and program, usage text and man page have the same options:
+# "-x,--long" each.
 set -u
 top=$(cd "$(dirname "$0")/../.." && pwd)
 cd "$top" || exit 1
 status=0
+T=$(mktemp -d)
+trap 'rm -rf "$T"' EXIT
 
 for page in man/*; do
 	mandoc -T lint -W warning "$page" || status=1
 done
 
-# options of a text: the long ones, sorted
-options() {
-	grep -oE -- '--[a-z][a-z0-9-]+' | sort -u
+# differ WHAT A B
+differ() {
+	diff "$2" "$3" && return
+	echo "$1"
+	status=1
 }
 
+# compare APPLET SOURCE PAGE
 compare() {
-	applet=$1 page=$2
-	build/xnbdbox "$applet" --help 2>&1 | options >"/tmp/usage.$$"
-	mandoc -T ascii "$page" | sed 's/.\x08//g' | options >"/tmp/man.$$"
-	if ! diff "/tmp/usage.$$" "/tmp/man.$$"; then
-		echo "$applet: usage (<) and $page (>) name different options"
-		status=1
-	fi
-	rm -f "/tmp/usage.$$" "/tmp/man.$$"
+	# "long\0" Required_argument "x": --shutdown has the letter of --switch.
+	sed -n 's/.*"\([a-z0-9-]*\)\\0" [A-Za-z]*_argument "\(.\)".*/-\2,--\1/p' "$2" | grep -v shutdown | sort >"$T/code"
+	build/xnbdbox "$1" --help 2>&1 | grep -oE -- '^	-[A-Za-z],--[a-z0-9-]+' | tr -d '\t' | sort >"$T/usage"
+	mandoc -T ascii "$3" | sed 's/.\x08//g' |
+		sed -n 's/^ \{5\}\(-[A-Za-z]\)\( [A-Z]*\)\{0,1\}, \(--[a-z0-9-]*\).*/\1,\3/p' | sort >"$T/man"
+	[ -s "$T/code" ] || status=1
+	differ "$1: options of the program (<) and of its usage text (>)" "$T/code" "$T/usage"
+	differ "$1: options of the program (<) and of $3 (>)" "$T/code" "$T/man"
+	# Defaults in the usage text, "(8520;" or "(4096)", are told in the page too.
+	build/xnbdbox "$1" --help 2>&1 | sed -n 's/.*(\([0-9][0-9]*\)[;)].*/\1/p' | while read -r number; do
+		mandoc -T ascii "$3" | grep -qw "$number" || echo "$1: default $number is not in $3"
+	done >"$T/defaults"
+	cat "$T/defaults"
+	[ ! -s "$T/defaults" ] || status=1
 }
 
-compare xnbd-bgctl man/xnbd-bgctl.1
-compare xnbd-server man/xnbd-server.8
+compare xnbd-bgctl applet/xnbd_bgctl.c man/xnbd-bgctl.1
+compare xnbd-server applet/xnbd_server.c man/xnbd-server.8
 exit $status
