@@ -108,32 +108,38 @@ static void short_options(struct parser *p, const char *word)
 	}
 }
 
+/* Moves the words [from, to) of argv before those that begin at `first`. Returns where
+ * these begin now. */
+static int move_before(char **argv, int first, int from, int to)
+{
+	for (; from < to; from++, first++) {
+		char *word = argv[from];
+
+		memmove(argv + first + 1, argv + first, (size_t)(from - first) * sizeof(*argv));
+		argv[first] = word;
+	}
+	return first;
+}
+
 static void parse(struct parser *p)
 {
-	unsigned kept = 0;
-	char **arguments; /* those that are no options, put behind the options in the end */
+	int first = 1; /* words [first, optind) are arguments */
+	int start;
 	char *word;
 
-	optind = 1;
-	while (p->argv[optind])
-		optind++;
-	arguments = xmalloc((unsigned)optind * sizeof(*arguments));
 	for (optind = 1; (word = p->argv[optind]);) {
-		optind++;
-		if (word[0] != '-' || !word[1]) {
-			arguments[kept++] = word;
-		} else if (word[1] != '-') {
+		start = optind++;
+		if (word[0] != '-' || !word[1])
+			continue;
+		if (word[1] != '-')
 			short_options(p, word);
-		} else if (word[2]) {
+		else if (word[2])
 			long_option(p, word);
-		} else {
-			while (p->argv[optind])
-				arguments[kept++] = p->argv[optind++];
-		}
+		first = move_before(p->argv, first, start, optind);
+		if (word[1] == '-' && !word[2])
+			break; /* what is behind "--" are arguments */
 	}
-	optind -= (int)kept;
-	memcpy(p->argv + optind, arguments, kept * sizeof(*arguments));
-	free(arguments);
+	optind = first;
 }
 
 uint32_t getopt32long(char **argv, const char *options, const char *long_options, ...)
