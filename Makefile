@@ -25,7 +25,7 @@ else
 out := build
 CFLAGS ?= -Os -fomit-frame-pointer -fno-asynchronous-unwind-tables -fno-stack-protector -fno-pie
 LDFLAGS ?= -static -no-pie -Wl,--gc-sections -Wl,--build-id=none -Wl,-z,norelro -Wl,-z,noexecstack \
-	-Wl,-z,noseparate-code
+	-Wl,-z,noseparate-code -Wl,-z,common-page-size=512
 # clang has no musl of its own: it takes the headers, and the link, of musl-gcc.
 ifneq ($(filter clang%,$(notdir $(CC))),)
 LINK := musl-gcc
@@ -128,14 +128,19 @@ install: all
 
 # Unit tests and simulator run with sanitizers, against the host's libc.
 unit_cc := gcc -std=gnu11 $(warnings) -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all \
-	-Iapplet -Iapplet/libbb -Ibuild/include -Itests/unit
+	-Iapplet -Iapplet/libbb -Ibuild/unit/include -Itests/unit
 unit_tests := build/unit/nbd_test build/unit/core_test build/unit/libbb_test build/unit/sim
+
+# They test everything, whatever .config leaves out.
+build/unit/include/autoconf.h: config/full_defconfig Kconfig build/Config.in config/generate
+	@config/generate headers config/full_defconfig build/unit
+	@touch $@
 
 build/unit/nbd_test: $(wildcard applet/nbd/*.c)
 build/unit/core_test: $(addprefix applet/core/,map.c range.c state.c) applet/nbd/wire.c
 build/unit/libbb_test: $(wildcard applet/libbb/*.c)
 $(filter %_test,$(unit_tests)): build/unit/%: tests/unit/%.c
-$(filter %_test,$(unit_tests)): $(wildcard applet/*/*.h tests/unit/*.h) build/include/autoconf.h
+$(filter %_test,$(unit_tests)): $(wildcard applet/*/*.h tests/unit/*.h) build/unit/include/autoconf.h
 	@mkdir -p $(dir $@)
 	@echo "  CC      $@"
 	$(q)$(unit_cc) -o $@ $(filter %.c,$^)
@@ -145,7 +150,7 @@ sim_cc := $(unit_cc) -O2 -DMAP_CHUNK_BYTES=8 -DCOMMIT_CHUNKS_MAX=2 -DFETCH_AHEAD
 	-DSTATUS_BYTES_MAX=393216 -DZERO_BLOCKS_MAX=20
 sim_core := $(patsubst applet/core/%.c,build/unit/sim_core/%.o,$(wildcard applet/core/*.c))
 
-$(sim_core): build/unit/sim_core/%.o: applet/core/%.c Makefile $(wildcard applet/core/*.h applet/nbd/*.h) build/include/autoconf.h
+$(sim_core): build/unit/sim_core/%.o: applet/core/%.c Makefile $(wildcard applet/core/*.h applet/nbd/*.h) build/unit/include/autoconf.h
 	@mkdir -p $(dir $@)
 	@echo "  CC      $@"
 	$(q)$(sim_cc) -Dmalloc=sim_malloc -Dcalloc=sim_calloc -Dfree=sim_free -c -o $@ $<
@@ -165,7 +170,7 @@ unit-tests: $(unit_tests)
 sim: build/unit/sim
 	@build/unit/sim $(if $(SEED),seed=$(SEED),$(or $(SEEDS),1000))
 
-mutants: build/include/autoconf.h
+mutants: build/unit/include/autoconf.h
 	@sh tests/sim/mutants.sh
 
 demo:

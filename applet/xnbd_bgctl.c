@@ -13,6 +13,13 @@
 //config:	its state, copies all blocks to the local cache, switches the proxy to
 //config:	a plain server of the copy.
 //config:
+//config:config FEATURE_XNBD_BGCTL_CACHE_ALL2
+//config:	bool "--cache-all2"
+//config:	default y
+//config:	depends on XNBD_BGCTL
+//config:	help
+//config:	Copies in the background of the proxy, and returns at once.
+//config:
 //config:config FEATURE_XNBD_BGCTL_PROGRESS
 //config:	bool "--progress"
 //config:	default y
@@ -36,15 +43,19 @@
 //applet:IF_XNBD_BGCTL(APPLET_ODDNAME(xnbd-bgctl, xnbd_bgctl, BB_DIR_USR_BIN, BB_SUID_DROP, xnbd_bgctl))
 //kbuild:lib-$(CONFIG_XNBD_BGCTL) += xnbd_bgctl.o
 //usage:#define xnbd_bgctl_trivial_usage
-//usage:       "--query|--switch|--cache-all|--cache-all2 [OPTIONS] CONTROL_SOCKET"
+//usage:	IF_LONG_OPTS("--query|--switch|--cache-all" IF_FEATURE_XNBD_BGCTL_CACHE_ALL2("|--cache-all2"))
+//usage:	IF_NOT_LONG_OPTS("-q|-s|-c" IF_FEATURE_XNBD_BGCTL_CACHE_ALL2("|-C")) " [OPTIONS] CONTROL_SOCKET"
 //usage:	IF_FEATURE_XNBD_BGCTL_RECONNECT("\n"
-//usage:       "xnbd-bgctl --reconnect [OPTIONS] CONTROL_SOCKET REMOTE_HOST REMOTE_PORT")
+//usage:       "xnbd-bgctl " IF_LONG_OPTS("--reconnect") IF_NOT_LONG_OPTS("-r") " [OPTIONS] CONTROL_SOCKET REMOTE_HOST REMOTE_PORT")
 //usage:#define xnbd_bgctl_full_usage "\n\n"
 //usage:       "Drive a running xnbd-server proxy\n"
 //usage:     "\n	-q,--query		Print its state, 'key value' lines"
 //usage:     "\n	-c,--cache-all		Copy all missing blocks; return when done"
+//usage:	IF_FEATURE_XNBD_BGCTL_CACHE_ALL2(
 //usage:     "\n	-C,--cache-all2		Same, but return at once"
-//usage:     "\n	-s,--switch		Go on without the remote server (also --shutdown)"
+//usage:	)
+//usage:     "\n	-s,--switch		Go on without the remote server"
+//usage:	IF_LONG_OPTS(" (also --shutdown)")
 //usage:	IF_FEATURE_XNBD_BGCTL_RECONNECT(
 //usage:     "\n	-r,--reconnect		Reach the remote server at another address"
 //usage:	)
@@ -66,12 +77,13 @@ enum {
 	OPT_QUERY = 1 << 0,
 	OPT_SWITCH = 1 << 1,
 	OPT_CACHE_ALL = 1 << 2,
-	OPT_CACHE_ALL2 = 1 << 3,
-	OPT_FORCE = 1 << 4,
-	OPT_BLOCKS = 1 << 5,
-	OPTBIT_PROGRESS = 6,
+	OPT_FORCE = 1 << 3,
+	OPT_BLOCKS = 1 << 4,
+	OPTBIT_CACHE_ALL2 = 5,
+	OPTBIT_PROGRESS = OPTBIT_CACHE_ALL2 + ENABLE_FEATURE_XNBD_BGCTL_CACHE_ALL2,
 	OPTBIT_RECONNECT = OPTBIT_PROGRESS + ENABLE_FEATURE_XNBD_BGCTL_PROGRESS,
 	OPTBIT_EXPORTNAME = OPTBIT_RECONNECT + ENABLE_FEATURE_XNBD_BGCTL_RECONNECT,
+	OPT_CACHE_ALL2 = ENABLE_FEATURE_XNBD_BGCTL_CACHE_ALL2 << OPTBIT_CACHE_ALL2,
 	OPT_PROGRESS = ENABLE_FEATURE_XNBD_BGCTL_PROGRESS << OPTBIT_PROGRESS,
 	OPT_RECONNECT = ENABLE_FEATURE_XNBD_BGCTL_RECONNECT << OPTBIT_RECONNECT,
 	OPT_EXPORTNAME = ENABLE_FEATURE_XNBD_BGCTL_EXPORTNAME << OPTBIT_EXPORTNAME,
@@ -84,21 +96,23 @@ enum {
 	GROUPS_PER_LINE = 25, /* without a terminal: a line every five seconds */
 };
 
-static const char options[] ALIGN1 = "qscCfb:"
-	IF_FEATURE_XNBD_BGCTL_PROGRESS("p") IF_FEATURE_XNBD_BGCTL_RECONNECT("r")
+static const char options[] ALIGN1 = "qscfb:"
+	IF_FEATURE_XNBD_BGCTL_CACHE_ALL2("C") IF_FEATURE_XNBD_BGCTL_PROGRESS("p") IF_FEATURE_XNBD_BGCTL_RECONNECT("r")
 	IF_FEATURE_XNBD_BGCTL_EXPORTNAME("n:");
 
+#if ENABLE_LONG_OPTS
 static const char long_options[] ALIGN1 =
 	"query\0" No_argument "q"
 	"switch\0" No_argument "s"
 	"shutdown\0" No_argument "s"
 	"cache-all\0" No_argument "c"
-	"cache-all2\0" No_argument "C"
 	"force\0" No_argument "f"
 	"blocks-per-request\0" Required_argument "b"
+	IF_FEATURE_XNBD_BGCTL_CACHE_ALL2("cache-all2\0" No_argument "C")
 	IF_FEATURE_XNBD_BGCTL_PROGRESS("progress\0" No_argument "p")
 	IF_FEATURE_XNBD_BGCTL_RECONNECT("reconnect\0" No_argument "r")
 	IF_FEATURE_XNBD_BGCTL_EXPORTNAME("exportname\0" Required_argument "n");
+#endif
 
 /* The control socket, and what has been read of it. */
 struct control {
@@ -341,8 +355,7 @@ static void check_usage(unsigned opt, char **argv)
 	unsigned i;
 
 	if (command == 0 || (command & (command - 1)))
-		bb_simple_error_msg_and_die("give one command: --query, --cache-all, --cache-all2, --switch"
-					    IF_FEATURE_XNBD_BGCTL_RECONNECT(" or --reconnect") "; try --help");
+		bb_simple_error_msg_and_die("give one command; try --help");
 	for (i = 0; i < wanted; i++)
 		if (!argv[i])
 			bb_error_msg_and_die("%s is missing; try --help", names[i]);
@@ -427,7 +440,7 @@ int xnbd_bgctl_main(int argc UNUSED_PARAM, char **argv)
 		converse(&control, request, 0);
 		to = stpcpy(request, "cache-all");
 	}
-	if (opt & OPT_CACHE_ALL || (opt & OPT_CACHE_ALL2 && opt & OPT_PROGRESS))
+	if ((opt & OPT_CACHE_ALL) || ((opt & OPT_CACHE_ALL2) && (opt & OPT_PROGRESS)))
 		to = stpcpy(to, " follow");
 #if ENABLE_FEATURE_XNBD_BGCTL_RECONNECT
 	if (opt & OPT_RECONNECT)

@@ -10,62 +10,124 @@
 //config:	Serves a disk image or block device over NBD (target mode), or stands
 //config:	between clients and a remote NBD server and keeps every block it
 //config:	touches in a local image (proxy mode).
+//config:
+//config:config FEATURE_XNBD_SERVER_PROXY
+//config:	bool "--proxy"
+//config:	default y
+//config:	depends on XNBD_SERVER
+//config:	help
+//config:	Without this it only serves a disk (or the copy of one) that is here.
+//config:
+//config:config FEATURE_XNBD_SERVER_STRUCTURED
+//config:	bool "Structured replies"
+//config:	default y
+//config:	depends on XNBD_SERVER
+//config:	help
+//config:	Clients may ask for structured replies, and which parts of the disk are
+//config:	holes (base:allocation). What a proxy asks its origin does not depend on it.
+//config:
+//config:config FEATURE_XNBD_SERVER_OLDSTYLE
+//config:	bool "--oldstyle"
+//config:	default y
+//config:	depends on XNBD_SERVER
+//config:	help
+//config:	The oldstyle handshake, for old clients. A proxy understands an oldstyle
+//config:	origin without it.
+//config:
+//config:config FEATURE_XNBD_SERVER_DAEMONIZE
+//config:	bool "--daemonize, --pidfile and --logpath"
+//config:	default y
+//config:	depends on XNBD_SERVER
+//config:	help
+//config:	Going to the background, when nothing else does that.
+//config:
+//config:config FEATURE_XNBD_SERVER_NAMES
+//config:	bool "Host names"
+//config:	default y
+//config:	depends on XNBD_SERVER
+//config:	help
+//config:	Hosts and services by name. Without this, addresses and ports are numbers,
+//config:	and libc's resolver is left out.
 //applet:IF_XNBD_SERVER(APPLET_ODDNAME(xnbd-server, xnbd_server, BB_DIR_USR_SBIN, BB_SUID_DROP, xnbd_server))
 //kbuild:lib-$(CONFIG_XNBD_SERVER) += xnbd_server.o nbd/ core/ server/
 //usage:#define xnbd_server_trivial_usage
-//usage:       "--target [OPTIONS] DISK_IMAGE\n"
-//usage:       "xnbd-server --proxy [OPTIONS] REMOTE_HOST REMOTE_PORT CACHE_IMAGE CACHE_BITMAP_IMAGE CONTROL_SOCKET"
+//usage:	IF_LONG_OPTS("--target [OPTIONS] DISK_IMAGE") IF_NOT_LONG_OPTS("-t [OPTIONS] DISK_IMAGE")
+//usage:	IF_FEATURE_XNBD_SERVER_PROXY("\n"
+//usage:       "xnbd-server " IF_LONG_OPTS("--proxy") IF_NOT_LONG_OPTS("-p") " [OPTIONS] REMOTE_HOST REMOTE_PORT CACHE_IMAGE CACHE_BITMAP_IMAGE CONTROL_SOCKET")
 //usage:#define xnbd_server_full_usage "\n\n"
 //usage:       "Serve a disk over NBD\n"
 //usage:     "\n	-t,--target		Serve DISK_IMAGE"
+//usage:	IF_FEATURE_XNBD_SERVER_PROXY(
 //usage:     "\n	-p,--proxy		Serve the disk of a remote server, caching it"
 //usage:     "\n	-n,--target-exportname NAME	Export to ask the remote server for"
+//usage:	)
 //usage:     "\n	-l,--lport PORT		Listen on PORT (8520; 0 = not on TCP)"
 //usage:     "\n	-a,--laddr ADDR		Listen on ADDR only"
 //usage:     "\n	-u,--unix PATH		Listen on a Unix socket"
 //usage:     "\n	-r,--readonly		Refuse writes"
+//usage:	IF_FEATURE_XNBD_SERVER_OLDSTYLE(
 //usage:     "\n	-o,--oldstyle		Use the oldstyle handshake"
+//usage:	)
+//usage:	IF_FEATURE_XNBD_SERVER_DAEMONIZE(
 //usage:     "\n	-d,--daemonize		Go to the background when ready"
 //usage:     "\n	-P,--pidfile FILE	Write the process id to FILE"
 //usage:     "\n	-L,--logpath FILE	Append messages to FILE"
-//usage:     "\n	-c,--clear-bitmap	Forget what is cached"
+//usage:	)
 //usage:     "\n	-m,--max-clients N	Sessions at a time (128; 0 = no limit)"
 //usage:     "\n	-q,--max-queue-size N	Requests in flight (4096; 0 = no limit)"
 //usage:     "\n	-b,--max-buf-size BYTES	Memory for them (33554432; 0 = no limit)"
+//usage:	IF_FEATURE_XNBD_SERVER_PROXY(
+//usage:     "\n	-c,--clear-bitmap	Forget what is cached"
 //usage:     "\n	-R,--rate BYTES		Background copy per second (0 = no limit)"
 //usage:     "\n	-H,--hold SECONDS	Fail what waits so long for the remote server (0 = never)"
+//usage:	)
 #include "libbb.h"
 #include "server/server.h"
 
 enum {
 	OPT_TARGET = 1 << 0,
-	OPT_PROXY = 1 << 1,
-	OPT_READONLY = 1 << 2,
-	OPT_OLDSTYLE = 1 << 3,
-	OPT_DAEMONIZE = 1 << 4,
-	OPT_CLEAR = 1 << 5,
+	OPT_READONLY = 1 << 1,
+	/* -l -a -u -m -q -b: values */
+	OPTBIT_OLDSTYLE = 8,
+	OPTBIT_DAEMONIZE = OPTBIT_OLDSTYLE + ENABLE_FEATURE_XNBD_SERVER_OLDSTYLE,
+	OPTBIT_PROXY = OPTBIT_DAEMONIZE + 3 * ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE,
+	OPT_OLDSTYLE = ENABLE_FEATURE_XNBD_SERVER_OLDSTYLE << OPTBIT_OLDSTYLE,
+	OPT_DAEMONIZE = ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE << OPTBIT_DAEMONIZE,
+	OPT_PROXY = ENABLE_FEATURE_XNBD_SERVER_PROXY << OPTBIT_PROXY,
+	OPT_CLEAR = ENABLE_FEATURE_XNBD_SERVER_PROXY << (OPTBIT_PROXY + 1),
 };
 
-static const char options[] ALIGN1 = "tprodcn:l:a:u:P:L:m:q:b:R:H:";
+static const char options[] ALIGN1 = "trl:a:u:m:q:b:"
+	IF_FEATURE_XNBD_SERVER_OLDSTYLE("o")
+	IF_FEATURE_XNBD_SERVER_DAEMONIZE("dP:L:")
+	IF_FEATURE_XNBD_SERVER_PROXY("pcn:R:H:");
 
+#if ENABLE_LONG_OPTS
 static const char long_options[] ALIGN1 =
 	"target\0" No_argument "t"
-	"proxy\0" No_argument "p"
 	"readonly\0" No_argument "r"
-	"oldstyle\0" No_argument "o"
-	"daemonize\0" No_argument "d"
-	"clear-bitmap\0" No_argument "c"
-	"target-exportname\0" Required_argument "n"
 	"lport\0" Required_argument "l"
 	"laddr\0" Required_argument "a"
 	"unix\0" Required_argument "u"
-	"pidfile\0" Required_argument "P"
-	"logpath\0" Required_argument "L"
 	"max-clients\0" Required_argument "m"
 	"max-queue-size\0" Required_argument "q"
 	"max-buf-size\0" Required_argument "b"
+	IF_FEATURE_XNBD_SERVER_OLDSTYLE("oldstyle\0" No_argument "o")
+	IF_FEATURE_XNBD_SERVER_DAEMONIZE(
+	"daemonize\0" No_argument "d"
+	"pidfile\0" Required_argument "P"
+	"logpath\0" Required_argument "L")
+	IF_FEATURE_XNBD_SERVER_PROXY(
+	"proxy\0" No_argument "p"
+	"clear-bitmap\0" No_argument "c"
+	"target-exportname\0" Required_argument "n"
 	"rate\0" Required_argument "R"
-	"hold\0" Required_argument "H";
+	"hold\0" Required_argument "H");
+#endif
+
+#define MODES                                                                                                          \
+	IF_FEATURE_XNBD_SERVER_PROXY(IF_LONG_OPTS("one of --target and --proxy") IF_NOT_LONG_OPTS("one of -t and -p")) \
+	IF_NOT_FEATURE_XNBD_SERVER_PROXY(IF_LONG_OPTS("--target") IF_NOT_LONG_OPTS("-t"))
 
 /* The arguments behind the options. */
 static void take_arguments(struct server_config *c, unsigned opt, char **argv)
@@ -76,7 +138,7 @@ static void take_arguments(struct server_config *c, unsigned opt, char **argv)
 	const char *const *names = opt & OPT_PROXY ? proxy : target;
 
 	if (!(opt & OPT_TARGET) == !(opt & OPT_PROXY))
-		bb_simple_error_msg_and_die("give one of --target and --proxy; try --help");
+		bb_simple_error_msg_and_die("give " MODES "; try --help");
 	while (*names && *argv) {
 		names++;
 		argv++;
@@ -101,9 +163,11 @@ int xnbd_server_main(int argc, char **argv) MAIN_EXTERNALLY_VISIBLE;
 int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 {
 	struct server_config c = { .origin_export = "", .lport = "8520" };
-	const char *clients = "128", *queue = "4096", *buf = "33554432", *rate = "0", *hold = "0";
-	unsigned opt = getopt32long(argv, options, long_options, &c.origin_export, &c.lport, &c.laddr, &c.unix_path,
-				    &c.pidfile, &c.logpath, &clients, &queue, &buf, &rate, &hold);
+	const char *clients = "128", *queue = "4096", *buf = "33554432";
+	IF_FEATURE_XNBD_SERVER_PROXY(const char *rate = "0"; const char *hold = "0";)
+	unsigned opt = getopt32long(argv, options, long_options, &c.lport, &c.laddr, &c.unix_path, &clients, &queue, &buf
+		IF_FEATURE_XNBD_SERVER_DAEMONIZE(, &c.pidfile, &c.logpath)
+		IF_FEATURE_XNBD_SERVER_PROXY(, &c.origin_export, &rate, &hold));
 
 	take_arguments(&c, opt, argv + optind);
 	c.readonly = opt & OPT_READONLY;
@@ -113,13 +177,13 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	c.max_clients = xatou(clients);
 	c.max_queue = xatou(queue);
 	c.max_buf_bytes = xatoull(buf);
-	c.rate_bytes = xatoull(rate);
-	c.hold_s = xatou(hold);
+	IF_FEATURE_XNBD_SERVER_PROXY(c.rate_bytes = xatoull(rate);)
+	IF_FEATURE_XNBD_SERVER_PROXY(c.hold_s = xatou(hold);)
 	if (xatou_range(c.lport, 0, 65535) == 0)
 		c.lport = NULL;
 	if (strlen(c.origin_export) > NBD_NAME_MAX)
 		bb_simple_error_msg_and_die("the name of an export has at most 4096 bytes");
 	if (!c.lport && !c.unix_path)
-		bb_simple_error_msg_and_die("nothing to listen on: give --lport or --unix");
+		bb_simple_error_msg_and_die("nothing to listen on: give " IF_LONG_OPTS("--lport or --unix") IF_NOT_LONG_OPTS("-l or -u"));
 	return server_run(&c);
 }

@@ -125,7 +125,7 @@ static bool commit_pass(struct core *c)
 	uint64_t chunk;
 
 	k->chunks = k->written = 0;
-	while (k->chunks < COMMIT_CHUNKS_MAX && (chunk = map_next_dirty(&c->map, k->cursor)) < c->map.chunks) {
+	while (ENABLE_FEATURE_XNBD_SERVER_PROXY && k->chunks < COMMIT_CHUNKS_MAX && (chunk = map_next_dirty(&c->map, k->cursor)) < c->map.chunks) {
 		map_take_chunk(&c->map, chunk, k->snapshot + (size_t)k->chunks * MAP_CHUNK_BYTES);
 		k->chunk[k->chunks++] = chunk;
 		k->cursor = chunk + 1;
@@ -188,7 +188,7 @@ static void commit_step(struct core *c)
 			k->error = k->io.error;
 			core_note_error(c, "commit", k->error);
 		}
-		if (k->error || (k->state == COMMIT_SYNC_IMAGE && !k->chunks) ||
+		if (!ENABLE_FEATURE_XNBD_SERVER_PROXY || k->error || (k->state == COMMIT_SYNC_IMAGE && !k->chunks) ||
 		    (k->state == COMMIT_SYNC_FILE && k->cursor >= c->map.chunks)) {
 			commit_finish(c);
 			return;
@@ -259,7 +259,7 @@ void commit_init(struct core *c)
 
 void commit_kick(struct core *c)
 {
-	if (!c->persist_now && c->persist_next) {
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && !c->persist_now && c->persist_next) {
 		c->persist_now = c->persist_cursor = c->persist_next;
 		c->persist_next = NULL;
 		c->persist_tail = &c->persist_next;

@@ -28,7 +28,7 @@ bool core_init(struct core *c, const struct core_config *config)
 	commit_init(c);
 	if (!map_init(&c->map, c->size_bytes, config->proxy ? config->words : NULL, config->all_dirty))
 		return false;
-	if (!config->proxy)
+	if (!ENABLE_FEATURE_XNBD_SERVER_PROXY || !config->proxy)
 		return true;
 	c->commit.snapshot = malloc((size_t)COMMIT_CHUNKS_MAX * MAP_CHUNK_BYTES);
 	c->commit.chunk = malloc(COMMIT_CHUNKS_MAX * sizeof(*c->commit.chunk));
@@ -65,8 +65,10 @@ void core_run(struct core *c)
 		} else if (c->kick) {
 			c->kick = false;
 			commit_kick(c);
-			fetch_pump(c);
-			copier_pump(c);
+			if (ENABLE_FEATURE_XNBD_SERVER_PROXY) {
+				fetch_pump(c);
+				copier_pump(c);
+			}
 		} else {
 			return;
 		}
@@ -86,6 +88,8 @@ void core_tick(struct core *c, uint64_t now_ms)
 {
 	if (now_ms > c->now_ms)
 		c->now_ms = now_ms;
+	if (!ENABLE_FEATURE_XNBD_SERVER_PROXY)
+		return;
 	commit_tick(c);
 	copier_tick(c);
 	if (hold_runs(c))
@@ -95,9 +99,12 @@ void core_tick(struct core *c, uint64_t now_ms)
 
 uint64_t core_deadline(const struct core *c)
 {
-	uint64_t at = commit_deadline(c);
-	uint64_t copier = copier_deadline(c);
+	uint64_t at, copier;
 
+	if (!ENABLE_FEATURE_XNBD_SERVER_PROXY)
+		return UINT64_MAX;
+	at = commit_deadline(c);
+	copier = copier_deadline(c);
 	if (copier < at)
 		at = copier;
 	if (hold_runs(c) && c->now_ms + HOLD_TICK_MS < at)

@@ -21,6 +21,7 @@
 #ifndef CORE_CORE_H
 #define CORE_CORE_H
 
+#include "autoconf.h" /* ENABLE_x: what was configured */
 #include "core/limits.h"
 #include "core/map.h"
 #include "core/ports.h"

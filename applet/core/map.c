@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The block map. Pure. */
 #include "core/map.h"
+#include "autoconf.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -52,7 +53,7 @@ bool map_init(struct map *m, uint64_t size_bytes, uint64_t *words, bool all_dirt
 	m->words = words;
 	m->blocks = map_blocks(size_bytes);
 	m->local = m->blocks;
-	if (!words)
+	if (!ENABLE_FEATURE_XNBD_SERVER_PROXY || !words)
 		return true;
 	m->chunks = (n * 8 + MAP_CHUNK_BYTES - 1) / MAP_CHUNK_BYTES;
 	m->dirty = calloc(map_words(m->chunks) + 1, sizeof(uint64_t));

@@ -104,7 +104,7 @@ static uint64_t first_needed(const struct core *c, struct request *r)
 	uint64_t first = touched_first(r);
 	uint64_t end = touched_end(r);
 
-	if (map_is_complete(&c->map) || r->type == NBD_CMD_TRIM)
+	if (!ENABLE_FEATURE_XNBD_SERVER_PROXY || map_is_complete(&c->map) || r->type == NBD_CMD_TRIM)
 		return UINT64_MAX;
 	if (!is_write(r)) {
 		r->scan = map_next_missing(&c->map, r->scan > first ? r->scan : first, end);
@@ -190,7 +190,8 @@ static void write_done(struct core *c, struct request *r)
 		error = 0; /* a hint that cannot be followed: missing blocks stay missing */
 	else if (error && error != EOPNOTSUPP) /* that is FAST_ZERO's: not fast */
 		core_note_error(c, "write to the image", error);
-	else if (!error && map_set(&c->map, whole_first(r), whole_end(c, r))) {
+	else if (ENABLE_FEATURE_XNBD_SERVER_PROXY && !error &&
+		 map_set(&c->map, whole_first(r), whole_end(c, r))) {
 		r->state = REQ_BITMAP;
 		r->persist.first = whole_first(r);
 		r->persist.end = whole_end(c, r);
@@ -440,7 +441,7 @@ void request_give_up(struct core *c, struct request *r, uint32_t error)
 
 void core_abandon(struct core *c, struct request *r)
 {
-	if (r->state != REQ_FETCH)
+	if (!ENABLE_FEATURE_XNBD_SERVER_PROXY || r->state != REQ_FETCH)
 		return;
 	fetch_unwait(r->fetch, r);
 	fetch_forget(c, touched_first(r), touched_end(r));

@@ -74,14 +74,14 @@ static char find_long(const char *longs, const char *name, size_t n)
 static void long_option(struct parser *p, char *word)
 {
 	char *equals = strchr(word, '=');
-	char letter;
+	char letter = '\0';
 
 	if (strcmp(word, "--help") == 0) {
 		xfunc_error_retval = 0;
 		bb_show_usage();
 	}
-	letter = find_long(p->longs, word + 2, equals ? (size_t)(equals - word) - 2 : strlen(word + 2));
-
+	if (ENABLE_LONG_OPTS)
+		letter = find_long(p->longs, word + 2, equals ? (size_t)(equals - word) - 2 : strlen(word + 2));
 	if (equals)
 		*equals++ = '\0';
 	if (!letter)
@@ -142,13 +142,18 @@ static void parse(struct parser *p)
 	optind = first;
 }
 
+#if ENABLE_LONG_OPTS
 uint32_t getopt32long(char **argv, const char *options, const char *long_options, ...)
+#else
+uint32_t getopt32(char **argv, const char *options, ...)
+#endif
 {
-	struct parser p = { .letters = options, .longs = long_options, .argv = argv };
+	struct parser p = { .letters = options, .argv = argv };
 	const char *o;
 	va_list args;
 
-	va_start(args, long_options);
+	IF_LONG_OPTS(p.longs = long_options; va_start(args, long_options);)
+	IF_NOT_LONG_OPTS(va_start(args, options);)
 	for (o = options; *o; o++)
 		if (o[1] == ':')
 			p.value[bit_of(options, *o)] = va_arg(args, const char **);

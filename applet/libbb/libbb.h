@@ -118,7 +118,12 @@ unsigned xatou_range(const char *s, unsigned lower, unsigned upper);
  * moved behind them, in their order; argv[optind] is the first. A long option may
  * be cut short as far as it stays unique. Dies with one line on what is unknown.
  */
+#if ENABLE_LONG_OPTS
 uint32_t getopt32long(char **argv, const char *options, const char *long_options, ...);
+#else
+uint32_t getopt32(char **argv, const char *options, ...);
+#define getopt32long(argv, options, long_options, ...) getopt32(argv, options, ##__VA_ARGS__)
+#endif
 extern int optind;
 
 /* ---- main.c ---------------------------------------------------------------------------- */

@@ -4,6 +4,7 @@
  * other until the client goes into transmission or gives up ("Handshake").
  */
 #include "nbd/nbd.h"
+#include "autoconf.h"
 
 #include <string.h>
 
@@ -276,6 +277,8 @@ static enum nbd_handshake_state meta_context(struct nbd_server_handshake *h, uin
 /* An option that is here with all its data. */
 static enum nbd_handshake_state option_run(struct nbd_server_handshake *h, uint32_t option, struct cursor *c)
 {
+	if (!ENABLE_FEATURE_XNBD_SERVER_STRUCTURED && option >= NBD_OPT_STRUCTURED_REPLY)
+		return answer(h, option, NBD_REP_ERR_UNSUP);
 	switch (option) {
 	case NBD_OPT_EXPORT_NAME:
 		return export_name(h, c);

@@ -5,7 +5,6 @@
 #include "server/link.h"
 #include "server/pool.h"
 
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/uio.h>
@@ -39,8 +38,8 @@ struct pending {
 struct resolving {
 	struct job job;
 	struct link *link;
-	struct addrinfo *list;
-	int error;
+	struct endpoints found;
+	bool ok;
 	char *host, *port;
 };
 
@@ -513,14 +512,14 @@ static void drop_fd(struct link *l)
 }
 
 /* True: connected or on the way. */
-static bool begin_connect(struct link *l, int family, const struct sockaddr *a, socklen_t n)
+static bool begin_connect(struct link *l, const struct endpoint *e)
 {
-	l->event.fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	l->event.fd = endpoint_socket(e);
 	if (l->event.fd < 0)
 		return false;
 	l->event.ready = link_ready;
 	l->phase = LINK_CONNECTING;
-	if (connect(l->event.fd, a, n) < 0 && errno != EINPROGRESS) {
+	if (connect(l->event.fd, &e->address.any, e->bytes) < 0 && errno != EINPROGRESS) {
 		int error = errno;
 
 		close(l->event.fd);
@@ -537,12 +536,11 @@ static bool begin_connect(struct link *l, int family, const struct sockaddr *a, 
 static void try_address(struct link *l, int error)
 {
 	drop_fd(l);
-	while (l->address) {
-		struct addrinfo *a = l->address;
+	while (l->tried < l->endpoints.count) {
+		const struct endpoint *e = &l->endpoints.at[l->tried++];
 
-		l->address = a->ai_next;
-		timer_set(&l->timer, loop_now_ms + (l->address ? CONNECT_MS : ATTEMPT_MS));
-		if (begin_connect(l, a->ai_family, a->ai_addr, a->ai_addrlen))
+		timer_set(&l->timer, loop_now_ms + (l->tried < l->endpoints.count ? CONNECT_MS : ATTEMPT_MS));
+		if (begin_connect(l, e))
 			return;
 		error = errno;
 	}
@@ -552,31 +550,26 @@ static void try_address(struct link *l, int error)
 static void resolve_run(struct job *j)
 {
 	struct resolving *r = (struct resolving *)j;
-	struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
 
-	r->error = getaddrinfo(r->host, r->port, &hints, &r->list);
+	r->ok = endpoints_find(&r->found, r->host, r->port);
 }
 
 static void resolve_done(struct job *j)
 {
 	struct resolving *r = (struct resolving *)j;
 	struct link *l = r->link;
-	struct addrinfo *list = r->error ? NULL : r->list;
 
+	if (l) {
+		l->resolving = NULL;
+		l->endpoints = r->found;
+		if (r->ok)
+			try_address(l, 0);
+		else
+			link_fail(l, "no such host or port");
+	}
 	free(r->host);
 	free(r->port);
 	free(r);
-	if (!l) {
-		if (list)
-			freeaddrinfo(list);
-		return;
-	}
-	l->resolving = NULL;
-	l->addresses = l->address = list;
-	if (list)
-		try_address(l, 0);
-	else
-		link_fail(l, "no such host or port");
 }
 
 /* The oldest request is the first of the list. */
@@ -590,7 +583,7 @@ static void link_timer(struct timer *t)
 {
 	struct link *l = (struct link *)(void *)((char *)t - offsetof(struct link, timer));
 
-	if (l->phase == LINK_CONNECTING && l->address)
+	if (l->phase == LINK_CONNECTING && l->tried < l->endpoints.count)
 		try_address(l, ETIMEDOUT);
 	else if (l->phase < LINK_UP)
 		link_fail(l, l->phase == LINK_CONNECTING ? "it does not answer" : "it does not answer like an NBD server");
@@ -600,16 +593,6 @@ static void link_timer(struct timer *t)
 		origin_link_steady(l->origin, l->slot);
 		timer_set(t, loop_now_ms + CHECK_MS);
 	}
-}
-
-static void connect_unix(struct link *l, const char *path)
-{
-	struct sockaddr_un a;
-
-	if (!unix_address(&a, path))
-		link_fail(l, "its path is empty, or too long for a socket");
-	else if (!begin_connect(l, AF_UNIX, (struct sockaddr *)&a, sizeof(a)))
-		link_fail(l, strerror(errno));
 }
 
 void link_connect(struct link *l, const char *host, const char *port, const char *export_name)
@@ -625,8 +608,13 @@ void link_connect(struct link *l, const char *host, const char *port, const char
 	l->part = PART_HEADER;
 	l->timer.fire = link_timer;
 	timer_set(&l->timer, loop_now_ms + ATTEMPT_MS);
+	l->tried = 0;
 	if (strncmp(host, "unix:", 5) == 0) {
-		connect_unix(l, host + 5);
+		l->endpoints.count = 1;
+		if (endpoint_unix(&l->endpoints.at[0], host + 5))
+			try_address(l, 0);
+		else
+			link_fail(l, "its path is empty, or too long for a socket");
 		return;
 	}
 	l->phase = LINK_RESOLVING;
@@ -656,9 +644,6 @@ void link_close(struct link *l)
 	if (l->resolving)
 		l->resolving->link = NULL;
 	l->resolving = NULL;
-	if (l->addresses)
-		freeaddrinfo(l->addresses);
-	l->addresses = l->address = NULL;
 	while ((p = l->pending)) {
 		l->pending = p->next;
 		if (p->kind == PENDING_SAMPLE)

@@ -12,6 +12,7 @@
 #ifndef SERVER_LINK_H
 #define SERVER_LINK_H
 
+#include "server/endpoint.h"
 #include "server/loop.h"
 #include "server/server.h"
 
@@ -30,7 +31,8 @@ struct link {
 	struct timer timer;
 	uint64_t progress_ms; /* when the origin last sent something */
 	struct resolving *resolving;
-	struct addrinfo *addresses, *address; /* of the running attempt */
+	struct endpoints endpoints; /* of the running attempt */
+	unsigned tried;             /* how many of them */
 	struct nbd_client_handshake handshake;
 	struct fingerprint fingerprint; /* as far as VERIFY has come */
 	bool want_out;

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Listening sockets. */
 #include "libbb.h"
+#include "server/endpoint.h"
 #include "server/loop.h"
 #include "server/server.h"
 
-#include <netdb.h>
-#include <netinet/in.h>
 #include <sys/stat.h>
 
 enum {
-	LISTENERS_MAX = 9, /* eight addresses, and a Unix socket */
+	LISTENERS_MAX = ENDPOINTS_MAX + 1, /* addresses, and a Unix socket */
 	BACKLOG = 128,
 	PAUSE_MS = 200, /* after accept failed for lack of descriptors */
 };
@@ -32,20 +31,20 @@ static void add(int fd, bool tcp)
 
 /* ---- binding ------------------------------------------------------------------ */
 
-static void bind_address(const struct addrinfo *a)
+static void bind_address(const struct endpoint *e)
 {
 	const int on = 1;
-	int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int fd = endpoint_socket(e);
 
 	/* A kernel without IPv6 is no reason to fail while IPv4 works. */
 	if (fd < 0)
 		return;
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	if (a->ai_family == AF_INET6)
+	if (e->address.any.sa_family == AF_INET6)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
 	/* listen() is what tells that another socket listens on this port. But who
 	 * connects now is only answered after listen_begin(). */
-	if (bind(fd, a->ai_addr, a->ai_addrlen) < 0 || listen(fd, BACKLOG) < 0)
+	if (bind(fd, &e->address.any, e->bytes) < 0 || listen(fd, BACKLOG) < 0)
 		bb_perror_msg_and_die("cannot listen on port %s%s%s", server_config->lport,
 				      server_config->laddr ? " of " : "",
 				      server_config->laddr ? server_config->laddr : "");
@@ -54,65 +53,49 @@ static void bind_address(const struct addrinfo *a)
 
 static void bind_tcp(void)
 {
-	struct addrinfo hints = { .ai_flags = AI_PASSIVE, .ai_socktype = SOCK_STREAM };
-	struct addrinfo *list, *a;
-	int error = getaddrinfo(server_config->laddr, server_config->lport, &hints, &list);
+	struct endpoints found;
+	unsigned i;
 
-	if (error)
-		bb_error_msg_and_die("cannot listen on '%s': no such address",
-				     server_config->laddr ? server_config->laddr : server_config->lport);
-	for (a = list; a; a = a->ai_next) {
-		if (count == LISTENERS_MAX - 1)
-			bb_error_msg_and_die("'%s' has more than %u addresses: give one of them", server_config->laddr,
-					     LISTENERS_MAX - 1);
-		bind_address(a);
-	}
-	freeaddrinfo(list);
+	if (!endpoints_find(&found, server_config->laddr, server_config->lport))
+		bb_error_msg_and_die("cannot listen on '%s': no such address, or more than %u",
+				     server_config->laddr ? server_config->laddr : server_config->lport, ENDPOINTS_MAX);
+	for (i = 0; i < found.count; i++)
+		bind_address(&found.at[i]);
 	if (!count)
 		bb_perror_msg_and_die("cannot listen on port %s", server_config->lport);
 }
 
-bool unix_address(struct sockaddr_un *a, const char *path)
-{
-	memset(a, 0, sizeof(*a));
-	a->sun_family = AF_UNIX;
-	/* An empty path would be an address without a file, open to everybody. */
-	if (!*path || strlen(path) >= sizeof(a->sun_path))
-		return false;
-	strcpy(a->sun_path, path);
-	return true;
-}
-
 /* Removes the socket of a server that has died; dies for anything else. */
-static void remove_stale(const struct sockaddr_un *a)
+static void remove_stale(const struct endpoint *e)
 {
+	const char *path = e->address.local.sun_path;
 	struct stat st;
 	int fd, connected;
 
-	if (lstat(a->sun_path, &st) < 0)
+	if (lstat(path, &st) < 0)
 		return;
 	if (!S_ISSOCK(st.st_mode))
-		bb_error_msg_and_die("'%s' exists and is not a socket: remove it or choose another path", a->sun_path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	connected = connect(fd, (const struct sockaddr *)a, sizeof(*a));
+		bb_error_msg_and_die("'%s' exists and is not a socket: remove it or choose another path", path);
+	fd = endpoint_socket(e);
+	connected = connect(fd, &e->address.any, e->bytes);
 	if (connected == 0 || errno != ECONNREFUSED)
-		bb_error_msg_and_die("'%s' is in use by another server: stop that one first", a->sun_path);
+		bb_error_msg_and_die("'%s' is in use by another server: stop that one first", path);
 	close(fd);
-	unlink(a->sun_path);
+	unlink(path);
 }
 
 int listen_unix(const char *path)
 {
-	struct sockaddr_un a;
+	struct endpoint e;
 	mode_t mask;
 	int fd;
 
-	if (!unix_address(&a, path))
+	if (!endpoint_unix(&e, path))
 		bb_error_msg_and_die("'%s' cannot be the path of a socket: it has 1 to 107 bytes", path);
-	remove_stale(&a);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	remove_stale(&e);
+	fd = endpoint_socket(&e);
 	mask = umask(0177); /* mode 0600 from the first moment */
-	if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(fd, BACKLOG) < 0)
+	if (fd < 0 || bind(fd, &e.address.any, e.bytes) < 0 || listen(fd, BACKLOG) < 0)
 		bb_perror_msg_and_die("cannot listen on '%s'", path);
 	umask(mask);
 	server_owns_path(path, false);

@@ -107,6 +107,8 @@ static void tell_ready(void)
 	int null;
 
 	is_ready = true;
+	if (!ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE)
+		return;
 	if (log_fd >= 0) {
 		dup2(log_fd, STDERR_FILENO);
 		close(log_fd);
@@ -148,7 +150,7 @@ static void signal_ready(struct event *e, uint32_t events UNUSED_PARAM)
 		return;
 	if (info.ssi_signo != SIGUSR2) {
 		stopping = true;
-	} else if (!waiter.done && export.core.map.words) { /* a proxy, and begun */
+	} else if (ENABLE_FEATURE_XNBD_SERVER_PROXY && !waiter.done && export.core.map.words) { /* a proxy, and begun */
 		waiter.done = signal_switch_done;
 		why = core_switch(&export.core, false, &waiter);
 		if (why) {
@@ -185,7 +187,7 @@ static void turn(uint64_t deadline_ms)
 	core_tick(&export.core, loop_now_ms);
 	do {
 		sessions_turn();
-		if (export.origin)
+		if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export.origin)
 			origin_turn(export.origin);
 	} while (sessions_dirty());
 	pool_flush();
@@ -287,9 +289,9 @@ static void begin(void)
 
 	atexit(remove_own_paths);
 	/* Opened before anything is changed on disk. */
-	if (s->logpath)
+	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && s->logpath)
 		log_fd = create(s->logpath, O_APPEND);
-	if (s->pidfile)
+	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && s->pidfile)
 		pid_fd = create(s->pidfile, 0);
 	loop_init();
 	signals_begin();
@@ -297,13 +299,13 @@ static void begin(void)
 	buf_init(s->max_buf_bytes);
 	export.fd[FILE_IMAGE] = export.fd[FILE_BITMAP] = export.fd[FILE_COMMIT] = -1;
 	listen_bind();
-	if (s->bitmap) {
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && s->bitmap) {
 		begin_proxy();
 	} else {
 		store_open_target(&export, s->image, s->readonly);
 		init_core(export.header.size_bytes, false);
 	}
-	if (s->pidfile)
+	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && s->pidfile)
 		write_pidfile(s->pidfile);
 	listen_begin(&export);
 	tell_ready();
@@ -326,7 +328,8 @@ static int end(void)
 	uint64_t deadline = loop_now_ms + STOP_MS;
 
 	listen_end();
-	core_job_cancel(&export.core);
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY)
+		core_job_cancel(&export.core);
 	sessions_stop();
 	while (sessions_in_flight() && loop_now_ms < deadline)
 		turn(deadline);
@@ -336,7 +339,7 @@ static int end(void)
 		while (last_commit < 0)
 			turn(loop_now_ms + 100);
 	}
-	if (server_config->bitmap)
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && server_config->bitmap)
 		control_end();
 	if (last_commit > 0)
 		bb_simple_error_msg("the image could not be synced to disk: do not trust it");
@@ -346,7 +349,7 @@ static int end(void)
 int server_run(const struct server_config *config)
 {
 	server_config = config;
-	if (config->daemonize)
+	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && config->daemonize)
 		daemonize();
 	begin();
 	while (!stopping)

@@ -8,9 +8,6 @@
 
 #include "server/export.h"
 
-#include <sys/socket.h>
-#include <sys/un.h>
-
 /* What a command line asks for. Strings are the caller's and live for ever. */
 struct server_config {
 	const char *image;
@@ -52,8 +49,6 @@ void listen_end(void);
 /* Binds a Unix socket: a stale file is replaced, anything else in the way is
  * fatal. Returns the descriptor. */
 int listen_unix(const char *path);
-/* Fills in the address of a Unix socket. False: the path is empty or too long. */
-bool unix_address(struct sockaddr_un *a, const char *path);
 
 /* ---- session.c ------------------------------------------------------------------ */
 

@@ -232,7 +232,7 @@ static void reply_encode(struct xfer *x, uint32_t error)
 	uint8_t *p = x->header;
 	bool read = x->req.type == NBD_CMD_READ;
 
-	if (!x->session->handshake.structured) {
+	if (!ENABLE_FEATURE_XNBD_SERVER_STRUCTURED || !x->session->handshake.structured) {
 		nbd_simple_reply_encode(p, error, x->cookie);
 		x->header_bytes = NBD_SIMPLE_REPLY_BYTES;
 		if (error)
@@ -376,7 +376,7 @@ static uint32_t data_bytes_of(const struct nbd_request_header *h)
 /* The core's word, and what only the session knows. */
 static uint32_t session_check(const struct session *s, const struct request *r)
 {
-	if (r->type == NBD_CMD_BLOCK_STATUS && !s->handshake.allocation)
+	if (r->type == NBD_CMD_BLOCK_STATUS && (!ENABLE_FEATURE_XNBD_SERVER_STRUCTURED || !s->handshake.allocation))
 		return NBD_EINVAL;
 	if ((r->flags & NBD_CMD_FLAG_DF) && !s->handshake.structured)
 		return NBD_EINVAL;
@@ -722,7 +722,7 @@ void session_open(struct export *e, int fd, bool tcp)
 	s->deadline.fire = session_late;
 	s->handshake.ops = &handshake_ops;
 	s->handshake.ctx = s;
-	if (server_config->oldstyle) {
+	if (ENABLE_FEATURE_XNBD_SERVER_OLDSTYLE && server_config->oldstyle) {
 		nbd_server_greet_oldstyle(&s->handshake, &e->nbd);
 		s->state = SESSION_TRANSMISSION;
 	} else {

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Hosts and ports to addresses. */
+#include "libbb.h"
+#include "server/endpoint.h"
+
+#include <arpa/inet.h>
+#include <netdb.h>
+
+bool endpoint_unix(struct endpoint *e, const char *path)
+{
+	struct sockaddr_un *a = &e->address.local;
+
+	memset(e, 0, sizeof(*e));
+	a->sun_family = AF_UNIX;
+	e->bytes = sizeof(*a);
+	/* An empty path would be an address without a file, open to everybody. */
+	if (!*path || strlen(path) >= sizeof(a->sun_path))
+		return false;
+	strcpy(a->sun_path, path);
+	return true;
+}
+
+int endpoint_socket(const struct endpoint *e)
+{
+	return socket(e->address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+}
+
+/* ---- with names: the resolver's, which is a good part of libc --------------------------- */
+
+static bool find_names(struct endpoints *l, const char *host, const char *port)
+{
+	struct addrinfo hints = {
+		.ai_flags = host ? 0 : AI_PASSIVE,
+		.ai_family = ENABLE_FEATURE_IPV6 ? AF_UNSPEC : AF_INET,
+		.ai_socktype = SOCK_STREAM,
+	};
+	struct addrinfo *list, *a;
+	bool all = true;
+
+	if (getaddrinfo(host, port, &hints, &list) != 0)
+		return false;
+	for (a = list; a; a = a->ai_next) {
+		struct endpoint *e = &l->at[l->count];
+
+		if (l->count == ENDPOINTS_MAX) {
+			all = false;
+			break;
+		}
+		e->bytes = a->ai_addrlen;
+		memcpy(&e->address, a->ai_addr, a->ai_addrlen);
+		l->count++;
+	}
+	freeaddrinfo(list);
+	return all && l->count;
+}
+
+/* ---- with numbers only -------------------------------------------------------------------- */
+
+static bool port_number(const char *port, in_port_t *n)
+{
+	unsigned v = 0;
+
+	if (!*port)
+		return false;
+	for (; *port; port++) {
+		if (*port < '0' || *port > '9')
+			return false;
+		v = v * 10 + (unsigned)(*port - '0');
+		if (v > 65535)
+			return false;
+	}
+	*n = htons((in_port_t)v);
+	return true;
+}
+
+static void add_v4(struct endpoints *l, struct in_addr a, in_port_t port)
+{
+	struct endpoint *e = &l->at[l->count++];
+
+	e->bytes = sizeof(e->address.v4);
+	e->address.v4 = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = port, .sin_addr = a };
+}
+
+static void add_v6(struct endpoints *l, const struct in6_addr *a, in_port_t port)
+{
+	struct endpoint *e = &l->at[l->count++];
+
+	e->bytes = sizeof(e->address.v6);
+	e->address.v6 = (struct sockaddr_in6){ .sin6_family = AF_INET6, .sin6_port = port, .sin6_addr = *a };
+}
+
+static bool find_numbers(struct endpoints *l, const char *host, const char *port)
+{
+	struct in6_addr v6 = IN6ADDR_ANY_INIT;
+	struct in_addr v4 = { .s_addr = INADDR_ANY };
+	in_port_t n;
+
+	if (!port_number(port, &n))
+		return false;
+	if (!host || inet_pton(AF_INET, host, &v4) == 1)
+		add_v4(l, v4, n);
+	if (ENABLE_FEATURE_IPV6 && (!host || (!l->count && inet_pton(AF_INET6, host, &v6) == 1)))
+		add_v6(l, &v6, n);
+	return l->count;
+}
+
+bool endpoints_find(struct endpoints *l, const char *host, const char *port)
+{
+	l->count = 0;
+	return ENABLE_FEATURE_XNBD_SERVER_NAMES ? find_names(l, host, port) : find_numbers(l, host, port);
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Endpoints: from a host and a port, as people write them, to addresses of sockets.
+ */
+#ifndef SERVER_ENDPOINT_H
+#define SERVER_ENDPOINT_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+struct endpoint {
+	socklen_t bytes;
+	union {
+		struct sockaddr any;
+		struct sockaddr_in v4;
+		struct sockaddr_in6 v6;
+		struct sockaddr_un local;
+	} address;
+};
+
+enum { ENDPOINTS_MAX = 8 };
+
+struct endpoints {
+	unsigned count;
+	struct endpoint at[ENDPOINTS_MAX];
+};
+
+/*
+ * All addresses of a host: a name (where FEATURE_XNBD_SERVER_NAMES is in; then this may
+ * block for long) or a number, of IPv4 or IPv6. host NULL: those to listen on for
+ * everybody. False: there is none, or they are more than ENDPOINTS_MAX. Any thread.
+ */
+bool endpoints_find(struct endpoints *l, const char *host, const char *port);
+
+/* A Unix socket. False: the path is empty or too long. */
+bool endpoint_unix(struct endpoint *e, const char *path);
+
+/* socket(2) for it: a stream that does not block. -1 with errno. */
+int endpoint_socket(const struct endpoint *e);
+
+#endif
