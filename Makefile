@@ -187,10 +187,15 @@ bench:
 	@$(MAKE) -s all
 	@sh tests/bench/run.sh
 
-# Bytes of each object file, the largest first.
+# Bytes of each object file, and of each feature. BASE=REV: what has changed since.
 bloat: all
+ifdef BASE
+	@config/bloat.sh base $(BASE)
+else
 	@size $(objects) | sed 's|$(out)/obj/||' | { read -r head; echo "$$head"; sort -rn; }
-	@ls -l $(out)/xnbdbox | awk '{ print $$5 " bytes: stripped, static" }'
+	@config/bloat.sh write
+	@sed -n '/<!-- sizes -->/,/<!-- end of sizes -->/p' README.md | grep -v '^<!'
+endif
 
 clean:
 	rm -rf build
@@ -205,7 +210,7 @@ help:
 	@echo 'make sim SEEDS=n      so many runs of the simulator; SEED=s: one, told line by line'
 	@echo 'make mutants          errors are made in core/; each has to be found'
 	@echo 'make bench            speed against nbdcopy, as ratios'
-	@echo 'make bloat            bytes of each part'
+	@echo 'make bloat            bytes of each part, and of each feature (BASE=REV: since then)'
 	@echo 'make menuconfig       what is in (also nconfig, config, oldconfig, ...)'
 	@echo 'make NAME_defconfig   one of:' $(notdir $(wildcard config/*_defconfig))
 	@echo 'make install          to DESTDIR and PREFIX (/usr)'

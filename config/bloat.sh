@@ -1,0 +1,125 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Where the bytes are. What this prints, it has built.
+#
+#   config/bloat.sh table      the table of README.md: configurations and features
+#   config/bloat.sh write      puts it into README.md
+#   config/bloat.sh check      does README.md say the same, but for 2 %?
+#   config/bloat.sh base REV   what has changed since REV, symbol by symbol
+set -eu
+cd "$(dirname "$0")/.."
+T=$(mktemp -d "${TMPDIR:-/tmp}/xnbd-bloat.XXXXXX")
+trap 'rm -rf "$T"' EXIT
+trap 'exit 1' INT TERM
+
+# build CONFIG: the file's bytes; the program is left in $T/tree/build.
+build() {
+	if [ ! -d "$T/tree" ]; then
+		mkdir "$T/tree"
+		cp -r applet config Kconfig Makefile man "$T/tree"
+	fi
+	cp "$1" "$T/tree/.config"
+	make -s -j2 -C "$T/tree" all >"$T/log" 2>&1 || {
+		cat "$T/log" >&2
+		exit 1
+	}
+	stat -c %s "$T/tree/build/xnbdbox"
+}
+
+# without SYMBOL: config/full_defconfig, less that and what depends on it.
+without() {
+	awk -v symbol="$1" '
+	FNR == NR {
+		if ($1 == "config") now = $2
+		if ($1 == "depends") needs[now] = $3
+		next
+	}
+	{
+		name = substr($0, 8, index($0, "=") - 8)
+		for (s = name; s != ""; s = needs[s])
+			if (s == symbol) next
+		print
+	}' build/Config.in config/full_defconfig >"$T/config"
+}
+
+# The prompt of a symbol.
+prompt() {
+	cat Kconfig build/Config.in | awk -v symbol="$1" '
+	$1 == "config" { here = $2 == symbol }
+	here && $1 == "bool" { sub(/^[^"]*"/, ""); sub(/".*/, ""); print; exit }'
+}
+
+table() {
+	echo '| configuration (`make NAME_defconfig`) | bytes of the file |'
+	echo '| --- | --- |'
+	for name in full initramfs rescue bgctl bgctl-min; do
+		echo "| \`$name\` | $(build config/${name}_defconfig) |"
+	done
+	full=$(build config/full_defconfig)
+	echo
+	echo '| `full` without | symbol | bytes less |'
+	echo '| --- | --- | --- |'
+	sed -n 's/^CONFIG_\(.*\)=y$/\1/p' config/full_defconfig | while read -r symbol; do
+		without "$symbol"
+		echo "| $(prompt "$symbol") | \`$symbol\` | $((full - $(build "$T/config"))) |"
+	done
+}
+
+# The lines of README.md between the marks.
+readme_table() {
+	sed -n '/<!-- sizes -->/,/<!-- end of sizes -->/p' README.md | grep '^|'
+}
+
+write() {
+	table >"$T/table"
+	awk -v file="$T/table" '
+	/<!-- end of sizes -->/ { inside = 0 }
+	!inside { print }
+	/<!-- sizes -->/ { inside = 1; while ((getline line <file) > 0) print line }' README.md >"$T/readme"
+	cat "$T/readme" >README.md
+}
+
+# A difference of 2 % of what is shown, or of the granularity that a file has (64 bytes).
+check() {
+	readme_table >"$T/told"
+	table | grep '^|' >"$T/is"
+	paste -d '~' "$T/told" "$T/is" | awk -F'~' '
+	function number(row) { sub(/ \|$/, "", row); sub(/.*\| /, "", row); return row }
+	function name(row) { sub(/\| [^|]* \|$/, "", row); return row }
+	{
+		a = number($1); b = number($2); d = a > b ? a - b : b - a
+		if (name($1) != name($2) || (a ~ /^-?[0-9]+$/ && d > 64 && d * 50 > b)) {
+			print "README.md: " $1 "\n       is: " $2
+			bad = 1
+		}
+	}
+	END { exit bad }'
+}
+
+symbols() {
+	nm -S -t d --size-sort "$1" | awk '{ n[$4] = $2 + 0 } END { for (s in n) print s, n[s] }' | sort
+}
+
+base() {
+	build .config >"$T/bytes"
+	cp "$T/tree/build/xnbdbox_unstripped" "$T/new"
+	cp .config "$T/config"
+	rm -rf "$T/tree"
+	mkdir "$T/tree"
+	git archive "$1" | tar -x -C "$T/tree"
+	build "$T/config" >"$T/old_bytes"
+	symbols "$T/new" >"$T/new.txt"
+	symbols "$T/tree/build/xnbdbox_unstripped" >"$T/old.txt"
+	join -a 1 -a 2 -e 0 -o 0,1.2,2.2 "$T/old.txt" "$T/new.txt" |
+		awk '$2 != $3 { printf "%+7d  %6d -> %6d  %s\n", $3 - $2, $2, $3, $1 }' | sort -rn
+	echo "$(($(cat "$T/bytes") - $(cat "$T/old_bytes"))) bytes of the file, $(cat "$T/old_bytes") -> $(cat "$T/bytes")"
+}
+
+case ${1-} in
+table | write | check) "$1" ;;
+base) base "$2" ;;
+*)
+	echo "usage: config/bloat.sh table|write|check|base REV" >&2
+	exit 1
+	;;
+esac
