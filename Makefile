@@ -12,6 +12,7 @@ NCONF ?= kconfig-nconf
 PREFIX ?= /usr
 # make V=1 shows the commands.
 q := $(if $(V),,@)
+say := @$(if $(findstring s,$(firstword -$(MAKEFLAGS))),:,echo)
 
 # make SANITIZE=1: against the host's libc, with address and undefined behaviour
 # sanitizers, into a directory of its own.
@@ -57,24 +58,25 @@ sources = applet/main.c $(wildcard applet/libbb/*.c) \
 objects = $(patsubst applet/%.c,$(out)/obj/%.o,$(sources))
 applets = $(patsubst xnbd_%.o,xnbd-%,$(filter xnbd_%.o,$(lib-y)))
 
-.PHONY: all install demo check unit-tests sim mutants bench bloat help clean distclean
+.PHONY: all install demo check unit-tests sim mutants busybox bench bloat help clean distclean
 .DELETE_ON_ERROR:
 
 all: $(out)/xnbdbox
 
 $(out)/xnbdbox: $(out)/xnbdbox_unstripped
-	@echo "  STRIP   $@"
+	$(say) "  STRIP   $@"
+	@rm -f $@
 	$(q)$(if $(SANITIZE),cp,$(STRIP) -s -R .comment -R .note.gnu.property -o) $(if $(SANITIZE),$<) $@ $(if $(SANITIZE),,$<)
 	@rm -f $(out)/xnbd-*
 	@for applet in $(applets); do ln -sf xnbdbox $(out)/$$applet; done
 
 $(out)/xnbdbox_unstripped: $(objects) build/objects.mk
-	@echo "  LINK    $@"
+	$(say) "  LINK    $@"
 	$(q)$(LINK) $(CFLAGS) -o $@ $(objects) $(LDFLAGS)
 
 $(out)/obj/%.o: applet/%.c build/include/autoconf.h build/include/applets.h build/include/usage.h Makefile
 	@mkdir -p $(dir $@)
-	@echo "  CC      $@"
+	$(say) "  CC      $@"
 	$(q)$(CC) $(flags) -MMD -MP -c -o $@ $<
 
 -include $(wildcard build/obj/*.d build/obj/*/*.d build/sanitize/obj/*.d build/sanitize/obj/*/*.d)
@@ -142,7 +144,7 @@ build/unit/libbb_test: $(wildcard applet/libbb/*.c)
 $(filter %_test,$(unit_tests)): build/unit/%: tests/unit/%.c
 $(filter %_test,$(unit_tests)): $(wildcard applet/*/*.h tests/unit/*.h) build/unit/include/autoconf.h
 	@mkdir -p $(dir $@)
-	@echo "  CC      $@"
+	$(say) "  CC      $@"
 	$(q)$(unit_cc) -o $@ $(filter %.c,$^)
 
 # The simulator: the core with small limits (core/limits.h) and counted memory.
@@ -152,16 +154,16 @@ sim_core := $(patsubst applet/core/%.c,build/unit/sim_core/%.o,$(wildcard applet
 
 $(sim_core): build/unit/sim_core/%.o: applet/core/%.c Makefile $(wildcard applet/core/*.h applet/nbd/*.h) build/unit/include/autoconf.h
 	@mkdir -p $(dir $@)
-	@echo "  CC      $@"
+	$(say) "  CC      $@"
 	$(q)$(sim_cc) -Dmalloc=sim_malloc -Dcalloc=sim_calloc -Dfree=sim_free -c -o $@ $<
 sim_world := $(patsubst tests/sim/%.c,build/unit/sim_world/%.o,$(wildcard tests/sim/*.c))
 # What is around the core has its own checks, and is faster without sanitizers.
 $(sim_world): build/unit/sim_world/%.o: tests/sim/%.c Makefile $(wildcard tests/sim/*.h applet/core/*.h applet/nbd/*.h)
 	@mkdir -p $(dir $@)
-	@echo "  CC      $@"
+	$(say) "  CC      $@"
 	$(q)$(sim_cc) -fno-sanitize=all -c -o $@ $<
 build/unit/sim: $(sim_core) $(sim_world) applet/nbd/wire.c
-	@echo "  LINK    $@"
+	$(say) "  LINK    $@"
 	$(q)$(sim_cc) -o $@ $^
 
 unit-tests: $(unit_tests)
@@ -181,6 +183,11 @@ demo:
 check:
 	@config/setup.sh check
 	@sh tests/run.sh
+
+# make busybox BUSYBOX=DIR: xnbd-bgctl in a BusyBox source tree; then configure and build
+# that one as usual.
+busybox:
+	@config/busybox.sh install $(BUSYBOX)
 
 bench:
 	@config/setup.sh check
@@ -211,6 +218,7 @@ help:
 	@echo 'make mutants          errors are made in core/; each has to be found'
 	@echo 'make bench            speed against nbdcopy, as ratios'
 	@echo 'make bloat            bytes of each part, and of each feature (BASE=REV: since then)'
+	@echo 'make busybox BUSYBOX=DIR   puts xnbd-bgctl into a BusyBox source tree'
 	@echo 'make menuconfig       what is in (also nconfig, config, oldconfig, ...)'
 	@echo 'make NAME_defconfig   one of:' $(notdir $(wildcard config/*_defconfig))
 	@echo 'make install          to DESTDIR and PREFIX (/usr)'

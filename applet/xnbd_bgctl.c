@@ -364,13 +364,10 @@ static void check_usage(unsigned opt, char **argv)
 }
 
 #if ENABLE_FEATURE_XNBD_BGCTL_RECONNECT
-/* A word of the request: bytes that would end it are %XX. Returns its end; at most
- * three times as long as the value. */
-static char *put_word(char *to, const char *key, const char *value)
+/* Part of a word of the request: bytes that would end it are %XX. Returns its end; at
+ * most three times as long as the value. */
+static char *put_value(char *to, const char *value)
 {
-	*to++ = ' ';
-	to = stpcpy(to, key);
-	*to++ = '=';
 	for (; *value; value++) {
 		unsigned char b = (unsigned char)*value;
 
@@ -386,24 +383,24 @@ static char *put_word(char *to, const char *key, const char *value)
 static char *put_reconnect(char *to, const char *host, const char *port, const char *name)
 {
 	char cwd[ADDRESS_MAX_BYTES];
-	char full[ADDRESS_MAX_BYTES + 1];
 
+	if (strlen(host) + strlen(port) > ADDRESS_MAX_BYTES)
+		bb_error_msg_and_die("'%s' is too long for a host", host);
+	to = stpcpy(to, "reconnect host=");
 	if (strncmp(host, "unix:", 5) == 0 && host[5] != '/') {
 		/* The server has a directory of its own. */
 		if (!getcwd(cwd, sizeof(cwd)))
 			bb_simple_perror_msg_and_die("getcwd");
-		snprintf(full, sizeof(full), "unix:%s/%s", cwd, host + 5);
-		host = full;
+		to = put_value(stpcpy(to, "unix:"), cwd);
+		*to++ = '/';
+		host += 5;
 	}
-	if (strlen(host) + strlen(port) > ADDRESS_MAX_BYTES)
-		bb_error_msg_and_die("'%s' is too long for a host", host);
-	to = stpcpy(to, "reconnect");
-	to = put_word(to, "host", host);
-	to = put_word(to, "port", port);
+	to = put_value(to, host);
+	to = put_value(stpcpy(to, " port="), port);
 	if (name) {
 		if (strlen(name) > NAME_MAX_BYTES)
 			bb_simple_error_msg_and_die("the name of an export has at most 4096 bytes");
-		to = put_word(to, "exportname", name);
+		to = put_value(stpcpy(to, " exportname="), name);
 	}
 	return to;
 }
@@ -416,7 +413,7 @@ int xnbd_bgctl_main(int argc UNUSED_PARAM, char **argv)
 	struct control control;
 	char *blocks = NULL;
 	IF_FEATURE_XNBD_BGCTL_RECONNECT(char *name = NULL;)
-	char request[3 * (NAME_MAX_BYTES + ADDRESS_MAX_BYTES) + 128];
+	char request[3 * (NAME_MAX_BYTES + 2 * ADDRESS_MAX_BYTES) + 128];
 	char *to = request;
 	unsigned opt = getopt32long(argv, options, long_options,
 				    &blocks IF_FEATURE_XNBD_BGCTL_EXPORTNAME(, &name));

@@ -34,6 +34,7 @@ demo() {
 check() {
 	demo
 	need libc6-dev test -e /usr/include/stdio.h
+	need bzip2 has bzip2 # BusyBox's source
 	need clang has clang
 	need diffutils has cmp
 	need file has file # nbdinfo asks it

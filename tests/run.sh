@@ -75,5 +75,15 @@ for binary in build/xnbdbox build/sanitize/xnbdbox; do
 	done
 done
 
+
+# xnbd-bgctl in BusyBox: builds without a warning, is small, and does the same.
+if [ $# = 0 ] || wanted busybox "$@"; then
+	echo "=== xnbd-bgctl in BusyBox"
+	count "busybox" config/busybox.sh build
+	for t in failures proxy restart; do
+		BGCTL=$top/build/busybox/busybox XNBDBOX=$top/build/xnbdbox sh tests/e2e/$t.tests
+	done
+fi
+
 [ -s "$TALLY" ] || echo "no test has a name with: $*"
 awk '{ p += $1; f += $2 } END { printf "%d passed, %d failed\n", p, f; exit f > 0 || p == 0 }' "$TALLY"

@@ -21,9 +21,8 @@ failed=0
 cd "$T" || exit 1
 mkdir bin
 ln -s /usr/bin/python3 bin/python3 # nbdsh takes the first one it finds
-for applet in xnbd-server xnbd-bgctl; do
-	ln -s "$XNBDBOX" "bin/$applet"
-done
+ln -s "$XNBDBOX" bin/xnbd-server
+ln -s "${BGCTL:-$XNBDBOX}" bin/xnbd-bgctl # the control tool may be another program: BusyBox
 PATH=$T/bin:$PATH
 PYTHON=/usr/bin/python3 # Debian's, which has libnbd's module
 

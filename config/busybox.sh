@@ -1,0 +1,100 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+# xnbd-bgctl inside BusyBox.
+#
+#   config/busybox.sh install DIR   puts the applet into a BusyBox source tree
+#   config/busybox.sh build         for the tests: Debian's BusyBox source, with the
+#                                   applet and, to compare, without; in build/busybox
+set -eu
+cd "$(dirname "$0")/.."
+dir=$PWD/build/busybox
+
+# BusyBox's own build collects the //config:, //applet:, //kbuild: and //usage: lines.
+install() {
+	[ -f "$1/networking/nbd-client.c" ] || {
+		echo "'$1' is not a BusyBox source tree (1.35 or so)" >&2
+		exit 1
+	}
+	cp applet/xnbd_bgctl.c "$1/networking/"
+}
+
+# Debian's source package, by the machine's own package sources.
+fetch() {
+	[ ! -d "$dir/tree" ] || return 0
+	rm -rf "$dir"
+	mkdir -p "$dir/lists"
+	for file in /etc/apt/sources.list /etc/apt/sources.list.d/*; do
+		[ -e "$file" ] || continue
+		case $file in
+		*.list) sed -n 's/^deb /deb-src /p' "$file" >"$dir/sources.list" ;;
+		*.sources) sed 's/^Types:.*/Types: deb-src/' "$file" >"$dir/debian.sources" ;;
+		*) continue ;;
+		esac
+		for source in "$dir"/sources.list "$dir"/debian.sources; do
+			[ -s "$source" ] || continue
+			(
+				cd "$dir"
+				set -- -o "Dir::Etc::sourcelist=$source" -o Dir::Etc::sourceparts=/dev/null -o "Dir::State::lists=$dir/lists"
+				apt-get "$@" update && apt-get "$@" source --download-only busybox
+			) >"$dir/log" 2>&1 && break 2
+		done
+	done
+	tar -xjf "$dir"/busybox_*.orig.tar.bz2 -C "$dir"
+	mv "$dir"/busybox-* "$dir/tree"
+}
+
+# musl-gcc finds no kernel headers by itself.
+kernel_headers() {
+	mkdir -p "$dir/headers"
+	for name in linux asm-generic mtd; do
+		ln -sfn "/usr/include/$name" "$dir/headers/$name"
+	done
+	ln -sfn "/usr/include/$(gcc -dumpmachine)/asm" "$dir/headers/asm"
+}
+
+run_make() {
+	make -C "$dir/tree" -j2 CC="musl-gcc -idirafter $dir/headers" "$@" >>"$dir/log" 2>&1
+}
+
+# configure SYMBOL...: what a rescue shell has, and these. So helpers of libbb and libc
+# that such a BusyBox has anyway do not count as the applet's.
+configure() {
+	run_make allnoconfig
+	for symbol in STATIC LFS BUSYBOX LONG_OPTS SHOW_USAGE FEATURE_VERBOSE_USAGE ASH LS CAT DD MOUNT UMOUNT SLEEP \
+		WGET FEATURE_WGET_LONG_OPTIONS TAR FEATURE_TAR_CREATE FEATURE_TAR_LONG_OPTIONS BLOCKDEV IP IFCONFIG "$@"; do
+		sed -i "/CONFIG_${symbol}[ =]/d" "$dir/tree/.config"
+		echo "CONFIG_$symbol=y" >>"$dir/tree/.config"
+	done
+	yes "" | run_make oldconfig
+}
+
+build() {
+	fetch
+	kernel_headers
+	: >"$dir/log"
+	rm -f "$dir/tree/networking/xnbd_bgctl.c"
+	configure
+	run_make busybox
+	cp "$dir/tree/busybox" "$dir/without"
+	install "$dir/tree"
+	configure XNBD_BGCTL FEATURE_XNBD_BGCTL_CACHE_ALL2 FEATURE_XNBD_BGCTL_PROGRESS FEATURE_XNBD_BGCTL_RECONNECT \
+		FEATURE_XNBD_BGCTL_EXPORTNAME
+	rm -f "$dir/tree/networking/xnbd_bgctl.o"
+	: >"$dir/log"
+	run_make busybox
+	cp "$dir/tree/busybox" "$dir/busybox"
+	if grep 'xnbd_bgctl.c:.*warning' "$dir/log"; then
+		exit 1
+	fi
+	size "$dir/without" "$dir/busybox" | awk 'NR == 2 { a = $1 + $2 } NR == 3 { b = $1 + $2 }
+		END { print "the applet adds " b - a " bytes to BusyBox (text and data)"; exit b - a > 6144 }'
+}
+
+case ${1-} in
+install) install "$2" ;;
+build) build || { tail -20 "$dir/log" >&2; exit 1; } ;;
+*)
+	echo "usage: config/busybox.sh install DIR|build" >&2
+	exit 1
+	;;
+esac
