@@ -38,7 +38,7 @@ endif
 endif
 warnings := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition \
 	-Wpointer-arith -Wwrite-strings -Wundef -Wvla
-flags = -std=gnu11 $(warnings) -ffunction-sections -fdata-sections \
+flags = -std=gnu11 -D_FILE_OFFSET_BITS=64 $(warnings) -ffunction-sections -fdata-sections \
 	-Iapplet -Iapplet/libbb -Ibuild/include $(CPPFLAGS) $(CFLAGS) $(WERROR)
 
 # What is built: lib-y from the //kbuild: lines; a directory stands for its files.
@@ -58,7 +58,7 @@ sources = applet/main.c $(wildcard applet/libbb/*.c) \
 objects = $(patsubst applet/%.c,$(out)/obj/%.o,$(sources))
 applets = $(patsubst xnbd_%.o,xnbd-%,$(filter xnbd_%.o,$(lib-y)))
 
-.PHONY: all install demo check unit-tests sim mutants busybox bench bloat help clean distclean
+.PHONY: all install demo check unit-tests sim mutants random busybox bench bloat help clean distclean
 .DELETE_ON_ERROR:
 
 all: $(out)/xnbdbox
@@ -189,6 +189,10 @@ check:
 busybox:
 	@config/busybox.sh install $(BUSYBOX)
 
+# make random N=60 SEED=1: random configurations, with gcc and clang
+random: all
+	@N=$(N) SEED=$(SEED) sh tests/random.sh
+
 bench:
 	@config/setup.sh check
 	@$(MAKE) -s all
@@ -218,6 +222,7 @@ help:
 	@echo 'make mutants          errors are made in core/; each has to be found'
 	@echo 'make bench            speed against nbdcopy, as ratios'
 	@echo 'make bloat            bytes of each part, and of each feature (BASE=REV: since then)'
+	@echo 'make random N=60      so many random configurations, built and tested'
 	@echo 'make busybox BUSYBOX=DIR   puts xnbd-bgctl into a BusyBox source tree'
 	@echo 'make menuconfig       what is in (also nconfig, config, oldconfig, ...)'
 	@echo 'make NAME_defconfig   one of:' $(notdir $(wildcard config/*_defconfig))

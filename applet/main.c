@@ -87,7 +87,7 @@ int main(int argc, char **argv)
 		return run_applet(a, argc, argv);
 	if (argc > 1 && (a = find_applet(argv[1]))->name)
 		return run_applet(a, argc - 1, argv + 1);
-	if (applets[0].name && !applets[1].name)
+	if (ARRAY_SIZE(applets) == 2) /* with the NULL behind it */
 		return run_applet(applets, argc, argv); /* there is nothing to pick */
 	if (argc == 1 || strcmp(argv[1], "--help") == 0)
 		print(STDOUT_FILENO, "Usage: xnbdbox APPLET [ARGUMENTS]\n\n"

@@ -39,6 +39,11 @@ check() {
 	need diffutils has cmp
 	need file has file # nbdinfo asks it
 	need fio has fio
+	need gcc-arm-linux-gnueabihf has arm-linux-gnueabihf-gcc
+	need libc6-dev-armhf-cross test -e /usr/arm-linux-gnueabihf/include/stdio.h
+	need gcc-s390x-linux-gnu has s390x-linux-gnu-gcc
+	need libc6-dev-s390x-cross test -e /usr/s390x-linux-gnu/include/stdio.h
+	need qemu-user has qemu-s390x
 	need kconfig-frontends has kconfig-conf
 	need mandoc has mandoc
 	need nbd-client has nbd-client

@@ -76,6 +76,10 @@ for binary in build/xnbdbox build/sanitize/xnbdbox; do
 done
 
 
+if [ $# = 0 ] || wanted random "$@"; then
+	count "random configurations" env N=4 sh tests/random.sh
+fi
+
 # xnbd-bgctl in BusyBox: builds without a warning, is small, and does the same.
 if [ $# = 0 ] || wanted busybox "$@"; then
 	echo "=== xnbd-bgctl in BusyBox"

@@ -88,12 +88,12 @@ void core_tick(struct core *c, uint64_t now_ms)
 {
 	if (now_ms > c->now_ms)
 		c->now_ms = now_ms;
-	if (!ENABLE_FEATURE_XNBD_SERVER_PROXY)
-		return;
-	commit_tick(c);
-	copier_tick(c);
-	if (hold_runs(c))
-		fetch_expire(c);
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY) {
+		commit_tick(c);
+		copier_tick(c);
+		if (hold_runs(c))
+			fetch_expire(c);
+	}
 	core_run(c);
 }
 

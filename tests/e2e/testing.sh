@@ -94,9 +94,26 @@ forget() {
 	PIDS=$left
 }
 
+# is_gone PID: or waits for nobody but us.
+is_gone() {
+	case $(cut -d' ' -f3 "/proc/$1/stat" 2>/dev/null) in
+	'' | Z) return 0 ;;
+	esac
+	return 1
+}
+
 # stop PID [SIGNAL]: and wait until it is gone.
 stop() {
 	kill "-${2:-TERM}" "$1" 2>/dev/null
+	tries=3000
+	while ! is_gone "$1"; do
+		sleep 0.01
+		tries=$((tries - 1))
+		[ $tries != 0 ] || {
+			echo "$1 does not end"
+			kill -9 "$1"
+		}
+	done
 	wait "$1" 2>/dev/null
 	code=$?
 	forget "$1"
