@@ -52,6 +52,22 @@ endif
 ifeq ($(filter $(not_building),$(MAKECMDGOALS)),)
 -include build/objects.mk
 endif
+
+ifndef SANITIZE
+override CFLAGS += $(if $(CONFIG_STACK_PROTECTOR),-fstack-protector-strong) $(if $(CONFIG_STATIC_PIE),-fPIE)
+ifdef CONFIG_STATIC_PIE
+override LDFLAGS := $(filter-out -static -no-pie %norelro %common-page-size=512,$(LDFLAGS)) -Wl,-z,relro,-z,now
+ifeq ($(notdir $(LINK)),musl-gcc)
+# musl-gcc's specs know no -static-pie: what gcc would do for it.
+musl_lib := $(patsubst %/Scrt1.o,%,$(shell musl-gcc -\#\#\# x.o 2>&1 | grep -o '[^ "]*/Scrt1.o'))
+startfiles := $(musl_lib)/rcrt1.o $(musl_lib)/crti.o
+override LDFLAGS += -nostartfiles -static -Wl,-pie,--no-dynamic-linker,-z,text $(musl_lib)/crtn.o
+else
+override LDFLAGS += -static-pie
+endif
+endif
+endif
+
 sources = applet/main.c $(wildcard applet/libbb/*.c) \
 	$(patsubst %.o,applet/%.c,$(filter %.o,$(lib-y))) \
 	$(foreach dir,$(filter %/,$(lib-y)),$(wildcard applet/$(dir)*.c))
@@ -72,7 +88,7 @@ $(out)/xnbdbox: $(out)/xnbdbox_unstripped
 
 $(out)/xnbdbox_unstripped: $(objects) build/objects.mk
 	$(say) "  LINK    $@"
-	$(q)$(LINK) $(CFLAGS) -o $@ $(objects) $(LDFLAGS)
+	$(q)$(LINK) $(CFLAGS) -o $@ $(startfiles) $(objects) $(LDFLAGS)
 
 $(out)/obj/%.o: applet/%.c build/include/autoconf.h build/include/applets.h build/include/usage.h Makefile
 	@mkdir -p $(dir $@)

@@ -319,7 +319,7 @@ static int converse(struct control *c, char *request, unsigned opt)
 	struct progress progress;
 
 	memset(&progress, 0, sizeof(progress));
-	progress.terminal = isatty(STDERR_FILENO);
+	progress.terminal = (opt & OPT_PROGRESS) && isatty(STDERR_FILENO);
 #endif
 	request[n++] = '\n';
 	/* A server that went away meanwhile is found by reading. */

@@ -63,6 +63,16 @@ table() {
 		without "$symbol"
 		echo "| $(prompt "$symbol") | \`$symbol\` | $((full - $(build "$T/config"))) |"
 	done
+	echo
+	echo '| `full` with | symbol | bytes more |'
+	echo '| --- | --- | --- |'
+	sed -n 's/^# CONFIG_\(.*\) is not set$/\1/p' config/full_defconfig | while read -r symbol; do
+		{
+			cat config/full_defconfig
+			echo "CONFIG_$symbol=y"
+		} >"$T/config"
+		echo "| $(prompt "$symbol") | \`$symbol\` | $(($(build "$T/config") - full)) |"
+	done
 }
 
 # The lines of README.md between the marks.
