@@ -9,14 +9,15 @@
 //config:	help
 //config:	Serves a disk image or block device over NBD (target mode), or stands
 //config:	between clients and a remote NBD server and keeps every block it
-//config:	touches in a local image (proxy mode).
+//config:	touches in a local image (proxy mode). 89 KB, with all that follows.
 //config:
 //config:config FEATURE_XNBD_SERVER_PROXY
 //config:	bool "--proxy"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
-//config:	Without this it only serves a disk (or the copy of one) that is here.
+//config:	Without this it only serves a disk (or the copy of one) that is here:
+//config:	30 KB less.
 //config:
 //config:config FEATURE_XNBD_SERVER_STRUCTURED
 //config:	bool "Structured replies"
@@ -25,6 +26,7 @@
 //config:	help
 //config:	Clients may ask for structured replies, and which parts of the disk are
 //config:	holes (base:allocation). What a proxy asks its origin does not depend on it.
+//config:	0.8 KB.
 //config:
 //config:config FEATURE_XNBD_SERVER_OLDSTYLE
 //config:	bool "--oldstyle"
@@ -32,14 +34,14 @@
 //config:	depends on XNBD_SERVER
 //config:	help
 //config:	The oldstyle handshake, for old clients. A proxy understands an oldstyle
-//config:	origin without it.
+//config:	origin without it. 0.2 KB.
 //config:
 //config:config FEATURE_XNBD_SERVER_DAEMONIZE
 //config:	bool "--daemonize, --pidfile and --logpath"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
-//config:	Going to the background, when nothing else does that.
+//config:	Going to the background, when nothing else does that: 3 KB.
 //config:
 //config:config FEATURE_XNBD_SERVER_NAMES
 //config:	bool "Host names"
@@ -47,7 +49,7 @@
 //config:	depends on XNBD_SERVER
 //config:	help
 //config:	Hosts and services by name. Without this, addresses and ports are numbers,
-//config:	and libc's resolver is left out.
+//config:	and libc's resolver is left out: 20 KB.
 //applet:IF_XNBD_SERVER(APPLET_ODDNAME(xnbd-server, xnbd_server, BB_DIR_USR_SBIN, BB_SUID_DROP, xnbd_server))
 //kbuild:lib-$(CONFIG_XNBD_SERVER) += xnbd_server.o nbd/ core/ server/
 //usage:#define xnbd_server_trivial_usage

@@ -146,44 +146,18 @@ void origin_link_failed(struct origin *o, unsigned slot, const char *why)
 	retry_later(o, slot);
 }
 
-/* Sync of the new header may take its time. */
+/* The header of the commit file is being written anew: its sync may take its time. */
+struct header_job {
+	struct job job;
+	struct origin *origin;
+	int error;
+};
+
 static void header_write(struct job *j)
 {
-	struct export *e = *(struct export **)(void *)(j + 1);
+	struct header_job *h = (struct header_job *)j;
 
-	store_write_header(e);
-}
-
-static void header_written(struct job *j)
-{
-	free(j);
-}
-
-static void fingerprint_accept(struct origin *o, const struct fingerprint *fp)
-{
-	struct job *j;
-
-	o->fingerprint = *fp;
-	if (!o->started)
-		return;
-	o->export->header.fingerprint = *fp;
-	j = xzalloc(sizeof(*j) + sizeof(o->export));
-	*(struct export **)(void *)(j + 1) = o->export;
-	j->run = header_write;
-	j->done = header_written;
-	pool_submit(j);
-}
-
-/* Rule 12. NULL: this is our disk. */
-static const char *identify(struct origin *o, const struct link *l)
-{
-	if (!o->known)
-		return NULL;
-	if (l->handshake.size_bytes != o->size_bytes)
-		return "it serves a disk of another size";
-	if (!fingerprint_match(&l->fingerprint, &o->fingerprint) && !(o->candidate.host && o->force))
-		return "it serves a disk of other content";
-	return NULL;
+	h->error = store_write_header(h->origin->export);
 }
 
 static void tell_core(struct origin *o, unsigned slot)
@@ -200,32 +174,76 @@ static void tell_core(struct origin *o, unsigned slot)
 	core_link_up(&o->export->core, slot, &state);
 }
 
+/* The client link is to our disk: it may be used. */
+static void client_link_use(struct origin *o, const char *error)
+{
+	if (o->started && o->link[LINK_CLIENT].phase == LINK_UP)
+		tell_core(o, LINK_CLIENT);
+	report(o, error);
+	copy_link_begin(o);
+}
+
+/* Only now may bytes of another content come, and the one who asked go away: a start
+ * would know the new origin again. */
+static void header_written(struct job *j)
+{
+	struct header_job *h = (struct header_job *)j;
+
+	client_link_use(h->origin, h->error ? "it is in use, but the commit file cannot be written" : NULL);
+	free(h);
+}
+
+/* This is what our disk's origin looks like from now on. */
+static void fingerprint_accept(struct origin *o, const struct fingerprint *fp)
+{
+	struct header_job *h = xzalloc(sizeof(*h));
+
+	o->fingerprint = o->export->header.fingerprint = *fp;
+	h->origin = o;
+	h->job.run = header_write;
+	h->job.done = header_written;
+	pool_submit(&h->job);
+}
+
+/* Rule 12. NULL: this is our disk. */
+static const char *identify(struct origin *o, const struct link *l)
+{
+	if (!o->known)
+		return NULL;
+	if (l->handshake.size_bytes != o->size_bytes)
+		return "it serves a disk of another size";
+	if (!fingerprint_match(&l->fingerprint, &o->fingerprint) && !(o->candidate.host && o->force))
+		return "it serves a disk of other content";
+	return NULL;
+}
+
 void origin_link_ready(struct origin *o, unsigned slot)
 {
 	struct link *l = &o->link[slot];
 	const char *why = identify(o, l);
+	bool forced = slot == LINK_CLIENT && o->candidate.host && o->force;
 
 	if (why) {
 		link_close(l);
 		origin_link_failed(o, slot, why);
 		return;
 	}
-	if (!o->known || (slot == LINK_CLIENT && o->candidate.host && o->force))
-		fingerprint_accept(o, &l->fingerprint);
-	o->size_bytes = l->handshake.size_bytes;
-	if (slot == LINK_CLIENT) {
-		if (o->candidate.host)
-			address_set(&o->address, o->candidate.host, o->candidate.port, o->candidate.name);
-		address_set(&o->candidate, NULL, NULL, NULL);
-		l->handshake.export_name = o->address.name;
-	}
-	o->known = true;
-	if (o->started)
+	if (slot == LINK_COPIER) {
 		tell_core(o, slot);
-	if (slot == LINK_CLIENT) {
-		report(o, NULL);
-		copy_link_begin(o);
+		return;
 	}
+	if (!o->known)
+		o->fingerprint = l->fingerprint;
+	o->known = true;
+	o->size_bytes = l->handshake.size_bytes;
+	if (o->candidate.host)
+		address_set(&o->address, o->candidate.host, o->candidate.port, o->candidate.name);
+	address_set(&o->candidate, NULL, NULL, NULL);
+	l->handshake.export_name = o->address.name;
+	if (forced)
+		fingerprint_accept(o, &l->fingerprint);
+	else
+		client_link_use(o, NULL);
 }
 
 /* One that comes up only to go down again is not back. */
