@@ -279,8 +279,23 @@ int store_write_header(struct export *e)
 	return fdatasync(e->fd[FILE_COMMIT]) < 0 ? errno : 0;
 }
 
-/* A commit file without a bit. It gets its name when it is whole. */
-static void create_commit(struct export *e, uint64_t size_bytes)
+/* The bits in memory, into this file. */
+static void write_bits(struct export *e, enum io_file file, uint64_t offset, uint64_t size_bytes)
+{
+	uint64_t n = map_bytes(size_bytes);
+	uint64_t i;
+
+	for (i = 0; i < n; i += LOAD_BYTES) {
+		size_t step = n - i < LOAD_BYTES ? (size_t)(n - i) : LOAD_BYTES;
+
+		if (pwrite(e->fd[file], (uint8_t *)e->words + i, step, (off_t)(offset + i)) != (ssize_t)step)
+			bb_perror_msg_and_die("cannot write '%s'", e->path[file]);
+	}
+}
+
+/* A commit file, without a bit or with those in memory, whose blocks are on the disk. It
+ * gets its name when it is whole. */
+static void create_commit(struct export *e, uint64_t size_bytes, bool with_bits)
 {
 	char *name = xasprintf("%s.new", e->path[FILE_COMMIT]);
 	int error;
@@ -292,6 +307,8 @@ static void create_commit(struct export *e, uint64_t size_bytes)
 		bb_perror_msg_and_die("cannot create '%s'", name);
 	server_owns_path(name, true);
 	allocate(e, FILE_COMMIT, COMMIT_HEADER_BYTES + map_bytes(size_bytes));
+	if (with_bits)
+		write_bits(e, FILE_COMMIT, COMMIT_HEADER_BYTES, size_bytes);
 	error = store_write_header(e);
 	if (!error && rename(name, e->path[FILE_COMMIT]) < 0)
 		error = errno;
@@ -302,20 +319,6 @@ static void create_commit(struct export *e, uint64_t size_bytes)
 		server_owns_path(e->path[FILE_COMMIT], true);
 	sync_directory(e->path[FILE_COMMIT]);
 	free(name);
-}
-
-/* The bitmap file, with the bits in memory. */
-static void write_bitmap(struct export *e, uint64_t size_bytes)
-{
-	uint64_t n = map_bytes(size_bytes);
-	uint64_t i;
-
-	for (i = 0; i < n; i += LOAD_BYTES) {
-		size_t step = n - i < LOAD_BYTES ? (size_t)(n - i) : LOAD_BYTES;
-
-		if (pwrite(e->fd[FILE_BITMAP], (uint8_t *)e->words + i, step, (off_t)i) != (ssize_t)step)
-			bb_perror_msg_and_die("cannot write '%s'", e->path[FILE_BITMAP]);
-	}
 }
 
 static void create_bitmap(struct export *e, uint64_t size_bytes)
@@ -377,8 +380,12 @@ void store_open(struct export *e, uint64_t size_bytes, const struct fingerprint 
 		create_bitmap(e, size_bytes);
 	if (how == START_COMMIT) {
 		allocate(e, FILE_BITMAP, map_bytes(size_bytes));
-		write_bitmap(e, size_bytes);
+		write_bits(e, FILE_BITMAP, 0, size_bytes);
 	}
+	/* From now on a power cut leaves only what is committed: what xNBD has left has to
+	 * be, clients' writes among it. */
+	if (how == START_ADOPT && fdatasync(e->fd[FILE_IMAGE]) < 0)
+		bb_perror_msg_and_die("cannot sync '%s'", e->path[FILE_IMAGE]);
 	/* Only now may the header say that the bitmap belongs to this boot. */
 	e->header.size_bytes = size_bytes;
 	read_boot_id(e->header.boot_id);
@@ -388,11 +395,11 @@ void store_open(struct export *e, uint64_t size_bytes, const struct fingerprint 
 		if (fp->sample[i])
 			e->header.fingerprint.sample[i] = fp->sample[i];
 	if (how == START_NEW || how == START_ADOPT)
-		create_commit(e, size_bytes);
+		create_commit(e, size_bytes, how == START_ADOPT);
 	else if ((errno = store_write_header(e)) != 0)
 		bb_perror_msg_and_die("cannot write '%s'", e->path[FILE_COMMIT]);
 	if (how == START_ADOPT)
 		bb_error_msg("'%s' has no commit file: its bits were never safe against power loss", e->path[FILE_BITMAP]);
 	grow_image(e, size_bytes, image_bytes);
-	*all_dirty = how != START_COMMIT;
+	*all_dirty = how == START_BOTH;
 }
