@@ -229,12 +229,29 @@ bool store_look(struct export *e, const char *image, const char *bitmap, bool cl
 
 /* ---- creating --------------------------------------------------------------------- */
 
+/* A file's name survives a power cut only with this (fsync(2)). */
+static void sync_directory(const char *path)
+{
+	char *dir = xstrdup(path);
+	char *slash = strrchr(dir, '/');
+	int fd;
+
+	slash[slash == dir] = '\0';
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd >= 0) {
+		fsync(fd);
+		close(fd);
+	}
+	free(dir);
+}
+
 /* A file that was not there: it goes again if the start fails. */
 static void create_file(struct export *e, enum io_file file)
 {
 	open_file(e, file, O_RDWR | O_CREAT);
 	server_owns_path(e->path[file], true);
 	lock_file(e, file, LOCK_EX);
+	sync_directory(e->path[file]);
 }
 
 /* Gives the file its space now: a full file system shows at the start, not later
@@ -250,21 +267,6 @@ static void allocate(struct export *e, enum io_file file, uint64_t n)
 	if (ftruncate(e->fd[file], (off_t)n) < 0)
 		bb_perror_msg_and_die("no room for '%s' (%llu bytes)", e->path[file], (unsigned long long)n);
 	reserve(e, file, n, 0);
-}
-
-static void sync_directory(const char *path)
-{
-	char *dir = xstrdup(path);
-	char *slash = strrchr(dir, '/');
-	int fd;
-
-	slash[slash == dir] = '\0';
-	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd >= 0) {
-		fsync(fd);
-		close(fd);
-	}
-	free(dir);
 }
 
 int store_write_header(struct export *e)
