@@ -10,6 +10,11 @@ cd "$top" || exit 1
 	echo "the tests need root" >&2
 	exit 1
 }
+# They are for the program with everything in it; config.tests is for the others.
+if [ -f .config ] && grep '=y$' config/full_defconfig | grep -qvxFf .config; then
+	echo "something is left out in .config: make full_defconfig first" >&2
+	exit 1
+fi
 make -s all unit-tests && make -s SANITIZE=1 all || exit 1
 TALLY=$(mktemp)
 export TALLY
