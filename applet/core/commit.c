@@ -175,6 +175,15 @@ static void commit_finish(struct core *c)
 	}
 }
 
+/* Latched: never retried into a success, since the kernel may have dropped the pages. */
+void core_sync_failed(struct core *c, int error)
+{
+	if (c->commit.error)
+		return;
+	c->commit.error = error;
+	core_note_error(c, "commit", error);
+}
+
 /* The I/O of this state is done: goes on until one has to be waited for. */
 static void commit_step(struct core *c)
 {
@@ -183,11 +192,8 @@ static void commit_step(struct core *c)
 	for (;;) {
 		bool done;
 
-		if (k->io.error && !k->error) {
-			/* Never retried into a success: the kernel may have dropped the pages. */
-			k->error = k->io.error;
-			core_note_error(c, "commit", k->error);
-		}
+		if (k->io.error)
+			core_sync_failed(c, k->io.error);
 		if (!ENABLE_FEATURE_XNBD_SERVER_PROXY || k->error || (k->state == COMMIT_SYNC_IMAGE && !k->chunks) ||
 		    (k->state == COMMIT_SYNC_FILE && k->cursor >= c->map.chunks)) {
 			commit_finish(c);

@@ -65,6 +65,7 @@ static void status_ask(struct core *c, unsigned slot, uint64_t want)
 	rest = c->size_bytes - start;
 	k->map_start = k->map_end = start;
 	k->status_block = want;
+	k->status_start = start;
 	k->status_cookie = ++c->last_cookie;
 	k->status_link = slot;
 	port_link_status(c, slot, k->status_cookie, start, (uint32_t)(rest < STATUS_BYTES_MAX ? rest : STATUS_BYTES_MAX));
@@ -79,7 +80,7 @@ bool core_link_status(struct core *c, uint64_t cookie, int error, const struct e
 		return false;
 	k->status_cookie = 0;
 	k->map.count = k->map_next = 0;
-	k->map_end = k->map_start;
+	k->map_start = k->map_end = k->status_start;
 	for (i = 0; i < count && i < EXTENTS_MAX && k->map_end < c->size_bytes; i++) {
 		k->map.extent[k->map.count++] = extents[i];
 		k->map_end += extents[i].length;

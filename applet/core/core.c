@@ -26,6 +26,9 @@ bool core_init(struct core *c, const struct core_config *config)
 		c->sent_tail[i] = &c->sent[i];
 	}
 	commit_init(c);
+	/* A server that died may have left what it had answered in the page cache: the
+	 * first FLUSH must sync that. */
+	c->commit.image_dirty = config->proxy || !c->readonly;
 	if (!map_init(&c->map, c->size_bytes, config->proxy ? config->words : NULL, config->all_dirty))
 		return false;
 	if (!ENABLE_FEATURE_XNBD_SERVER_PROXY || !config->proxy)

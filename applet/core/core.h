@@ -90,6 +90,7 @@ struct copier {
 	uint64_t status_cookie; /* 0: no status request is out */
 	unsigned status_link;   /* ... over this one */
 	uint64_t status_block;  /* ... because of this block */
+	uint64_t status_start;  /* ... from this byte on: `map` may be reset meanwhile */
 	bool status_broken;   /* the origin answered one with an error: do without */
 	uint64_t map_start, map_end; /* bytes for which `map` speaks */
 	unsigned map_next;    /* the extent that begins at map_start */
@@ -218,6 +219,8 @@ uint64_t core_job_eta_s(const struct core *c);
 
 /* ---- durability and switch ---------------------------------------------- */
 
+/* A sync outside of the core failed: it counts as one of ours. */
+void core_sync_failed(struct core *c, int error);
 /* w->done() when everything answered so far survives power loss. */
 void core_commit(struct core *c, struct commit_waiter *w);
 

@@ -50,4 +50,8 @@ void store_open(struct export *e, uint64_t size_bytes, const struct fingerprint 
 /* Writes e->header to the commit file and syncs it. 0 or errno. May block. */
 int store_write_header(struct export *e);
 
+/* A sync has failed: the next start, also of this boot, is to trust only what was committed
+ * before. Loop's thread; does not wait for the disk. */
+void store_distrust(struct export *e);
+
 #endif

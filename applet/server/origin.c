@@ -27,6 +27,7 @@ struct origin {
 	bool started; /* the core exists */
 	bool closed;  /* no longer needed */
 	bool copy_wanted;
+	bool header_busy; /* the commit file does not know this origin yet: it is not used */
 	uint64_t size_bytes;
 	struct fingerprint fingerprint;
 	struct link link[LINKS];
@@ -58,7 +59,7 @@ static void retry_client(struct timer *t)
 
 static void copy_link_begin(struct origin *o)
 {
-	if (o->copy_wanted && o->link[LINK_CLIENT].phase == LINK_UP && !o->candidate.host &&
+	if (o->copy_wanted && !o->header_busy && o->link[LINK_CLIENT].phase == LINK_UP && !o->candidate.host &&
 	    (o->link[LINK_CLIENT].handshake.transmission_flags & NBD_FLAG_CAN_MULTI_CONN))
 		attempt(o, LINK_COPIER);
 }
@@ -188,7 +189,12 @@ static void client_link_use(struct origin *o, const char *error)
 static void header_written(struct job *j)
 {
 	struct header_job *h = (struct header_job *)j;
+	struct core *c = &h->origin->export->core;
 
+	h->origin->header_busy = false;
+	/* The kernel tells of an error once: this may have been the commit's. */
+	if (h->error)
+		core_sync_failed(c, h->error);
 	client_link_use(h->origin, h->error ? "it is in use, but the commit file cannot be written" : NULL);
 	free(h);
 }
@@ -199,6 +205,7 @@ static void fingerprint_accept(struct origin *o, const struct fingerprint *fp)
 	struct header_job *h = xzalloc(sizeof(*h));
 
 	o->fingerprint = o->export->header.fingerprint = *fp;
+	o->header_busy = true;
 	h->origin = o;
 	h->job.run = header_write;
 	h->job.done = header_written;
@@ -242,7 +249,7 @@ void origin_link_ready(struct origin *o, unsigned slot)
 	l->handshake.export_name = o->address.name;
 	if (forced)
 		fingerprint_accept(o, &l->fingerprint);
-	else
+	else if (!o->header_busy)
 		client_link_use(o, NULL);
 }
 
@@ -303,7 +310,7 @@ bool origin_reconnect(struct origin *o, const char *host, const char *port, cons
 {
 	unsigned i;
 
-	if (o->done)
+	if (o->done || o->header_busy)
 		return false;
 	if (!o->known) { /* a complete cache: what it was filled from is in its header */
 		o->size_bytes = o->export->core.size_bytes;

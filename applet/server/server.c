@@ -185,6 +185,8 @@ static void turn(uint64_t deadline_ms)
 
 	loop_once(at < deadline_ms ? at : deadline_ms);
 	core_tick(&export.core, loop_now_ms);
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export.core.commit.error && export.header.boot_id[0])
+		store_distrust(&export);
 	do {
 		sessions_turn();
 		if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export.origin)

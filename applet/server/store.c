@@ -248,7 +248,11 @@ static void sync_directory(const char *path)
 /* A file that was not there: it goes again if the start fails. */
 static void create_file(struct export *e, enum io_file file)
 {
-	open_file(e, file, O_RDWR | O_CREAT);
+	e->fd[file] = open(e->path[file], O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (e->fd[file] < 0 && errno == EEXIST) /* not when we looked: it is somebody else's */
+		bb_error_msg_and_die("'%s' has just been created by another: is a second server starting?", e->path[file]);
+	if (e->fd[file] < 0)
+		bb_perror_msg_and_die("cannot create '%s'", e->path[file]);
 	server_owns_path(e->path[file], true);
 	lock_file(e, file, LOCK_EX);
 	sync_directory(e->path[file]);
@@ -281,6 +285,18 @@ int store_write_header(struct export *e)
 	return fdatasync(e->fd[FILE_COMMIT]) < 0 ? errno : 0;
 }
 
+void store_distrust(struct export *e)
+{
+	uint8_t raw[STATE_HEADER_BYTES];
+
+	/* No boot has this id. Not synced: after a power cut it is another boot anyway. */
+	e->header.boot_id[0] = '\0';
+	state_header_encode(raw, &e->header);
+	if (pwrite(e->fd[FILE_COMMIT], raw, sizeof(raw), 0) != (ssize_t)sizeof(raw))
+		bb_perror_msg("a sync failed, and '%s' cannot tell the next start: use --clear-bitmap",
+			      e->path[FILE_COMMIT]);
+}
+
 /* The bits in memory, into this file. */
 static void write_bits(struct export *e, enum io_file file, uint64_t offset, uint64_t size_bytes)
 {
@@ -295,12 +311,11 @@ static void write_bits(struct export *e, enum io_file file, uint64_t offset, uin
 	}
 }
 
-/* A commit file, without a bit or with those in memory, whose blocks are on the disk. It
- * gets its name when it is whole. */
-static void create_commit(struct export *e, uint64_t size_bytes, bool with_bits)
+/* A commit file, without a bit or with those in memory, whose blocks are on the disk: all
+ * of it, and its room, but not yet in its place. Returns its name, to be freed. */
+static char *prepare_commit(struct export *e, uint64_t size_bytes, bool with_bits)
 {
 	char *name = xasprintf("%s.new", e->path[FILE_COMMIT]);
-	int error;
 
 	if (e->fd[FILE_COMMIT] >= 0)
 		close(e->fd[FILE_COMMIT]);
@@ -311,12 +326,16 @@ static void create_commit(struct export *e, uint64_t size_bytes, bool with_bits)
 	allocate(e, FILE_COMMIT, COMMIT_HEADER_BYTES + map_bytes(size_bytes));
 	if (with_bits)
 		write_bits(e, FILE_COMMIT, COMMIT_HEADER_BYTES, size_bytes);
-	error = store_write_header(e);
-	if (!error && rename(name, e->path[FILE_COMMIT]) < 0)
-		error = errno;
-	errno = error;
-	if (error)
+	errno = store_write_header(e);
+	if (errno)
 		bb_perror_msg_and_die("cannot write '%s'", name);
+	return name;
+}
+
+static void place_commit(struct export *e, char *name)
+{
+	if (rename(name, e->path[FILE_COMMIT]) < 0)
+		bb_perror_msg_and_die("cannot rename '%s'", name);
 	if (e->commit_found == COMMIT_ABSENT)
 		server_owns_path(e->path[FILE_COMMIT], true);
 	sync_directory(e->path[FILE_COMMIT]);
@@ -368,40 +387,51 @@ static void grow_image(struct export *e, uint64_t size_bytes, uint64_t have_byte
 				      (unsigned long long)size_bytes);
 }
 
+/* What the header says from now on. */
+static void set_header(struct export *e, uint64_t size_bytes, const struct fingerprint *fp, bool forget)
+{
+	unsigned i;
+
+	e->header.size_bytes = size_bytes;
+	read_boot_id(e->header.boot_id);
+	if (forget)
+		memset(&e->header.fingerprint, 0, sizeof(e->header.fingerprint));
+	for (i = 0; fp && i < STATE_SAMPLES; i++)
+		if (fp->sample[i])
+			e->header.fingerprint.sample[i] = fp->sample[i];
+}
+
 void store_open(struct export *e, uint64_t size_bytes, const struct fingerprint *fp, bool clear, bool *all_dirty)
 {
 	enum state_start how = decide(e, size_bytes, fp, clear);
 	uint64_t image_bytes = file_bytes(e, FILE_IMAGE);
-	unsigned i;
+	char *new_commit = NULL;
 
 	load(e, how, size_bytes);
 	check_room(e, size_bytes, image_bytes);
 	if (e->fd[FILE_IMAGE] < 0)
 		create_file(e, FILE_IMAGE);
+	set_header(e, size_bytes, fp, how == START_NEW);
+	/* From now on a power cut leaves only what is committed: what xNBD has left has to
+	 * be, clients' writes among it. */
+	if (how == START_ADOPT && fdatasync(e->fd[FILE_IMAGE]) < 0)
+		bb_perror_msg_and_die("cannot sync '%s'", e->path[FILE_IMAGE]);
+	/* Whatever may fail for lack of room comes before anything is forgotten. */
+	if (how == START_NEW || how == START_ADOPT)
+		new_commit = prepare_commit(e, size_bytes, how == START_ADOPT);
 	if (how == START_NEW || e->fd[FILE_BITMAP] < 0)
 		create_bitmap(e, size_bytes);
 	if (how == START_COMMIT) {
 		allocate(e, FILE_BITMAP, map_bytes(size_bytes));
 		write_bits(e, FILE_BITMAP, 0, size_bytes);
 	}
-	/* From now on a power cut leaves only what is committed: what xNBD has left has to
-	 * be, clients' writes among it. */
-	if (how == START_ADOPT && fdatasync(e->fd[FILE_IMAGE]) < 0)
-		bb_perror_msg_and_die("cannot sync '%s'", e->path[FILE_IMAGE]);
 	/* Only now may the header say that the bitmap belongs to this boot. */
-	e->header.size_bytes = size_bytes;
-	read_boot_id(e->header.boot_id);
-	if (how == START_NEW)
-		memset(&e->header.fingerprint, 0, sizeof(e->header.fingerprint));
-	for (i = 0; fp && i < STATE_SAMPLES; i++)
-		if (fp->sample[i])
-			e->header.fingerprint.sample[i] = fp->sample[i];
-	if (how == START_NEW || how == START_ADOPT)
-		create_commit(e, size_bytes, how == START_ADOPT);
+	if (new_commit)
+		place_commit(e, new_commit);
 	else if ((errno = store_write_header(e)) != 0)
 		bb_perror_msg_and_die("cannot write '%s'", e->path[FILE_COMMIT]);
 	if (how == START_ADOPT)
 		bb_error_msg("'%s' has no commit file: its bits were never safe against power loss", e->path[FILE_BITMAP]);
 	grow_image(e, size_bytes, image_bytes);
-	*all_dirty = how == START_BOTH;
+	*all_dirty = how == START_BOTH || how == START_COMMIT; /* they may have been written, but not synced */
 }

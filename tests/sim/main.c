@@ -407,7 +407,13 @@ static void advance(uint64_t ms)
 
 static void job_step(void)
 {
-	switch (chance_of(6)) {
+	switch (chance_of(8)) {
+	case 6: /* stopped and begun again: what was asked before is still on its way */
+	case 7:
+		core_job_cancel(&core);
+		origin_want(0, core.map.blocks);
+		core_job_start(&core, 0, 0);
+		break;
 	case 0:
 		core_job_pause(&core);
 		break;
@@ -471,23 +477,23 @@ static void switch_step(bool force)
 
 /* ---- start and crash --------------------------------------------------------------------------- */
 
-/* power: the machine went down; else the process died, or this is the first start. */
-static void start(bool power)
+/* committed_only: the machine went down; else the process died, or this is the first start. */
+static void start(bool committed_only)
 {
 	struct core_config config = { .size_bytes = plan.size_bytes, .proxy = true, .hold_ms = plan.hold_ms,
-				      .fetch_window = 1, .now_ms = now_ms, .all_dirty = !power };
+				      .fetch_window = 1, .now_ms = now_ms, .all_dirty = true };
 	uint64_t i;
 
 	free(words);
 	words = calloc(1, map_bytes(plan.size_bytes) + 8);
 	memcpy(words, committed_bits(), map_bytes(plan.size_bytes));
-	for (i = 0; !power && i < map_bytes(plan.size_bytes) / 8; i++)
+	for (i = 0; !committed_only && i < map_bytes(plan.size_bytes) / 8; i++)
 		words[i] |= ((uint64_t *)(void *)disk_bytes(FILE_BITMAP))[i];
 	config.words = words;
 	memset(&core, 0, sizeof(core));
 	if (!core_init(&core, &config))
 		broken("out of memory");
-	if (power)
+	if (committed_only)
 		disk_set_bitmap(words);
 	switch_running = forced_target = false;
 	origin_answered_ms = now_ms;
@@ -496,19 +502,22 @@ static void start(bool power)
 
 static void crash(bool power)
 {
+	/* After a sync that failed the next start trusts what was committed, as after a
+	 * power cut (store_distrust()). */
+	bool committed_only = power || core.commit.error;
 	unsigned i;
 
 	trace("%s", power ? "power cut" : "kill -9");
 	disk_crash(power);
 	origin_crash();
 	memory_crash();
-	model_crash(power);
+	model_crash(power, committed_only);
 	for (i = 0; i < DEPTH_MAX; i++) {
 		free(slots[i].buf);
 		slots[i].buf = NULL;
 		slots[i].live = false;
 	}
-	start(power);
+	start(committed_only);
 }
 
 /* ---- a run ---------------------------------------------------------------------------------------- */

@@ -350,7 +350,7 @@ static void cell_cut(struct cell *c)
 	c->count = kept;
 }
 
-void model_crash(bool power)
+void model_crash(bool power, bool committed_only)
 {
 	uint64_t i;
 	unsigned w;
@@ -358,9 +358,10 @@ void model_crash(bool power)
 	for (w = 1; w < write_count; w++)
 		if (writes[w].ended == UINT64_MAX)
 			writes[w].ended = sim_time; /* it may have happened or not */
-	if (!power)
+	if (!committed_only)
 		return;
-	last_cut = sim_time;
+	if (power)
+		last_cut = sim_time;
 	for (i = 0; i < cell_count; i++)
 		cell_cut(&cells[i]);
 	/* What was answered and is there after the cut is on the platter; the rest of

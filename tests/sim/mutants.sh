@@ -72,6 +72,7 @@ mutant "blocks in flight are asked again" fetch.c 's|& ~word_in_flight(c, word)|
 mutant "the switch does not look at the map" core.c 's|if (!force && !map_is_complete(&c->map))|if (false)|'
 mutant "the switch does not wait for a commit" core.c 's|core_commit(c, &c->switch_commit);|c->switch_commit.done(\&c->switch_commit, 0);|'
 mutant "extents of the origin are one sector too long" copier.c 's|stop = k->map_start + e->length;|stop = k->map_start + e->length + 512;|'
+mutant "extents are laid out from where the walk is now" copier.c 's|k->map_start = k->map_end = k->status_start;|k->map_end = k->map_start;|'
 mutant "a block that is zero in part is taken for zero" copier.c 's|stop >= c->size_bytes ? c->map.blocks : stop / BLOCK_BYTES|map_blocks(stop)|'
 mutant "an offset may wrap around" request.c 's/r->offset > c->size_bytes || r->length > c->size_bytes - r->offset/r->offset + r->length > c->size_bytes/'
 mutant "a trim covers blocks in part" request.c '/^static void trim/,/^}/s|whole_first(r)|touched_first(r)|'

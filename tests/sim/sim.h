@@ -80,8 +80,9 @@ bool model_allows(uint64_t offset, uint64_t length, const uint8_t *p);
 bool model_may_be_zero(uint64_t offset, uint64_t length, uint64_t sent);
 /* Whether a client ever wrote there. */
 bool model_is_written(uint64_t block);
-/* All who write are gone, answered or not. power: so is what was not durable. */
-void model_crash(bool power);
+/* All who write are gone, answered or not. committed_only: so may be what was not durable;
+ * power: what is there now is on the platter. */
+void model_crash(bool power, bool committed_only);
 
 /* ---- disk.c: port_io() ------------------------------------------------------------------ */
 
