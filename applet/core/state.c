@@ -51,12 +51,15 @@ uint64_t fingerprint_sample(const uint8_t *p, size_t n)
 
 bool fingerprint_match(const struct fingerprint *a, const struct fingerprint *b)
 {
-	unsigned i;
+	unsigned i, known = 0, common = 0;
 
-	for (i = 0; i < STATE_SAMPLES; i++)
+	for (i = 0; i < STATE_SAMPLES; i++) {
+		known += b->sample[i] != 0;
+		common += a->sample[i] && b->sample[i];
 		if (a->sample[i] && b->sample[i] && a->sample[i] != b->sample[i])
 			return false;
-	return true;
+	}
+	return common || !known; /* one that can read none of them says nothing */
 }
 
 void state_header_encode(uint8_t *p, const struct state_header *h)

@@ -28,7 +28,8 @@ struct fingerprint {
 uint64_t fingerprint_block(uint64_t size_bytes, unsigned i);
 /* The sample of a block's n bytes; never 0. */
 uint64_t fingerprint_sample(const uint8_t *p, size_t n);
-/* Whether both can be of the same disk. */
+/* Whether both can be of the same disk, b's being the one we know: where it has samples,
+ * a must have one of them too. */
 bool fingerprint_match(const struct fingerprint *a, const struct fingerprint *b);
 
 struct state_header {

@@ -166,6 +166,8 @@ static void read_header(struct export *e)
 	ssize_t n = pread(e->fd[FILE_COMMIT], raw, sizeof(raw), 0);
 	const char *why = n < 0 ? strerror(errno) : state_header_decode(raw, (size_t)n, &e->header);
 
+	if (!why && file_bytes(e, FILE_COMMIT) < COMMIT_HEADER_BYTES + map_bytes(e->header.size_bytes))
+		why = "cut short"; /* bits that are not there are not zero */
 	e->commit_found = why ? COMMIT_DAMAGED : COMMIT_GOOD;
 }
 

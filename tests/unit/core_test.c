@@ -236,6 +236,15 @@ static void test_decide(void)
 	CHECK(decide(f) == START_NEW);
 }
 
+static void test_unknown_origin(void)
+{
+	struct fingerprint known = { .sample = { 1, 2, 3 } }, part = { .sample = { [2] = 3 } }, none = { .sample = { 0 } };
+
+	CHECK(fingerprint_match(&known, &none)); /* nothing to compare with yet */
+	CHECK(fingerprint_match(&part, &known));
+	CHECK(!fingerprint_match(&none, &known)); /* it can read none of what we know */
+}
+
 int main(void)
 {
 	unsigned seed;
@@ -254,5 +263,6 @@ int main(void)
 	test_header();
 	test_fingerprint();
 	test_decide();
+	test_unknown_origin();
 	return test_end();
 }
