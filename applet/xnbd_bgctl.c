@@ -40,6 +40,14 @@
 //config:	depends on FEATURE_XNBD_BGCTL_RECONNECT
 //config:	help
 //config:	--reconnect can ask for an export by name: 0.1 KB.
+//config:
+//config:config FEATURE_XNBD_BGCTL_BINARY
+//config:	bool "Servers of xNBD"
+//config:	default n
+//config:	depends on XNBD_BGCTL && !NOMMU
+//config:	help
+//config:	Also drives an xnbd-server of xNBD 0.4, which speaks another protocol:
+//config:	4 KB, and libc's resolver (28 KB) if nothing else needs it.
 //applet:IF_XNBD_BGCTL(APPLET_ODDNAME(xnbd-bgctl, xnbd_bgctl, BB_DIR_USR_BIN, BB_SUID_DROP, xnbd_bgctl))
 //kbuild:lib-$(CONFIG_XNBD_BGCTL) += xnbd_bgctl.o
 //usage:#define xnbd_bgctl_trivial_usage
@@ -70,6 +78,8 @@
 //usage:	IF_FEATURE_XNBD_BGCTL_RECONNECT("; accept another content")
 #include "libbb.h"
 
+#include <signal.h>
+#include <sys/mman.h>
 #include <sys/time.h>
 #include <sys/un.h>
 
@@ -118,6 +128,7 @@ static const char long_options[] ALIGN1 =
 struct control {
 	const char *path;
 	int fd;
+	bool answered;       /* something has come */
 	unsigned first, end; /* unread bytes of in */
 	char in[REPLY_BYTES];
 };
@@ -142,25 +153,32 @@ static void NORETURN die_unreachable(const char *path)
 	bb_perror_msg_and_die("%s", path);
 }
 
-static void control_open(struct control *c, const char *path)
+static int connect_unix(const char *path)
 {
 	struct sockaddr_un a;
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
 	memset(&a, 0, sizeof(a));
 	a.sun_family = AF_UNIX;
 	if (!*path || strlen(path) >= sizeof(a.sun_path))
 		bb_error_msg_and_die("'%s' cannot be the path of a socket: it has 1 to 107 bytes", path);
 	strcpy(a.sun_path, path);
-	c->path = path;
-	c->first = c->end = 0;
-	c->fd = socket(AF_UNIX, SOCK_STREAM, 0);
-	if (c->fd < 0)
+	if (fd < 0)
 		bb_simple_perror_msg_and_die("socket");
-	if (connect(c->fd, (struct sockaddr *)&a, sizeof(a)) < 0)
+	if (connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
 		die_unreachable(path);
+	return fd;
 }
 
-/* The next line, without its end; the caller may change it, the next call does. */
+static void set_timeout(int fd, unsigned seconds)
+{
+	struct timeval timeout = { .tv_sec = seconds };
+
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
+}
+
+/* The next line, without its end; the caller may change it, the next call does. NULL:
+ * the server hung up and never said a thing, so it does not know this language. */
 static char *read_line(struct control *c)
 {
 	for (;;) {
@@ -179,6 +197,8 @@ static char *read_line(struct control *c)
 		if (c->end == REPLY_BYTES)
 			bb_error_msg_and_die("%s: the answer is not one of xnbd-server", c->path);
 		n = safe_read(c->fd, c->in + c->end, REPLY_BYTES - c->end);
+		if (ENABLE_FEATURE_XNBD_BGCTL_BINARY && !c->answered && (n == 0 || (n < 0 && errno == ECONNRESET)))
+			return NULL;
 		if (n < 0) {
 			if (errno == EAGAIN)
 				errno = ETIMEDOUT;
@@ -187,6 +207,7 @@ static char *read_line(struct control *c)
 		if (n == 0)
 			bb_error_msg_and_die("%s: the server hung up before its answer was complete", c->path);
 		c->end += (unsigned)n;
+		c->answered = true;
 	}
 }
 
@@ -198,7 +219,7 @@ static char *read_line(struct control *c)
 struct news {
 	unsigned long long blocks, cached, found, fetched, rate;
 	char eta[24];
-	char percent[12];
+	char percent[16];
 	char origin[12];
 };
 
@@ -308,9 +329,400 @@ static void show_end(struct progress *p)
 
 #endif
 
+/* ---- a server of xNBD: the binary protocol ------------------------------------------------------ */
+
+#if ENABLE_FEATURE_XNBD_BGCTL_BINARY
+
+enum {
+	OLD_QUERY_STATUS = 1,
+	OLD_REGISTER_FD = 2,
+	OLD_REGISTER_FORWARDER_FD = 3,
+	OLD_DETECT_SWITCH = 5,
+
+	OLD_TEXT_BYTES = 4096,
+	OLD_RUN_BLOCKS = 31,    /* longest request, unless told otherwise */
+	OLD_OUTSTANDING = 128,  /* requests; they and their replies fit in the buffers of sockets */
+	OLD_HANDSHAKE_S = 15,
+	BLOCK_BYTES = 4096,
+
+	NBD_REQUEST_MAGIC = 0x25609513,
+	NBD_REPLY_MAGIC = 0x67446698,
+	NBD_CMD_DISC = 2,
+	NBD_CMD_CACHE = 5,
+};
+
+/* As the server has it in memory. */
+struct old_status {
+	int64_t disk_size;
+	char image[OLD_TEXT_BYTES];
+	char bitmap[OLD_TEXT_BYTES];
+	int32_t pid;
+	char host[OLD_TEXT_BYTES];
+	char port[OLD_TEXT_BYTES];
+	size_t buf_limit, queue_limit, buf_used, queue_used;
+};
+
+struct old {
+	const char *path; /* of the control socket */
+	struct old_status status;
+	const uint64_t *words; /* the bitmap: block i is bit i % 64 of word i / 64 */
+	uint64_t blocks, local;
+	uint64_t next; /* none before it is to be asked for */
+	unsigned outstanding;
+	uint64_t refused; /* requests */
+};
+
+struct old_request {
+	uint32_t magic, type;
+	uint64_t cookie, offset;
+	uint32_t length;
+} PACKED;
+
+struct old_reply {
+	uint32_t magic, error;
+	uint64_t cookie;
+} PACKED;
+
+/* Sends a command; the connection is what it needs next. */
+static int old_command(const struct old *o, uint32_t command)
+{
+	int fd = connect_unix(o->path);
+
+	send(fd, &command, sizeof(command), MSG_NOSIGNAL);
+	return fd;
+}
+
+static void old_pass_fd(int control, int fd)
+{
+	struct iovec v = { .iov_base = (char *)"", .iov_len = 1 };
+	union {
+		struct cmsghdr head;
+		char room[CMSG_SPACE(sizeof(int))];
+	} u;
+	struct msghdr m;
+
+	memset(&u, 0, sizeof(u));
+	memset(&m, 0, sizeof(m));
+	m.msg_iov = &v;
+	m.msg_iovlen = 1;
+	m.msg_control = &u;
+	m.msg_controllen = sizeof(u.room);
+	u.head.cmsg_level = SOL_SOCKET;
+	u.head.cmsg_type = SCM_RIGHTS;
+	u.head.cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(&u.head), &fd, sizeof(int));
+	if (sendmsg(control, &m, MSG_NOSIGNAL) < 0)
+		bb_simple_perror_msg_and_die("sendmsg");
+	close(fd);
+}
+
+static void old_count(struct old *o)
+{
+	uint64_t i, word;
+
+	o->local = 0;
+	for (i = 0; i * 64 < o->blocks; i++) {
+		word = o->words[i];
+		if (o->blocks - i * 64 < 64) /* what is behind the last block tells nothing */
+			word &= ((uint64_t)1 << (o->blocks % 64)) - 1;
+		for (; word; word &= word - 1)
+			o->local++;
+	}
+}
+
+/* Looks at the bitmap; a relative path is taken from here. It is the server's: bits go
+ * on being set in it. */
+static void old_map(struct old *o)
+{
+	uint64_t bytes = (o->blocks + 63) / 64 * 8;
+	struct stat st;
+	int fd = open(o->status.bitmap, O_RDONLY);
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		bb_perror_msg_and_die("bitmap %s", o->status.bitmap);
+	if (!bytes || (uint64_t)st.st_size != bytes || bytes > SIZE_MAX)
+		bb_error_msg_and_die("bitmap %s: not one of a disk of %llu bytes", o->status.bitmap,
+				     (unsigned long long)o->status.disk_size);
+	o->words = mmap(NULL, (size_t)bytes, PROT_READ, MAP_SHARED, fd, 0);
+	if (o->words == MAP_FAILED)
+		bb_perror_msg_and_die("bitmap %s", o->status.bitmap);
+	close(fd);
+	old_count(o);
+}
+
+static void old_open(struct old *o)
+{
+	struct old_status *s = &o->status;
+	int fd = old_command(o, OLD_QUERY_STATUS);
+
+	set_timeout(fd, QUERY_TIMEOUT_S);
+	if (full_read(fd, s, sizeof(*s)) != sizeof(*s) || s->disk_size < 0)
+		bb_error_msg_and_die("%s: the answer is not one of xnbd-server", o->path);
+	close(fd);
+	s->image[OLD_TEXT_BYTES - 1] = s->bitmap[OLD_TEXT_BYTES - 1] = '\0';
+	s->host[OLD_TEXT_BYTES - 1] = s->port[OLD_TEXT_BYTES - 1] = '\0';
+	o->blocks = ((uint64_t)s->disk_size + BLOCK_BYTES - 1) / BLOCK_BYTES;
+	old_map(o);
+}
+
+static unsigned old_permille(const struct old *o)
+{
+	return (unsigned)(o->local * 1000 / o->blocks);
+}
+
+/* The same lines as a server of ours, as far as this one tells. */
+static void old_query(const struct old *o)
+{
+	const struct old_status *s = &o->status;
+	unsigned permille = old_permille(o);
+	char *text = xasprintf("mode proxy\npid %u\ncache_image %s\nbitmap %s\ndisk_size %llu\nblock_size %u\n"
+			       "blocks %llu\ncached %llu\npercent %u.%u%%\nstate %scomplete\norigin_host %s\n"
+			       "origin_port %s\nin_flight %llu\nbuffer_used %llu\nbuffer_limit %llu\n",
+			       (unsigned)s->pid, s->image, s->bitmap, (unsigned long long)s->disk_size, BLOCK_BYTES,
+			       (unsigned long long)o->blocks, (unsigned long long)o->local, permille / 10, permille % 10,
+			       o->local == o->blocks ? "" : "in", s->host, s->port, (unsigned long long)s->queue_used,
+			       (unsigned long long)s->buf_used, (unsigned long long)s->buf_limit);
+	size_t n = strlen(text);
+
+	if (full_write(STDOUT_FILENO, text, n) != (ssize_t)n)
+		bb_simple_perror_msg_and_die("write error");
+}
+
+static void old_send(int fd, uint32_t type, uint64_t offset, uint64_t length)
+{
+	struct old_request r;
+
+	r.magic = SWAP_BE32(NBD_REQUEST_MAGIC);
+	r.type = SWAP_BE32(type);
+	r.cookie = UINT64_MAX;
+	r.offset = SWAP_BE64(offset);
+	r.length = SWAP_BE32((uint32_t)length);
+	/* That it has gone is found by reading. */
+	send(fd, &r, sizeof(r), MSG_NOSIGNAL);
+}
+
+static bool old_is_local(const struct old *o, uint64_t block)
+{
+	return o->words[block / 64] >> (block % 64) & 1;
+}
+
+/* Asks for the next blocks that are missing. False: there are none. */
+static bool old_ask_next(struct old *o, int fd, unsigned run_blocks)
+{
+	uint64_t first = o->next, end, offset, length;
+
+	while (first < o->blocks && old_is_local(o, first))
+		first++;
+	for (end = first; end < o->blocks && end - first < run_blocks && !old_is_local(o, end);)
+		end++;
+	o->next = end;
+	if (first == end)
+		return false;
+	offset = first * BLOCK_BYTES;
+	length = (end - first) * BLOCK_BYTES;
+	if (length > (uint64_t)o->status.disk_size - offset)
+		length = (uint64_t)o->status.disk_size - offset;
+	old_send(fd, NBD_CMD_CACHE, offset, length);
+	o->outstanding++;
+	return true;
+}
+
+static void old_take_reply(struct old *o, int fd)
+{
+	struct old_reply r;
+
+	if (full_read(fd, &r, sizeof(r)) != sizeof(r) || r.magic != SWAP_BE32(NBD_REPLY_MAGIC))
+		bb_error_msg_and_die("%s: the server broke off; start this again to go on", o->path);
+	o->refused += r.error != 0;
+	o->outstanding--;
+}
+
+#if ENABLE_FEATURE_XNBD_BGCTL_PROGRESS
+/* Tells a group of news, as a server of ours would. */
+static void old_show(struct progress *p, const struct old *o, uint64_t found, unsigned long long began_ms)
+{
+	struct news *n = &p->news;
+	unsigned long long ms = monotonic_ms() - began_ms + 1;
+	unsigned permille = old_permille(o);
+	char percent[16];
+
+	n->blocks = o->blocks;
+	n->cached = o->local;
+	n->found = found;
+	n->rate = (o->local - found) * BLOCK_BYTES * 1000 / ms;
+	strcpy(n->origin, "up"); /* it does not tell */
+	snprintf(percent, sizeof(percent), "%u.%u%%", permille / 10, permille % 10);
+	show_line(p, "percent", percent);
+}
+#endif
+
+/* Everything is asked for over a session of our own. */
+static void old_copy(struct old *o, int fd, int control, unsigned run_blocks, unsigned opt)
+{
+	char byte;
+#if ENABLE_FEATURE_XNBD_BGCTL_PROGRESS
+	struct progress progress;
+	unsigned long long began_ms = monotonic_ms(), shown_ms = began_ms;
+	uint64_t found = o->local;
+
+	memset(&progress, 0, sizeof(progress));
+	progress.terminal = (opt & OPT_PROGRESS) && isatty(STDERR_FILENO);
+#endif
+	while ((o->outstanding < OLD_OUTSTANDING && old_ask_next(o, fd, run_blocks)) || o->outstanding) {
+		if (o->outstanding == OLD_OUTSTANDING || o->next == o->blocks)
+			old_take_reply(o, fd);
+#if ENABLE_FEATURE_XNBD_BGCTL_PROGRESS
+		if ((opt & OPT_PROGRESS) && monotonic_ms() - shown_ms >= 200) {
+			shown_ms = monotonic_ms();
+			old_count(o);
+			old_show(&progress, o, found, began_ms);
+		}
+#endif
+	}
+	old_send(fd, NBD_CMD_DISC, 0, 0);
+	if (safe_read(control, &byte, 1) != 1)
+		bb_error_msg_and_die("%s: the server broke off; start this again to go on", o->path);
+	old_count(o);
+#if ENABLE_FEATURE_XNBD_BGCTL_PROGRESS
+	if (opt & OPT_PROGRESS) {
+		old_show(&progress, o, found, began_ms);
+		show_end(&progress);
+	}
+#endif
+}
+
+static void old_cache_all(struct old *o, unsigned run_blocks, unsigned opt)
+{
+	int fd[2], control, null;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, fd) < 0)
+		bb_simple_perror_msg_and_die("socketpair");
+	control = old_command(o, OLD_REGISTER_FD);
+	old_pass_fd(control, fd[1]);
+	if ((opt & OPT_CACHE_ALL2) && !(opt & OPT_PROGRESS)) {
+		/* This server has no copy of its own: a child of ours stays behind. */
+		pid_t pid = fork();
+
+		if (pid < 0)
+			bb_simple_perror_msg_and_die("fork");
+		if (pid > 0)
+			exit(EXIT_SUCCESS);
+		setsid();
+		null = open("/dev/null", O_RDWR);
+		dup2(null, STDIN_FILENO);
+		dup2(null, STDOUT_FILENO);
+		dup2(null, STDERR_FILENO);
+	}
+	old_copy(o, fd[0], control, run_blocks, opt);
+	if (o->refused || o->local != o->blocks)
+		bb_error_msg_and_die("%s: %llu blocks are still missing, %llu requests were refused", o->path,
+				     (unsigned long long)(o->blocks - o->local), (unsigned long long)o->refused);
+}
+
+static void old_switch(const struct old *o, unsigned opt)
+{
+	char byte;
+	int fd;
+
+	if (o->local != o->blocks && !(opt & OPT_FORCE))
+		bb_error_msg_and_die("%s: %llu of %llu blocks are missing: run --cache-all first, or --force to do without them",
+				     o->path, (unsigned long long)(o->blocks - o->local), (unsigned long long)o->blocks);
+	fd = old_command(o, OLD_DETECT_SWITCH);
+	if (o->status.pid <= 0 || kill(o->status.pid, SIGUSR2) < 0)
+		bb_perror_msg_and_die("%s: process %d", o->path, (int)o->status.pid);
+	while (safe_read(fd, &byte, 1) > 0)
+		;
+}
+
+#if ENABLE_FEATURE_XNBD_BGCTL_RECONNECT
+static void read_exactly(int fd, void *to, size_t n)
+{
+	if (full_read(fd, to, n) != (ssize_t)n)
+		bb_simple_error_msg_and_die("the new origin does not answer like an NBD server; the old one stays");
+}
+
+/* "Oldstyle negotiation"; or "Newstyle negotiation" with nothing but EXPORT_NAME, which
+ * every such server knows. Returns the size of the disk in bytes. */
+static uint64_t old_handshake(int fd, const char *name)
+{
+	struct {
+		char magic[8];
+		uint64_t style;
+	} PACKED greeting;
+	struct {
+		uint32_t flags;
+		char magic[8];
+		uint32_t option, length;
+	} PACKED ask;
+	uint16_t flags;
+	uint64_t size;
+	char rest[4 + 124];
+	size_t n = strlen(name);
+
+	read_exactly(fd, &greeting, sizeof(greeting));
+	if (memcmp(greeting.magic, "NBDMAGIC", 8) != 0)
+		memset(&greeting, 0, sizeof(greeting));
+	if (greeting.style == SWAP_BE64(0x0000420281861253ULL)) {
+		if (n)
+			bb_simple_error_msg_and_die("the new origin has no names: leave --exportname out");
+		read_exactly(fd, &size, sizeof(size));
+		read_exactly(fd, rest, 4 + 124);
+		return SWAP_BE64(size);
+	}
+	if (memcmp(&greeting.style, "IHAVEOPT", 8) != 0)
+		bb_simple_error_msg_and_die("the new origin is not an NBD server; the old one stays");
+	read_exactly(fd, &flags, sizeof(flags));
+	ask.flags = flags & SWAP_BE16(1) ? SWAP_BE32(1) : 0; /* FIXED_NEWSTYLE */
+	memcpy(ask.magic, "IHAVEOPT", 8);
+	ask.option = SWAP_BE32(1); /* NBD_OPT_EXPORT_NAME */
+	ask.length = SWAP_BE32((uint32_t)n);
+	send(fd, &ask, sizeof(ask), MSG_NOSIGNAL);
+	send(fd, name, n, MSG_NOSIGNAL);
+	if (full_read(fd, &size, sizeof(size)) != sizeof(size))
+		bb_error_msg_and_die("the new origin has no export '%s'; the old one stays", name);
+	read_exactly(fd, rest, 2 + 124);
+	return SWAP_BE64(size);
+}
+
+static void old_reconnect(const struct old *o, const char *host, const char *port, const char *name)
+{
+	char byte;
+	int control;
+	int fd = strncmp(host, "unix:", 5) == 0 ? connect_unix(host + 5)
+						: create_and_connect_stream_or_die(host, (int)xatou_range(port, 1, 65535));
+
+	set_timeout(fd, OLD_HANDSHAKE_S);
+	if (old_handshake(fd, name ? name : "") != (uint64_t)o->status.disk_size)
+		bb_simple_error_msg_and_die("the new origin is refused: it serves a disk of another size; the old one stays");
+	set_timeout(fd, 0);
+	control = old_command(o, OLD_REGISTER_FORWARDER_FD);
+	old_pass_fd(control, fd);
+	while (safe_read(control, &byte, 1) > 0)
+		;
+}
+#endif
+
+static int old_main(const char *path, unsigned opt, const char *blocks, char **argv, const char *name)
+{
+	struct old *o = xzalloc(sizeof(*o));
+
+	o->path = path;
+	old_open(o);
+	if (opt & OPT_QUERY)
+		old_query(o);
+	if (opt & (OPT_CACHE_ALL | OPT_CACHE_ALL2))
+		old_cache_all(o, blocks ? xatou_range(blocks, 1, 65536) : OLD_RUN_BLOCKS, opt);
+	if (opt & OPT_SWITCH)
+		old_switch(o, opt);
+	IF_FEATURE_XNBD_BGCTL_RECONNECT(if (opt & OPT_RECONNECT) old_reconnect(o, argv[1], argv[2], name);)
+	return EXIT_SUCCESS;
+}
+#endif
+
 /* ---- commands ------------------------------------------------------------------------------- */
 
-/* One request and its answer. Returns the exit status. */
+/* One request and its answer. Returns the exit status; -1: this server does not know
+ * the language. */
 static int converse(struct control *c, char *request, unsigned opt)
 {
 	size_t n = strlen(request);
@@ -324,7 +736,12 @@ static int converse(struct control *c, char *request, unsigned opt)
 	request[n++] = '\n';
 	/* A server that went away meanwhile is found by reading. */
 	send(c->fd, request, n, MSG_NOSIGNAL);
-	while (strcmp(line = read_line(c), "ok") != 0) {
+	for (;;) {
+		line = read_line(c);
+		if (!line)
+			return -1;
+		if (strcmp(line, "ok") == 0)
+			break;
 		value = strchr(line, ' ');
 		if (!value)
 			bb_error_msg_and_die("%s: the answer is not one of xnbd-server", c->path);
@@ -409,10 +826,10 @@ static char *put_reconnect(char *to, const char *host, const char *port, const c
 int xnbd_bgctl_main(int argc, char **argv) MAIN_EXTERNALLY_VISIBLE;
 int xnbd_bgctl_main(int argc UNUSED_PARAM, char **argv)
 {
-	struct timeval timeout = { .tv_sec = QUERY_TIMEOUT_S };
 	struct control control;
 	char *blocks = NULL;
-	IF_FEATURE_XNBD_BGCTL_RECONNECT(char *name = NULL;)
+	char *name UNUSED_PARAM = NULL;
+	int status;
 	char request[3 * (NAME_MAX_BYTES + 2 * ADDRESS_MAX_BYTES) + 128];
 	char *to = request;
 	unsigned opt = getopt32long(argv, options, long_options,
@@ -420,9 +837,12 @@ int xnbd_bgctl_main(int argc UNUSED_PARAM, char **argv)
 
 	argv += optind;
 	check_usage(opt, argv);
-	control_open(&control, argv[0]);
+	control.path = argv[0];
+	control.first = control.end = 0;
+	control.answered = false;
+	control.fd = connect_unix(argv[0]);
 	if (opt & OPT_QUERY) {
-		setsockopt(control.fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
+		set_timeout(control.fd, QUERY_TIMEOUT_S);
 		to = stpcpy(to, "status");
 	}
 	if (opt & OPT_SWITCH)
@@ -434,7 +854,9 @@ int xnbd_bgctl_main(int argc UNUSED_PARAM, char **argv)
 	}
 	if ((opt & OPT_CACHE_ALL2) && (opt & OPT_PROGRESS)) {
 		/* On its own first: then it goes on when we do not. */
-		converse(&control, request, 0);
+		status = converse(&control, request, 0);
+		if (status < 0)
+			goto old;
 		to = stpcpy(request, "cache-all");
 	}
 	if ((opt & OPT_CACHE_ALL) || ((opt & OPT_CACHE_ALL2) && (opt & OPT_PROGRESS)))
@@ -445,5 +867,8 @@ int xnbd_bgctl_main(int argc UNUSED_PARAM, char **argv)
 #endif
 	if (opt & OPT_FORCE)
 		stpcpy(to, " force");
-	return converse(&control, request, opt);
+	status = converse(&control, request, opt);
+old:
+	IF_FEATURE_XNBD_BGCTL_BINARY(if (status < 0) status = old_main(argv[0], opt, blocks, argv, name);)
+	return status;
 }

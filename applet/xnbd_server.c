@@ -43,6 +43,20 @@
 //config:	help
 //config:	Going to the background, when nothing else does that: 3 KB.
 //config:
+//config:config FEATURE_XNBD_SERVER_SYSLOG
+//config:	bool "--syslog"
+//config:	default y
+//config:	depends on XNBD_SERVER
+//config:	help
+//config:	Messages go to syslogd, or to the kernel's log when there is none: 0.5 KB.
+//config:
+//config:config FEATURE_XNBD_SERVER_OLD_CONTROL
+//config:	bool "xNBD's control protocol"
+//config:	default y
+//config:	depends on FEATURE_XNBD_SERVER_PROXY
+//config:	help
+//config:	The control socket also serves the xnbd-bgctl of xNBD 0.4: 1.5 KB.
+//config:
 //config:config FEATURE_XNBD_SERVER_NAMES
 //config:	bool "Host names"
 //config:	default y
@@ -75,6 +89,9 @@
 //usage:     "\n	-P,--pidfile FILE	Write the process id to FILE"
 //usage:     "\n	-L,--logpath FILE	Append messages to FILE"
 //usage:	)
+//usage:	IF_FEATURE_XNBD_SERVER_SYSLOG(
+//usage:     "\n	-S,--syslog		Send messages to syslogd"
+//usage:	)
 //usage:     "\n	-m,--max-clients N	Sessions at a time (128; 0 = no limit)"
 //usage:     "\n	-q,--max-queue-size N	Requests in flight (4096; 0 = no limit)"
 //usage:     "\n	-b,--max-buf-size BYTES	Memory for them (33554432; 0 = no limit)"
@@ -92,9 +109,11 @@ enum {
 	/* -l -a -u -m -q -b: values */
 	OPTBIT_OLDSTYLE = 8,
 	OPTBIT_DAEMONIZE = OPTBIT_OLDSTYLE + ENABLE_FEATURE_XNBD_SERVER_OLDSTYLE,
-	OPTBIT_PROXY = OPTBIT_DAEMONIZE + 3 * ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE,
+	OPTBIT_SYSLOG = OPTBIT_DAEMONIZE + 3 * ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE,
+	OPTBIT_PROXY = OPTBIT_SYSLOG + ENABLE_FEATURE_XNBD_SERVER_SYSLOG,
 	OPT_OLDSTYLE = ENABLE_FEATURE_XNBD_SERVER_OLDSTYLE << OPTBIT_OLDSTYLE,
 	OPT_DAEMONIZE = ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE << OPTBIT_DAEMONIZE,
+	OPT_SYSLOG = ENABLE_FEATURE_XNBD_SERVER_SYSLOG << OPTBIT_SYSLOG,
 	OPT_PROXY = ENABLE_FEATURE_XNBD_SERVER_PROXY << OPTBIT_PROXY,
 	OPT_CLEAR = ENABLE_FEATURE_XNBD_SERVER_PROXY << (OPTBIT_PROXY + 1),
 };
@@ -102,6 +121,7 @@ enum {
 static const char options[] ALIGN1 = "trl:a:u:m:q:b:"
 	IF_FEATURE_XNBD_SERVER_OLDSTYLE("o")
 	IF_FEATURE_XNBD_SERVER_DAEMONIZE("dP:L:")
+	IF_FEATURE_XNBD_SERVER_SYSLOG("S")
 	IF_FEATURE_XNBD_SERVER_PROXY("pcn:R:H:");
 
 #if ENABLE_LONG_OPTS
@@ -119,6 +139,7 @@ static const char long_options[] ALIGN1 =
 	"daemonize\0" No_argument "d"
 	"pidfile\0" Required_argument "P"
 	"logpath\0" Required_argument "L")
+	IF_FEATURE_XNBD_SERVER_SYSLOG("syslog\0" No_argument "S")
 	IF_FEATURE_XNBD_SERVER_PROXY(
 	"proxy\0" No_argument "p"
 	"clear-bitmap\0" No_argument "c"
@@ -175,6 +196,7 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	c.readonly = opt & OPT_READONLY;
 	c.oldstyle = opt & OPT_OLDSTYLE;
 	c.daemonize = opt & OPT_DAEMONIZE;
+	c.syslog = opt & OPT_SYSLOG;
 	c.clear_bitmap = opt & OPT_CLEAR;
 	c.max_clients = xatou(clients);
 	c.max_queue = xatou(queue);

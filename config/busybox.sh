@@ -79,6 +79,10 @@ build() {
 	install "$dir/tree"
 	configure XNBD_BGCTL FEATURE_XNBD_BGCTL_CACHE_ALL2 FEATURE_XNBD_BGCTL_PROGRESS FEATURE_XNBD_BGCTL_RECONNECT \
 		FEATURE_XNBD_BGCTL_EXPORTNAME
+	run_make busybox
+	cp "$dir/tree/busybox" "$dir/default"
+	configure XNBD_BGCTL FEATURE_XNBD_BGCTL_CACHE_ALL2 FEATURE_XNBD_BGCTL_PROGRESS FEATURE_XNBD_BGCTL_RECONNECT \
+		FEATURE_XNBD_BGCTL_EXPORTNAME FEATURE_XNBD_BGCTL_BINARY
 	rm -f "$dir/tree/networking/xnbd_bgctl.o"
 	: >"$dir/log"
 	run_make busybox
@@ -86,8 +90,10 @@ build() {
 	if grep 'xnbd_bgctl.c:.*warning' "$dir/log"; then
 		exit 1
 	fi
-	size "$dir/without" "$dir/busybox" | awk 'NR == 2 { a = $1 + $2 } NR == 3 { b = $1 + $2 }
-		END { print "the applet adds " b - a " bytes to BusyBox (text and data)"; exit b - a > 6144 }'
+	size "$dir/without" "$dir/default" "$dir/busybox" | awk '{ bytes[NR] = $1 + $2 } END {
+		print "the applet adds " bytes[3] - bytes[2] " bytes to BusyBox (text and data)"
+		print "and the protocol of xNBD, off by default, " bytes[4] - bytes[3]
+		exit bytes[3] - bytes[2] > 6144 }'
 }
 
 case ${1-} in

@@ -72,7 +72,7 @@ if [ $# = 0 ]; then
 fi
 for binary in build/xnbdbox build/sanitize/xnbdbox; do
 	echo "=== $binary"
-	for t in tests/e2e/*.tests; do
+	for t in tests/e2e/*.tests tests/interop/*.tests; do
 		wanted "$(basename "$t")" "$@" || continue
 		# Those that measure memory and rates say so: a sanitizer changes both.
 		case $binary in build/sanitize/*) grep -q '^# not with sanitizers' "$t" && continue ;; esac

@@ -26,6 +26,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "autoconf.h" /* CONFIG_x, ENABLE_x, IF_x(), IF_NOT_x(): made from .config */
@@ -36,8 +37,20 @@
 #define ALIGN1                  __attribute__((aligned(1)))
 #define ALWAYS_INLINE           __attribute__((always_inline)) inline
 #define MAIN_EXTERNALLY_VISIBLE __attribute__((visibility("default")))
+#define PACKED                  __attribute__((packed))
 #define ARRAY_SIZE(x)           (sizeof(x) / sizeof((x)[0]))
 #define PRINTF_LIKE(text, first) __attribute__((format(printf, text, first)))
+
+/* Between big endian and the machine's own order, either way. */
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+#define SWAP_BE16(x) (x)
+#define SWAP_BE32(x) (x)
+#define SWAP_BE64(x) (x)
+#else
+#define SWAP_BE16(x) __builtin_bswap16(x)
+#define SWAP_BE32(x) __builtin_bswap32(x)
+#define SWAP_BE64(x) __builtin_bswap64(x)
+#endif
 
 /* ---- printf.c ----------------------------------------------------------------------- */
 
@@ -59,6 +72,11 @@ char *xasprintf(const char *format, ...) PRINTF_LIKE(1, 2);
 extern const char *applet_name;
 /* The exit status of what dies; 1 from the start. */
 extern uint8_t xfunc_error_retval;
+
+/* Where messages go. LOGMODE_SYSLOG: to /dev/log or, when nobody listens there, to the
+ * kernel's log, as those of a daemon. */
+enum { LOGMODE_STDIO = 1, LOGMODE_SYSLOG = 2 };
+extern uint8_t logmode;
 
 /* "APPLET: TEXT" on stderr, in one write(2). bb_perror_: ": " and strerror(errno)
  * behind it. errno is kept. */
@@ -89,6 +107,12 @@ ssize_t safe_write(int fd, const void *from, size_t bytes);
  * -1 when the first of them failed. */
 ssize_t full_read(int fd, void *to, size_t bytes);
 ssize_t full_write(int fd, const void *from, size_t bytes);
+
+/* Milliseconds of a clock that nobody sets. */
+unsigned long long monotonic_ms(void);
+
+/* A connection to a host, a name or a number; dies when there is none. */
+int create_and_connect_stream_or_die(const char *peer, int port);
 
 /* Descriptors 0 to 2 are open from now on, if only for /dev/null: else the next thing
  * that is opened would be taken for one of them. */

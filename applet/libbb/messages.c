@@ -2,8 +2,12 @@
 /* One line on stderr. */
 #include "libbb.h"
 
+#include <sys/un.h>
+#include <syslog.h> /* of it, the numbers only */
+
 const char *applet_name = "xnbdbox";
 uint8_t xfunc_error_retval = 1;
+uint8_t logmode = LOGMODE_STDIO;
 
 enum {
 	LINE_BYTES = 1024, /* what is longer is cut */
@@ -14,13 +18,34 @@ void xfunc_die(void)
 	exit(xfunc_error_retval);
 }
 
+/* As syslog(3) would, without its date, which the other side knows. Never waits. */
+static void to_syslog(const char *line, size_t n)
+{
+	static const struct sockaddr_un log = { .sun_family = AF_UNIX, .sun_path = "/dev/log" };
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	ssize_t sent = sendto(fd, line, n, MSG_DONTWAIT | MSG_NOSIGNAL, (const struct sockaddr *)&log, sizeof(log));
+
+	close(fd);
+	if (sent >= 0)
+		return;
+	fd = open("/dev/kmsg", O_WRONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return;
+	full_write(fd, line, n);
+	close(fd);
+}
+
 /* error: an errno, or 0 for none. */
 static void message(const char *format, va_list args, int error)
 {
+	bool syslog = ENABLE_FEATURE_XNBD_SERVER_SYSLOG && logmode == LOGMODE_SYSLOG;
 	char line[LINE_BYTES];
 	size_t n;
 
-	snprintf(line, LINE_BYTES - 1, "%s: ", applet_name);
+	if (syslog)
+		snprintf(line, LINE_BYTES - 1, "<%u>%s[%u]: ", LOG_DAEMON | LOG_ERR, applet_name, (unsigned)getpid());
+	else
+		snprintf(line, LINE_BYTES - 1, "%s: ", applet_name);
 	n = strlen(line);
 	vsnprintf(line + n, LINE_BYTES - 1 - n, format, args);
 	if (error) {
@@ -28,6 +53,10 @@ static void message(const char *format, va_list args, int error)
 		snprintf(line + n, LINE_BYTES - 1 - n, ": %s", strerror(error));
 	}
 	n = strlen(line);
+	if (syslog) {
+		to_syslog(line, n);
+		return;
+	}
 	line[n] = '\n';
 	full_write(STDERR_FILENO, line, n + 1);
 }

@@ -134,3 +134,11 @@ unsigned xatou(const char *s)
 {
 	return xatou_range(s, 0, UINT_MAX);
 }
+
+unsigned long long monotonic_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (unsigned long long)t.tv_sec * 1000 + (unsigned long long)t.tv_nsec / 1000000;
+}

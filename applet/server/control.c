@@ -8,15 +8,9 @@
  */
 #include "libbb.h"
 #include "server/buf.h"
-#include "server/loop.h"
-#include "server/server.h"
-
-#include <stdarg.h>
-#include <sys/socket.h>
+#include "server/control.h"
 
 enum {
-	LINE_BYTES = 16384,       /* longest request: the longest name fits, encoded */
-	OUT_BYTES_MAX = 64 << 10, /* unread text of one connection */
 	CONNECTIONS_MAX = 32,
 	IDLE_MS = 60000,
 	FOLLOW_MS = 200,
@@ -31,33 +25,15 @@ struct words {
 	bool force, follow, rate_given;
 };
 
-struct control {
-	struct event event;
-	struct timer timer; /* idle, or the next news for a follower */
-	char in[LINE_BYTES];
-	unsigned in_bytes;
-	char *out;
-	unsigned out_bytes, out_room;
-	bool waiting;  /* for the end of a switch or a reconnect: answers later */
-	bool follow;   /* for the end of the copy */
-	bool owns_job; /* the copy stops when this connection ends */
-	bool eof;      /* will ask for nothing more, but may want its answer */
-	bool dead;     /* closed; freed when it no longer waits */
-	struct commit_waiter commit;
-	struct control *next;
-};
-
 static struct event listener;
 static struct timer accept_pause;
 static struct control *controls;
 static unsigned control_count;
 static struct export *exported;
 
-static void control_close(struct control *k);
-
 /* ---- text --------------------------------------------------------------------------- */
 
-static void out_flush(struct control *k)
+void control_flush(struct control *k)
 {
 	if (k->dead || !k->out_bytes)
 		return;
@@ -67,12 +43,12 @@ static void out_flush(struct control *k)
 		k->out_bytes -= (unsigned)n;
 		memmove(k->out, k->out + n, k->out_bytes);
 	}
-	event_set(&k->event, (k->eof || k->in_bytes == LINE_BYTES ? 0 : EPOLLIN) | (k->out_bytes ? EPOLLOUT : 0));
+	event_set(&k->event, (k->eof || k->in_bytes == CONTROL_IN_BYTES ? 0 : EPOLLIN) | (k->out_bytes ? EPOLLOUT : 0));
 }
 
-static void say_bytes(struct control *k, const char *p, size_t n)
+void control_say(struct control *k, const void *p, size_t n)
 {
-	if (k->dead || k->out_bytes + n > OUT_BYTES_MAX)
+	if (k->dead || k->out_bytes + n > CONTROL_OUT_BYTES_MAX)
 		return;
 	if (k->out_bytes + n > k->out_room) {
 		k->out_room = k->out_bytes + (unsigned)n + 2048;
@@ -94,7 +70,7 @@ static void say(struct control *k, const char *format, ...)
 	va_end(args);
 	if (n >= (int)sizeof(line))
 		n = sizeof(line) - 1;
-	say_bytes(k, line, (size_t)n);
+	control_say(k, line, (size_t)n);
 }
 
 /* "key value": what would break the line, or a terminal, is %XX. */
@@ -107,9 +83,9 @@ static void say_string(struct control *k, const char *key, const char *value)
 		if (b < ' ' || b == 0x7f || b == '%')
 			say(k, "%%%02x", b);
 		else
-			say_bytes(k, value, 1);
+			control_say(k, value, 1);
 	}
-	say_bytes(k, "\n", 1);
+	control_say(k, "\n", 1);
 }
 
 static void say_number(struct control *k, const char *key, uint64_t value)
@@ -121,7 +97,7 @@ static void say_number(struct control *k, const char *key, uint64_t value)
  * long as the answers are read. */
 static char *line_end(struct control *k)
 {
-	if (k->waiting || k->follow || k->out_bytes > OUT_BYTES_MAX / 2)
+	if (k->old || k->waiting || k->follow || k->out_bytes > CONTROL_OUT_BYTES_MAX / 2)
 		return NULL;
 	return memchr(k->in, '\n', k->in_bytes);
 }
@@ -130,8 +106,15 @@ static char *line_end(struct control *k)
  * hang up) is the timer's, since this may run inside the core. */
 static void answer_sent(struct control *k)
 {
-	out_flush(k);
+	control_flush(k);
 	timer_set(&k->timer, line_end(k) || (k->eof && !k->out_bytes) ? loop_now_ms : loop_now_ms + IDLE_MS);
+}
+
+void control_finish(struct control *k)
+{
+	k->eof = true;
+	k->in_bytes = 0;
+	answer_sent(k);
 }
 
 static void answer(struct control *k, const char *error)
@@ -227,14 +210,14 @@ static void say_news(struct control *k)
 {
 	const struct core *c = &exported->core;
 
-	if (k->out_bytes > OUT_BYTES_MAX / 2)
+	if (k->out_bytes > CONTROL_OUT_BYTES_MAX / 2)
 		return; /* does not read: keep room for the answer */
 	say_job(k, c);
 	say_number(k, "blocks", c->map.blocks);
 	say_number(k, "cached", c->map.local);
 	say_string(k, "origin_state", origin_state(exported->origin));
 	say_percent(k, &c->map);
-	out_flush(k);
+	control_flush(k);
 }
 
 /* What is missing after a copy that failed: "16384+4096 28672+8192". */
@@ -500,7 +483,7 @@ static bool take_lines(struct control *k)
 
 	while ((end = line_end(k))) {
 		unsigned n = (unsigned)(end - k->in) + 1;
-		char line[LINE_BYTES];
+		char line[CONTROL_IN_BYTES];
 
 		memcpy(line, k->in, n);
 		line[n - 1] = '\0';
@@ -508,10 +491,47 @@ static bool take_lines(struct control *k)
 		memmove(k->in, k->in + n, k->in_bytes);
 		request(k, line);
 	}
-	return k->in_bytes < LINE_BYTES || memchr(k->in, '\n', k->in_bytes);
+	return k->in_bytes < CONTROL_IN_BYTES || memchr(k->in, '\n', k->in_bytes);
 }
 
 /* ---- connections --------------------------------------------------------------------------------- */
+
+/* False: close it. */
+static bool take(struct control *k)
+{
+	if (ENABLE_FEATURE_XNBD_SERVER_OLD_CONTROL) {
+		k->old |= old_begins(k);
+		if (k->old)
+			return old_take(k, exported);
+	}
+	return take_lines(k);
+}
+
+/* It has not got yet what it asked for. */
+static bool is_busy(const struct control *k)
+{
+	return k->waiting || k->follow || k->out_bytes || k->old_session || k->old_detects;
+}
+
+/* As recv(2). A descriptor that comes along is kept. */
+static ssize_t receive(struct control *k)
+{
+	struct iovec v = { .iov_base = k->in + k->in_bytes, .iov_len = CONTROL_IN_BYTES - k->in_bytes };
+	union {
+		struct cmsghdr head;
+		char room[CMSG_SPACE(sizeof(int))];
+	} u;
+	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = &u, .msg_controllen = sizeof(u.room) };
+	ssize_t n = recvmsg(k->event.fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	const struct cmsghdr *c = n < 0 ? NULL : CMSG_FIRSTHDR(&m);
+
+	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof(int))) {
+		if (k->passed_fd >= 0)
+			close(k->passed_fd);
+		memcpy(&k->passed_fd, CMSG_DATA(c), sizeof(int));
+	}
+	return n;
+}
 
 static void control_ready(struct event *e, uint32_t events)
 {
@@ -519,30 +539,30 @@ static void control_ready(struct event *e, uint32_t events)
 	ssize_t n;
 
 	if (events & EPOLLOUT) {
-		out_flush(k);
-		if (!take_lines(k) || (k->eof && !k->out_bytes && !k->waiting && !k->follow)) {
+		control_flush(k);
+		if (!take(k) || (k->eof && !is_busy(k))) {
 			control_close(k);
 			return;
 		}
 	}
 	if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
 		return;
-	if (k->in_bytes == LINE_BYTES && !(events & (EPOLLHUP | EPOLLERR))) {
-		out_flush(k); /* whole lines, which wait for their turn */
+	if (k->in_bytes == CONTROL_IN_BYTES && !(events & (EPOLLHUP | EPOLLERR))) {
+		control_flush(k); /* whole lines, which wait for their turn */
 		return;
 	}
-	n = recv(e->fd, k->in + k->in_bytes, LINE_BYTES - k->in_bytes, MSG_DONTWAIT);
+	n = receive(k);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n > 0) {
 		k->in_bytes += (unsigned)n;
-		if (take_lines(k))
+		if (take(k))
 			return;
-	} else if (n == 0 && !(events & EPOLLHUP) && (k->waiting || k->follow || k->out_bytes)) {
+	} else if (n == 0 && !(events & EPOLLHUP) && is_busy(k)) {
 		/* As `echo | nc -U` does: it waits for its answer. When it goes for
 		 * good there will be EPOLLHUP. */
 		k->eof = true;
-		out_flush(k);
+		control_flush(k);
 		return;
 	}
 	control_close(k);
@@ -555,7 +575,7 @@ static void control_timer(struct timer *t)
 	if (k->follow) {
 		say_news(k);
 		timer_set(t, loop_now_ms + FOLLOW_MS);
-	} else if (k->waiting) {
+	} else if (k->waiting || k->old_session || k->old_detects) {
 		timer_set(t, loop_now_ms + IDLE_MS);
 	} else if (line_end(k)) {
 		take_lines(k);
@@ -564,7 +584,7 @@ static void control_timer(struct timer *t)
 	}
 }
 
-static void control_close(struct control *k)
+void control_close(struct control *k)
 {
 	struct control **p = &controls;
 	bool owner = k->owns_job;
@@ -576,6 +596,8 @@ static void control_close(struct control *k)
 	event_remove(&k->event);
 	close(k->event.fd);
 	timer_clear(&k->timer);
+	if (ENABLE_FEATURE_XNBD_SERVER_OLD_CONTROL)
+		old_end(k);
 	free(k->out);
 	k->dead = true;
 	k->follow = false;
@@ -624,6 +646,7 @@ static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
 	k->event.fd = fd;
 	k->event.ready = control_ready;
 	k->timer.fire = control_timer;
+	k->passed_fd = -1;
 	if (!event_add(&k->event, EPOLLIN)) {
 		close(fd);
 		free(k);
@@ -642,6 +665,17 @@ void control_bind(const char *path)
 	accept_pause.fire = pause_over;
 }
 
+void control_switched(void)
+{
+	struct control *k;
+
+	for (k = controls; k; k = k->next)
+		if (k->old_detects) {
+			k->old_detects = false;
+			control_finish(k);
+		}
+}
+
 void control_begin(struct export *e)
 {
 	exported = e;
@@ -654,7 +688,7 @@ void control_end(void)
 	timer_clear(&accept_pause);
 	while (controls) {
 		controls->owns_job = false;
-		out_flush(controls);
+		control_flush(controls);
 		control_close(controls);
 	}
 }

@@ -20,6 +20,33 @@ bool endpoint_unix(struct endpoint *e, const char *path)
 	return true;
 }
 
+bool endpoint_text(const struct endpoint *e, char *host, char *port)
+{
+	const struct sockaddr_un *local = &e->address.local;
+	const uint8_t *n = (const uint8_t *)&e->address.v4.sin_addr;
+	unsigned i;
+
+	/* inet_ntop(3) would bring libc's printf with it. */
+	switch (e->address.any.sa_family) {
+	case AF_UNIX:
+		snprintf(host, ENDPOINT_TEXT_BYTES, "unix:%.*s", (int)sizeof(local->sun_path), local->sun_path);
+		strcpy(port, "-");
+		return e->bytes > offsetof(struct sockaddr_un, sun_path) && local->sun_path[0] == '/';
+	case AF_INET:
+		snprintf(host, ENDPOINT_TEXT_BYTES, "%u.%u.%u.%u", n[0], n[1], n[2], n[3]);
+		break;
+	case AF_INET6:
+		n = e->address.v6.sin6_addr.s6_addr;
+		for (i = 0; i < 16; i += 2)
+			host += snprintf(host, 6, i ? ":%x" : "%x", n[i] << 8 | n[i + 1]);
+		break;
+	default:
+		return false;
+	}
+	snprintf(port, 8, "%u", ntohs(e->address.v4.sin_port)); /* both have it there */
+	return true;
+}
+
 int endpoint_socket(const struct endpoint *e)
 {
 	return socket(e->address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

@@ -37,6 +37,12 @@ bool endpoints_find(struct endpoints *l, const char *host, const char *port);
 /* A Unix socket. False: the path is empty or too long. */
 bool endpoint_unix(struct endpoint *e, const char *path);
 
+enum { ENDPOINT_TEXT_BYTES = 128 };
+
+/* The other way: the host as a number, or "unix:PATH" with the port "-". host has room for
+ * ENDPOINT_TEXT_BYTES, port for 8. False: it has no name that others could use. */
+bool endpoint_text(const struct endpoint *e, char *host, char *port);
+
 /* socket(2) for it: a stream that does not block. -1 with errno. */
 int endpoint_socket(const struct endpoint *e);
 

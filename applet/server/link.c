@@ -174,6 +174,11 @@ static void sample_done(struct link *l, const struct pending *p, int error)
 	uint64_t start = fingerprint_block(size, p->sample) * BLOCK_BYTES;
 	uint64_t n = size - start < BLOCK_BYTES ? size - start : BLOCK_BYTES;
 
+	if (error && l->adopted && l->phase == LINK_VERIFY) {
+		free(p->buf);
+		link_fail(l, "not all of a disk of this size can be read from it");
+		return;
+	}
 	if (!error)
 		l->fingerprint.sample[p->sample] = fingerprint_sample(p->buf + (start - p->offset), (size_t)n);
 	free(p->buf);
@@ -595,7 +600,7 @@ static void link_timer(struct timer *t)
 	}
 }
 
-void link_connect(struct link *l, const char *host, const char *port, const char *export_name)
+static void link_begin(struct link *l, const char *export_name)
 {
 	memset(&l->handshake, 0, sizeof(l->handshake));
 	l->handshake.send = out_append;
@@ -608,7 +613,32 @@ void link_connect(struct link *l, const char *host, const char *port, const char
 	l->part = PART_HEADER;
 	l->timer.fire = link_timer;
 	timer_set(&l->timer, loop_now_ms + ATTEMPT_MS);
-	l->tried = 0;
+	l->tried = l->endpoints.count = 0;
+	l->adopted = false;
+}
+
+void link_adopt(struct link *l, int fd, uint64_t size_bytes)
+{
+	link_begin(l, "");
+	l->event.fd = fd;
+	l->event.ready = link_ready;
+	if (!event_add(&l->event, EPOLLIN)) {
+		close(fd);
+		l->event.fd = -1;
+		link_fail(l, "what was handed over is not a socket");
+		return;
+	}
+	connected(l); /* its handshake is done elsewhere */
+	l->adopted = true;
+	l->handshake.size_bytes = size_bytes;
+	l->handshake.min_block = 1;
+	l->handshake.max_payload = NBD_PAYLOAD_MAX;
+	verify_begin(l);
+}
+
+void link_connect(struct link *l, const char *host, const char *port, const char *export_name)
+{
+	link_begin(l, export_name);
 	if (strncmp(host, "unix:", 5) == 0) {
 		l->endpoints.count = 1;
 		if (endpoint_unix(&l->endpoints.at[0], host + 5))

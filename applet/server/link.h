@@ -36,6 +36,7 @@ struct link {
 	struct nbd_client_handshake handshake;
 	struct fingerprint fingerprint; /* as far as VERIFY has come */
 	bool want_out;
+	bool adopted; /* nobody told its size */
 
 	uint8_t *in;
 	uint32_t in_first, in_end;
@@ -56,6 +57,9 @@ struct link {
 void link_init(struct link *l, struct origin *o, unsigned slot);
 /* From DOWN. */
 void link_connect(struct link *l, const char *host, const char *port, const char *export_name);
+/* From DOWN to VERIFY, over fd, which is past its handshake and gives simple replies:
+ * the link's from here on. size_bytes: what the disk has to have. */
+void link_adopt(struct link *l, int fd, uint64_t size_bytes);
 /* To DOWN, from any phase; tells nobody. */
 void link_close(struct link *l);
 bool link_is_idle(const struct link *l);

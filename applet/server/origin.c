@@ -305,8 +305,8 @@ void origin_start(struct origin *o)
 		attempt(o, LINK_CLIENT);
 }
 
-bool origin_reconnect(struct origin *o, const char *host, const char *port, const char *name, bool force,
-		      origin_callback *done, void *ctx)
+/* False: it is being reconnected already. */
+static bool reconnect_begin(struct origin *o, const char *host, const char *port, const char *name)
 {
 	unsigned i;
 
@@ -325,10 +325,34 @@ bool origin_reconnect(struct origin *o, const char *host, const char *port, cons
 		core_link_down(&o->export->core, i);
 	}
 	address_set(&o->candidate, host, port, name ? name : o->address.name);
+	return true;
+}
+
+bool origin_reconnect(struct origin *o, const char *host, const char *port, const char *name, bool force,
+		      origin_callback *done, void *ctx)
+{
+	if (!reconnect_begin(o, host, port, name))
+		return false;
 	o->force = force;
 	o->done = done;
 	o->done_ctx = ctx;
 	attempt(o, LINK_CLIENT);
+	return true;
+}
+
+bool origin_adopt(struct origin *o, int fd, origin_callback *done)
+{
+	struct endpoint peer = { .bytes = sizeof(peer.address) };
+	char host[ENDPOINT_TEXT_BYTES], port[8];
+	/* Where it will be looked for when this connection is lost. */
+	bool told = getpeername(fd, &peer.address.any, &peer.bytes) == 0 && endpoint_text(&peer, host, port);
+
+	if (!reconnect_begin(o, told ? host : o->address.host, told ? port : o->address.port, NULL))
+		return false;
+	o->force = false;
+	o->done = done;
+	o->done_ctx = NULL;
+	link_adopt(&o->link[LINK_CLIENT], fd, o->size_bytes);
 	return true;
 }
 
@@ -404,5 +428,6 @@ void port_links_close(struct core *c)
 		link_close(&o->link[i]);
 	}
 	address_set(&o->candidate, NULL, NULL, NULL);
+	control_switched();
 	report(o, "the proxy was switched meanwhile and needs no origin");
 }

@@ -107,6 +107,8 @@ static void tell_ready(void)
 	int null;
 
 	is_ready = true;
+	if (ENABLE_FEATURE_XNBD_SERVER_SYSLOG && server_config->syslog)
+		logmode = LOGMODE_SYSLOG;
 	if (!ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE)
 		return;
 	if (log_fd >= 0) {

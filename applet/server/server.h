@@ -25,7 +25,7 @@ struct server_config {
 	unsigned max_queue;         /* requests in flight; 0 = no limit */
 	unsigned max_clients;
 	unsigned hold_s;            /* 0 = for ever */
-	bool readonly, daemonize, clear_bitmap, oldstyle;
+	bool readonly, daemonize, clear_bitmap, oldstyle, syslog;
 };
 
 /* Serves until SIGTERM or SIGINT; returns the exit status. Dies with one line
@@ -54,6 +54,14 @@ int listen_unix(const char *path);
 
 /* A client has connected; the session owns fd from here on. */
 void session_open(struct export *e, int fd, bool tcp);
+/* The same for a client that is past its handshake and takes simple replies. ended() is
+ * called when it has gone and its last request is done. NULL: no memory, or not a
+ * socket; fd is closed. */
+struct session *session_adopt(struct export *e, int fd, void (*ended)(void *ctx), void *ctx);
+/* As if the client had sent a DISC: what is in flight is answered. */
+void session_drain(struct session *s);
+/* ended() is not called any more. */
+void session_disown(struct session *s);
 /* At the end of each turn of the loop: sends replies, lets those go on that had to
  * wait for memory. */
 void sessions_turn(void);
@@ -83,6 +91,9 @@ void origin_start(struct origin *o);
  * refused. One at a time: false when one is under way. name NULL: as before. */
 bool origin_reconnect(struct origin *o, const char *host, const char *port, const char *name, bool force,
 		      origin_callback *done, void *ctx);
+/* The same with a connection to the new address that is past its handshake and gives
+ * simple replies. True: fd is the origin's. */
+bool origin_adopt(struct origin *o, int fd, origin_callback *done);
 const char *origin_host(const struct origin *o);
 const char *origin_port(const struct origin *o);
 const char *origin_export(const struct origin *o);
@@ -96,6 +107,8 @@ void control_bind(const char *path);
 void control_begin(struct export *e);
 /* The job moved: those who follow it are told. */
 void control_job_changed(struct export *e);
+/* The origin is no longer needed: those who wait for it are told. */
+void control_switched(void);
 void control_end(void);
 
 #endif

@@ -81,6 +81,8 @@ struct session {
 	bool stalled; /* waits for memory */
 	struct session *next_dirty;
 	struct session *prev, *next;
+	void (*ended)(void *ctx); /* one that was handed over: who wants to know its end */
+	void *ended_ctx;
 };
 
 static struct session *sessions, *dirty;
@@ -469,6 +471,16 @@ static bool request_take(struct session *s, const struct nbd_request_header *h)
 	return true;
 }
 
+void session_drain(struct session *s)
+{
+	if (s->state != SESSION_TRANSMISSION)
+		return;
+	s->state = SESSION_DRAINING;
+	if (!s->ended) /* somebody waits for the last answer of one that was handed over */
+		timer_set(&s->deadline, loop_now_ms + DRAIN_MS);
+	session_mark(s);
+}
+
 /* What has been received, in the transmission phase. False: protocol broken. */
 static bool session_parse(struct session *s)
 {
@@ -491,9 +503,7 @@ static bool session_parse(struct session *s)
 		if (!nbd_request_decode(s->in + s->in_first, &h))
 			return false;
 		if (h.type == NBD_CMD_DISC) {
-			s->state = SESSION_DRAINING;
-			timer_set(&s->deadline, loop_now_ms + DRAIN_MS);
-			session_mark(s);
+			session_drain(s);
 		} else if (!request_take(s, &h)) {
 			s->stalled = true;
 			if (!stalled_count++)
@@ -646,6 +656,8 @@ static void session_free(struct session *s)
 	if (s->next)
 		s->next->prev = s->prev;
 	session_count--;
+	if (s->ended)
+		s->ended(s->ended_ctx);
 	free(s->in);
 	free(s->hs_out);
 	free(s);
@@ -691,28 +703,29 @@ static void session_close(struct session *s)
 	session_mark(s);
 }
 
-void session_open(struct export *e, int fd, bool tcp)
+/* Closes fd when there is no memory, or it is nothing to wait for. */
+static struct session *session_new(struct export *e, int fd)
 {
 	struct session *s = calloc(1, sizeof(*s));
-	const int on = 1;
 
 	if (s) {
 		s->in = malloc(RECV_BYTES);
 		s->hs_out = malloc(HANDSHAKE_OUT_BYTES);
+		s->event.fd = fd;
+		s->event.ready = session_ready;
+		s->watched = EPOLLIN;
 	}
-	if (!s || !s->in || !s->hs_out)
-		goto fail;
-	if (tcp) {
-		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-		setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	if (!s || !s->in || !s->hs_out || !event_add(&s->event, EPOLLIN)) {
+		if (s) {
+			free(s->in);
+			free(s->hs_out);
+		}
+		free(s);
+		close(fd);
+		return NULL;
 	}
-	s->event.fd = fd;
-	s->event.ready = session_ready;
-	s->watched = EPOLLIN;
 	s->export = e;
 	s->out_tail = &s->out;
-	if (!event_add(&s->event, EPOLLIN))
-		goto fail;
 	s->next = sessions;
 	if (sessions)
 		sessions->prev = s;
@@ -722,6 +735,20 @@ void session_open(struct export *e, int fd, bool tcp)
 	s->deadline.fire = session_late;
 	s->handshake.ops = &handshake_ops;
 	s->handshake.ctx = s;
+	return s;
+}
+
+void session_open(struct export *e, int fd, bool tcp)
+{
+	struct session *s = session_new(e, fd);
+	const int on = 1;
+
+	if (!s)
+		return;
+	if (tcp) {
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+		setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	}
 	if (ENABLE_FEATURE_XNBD_SERVER_OLDSTYLE && server_config->oldstyle) {
 		nbd_server_greet_oldstyle(&s->handshake, &e->nbd);
 		s->state = SESSION_TRANSMISSION;
@@ -729,14 +756,25 @@ void session_open(struct export *e, int fd, bool tcp)
 		nbd_server_greet(&s->handshake);
 		timer_set(&s->deadline, loop_now_ms + HANDSHAKE_MS);
 	}
-	return;
-fail:
-	if (s) {
-		free(s->in);
-		free(s->hs_out);
-	}
-	free(s);
-	close(fd);
+}
+
+struct session *session_adopt(struct export *e, int fd, void (*ended)(void *ctx), void *ctx)
+{
+	struct session *s = session_new(e, fd);
+
+	if (!s)
+		return NULL;
+	s->state = SESSION_TRANSMISSION;
+	s->ended = ended;
+	s->ended_ctx = ctx;
+	return s;
+}
+
+void session_disown(struct session *s)
+{
+	s->ended = NULL;
+	if (s->state == SESSION_DRAINING)
+		timer_set(&s->deadline, loop_now_ms + DRAIN_MS);
 }
 
 /* Decides what to watch for, and whether the session has come to its end. */
