@@ -139,7 +139,8 @@ install: all
 		mkdir -p $(DESTDIR)$(PREFIX)/$$dir && ln -sf $$link $(DESTDIR)$(PREFIX)/$$dir/$$applet || exit 1; \
 	done
 	for page in man/xnbdbox.1 $(foreach applet,$(applets),$(wildcard man/$(applet).*)); do \
-		install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit 1; \
+		mkdir -p $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} || exit 1; \
+		config/generate man $$page >$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit 1; \
 	done
 
 # ---- tests ----------------------------------------------------------------------------

@@ -557,7 +557,7 @@ static void old_show(struct progress *p, const struct old *o, uint64_t found, un
 #endif
 
 /* Everything is asked for over a session of our own. */
-static void old_copy(struct old *o, int fd, int control, unsigned run_blocks, unsigned opt)
+static void old_copy(struct old *o, int fd, int control, unsigned run_blocks, unsigned opt UNUSED_PARAM)
 {
 	char byte;
 #if ENABLE_FEATURE_XNBD_BGCTL_PROGRESS
@@ -702,7 +702,8 @@ static void old_reconnect(const struct old *o, const char *host, const char *por
 }
 #endif
 
-static int old_main(const char *path, unsigned opt, const char *blocks, char **argv, const char *name)
+static int old_main(const char *path, unsigned opt, const char *blocks, char **argv UNUSED_PARAM,
+		    const char *name UNUSED_PARAM)
 {
 	struct old *o = xzalloc(sizeof(*o));
 

@@ -89,8 +89,8 @@ fi
 if [ $# = 0 ] || wanted busybox "$@"; then
 	echo "=== xnbd-bgctl in BusyBox"
 	count "busybox" config/busybox.sh build
-	for t in failures proxy restart; do
-		BGCTL=$top/build/busybox/busybox XNBDBOX=$top/build/xnbdbox sh tests/e2e/$t.tests
+	for t in e2e/failures e2e/proxy e2e/restart interop/xnbd04; do
+		BGCTL=$top/build/busybox/busybox XNBDBOX=$top/build/xnbdbox sh tests/$t.tests
 	done
 fi
 
