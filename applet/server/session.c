@@ -506,7 +506,8 @@ static bool session_parse(struct session *s)
 			session_drain(s);
 		} else if (!request_take(s, &h)) {
 			s->stalled = true;
-			if (!stalled_count++)
+			stalled_count++;
+			if (!hoard_timer.set) /* not put off by one who tries again */
 				timer_set(&hoard_timer, loop_now_ms + HOARD_CHECK_MS);
 			return true;
 		}
@@ -833,10 +834,11 @@ static void sessions_unstall(void)
 }
 
 /* Sending frees memory, which lets the stalled go on, who then have something to
- * send; it ends because nothing is received meanwhile. */
+ * send; it ends because nothing is received meanwhile. They are tried also when no session
+ * has moved: what comes from the origin frees memory too. */
 void sessions_turn(void)
 {
-	while (dirty) {
+	do {
 		struct session *s = dirty;
 
 		dirty = NULL;
@@ -848,7 +850,7 @@ void sessions_turn(void)
 			s = next;
 		}
 		sessions_unstall();
-	}
+	} while (dirty);
 }
 
 void sessions_stop(void)
