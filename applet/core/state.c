@@ -62,6 +62,15 @@ bool fingerprint_match(const struct fingerprint *a, const struct fingerprint *b)
 	return common || !known; /* one that can read none of them says nothing */
 }
 
+void fingerprint_add(struct fingerprint *b, const struct fingerprint *a)
+{
+	unsigned i;
+
+	for (i = 0; i < STATE_SAMPLES; i++)
+		if (a->sample[i])
+			b->sample[i] = a->sample[i];
+}
+
 void state_header_encode(uint8_t *p, const struct state_header *h)
 {
 	unsigned i;

@@ -31,6 +31,8 @@ uint64_t fingerprint_sample(const uint8_t *p, size_t n);
 /* Whether both can be of the same disk, b's being the one we know: where it has samples,
  * a must have one of them too. */
 bool fingerprint_match(const struct fingerprint *a, const struct fingerprint *b);
+/* What is known of a is known of both; the rest of b stays. */
+void fingerprint_add(struct fingerprint *b, const struct fingerprint *a);
 
 struct state_header {
 	uint64_t size_bytes;

@@ -228,7 +228,7 @@ void origin_link_ready(struct origin *o, unsigned slot)
 {
 	struct link *l = &o->link[slot];
 	const char *why = identify(o, l);
-	bool forced = slot == LINK_CLIENT && o->candidate.host && o->force;
+	struct fingerprint known = o->fingerprint;
 
 	if (why) {
 		link_close(l);
@@ -239,17 +239,23 @@ void origin_link_ready(struct origin *o, unsigned slot)
 		tell_core(o, slot);
 		return;
 	}
+	/* By force: nothing that is known of the old content is of the new one. */
+	if (!fingerprint_match(&l->fingerprint, &known))
+		memset(&known, 0, sizeof(known));
+	fingerprint_add(&known, &l->fingerprint);
 	if (!o->known)
-		o->fingerprint = l->fingerprint;
+		o->fingerprint = known;
 	o->known = true;
 	o->size_bytes = l->handshake.size_bytes;
 	if (o->candidate.host)
 		address_set(&o->address, o->candidate.host, o->candidate.port, o->candidate.name);
 	address_set(&o->candidate, NULL, NULL, NULL);
 	l->handshake.export_name = o->address.name;
-	if (forced)
-		fingerprint_accept(o, &l->fingerprint);
-	else if (!o->header_busy)
+	if (o->header_busy)
+		return; /* header_written() goes on */
+	if (memcmp(&known, &o->fingerprint, sizeof(known)) != 0)
+		fingerprint_accept(o, &known);
+	else
 		client_link_use(o, NULL);
 }
 
@@ -299,6 +305,9 @@ const struct fingerprint *origin_fingerprint(const struct origin *o)
 void origin_start(struct origin *o)
 {
 	o->started = true;
+	/* An earlier start may have known more of our disk than this one could read. */
+	if (o->known)
+		o->fingerprint = o->export->header.fingerprint;
 	if (o->link[LINK_CLIENT].phase == LINK_UP)
 		tell_core(o, LINK_CLIENT);
 	else if (!o->closed)

@@ -392,15 +392,12 @@ static void grow_image(struct export *e, uint64_t size_bytes, uint64_t have_byte
 /* What the header says from now on. */
 static void set_header(struct export *e, uint64_t size_bytes, const struct fingerprint *fp, bool forget)
 {
-	unsigned i;
-
 	e->header.size_bytes = size_bytes;
 	read_boot_id(e->header.boot_id);
 	if (forget)
 		memset(&e->header.fingerprint, 0, sizeof(e->header.fingerprint));
-	for (i = 0; fp && i < STATE_SAMPLES; i++)
-		if (fp->sample[i])
-			e->header.fingerprint.sample[i] = fp->sample[i];
+	if (fp)
+		fingerprint_add(&e->header.fingerprint, fp);
 }
 
 void store_open(struct export *e, uint64_t size_bytes, const struct fingerprint *fp, bool clear, bool *all_dirty)

@@ -243,6 +243,10 @@ static void test_unknown_origin(void)
 	CHECK(fingerprint_match(&known, &none)); /* nothing to compare with yet */
 	CHECK(fingerprint_match(&part, &known));
 	CHECK(!fingerprint_match(&none, &known)); /* it can read none of what we know */
+	fingerprint_add(&part, &known);
+	CHECK(memcmp(&part, &known, sizeof(part)) == 0);
+	fingerprint_add(&part, &none); /* what it cannot read stays known */
+	CHECK(memcmp(&part, &known, sizeof(part)) == 0);
 }
 
 int main(void)
