@@ -47,8 +47,9 @@ bool store_look(struct export *e, const char *image, const char *bitmap, bool cl
  * e->words. *all_dirty: no bit is known to be in the commit file. */
 void store_open(struct export *e, uint64_t size_bytes, const struct fingerprint *fp, bool clear, bool *all_dirty);
 
-/* Writes e->header to the commit file and syncs it. 0 or errno. May block. */
-int store_write_header(struct export *e);
+/* Writes h to the commit file and syncs it. 0 or errno. May block, and may run on any thread:
+ * it has a descriptor of its own, so that an error is told to it and to the commit. */
+int store_write_header(const char *commit_path, const struct state_header *h);
 
 /* A sync has failed: the next start, also of this boot, is to trust only what was committed
  * before. Loop's thread; does not wait for the disk. */

@@ -151,6 +151,8 @@ void origin_link_failed(struct origin *o, unsigned slot, const char *why)
 struct header_job {
 	struct job job;
 	struct origin *origin;
+	const char *path;
+	struct state_header header; /* a copy: the loop's thread may change the other one */
 	int error;
 };
 
@@ -158,7 +160,7 @@ static void header_write(struct job *j)
 {
 	struct header_job *h = (struct header_job *)j;
 
-	h->error = store_write_header(h->origin->export);
+	h->error = store_write_header(h->path, &h->header);
 }
 
 static void tell_core(struct origin *o, unsigned slot)
@@ -189,12 +191,14 @@ static void client_link_use(struct origin *o, const char *error)
 static void header_written(struct job *j)
 {
 	struct header_job *h = (struct header_job *)j;
-	struct core *c = &h->origin->export->core;
+	struct export *e = h->origin->export;
 
 	h->origin->header_busy = false;
-	/* The kernel tells of an error once: this may have been the commit's. */
 	if (h->error)
-		core_sync_failed(c, h->error);
+		core_sync_failed(&e->core, h->error);
+	/* What the next start is not to trust was told while this was on its way. */
+	if (!e->header.boot_id[0])
+		store_distrust(e);
 	client_link_use(h->origin, h->error ? "it is in use, but the commit file cannot be written" : NULL);
 	free(h);
 }
@@ -207,6 +211,8 @@ static void fingerprint_accept(struct origin *o, const struct fingerprint *fp)
 	o->fingerprint = o->export->header.fingerprint = *fp;
 	o->header_busy = true;
 	h->origin = o;
+	h->path = o->export->path[FILE_COMMIT];
+	h->header = o->export->header;
 	h->job.run = header_write;
 	h->job.done = header_written;
 	pool_submit(&h->job);

@@ -275,16 +275,28 @@ static void allocate(struct export *e, enum io_file file, uint64_t n)
 	reserve(e, file, n, 0);
 }
 
-int store_write_header(struct export *e)
+static int write_header(int fd, const struct state_header *h)
 {
 	uint8_t raw[STATE_HEADER_BYTES];
 	ssize_t n;
 
-	state_header_encode(raw, &e->header);
-	n = pwrite(e->fd[FILE_COMMIT], raw, sizeof(raw), 0);
+	state_header_encode(raw, h);
+	n = pwrite(fd, raw, sizeof(raw), 0);
 	if (n != (ssize_t)sizeof(raw))
 		return n < 0 ? errno : EIO;
-	return fdatasync(e->fd[FILE_COMMIT]) < 0 ? errno : 0;
+	return fdatasync(fd) < 0 ? errno : 0;
+}
+
+int store_write_header(const char *commit_path, const struct state_header *h)
+{
+	int fd = open(commit_path, O_WRONLY | O_CLOEXEC);
+	int error;
+
+	if (fd < 0)
+		return errno;
+	error = write_header(fd, h);
+	close(fd);
+	return error;
 }
 
 void store_distrust(struct export *e)
@@ -328,7 +340,7 @@ static char *prepare_commit(struct export *e, uint64_t size_bytes, bool with_bit
 	allocate(e, FILE_COMMIT, COMMIT_HEADER_BYTES + map_bytes(size_bytes));
 	if (with_bits)
 		write_bits(e, FILE_COMMIT, COMMIT_HEADER_BYTES, size_bytes);
-	errno = store_write_header(e);
+	errno = write_header(e->fd[FILE_COMMIT], &e->header);
 	if (errno)
 		bb_perror_msg_and_die("cannot write '%s'", name);
 	return name;
@@ -427,7 +439,7 @@ void store_open(struct export *e, uint64_t size_bytes, const struct fingerprint 
 	/* Only now may the header say that the bitmap belongs to this boot. */
 	if (new_commit)
 		place_commit(e, new_commit);
-	else if ((errno = store_write_header(e)) != 0)
+	else if ((errno = write_header(e->fd[FILE_COMMIT], &e->header)) != 0)
 		bb_perror_msg_and_die("cannot write '%s'", e->path[FILE_COMMIT]);
 	if (how == START_ADOPT)
 		bb_error_msg("'%s' has no commit file: its bits were never safe against power loss", e->path[FILE_BITMAP]);
