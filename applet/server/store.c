@@ -241,7 +241,8 @@ static void sync_directory(const char *path)
 	slash[slash == dir] = '\0';
 	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd >= 0) {
-		fsync(fd);
+		if (fsync(fd) < 0 && errno != EINVAL) /* that: the file system has no such thing */
+			bb_perror_msg_and_die("cannot sync '%s'", dir);
 		close(fd);
 	}
 	free(dir);
@@ -255,8 +256,8 @@ static void create_file(struct export *e, enum io_file file)
 		bb_error_msg_and_die("'%s' has just been created by another: is a second server starting?", e->path[file]);
 	if (e->fd[file] < 0)
 		bb_perror_msg_and_die("cannot create '%s'", e->path[file]);
+	lock_file(e, file, LOCK_EX); /* else another was quicker, and it is his */
 	server_owns_path(e->path[file], true);
-	lock_file(e, file, LOCK_EX);
 	sync_directory(e->path[file]);
 }
 
