@@ -15,6 +15,8 @@ struct export {
 	struct core core; /* first: ports get the core and want the export */
 	struct nbd_export nbd;
 	int fd[3];      /* by enum io_file; -1 = not there */
+	int header_fd;  /* the commit file again: so an error of a sync is told to the header's
+			   writer and to the commit, not to who comes first */
 	bool is_device; /* the image is a block device */
 	bool no_nowait; /* the image's file system knows no RWF_NOWAIT */
 	char *path[3];  /* absolute */
@@ -47,9 +49,8 @@ bool store_look(struct export *e, const char *image, const char *bitmap, bool cl
  * e->words. *all_dirty: no bit is known to be in the commit file. */
 void store_open(struct export *e, uint64_t size_bytes, const struct fingerprint *fp, bool clear, bool *all_dirty);
 
-/* Writes h to the commit file and syncs it. 0 or errno. May block, and may run on any thread:
- * it has a descriptor of its own, so that an error is told to it and to the commit. */
-int store_write_header(const char *commit_path, const struct state_header *h);
+/* Writes h to the commit file, over this descriptor, and syncs it. 0 or errno. May block. */
+int store_write_header(int fd, const struct state_header *h);
 
 /* A sync has failed: the next start, also of this boot, is to trust only what was committed
  * before. Loop's thread; does not wait for the disk. */

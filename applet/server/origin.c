@@ -151,7 +151,7 @@ void origin_link_failed(struct origin *o, unsigned slot, const char *why)
 struct header_job {
 	struct job job;
 	struct origin *origin;
-	const char *path;
+	int fd;
 	struct state_header header; /* a copy: the loop's thread may change the other one */
 	int error;
 };
@@ -160,7 +160,7 @@ static void header_write(struct job *j)
 {
 	struct header_job *h = (struct header_job *)j;
 
-	h->error = store_write_header(h->path, &h->header);
+	h->error = store_write_header(h->fd, &h->header);
 }
 
 static void tell_core(struct origin *o, unsigned slot)
@@ -211,7 +211,7 @@ static void fingerprint_accept(struct origin *o, const struct fingerprint *fp)
 	o->fingerprint = o->export->header.fingerprint = *fp;
 	o->header_busy = true;
 	h->origin = o;
-	h->path = o->export->path[FILE_COMMIT];
+	h->fd = o->export->header_fd;
 	h->header = o->export->header;
 	h->job.run = header_write;
 	h->job.done = header_written;

@@ -276,7 +276,7 @@ static void allocate(struct export *e, enum io_file file, uint64_t n)
 	reserve(e, file, n, 0);
 }
 
-static int write_header(int fd, const struct state_header *h)
+int store_write_header(int fd, const struct state_header *h)
 {
 	uint8_t raw[STATE_HEADER_BYTES];
 	ssize_t n;
@@ -286,18 +286,6 @@ static int write_header(int fd, const struct state_header *h)
 	if (n != (ssize_t)sizeof(raw))
 		return n < 0 ? errno : EIO;
 	return fdatasync(fd) < 0 ? errno : 0;
-}
-
-int store_write_header(const char *commit_path, const struct state_header *h)
-{
-	int fd = open(commit_path, O_WRONLY | O_CLOEXEC);
-	int error;
-
-	if (fd < 0)
-		return errno;
-	error = write_header(fd, h);
-	close(fd);
-	return error;
 }
 
 void store_distrust(struct export *e)
@@ -341,7 +329,7 @@ static char *prepare_commit(struct export *e, uint64_t size_bytes, bool with_bit
 	allocate(e, FILE_COMMIT, COMMIT_HEADER_BYTES + map_bytes(size_bytes));
 	if (with_bits)
 		write_bits(e, FILE_COMMIT, COMMIT_HEADER_BYTES, size_bytes);
-	errno = write_header(e->fd[FILE_COMMIT], &e->header);
+	errno = store_write_header(e->fd[FILE_COMMIT], &e->header);
 	if (errno)
 		bb_perror_msg_and_die("cannot write '%s'", name);
 	return name;
@@ -440,10 +428,13 @@ void store_open(struct export *e, uint64_t size_bytes, const struct fingerprint 
 	/* Only now may the header say that the bitmap belongs to this boot. */
 	if (new_commit)
 		place_commit(e, new_commit);
-	else if ((errno = write_header(e->fd[FILE_COMMIT], &e->header)) != 0)
+	else if ((errno = store_write_header(e->fd[FILE_COMMIT], &e->header)) != 0)
 		bb_perror_msg_and_die("cannot write '%s'", e->path[FILE_COMMIT]);
 	if (how == START_ADOPT)
 		bb_error_msg("'%s' has no commit file: its bits were never safe against power loss", e->path[FILE_BITMAP]);
+	e->header_fd = open(e->path[FILE_COMMIT], O_WRONLY | O_CLOEXEC);
+	if (e->header_fd < 0)
+		bb_perror_msg_and_die("cannot open '%s'", e->path[FILE_COMMIT]);
 	grow_image(e, size_bytes, image_bytes);
 	*all_dirty = how == START_BOTH || how == START_COMMIT; /* they may have been written, but not synced */
 }
