@@ -420,7 +420,7 @@ static bool store_prepare(struct core *c, struct fetch *f)
 	f->io.flags = 0;
 	f->io.offset = first * BLOCK_BYTES;
 	f->io.length = bytes_end(c, b) - f->io.offset;
-	f->io.buf = f->buf + (f->zero ? 0 : (first - f->first) * BLOCK_BYTES);
+	f->io.buf = f->zero ? NULL : f->buf + (first - f->first) * BLOCK_BYTES;
 	f->io.error = 0;
 	f->io.done = store_event;
 	return true;
