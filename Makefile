@@ -74,7 +74,7 @@ sources = applet/main.c $(wildcard applet/libbb/*.c) \
 objects = $(patsubst applet/%.c,$(out)/obj/%.o,$(sources))
 applets = $(patsubst xnbd_%.o,xnbd-%,$(filter xnbd_%.o,$(lib-y)))
 
-.PHONY: all install demo check unit-tests sim mutants random busybox bench bloat help clean distclean
+.PHONY: all install demo check unit-tests fuzzers fuzz sim mutants random busybox bench bloat help clean distclean
 .DELETE_ON_ERROR:
 
 all: $(out)/xnbdbox
@@ -185,6 +185,14 @@ build/unit/sim: $(sim_core) $(sim_world) applet/nbd/wire.c
 
 unit-tests: $(unit_tests)
 
+fuzzers: build/unit/include/autoconf.h
+	@$(MAKE) -s -j2 -f tests/fuzz/fuzz.mk
+
+# make fuzz TIME=60: each fuzzer, so many seconds. TARGET=session: only this one.
+fuzz:
+	@config/setup.sh check
+	@sh tests/fuzz/run.sh $(or $(TIME),60) $(TARGET)
+
 # make sim SEEDS=5000: so many runs. make sim SEED=17: one, and what happens in it.
 sim: build/unit/sim
 	@build/unit/sim $(if $(SEED),seed=$(SEED),$(or $(SEEDS),1000))
@@ -236,6 +244,7 @@ help:
 	@echo 'make check            all tests (installs what they need)'
 	@echo 'make unit-tests       builds the unit tests and the simulator in build/unit'
 	@echo 'make sim SEEDS=n      so many runs of the simulator; SEED=s: one, told line by line'
+	@echo 'make fuzz TIME=60     each fuzzer of tests/fuzz so many seconds (TARGET=NAME: one)'
 	@echo 'make mutants          errors are made in core/; each has to be found'
 	@echo 'make bench            speed against nbdcopy, as ratios'
 	@echo 'make bloat            bytes of each part, and of each feature (BASE=REV: since then)'

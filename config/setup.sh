@@ -17,6 +17,11 @@ has() {
 	PATH=$PATH:/usr/sbin:/sbin command -v "$1"
 }
 
+# clang's libFuzzer
+has_fuzzer() {
+	test -e "$(clang -print-resource-dir)/lib/linux/libclang_rt.fuzzer-$(uname -m).a"
+}
+
 build() {
 	need gcc has gcc
 	need make has make
@@ -36,6 +41,7 @@ check() {
 	need libc6-dev test -e /usr/include/stdio.h
 	need bzip2 has bzip2 # BusyBox's source
 	need clang has clang
+	need libclang-rt-14-dev has_fuzzer
 	need diffutils has cmp
 	need file has file # nbdinfo asks it
 	need fio has fio

@@ -15,7 +15,7 @@ if [ -f .config ] && grep '=y$' config/full_defconfig | grep -qvxFf .config; the
 	echo "something is left out in .config: make full_defconfig first" >&2
 	exit 1
 fi
-make -s all unit-tests && make -s SANITIZE=1 all || exit 1
+make -s all unit-tests fuzzers && make -s SANITIZE=1 all || exit 1
 TALLY=$(mktemp)
 export TALLY
 trap 'rm -f "$TALLY" "$TALLY.out"' EXIT
@@ -64,6 +64,9 @@ wanted() {
 if [ $# = 0 ]; then
 	for t in build/unit/*_test; do
 		unit "$t"
+	done
+	for t in tests/fuzz/corpus/*; do
+		count "fuzzer $(basename "$t"), its corpus" sh tests/fuzz/run.sh corpus "$(basename "$t")"
 	done
 	count "simulator, ${SEEDS:-1000} seeds" build/unit/sim "${SEEDS:-1000}"
 	for t in tests/doc/*.sh; do

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A proxy, and the bitmap and the commit file that it finds at its start.
+ *
+ * The input: three bytes for server and origin (script.h); one of the bits below; the
+ * length of the bitmap, 16 bits; the bitmap; the commit file.
+ *
+ * The image has the right bytes as far as it goes. So whatever the bits say, no start may
+ * end in a wrong byte; and one that is refused may change nothing.
+ */
+#include "script.h"
+#include "core/state.h"
+#include "nbd/nbd.h"
+#include "origin_peer.h"
+#include "world.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <fcntl.h>
+
+enum files_how {
+	FILES_CHECKSUM = 1 << 0, /* of the commit file is made right */
+	FILES_BOOT_ID = 1 << 1,  /* ... as its boot id, */
+	FILES_SAMPLES = 1 << 2,  /* ... and its samples */
+	FILES_BITS = 1 << 3,     /* behind the header come the bits at once, not the rest of its page */
+	FILES_NO_BITMAP = 1 << 4,
+	FILES_NO_COMMIT = 1 << 5,
+	FILES_NO_IMAGE = 1 << 6,
+	FILES_SHORT_IMAGE = 1 << 7,
+};
+
+enum { BLOCK = 4096, AT_BOOT_ID = 24, AT_SAMPLES = 64, AT_SUM = 504, HEAD = SCRIPT_HEAD + 3, FILE_BYTES_MAX = 4 << 20 };
+
+static const uint8_t *bitmap, *commit;
+static size_t bitmap_bytes, commit_bytes;
+static uint8_t how;
+
+static const char *const files[] = { "image", "bitmap", "bitmap.commit" };
+enum { FILES = 3 };
+static uint8_t *before[FILES];
+static size_t before_bytes[FILES];
+
+static void put_boot_id(uint8_t *header)
+{
+	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY);
+
+	memset(header + AT_BOOT_ID, 0, STATE_BOOT_ID_BYTES);
+	if (fd < 0 || read(fd, header + AT_BOOT_ID, 36) != 36)
+		finding("the fuzzer finds no boot id");
+	close(fd);
+}
+
+static void put_samples(uint8_t *header, uint64_t size)
+{
+	uint8_t block[BLOCK];
+	uint64_t start, j;
+	unsigned i;
+
+	for (i = 0; size && i < STATE_SAMPLES; i++) {
+		start = fingerprint_block(size, i) * BLOCK;
+		for (j = 0; j < BLOCK && start + j < size; j++)
+			block[j] = origin_byte(start + j);
+		nbd_put64(header + AT_SAMPLES + 8 * i, fingerprint_sample(block, (size_t)j));
+	}
+}
+
+static void put_commit(uint64_t size)
+{
+	uint8_t header[STATE_HEADER_BYTES] = { 0 };
+	size_t n = commit_bytes < sizeof(header) ? commit_bytes : sizeof(header);
+
+	if (!commit_bytes)
+		return;
+	memcpy(header, commit, n);
+	if (how & FILES_BOOT_ID)
+		put_boot_id(header);
+	if (how & FILES_SAMPLES)
+		put_samples(header, size);
+	if (how & FILES_CHECKSUM)
+		nbd_put64(header + AT_SUM, fingerprint_sample(header, AT_SUM));
+	if (how & (FILES_CHECKSUM | FILES_BITS))
+		n = sizeof(header);
+	script_put_file("bitmap.commit", header, n, 0);
+	if (commit_bytes > sizeof(header))
+		script_put_file("bitmap.commit", commit + sizeof(header), commit_bytes - sizeof(header),
+				how & FILES_BITS ? BLOCK : sizeof(header));
+}
+
+static void put_image(uint64_t size)
+{
+	uint64_t n = how & FILES_SHORT_IMAGE ? size / 2 : size;
+	uint8_t *image = malloc((size_t)n + 1);
+	uint64_t i;
+
+	for (i = 0; i < n; i++)
+		image[i] = origin_byte(i);
+	script_put_file("image", image, (size_t)n, 0);
+	free(image);
+}
+
+static void put_files(uint64_t size)
+{
+	unsigned i;
+
+	if (!(how & FILES_NO_IMAGE))
+		put_image(size);
+	if (!(how & FILES_NO_BITMAP))
+		script_put_file("bitmap", bitmap, bitmap_bytes, 0);
+	if (!(how & FILES_NO_COMMIT))
+		put_commit(size);
+	for (i = 0; i < FILES; i++)
+		before_bytes[i] = script_read_file(files[i], before[i], FILE_BYTES_MAX);
+}
+
+static void check_unchanged(void)
+{
+	static uint8_t now[FILE_BYTES_MAX];
+	unsigned i;
+
+	for (i = 0; i < FILES; i++)
+		if (script_read_file(files[i], now, sizeof(now)) != before_bytes[i] ||
+		    memcmp(now, before[i], before_bytes[i]) != 0)
+			finding("a start was refused, and has changed a file");
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+	/* A client reads 8 KiB, then 64 KiB. */
+	static const char client[] = "\0\0\0\3IHAVEOPT\0\0\0\1\0\0\0\0"
+		"\x25\x60\x95\x13\0\0\0\0\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\0\0\0\x20\0"
+		"\x25\x60\x95\x13\0\0\0\0\0\0\0\0\0\0\0\2\0\0\0\0\0\0\x20\0\0\1\0\0";
+	uint8_t script[SCRIPT_HEAD + sizeof(client) - 1];
+	unsigned i;
+
+	if (n < HEAD)
+		return 0;
+	for (i = 0; i < FILES; i++)
+		if (!before[i])
+			before[i] = malloc(FILE_BYTES_MAX);
+	memcpy(script, data, SCRIPT_HEAD);
+	memcpy(script + SCRIPT_HEAD, client, sizeof(client) - 1);
+	script[SCRIPT_SERVER] = (uint8_t)((script[SCRIPT_SERVER] & ~(SERVER_OLDSTYLE | SERVER_CACHE)) | SERVER_PROXY |
+					  SERVER_READONLY);
+	script[SCRIPT_MORE] &= MORE_SMALL;
+	how = data[SCRIPT_HEAD];
+	bitmap = data + HEAD;
+	bitmap_bytes = nbd_get16(data + SCRIPT_HEAD + 1);
+	if (bitmap_bytes > n - HEAD)
+		bitmap_bytes = n - HEAD;
+	commit = bitmap + bitmap_bytes;
+	commit_bytes = n - HEAD - bitmap_bytes;
+	script_files = put_files;
+	if (script_run(script, sizeof(script), 'a') == 1)
+		check_unchanged();
+	return 0;
+}

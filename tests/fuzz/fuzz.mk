@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# The fuzzers: build/fuzz/NAME. From the top, by make fuzzers.
+
+out := build/fuzz
+targets := session control origin files bgctl server_handshake client_handshake
+flags := -std=gnu11 -D_FILE_OFFSET_BITS=64 -g -O1 -Wall -Wextra -Werror -MMD -MP -Iapplet -Iapplet/libbb -Ibuild/unit/include \
+	-Itests/fuzz
+
+# What is under test: all of applet/ but the workers' threads and main(). What it asks libc
+# for goes through world.c. The commit's memory is made small, as in the simulator.
+through := malloc calloc realloc free exit atexit epoll_wait clock_gettime read write pwrite fdatasync connect \
+	getaddrinfo getcwd isatty ioctl
+tested := $(filter-out applet/main.c applet/server/pool.c,$(wildcard applet/*.c applet/*/*.c))
+tested_flags := $(flags) -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer \
+	$(foreach f,$(through),-D$f=fuzz_$f) -DCOMMIT_CHUNKS_MAX=4 -include tests/fuzz/globals.h
+objects := $(patsubst %.c,$(out)/obj/%.o,$(tested) tests/fuzz/pool.c)
+
+# The world around it, which may look everywhere.
+world := $(patsubst %,$(out)/obj/tests/fuzz/%.o,world script channel origin_peer)
+
+all: $(addprefix $(out)/,$(targets))
+
+$(objects): $(out)/obj/%.o: %.c tests/fuzz/fuzz.mk
+	@mkdir -p $(dir $@)
+	clang $(tested_flags) -c -o $@ $<
+
+$(world) $(patsubst %,$(out)/obj/tests/fuzz/%.o,$(targets)): $(out)/obj/%.o: %.c tests/fuzz/fuzz.mk
+	@mkdir -p $(dir $@)
+	clang $(flags) -fno-builtin -c -o $@ $<
+
+# Archives, so that each fuzzer has only what it needs.
+$(out)/tested.a: $(objects)
+	@rm -f $@
+	ar rcs $@ $^
+$(out)/world.a: $(world)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(addprefix $(out)/,$(targets)): $(out)/%: $(out)/obj/tests/fuzz/%.o $(out)/world.a $(out)/tested.a
+	clang -fsanitize=fuzzer,address,undefined -o $@ $^
+
+-include $(wildcard $(out)/obj/*/*.d $(out)/obj/*/*/*.d)

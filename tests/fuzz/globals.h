@@ -1,0 +1,3 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* In front of each file of applet/: where world.c finds its globals. */
+#pragma clang section bss = "fuzz_bss" data = "fuzz_data"

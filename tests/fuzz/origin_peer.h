@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The origin of a proxy in its fuzzers: on one connection, well-behaved unless told. */
+#ifndef FUZZ_ORIGIN_PEER_H
+#define FUZZ_ORIGIN_PEER_H
+
+#include "channel.h"
+#include "nbd/nbd.h"
+
+struct origin_peer {
+	struct channel channel;
+	struct nbd_server_handshake handshake;
+	bool transmission;
+	unsigned answered;
+};
+
+/* What all connections have in common. */
+struct origin_disk {
+	struct nbd_export nbd;
+	bool structured;
+	bool sick;
+	bool by_hand;     /* says nothing by itself ... */
+	unsigned by_self; /* ... but to so many requests, and the handshake if not 0 */
+	unsigned leaves;  /* after so many replies; 0 = never */
+};
+extern struct origin_disk origin_disk;
+
+uint8_t origin_byte(uint64_t offset);
+/* Says hello. */
+void origin_peer_begin(struct origin_peer *p, int fd);
+/* Answers what has come; forced: also by hand. True: did something. */
+bool origin_peer_step(struct origin_peer *p, bool forced);
+
+#endif

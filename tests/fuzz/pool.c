@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The workers of server/pool.h, without threads: jobs run when they are handed over or,
+ * on a slow disk, when the world says so. */
+#include "libbb.h"
+#include "server/loop.h"
+#include "server/pool.h"
+#include "world.h"
+
+#include <sys/eventfd.h>
+
+bool pool_slow;
+
+struct job_list {
+	struct job *first, **tail;
+};
+
+static struct job_list submitted, todo, finished;
+static struct event done_event;
+
+static void list_init(struct job_list *l)
+{
+	l->first = NULL;
+	l->tail = &l->first;
+}
+
+static void list_append(struct job_list *l, struct job *j)
+{
+	j->next = NULL;
+	*l->tail = j;
+	l->tail = &j->next;
+}
+
+static void list_remove(struct job_list *l, struct job *j)
+{
+	struct job **p = &l->first;
+
+	while (*p != j)
+		p = &(*p)->next;
+	*p = j->next;
+	if (!*p)
+		l->tail = p;
+}
+
+static void jobs_done(struct event *e, uint32_t events UNUSED_PARAM)
+{
+	struct job *j = finished.first;
+	uint64_t n;
+
+	safe_read(e->fd, &n, sizeof(n));
+	list_init(&finished);
+	while (j) {
+		struct job *next = j->next;
+
+		j->done(j);
+		j = next;
+	}
+}
+
+void pool_start(unsigned workers UNUSED_PARAM)
+{
+	list_init(&submitted);
+	list_init(&todo);
+	list_init(&finished);
+	done_event.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	done_event.ready = jobs_done;
+	if (done_event.fd < 0 || !event_add(&done_event, EPOLLIN))
+		bb_simple_perror_msg_and_die("eventfd");
+}
+
+void pool_submit(struct job *j)
+{
+	list_append(&submitted, j);
+}
+
+bool pool_step(bool newest)
+{
+	static const uint64_t one = 1;
+	struct job *j = todo.first, *in_turn = NULL, *i;
+
+	for (i = todo.first; i && newest; i = i->next) {
+		if (i->in_turn && in_turn)
+			continue; /* not before the one in front of it */
+		in_turn = i->in_turn ? i : in_turn;
+		j = i;
+	}
+	if (!j)
+		return false;
+	list_remove(&todo, j);
+	j->run(j);
+	list_append(&finished, j);
+	safe_write(done_event.fd, &one, sizeof(one));
+	return true;
+}
+
+void pool_flush(void)
+{
+	struct job *j;
+
+	while ((j = submitted.first)) {
+		list_remove(&submitted, j);
+		list_append(&todo, j);
+	}
+	while (!pool_slow && pool_step(false))
+		;
+}

@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A server's life, as a script tells it. */
+#include "libbb.h"
+#include "script.h"
+#include "origin_peer.h"
+#include "server/server.h"
+#include "world.h"
+
+#include <signal.h>
+#include <sys/un.h>
+
+enum { CLIENTS = 3, CONTROLS = 2, ORIGINS = 4, MARK = 3, BLOCK = 4096 };
+
+static const uint64_t sizes[] = { 75 * BLOCK + 434, 0, 1, BLOCK, BLOCK + 1, 17 * BLOCK, 1 << 20, (3 << 20) + 512 };
+
+static const uint8_t *script, *script_end;
+static uint8_t head[SCRIPT_HEAD];
+static char who;        /* says what follows */
+static bool disturbed;  /* the origin did not behave: a start may be refused */
+static bool over;       /* nothing more is done by the script */
+
+static struct channel clients[CLIENTS], controls[CONTROLS];
+static struct origin_peer origins[ORIGINS]; /* the newest first */
+static int origin_listener;
+
+void (*script_files)(uint64_t size_bytes);
+
+/* ---- who speaks ------------------------------------------------------------------------ */
+
+static void connect_if_not(struct channel *c, const char *path)
+{
+	if (c->fd < 0)
+		channel_open(c, channel_connect(world_path(path)), false);
+}
+
+static struct channel *speaker(void)
+{
+	switch (who) {
+	case 'a':
+	case 'b':
+	case 'c':
+		connect_if_not(&clients[who - 'a'], "clients");
+		return &clients[who - 'a'];
+	case 'k':
+	case 'l':
+		connect_if_not(&controls[who - 'k'], "control");
+		return &controls[who - 'k'];
+	default:
+		disturbed = true;
+		return &origins[who - 'o'].channel;
+	}
+}
+
+static void say_anything(unsigned kib)
+{
+	uint8_t block[1024];
+
+	memset(block, 0x5a, sizeof(block));
+	while (kib--)
+		channel_say(speaker(), block, sizeof(block));
+}
+
+/* ---- what happens ---------------------------------------------------------------------- */
+
+static void origins_answer(void)
+{
+	unsigned i;
+
+	for (i = 0; i < ORIGINS; i++)
+		while (origins[i].channel.fd >= 0 && origin_peer_step(&origins[i], true))
+			;
+}
+
+static void hang_up(void)
+{
+	unsigned i;
+
+	disturbed = true;
+	for (i = 0; i < ORIGINS; i++)
+		channel_close(&origins[i].channel);
+}
+
+/* The time stands until the program waits. */
+static void pass(uint64_t ms)
+{
+	world_pass_until_ms = world_ms + ms;
+}
+
+static void happen(char what)
+{
+	switch (what) {
+	case 'a':
+	case 'b':
+	case 'c':
+	case 'k':
+	case 'l':
+	case 'o':
+	case 'p':
+		who = what;
+		break;
+	case '#':
+		if (script < script_end)
+			say_anything(*script++);
+		break;
+	case 'w':
+		speaker()->end = true;
+		break;
+	case 'x':
+		channel_close(speaker());
+		break;
+	case 'u':
+		speaker()->unread = !speaker()->unread;
+		break;
+	case 'm':
+		pass(100);
+		break;
+	case 't':
+		pass(1000);
+		break;
+	case 'T':
+		pass(35000);
+		break;
+	case 's':
+		raise(SIGUSR2);
+		break;
+	case 'd':
+		world_disk_full = !world_disk_full;
+		break;
+	case 'f':
+		world_sync_fails = !world_sync_fails;
+		break;
+	case 'j':
+	case 'J':
+		pool_step(what == 'J');
+		break;
+	case 'R':
+		origins_answer();
+		break;
+	case 'h':
+		hang_up();
+		break;
+	case '!':
+		world_kill();
+	}
+}
+
+/* What follows, up to the next mark, or that. */
+static bool script_step(void)
+{
+	static const char mark[MARK + 1] = "|*|";
+	size_t n = (size_t)(script_end - script);
+	const uint8_t *next = memmem(script, n, mark, MARK);
+
+	if (!n)
+		return false;
+	if (next == script && n > MARK) {
+		script += MARK + 1;
+		happen((char)script[-1]);
+		return true;
+	}
+	n = next && next != script ? (size_t)(next - script) : n;
+	channel_say(speaker(), script, n);
+	script += n;
+	return true;
+}
+
+static void origin_accept(void)
+{
+	int fd = accept4(origin_listener, NULL, NULL, SOCK_NONBLOCK);
+	struct origin_peer oldest = origins[ORIGINS - 1];
+
+	if (fd < 0)
+		return;
+	channel_close(&oldest.channel);
+	memmove(origins + 1, origins, (ORIGINS - 1) * sizeof(*origins));
+	origins[0] = oldest;
+	origin_peer_begin(&origins[0], fd);
+}
+
+static bool step(void)
+{
+	bool did = false;
+	unsigned i;
+
+	origin_accept();
+	for (i = 0; i < CLIENTS; i++)
+		did |= channel_step(&clients[i]);
+	for (i = 0; i < CONTROLS; i++)
+		did |= channel_step(&controls[i]);
+	for (i = 0; i < ORIGINS; i++)
+		did |= origin_peer_step(&origins[i], false);
+	if (did)
+		return true;
+	for (i = 0; i < CLIENTS; i++)
+		if (clients[i].hung_up)
+			channel_close(&clients[i]);
+	for (i = 0; i < CONTROLS; i++)
+		if (controls[i].hung_up)
+			channel_close(&controls[i]);
+	return (!over && script_step()) || pool_step(false);
+}
+
+/* ---- the files ------------------------------------------------------------------------- */
+
+void script_put_file(const char *name, const void *p, size_t n, uint64_t offset)
+{
+	int fd = open(world_path(name), O_WRONLY | O_CREAT, 0600);
+
+	if (fd < 0 || pwrite(fd, p, n, (off_t)offset) != (ssize_t)n)
+		finding("the fuzzer cannot write its own files");
+	close(fd);
+}
+
+static uint8_t *disk_image(uint64_t size)
+{
+	uint8_t *p = malloc(size + 1);
+	uint64_t i;
+
+	for (i = 0; i < size; i++)
+		p[i] = origin_byte(i);
+	return p;
+}
+
+/* A target's disk; or a cache that has it all, and says so of every second pair of blocks. */
+static void put_image(uint64_t size)
+{
+	uint64_t words[16];
+	uint8_t *image = disk_image(size);
+
+	script_put_file("image", image, size, 0);
+	memset(words, 0x33, sizeof(words));
+	if (head[SCRIPT_SERVER] & SERVER_PROXY)
+		script_put_file("bitmap", words, (size_t)(size + 64 * BLOCK - 1) / (64 * BLOCK) * 8, 0);
+	free(image);
+}
+
+size_t script_read_file(const char *name, void *to, size_t room)
+{
+	int fd = open(world_path(name), O_RDONLY);
+	ssize_t n = fd < 0 ? 0 : pread(fd, to, room, 0);
+
+	if (fd >= 0)
+		close(fd);
+	return n < 0 ? 0 : (size_t)n;
+}
+
+/* Rule 1, where clients could not write: what is local is the origin's. */
+static void check_image(uint64_t size)
+{
+	static uint8_t image[4 << 20], bitmap[4096];
+	size_t bytes = script_read_file("image", image, sizeof(image));
+	size_t bits = 8 * script_read_file("bitmap", bitmap, sizeof(bitmap));
+	uint64_t i;
+
+	for (i = 0; i < size; i++)
+		if (!(head[SCRIPT_SERVER] & SERVER_PROXY) ||
+		    (i / BLOCK < bits && bitmap[i / BLOCK / 8] >> i / BLOCK % 8 & 1))
+			if (i >= bytes || image[i] != origin_byte(i))
+				finding("a byte that is said to be here is wrong");
+}
+
+/* Rule 2: what was committed is in the bitmap too. */
+static void check_commit(void)
+{
+	static uint8_t commit[8192], bitmap[4096];
+	size_t have = script_read_file("bitmap.commit", commit, sizeof(commit));
+	size_t bits = script_read_file("bitmap", bitmap, sizeof(bitmap));
+	size_t i;
+
+	for (i = 0; i + 4096 < have; i++)
+		if (i < bits && commit[4096 + i] & ~bitmap[i])
+			finding("a bit was committed that is not in the bitmap");
+}
+
+/* ---- lives ------------------------------------------------------------------------------- */
+
+static void origin_prepare(uint64_t size)
+{
+	uint8_t how = head[SCRIPT_ORIGIN], more = head[SCRIPT_MORE];
+
+	memset(&origin_disk, 0, sizeof(origin_disk));
+	origin_disk.nbd.name = "";
+	origin_disk.nbd.size_bytes = size;
+	origin_disk.nbd.transmission_flags = NBD_FLAG_HAS_FLAGS | (how & ORIGIN_MULTI ? NBD_FLAG_CAN_MULTI_CONN : 0);
+	origin_disk.nbd.min_block = how & ORIGIN_UNIT ? 4 * BLOCK : 1;
+	origin_disk.nbd.preferred_block = how & ORIGIN_UNIT ? 4 * BLOCK : BLOCK;
+	origin_disk.nbd.max_payload = more & MORE_SMALL ? 5 * BLOCK : NBD_PAYLOAD_MAX;
+	origin_disk.nbd.allocation = !(how & ORIGIN_NO_STATUS);
+	origin_disk.structured = !(how & ORIGIN_SIMPLE);
+	origin_disk.sick = how & ORIGIN_SICK;
+	origin_disk.by_hand = more & MORE_BY_HAND;
+	origin_disk.by_self = more & MORE_VERIFIED ? 32 : 0;
+	origin_disk.leaves = (more & MORE_LEAVES) * 8U;
+}
+
+static void origin_listen(void)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+
+	strcpy(a.sun_path, world_path("origin"));
+	unlink(a.sun_path);
+	origin_listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	if (bind(origin_listener, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(origin_listener, 8) < 0)
+		finding("the fuzzer cannot listen");
+}
+
+static void channels_reset(void)
+{
+	unsigned i;
+
+	/* Their descriptors were closed with the life before. */
+	for (i = 0; i < CLIENTS; i++)
+		clients[i].fd = -1;
+	for (i = 0; i < CONTROLS; i++)
+		controls[i].fd = -1;
+	for (i = 0; i < ORIGINS; i++)
+		origins[i].channel.fd = -1;
+}
+
+static int serve(void *arg)
+{
+	char origin[200];
+	uint8_t how = head[SCRIPT_SERVER];
+	struct server_config c = {
+		.image = world_path("image"),
+		.unix_path = world_path("clients"),
+		.max_buf_bytes = how & SERVER_POOR ? 64 << 10 : 4 << 20,
+		.max_queue = how & SERVER_POOR ? 3 : 1000,
+		.max_clients = 2,
+		.hold_s = how & SERVER_HOLD ? 5 : 0,
+		.readonly = how & SERVER_READONLY,
+		.oldstyle = how & SERVER_OLDSTYLE,
+	};
+
+	(void)arg;
+	applet_name = "xnbd-server";
+	world_peers.step = step;
+	pool_slow = how & SERVER_SLOW;
+	if (how & SERVER_PROXY) {
+		origin_listen();
+		snprintf(origin, sizeof(origin), "unix:%s", world_path("origin"));
+		c.origin_host = origin;
+		c.origin_port = "-";
+		c.origin_export = "";
+		c.bitmap = world_path("bitmap");
+		c.control = world_path("control");
+	}
+	return server_run(&c);
+}
+
+/* On what the last life has left, which must be enough. */
+static int live(bool must_begin)
+{
+	int status;
+
+	channels_reset();
+	disturbed = head[SCRIPT_MORE] & (MORE_LEAVES | MORE_BY_HAND);
+	status = life(serve, NULL);
+	if (must_begin && !disturbed && status == 1)
+		finding("a server cannot begin on what another has left");
+	return status;
+}
+
+int script_run(const uint8_t *data, size_t n, char channel)
+{
+	uint64_t size;
+	int status;
+
+	if (n < SCRIPT_HEAD)
+		return 0;
+	memcpy(head, data, SCRIPT_HEAD);
+	script = data + SCRIPT_HEAD;
+	script_end = data + n;
+	who = channel;
+	over = false;
+	size = sizes[head[SCRIPT_ORIGIN] & ORIGIN_SIZE];
+	origin_prepare(size);
+	world_sweep();
+	if (!(head[SCRIPT_SERVER] & SERVER_PROXY) || (head[SCRIPT_SERVER] & SERVER_CACHE))
+		put_image(size);
+	if (script_files)
+		script_files(size);
+	status = live(false);
+	while (status == LIFE_KILLED)
+		status = live(true);
+	over = true;
+	if (status == 0 && (head[SCRIPT_SERVER] & SERVER_AGAIN))
+		live(true);
+	if (head[SCRIPT_SERVER] & SERVER_PROXY)
+		check_commit();
+	if (status == 0 && (head[SCRIPT_SERVER] & SERVER_READONLY) && !(head[SCRIPT_MORE] & MORE_BY_HAND))
+		check_image(size);
+	return status;
+}

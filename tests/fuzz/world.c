@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Lives, and what libc is to the program under test. Built without sanitizers, since it
+ * copies what is between the globals too. */
+#include "world.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+#include <fcntl.h>
+
+enum {
+	MEMORY_MAX = 256 << 20, /* the machine has no more */
+	FILE_MAX = 8 << 20,     /* nor has the disk for one file: hostile sizes cost nothing */
+	TURNS_MAX = 20000,      /* of the loop, while nothing happens */
+	EXITS_MAX = 4,
+};
+
+uint64_t world_ms, world_pass_until_ms;
+bool world_disk_full, world_sync_fails, world_terminal;
+unsigned short world_columns;
+struct world_peers world_peers;
+
+void finding(const char *why)
+{
+	fprintf(stderr, "FINDING: %s\n", why);
+	abort();
+}
+
+/* ---- files ---------------------------------------------------------------------------- */
+
+static char directory[128];
+static bool verbose; /* FUZZ_VERBOSE=1: what the program says is shown */
+static const char *const names[] = { "image", "bitmap", "bitmap.commit", "bitmap.commit.new", "clients", "control",
+				     "origin" };
+enum { NAMES = sizeof(names) / sizeof(names[0]) };
+static char paths[NAMES][160];
+
+const char *world_path(const char *name)
+{
+	unsigned i;
+
+	for (i = 0; i < NAMES; i++)
+		if (strcmp(names[i], name) == 0)
+			return paths[i];
+	finding("the fuzzer knows no such file");
+}
+
+void world_sweep(void)
+{
+	unsigned i;
+
+	for (i = 0; i < NAMES; i++)
+		unlink(paths[i]);
+}
+
+static void world_end(void)
+{
+	world_sweep();
+	rmdir(directory);
+}
+
+static void world_begin(void)
+{
+	const struct rlimit files = { FILE_MAX, FILE_MAX };
+	const char *parent = getenv("FUZZ_TMP");
+	unsigned i;
+
+	if (!parent) /* fast, where there is one */
+		parent = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+	snprintf(directory, sizeof(directory), "%s/xnbd-fuzz.XXXXXX", parent);
+	if (!mkdtemp(directory))
+		finding("the fuzzer cannot make a directory in FUZZ_TMP");
+	for (i = 0; i < NAMES; i++)
+		snprintf(paths[i], sizeof(paths[i]), "%s/%s", directory, names[i]);
+	atexit(world_end);
+	signal(SIGXFSZ, SIG_IGN); /* EFBIG instead */
+	setrlimit(RLIMIT_FSIZE, &files);
+}
+
+/* ---- memory ------------------------------------------------------------------------------ */
+
+/* In front of each piece, so that what is left at the end of a life can be freed. Poisoned
+ * for the program. */
+struct piece {
+	struct piece *prev, *next;
+	size_t bytes, unused;
+};
+
+static struct piece *pieces;
+static size_t memory_used;
+
+void *fuzz_malloc(size_t n);
+void *fuzz_calloc(size_t n, size_t each);
+void *fuzz_realloc(void *old, size_t n);
+void fuzz_free(void *p);
+void __asan_poison_memory_region(void const volatile *p, size_t n);
+
+static void *get(size_t n, bool zero)
+{
+	struct piece *p;
+
+	if (n > MEMORY_MAX || memory_used + n > MEMORY_MAX) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	p = zero ? calloc(1, sizeof(*p) + n) : malloc(sizeof(*p) + n);
+	if (!p)
+		return NULL;
+	p->bytes = n;
+	p->prev = NULL;
+	p->next = pieces;
+	if (pieces)
+		pieces->prev = p;
+	pieces = p;
+	memory_used += n;
+	__asan_poison_memory_region(p, sizeof(*p));
+	return p + 1;
+}
+
+void *fuzz_malloc(size_t n)
+{
+	return get(n, false);
+}
+
+void *fuzz_calloc(size_t n, size_t each)
+{
+	return n && each > SIZE_MAX / n ? NULL : get(n * each, true);
+}
+
+void fuzz_free(void *v)
+{
+	struct piece *p = (struct piece *)v - 1;
+
+	if (!v)
+		return;
+	memory_used -= p->bytes;
+	if (p->prev)
+		p->prev->next = p->next;
+	else
+		pieces = p->next;
+	if (p->next)
+		p->next->prev = p->prev;
+	free(p);
+}
+
+void *fuzz_realloc(void *old, size_t n)
+{
+	void *p = get(n, false);
+	size_t have = old ? ((struct piece *)old - 1)->bytes : 0;
+
+	if (p && old)
+		memcpy(p, old, have < n ? have : n);
+	if (p)
+		fuzz_free(old);
+	return p;
+}
+
+/* ---- the clock, and waiting ------------------------------------------------------------ */
+
+static bool told_to_end;
+static unsigned turns;
+
+int fuzz_clock_gettime(clockid_t clock, struct timespec *t);
+int fuzz_clock_gettime(clockid_t clock, struct timespec *t)
+{
+	(void)clock;
+	t->tv_sec = (time_t)(world_ms / 1000);
+	t->tv_nsec = (long)(world_ms % 1000) * 1000000;
+	return 0;
+}
+
+/* Time passes: as far as it is to, but not beyond the program's own wish. */
+static bool pass(int timeout_ms)
+{
+	uint64_t left;
+
+	if (world_ms >= world_pass_until_ms)
+		return false;
+	left = world_pass_until_ms - world_ms;
+	world_ms += timeout_ms >= 0 && (uint64_t)timeout_ms < left ? (uint64_t)timeout_ms : left;
+	return true;
+}
+
+int fuzz_epoll_wait(int fd, struct epoll_event *events, int max, int timeout_ms);
+int fuzz_epoll_wait(int fd, struct epoll_event *events, int max, int timeout_ms)
+{
+	for (;;) {
+		int n = epoll_wait(fd, events, max, 0);
+
+		if (++turns > TURNS_MAX)
+			finding("the loop spins");
+		if (n || !timeout_ms)
+			return n;
+		if (pass(timeout_ms))
+			return 0;
+		if (world_peers.step()) {
+			turns = 0;
+		} else if (!told_to_end) {
+			told_to_end = true;
+			raise(SIGTERM);
+		} else if (timeout_ms < 0) {
+			finding("told to end, it waits for ever");
+		} else {
+			world_ms += (uint64_t)timeout_ms;
+			return 0;
+		}
+	}
+}
+
+/* ---- sockets, files, terminal ---------------------------------------------------------- */
+
+int fuzz_connect(int fd, const struct sockaddr *a, socklen_t n);
+int fuzz_connect(int fd, const struct sockaddr *a, socklen_t n)
+{
+	const char *path = ((const struct sockaddr_un *)(const void *)a)->sun_path;
+
+	if (a->sa_family != AF_UNIX) {
+		errno = ENETUNREACH; /* no input reaches out of here */
+		return -1;
+	}
+	if (strncmp(path, directory, strlen(directory)) != 0) {
+		errno = ECONNREFUSED;
+		return -1;
+	}
+	if (connect(fd, a, n) < 0)
+		return -1;
+	return world_peers.connected && !world_peers.connected(fd, path) ? -1 : 0;
+}
+
+int fuzz_getaddrinfo(const char *host, const char *port, const struct addrinfo *hints, struct addrinfo **found);
+int fuzz_getaddrinfo(const char *host, const char *port, const struct addrinfo *hints, struct addrinfo **found)
+{
+	struct addrinfo numbers = *hints;
+
+	numbers.ai_flags |= AI_NUMERICHOST | AI_NUMERICSERV;
+	return getaddrinfo(host, port, &numbers, found);
+}
+
+ssize_t fuzz_read(int fd, void *to, size_t n);
+ssize_t fuzz_read(int fd, void *to, size_t n)
+{
+	if (world_peers.before_read)
+		world_peers.before_read(fd);
+	return read(fd, to, n);
+}
+
+/* What is told to people goes nowhere, unless they want to see it. */
+ssize_t fuzz_write(int fd, const void *from, size_t n);
+ssize_t fuzz_write(int fd, const void *from, size_t n)
+{
+	if (!verbose && (fd == STDOUT_FILENO || fd == STDERR_FILENO))
+		return (ssize_t)n;
+	return write(fd, from, n);
+}
+
+ssize_t fuzz_pwrite(int fd, const void *from, size_t n, off_t offset);
+ssize_t fuzz_pwrite(int fd, const void *from, size_t n, off_t offset)
+{
+	if (world_disk_full) {
+		errno = ENOSPC;
+		return -1;
+	}
+	return pwrite(fd, from, n, offset);
+}
+
+int fuzz_fdatasync(int fd);
+int fuzz_fdatasync(int fd)
+{
+	(void)fd;
+	errno = EIO;
+	return world_sync_fails ? -1 : 0;
+}
+
+char *fuzz_getcwd(char *to, size_t n);
+char *fuzz_getcwd(char *to, size_t n)
+{
+	size_t have = strlen(directory) + 1;
+
+	if (to && n < have) {
+		errno = ERANGE;
+		return NULL;
+	}
+	if (!to)
+		to = fuzz_malloc(have);
+	return to ? memcpy(to, directory, have) : NULL;
+}
+
+int fuzz_isatty(int fd);
+int fuzz_isatty(int fd)
+{
+	(void)fd;
+	return world_terminal;
+}
+
+int fuzz_ioctl(int fd, unsigned long request, struct winsize *w);
+int fuzz_ioctl(int fd, unsigned long request, struct winsize *w)
+{
+	(void)fd;
+	(void)request;
+	w->ws_col = world_columns;
+	return world_columns ? 0 : -1;
+}
+
+/* ---- globals ------------------------------------------------------------------------------ */
+
+extern uint8_t __start_fuzz_bss[], __stop_fuzz_bss[], __start_fuzz_data[], __stop_fuzz_data[];
+static uint8_t *first_data, *first_bss;
+
+/* By hand: memcpy(3) would stumble over the poison between the globals. */
+static void copy(uint8_t *to, const uint8_t *from, size_t n)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		to[i] = from[i];
+}
+
+static void globals_keep(void)
+{
+	size_t data = (size_t)(__stop_fuzz_data - __start_fuzz_data);
+	size_t bss = (size_t)(__stop_fuzz_bss - __start_fuzz_bss);
+
+	first_data = malloc(data);
+	first_bss = malloc(bss);
+	copy(first_data, __start_fuzz_data, data);
+	copy(first_bss, __start_fuzz_bss, bss);
+}
+
+static void globals_restore(void)
+{
+	copy(__start_fuzz_data, first_data, (size_t)(__stop_fuzz_data - __start_fuzz_data));
+	copy(__start_fuzz_bss, first_bss, (size_t)(__stop_fuzz_bss - __start_fuzz_bss));
+}
+
+/* ---- a life --------------------------------------------------------------------------------- */
+
+static jmp_buf death;
+static void (*exits[EXITS_MAX])(void);
+static unsigned exit_count;
+
+int fuzz_atexit(void (*f)(void));
+int fuzz_atexit(void (*f)(void))
+{
+	if (exit_count == EXITS_MAX)
+		finding("too many atexit()");
+	exits[exit_count++] = f;
+	return 0;
+}
+
+void fuzz_exit(int status) __attribute__((noreturn));
+void fuzz_exit(int status)
+{
+	while (exit_count)
+		exits[--exit_count]();
+	longjmp(death, status + 1);
+}
+
+void world_kill(void)
+{
+	longjmp(death, LIFE_KILLED + 1);
+}
+
+/* Everything it has left goes. */
+static void bury(int first_fd, const sigset_t *mask)
+{
+	const struct timespec now = { 0, 0 };
+	sigset_t sent;
+
+	sigemptyset(&sent);
+	sigaddset(&sent, SIGTERM);
+	sigaddset(&sent, SIGUSR2);
+	while (sigtimedwait(&sent, NULL, &now) > 0)
+		;
+	sigprocmask(SIG_SETMASK, mask, NULL);
+	close_range((unsigned)first_fd, ~0U, 0);
+	umask(022);
+	while (pieces)
+		fuzz_free(pieces + 1);
+	globals_restore();
+	memset(&world_peers, 0, sizeof(world_peers));
+	world_disk_full = world_sync_fails = pool_slow = false;
+}
+
+int life(int (*main)(void *arg), void *arg)
+{
+	/* Not changed between setjmp() and longjmp(). */
+	int first_fd = open("/dev/null", O_RDONLY);
+	sigset_t mask;
+	int status;
+
+	sigprocmask(SIG_BLOCK, NULL, &mask);
+	exit_count = turns = 0;
+	told_to_end = false;
+	world_ms = 1000000;
+	world_pass_until_ms = 0;
+	status = setjmp(death);
+	if (!status)
+		fuzz_exit(main(arg));
+	bury(first_fd, &mask);
+	return status - 1;
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+	(void)argc;
+	(void)argv;
+	verbose = getenv("FUZZ_VERBOSE") != NULL;
+	world_begin();
+	globals_keep();
+	return 0;
+}
