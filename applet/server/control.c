@@ -35,10 +35,12 @@ static struct export *exported;
 
 void control_flush(struct control *k)
 {
-	if (k->dead || !k->out_bytes)
-		return;
-	ssize_t n = send(k->event.fd, k->out, k->out_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+	ssize_t n = 0;
 
+	if (k->dead)
+		return;
+	if (k->out_bytes)
+		n = send(k->event.fd, k->out, k->out_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (n > 0) {
 		k->out_bytes -= (unsigned)n;
 		memmove(k->out, k->out + n, k->out_bytes);
