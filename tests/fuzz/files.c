@@ -53,15 +53,13 @@ static void put_boot_id(uint8_t *header)
 
 static void put_samples(uint8_t *header, uint64_t size)
 {
-	uint8_t block[BLOCK];
-	uint64_t start, j;
 	unsigned i;
 
 	for (i = 0; size && i < STATE_SAMPLES; i++) {
-		start = fingerprint_block(size, i) * BLOCK;
-		for (j = 0; j < BLOCK && start + j < size; j++)
-			block[j] = origin_byte(start + j);
-		nbd_put64(header + AT_SAMPLES + 8 * i, fingerprint_sample(block, (size_t)j));
+		uint64_t start = fingerprint_block(size, i) * BLOCK;
+		size_t n = size - start < BLOCK ? (size_t)(size - start) : BLOCK;
+
+		nbd_put64(header + AT_SAMPLES + 8 * i, fingerprint_sample(origin_bytes() + start, n));
 	}
 }
 
@@ -87,24 +85,12 @@ static void put_commit(uint64_t size)
 				how & FILES_BITS ? BLOCK : sizeof(header));
 }
 
-static void put_image(uint64_t size)
-{
-	uint64_t n = how & FILES_SHORT_IMAGE ? size / 2 : size;
-	uint8_t *image = malloc((size_t)n + 1);
-	uint64_t i;
-
-	for (i = 0; i < n; i++)
-		image[i] = origin_byte(i);
-	script_put_file("image", image, (size_t)n, 0);
-	free(image);
-}
-
 static void put_files(uint64_t size)
 {
 	unsigned i;
 
 	if (!(how & FILES_NO_IMAGE))
-		put_image(size);
+		script_put_file("image", origin_bytes(), how & FILES_SHORT_IMAGE ? size / 2 : size, 0);
 	if (!(how & FILES_NO_BITMAP))
 		script_put_file("bitmap", bitmap, bitmap_bytes, 0);
 	if (!(how & FILES_NO_COMMIT))

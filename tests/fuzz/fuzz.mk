@@ -15,6 +15,9 @@ tested_flags := $(flags) -fsanitize=fuzzer-no-link,address,undefined -fno-saniti
 	$(foreach f,$(through),-D$f=fuzz_$f) -DCOMMIT_CHUNKS_MAX=4 -include tests/fuzz/globals.h
 objects := $(patsubst %.c,$(out)/obj/%.o,$(tested) tests/fuzz/pool.c)
 
+# Not each comparison of a checksum's loop is worth a note.
+$(out)/obj/applet/core/state.o: tested_flags += -fno-sanitize-coverage=trace-cmp
+
 # The world around it, which may look everywhere.
 world := $(patsubst %,$(out)/obj/tests/fuzz/%.o,world script channel origin_peer)
 

@@ -3,18 +3,25 @@
 #include "origin_peer.h"
 #include "world.h"
 
+#include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK = 4096, DISK_BYTES_MAX = 4 << 20 };
+enum { BLOCK = 4096 };
 
 struct origin_disk origin_disk;
 
 /* Every third block is zero, every fifth of a sick disk cannot be read. */
-uint8_t origin_byte(uint64_t offset)
+const uint8_t *origin_bytes(void)
 {
-	uint64_t block = offset / BLOCK;
+	static uint8_t *bytes;
+	uint64_t i;
 
-	return block % 3 == 2 ? 0 : (uint8_t)(1 + block * 31 + offset % 251);
+	if (bytes)
+		return bytes;
+	bytes = malloc(ORIGIN_BYTES_MAX);
+	for (i = 0; i < ORIGIN_BYTES_MAX; i++)
+		bytes[i] = i / BLOCK % 3 == 2 ? 0 : (uint8_t)(1 + i / BLOCK * 31 + i % 251);
+	return bytes;
 }
 
 static bool is_sick(uint64_t offset, uint32_t n)
@@ -120,16 +127,6 @@ static void check_request(const struct nbd_request_header *h)
 		finding("the origin is asked for parts of its blocks");
 }
 
-static const uint8_t *disk(void)
-{
-	static uint8_t bytes[DISK_BYTES_MAX];
-	uint64_t i;
-
-	for (i = 0; !bytes[0] && i < DISK_BYTES_MAX; i++)
-		bytes[DISK_BYTES_MAX - 1 - i] = origin_byte(DISK_BYTES_MAX - 1 - i);
-	return bytes;
-}
-
 static void answer_read(struct origin_peer *p, const struct nbd_request_header *h)
 {
 	uint8_t head[NBD_CHUNK_BYTES + NBD_CHUNK_OFFSET_BYTES];
@@ -142,7 +139,7 @@ static void answer_read(struct origin_peer *p, const struct nbd_request_header *
 		nbd_simple_reply_encode(head, 0, h->cookie);
 		channel_say(&p->channel, head, NBD_SIMPLE_REPLY_BYTES);
 	}
-	channel_say(&p->channel, disk() + h->offset, h->length);
+	channel_say(&p->channel, origin_bytes() + h->offset, h->length);
 }
 
 static void answer_status(struct origin_peer *p, const struct nbd_request_header *h)
@@ -178,7 +175,7 @@ static void answer_error(struct origin_peer *p, const struct nbd_request_header 
 
 static void answer(struct origin_peer *p, const struct nbd_request_header *h)
 {
-	bool unknown = h->offset > DISK_BYTES_MAX || h->length > DISK_BYTES_MAX - h->offset;
+	bool unknown = h->offset > ORIGIN_BYTES_MAX || h->length > ORIGIN_BYTES_MAX - h->offset;
 
 	if (h->type == NBD_CMD_READ && (unknown || (origin_disk.sick && is_sick(h->offset, h->length))))
 		answer_error(p, h);

@@ -24,7 +24,9 @@ struct origin_disk {
 };
 extern struct origin_disk origin_disk;
 
-uint8_t origin_byte(uint64_t offset);
+/* What is on it, as far as any disk goes. */
+enum { ORIGIN_BYTES_MAX = 4 << 20 };
+const uint8_t *origin_bytes(void);
 /* Says hello. */
 void origin_peer_begin(struct origin_peer *p, int fd);
 /* Answers what has come; forced: also by hand. True: did something. */

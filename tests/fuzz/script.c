@@ -17,6 +17,7 @@ static const uint8_t *script, *script_end;
 static uint8_t head[SCRIPT_HEAD];
 static char who;        /* says what follows */
 static bool disturbed;  /* the origin did not behave: a start may be refused */
+static bool full;       /* the disk was, once: the bitmap may lack bits */
 static bool over;       /* nothing more is done by the script */
 
 static struct channel clients[CLIENTS], controls[CONTROLS];
@@ -125,6 +126,7 @@ static void happen(char what)
 		break;
 	case 'd':
 		world_disk_full = !world_disk_full;
+		full = true;
 		break;
 	case 'f':
 		world_sync_fails = !world_sync_fails;
@@ -211,27 +213,15 @@ void script_put_file(const char *name, const void *p, size_t n, uint64_t offset)
 	close(fd);
 }
 
-static uint8_t *disk_image(uint64_t size)
-{
-	uint8_t *p = malloc(size + 1);
-	uint64_t i;
-
-	for (i = 0; i < size; i++)
-		p[i] = origin_byte(i);
-	return p;
-}
-
 /* A target's disk; or a cache that has it all, and says so of every second pair of blocks. */
 static void put_image(uint64_t size)
 {
 	uint64_t words[16];
-	uint8_t *image = disk_image(size);
 
-	script_put_file("image", image, size, 0);
+	script_put_file("image", origin_bytes(), size, 0);
 	memset(words, 0x33, sizeof(words));
 	if (head[SCRIPT_SERVER] & SERVER_PROXY)
 		script_put_file("bitmap", words, (size_t)(size + 64 * BLOCK - 1) / (64 * BLOCK) * 8, 0);
-	free(image);
 }
 
 size_t script_read_file(const char *name, void *to, size_t room)
@@ -247,16 +237,20 @@ size_t script_read_file(const char *name, void *to, size_t room)
 /* Rule 1, where clients could not write: what is local is the origin's. */
 static void check_image(uint64_t size)
 {
-	static uint8_t image[4 << 20], bitmap[4096];
-	size_t bytes = script_read_file("image", image, sizeof(image));
+	static uint8_t image[ORIGIN_BYTES_MAX], bitmap[4096];
+	size_t have = script_read_file("image", image, sizeof(image));
 	size_t bits = 8 * script_read_file("bitmap", bitmap, sizeof(bitmap));
-	uint64_t i;
+	uint64_t at, block;
 
-	for (i = 0; i < size; i++)
-		if (!(head[SCRIPT_SERVER] & SERVER_PROXY) ||
-		    (i / BLOCK < bits && bitmap[i / BLOCK / 8] >> i / BLOCK % 8 & 1))
-			if (i >= bytes || image[i] != origin_byte(i))
-				finding("a byte that is said to be here is wrong");
+	for (at = 0; at < size; at += BLOCK) {
+		size_t n = size - at < BLOCK ? (size_t)(size - at) : BLOCK;
+
+		block = at / BLOCK;
+		if ((head[SCRIPT_SERVER] & SERVER_PROXY) && (block >= bits || !(bitmap[block / 8] >> block % 8 & 1)))
+			continue;
+		if (at + n > have || memcmp(image + at, origin_bytes() + at, n) != 0)
+			finding("a block that is said to be here is wrong");
+	}
 }
 
 /* Rule 2: what was committed is in the bitmap too. */
@@ -372,7 +366,7 @@ int script_run(const uint8_t *data, size_t n, char channel)
 	script = data + SCRIPT_HEAD;
 	script_end = data + n;
 	who = channel;
-	over = false;
+	over = full = false;
 	size = sizes[head[SCRIPT_ORIGIN] & ORIGIN_SIZE];
 	origin_prepare(size);
 	world_sweep();
@@ -386,7 +380,7 @@ int script_run(const uint8_t *data, size_t n, char channel)
 	over = true;
 	if (status == 0 && (head[SCRIPT_SERVER] & SERVER_AGAIN))
 		live(true);
-	if (head[SCRIPT_SERVER] & SERVER_PROXY)
+	if ((head[SCRIPT_SERVER] & SERVER_PROXY) && !full && !script_files)
 		check_commit();
 	if (status == 0 && (head[SCRIPT_SERVER] & SERVER_READONLY) && !(head[SCRIPT_MORE] & MORE_BY_HAND))
 		check_image(size);
