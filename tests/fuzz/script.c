@@ -16,7 +16,7 @@ static const uint64_t sizes[] = { 75 * BLOCK + 434, 0, 1, BLOCK, BLOCK + 1, 17 *
 static const uint8_t *script, *script_end;
 static uint8_t head[SCRIPT_HEAD];
 static char who;        /* says what follows */
-static bool disturbed;  /* the origin did not behave: a start may be refused */
+static bool disturbed;  /* the origin or the disk did not behave: a server may end with 1 */
 static bool full;       /* the disk was, once: the bitmap may lack bits */
 static bool over;       /* nothing more is done by the script */
 
@@ -126,10 +126,11 @@ static void happen(char what)
 		break;
 	case 'd':
 		world_disk_full = !world_disk_full;
-		full = true;
+		full = disturbed = true;
 		break;
 	case 'f':
 		world_sync_fails = !world_sync_fails;
+		disturbed = true;
 		break;
 	case 'j':
 	case 'J':
