@@ -17,7 +17,6 @@ static const uint8_t *script, *script_end;
 static uint8_t head[SCRIPT_HEAD];
 static char who;        /* says what follows */
 static bool disturbed;  /* the origin or the disk did not behave: a server may end with 1 */
-static bool full;       /* the disk was, once: the bitmap may lack bits */
 static bool over;       /* nothing more is done by the script */
 
 static struct channel clients[CLIENTS], controls[CONTROLS];
@@ -126,7 +125,7 @@ static void happen(char what)
 		break;
 	case 'd':
 		world_disk_full = !world_disk_full;
-		full = disturbed = true;
+		disturbed = true;
 		break;
 	case 'f':
 		world_sync_fails = !world_sync_fails;
@@ -235,36 +234,47 @@ size_t script_read_file(const char *name, void *to, size_t room)
 	return n < 0 ? 0 : (size_t)n;
 }
 
-/* Rule 1, where clients could not write: what is local is the origin's. */
-static void check_image(uint64_t size)
+/* The image after its last sync: what a power cut would leave of it. */
+static uint8_t durable[ORIGIN_BYTES_MAX];
+
+static void synced(int fd)
 {
-	static uint8_t image[ORIGIN_BYTES_MAX], bitmap[4096];
-	size_t have = script_read_file("image", image, sizeof(image));
-	size_t bits = 8 * script_read_file("bitmap", bitmap, sizeof(bitmap));
-	uint64_t at, block;
+	struct stat image, it;
+
+	if (stat(world_path("image"), &image) == 0 && fstat(fd, &it) == 0 && image.st_ino == it.st_ino)
+		script_read_file("image", durable, sizeof(durable));
+}
+
+/* Each block whose bit is in the file is as on the origin. */
+static void check_blocks(uint64_t size, const uint8_t *image, const char *file, uint64_t first_bit, const char *why)
+{
+	static uint8_t bits[8192];
+	uint64_t end = 8 * script_read_file(file, bits, sizeof(bits));
+	uint64_t at;
 
 	for (at = 0; at < size; at += BLOCK) {
+		uint64_t bit = first_bit + at / BLOCK;
 		size_t n = size - at < BLOCK ? (size_t)(size - at) : BLOCK;
 
-		block = at / BLOCK;
-		if ((head[SCRIPT_SERVER] & SERVER_PROXY) && (block >= bits || !(bitmap[block / 8] >> block % 8 & 1)))
-			continue;
-		if (at + n > have || memcmp(image + at, origin_bytes() + at, n) != 0)
-			finding("a block that is said to be here is wrong");
+		if (bit < end && bits[bit / 8] >> bit % 8 & 1 && memcmp(image + at, origin_bytes() + at, n) != 0)
+			finding(why);
 	}
 }
 
-/* Rule 2: what was committed is in the bitmap too. */
-static void check_commit(void)
+/* Rules 1 and 2, where clients could not write: what is local is the origin's, what is
+ * committed also after a power cut. */
+static void check_disk(uint64_t size)
 {
-	static uint8_t commit[8192], bitmap[4096];
-	size_t have = script_read_file("bitmap.commit", commit, sizeof(commit));
-	size_t bits = script_read_file("bitmap", bitmap, sizeof(bitmap));
-	size_t i;
+	static uint8_t image[ORIGIN_BYTES_MAX];
+	size_t have = script_read_file("image", image, sizeof(image));
 
-	for (i = 0; i + 4096 < have; i++)
-		if (i < bits && commit[4096 + i] & ~bitmap[i])
-			finding("a bit was committed that is not in the bitmap");
+	if (head[SCRIPT_SERVER] & SERVER_PROXY) {
+		memset(image + have, 0, sizeof(image) - have);
+		check_blocks(size, image, "bitmap", 0, "a block that is said to be here is wrong");
+		check_blocks(size, durable, "bitmap.commit", 8 * BLOCK, "a block was committed before it was synced");
+	} else if (have != size || memcmp(image, origin_bytes(), have) != 0) {
+		finding("a target's disk has changed, and nobody could write");
+	}
 }
 
 /* ---- lives ------------------------------------------------------------------------------- */
@@ -330,6 +340,7 @@ static int serve(void *arg)
 	(void)arg;
 	applet_name = "xnbd-server";
 	world_peers.step = step;
+	world_peers.synced = synced;
 	pool_slow = how & SERVER_SLOW;
 	if (how & SERVER_PROXY) {
 		origin_listen();
@@ -367,7 +378,7 @@ int script_run(const uint8_t *data, size_t n, char channel)
 	script = data + SCRIPT_HEAD;
 	script_end = data + n;
 	who = channel;
-	over = full = false;
+	over = false;
 	size = sizes[head[SCRIPT_ORIGIN] & ORIGIN_SIZE];
 	origin_prepare(size);
 	world_sweep();
@@ -375,15 +386,15 @@ int script_run(const uint8_t *data, size_t n, char channel)
 		put_image(size);
 	if (script_files)
 		script_files(size);
+	memset(durable, 0, sizeof(durable));
+	script_read_file("image", durable, sizeof(durable));
 	status = live(false);
 	while (status == LIFE_KILLED)
 		status = live(true);
 	over = true;
 	if (status == 0 && (head[SCRIPT_SERVER] & SERVER_AGAIN))
 		live(true);
-	if ((head[SCRIPT_SERVER] & SERVER_PROXY) && !full && !script_files)
-		check_commit();
 	if (status == 0 && (head[SCRIPT_SERVER] & SERVER_READONLY) && !(head[SCRIPT_MORE] & MORE_BY_HAND))
-		check_image(size);
+		check_disk(size);
 	return status;
 }

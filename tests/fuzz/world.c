@@ -278,9 +278,13 @@ ssize_t fuzz_pwrite(int fd, const void *from, size_t n, off_t offset)
 int fuzz_fdatasync(int fd);
 int fuzz_fdatasync(int fd)
 {
-	(void)fd;
-	errno = EIO;
-	return world_sync_fails ? -1 : 0;
+	if (world_sync_fails) {
+		errno = EIO;
+		return -1;
+	}
+	if (world_peers.synced)
+		world_peers.synced(fd);
+	return 0;
 }
 
 char *fuzz_getcwd(char *to, size_t n);

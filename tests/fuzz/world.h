@@ -42,6 +42,7 @@ extern uint64_t world_ms; /* CLOCK_MONOTONIC */
 struct world_peers {
 	bool (*step)(void);
 	void (*before_read)(int fd);
+	void (*synced)(int fd);      /* a fdatasync(2) that went well */
 	bool (*connected)(int fd, const char *path); /* a connect(2) to that path: may it? */
 };
 extern struct world_peers world_peers;
