@@ -1,18 +1,30 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# crash.py ROUNDS SEED: a proxy is killed (-9) ROUNDS times while two clients write
-# and the background copy runs. A model knows what was acknowledged.
+# crash.py ROUNDS SEED file|device: a proxy is killed (-9) ROUNDS times while clients
+# write and the background copy runs; the cache image is a file, or a loop device.
+# Every fourth time the power is cut too: what was not synced is lost.
 #
-# What was acknowledged is there (a cell whose last write was not acknowledged may
-# be old or new); no restart knows fewer blocks than the run before; the last run
-# fetches what is missing and no more, counted by a relay in front of the origin.
-import atexit, random, socket, subprocess, sys, threading, time
+# - A model knows what was acknowledged to two clients. What was acknowledged is there,
+#   after a power cut what was flushed. (A cell whose last write was not acknowledged
+#   may be old or new.) This is looked up in the files, after each crash (rules 1, 2,
+#   3, 7), and through NBD.
+# - fio writes and verifies through a keeper, and sees no crash at all.
+# - No restart knows fewer blocks than the run before.
+# - The last run fetches what is missing and no more, counted by a relay.
+import atexit, fcntl, os, random, socket, struct, subprocess, sys, threading, time
 import nbd
+from keeper import Keeper
 
-ROUNDS, SEED = int(sys.argv[1]), int(sys.argv[2])
-SIZE, CELL = 48 << 20, 1024  # clients write whole cells: each has one writer
-CELLS = SIZE // CELL
+ROUNDS, SEED, KIND = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+HERE = os.path.dirname(os.path.abspath(__file__))
+SIZE, CELL, BLOCK = 48 << 20, 1024, 4096  # clients write whole cells: each has one writer
+CELLS, MODEL = SIZE // CELL, (24 << 20) // CELL  # the first half is the model's,
+FIO, FIO_SIZE = 40 << 20, 8 << 20  # the end is fio's, between them nobody writes
 rng = random.Random(SEED)
 fetched = 0
+
+
+def run(*command):
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def relay(path, to):
@@ -46,113 +58,245 @@ def relay(path, to):
     threading.Thread(target=serve, daemon=True).start()
 
 
+# ---- where the proxy's files are ------------------------------------------------------
+
+
+class Disks:
+    """An ext4 on a loop device holds the proxy's files. When the power is cut, it takes
+    nothing more (EXT4_IOC_SHUTDOWN, without a last flush of its journal), and what it
+    has not written is lost. A cache image that is a device stands on it too."""
+
+    image, bitmap = "fs/cache.img", "fs/cache.bm"
+
+    def __init__(self):
+        self.mounted, self.outer, self.inner = False, None, None
+        atexit.register(self.remove)
+        run("truncate", "-s", "128M", "disk.ext4")
+        run("mkfs.ext4", "-q", "disk.ext4")
+        self.outer = run("losetup", "--find", "--show", "disk.ext4")
+        os.mkdir("fs")
+        self.attach()
+        if KIND == "device":
+            run("truncate", "-s", str(SIZE), "fs/device.img")
+            self.attach_device()
+
+    def attach(self):
+        run("mount", self.outer, "fs")
+        self.mounted = True
+
+    def attach_device(self):
+        self.inner = self.image = run("losetup", "--find", "--show", "fs/device.img")
+
+    def detach(self):
+        if self.inner:
+            run("losetup", "--detach", self.inner)
+        self.inner = None
+        if self.mounted:
+            run("umount", "fs")
+        self.mounted = False
+
+    def cut_power(self):
+        fs = os.open("fs", os.O_RDONLY)
+        fcntl.ioctl(fs, 0x8004587D, struct.pack("I", 2))
+        os.close(fs)
+        self.detach()
+        self.attach()
+        if KIND == "device":
+            self.attach_device()
+        if os.path.exists(self.bitmap + ".commit"):
+            run(sys.executable, HERE + "/boot.py", self.bitmap + ".commit")
+
+    def remove(self):
+        self.detach()
+        if self.outer:
+            run("losetup", "--detach", self.outer)
+
+
+# ---- servers ---------------------------------------------------------------------------
+
+
 def wait_for(path):
-    for _ in range(400):
+    for _ in range(8000):
         try:
             h = nbd.NBD()
             h.connect_unix(path)
             return h
         except nbd.Error:
-            time.sleep(0.05)
+            time.sleep(0.0025)
     sys.exit("no server at " + path)
 
 
 def start_proxy():
     p = subprocess.Popen(["xnbd-server", "--proxy", "--lport", "0", "--unix", "p.sock", "unix:relay.sock", "-",
-                          "cache.img", "cache.bm", "ctl.sock"])
-    atexit.register(p.kill)
+                          disks.image, disks.bitmap, "ctl.sock"])
+    servers.append(p)
     return p, wait_for("p.sock")
 
 
-origin_bytes = rng.randbytes(SIZE)
-open("origin.img", "wb").write(origin_bytes)
-origin = subprocess.Popen(["xnbd-server", "--target", "--readonly", "--lport", "0", "--unix", "o.sock", "origin.img"])
-atexit.register(origin.kill)
-wait_for("o.sock").shutdown()
-relay("relay.sock", "o.sock")
+def cached():
+    status = run("xnbd-bgctl", "--query", "ctl.sock")
+    return int(dict(line.split(" ", 1) for line in status.splitlines())["cached"])
 
-# What a cell may hold: the last acknowledged content, and those sent since.
-acked = [origin_bytes[i * CELL:(i + 1) * CELL] for i in range(CELLS)]
+
+# ---- the model ----------------------------------------------------------------------------
+# What a cell may hold: the last content that was acknowledged, those sent since (maybe),
+# and after a power cut also those older than it that it had since it was last flushed.
+
+origin_bytes = rng.randbytes(SIZE)
+from_origin = [origin_bytes[i * CELL:(i + 1) * CELL] for i in range(CELLS)]
+acked = list(from_origin)
 maybe = [[] for _ in range(CELLS)]
+older = [[] for _ in range(CELLS)]
+
+
+def acknowledge(c, data, durable):
+    older[c] = [] if durable else older[c] + [acked[c]] + [d for d in maybe[c] if d is not data]
+    acked[c], maybe[c] = data, []
 
 
 def writer(parity, seed):
-    """Writes cells of one parity, in the first half of the disk, until the server dies."""
+    """Writes cells of one parity until the server dies, and flushes now and then."""
     r = random.Random(seed)
     h = nbd.NBD()
+    unflushed = set()
     try:
         h.connect_unix("p.sock")
         while True:
             n = r.choice((1, 1, 1, 3, 8))
-            first = r.randrange(CELLS // 2 - 2 * n) // 2 * 2 + parity
-            cells = [first + 2 * i for i in range(n)]
+            first = r.randrange(MODEL - 2 * n) // 2 * 2 + parity
             flight = []
-            for c in cells:
+            for c in range(first, first + 2 * n, 2):
                 data = r.randbytes(CELL)
                 maybe[c].append(data)
-                flight.append((c, data, h.aio_pwrite(nbd.Buffer.from_bytearray(bytearray(data)), c * CELL,
-                                                     flags=r.choice((0, 0, 0, nbd.CMD_FLAG_FUA)))))
+                fua = r.choice((0, 0, 0, nbd.CMD_FLAG_FUA))
+                flight.append((c, data, fua, h.aio_pwrite(nbd.Buffer.from_bytearray(bytearray(data)), c * CELL, flags=fua)))
             while flight:
                 h.poll(1000)
                 for f in list(flight):
-                    if h.aio_command_completed(f[2]):
-                        acked[f[0]] = f[1]
-                        maybe[f[0]] = []
+                    if h.aio_command_completed(f[3]):
+                        acknowledge(f[0], f[1], f[2])
+                        unflushed.add(f[0])
                         flight.remove(f)
+            if r.randrange(8) == 0:
+                h.flush()
+                for c in unflushed:
+                    older[c] = []
+                unflushed.clear()
     except nbd.Error:
         pass
 
 
-def check(h, what, offsets):
-    """Reads a MiB at each offset, and remembers what was found."""
-    for start in offsets:
-        data = h.pread(1 << 20, start)
-        for c in range(start // CELL, (start + (1 << 20)) // CELL):
-            got = bytes(data[c * CELL - start:(c + 1) * CELL - start])
-            if got != acked[c] and got not in maybe[c]:
-                sys.exit(f"{what}: offset {c * CELL} is wrong: it has "
-                     + ("what the origin has" if got == origin_bytes[c * CELL:(c + 1) * CELL] else "neither"))
-            acked[c], maybe[c] = got, []
+def found(c, got, what, power_cut=False):
+    """This is what the cell holds."""
+    if got is not acked[c] and got != acked[c] and got not in maybe[c] and not (power_cut and got in older[c]):
+        sys.exit(f"{what}: offset {c * CELL} is wrong: it has "
+                 + ("what the origin has" if got == from_origin[c] else "what it had before" if got in older[c] else "neither"))
+    if power_cut:
+        acked[c], maybe[c], older[c] = got, [], []
+    elif maybe[c]:
+        older[c] += [d for d in [acked[c]] + maybe[c] if d != got]
+        acked[c], maybe[c] = got, []
 
 
-def cached():
-    status = subprocess.run(["xnbd-bgctl", "--query", "ctl.sock"], check=True, capture_output=True, text=True).stdout
-    return int(dict(line.split(" ", 1) for line in status.splitlines())["cached"])
+def look_at_files(what, power_cut):
+    """After a crash: what the next run will believe to be local is right, and where it
+    will ask the origin, no write is lost."""
+    image = open(disks.image, "rb").read(SIZE)
+    bits = open(disks.bitmap, "rb").read()
+    if power_cut:
+        bits = open(disks.bitmap + ".commit", "rb").read()[4096:]
+    for block in range(FIO // BLOCK):
+        local = bits[block // 8] >> block % 8 & 1
+        for c in range(block * BLOCK // CELL, (block + 1) * BLOCK // CELL):
+            found(c, image[c * CELL:(c + 1) * CELL] if local else from_origin[c], what, power_cut)
 
 
-known = 0
+def read(h, what, start):
+    """Reads a MiB."""
+    data = bytes(h.pread(1 << 20, start))
+    for c in range(start // CELL, (start + (1 << 20)) // CELL):
+        found(c, data[c * CELL - start:(c + 1) * CELL - start], what)
+
+
+# ---- fio ------------------------------------------------------------------------------------
+
+
+class Fio(threading.Thread):
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.enough, self.runs, self.failure = False, 0, None
+        self.start()
+
+    def run(self):
+        while not self.enough and not self.failure:
+            p = subprocess.run(["fio", "--name=f", "--ioengine=nbd", "--uri=nbd+unix:///?socket=keeper.sock",
+                                "--rw=randwrite", "--bsrange=512-64k", "--bs_unaligned", f"--offset={FIO}", f"--size={FIO_SIZE}",
+                                f"--io_size={FIO_SIZE // 4}", "--iodepth=8", "--verify=crc32c", "--verify_backlog=32",
+                                "--verify_fatal=1", "--randrepeat=0", "--fsync=100"], capture_output=True, text=True)
+            if p.returncode:
+                self.failure = (p.stdout + p.stderr)[-1500:]
+            self.runs += 1
+
+
+# ---- the rounds --------------------------------------------------------------------------------
+
+servers = []
+disks = Disks()  # its end is registered first, so it comes last
+atexit.register(lambda: [(p.kill(), p.wait()) for p in servers])
+open("origin.img", "wb").write(origin_bytes)
+origin = subprocess.Popen(["xnbd-server", "--target", "--readonly", "--lport", "0", "--unix", "o.sock", "origin.img"])
+servers.append(origin)
+wait_for("o.sock").shutdown()
+relay("relay.sock", "o.sock")
+keeper = Keeper("keeper.sock", "p.sock", SIZE)
+proxy, h = start_proxy()
+fio = Fio()
+known, power_cut = 0, False
 for round_ in range(ROUNDS):
-    proxy, h = start_proxy()
-    if cached() < known:
-        sys.exit(f"round {round_}: {cached()} blocks are local, there were {known}")
+    what = f"round {round_}" + (", after a power cut" if power_cut else "")
+    if round_:
+        proxy, h = start_proxy()
+    if not power_cut and cached() < known:
+        sys.exit(f"{what}: {cached()} blocks are local, there were {known}")
     if round_ % 5 == 4:  # reading makes blocks local: a little, and not every time
-        check(h, f"round {round_}", [rng.randrange(SIZE >> 20) << 20])
+        read(h, what, rng.randrange(FIO >> 20) << 20)
     threads = [threading.Thread(target=writer, args=(i, rng.random())) for i in range(2)]
     for t in threads:
         t.start()
     s = socket.socket(socket.AF_UNIX)
     s.connect("ctl.sock")
-    s.sendall(b"cache-all rate=%d\n" % (SIZE // 40))
-    time.sleep(rng.uniform(0.01, 0.4))
+    # It is not to get to its end before the last round.
+    s.sendall(b"cache-all rate=%d\n" % (SIZE // ROUNDS * 2))
+    time.sleep(rng.uniform(0.02, 0.3))
     known = cached()
-    time.sleep(rng.uniform(0, 0.02))
+    time.sleep(rng.uniform(0, 0.01))
     proxy.kill()
     proxy.wait()
+    servers.remove(proxy)
     for t in threads:
         t.join()
+    power_cut = round_ % 4 == 3
+    if power_cut:
+        disks.cut_power()
+    look_at_files(f"after round {round_}" + (" and a power cut" if power_cut else ""), power_cut)
 
 proxy, h = start_proxy()
-missing = SIZE - cached() * 4096
+fio.enough = True
+fio.join()
+if fio.failure or keeper.errors:
+    sys.exit(f"fio: errors {keeper.errors}, {fio.failure}")
+missing = SIZE - cached() * BLOCK
 before = fetched
-subprocess.run(["xnbd-bgctl", "--cache-all", "ctl.sock"], check=True)
+run("xnbd-bgctl", "--cache-all", "ctl.sock")
 fetched_now = fetched - before
-subprocess.run(["xnbd-bgctl", "--switch", "ctl.sock"], check=True)
+run("xnbd-bgctl", "--switch", "ctl.sock")
 origin.kill()
-check(h, "at the end", range(0, SIZE, 1 << 20))
+for start in range(0, FIO, 1 << 20):
+    read(h, "at the end", start)
 h.shutdown()
 proxy.terminate()
 status = proxy.wait()
-print(f"{missing} bytes were missing, the origin sent {fetched_now}", file=sys.stderr)
+print(f"{missing} bytes were missing, the origin sent {fetched_now}; fio ran {fio.runs} times, {keeper.answered} requests", file=sys.stderr)
 if not 0 < missing < SIZE or not missing <= fetched_now <= missing + missing // 50 + 4096:
     sys.exit("not what was missing was fetched")
 print("ok" if status == 0 else f"exit status {status}")
