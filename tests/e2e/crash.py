@@ -154,29 +154,53 @@ def acknowledge(c, data, durable):
     acked[c], maybe[c] = data, []
 
 
-def writer(parity, seed):
-    """Writes cells of one parity until the server dies, and flushes now and then."""
+def choose(r, parity):
+    """What a writer asks for at a time: [(first cell, cells)]. Cells of one parity in the
+    first part, so that two clients share blocks; whole blocks in the second."""
+    if r.randrange(2):
+        n = r.choice((1, 1, 1, 3, 8))
+        first = r.randrange(MODEL // 2 - 2 * n) // 2 * 2 + parity
+        return [(c, 1) for c in range(first, first + 2 * n, 2)]
+    first, n = r.randrange(16), r.randrange(1, 17)  # of the 64 KiB that are one writer's
+    place = MODEL // 2 + r.randrange(MODEL // 256) * 128 + parity * 64
+    return [(place + first // 4 * 4, 4 * ((n + 3) // 4))]
+
+
+def writer(parity, seed, kill_at):
+    """Writes until the server dies, and flushes now and then. From kill_at on it kills
+    the server itself, at the moment of an answer."""
     r = random.Random(seed)
     h = nbd.NBD()
     unflushed = set()
+
+    def send(first, n):
+        fua = r.choice((0, 0, 0, nbd.CMD_FLAG_FUA))
+        zero = n > 1 and r.randrange(4) == 0
+        data = bytes(n * CELL) if zero else r.randbytes(n * CELL)
+        parts = [(first + i, data[i * CELL:(i + 1) * CELL]) for i in range(n)]
+        for c, part in parts:
+            maybe[c].append(part)
+        if zero:
+            return parts, fua, h.aio_zero(n * CELL, first * CELL, flags=fua)
+        return parts, fua, h.aio_pwrite(nbd.Buffer.from_bytearray(bytearray(data)), first * CELL, flags=fua)
+
+    def answered(parts, fua):
+        for c, part in parts:
+            acknowledge(c, part, fua)
+            unflushed.add(c)
+
     try:
         h.connect_unix("p.sock")
         while True:
-            n = r.choice((1, 1, 1, 3, 8))
-            first = r.randrange(MODEL - 2 * n) // 2 * 2 + parity
-            flight = []
-            for c in range(first, first + 2 * n, 2):
-                data = r.randbytes(CELL)
-                maybe[c].append(data)
-                fua = r.choice((0, 0, 0, nbd.CMD_FLAG_FUA))
-                flight.append((c, data, fua, h.aio_pwrite(nbd.Buffer.from_bytearray(bytearray(data)), c * CELL, flags=fua)))
+            flight = [send(*what) for what in choose(r, parity)]
             while flight:
                 h.poll(1000)
                 for f in list(flight):
-                    if h.aio_command_completed(f[3]):
-                        acknowledge(f[0], f[1], f[2])
-                        unflushed.add(f[0])
+                    if h.aio_command_completed(f[2]):
+                        answered(f[0], f[1])
                         flight.remove(f)
+                        if time.monotonic() > kill_at:
+                            proxy.kill()
             if r.randrange(8) == 0:
                 h.flush()
                 for c in unflushed:
@@ -260,18 +284,22 @@ for round_ in range(ROUNDS):
         sys.exit(f"{what}: {cached()} blocks are local, there were {known}")
     if round_ % 5 == 4:  # reading makes blocks local: a little, and not every time
         read(h, what, rng.randrange(FIO >> 20) << 20)
-    threads = [threading.Thread(target=writer, args=(i, rng.random())) for i in range(2)]
+    at = time.monotonic() + rng.uniform(0.02, 0.3)
+    threads = [threading.Thread(target=writer, args=(i, rng.random(), at + (0 if round_ % 2 else 1000))) for i in range(2)]
     for t in threads:
         t.start()
     s = socket.socket(socket.AF_UNIX)
     s.connect("ctl.sock")
     # It is not to get to its end before the last round.
     s.sendall(b"cache-all rate=%d\n" % (SIZE // ROUNDS * 2))
-    time.sleep(rng.uniform(0.02, 0.3))
-    known = cached()
-    time.sleep(rng.uniform(0, 0.01))
-    proxy.kill()
-    proxy.wait()
+    if round_ % 2:
+        proxy.wait(60)
+    else:
+        time.sleep(max(0, at - time.monotonic()))
+        known = cached()
+        time.sleep(rng.uniform(0, 0.01))
+        proxy.kill()
+        proxy.wait()
     servers.remove(proxy)
     for t in threads:
         t.join()
