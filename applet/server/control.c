@@ -338,7 +338,7 @@ static void begin_switch(struct control *k, bool force)
 	if (!why)
 		return;
 	k->waiting = false;
-	if (!map_is_complete(&c->map)) {
+	if (!c->commit.error && !c->bitmap_error) { /* these are told first: --force does not help */
 		snprintf(text, sizeof(text),
 			 "%llu of %llu blocks are missing: run --cache-all first, or --force to do without them",
 			 (unsigned long long)(c->map.blocks - c->map.local), (unsigned long long)c->map.blocks);
