@@ -802,14 +802,18 @@ static void session_settle(struct session *s)
 }
 
 /* While somebody waits for memory: those who hold some, and neither take their replies
- * nor send the data that they announced, lose it. */
+ * nor send the data that they announced, lose it. Who waits tries again: it may have
+ * been the kernel that had none, and nobody tells when it has. */
 static void hoard_check(struct timer *t)
 {
 	struct session *s;
 
-	for (s = sessions; s && stalled_count; s = s->next)
+	for (s = sessions; s && stalled_count; s = s->next) {
 		if ((s->out || s->payload) && loop_now_ms > s->moved_ms + HOARD_MS)
 			session_close(s);
+		else if (s->stalled)
+			session_mark(s);
+	}
 	if (stalled_count)
 		timer_set(t, loop_now_ms + HOARD_CHECK_MS);
 }
