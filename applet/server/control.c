@@ -52,10 +52,6 @@ void control_say(struct control *k, const void *p, size_t n)
 {
 	if (k->dead || k->out_bytes + n > CONTROL_OUT_BYTES_MAX)
 		return;
-	if (k->out_bytes + n > k->out_room) {
-		k->out_room = k->out_bytes + (unsigned)n + 2048;
-		k->out = xrealloc(k->out, k->out_room);
-	}
 	memcpy(k->out + k->out_bytes, p, n);
 	k->out_bytes += (unsigned)n;
 }
@@ -600,7 +596,6 @@ void control_close(struct control *k)
 	timer_clear(&k->timer);
 	if (ENABLE_FEATURE_XNBD_SERVER_OLD_CONTROL)
 		old_end(k);
-	free(k->out);
 	k->dead = true;
 	k->follow = false;
 	if (!k->waiting)

@@ -20,8 +20,8 @@ struct control {
 	struct timer timer; /* idle, or the next news for a follower */
 	char in[CONTROL_IN_BYTES];
 	unsigned in_bytes;
-	char *out;
-	unsigned out_bytes, out_room;
+	char out[CONTROL_OUT_BYTES_MAX]; /* part of it: no lack of memory in the middle of an answer */
+	unsigned out_bytes;
 	bool waiting;  /* for the end of a switch or a reconnect: answers later */
 	bool follow;   /* for the end of the copy */
 	bool owns_job; /* the copy stops when this connection ends */

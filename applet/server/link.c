@@ -64,8 +64,15 @@ static void out_append(void *ctx, const void *p, size_t n)
 	struct link *l = ctx;
 
 	if (l->out_bytes + n > l->out_room) {
-		l->out_room = (uint32_t)(l->out_bytes + n + 4096);
-		l->out = xrealloc(l->out, l->out_room);
+		uint32_t room = (uint32_t)(l->out_bytes + n + 4096);
+		uint8_t *out = realloc(l->out, room);
+
+		if (!out) {
+			l->starved = true;
+			return;
+		}
+		l->out = out;
+		l->out_room = room;
 	}
 	memcpy(l->out + l->out_bytes, p, n);
 	l->out_bytes += (uint32_t)n;
@@ -77,6 +84,10 @@ void link_turn(struct link *l)
 
 	if (l->phase < LINK_HANDSHAKE)
 		return;
+	if (l->starved) { /* what was asked is asked again over the next one */
+		link_fail(l, strerror(ENOMEM));
+		return;
+	}
 	if (l->out_bytes) {
 		ssize_t n = send(l->event.fd, l->out, l->out_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
 
@@ -96,12 +107,17 @@ void link_turn(struct link *l)
 	}
 }
 
+/* NULL: no memory. The link is starved then. */
 static struct pending *ask(struct link *l, uint16_t type, uint64_t cookie, uint64_t offset, uint32_t length)
 {
-	struct pending *p = xzalloc(sizeof(*p));
+	struct pending *p = calloc(1, sizeof(*p));
 	struct nbd_request_header h = { .type = type, .cookie = cookie, .offset = offset, .length = length };
 	uint8_t raw[NBD_REQUEST_BYTES];
 
+	if (!p) {
+		l->starved = true;
+		return NULL;
+	}
 	if (!l->pending)
 		l->progress_ms = loop_now_ms;
 	p->cookie = cookie;
@@ -120,14 +136,19 @@ void link_ask_read(struct link *l, uint64_t cookie, uint64_t offset, uint32_t le
 {
 	struct pending *p = ask(l, NBD_CMD_READ, cookie, offset, length);
 
+	if (!p)
+		return;
 	p->kind = PENDING_READ;
 	p->buf = buf;
 }
 
 void link_ask_status(struct link *l, uint64_t cookie, uint64_t offset, uint32_t length)
 {
+	struct pending *p = ask(l, NBD_CMD_BLOCK_STATUS, cookie, offset, length);
+
 	l->extents->count = 0; /* one is out at a time: what an earlier one told is not its answer */
-	ask(l, NBD_CMD_BLOCK_STATUS, cookie, offset, length)->kind = PENDING_STATUS;
+	if (p)
+		p->kind = PENDING_STATUS;
 }
 
 bool link_is_idle(const struct link *l)
@@ -159,9 +180,15 @@ static void verify_begin(struct link *l)
 		uint64_t rest = h->size_bytes - first;
 		struct pending *p = ask(l, NBD_CMD_READ, i + 1, first, (uint32_t)(rest < unit ? rest : unit));
 
+		if (!p)
+			return;
 		p->kind = PENDING_SAMPLE;
 		p->sample = (uint8_t)i;
-		p->buf = xmalloc(p->length);
+		p->buf = malloc(p->length);
+		if (!p->buf) {
+			l->starved = true;
+			return;
+		}
 	}
 	if (!l->pending)
 		verified(l);
@@ -524,7 +551,7 @@ static bool begin_connect(struct link *l, const struct endpoint *e)
 		return false;
 	l->event.ready = link_ready;
 	l->phase = LINK_CONNECTING;
-	if (connect(l->event.fd, &e->address.any, e->bytes) < 0 && errno != EINPROGRESS) {
+	if ((connect(l->event.fd, &e->address.any, e->bytes) < 0 && errno != EINPROGRESS) || !event_add(&l->event, EPOLLOUT)) {
 		int error = errno;
 
 		close(l->event.fd);
@@ -532,8 +559,6 @@ static bool begin_connect(struct link *l, const struct endpoint *e)
 		errno = error;
 		return false;
 	}
-	if (!event_add(&l->event, EPOLLOUT))
-		bb_simple_perror_msg_and_die("epoll_ctl");
 	return true;
 }
 
@@ -550,6 +575,15 @@ static void try_address(struct link *l, int error)
 		error = errno;
 	}
 	link_fail(l, strerror(error));
+}
+
+static void resolving_free(struct resolving *r)
+{
+	if (r) {
+		free(r->host);
+		free(r->port);
+	}
+	free(r);
 }
 
 static void resolve_run(struct job *j)
@@ -572,9 +606,28 @@ static void resolve_done(struct job *j)
 		else
 			link_fail(l, "no such host or port");
 	}
-	free(r->host);
-	free(r->port);
-	free(r);
+	resolving_free(r);
+}
+
+static void resolve(struct link *l, const char *host, const char *port)
+{
+	struct resolving *r = calloc(1, sizeof(*r));
+
+	if (r) {
+		r->host = strdup(host);
+		r->port = strdup(port);
+	}
+	if (!r || !r->host || !r->port) {
+		resolving_free(r);
+		link_fail(l, strerror(ENOMEM));
+		return;
+	}
+	l->phase = LINK_RESOLVING;
+	l->resolving = r;
+	r->link = l;
+	r->job.run = resolve_run;
+	r->job.done = resolve_done;
+	pool_submit(&r->job);
 }
 
 /* The oldest request is the first of the list. */
@@ -606,9 +659,13 @@ static void link_begin(struct link *l, const char *export_name)
 	l->handshake.send = out_append;
 	l->handshake.ctx = l;
 	l->handshake.export_name = export_name;
-	if (!l->in) {
-		l->in = xmalloc(IN_BYTES);
-		l->extents = xzalloc(sizeof(*l->extents));
+	if (!l->in)
+		l->in = malloc(IN_BYTES);
+	if (!l->extents)
+		l->extents = calloc(1, sizeof(*l->extents));
+	if (!l->in || !l->extents) {
+		link_fail(l, strerror(ENOMEM));
+		return;
 	}
 	l->part = PART_HEADER;
 	l->timer.fire = link_timer;
@@ -647,14 +704,7 @@ void link_connect(struct link *l, const char *host, const char *port, const char
 			link_fail(l, "its path is empty, or too long for a socket");
 		return;
 	}
-	l->phase = LINK_RESOLVING;
-	l->resolving = xzalloc(sizeof(*l->resolving));
-	l->resolving->link = l;
-	l->resolving->host = xstrdup(host);
-	l->resolving->port = xstrdup(port);
-	l->resolving->job.run = resolve_run;
-	l->resolving->job.done = resolve_done;
-	pool_submit(&l->resolving->job);
+	resolve(l, host, port);
 }
 
 void link_close(struct link *l)
@@ -682,5 +732,6 @@ void link_close(struct link *l)
 	}
 	l->pending_tail = &l->pending;
 	l->in_first = l->in_end = l->out_bytes = 0;
+	l->starved = false;
 	l->phase = LINK_DOWN;
 }

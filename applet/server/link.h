@@ -37,6 +37,7 @@ struct link {
 	struct fingerprint fingerprint; /* as far as VERIFY has come */
 	bool want_out;
 	bool adopted; /* nobody told its size */
+	bool starved; /* there was no memory to ask: it ends with this turn */
 
 	uint8_t *in;
 	uint32_t in_first, in_end;
