@@ -52,7 +52,11 @@ start() {
 	proxy=$pid
 	until_true 20 is_up proxy.sock
 	until_true 20 no_sessions
-	held=$(ls /proc/$proxy/fd | wc -l)
+	held=$(descriptors)
+}
+
+descriptors() {
+	find "/proc/$proxy/fd" -type l | wc -l
 }
 
 no_sessions() {
@@ -60,7 +64,7 @@ no_sessions() {
 }
 
 holds_as_before() {
-	[ "$(ls /proc/$proxy/fd | wc -l)" = "$held" ]
+	[ "$(descriptors)" = "$held" ]
 }
 
 # whole: the end of every test.
