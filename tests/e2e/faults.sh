@@ -44,13 +44,19 @@ def right(at, n=4096):
 END
 sh_() { nbdsh -u "$uri" -c 'exec(open("client.py").read())' "$@"; }
 
-# start IMAGE BITMAP [OPTION...]: a proxy, and what it holds.
+# start IMAGE BITMAP [OPTION...]: a proxy, and what it holds. prefix is in front of its
+# command, and its parent.
+prefix=
 start() {
 	start_image=$1 start_bitmap=$2
 	shift 2
-	in_background xnbd-server --proxy --lport 0 --unix proxy.sock "$@" unix:origin.sock - "$start_image" "$start_bitmap" ctl.sock
+	in_background $prefix xnbd-server --proxy --lport 0 --unix proxy.sock "$@" unix:origin.sock - "$start_image" "$start_bitmap" ctl.sock
 	proxy=$pid
 	until_true 20 is_up proxy.sock
+	if [ -n "$prefix" ]; then
+		proxy=$(ps -o pid= --ppid "$proxy" | tr -d ' ')
+		PIDS="$PIDS $proxy"
+	fi
 	until_true 20 no_sessions
 	held=$(descriptors)
 }
