@@ -653,7 +653,8 @@ static void link_timer(struct timer *t)
 	}
 }
 
-static void link_begin(struct link *l, const char *export_name)
+/* False: no memory; the link has failed. */
+static bool link_begin(struct link *l, const char *export_name)
 {
 	memset(&l->handshake, 0, sizeof(l->handshake));
 	l->handshake.send = out_append;
@@ -665,18 +666,22 @@ static void link_begin(struct link *l, const char *export_name)
 		l->extents = calloc(1, sizeof(*l->extents));
 	if (!l->in || !l->extents) {
 		link_fail(l, strerror(ENOMEM));
-		return;
+		return false;
 	}
 	l->part = PART_HEADER;
 	l->timer.fire = link_timer;
 	timer_set(&l->timer, loop_now_ms + ATTEMPT_MS);
 	l->tried = l->endpoints.count = 0;
 	l->adopted = false;
+	return true;
 }
 
 void link_adopt(struct link *l, int fd, uint64_t size_bytes)
 {
-	link_begin(l, "");
+	if (!link_begin(l, "")) {
+		close(fd);
+		return;
+	}
 	l->event.fd = fd;
 	l->event.ready = link_ready;
 	if (!event_add(&l->event, EPOLLIN)) {
@@ -695,7 +700,8 @@ void link_adopt(struct link *l, int fd, uint64_t size_bytes)
 
 void link_connect(struct link *l, const char *host, const char *port, const char *export_name)
 {
-	link_begin(l, export_name);
+	if (!link_begin(l, export_name))
+		return;
 	if (strncmp(host, "unix:", 5) == 0) {
 		l->endpoints.count = 1;
 		if (endpoint_unix(&l->endpoints.at[0], host + 5))
