@@ -214,7 +214,10 @@ static void commit_step(struct core *c)
 
 static bool commit_is_clean(const struct core *c)
 {
-	return !c->commit.image_dirty && !c->map.dirty_chunks;
+	/* A target may share its image with others: what they have answered is not known here. */
+	bool alone = c->map.words || c->readonly;
+
+	return alone && !c->commit.image_dirty && !c->map.dirty_chunks;
 }
 
 /* Begins a commit for all that wait, if none is under way. */
