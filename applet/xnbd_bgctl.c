@@ -9,9 +9,10 @@
 //config:	bool "xnbd-bgctl"
 //config:	default y
 //config:	help
-//config:	Drives a running xnbd-server proxy through its control socket: asks for
-//config:	its state, copies all blocks to the local cache, switches the proxy to
-//config:	a plain server of the copy. 4.4 KB, with all that follows.
+//config:	Drives a running xnbd-server proxy through its control socket:
+//config:	asks for its state, copies all blocks to the local cache,
+//config:	switches the proxy to a plain server of the copy. 8.5 KB, with
+//config:	all that follows.
 //config:
 //config:config FEATURE_XNBD_BGCTL_CACHE_ALL2
 //config:	bool "--cache-all2"
@@ -46,8 +47,9 @@
 //config:	default n
 //config:	depends on XNBD_BGCTL && !NOMMU
 //config:	help
-//config:	Also drives an xnbd-server of xNBD 0.4, which speaks another protocol:
-//config:	4 KB, and libc's resolver (28 KB) if nothing else needs it.
+//config:	Also drives an xnbd-server of xNBD 0.4, which speaks another
+//config:	protocol: 4 KB, and libc's resolver (28 KB) if nothing else
+//config:	needs it.
 //applet:IF_XNBD_BGCTL(APPLET_ODDNAME(xnbd-bgctl, xnbd_bgctl, BB_DIR_USR_BIN, BB_SUID_DROP, xnbd_bgctl))
 //kbuild:lib-$(CONFIG_XNBD_BGCTL) += xnbd_bgctl.o
 //usage:#define xnbd_bgctl_trivial_usage

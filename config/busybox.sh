@@ -81,13 +81,13 @@ build() {
 		FEATURE_XNBD_BGCTL_EXPORTNAME
 	run_make busybox
 	cp "$dir/tree/busybox" "$dir/default"
+	: >"$dir/log"
 	configure XNBD_BGCTL FEATURE_XNBD_BGCTL_CACHE_ALL2 FEATURE_XNBD_BGCTL_PROGRESS FEATURE_XNBD_BGCTL_RECONNECT \
 		FEATURE_XNBD_BGCTL_EXPORTNAME FEATURE_XNBD_BGCTL_BINARY
 	rm -f "$dir/tree/networking/xnbd_bgctl.o"
-	: >"$dir/log"
 	run_make busybox
 	cp "$dir/tree/busybox" "$dir/busybox"
-	if grep 'xnbd_bgctl.c:.*warning' "$dir/log"; then
+	if grep -E 'xnbd_bgctl.c:.*warning|Config.in.*error' "$dir/log"; then
 		exit 1
 	fi
 	size "$dir/without" "$dir/default" "$dir/busybox" | awk '{ bytes[NR] = $1 + $2 } END {
