@@ -70,7 +70,7 @@ endif
 
 sources = applet/main.c $(wildcard applet/libbb/*.c) \
 	$(patsubst %.o,applet/%.c,$(filter %.o,$(lib-y))) \
-	$(foreach dir,$(filter %/,$(lib-y)),$(wildcard applet/$(dir)*.c))
+	$(foreach dir,$(sort $(filter %/,$(lib-y))),$(wildcard applet/$(dir)*.c))
 objects = $(patsubst applet/%.c,$(out)/obj/%.o,$(sources))
 applets = $(patsubst xnbd_%.o,xnbd-%,$(filter xnbd_%.o,$(lib-y)))
 

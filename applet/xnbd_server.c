@@ -43,6 +43,28 @@
 //config:	help
 //config:	Going to the background, when nothing else does that: 3 KB.
 //config:
+//config:config FEATURE_XNBD_SERVER_COW
+//config:	bool "--cow-target"
+//config:	default y
+//config:	depends on XNBD_SERVER
+//config:	help
+//config:	Serves an image that is only read; what clients write goes to a file
+//config:	that vanishes at the end: 1 KB.
+//config:
+//config:config FEATURE_XNBD_SERVER_INETD
+//config:	bool "--inetd and --connected-fd"
+//config:	default y
+//config:	depends on XNBD_SERVER
+//config:	help
+//config:	Serves one client that is connected already: 0.4 KB.
+//config:
+//config:config FEATURE_XNBD_SERVER_SNAPSHOT
+//config:	bool "SIGUSR1 makes a snapshot"
+//config:	default y
+//config:	depends on XNBD_SERVER
+//config:	help
+//config:	A copy of the image of a target as it is at one moment: 1 KB.
+//config:
 //config:config FEATURE_XNBD_SERVER_SYSLOG
 //config:	bool "--syslog"
 //config:	default y
@@ -68,11 +90,16 @@
 //kbuild:lib-$(CONFIG_XNBD_SERVER) += xnbd_server.o nbd/ core/ server/
 //usage:#define xnbd_server_trivial_usage
 //usage:	IF_LONG_OPTS("--target [OPTIONS] DISK_IMAGE") IF_NOT_LONG_OPTS("-t [OPTIONS] DISK_IMAGE")
+//usage:	IF_FEATURE_XNBD_SERVER_COW("\n"
+//usage:       "xnbd-server " IF_LONG_OPTS("--cow-target") IF_NOT_LONG_OPTS("-C") " [OPTIONS] BASE_DISK_IMAGE")
 //usage:	IF_FEATURE_XNBD_SERVER_PROXY("\n"
 //usage:       "xnbd-server " IF_LONG_OPTS("--proxy") IF_NOT_LONG_OPTS("-p") " [OPTIONS] REMOTE_HOST REMOTE_PORT CACHE_IMAGE CACHE_BITMAP_IMAGE CONTROL_SOCKET")
 //usage:#define xnbd_server_full_usage "\n\n"
 //usage:       "Serve a disk over NBD\n"
 //usage:     "\n	-t,--target		Serve DISK_IMAGE"
+//usage:	IF_FEATURE_XNBD_SERVER_COW(
+//usage:     "\n	-C,--cow-target		Same, but what is written vanishes at the end"
+//usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_PROXY(
 //usage:     "\n	-p,--proxy		Serve the disk of a remote server, caching it"
 //usage:     "\n	-n,--target-exportname NAME	Export to ask the remote server for"
@@ -80,6 +107,10 @@
 //usage:     "\n	-l,--lport PORT		Listen on PORT (8520; 0 = not on TCP)"
 //usage:     "\n	-a,--laddr ADDR		Listen on ADDR only"
 //usage:     "\n	-u,--unix PATH		Listen on a Unix socket"
+//usage:	IF_FEATURE_XNBD_SERVER_INETD(
+//usage:     "\n	-i,--inetd		Serve the client on standard input, then end"
+//usage:     "\n	-F,--connected-fd N	Same on descriptor N, past its handshake"
+//usage:	)
 //usage:     "\n	-r,--readonly		Refuse writes"
 //usage:	IF_FEATURE_XNBD_SERVER_OLDSTYLE(
 //usage:     "\n	-o,--oldstyle		Use the oldstyle handshake"
@@ -103,15 +134,22 @@
 #include "libbb.h"
 #include "server/server.h"
 
+#include <limits.h>
+
 enum {
 	OPT_TARGET = 1 << 0,
 	OPT_READONLY = 1 << 1,
 	/* -l -a -u -m -q -b: values */
 	OPTBIT_OLDSTYLE = 8,
-	OPTBIT_DAEMONIZE = OPTBIT_OLDSTYLE + ENABLE_FEATURE_XNBD_SERVER_OLDSTYLE,
+	OPTBIT_COW = OPTBIT_OLDSTYLE + ENABLE_FEATURE_XNBD_SERVER_OLDSTYLE,
+	OPTBIT_INETD = OPTBIT_COW + ENABLE_FEATURE_XNBD_SERVER_COW,
+	OPTBIT_DAEMONIZE = OPTBIT_INETD + 2 * ENABLE_FEATURE_XNBD_SERVER_INETD,
 	OPTBIT_SYSLOG = OPTBIT_DAEMONIZE + 3 * ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE,
 	OPTBIT_PROXY = OPTBIT_SYSLOG + ENABLE_FEATURE_XNBD_SERVER_SYSLOG,
 	OPT_OLDSTYLE = ENABLE_FEATURE_XNBD_SERVER_OLDSTYLE << OPTBIT_OLDSTYLE,
+	OPT_COW = ENABLE_FEATURE_XNBD_SERVER_COW << OPTBIT_COW,
+	OPT_INETD = ENABLE_FEATURE_XNBD_SERVER_INETD << OPTBIT_INETD,
+	OPT_CONNECTED_FD = ENABLE_FEATURE_XNBD_SERVER_INETD << (OPTBIT_INETD + 1),
 	OPT_DAEMONIZE = ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE << OPTBIT_DAEMONIZE,
 	OPT_SYSLOG = ENABLE_FEATURE_XNBD_SERVER_SYSLOG << OPTBIT_SYSLOG,
 	OPT_PROXY = ENABLE_FEATURE_XNBD_SERVER_PROXY << OPTBIT_PROXY,
@@ -120,6 +158,8 @@ enum {
 
 static const char options[] ALIGN1 = "trl:a:u:m:q:b:"
 	IF_FEATURE_XNBD_SERVER_OLDSTYLE("o")
+	IF_FEATURE_XNBD_SERVER_COW("C")
+	IF_FEATURE_XNBD_SERVER_INETD("iF:")
 	IF_FEATURE_XNBD_SERVER_DAEMONIZE("dP:L:")
 	IF_FEATURE_XNBD_SERVER_SYSLOG("S")
 	IF_FEATURE_XNBD_SERVER_PROXY("pcn:R:H:");
@@ -135,6 +175,10 @@ static const char long_options[] ALIGN1 =
 	"max-queue-size\0" Required_argument "q"
 	"max-buf-size\0" Required_argument "b"
 	IF_FEATURE_XNBD_SERVER_OLDSTYLE("oldstyle\0" No_argument "o")
+	IF_FEATURE_XNBD_SERVER_COW("cow-target\0" No_argument "C")
+	IF_FEATURE_XNBD_SERVER_INETD(
+	"inetd\0" No_argument "i"
+	"connected-fd\0" Required_argument "F")
 	IF_FEATURE_XNBD_SERVER_DAEMONIZE(
 	"daemonize\0" No_argument "d"
 	"pidfile\0" Required_argument "P"
@@ -148,9 +192,11 @@ static const char long_options[] ALIGN1 =
 	"hold\0" Required_argument "H");
 #endif
 
-#define MODES                                                                                                          \
-	IF_FEATURE_XNBD_SERVER_PROXY(IF_LONG_OPTS("one of --target and --proxy") IF_NOT_LONG_OPTS("one of -t and -p")) \
-	IF_NOT_FEATURE_XNBD_SERVER_PROXY(IF_LONG_OPTS("--target") IF_NOT_LONG_OPTS("-t"))
+/* "--target, --cow-target or --proxy", as far as they are there. */
+#define MODES                                                                         \
+	IF_LONG_OPTS("--target") IF_NOT_LONG_OPTS("-t")                               \
+	IF_FEATURE_XNBD_SERVER_COW(IF_LONG_OPTS(" or --cow-target") IF_NOT_LONG_OPTS(" or -C")) \
+	IF_FEATURE_XNBD_SERVER_PROXY(IF_LONG_OPTS(" or --proxy") IF_NOT_LONG_OPTS(" or -p"))
 
 /* The arguments behind the options. */
 static void take_arguments(struct server_config *c, unsigned opt, char **argv)
@@ -159,8 +205,9 @@ static void take_arguments(struct server_config *c, unsigned opt, char **argv)
 	static const char *const proxy[] = { "REMOTE_HOST", "REMOTE_PORT", "CACHE_IMAGE",
 					     "CACHE_BITMAP_IMAGE", "CONTROL_SOCKET", NULL };
 	const char *const *names = opt & OPT_PROXY ? proxy : target;
+	unsigned modes = opt & (OPT_TARGET | OPT_COW | OPT_PROXY);
 
-	if (!(opt & OPT_TARGET) == !(opt & OPT_PROXY))
+	if (!modes || (modes & (modes - 1)))
 		bb_simple_error_msg_and_die("give " MODES "; try --help");
 	while (*names && *argv) {
 		names++;
@@ -185,10 +232,12 @@ static void take_arguments(struct server_config *c, unsigned opt, char **argv)
 int xnbd_server_main(int argc, char **argv) MAIN_EXTERNALLY_VISIBLE;
 int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 {
-	struct server_config c = { .origin_export = "", .lport = "8520" };
-	const char *clients = "128", *queue = "4096", *buf = "33554432";
+	struct server_config c = { .origin_export = "", .lport = SERVER_PORT, .session_fd = -1 };
+	const char *clients = SERVER_CLIENTS, *queue = SERVER_QUEUE, *buf = SERVER_BUF_BYTES;
+	IF_FEATURE_XNBD_SERVER_INETD(const char *fd = "0";)
 	IF_FEATURE_XNBD_SERVER_PROXY(const char *rate = "0"; const char *hold = "0";)
 	unsigned opt = getopt32long(argv, options, long_options, &c.lport, &c.laddr, &c.unix_path, &clients, &queue, &buf
+		IF_FEATURE_XNBD_SERVER_INETD(, &fd)
 		IF_FEATURE_XNBD_SERVER_DAEMONIZE(, &c.pidfile, &c.logpath)
 		IF_FEATURE_XNBD_SERVER_PROXY(, &c.origin_export, &rate, &hold));
 
@@ -198,16 +247,15 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	c.daemonize = opt & OPT_DAEMONIZE;
 	c.syslog = opt & OPT_SYSLOG;
 	c.clear_bitmap = opt & OPT_CLEAR;
-	c.max_clients = xatou(clients);
-	c.max_queue = xatou(queue);
-	c.max_buf_bytes = xatoull(buf);
+	c.cow = opt & OPT_COW;
+	c.past_handshake = opt & OPT_CONNECTED_FD;
+	IF_FEATURE_XNBD_SERVER_INETD(if (opt & (OPT_INETD | OPT_CONNECTED_FD)) c.session_fd = (int)xatou_range(fd, 0, INT_MAX);)
 	IF_FEATURE_XNBD_SERVER_PROXY(c.rate_bytes = xatoull(rate);)
 	IF_FEATURE_XNBD_SERVER_PROXY(c.hold_s = xatou(hold);)
-	if (xatou_range(c.lport, 0, 65535) == 0)
-		c.lport = NULL;
 	if (strlen(c.origin_export) > NBD_NAME_MAX)
 		bb_simple_error_msg_and_die("the name of an export has at most 4096 bytes");
-	if (!c.lport && !c.unix_path)
-		bb_simple_error_msg_and_die("nothing to listen on: give " IF_LONG_OPTS("--lport or --unix") IF_NOT_LONG_OPTS("-l or -u"));
+	if (c.session_fd >= 0 && c.daemonize)
+		bb_simple_error_msg_and_die("a client that is connected already is not served in the background");
+	server_limits(&c, clients, queue, buf);
 	return server_run(&c);
 }

@@ -163,3 +163,29 @@ const char *core_switch(struct core *c, bool force, struct commit_waiter *w)
 	core_run(c);
 	return NULL;
 }
+
+/* ---- freeze ----------------------------------------------------------------- */
+
+static void freeze_granted(struct range *r)
+{
+	struct freeze *f = (struct freeze *)(void *)((char *)r - offsetof(struct freeze, range));
+
+	f->frozen(f);
+}
+
+/* A shared range of the whole disk: as a read of all of it. */
+void core_freeze(struct core *c, struct freeze *f)
+{
+	f->range.first = 0;
+	f->range.end = c->map.blocks;
+	f->range.exclusive = false;
+	f->range.granted = freeze_granted;
+	if (range_lock(&c->ranges, &f->range))
+		f->frozen(f);
+}
+
+void core_thaw(struct core *c, struct freeze *f)
+{
+	c->granted_tail = range_unlock(&c->ranges, &f->range, c->granted_tail);
+	core_run(c);
+}

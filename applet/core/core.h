@@ -230,6 +230,15 @@ void core_commit(struct core *c, struct commit_waiter *w);
  * force: with blocks missing; their readers get EIO from then on.
  */
 const char *core_switch(struct core *c, bool force, struct commit_waiter *w);
+
+/* Nobody writes to the image from frozen() on until core_thaw(): writes wait. */
+struct freeze {
+	void (*frozen)(struct freeze *f); /* called once, perhaps from inside core_freeze() */
+	struct range range;               /* for the core */
+};
+void core_freeze(struct core *c, struct freeze *f);
+void core_thaw(struct core *c, struct freeze *f);
+
 /* ---- between the files of core/ ------------------------------------------ */
 
 void core_run(struct core *c);

@@ -12,7 +12,7 @@ struct parser {
 	const char *letters;
 	const char *longs;
 	char **argv;
-	const char **value[OPTIONS_MAX]; /* where arguments go */
+	void *value[OPTIONS_MAX]; /* where arguments go */
 	uint32_t found;
 };
 
@@ -22,7 +22,7 @@ static int bit_of(const char *letters, char letter)
 	int bit = -1;
 
 	for (; *letters; letters++) {
-		if (*letters == ':')
+		if (*letters == ':' || *letters == '*')
 			continue;
 		bit++;
 		if (*letters == letter)
@@ -46,7 +46,10 @@ static void option(struct parser *p, char letter, const char *written, const cha
 			argument = p->argv[optind] ? p->argv[optind++] : NULL;
 		if (!argument)
 			bb_error_msg_and_die("option '%s' needs an argument; try --help", written);
-		*p->value[bit] = argument;
+		if (strchr(p->letters, letter)[2] == '*')
+			llist_add_to_end(p->value[bit], (char *)argument);
+		else
+			*(const char **)p->value[bit] = argument;
 	}
 	p->found |= 1U << bit;
 }
@@ -97,7 +100,7 @@ static void short_options(struct parser *p, const char *word)
 
 	while (*++word) {
 		written[1] = *word;
-		if (*word == ':' || bit_of(p->letters, *word) < 0)
+		if (*word == ':' || *word == '*' || bit_of(p->letters, *word) < 0)
 			bb_error_msg_and_die("unrecognized option '%s'; try --help", written);
 		if (!takes_argument(p->letters, *word)) {
 			option(p, *word, written, NULL);
@@ -156,7 +159,7 @@ uint32_t getopt32(char **argv, const char *options, ...)
 	IF_NOT_LONG_OPTS(va_start(args, options);)
 	for (o = options; *o; o++)
 		if (o[1] == ':')
-			p.value[bit_of(options, *o)] = va_arg(args, const char **);
+			p.value[bit_of(options, *o)] = va_arg(args, void *);
 	va_end(args);
 	parse(&p);
 	return p.found;

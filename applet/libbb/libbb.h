@@ -127,6 +127,14 @@ unsigned long long xatoull_range(const char *s, unsigned long long lower, unsign
 unsigned xatou(const char *s);
 unsigned xatou_range(const char *s, unsigned lower, unsigned upper);
 
+/* A list of texts, in order. */
+typedef struct llist_t {
+	struct llist_t *link;
+	char *data;
+} llist_t;
+/* data stays the caller's. */
+void llist_add_to_end(llist_t **list_head, void *data);
+
 /* ---- getopt32.c -------------------------------------------------------------------------- */
 
 #define No_argument       "\0"
@@ -136,7 +144,8 @@ unsigned xatou_range(const char *s, unsigned lower, unsigned upper);
  * Takes the options of argv (NULL-terminated; argv[0] is not looked at). options:
  * a letter each, ':' behind those with an argument. long_options: "name\0"
  * No_argument "x" and so on, one after the other. For each letter with ':', in
- * order, a const char ** or char ** follows, which gets the argument.
+ * order, a const char ** or char ** follows, which gets the argument; for one with
+ * ":*", which may be given many times, an llist_t **.
  *
  * Returns bit i for the i-th letter. Arguments may stand between options: they are
  * moved behind them, in their order; argv[optind] is the first. A long option may

@@ -142,3 +142,13 @@ unsigned long long monotonic_ms(void)
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (unsigned long long)t.tv_sec * 1000 + (unsigned long long)t.tv_nsec / 1000000;
 }
+
+void llist_add_to_end(llist_t **list_head, void *data)
+{
+	llist_t *l = xzalloc(sizeof(*l));
+
+	l->data = data;
+	while (*list_head)
+		list_head = &(*list_head)->link;
+	*list_head = l;
+}

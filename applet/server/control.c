@@ -72,7 +72,7 @@ static void say(struct control *k, const char *format, ...)
 }
 
 /* "key value": what would break the line, or a terminal, is %XX. */
-static void say_string(struct control *k, const char *key, const char *value)
+void control_say_string(struct control *k, const char *key, const char *value)
 {
 	say(k, "%s ", key);
 	for (; *value; value++) {
@@ -86,7 +86,7 @@ static void say_string(struct control *k, const char *key, const char *value)
 	control_say(k, "\n", 1);
 }
 
-static void say_number(struct control *k, const char *key, uint64_t value)
+void control_say_number(struct control *k, const char *key, uint64_t value)
 {
 	say(k, "%s %llu\n", key, (unsigned long long)value);
 }
@@ -115,7 +115,7 @@ void control_finish(struct control *k)
 	answer_sent(k);
 }
 
-static void answer(struct control *k, const char *error)
+void control_answer(struct control *k, const char *error)
 {
 	if (error)
 		say(k, "error %s\n", error);
@@ -147,28 +147,28 @@ static void say_job(struct control *k, const struct core *c)
 	uint64_t eta = core_job_eta_s(c);
 	uint64_t fetched = c->copier.state == JOB_IDLE ? 0 : c->map.local - c->copier.found;
 
-	say_string(k, "job", job_name(c));
-	say_number(k, "job_found", c->copier.found);
-	say_number(k, "job_fetched", fetched);
-	say_number(k, "job_rate", c->copier.rate);
+	control_say_string(k, "job", job_name(c));
+	control_say_number(k, "job_found", c->copier.found);
+	control_say_number(k, "job_fetched", fetched);
+	control_say_number(k, "job_rate", c->copier.rate);
 	if (eta == UINT64_MAX)
 		say(k, "job_eta -\n");
 	else
-		say_number(k, "job_eta", eta);
+		control_say_number(k, "job_eta", eta);
 }
 
 static void say_origin(struct control *k, const struct origin *o)
 {
-	say_string(k, "origin_host", origin_host(o));
-	say_string(k, "origin_port", origin_port(o));
-	say_string(k, "origin_exportname", origin_export(o));
-	say_string(k, "origin_state", origin_state(o));
+	control_say_string(k, "origin_host", origin_host(o));
+	control_say_string(k, "origin_port", origin_port(o));
+	control_say_string(k, "origin_exportname", origin_export(o));
+	control_say_string(k, "origin_state", origin_state(o));
 }
 
 static void say_errors(struct control *k, const struct core *c)
 {
 	if (c->commit.count)
-		say_number(k, "last_commit", (loop_now_ms - c->commit.last_ms) / 1000);
+		control_say_number(k, "last_commit", (loop_now_ms - c->commit.last_ms) / 1000);
 	else
 		say(k, "last_commit never\n");
 	if (c->first_error_what)
@@ -183,21 +183,21 @@ static void say_status(struct control *k)
 	const struct core *c = &e->core;
 
 	say(k, "mode %s\npid %u\n", c->mode == MODE_PROXY ? "proxy" : "target", (unsigned)getpid());
-	say_string(k, "cache_image", e->path[FILE_IMAGE]);
-	say_string(k, "bitmap", e->path[FILE_BITMAP]);
-	say_number(k, "disk_size", c->size_bytes);
-	say_number(k, "block_size", BLOCK_BYTES);
-	say_number(k, "blocks", c->map.blocks);
-	say_number(k, "cached", c->map.local);
+	control_say_string(k, "cache_image", e->path[FILE_IMAGE]);
+	control_say_string(k, "bitmap", e->path[FILE_BITMAP]);
+	control_say_number(k, "disk_size", c->size_bytes);
+	control_say_number(k, "block_size", BLOCK_BYTES);
+	control_say_number(k, "blocks", c->map.blocks);
+	control_say_number(k, "cached", c->map.local);
 	say_percent(k, &c->map);
 	say(k, "state %s\n", map_is_complete(&c->map) ? "complete" : "incomplete");
 	say_origin(k, e->origin);
 	say_job(k, c);
-	say_number(k, "sessions", sessions_count());
-	say_number(k, "in_flight", c->in_flight);
-	say_number(k, "waiting", c->waiting);
-	say_number(k, "buffer_used", buf_used());
-	say_number(k, "buffer_limit", server_config->max_buf_bytes);
+	control_say_number(k, "sessions", sessions_count());
+	control_say_number(k, "in_flight", c->in_flight);
+	control_say_number(k, "waiting", c->waiting);
+	control_say_number(k, "buffer_used", buf_used());
+	control_say_number(k, "buffer_limit", server_config->max_buf_bytes);
 	say_errors(k, c);
 }
 
@@ -211,9 +211,9 @@ static void say_news(struct control *k)
 	if (k->out_bytes > CONTROL_OUT_BYTES_MAX / 2)
 		return; /* does not read: keep room for the answer */
 	say_job(k, c);
-	say_number(k, "blocks", c->map.blocks);
-	say_number(k, "cached", c->map.local);
-	say_string(k, "origin_state", origin_state(exported->origin));
+	control_say_number(k, "blocks", c->map.blocks);
+	control_say_number(k, "cached", c->map.local);
+	control_say_string(k, "origin_state", origin_state(exported->origin));
 	say_percent(k, &c->map);
 	control_flush(k);
 }
@@ -249,7 +249,7 @@ static void follow_end(struct control *k)
 	say_news(k);
 	k->follow = k->owns_job = false;
 	if (c->copier.state != JOB_FAILED) {
-		answer(k, c->copier.state == JOB_DONE ? NULL : "the copy was cancelled; start it again to go on");
+		control_answer(k, c->copier.state == JOB_DONE ? NULL : "the copy was cancelled; start it again to go on");
 		return;
 	}
 	say_failure(k, c);
@@ -287,13 +287,13 @@ static void begin_copy(struct control *k, struct words *w)
 	error = core_job_start(c, w->blocks > FETCH_BLOCKS_MAX ? 0 : (uint32_t)w->blocks, w->rate);
 
 	if (error) {
-		answer(k, "this server was switched with blocks missing: there is no origin to copy from");
+		control_answer(k, "this server was switched with blocks missing: there is no origin to copy from");
 		return;
 	}
 	for (other = w->follow ? NULL : controls; other; other = other->next)
 		other->owns_job = false; /* asked to go on by itself */
 	if (!w->follow || c->mode == MODE_TARGET) {
-		answer(k, NULL);
+		control_answer(k, NULL);
 		return;
 	}
 	k->follow = true;
@@ -312,7 +312,7 @@ static void late_answer(struct control *k, const char *error)
 		free(k);
 		return;
 	}
-	answer(k, error);
+	control_answer(k, error);
 }
 
 static void switch_done(struct commit_waiter *w, int error)
@@ -340,7 +340,7 @@ static void begin_switch(struct control *k, bool force)
 			 (unsigned long long)(c->map.blocks - c->map.local), (unsigned long long)c->map.blocks);
 		why = text;
 	}
-	answer(k, why);
+	control_answer(k, why);
 }
 
 static void reconnect_done(void *ctx, const char *error)
@@ -356,14 +356,14 @@ static void reconnect_done(void *ctx, const char *error)
 static void begin_reconnect(struct control *k, const char *host, const char *port, const char *name, bool force)
 {
 	if (!host || !port || !*host) {
-		answer(k, "reconnect needs host= and port=");
+		control_answer(k, "reconnect needs host= and port=");
 	} else if (exported->core.mode == MODE_TARGET) {
-		answer(k, "this server was switched: it needs no origin");
+		control_answer(k, "this server was switched: it needs no origin");
 	} else {
 		k->waiting = true;
 		if (!origin_reconnect(exported->origin, host, port, name, force, reconnect_done, k)) {
 			k->waiting = false;
-			answer(k, "another reconnect is under way");
+			control_answer(k, "another reconnect is under way");
 		}
 	}
 }
@@ -379,7 +379,7 @@ static int hex(char c)
 }
 
 /* %XX in place. False: malformed, or a NUL. */
-static bool decode(char *p)
+bool control_decode(char *p)
 {
 	char *to = p;
 
@@ -426,7 +426,7 @@ static bool word(struct words *w, char *p)
 		return false;
 	}
 	*value++ = '\0';
-	if (!decode(value))
+	if (!control_decode(value))
 		return false;
 	if (strcmp(p, "blocks") == 0)
 		return number(value, &w->blocks);
@@ -443,19 +443,23 @@ static bool word(struct words *w, char *p)
 
 static void request(struct control *k, char *line)
 {
-	struct core *c = &exported->core;
+	struct core *c = &exported->core; /* not looked at when there is none */
 	struct words w = { 0 };
 	char *verb = strsep(&line, " ");
 	char *p;
 
+	if (ENABLE_XNBD_WRAPPER && !exported) {
+		images_request(k, verb, line);
+		return;
+	}
 	while ((p = strsep(&line, " ")))
 		if (*p && !word(&w, p)) {
-			answer(k, "unknown or malformed word in the request");
+			control_answer(k, "unknown or malformed word in the request");
 			return;
 		}
 	if (strcmp(verb, "status") == 0) {
 		say_status(k);
-		answer(k, NULL);
+		control_answer(k, NULL);
 	} else if (strcmp(verb, "switch") == 0) {
 		begin_switch(k, w.force);
 	} else if (strcmp(verb, "cache-all") == 0) {
@@ -463,14 +467,14 @@ static void request(struct control *k, char *line)
 	} else if (strcmp(verb, "reconnect") == 0) {
 		begin_reconnect(k, w.host, w.port, w.name, w.force);
 	} else if (strcmp(verb, "pause") == 0) {
-		answer(k, core_job_pause(c) ? NULL : "no copy is running");
+		control_answer(k, core_job_pause(c) ? NULL : "no copy is running");
 	} else if (strcmp(verb, "resume") == 0) {
-		answer(k, core_job_resume(c) ? NULL : "no copy is paused");
+		control_answer(k, core_job_resume(c) ? NULL : "no copy is paused");
 	} else if (strcmp(verb, "cancel") == 0) {
 		core_job_cancel(c);
-		answer(k, NULL);
+		control_answer(k, NULL);
 	} else {
-		answer(k, "unknown request");
+		control_answer(k, "unknown request");
 	}
 }
 
@@ -498,7 +502,7 @@ static bool take_lines(struct control *k)
 static bool take(struct control *k)
 {
 	if (ENABLE_FEATURE_XNBD_SERVER_OLD_CONTROL) {
-		k->old |= old_begins(k);
+		k->old |= exported && old_begins(k);
 		if (k->old)
 			return old_take(k, exported);
 	}

@@ -41,10 +41,22 @@ struct control {
 void control_say(struct control *k, const void *p, size_t n);
 /* Sends what can be sent. */
 void control_flush(struct control *k);
+/* "KEY VALUE": what would break the line, or a terminal, is %XX. */
+void control_say_string(struct control *k, const char *key, const char *value);
+void control_say_number(struct control *k, const char *key, uint64_t value);
+/* The last line of a reply. error: NULL for "ok". */
+void control_answer(struct control *k, const char *error);
+/* %XX in place. False: malformed, or a NUL. */
+bool control_decode(char *p);
 /* Closes it as soon as it has got what there is for it; not from inside this call. */
 void control_finish(struct control *k);
 /* Closes and, unless an answer is still under way, frees it. */
 void control_close(struct control *k);
+
+/* ---- control_images.c ------------------------------------------------------------------ */
+
+/* A request to xnbd-wrapper: its verb, and what is behind it (NULL: nothing). */
+void images_request(struct control *k, const char *verb, char *rest);
 
 /* ---- control_old.c --------------------------------------------------------------------- */
 

@@ -78,7 +78,9 @@ static bool take_fd(struct control *k, struct export *e, uint32_t command)
 	k->passed_fd = -1;
 	switch (command) {
 	case OLD_REGISTER_FD:
-		k->old_session = session_adopt(e, fd, session_ended, k);
+		k->old_session = session_begin(fd, e);
+		if (k->old_session)
+			session_tell(k->old_session, session_ended, k);
 		return k->old_session != NULL;
 	case OLD_REGISTER_FORWARDER_FD:
 		if (e->core.mode == MODE_PROXY && origin_adopt(e->origin, fd, adopted))

@@ -4,7 +4,7 @@
  * everything else by a worker.
  */
 #include "libbb.h"
-#include "server/export.h"
+#include "server/cow.h"
 #include "server/pool.h"
 #include "server/buf.h"
 
@@ -21,7 +21,7 @@ enum {
 
 struct disk_job { /* lives in io->port */
 	struct job job;
-	int fd;
+	struct export *export;
 };
 
 _Static_assert(sizeof(struct disk_job) <= sizeof(((struct io *)0)->port), "io->port");
@@ -32,7 +32,7 @@ static struct io *io_of(struct job *j)
 }
 
 /* pread or pwrite all of it; 0 or errno. */
-static int transfer(int fd, bool write, uint8_t *p, uint64_t n, uint64_t offset)
+int disk_transfer(int fd, bool write, uint8_t *p, uint64_t n, uint64_t offset)
 {
 	while (n) {
 		size_t step = n < 0x40000000 ? (size_t)n : 0x40000000;
@@ -68,7 +68,7 @@ static int write_zeroes(int fd, uint64_t offset, uint64_t n)
 
 	while (n) {
 		uint64_t step = n < sizeof(zeroes) ? n : sizeof(zeroes);
-		int error = transfer(fd, true, zeroes, step, offset);
+		int error = disk_transfer(fd, true, zeroes, step, offset);
 
 		if (error)
 			return error;
@@ -119,15 +119,12 @@ static int extents(int fd, struct extents *out, uint64_t offset, uint64_t n)
 	return 0;
 }
 
-static void disk_run(struct job *j)
+static void disk_do(struct io *io, int fd)
 {
-	struct io *io = io_of(j);
-	int fd = ((struct disk_job *)(void *)j)->fd;
-
 	switch (io->op) {
 	case IO_READ:
 	case IO_WRITE:
-		io->error = transfer(fd, io->op == IO_WRITE, io->buf, io->length, io->offset);
+		io->error = disk_transfer(fd, io->op == IO_WRITE, io->buf, io->length, io->offset);
 		break;
 	case IO_ZERO:
 		io->error = zero(fd, io->flags, io->offset, io->length);
@@ -143,6 +140,39 @@ static void disk_run(struct job *j)
 	default:
 		io->error = extents(fd, io->buf, io->offset, io->length);
 	}
+}
+
+/* The same with a base behind the file. */
+static void cow_do(struct export *e, struct io *io, int fd)
+{
+	switch (io->op) {
+	case IO_READ:
+		io->error = cow_read(e, io->buf, io->length, io->offset);
+		break;
+	case IO_SYNC: /* it is not to last */
+		io->error = 0;
+		break;
+	case IO_EXTENTS: /* all is data: that is never wrong */
+		*(struct extents *)io->buf = (struct extents){ .count = 1, .extent = { { .length = (uint32_t)io->length } } };
+		break;
+	default:
+		io->error = cow_prepare(e, io->length, io->offset);
+		if (!io->error)
+			disk_do(io, fd);
+		if (!io->error)
+			cow_written(e, io->length, io->offset);
+	}
+}
+
+static void disk_run(struct job *j)
+{
+	const struct disk_job *d = (struct disk_job *)(void *)j;
+	struct io *io = io_of(j);
+
+	if (ENABLE_FEATURE_XNBD_SERVER_COW && d->export->base_fd >= 0)
+		cow_do(d->export, io, d->export->fd[FILE_IMAGE]);
+	else
+		disk_do(io, d->export->fd[io->file]);
 }
 
 static void disk_done(struct job *j)
@@ -161,7 +191,7 @@ static bool read_now(struct export *e, struct io *io)
 	unsigned long hi = sizeof(long) < 8 ? (unsigned long)(io->offset >> 32) : 0;
 	long got;
 
-	if (e->no_nowait)
+	if (e->no_nowait || e->base_fd >= 0)
 		return false;
 	got = syscall(SYS_preadv2, e->fd[FILE_IMAGE], &v, 1, lo, hi, X_RWF_NOWAIT);
 	if (got < 0 && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL))
@@ -178,7 +208,7 @@ bool port_io(struct core *c, struct io *io)
 		return true;
 	d->job.run = disk_run;
 	d->job.done = disk_done;
-	d->fd = e->fd[io->file];
+	d->export = e;
 	/* A file system lets one writer at a time into a file. Others that wait for
 	 * it spin, and would take the processor from those who have work. */
 	d->job.in_turn = io->op == IO_WRITE && io->file == FILE_IMAGE && !e->is_device;

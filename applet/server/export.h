@@ -8,6 +8,7 @@
 #include "core/core.h"
 #include "core/state.h"
 #include "nbd/nbd.h"
+#include "server/pool.h"
 
 struct origin;
 
@@ -24,6 +25,13 @@ struct export {
 	uint64_t *words; /* the bitmap */
 	struct state_header header; /* as in the commit file */
 	struct origin *origin;
+	int base_fd;         /* copy on write: the base; fd[FILE_IMAGE] has what was written. Else -1 */
+	uint64_t *cow_words; /* ... and which blocks that are */
+	unsigned users;      /* sessions, and the list while it is not removed */
+	bool removed;        /* nobody finds it any more */
+	struct job last_sync;
+	struct commit_waiter last_commit;
+	struct export *next;
 };
 
 static inline struct export *export_of(struct core *c)
@@ -31,14 +39,33 @@ static inline struct export *export_of(struct core *c)
 	return (struct export *)c;
 }
 
+/* ---- exports.c: all there are. Loop's thread. --------------------------------------- */
+
+extern struct export *exports;
+
+/* One more, in the list from now on; the caller opens its files and begins it. */
+struct export *export_new(const char *name);
+/* Its core begins to live. False: out of memory. */
+bool export_begin(struct export *e, uint64_t size_bytes, bool all_dirty);
+/* A target of this name (copied). NULL, or why not: one line. May wait for the disk. */
+const char *export_add(const char *name, const char *image);
+/* NULL: there is none. */
+struct export *export_find(const char *name, size_t n);
+/* Nobody finds it any more; it ends with its last user. */
+void export_remove(struct export *e);
+/* A user more, a user less. */
+void export_hold(struct export *e);
+void export_drop(struct export *e);
+
 /* ---- store.c: the files at a start. All of it may block, and dies with one line
  * that says what to do; then nothing was changed on disk. ------------------------ */
 
 /* path as seen from the root; to be freed. */
 char *path_absolute(const char *path);
 
-/* The image of a target: opens, locks and measures it. */
-void store_open_target(struct export *e, const char *image, bool readonly);
+/* The image of a target: opens, locks and measures it. NULL, or why not: one line, valid
+ * until the next call. Dies of nothing. */
+const char *store_open_target(struct export *e, const char *image, bool readonly);
 
 /* Opens and locks what exists of a proxy's files and reads the header. True: the
  * cache is complete, the origin is not needed; e->header.size_bytes is the size. */

@@ -13,21 +13,10 @@ enum {
 	PAUSE_MS = 200, /* after accept failed for lack of descriptors */
 };
 
-struct listener {
-	struct event event;
-	bool tcp;
-};
-
-static struct listener listeners[LISTENERS_MAX];
+static struct event listeners[LISTENERS_MAX];
 static unsigned count;
-static struct export *exported;
 static struct timer accept_pause;
 
-static void add(int fd, bool tcp)
-{
-	listeners[count].event.fd = fd;
-	listeners[count++].tcp = tcp;
-}
 
 /* ---- binding ------------------------------------------------------------------ */
 
@@ -48,7 +37,7 @@ static void bind_address(const struct endpoint *e)
 		bb_perror_msg_and_die("cannot listen on port %s%s%s", server_config->lport,
 				      server_config->laddr ? " of " : "",
 				      server_config->laddr ? server_config->laddr : "");
-	add(fd, true);
+	listeners[count++].fd = fd;
 }
 
 static void bind_tcp(void)
@@ -107,7 +96,7 @@ void listen_bind(void)
 	if (server_config->lport)
 		bind_tcp();
 	if (server_config->unix_path)
-		add(listen_unix(server_config->unix_path), false);
+		listeners[count++].fd = listen_unix(server_config->unix_path);
 }
 
 /* ---- accepting ------------------------------------------------------------------ */
@@ -117,7 +106,7 @@ static void watch_all(uint32_t events)
 	unsigned i;
 
 	for (i = 0; i < count; i++)
-		event_set(&listeners[i].event, events);
+		event_set(&listeners[i], events);
 }
 
 static void pause_over(struct timer *t UNUSED_PARAM)
@@ -127,7 +116,6 @@ static void pause_over(struct timer *t UNUSED_PARAM)
 
 static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
 {
-	struct listener *l = (struct listener *)e;
 	int fd = accept4(e->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	if (fd < 0) {
@@ -141,18 +129,17 @@ static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
 	if (server_config->max_clients && sessions_count() >= server_config->max_clients)
 		close(fd);
 	else
-		session_open(exported, fd, l->tcp);
+		session_begin(fd, NULL);
 }
 
-void listen_begin(struct export *e)
+void listen_begin(void)
 {
 	unsigned i;
 
-	exported = e;
 	accept_pause.fire = pause_over;
 	for (i = 0; i < count; i++) {
-		listeners[i].event.ready = listener_ready;
-		if (!event_add(&listeners[i].event, EPOLLIN))
+		listeners[i].ready = listener_ready;
+		if (!event_add(&listeners[i], EPOLLIN))
 			bb_simple_perror_msg_and_die("epoll_ctl");
 	}
 }
@@ -163,8 +150,8 @@ void listen_end(void)
 
 	timer_clear(&accept_pause);
 	for (i = 0; i < count; i++) {
-		event_remove(&listeners[i].event);
-		close(listeners[i].event.fd);
+		event_remove(&listeners[i]);
+		close(listeners[i].fd);
 	}
 	count = 0;
 }

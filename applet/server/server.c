@@ -19,7 +19,7 @@ enum {
 
 const struct server_config *server_config;
 
-static struct export export;
+static struct export *export; /* that of xnbd-server; NULL: many, of xnbd-wrapper */
 static struct event signal_event;
 static struct {
 	char *path;
@@ -150,11 +150,14 @@ static void signal_ready(struct event *e, uint32_t events UNUSED_PARAM)
 
 	if (safe_read(e->fd, &info, sizeof(info)) != sizeof(info))
 		return;
-	if (info.ssi_signo != SIGUSR2) {
+	if (info.ssi_signo == SIGUSR1) {
+		if (ENABLE_FEATURE_XNBD_SERVER_SNAPSHOT && export)
+			snapshot_begin(export);
+	} else if (info.ssi_signo != SIGUSR2) {
 		stopping = true;
-	} else if (ENABLE_FEATURE_XNBD_SERVER_PROXY && !waiter.done && export.core.map.words) { /* a proxy, and begun */
+	} else if (ENABLE_FEATURE_XNBD_SERVER_PROXY && !waiter.done && export && export->core.map.words) { /* a proxy, and begun */
 		waiter.done = signal_switch_done;
-		why = core_switch(&export.core, false, &waiter);
+		why = core_switch(&export->core, false, &waiter);
 		if (why) {
 			bb_error_msg("not switched: %s", why);
 			waiter.done = NULL;
@@ -169,6 +172,7 @@ static void signals_begin(void)
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGUSR1);
 	sigaddset(&set, SIGUSR2);
 	sigprocmask(SIG_BLOCK, &set, NULL); /* before the workers are born */
 	signal(SIGPIPE, SIG_IGN);
@@ -183,57 +187,23 @@ static void signals_begin(void)
 
 static void turn(uint64_t deadline_ms)
 {
-	uint64_t at = core_deadline(&export.core);
+	/* Targets have nothing to do in time. */
+	uint64_t at = export ? core_deadline(&export->core) : UINT64_MAX;
 
 	loop_once(at < deadline_ms ? at : deadline_ms);
-	core_tick(&export.core, loop_now_ms);
-	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export.core.commit.error && export.header.boot_id[0])
-		store_distrust(&export);
+	if (export)
+		core_tick(&export->core, loop_now_ms);
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->core.commit.error && export->header.boot_id[0])
+		store_distrust(export);
 	do {
 		sessions_turn();
-		if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export.origin)
-			origin_turn(export.origin);
+		if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->origin)
+			origin_turn(export->origin);
 	} while (sessions_dirty());
 	pool_flush();
 }
 
 /* ---- the beginning ------------------------------------------------------------------------------ */
-
-static void init_nbd_export(void)
-{
-	export.nbd.name = "";
-	export.nbd.size_bytes = export.core.size_bytes;
-	export.nbd.transmission_flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA |
-					NBD_FLAG_SEND_CACHE | NBD_FLAG_CAN_MULTI_CONN;
-	if (export.core.readonly)
-		export.nbd.transmission_flags |= NBD_FLAG_READ_ONLY;
-	else
-		export.nbd.transmission_flags |= NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES |
-						 NBD_FLAG_SEND_FAST_ZERO;
-	export.nbd.min_block = 1;
-	export.nbd.preferred_block = BLOCK_BYTES;
-	export.nbd.max_payload = NBD_PAYLOAD_MAX;
-	export.nbd.allocation = true;
-}
-
-static void init_core(uint64_t size_bytes, bool all_dirty)
-{
-	uint64_t budget = server_config->max_buf_bytes;
-	struct core_config config = {
-		.size_bytes = size_bytes,
-		.proxy = server_config->bitmap != NULL,
-		.readonly = server_config->readonly,
-		.words = export.words,
-		.all_dirty = all_dirty,
-		.fetch_window = budget && budget < 32 << 20 ? budget / 3 : 0,
-		.hold_ms = server_config->hold_s * 1000ULL,
-		.now_ms = loop_now_ms,
-	};
-
-	if (!core_init(&export.core, &config))
-		bb_simple_error_msg_and_die("out of memory");
-	init_nbd_export();
-}
 
 struct first_attempt {
 	bool ended;
@@ -254,12 +224,12 @@ static void reach_origin(void)
 	const struct server_config *s = server_config;
 	struct first_attempt a = { 0 };
 
-	export.origin = origin_new(&export, s->origin_host, s->origin_port, s->origin_export, first_attempt_ended, &a);
+	export->origin = origin_new(export, s->origin_host, s->origin_port, s->origin_export, first_attempt_ended, &a);
 	while (!a.ended && !stopping) {
 		pool_flush();
 		if (!a.ended)
 			loop_once(UINT64_MAX);
-		origin_turn(export.origin);
+		origin_turn(export->origin);
 	}
 	if (stopping)
 		bb_error_msg_and_die("origin %s:%s: ended by a signal before it answered", s->origin_host, s->origin_port);
@@ -273,18 +243,64 @@ static void begin_proxy(void)
 	bool all_dirty;
 
 	control_bind(s->control);
-	if (store_look(&export, s->image, s->bitmap, s->clear_bitmap)) {
+	if (store_look(export, s->image, s->bitmap, s->clear_bitmap)) {
 		/* Complete: needs no origin, not even to start. */
-		export.origin = origin_new(&export, s->origin_host, s->origin_port, s->origin_export, NULL, NULL);
-		store_open(&export, export.header.size_bytes, NULL, false, &all_dirty);
+		export->origin = origin_new(export, s->origin_host, s->origin_port, s->origin_export, NULL, NULL);
+		store_open(export, export->header.size_bytes, NULL, false, &all_dirty);
 	} else {
 		reach_origin();
-		store_open(&export, origin_size_bytes(export.origin), origin_fingerprint(export.origin),
+		store_open(export, origin_size_bytes(export->origin), origin_fingerprint(export->origin),
 			   s->clear_bitmap, &all_dirty);
 	}
-	init_core(export.header.size_bytes, all_dirty);
-	origin_start(export.origin);
-	control_begin(&export);
+	if (!export_begin(export, export->header.size_bytes, all_dirty))
+		bb_simple_error_msg_and_die("out of memory");
+	origin_start(export->origin);
+	control_begin(export);
+}
+
+/* The one client is there already. Of inetd, standard error is the same socket: no
+ * message may go there. */
+static void begin_session(int fd, bool past_handshake)
+{
+	struct stat client, messages;
+	int type, null;
+	socklen_t n = sizeof(type);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &n) < 0)
+		bb_perror_msg_and_die("descriptor %d", fd);
+	if (fstat(fd, &client) == 0 && fstat(STDERR_FILENO, &messages) == 0 && client.st_dev == messages.st_dev &&
+	    client.st_ino == messages.st_ino) {
+		null = open("/dev/null", O_RDWR | O_CLOEXEC);
+		dup2(null, STDERR_FILENO);
+		close(null);
+	}
+	if (!session_begin(fd, past_handshake ? export : NULL))
+		bb_error_msg_and_die("descriptor %d cannot be served", fd);
+	sessions_turn(); /* greets */
+}
+
+static void begin_exports(void)
+{
+	const struct server_config *s = server_config;
+	const char *why = NULL;
+	const llist_t *l;
+
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && s->bitmap) {
+		export = export_new("");
+		begin_proxy();
+	} else if (s->image) {
+		why = export_add("", s->image);
+		export = exports;
+	} else if (ENABLE_XNBD_WRAPPER) {
+		if (s->control)
+			control_bind(s->control);
+		for (l = s->images; l && !why; l = l->link)
+			why = export_add(l->data, l->data);
+		if (s->control)
+			control_begin(NULL);
+	}
+	if (why)
+		bb_simple_error_msg_and_die(why);
 }
 
 static void begin(void)
@@ -301,53 +317,75 @@ static void begin(void)
 	signals_begin();
 	pool_start(WORKERS);
 	buf_init(s->max_buf_bytes);
-	export.fd[FILE_IMAGE] = export.fd[FILE_BITMAP] = export.fd[FILE_COMMIT] = -1;
-	listen_bind();
-	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && s->bitmap) {
-		begin_proxy();
-	} else {
-		store_open_target(&export, s->image, s->readonly);
-		init_core(export.header.size_bytes, false);
-	}
+	if (s->session_fd < 0)
+		listen_bind();
+	begin_exports();
 	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && s->pidfile)
 		write_pidfile(s->pidfile);
-	listen_begin(&export);
+	if (!ENABLE_FEATURE_XNBD_SERVER_INETD || s->session_fd < 0)
+		listen_begin();
+	else
+		begin_session(s->session_fd, s->past_handshake);
 	tell_ready();
 }
 
 /* ---- the end -------------------------------------------------------------------------------------- */
 
-static int last_commit; /* errno, -1 = not done yet */
+static unsigned commits; /* under way */
+static int commit_error;
 
 static void last_commit_done(struct commit_waiter *w UNUSED_PARAM, int error)
 {
-	last_commit = error;
+	commits--;
+	if (error)
+		commit_error = error;
 }
 
-/* What was accepted is finished, what waits for the origin is given up, everything
- * is made durable. */
+/* Everything is made durable. */
+static void last_commits(void)
+{
+	struct export *e;
+
+	for (e = exports; e; e = e->next) {
+		if (e->removed || (e->core.readonly && e->core.mode == MODE_TARGET && !e->core.map.words))
+			continue;
+		commits++;
+		e->last_commit.done = last_commit_done;
+		core_commit(&e->core, &e->last_commit);
+		core_tick(&e->core, loop_now_ms);
+	}
+	while (commits || (ENABLE_FEATURE_XNBD_SERVER_SNAPSHOT && snapshot_is_busy()))
+		turn(loop_now_ms + 100);
+}
+
+/* What was accepted is finished, what waits for the origin is given up. */
 static int end(void)
 {
-	static struct commit_waiter waiter = { .done = last_commit_done };
 	uint64_t deadline = loop_now_ms + STOP_MS;
 
 	listen_end();
-	if (ENABLE_FEATURE_XNBD_SERVER_PROXY)
-		core_job_cancel(&export.core);
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export)
+		core_job_cancel(&export->core);
 	sessions_stop();
 	while (sessions_in_flight() && loop_now_ms < deadline)
 		turn(deadline);
-	last_commit = -1;
-	if (server_config->bitmap || !export.core.readonly) {
-		core_commit(&export.core, &waiter);
-		while (last_commit < 0)
-			turn(loop_now_ms + 100);
-	}
-	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && server_config->bitmap)
+	last_commits();
+	if (server_config->control)
 		control_end();
-	if (last_commit > 0)
+	if (commit_error)
 		bb_simple_error_msg("the image could not be synced to disk: do not trust it");
-	return last_commit > 0;
+	return commit_error != 0;
+}
+
+void server_limits(struct server_config *config, const char *clients, const char *queue, const char *buf)
+{
+	config->max_clients = xatou(clients);
+	config->max_queue = xatou(queue);
+	config->max_buf_bytes = xatoull(buf);
+	if (xatou_range(config->lport, 0, 65535) == 0)
+		config->lport = NULL;
+	if (!config->lport && !config->unix_path && config->session_fd < 0)
+		bb_simple_error_msg_and_die("nothing to listen on: give " IF_LONG_OPTS("--lport or --unix") IF_NOT_LONG_OPTS("-l or -u"));
 }
 
 int server_run(const struct server_config *config)
@@ -356,7 +394,7 @@ int server_run(const struct server_config *config)
 	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && config->daemonize)
 		daemonize();
 	begin();
-	while (!stopping)
+	while (!stopping && !(ENABLE_FEATURE_XNBD_SERVER_INETD && config->session_fd >= 0 && !sessions_count()))
 		turn(UINT64_MAX);
 	return end();
 }

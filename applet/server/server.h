@@ -6,13 +6,15 @@
 #ifndef SERVER_SERVER_H
 #define SERVER_SERVER_H
 
+#include "libbb.h"
 #include "server/export.h"
 
 /* What a command line asks for. Strings are the caller's and live for ever. */
 struct server_config {
-	const char *image;
+	const char *image;          /* NULL: xnbd-wrapper, which serves many */
+	const llist_t *images;      /* ... of which it begins with these */
 	const char *bitmap;         /* proxy, else NULL */
-	const char *control;        /* proxy: path of the control socket */
+	const char *control;        /* proxy, wrapper: path of the control socket, or NULL */
 	const char *origin_host;    /* proxy; "unix:PATH" is a Unix socket */
 	const char *origin_port;
 	const char *origin_export;  /* "" = default export */
@@ -25,8 +27,20 @@ struct server_config {
 	unsigned max_queue;         /* requests in flight; 0 = no limit */
 	unsigned max_clients;
 	unsigned hold_s;            /* 0 = for ever */
-	bool readonly, daemonize, clear_bitmap, oldstyle, syslog;
+	int session_fd;             /* -1: listens. Else serves only the client on this descriptor */
+	bool past_handshake;        /* ... who has done it already */
+	bool readonly, cow, daemonize, clear_bitmap, oldstyle, syslog;
 };
+
+/* Defaults, as they are written on a command line. */
+#define SERVER_PORT      "8520"
+#define SERVER_CLIENTS   "128"
+#define SERVER_QUEUE     "4096"
+#define SERVER_BUF_BYTES "33554432"
+
+/* Takes these numbers, and looks whether there is something to listen on. Dies with one
+ * line. */
+void server_limits(struct server_config *config, const char *clients, const char *queue, const char *buf);
 
 /* Serves until SIGTERM or SIGINT; returns the exit status. Dies with one line
  * when it cannot begin. */
@@ -38,12 +52,18 @@ extern const struct server_config *server_config;
  * only if it ends before it serves, so that a start that fails leaves nothing. */
 void server_owns_path(const char *path, bool unless_ready);
 
+/* ---- snapshot.c ------------------------------------------------------------------ */
+
+/* Begins to copy the image of e, a target; tells of an error by a message. */
+void snapshot_begin(struct export *e);
+bool snapshot_is_busy(void);
+
 /* ---- listen.c ------------------------------------------------------------------ */
 
 /* Binds what the configuration asks for; dies when it cannot. Nobody is accepted
  * before listen_begin(). */
 void listen_bind(void);
-void listen_begin(struct export *e);
+void listen_begin(void);
 /* Accepts nobody any more. */
 void listen_end(void);
 /* Binds a Unix socket: a stale file is replaced, anything else in the way is
@@ -52,12 +72,12 @@ int listen_unix(const char *path);
 
 /* ---- session.c ------------------------------------------------------------------ */
 
-/* A client has connected; the session owns fd from here on. */
-void session_open(struct export *e, int fd, bool tcp);
-/* The same for a client that is past its handshake and takes simple replies. ended() is
- * called when it has gone and its last request is done. NULL: no memory, or not a
- * socket; fd is closed. */
-struct session *session_adopt(struct export *e, int fd, void (*ended)(void *ctx), void *ctx);
+/* A client has connected; the session owns fd from here on. NULL: no memory, or nothing
+ * to wait for; fd is closed. e: NULL, or the client has done its handshake, for this
+ * export, and takes simple replies. */
+struct session *session_begin(int fd, struct export *e);
+/* The client has gone and its last request is done: ended() is called. */
+void session_tell(struct session *s, void (*ended)(void *ctx), void *ctx);
 /* As if the client had sent a DISC: what is in flight is answered. */
 void session_drain(struct session *s);
 /* ended() is not called any more. */
@@ -104,6 +124,7 @@ void origin_turn(struct origin *o);
 /* ---- control.c -------------------------------------------------------------------- */
 
 void control_bind(const char *path);
+/* e: the proxy's, NULL for a wrapper. */
 void control_begin(struct export *e);
 /* The job moved: those who follow it are told. */
 void control_job_changed(struct export *e);

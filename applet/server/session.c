@@ -530,18 +530,33 @@ static void handshake_send(void *ctx, const void *p, size_t n)
 	session_mark(s);
 }
 
-static const struct nbd_export *handshake_find(void *ctx, const char *name UNUSED_PARAM, size_t n)
+/* What was found last is held: it is what the session begins with. */
+static void session_use(struct session *s, struct export *e)
 {
-	struct session *s = ctx;
-
-	return n ? NULL : &s->export->nbd;
+	if (e)
+		export_hold(e);
+	if (s->export)
+		export_drop(s->export);
+	s->export = e;
 }
 
-static const struct nbd_export *handshake_list(void *ctx, unsigned i)
+static const struct nbd_export *handshake_find(void *ctx, const char *name, size_t n)
 {
-	struct session *s = ctx;
+	struct export *e = export_find(name, n);
 
-	return i ? NULL : &s->export->nbd;
+	if (!e)
+		return NULL;
+	session_use(ctx, e);
+	return &e->nbd;
+}
+
+static const struct nbd_export *handshake_list(void *ctx UNUSED_PARAM, unsigned i)
+{
+	const struct export *e;
+
+	for (e = exports; e && (e->removed || i); e = e->next)
+		i -= !e->removed;
+	return e ? &e->nbd : NULL;
 }
 
 static const struct nbd_server_ops handshake_ops = {
@@ -659,6 +674,7 @@ static void session_free(struct session *s)
 	session_count--;
 	if (s->ended)
 		s->ended(s->ended_ctx);
+	session_use(s, NULL);
 	free(s->in);
 	free(s->hs_out);
 	free(s);
@@ -705,7 +721,7 @@ static void session_close(struct session *s)
 }
 
 /* Closes fd when there is no memory, or it is nothing to wait for. */
-static struct session *session_new(struct export *e, int fd)
+static struct session *session_new(int fd)
 {
 	struct session *s = calloc(1, sizeof(*s));
 
@@ -725,7 +741,6 @@ static struct session *session_new(struct export *e, int fd)
 		close(fd);
 		return NULL;
 	}
-	s->export = e;
 	s->out_tail = &s->out;
 	s->next = sessions;
 	if (sessions)
@@ -739,36 +754,34 @@ static struct session *session_new(struct export *e, int fd)
 	return s;
 }
 
-void session_open(struct export *e, int fd, bool tcp)
+struct session *session_begin(int fd, struct export *e)
 {
-	struct session *s = session_new(e, fd);
+	struct session *s = session_new(fd);
 	const int on = 1;
 
 	if (!s)
-		return;
-	if (tcp) {
-		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-		setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-	}
-	if (ENABLE_FEATURE_XNBD_SERVER_OLDSTYLE && server_config->oldstyle) {
-		nbd_server_greet_oldstyle(&s->handshake, &e->nbd);
+		return NULL;
+	/* Harmless errors on a Unix socket. */
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	if (e) {
+		session_use(s, e);
+		s->state = SESSION_TRANSMISSION;
+	} else if (ENABLE_FEATURE_XNBD_SERVER_OLDSTYLE && server_config->oldstyle) {
+		session_use(s, exports);
+		nbd_server_greet_oldstyle(&s->handshake, &exports->nbd);
 		s->state = SESSION_TRANSMISSION;
 	} else {
 		nbd_server_greet(&s->handshake);
 		timer_set(&s->deadline, loop_now_ms + HANDSHAKE_MS);
 	}
+	return s;
 }
 
-struct session *session_adopt(struct export *e, int fd, void (*ended)(void *ctx), void *ctx)
+void session_tell(struct session *s, void (*ended)(void *ctx), void *ctx)
 {
-	struct session *s = session_new(e, fd);
-
-	if (!s)
-		return NULL;
-	s->state = SESSION_TRANSMISSION;
 	s->ended = ended;
 	s->ended_ctx = ctx;
-	return s;
 }
 
 void session_disown(struct session *s)

@@ -69,14 +69,36 @@ static bool is_regular(struct export *e, enum io_file file)
 	return S_ISREG(st.st_mode);
 }
 
-void store_open_target(struct export *e, const char *image, bool readonly)
+const char *store_open_target(struct export *e, const char *image, bool readonly)
 {
+	static char why[256];
+	const char *what = "cannot open";
+	struct stat st;
+	off_t bytes = 0;
+	int fd;
+
 	e->path[FILE_IMAGE] = path_absolute(image);
-	if (!open_file(e, FILE_IMAGE, readonly ? O_RDONLY : O_RDWR))
-		bb_perror_msg_and_die("cannot open '%s'", image);
-	is_regular(e, FILE_IMAGE);
-	lock_file(e, FILE_IMAGE, LOCK_SH);
-	e->header.size_bytes = file_bytes(e, FILE_IMAGE);
+	/* O_NONBLOCK: a FIFO is refused, not waited for. */
+	fd = e->fd[FILE_IMAGE] = open(image, (readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0 || fstat(fd, &st) < 0)
+		goto failed;
+	e->is_device = S_ISBLK(st.st_mode);
+	if (!S_ISREG(st.st_mode) && !e->is_device) {
+		snprintf(why, sizeof(why), "'%s' is neither a regular file nor a block device", image);
+		return why;
+	}
+	what = "in use by a proxy, or cannot be locked:";
+	if (flock(fd, LOCK_SH | LOCK_NB) < 0)
+		goto failed;
+	what = "cannot measure";
+	bytes = lseek(fd, 0, SEEK_END);
+	if (bytes < 0)
+		goto failed;
+	e->header.size_bytes = (uint64_t)bytes;
+	return NULL;
+failed:
+	snprintf(why, sizeof(why), "%s '%s': %s", what, image, strerror(errno));
+	return why;
 }
 
 /* ---- bits --------------------------------------------------------------------- */

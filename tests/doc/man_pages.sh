@@ -39,4 +39,5 @@ compare() {
 
 compare xnbd-bgctl applet/xnbd_bgctl.c man/xnbd-bgctl.1
 compare xnbd-server applet/xnbd_server.c man/xnbd-server.8
+compare xnbd-wrapper applet/xnbd_wrapper.c man/xnbd-wrapper.8
 exit $status

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The control socket of xnbd-wrapper: images come and go. */
+#include "libbb.h"
+#include "server/control.h"
+
+static void list(struct control *k)
+{
+	const struct export *e;
+
+	for (e = exports; e; e = e->next) {
+		if (k->out_bytes > CONTROL_OUT_BYTES_MAX / 2) {
+			control_flush(k);
+			if (k->out_bytes > CONTROL_OUT_BYTES_MAX / 2) {
+				control_answer(k, "the list is longer than fits; only its beginning is told");
+				return;
+			}
+		}
+		control_say_string(k, "image", e->nbd.name);
+		control_say_string(k, "path", e->path[FILE_IMAGE]);
+		control_say_number(k, "size", e->core.size_bytes);
+		control_say_number(k, "sessions", e->users - !e->removed);
+		control_say_string(k, "state", e->removed ? "removed" : "served");
+	}
+	control_answer(k, NULL);
+}
+
+void images_request(struct control *k, const char *verb, char *rest)
+{
+	char *name = strsep(&rest, " ");
+	char *path = strsep(&rest, " ");
+	bool decoded = (!name || control_decode(name)) && (!path || control_decode(path)) && !rest;
+	struct export *e;
+
+	if (strcmp(verb, "list") == 0 && !name) {
+		list(k);
+	} else if (strcmp(verb, "add") == 0 && path && decoded) {
+		control_answer(k, strlen(name) > NBD_NAME_MAX ? "a name has at most 4096 bytes" : export_add(name, path));
+	} else if (strcmp(verb, "remove") == 0 && name && !path && decoded) {
+		e = export_find(name, strlen(name));
+		if (e)
+			export_remove(e);
+		control_answer(k, e ? NULL : "there is no image of this name");
+	} else {
+		control_answer(k, "unknown request: it is list, add NAME PATH or remove NAME");
+	}
+}

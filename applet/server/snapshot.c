@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * SIGUSR1: a copy of the image as it is at one moment, DISK_IMAGE.TIME.
+ *
+ * While it is made nothing is written to the image: writes wait. Where the file system
+ * shares blocks between files (FICLONE) that is a moment, else as long as the copy takes.
+ */
+#include "libbb.h"
+#include "server/cow.h"
+#include "server/server.h"
+
+#include <sys/ioctl.h>
+
+enum { COPY_BYTES = 256 << 10 };
+
+/* linux/fs.h: kernel headers are not needed for one number. */
+#define X_FICLONE _IOW(0x94, 9, int)
+
+static struct snapshot {
+	struct job job;
+	struct freeze freeze;
+	struct export *export; /* NULL: none is under way */
+	char *path, *unfinished;
+	int error;
+} snapshot;
+
+/* Data of [offset, end), a hole stays one. 0 or errno. */
+static int copy_data(int from, int to, uint8_t *buf, off_t offset, off_t end)
+{
+	int error = 0;
+
+	while (!error && offset < end) {
+		uint64_t step = end - offset < COPY_BYTES ? (uint64_t)(end - offset) : COPY_BYTES;
+
+		error = disk_transfer(from, false, buf, step, (uint64_t)offset);
+		if (!error)
+			error = disk_transfer(to, true, buf, step, (uint64_t)offset);
+		offset += (off_t)step;
+	}
+	return error;
+}
+
+static int copy(int from, int to, off_t size)
+{
+	uint8_t *buf = malloc(COPY_BYTES);
+	off_t data = 0, hole;
+	int error = !buf ? ENOMEM : ftruncate(to, size) < 0 ? errno : 0;
+
+	for (; !error && data < size; data = hole) {
+		off_t at = lseek(from, data, SEEK_DATA);
+
+		if (at < 0 && errno == ENXIO)
+			break; /* nothing but a hole is left */
+		if (at >= 0)
+			data = at;
+		hole = at < 0 ? -1 : lseek(from, data, SEEK_HOLE);
+		if (hole <= data)
+			hole = size; /* it cannot tell */
+		error = copy_data(from, to, buf, data, hole < size ? hole : size);
+	}
+	free(buf);
+	return error;
+}
+
+static void snapshot_run(struct job *j)
+{
+	struct snapshot *s = (struct snapshot *)j;
+	int from = s->export->fd[FILE_IMAGE];
+	int to = open(s->unfinished, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+	s->error = to < 0 ? errno : 0;
+	if (!s->error && ioctl(to, X_FICLONE, from) < 0)
+		s->error = copy(from, to, (off_t)s->export->core.size_bytes);
+	if (!s->error && (fsync(to) < 0 || rename(s->unfinished, s->path) < 0))
+		s->error = errno;
+	if (s->error && to >= 0)
+		unlink(s->unfinished);
+	if (to >= 0)
+		close(to);
+}
+
+static void snapshot_done(struct job *j)
+{
+	struct snapshot *s = (struct snapshot *)j;
+	struct export *e = s->export;
+
+	if (s->error)
+		bb_error_msg("snapshot '%s': %s", s->path, strerror(s->error));
+	free(s->path);
+	free(s->unfinished);
+	s->export = NULL;
+	core_thaw(&e->core, &s->freeze);
+}
+
+static void frozen(struct freeze *f UNUSED_PARAM)
+{
+	pool_submit(&snapshot.job);
+}
+
+void snapshot_begin(struct export *e)
+{
+	struct snapshot *s = &snapshot;
+
+	if (e->core.mode != MODE_TARGET || e->is_device || e->base_fd >= 0) {
+		bb_simple_error_msg("no snapshot: it is made of the image of a target, when that is a regular file");
+		return;
+	}
+	if (s->export)
+		return; /* one is being made */
+	s->export = e;
+	s->path = xasprintf("%s.%llu", e->path[FILE_IMAGE], (unsigned long long)time(NULL));
+	s->unfinished = xasprintf("%s.new", s->path);
+	s->job.run = snapshot_run;
+	s->job.done = snapshot_done;
+	s->freeze.frozen = frozen;
+	core_freeze(&e->core, &s->freeze);
+}
+
+bool snapshot_is_busy(void)
+{
+	return snapshot.export;
+}

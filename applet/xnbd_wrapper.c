@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* xnbd-wrapper: serves many images by name on one port. This file is its command line. */
+//config:config XNBD_WRAPPER
+//config:	bool "xnbd-wrapper"
+//config:	default y
+//config:	depends on XNBD_SERVER
+//config:	help
+//config:	Serves many images by name on one port; images can be added and
+//config:	removed while it runs. 3 KB.
+//applet:IF_XNBD_WRAPPER(APPLET_ODDNAME(xnbd-wrapper, xnbd_wrapper, BB_DIR_USR_SBIN, BB_SUID_DROP, xnbd_wrapper))
+//kbuild:lib-$(CONFIG_XNBD_WRAPPER) += xnbd_wrapper.o nbd/ core/ server/
+//usage:#define xnbd_wrapper_trivial_usage
+//usage:	IF_LONG_OPTS("[--imgfile IMAGE]...") IF_NOT_LONG_OPTS("[-i IMAGE]...") " [OPTIONS]"
+//usage:#define xnbd_wrapper_full_usage "\n\n"
+//usage:       "Serve many disks by name over NBD\n"
+//usage:     "\n	-i,--imgfile IMAGE	Serve this one, by its path as its name"
+//usage:     "\n	-s,--socket PATH	Control socket: list, add NAME PATH, remove NAME"
+//usage:     "\n	-l,--lport PORT		Listen on PORT (8520; 0 = not on TCP)"
+//usage:     "\n	-a,--laddr ADDR		Listen on ADDR only"
+//usage:     "\n	-u,--unix PATH		Listen on a Unix socket"
+//usage:     "\n	-r,--readonly		Refuse writes"
+//usage:	IF_FEATURE_XNBD_SERVER_COW(
+//usage:     "\n	-c,--cow		Keep what is written in a file that vanishes at the end"
+//usage:	)
+//usage:	IF_FEATURE_XNBD_SERVER_DAEMONIZE(
+//usage:     "\n	-d,--daemonize		Go to the background when ready"
+//usage:     "\n	-P,--pidfile FILE	Write the process id to FILE"
+//usage:     "\n	-L,--logpath FILE	Append messages to FILE"
+//usage:	)
+//usage:	IF_FEATURE_XNBD_SERVER_SYSLOG(
+//usage:     "\n	-S,--syslog		Send messages to syslogd"
+//usage:	)
+//usage:     "\n	-m,--max-clients N	Sessions at a time (128; 0 = no limit)"
+//usage:     "\n	-q,--max-queue-size N	Requests in flight (4096; 0 = no limit)"
+//usage:     "\n	-b,--max-buf-size BYTES	Memory for them (33554432; 0 = no limit)"
+#include "libbb.h"
+#include "server/server.h"
+
+enum {
+	OPT_READONLY = 1 << 0,
+	/* -i -s -l -a -u -m -q -b: values */
+	OPTBIT_COW = 9,
+	OPTBIT_DAEMONIZE = OPTBIT_COW + ENABLE_FEATURE_XNBD_SERVER_COW,
+	OPTBIT_SYSLOG = OPTBIT_DAEMONIZE + 3 * ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE,
+	OPT_COW = ENABLE_FEATURE_XNBD_SERVER_COW << OPTBIT_COW,
+	OPT_DAEMONIZE = ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE << OPTBIT_DAEMONIZE,
+	OPT_SYSLOG = ENABLE_FEATURE_XNBD_SERVER_SYSLOG << OPTBIT_SYSLOG,
+};
+
+static const char options[] ALIGN1 = "ri:*s:l:a:u:m:q:b:"
+	IF_FEATURE_XNBD_SERVER_COW("c")
+	IF_FEATURE_XNBD_SERVER_DAEMONIZE("dP:L:")
+	IF_FEATURE_XNBD_SERVER_SYSLOG("S");
+
+#if ENABLE_LONG_OPTS
+static const char long_options[] ALIGN1 =
+	"readonly\0" No_argument "r"
+	"imgfile\0" Required_argument "i"
+	"socket\0" Required_argument "s"
+	"lport\0" Required_argument "l"
+	"laddr\0" Required_argument "a"
+	"unix\0" Required_argument "u"
+	"max-clients\0" Required_argument "m"
+	"max-queue-size\0" Required_argument "q"
+	"max-buf-size\0" Required_argument "b"
+	IF_FEATURE_XNBD_SERVER_COW("cow\0" No_argument "c")
+	IF_FEATURE_XNBD_SERVER_DAEMONIZE(
+	"daemonize\0" No_argument "d"
+	"pidfile\0" Required_argument "P"
+	"logpath\0" Required_argument "L")
+	IF_FEATURE_XNBD_SERVER_SYSLOG("syslog\0" No_argument "S");
+#endif
+
+int xnbd_wrapper_main(int argc, char **argv) MAIN_EXTERNALLY_VISIBLE;
+int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
+{
+	struct server_config c = { .lport = SERVER_PORT, .session_fd = -1 };
+	const char *clients = SERVER_CLIENTS, *queue = SERVER_QUEUE, *buf = SERVER_BUF_BYTES;
+	llist_t *images = NULL;
+	unsigned opt = getopt32long(argv, options, long_options, &images, &c.control, &c.lport, &c.laddr, &c.unix_path,
+				    &clients, &queue, &buf IF_FEATURE_XNBD_SERVER_DAEMONIZE(, &c.pidfile, &c.logpath));
+
+	if (argv[optind])
+		bb_error_msg_and_die("too many arguments: '%s'", argv[optind]);
+	c.images = images;
+	c.readonly = opt & OPT_READONLY;
+	c.cow = opt & OPT_COW;
+	c.daemonize = opt & OPT_DAEMONIZE;
+	c.syslog = opt & OPT_SYSLOG;
+	server_limits(&c, clients, queue, buf);
+	if (!images && !c.control)
+		bb_simple_error_msg_and_die("nothing to serve: give " IF_LONG_OPTS("--imgfile or --socket") IF_NOT_LONG_OPTS("-i or -s"));
+	return server_run(&c);
+}
