@@ -10,21 +10,17 @@
 # - fio writes and verifies through a keeper, and sees no crash at all.
 # - No restart knows fewer blocks than the run before.
 # - The last run fetches what is missing and no more, counted by a relay.
-import atexit, fcntl, os, random, socket, struct, subprocess, sys, threading, time
+import atexit, os, random, socket, subprocess, sys, threading, time
 import nbd
+from disks import Disks, run
 from keeper import Keeper
 
 ROUNDS, SEED, KIND = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-HERE = os.path.dirname(os.path.abspath(__file__))
 SIZE, CELL, BLOCK = 48 << 20, 1024, 4096  # clients write whole cells: each has one writer
 CELLS, MODEL = SIZE // CELL, (24 << 20) // CELL  # the first half is the model's,
 FIO, FIO_SIZE = 40 << 20, 8 << 20  # the end is fio's, between them nobody writes
 rng = random.Random(SEED)
 fetched = 0
-
-
-def run(*command):
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def relay(path, to):
@@ -56,60 +52,6 @@ def relay(path, to):
             threading.Thread(target=pump, args=(b, a, True), daemon=True).start()
 
     threading.Thread(target=serve, daemon=True).start()
-
-
-# ---- where the proxy's files are ------------------------------------------------------
-
-
-class Disks:
-    """An ext4 on a loop device holds the proxy's files. When the power is cut, it takes
-    nothing more (EXT4_IOC_SHUTDOWN, without a last flush of its journal), and what it
-    has not written is lost. A cache image that is a device stands on it too."""
-
-    image, bitmap = "fs/cache.img", "fs/cache.bm"
-
-    def __init__(self):
-        self.mounted, self.outer, self.inner = False, None, None
-        atexit.register(self.remove)
-        run("truncate", "-s", "128M", "disk.ext4")
-        run("mkfs.ext4", "-q", "disk.ext4")
-        self.outer = run("losetup", "--find", "--show", "disk.ext4")
-        os.mkdir("fs")
-        self.attach()
-        if KIND == "device":
-            run("truncate", "-s", str(SIZE), "fs/device.img")
-            self.attach_device()
-
-    def attach(self):
-        run("mount", self.outer, "fs")
-        self.mounted = True
-
-    def attach_device(self):
-        self.inner = self.image = run("losetup", "--find", "--show", "fs/device.img")
-
-    def detach(self):
-        if self.inner:
-            run("losetup", "--detach", self.inner)
-        self.inner = None
-        if self.mounted:
-            run("umount", "fs")
-        self.mounted = False
-
-    def cut_power(self):
-        fs = os.open("fs", os.O_RDONLY)
-        fcntl.ioctl(fs, 0x8004587D, struct.pack("I", 2))
-        os.close(fs)
-        self.detach()
-        self.attach()
-        if KIND == "device":
-            self.attach_device()
-        if os.path.exists(self.bitmap + ".commit"):
-            run(sys.executable, HERE + "/boot.py", self.bitmap + ".commit")
-
-    def remove(self):
-        self.detach()
-        if self.outer:
-            run("losetup", "--detach", self.outer)
 
 
 # ---- servers ---------------------------------------------------------------------------
@@ -265,7 +207,7 @@ class Fio(threading.Thread):
 # ---- the rounds --------------------------------------------------------------------------------
 
 servers = []
-disks = Disks()  # its end is registered first, so it comes last
+disks = Disks(KIND, SIZE)  # its end is registered first, so it comes last
 atexit.register(lambda: [(p.kill(), p.wait()) for p in servers])
 open("origin.img", "wb").write(origin_bytes)
 origin = subprocess.Popen(["xnbd-server", "--target", "--readonly", "--lport", "0", "--unix", "o.sock", "origin.img"])
