@@ -54,6 +54,11 @@ def fresh():
 
 round_, killed_early = 0, 0
 wait_for("o.sock", start("--target", "--readonly", "--lport", "0", "--unix", "o.sock", "origin.img")).shutdown()
+took = time.monotonic()
+p = start_proxy()
+wait_for("p.sock", p).shutdown()
+took = time.monotonic() - took
+end(p, 15)
 for round_ in range(ROUNDS):
     age = round_ % 3
     written = bytes(0)
@@ -75,7 +80,7 @@ for round_ in range(ROUNDS):
         if os.path.exists("pid"):
             os.unlink("pid")
         p = start_proxy()
-        time.sleep(rng.uniform(0, 0.012))
+        time.sleep(rng.uniform(0, took))
         end(p, 9)
         if not os.path.exists("pid") or not os.path.getsize("pid"):
             killed_early += 1
