@@ -318,8 +318,8 @@ void store_distrust(struct export *e)
 	e->header.boot_id[0] = '\0';
 	state_header_encode(raw, &e->header);
 	if (pwrite(e->fd[FILE_COMMIT], raw, sizeof(raw), 0) != (ssize_t)sizeof(raw))
-		bb_perror_msg("a sync failed, and '%s' cannot tell the next start: use --clear-bitmap",
-			      e->path[FILE_COMMIT]);
+		bb_perror_msg("a sync failed, and '%s' cannot tell the next start: remove '%s' before it",
+			      e->path[FILE_COMMIT], e->path[FILE_BITMAP]);
 }
 
 /* The bits in memory, into this file. */
