@@ -164,12 +164,11 @@ $(filter %_test,$(unit_tests)): $(wildcard applet/*/*.h tests/unit/*.h) build/un
 	$(say) "  CC      $@"
 	$(q)$(unit_cc) -o $@ $(filter %.c,$^)
 
-# The simulator: the core with small limits (core/limits.h) and counted memory.
-sim_cc := $(unit_cc) -O2 -DMAP_CHUNK_BYTES=8 -DCOMMIT_CHUNKS_MAX=2 -DFETCH_AHEAD_BLOCKS=70 -DFETCH_AHEAD_MAX=3 \
-	-DSTATUS_BYTES_MAX=393216 -DZERO_BLOCKS_MAX=20
+# The simulator: the core with limits drawn by chance (core/limits.h) and counted memory.
+sim_cc := $(unit_cc) -O2 -include tests/sim/limits.h
 sim_core := $(patsubst applet/core/%.c,build/unit/sim_core/%.o,$(wildcard applet/core/*.c))
 
-$(sim_core): build/unit/sim_core/%.o: applet/core/%.c Makefile $(wildcard applet/core/*.h applet/nbd/*.h) build/unit/include/autoconf.h
+$(sim_core): build/unit/sim_core/%.o: applet/core/%.c Makefile $(wildcard tests/sim/limits.h applet/core/*.h applet/nbd/*.h) build/unit/include/autoconf.h
 	@mkdir -p $(dir $@)
 	$(say) "  CC      $@"
 	$(q)$(sim_cc) -Dmalloc=sim_malloc -Dcalloc=sim_calloc -Dfree=sim_free -c -o $@ $<
@@ -194,8 +193,9 @@ fuzz:
 	@sh tests/fuzz/run.sh $(or $(TIME),60) $(TARGET)
 
 # make sim SEEDS=5000: so many runs. make sim SEED=17: one, and what happens in it.
+# KEEP=LIST: only these of its steps.
 sim: build/unit/sim
-	@build/unit/sim $(if $(SEED),seed=$(SEED),$(or $(SEEDS),1000))
+	@build/unit/sim $(if $(SEED),seed=$(SEED) $(if $(KEEP),keep=$(KEEP)),$(or $(SEEDS),1000))
 
 mutants: build/unit/include/autoconf.h
 	@sh tests/sim/mutants.sh

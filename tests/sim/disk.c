@@ -14,11 +14,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SECTOR = 512, PENDING_MAX = 256, FILES = 3 };
+enum { SECTOR = 512, PENDING_MAX = 256 };
+
+static const char *const file_names[FILES] = { "image", "bitmap", "commit file" };
+static const char *const op_names[OPS] = { "read", "write", "zero", "trim", "sync", "extents" };
 
 struct file {
 	uint8_t *cache, *stable, *platter;
 	uint64_t bytes; /* a multiple of SECTOR */
+	uint64_t room;  /* of what is allocated, kept from run to run */
 	bool sync_failed;
 };
 
@@ -36,33 +40,54 @@ static bool failed;
 static void file_begin(struct file *f, uint64_t bytes)
 {
 	f->bytes = (bytes + SECTOR - 1) / SECTOR * SECTOR;
-	f->cache = calloc(3, f->bytes + SECTOR);
+	if (3 * f->bytes > f->room) {
+		f->room = 3 * f->bytes;
+		free(f->cache);
+		f->cache = malloc(f->room);
+	}
+	memset(f->cache, 0, 3 * f->bytes);
 	f->stable = f->cache + f->bytes;
 	f->platter = f->stable + f->bytes;
 	f->sync_failed = false;
 }
 
-void disk_begin(void)
+static void all_alike(struct file *f)
 {
-	uint64_t i;
-
-	/* What an image held before is of no interest; so it holds something. */
-	file_begin(&files[FILE_IMAGE], plan.size_bytes);
-	for (i = 0; i < files[FILE_IMAGE].bytes; i++)
-		files[FILE_IMAGE].cache[i] = 0xaa;
-	memcpy(files[FILE_IMAGE].stable, files[FILE_IMAGE].cache, files[FILE_IMAGE].bytes);
-	memcpy(files[FILE_IMAGE].platter, files[FILE_IMAGE].cache, files[FILE_IMAGE].bytes);
-	file_begin(&files[FILE_BITMAP], map_bytes(plan.size_bytes));
-	file_begin(&files[FILE_COMMIT], COMMIT_HEADER_BYTES + map_bytes(plan.size_bytes));
-	failed = false;
+	memcpy(f->stable, f->cache, f->bytes);
+	memcpy(f->platter, f->cache, f->bytes);
 }
 
-void disk_end(void)
+/* The bits of the gaps, which are local from the start. */
+static void gap_bits(uint64_t *words)
 {
-	unsigned i;
+	uint64_t b;
 
-	for (i = 0; i < FILES; i++)
-		free(files[i].cache);
+	for (b = 0; b < map_blocks(plan.size_bytes); b += MAP_WORD_BLOCKS)
+		if (gap_end(b * BLOCK_BYTES))
+			words[b / MAP_WORD_BLOCKS] = ~0ULL;
+}
+
+void disk_begin(void)
+{
+	uint64_t bits = map_bytes(plan.size_bytes), at;
+
+	/* What an image held before is of no interest to a proxy; so it holds something. */
+	file_begin(&files[FILE_IMAGE], plan.modelled_bytes);
+	memset(files[FILE_IMAGE].cache, 0xaa, files[FILE_IMAGE].bytes);
+	for (at = 0; plan.target && at < plan.modelled_bytes; at += GRAIN_MAX)
+		model_bytes(0, unplace(at), plan.modelled_bytes - at < GRAIN_MAX ? plan.modelled_bytes - at : GRAIN_MAX,
+			    files[FILE_IMAGE].cache + at);
+	file_begin(&files[FILE_BITMAP], bits);
+	file_begin(&files[FILE_COMMIT], COMMIT_HEADER_BYTES + bits);
+	if (plan.gap == GAP_LOCAL) {
+		gap_bits((uint64_t *)(void *)files[FILE_BITMAP].cache);
+		memcpy(files[FILE_COMMIT].cache + COMMIT_HEADER_BYTES, files[FILE_BITMAP].cache, bits);
+	}
+	all_alike(&files[FILE_IMAGE]);
+	all_alike(&files[FILE_BITMAP]);
+	all_alike(&files[FILE_COMMIT]);
+	pending_count = 0;
+	failed = false;
 }
 
 unsigned disk_pending(void)
@@ -91,6 +116,11 @@ void disk_set_bitmap(const uint64_t *words)
 	memcpy(files[FILE_BITMAP].stable, words, map_bytes(plan.size_bytes));
 }
 
+uint8_t *disk_image(uint64_t offset)
+{
+	return files[FILE_IMAGE].cache + place(offset);
+}
+
 bool disk_is_busy(uint64_t block)
 {
 	unsigned i;
@@ -112,29 +142,40 @@ static bool changes(const struct io *io)
 	return io->op == IO_WRITE || io->op == IO_ZERO || io->op == IO_TRIM;
 }
 
+/* Where a byte of a file is in what we have of it. */
+static uint64_t at_byte(uint8_t file, uint64_t offset)
+{
+	return file == FILE_IMAGE ? place(offset) : offset;
+}
+
 /* Puts some (percent) of the sectors that io changes into `to`. */
 static void apply(const struct io *io, uint8_t *to, unsigned percent)
 {
-	uint64_t at = io->offset, end = io->offset + io->length;
+	uint64_t start = at_byte(io->file, io->offset), end = at_byte(io->file, io->offset + io->length);
+	uint64_t at, stop;
 
-	while (at < end) {
-		uint64_t stop = (at / SECTOR + 1) * SECTOR < end ? (at / SECTOR + 1) * SECTOR : end;
-
-		if (chance(percent)) {
-			if (io->op == IO_WRITE)
-				memcpy(to + at, (uint8_t *)io->buf + (at - io->offset), stop - at);
-			else
-				memset(to + at, 0, stop - at);
-		}
-		at = stop;
+	for (at = start; at < end; at = stop) {
+		stop = (at / SECTOR + 1) * SECTOR < end ? (at / SECTOR + 1) * SECTOR : end;
+		if (percent < 100 && !chance(percent))
+			continue;
+		if (io->op == IO_WRITE)
+			memcpy(to + at, (uint8_t *)io->buf + (at - start), stop - at);
+		else
+			memset(to + at, 0, stop - at);
 	}
+}
+
+/* Has no way to punch holes. */
+static bool cannot(const struct io *io)
+{
+	return plan.no_punch && (io->op == IO_TRIM || (io->op == IO_ZERO && (io->flags & IO_FAST)));
 }
 
 static void write_now(struct io *io)
 {
 	struct file *f = &files[io->file];
 
-	if ((io->op == IO_TRIM && plan.no_punch) || (io->op == IO_ZERO && (io->flags & IO_FAST) && plan.no_punch)) {
+	if (cannot(io)) {
 		io->error = EOPNOTSUPP;
 		return;
 	}
@@ -151,24 +192,37 @@ static bool is_zero(const uint8_t *p, uint64_t n)
 	return !n;
 }
 
-/* Runs of sectors that are zero or not; zeroes may also be called data. */
+/* Runs of blocks that are zero or not; zeroes may also be called data. */
 static void extents_now(struct io *io)
 {
 	struct extents *out = io->buf;
 	uint64_t at = io->offset, end = io->offset + io->length;
-	const uint8_t *image = files[FILE_IMAGE].cache;
 
 	out->count = 0;
 	while (at < end && out->count < EXTENTS_MAX) {
-		uint64_t stop = (at / BLOCK_BYTES + 1) * BLOCK_BYTES;
-		bool zero;
+		uint64_t stop = gap_end(at);
+		bool zero = !stop;
 
+		stop = stop ? stop : (at / BLOCK_BYTES + 1) * BLOCK_BYTES;
 		stop = stop < end ? stop : end;
-		zero = is_zero(image + at, stop - at) && chance(80);
+		zero = zero && is_zero(disk_image(at), stop - at) && chance(80);
 		out->extent[out->count].length = (uint32_t)(stop - at);
 		out->extent[out->count++].flags = zero ? NBD_STATE_HOLE | NBD_STATE_ZERO : 0;
 		at = stop;
 	}
+}
+
+static bool differs(const uint8_t *a, const uint8_t *b)
+{
+	uint64_t x, y, or = 0;
+	unsigned i;
+
+	for (i = 0; i < SECTOR; i += 8) {
+		memcpy(&x, a + i, 8);
+		memcpy(&y, b + i, 8);
+		or |= x ^ y;
+	}
+	return or;
 }
 
 static void sync_now(struct file *f, const uint8_t *snapshot)
@@ -176,39 +230,70 @@ static void sync_now(struct file *f, const uint8_t *snapshot)
 	uint64_t at;
 
 	for (at = 0; at < f->bytes; at += SECTOR)
-		if (memcmp(f->platter + at, f->cache + at, SECTOR) != 0)
+		if (differs(f->platter + at, f->cache + at))
 			memcpy(f->platter + at, chance(50) ? f->cache + at : snapshot + at, SECTOR);
+}
+
+/* The kernel writes back some sectors. */
+static void write_back(struct file *f, unsigned percent)
+{
+	uint64_t at;
+
+	for (at = 0; at < f->bytes && !f->sync_failed; at += SECTOR)
+		if (differs(f->platter + at, f->cache + at) && chance(percent))
+			memcpy(f->platter + at, f->cache + at, SECTOR);
 }
 
 static void fail_now(struct io *io)
 {
 	struct file *f = &files[io->file];
+	uint64_t start = at_byte(io->file, io->offset), end = at_byte(io->file, io->offset + io->length);
 
 	failed = true;
+	count(io->op == IO_SYNC ? COUNT_SYNC_FAULTS : COUNT_DISK_FAULTS);
 	io->error = chance(50) ? EIO : ENOSPC;
 	if (changes(io)) {
 		/* What came of it is there for good. */
 		apply(io, f->cache, 50);
-		memcpy(f->stable + io->offset, f->cache + io->offset, io->length);
+		memcpy(f->stable + start, f->cache + start, end - start);
 	}
 	if (io->op == IO_SYNC)
 		f->sync_failed = true; /* the kernel has forgotten that its pages are dirty */
 }
 
-static void happen(const struct pending *p, bool faults)
+static void read_now(struct io *io, uint64_t from, uint64_t to)
+{
+	memcpy((uint8_t *)io->buf + from, files[io->file].cache + at_byte(io->file, io->offset) + from, to - from);
+}
+
+static void check_io(const struct io *io)
+{
+	uint64_t end = io->file == FILE_IMAGE ? plan.size_bytes : files[io->file].bytes;
+
+	if (io->op == IO_SYNC)
+		return;
+	if (!io->length)
+		broken("a transfer of nothing");
+	if (io->offset > end || io->length > end - io->offset)
+		broken("a transfer beyond the end of the %s", file_names[io->file]);
+	if ((io->op == IO_READ || io->op == IO_WRITE) && io->file == FILE_IMAGE &&
+	    place(io->offset + io->length) - place(io->offset) != io->length)
+		broken("bytes of a gap are wanted, at %llu", (unsigned long long)io->offset);
+}
+
+static void happen(const struct pending *p)
 {
 	struct io *io = p->io;
 	struct file *f = &files[io->file];
 
-	if (io->op == IO_SYNC ? f->bytes > UINT32_MAX : io->offset + io->length > f->bytes)
-		broken("a transfer beyond the end of file %u", io->file);
-	if (faults && chance(3) && (io->op == IO_SYNC ? plan.sync_faults : plan.disk_faults)) {
+	count(COUNT_TRANSFERS);
+	if (faults_on && chance_mille(plan.fault_mille[io->file][io->op])) {
 		fail_now(io);
 		return;
 	}
 	switch (io->op) {
 	case IO_READ:
-		memcpy((uint8_t *)io->buf + p->have, f->cache + io->offset + p->have, io->length - p->have);
+		read_now(io, p->have, io->length);
 		break;
 	case IO_SYNC:
 		if (!f->sync_failed)
@@ -222,15 +307,28 @@ static void happen(const struct pending *p, bool faults)
 	}
 }
 
-bool port_io(struct core *c, struct io *io)
+/* "write of the image at 0+4096", in words of which the caller makes a line. */
+static const char *io_words(const struct io *io)
 {
-	struct file *f = &files[io->file];
-	struct pending *p;
+	static char words[100];
+
+	if (io->op == IO_SYNC)
+		snprintf(words, sizeof(words), "sync of the %s", file_names[io->file]);
+	else
+		snprintf(words, sizeof(words), "%s of the %s at %llu+%llu", op_names[io->op], file_names[io->file],
+			 (unsigned long long)io->offset, (unsigned long long)io->length);
+	return words;
+}
+
+static const char *error_words(int error)
+{
+	return !error ? "" : error == ENOSPC ? ": ENOSPC" : error == EOPNOTSUPP ? ": EOPNOTSUPP" : ": EIO";
+}
+
+static void check_overlap(const struct io *io)
+{
 	unsigned i;
 
-	(void)c;
-	if (io->op != IO_SYNC && !io->length)
-		broken("a transfer of nothing");
 	for (i = 0; changes(io) && i < pending_count; i++) {
 		const struct io *other = pending[i].io;
 
@@ -238,14 +336,24 @@ bool port_io(struct core *c, struct io *io)
 		    io->offset < other->offset + other->length)
 			broken("two writes of the same bytes at the same time");
 	}
-	trace("  io op %u file %u at %llu+%llu", io->op, io->file, (unsigned long long)io->offset,
-	      (unsigned long long)io->length);
+}
+
+bool port_io(struct core *c, struct io *io)
+{
+	struct file *f = &files[io->file];
+	struct pending *p;
+
+	(void)c;
+	check_io(io);
+	check_overlap(io);
 	if (chance(plan.sync_percent)) {
 		struct pending now = { .io = io, .snapshot = f->stable };
 
-		happen(&now, true);
+		happen(&now);
+		trace("%s, done%s", io_words(io), error_words(io->error));
 		return true;
 	}
+	trace("%s, begun", io_words(io));
 	if (pending_count == PENDING_MAX)
 		broken("more than %u transfers at a time", PENDING_MAX);
 	p = &pending[pending_count++];
@@ -257,7 +365,26 @@ bool port_io(struct core *c, struct io *io)
 	return false;
 }
 
-bool disk_step(bool faults)
+/* Part of a write, in any sectors, or the beginning of a read, up to any byte: for
+ * nobody else may write there. False: not this time. */
+static bool step_in_part(struct pending *p)
+{
+	struct io *io = p->io;
+
+	if (changes(io) && !cannot(io) && !(io->flags & IO_FAST) && chance(20)) {
+		apply(io, files[io->file].cache, 50);
+	} else if (io->op == IO_READ && !p->have && chance(30)) {
+		p->have = chance_of(io->length);
+		read_now(io, 0, p->have);
+	} else {
+		return false;
+	}
+	count(COUNT_TRANSFERS);
+	event("disk: %s, a part of it", io_words(io));
+	return true;
+}
+
+bool disk_step(void)
 {
 	struct pending p;
 	unsigned i;
@@ -265,21 +392,12 @@ bool disk_step(bool faults)
 	if (!pending_count)
 		return false;
 	i = (unsigned)chance_of(pending_count);
+	if (step_in_part(&pending[i]))
+		return true;
 	p = pending[i];
-	if (changes(p.io) && !(p.io->op == IO_TRIM && plan.no_punch) && !(p.io->flags & IO_FAST) && chance(20)) {
-		apply(p.io, files[p.io->file].cache, 50); /* it is under way */
-		return true;
-	}
-	if (p.io->op == IO_READ && !p.have && chance(30)) {
-		/* So is this: up to any byte, for nobody else may write there. */
-		pending[i].have = chance_of(p.io->length);
-		memcpy(p.io->buf, files[p.io->file].cache + p.io->offset, pending[i].have);
-		return true;
-	}
 	pending[i] = pending[--pending_count];
-	happen(&p, faults);
-	trace("  io done op %u file %u at %llu error %d", p.io->op, p.io->file, (unsigned long long)p.io->offset,
-	      p.io->error);
+	happen(&p);
+	event("disk: %s, done%s", io_words(p.io), error_words(p.io->error));
 	free(p.snapshot);
 	p.io->done(p.io);
 	return true;
@@ -287,32 +405,29 @@ bool disk_step(bool faults)
 
 void disk_write_back(void)
 {
-	struct file *f = &files[chance_of(FILES)];
-	uint64_t at;
+	unsigned file = (unsigned)chance_of(FILES);
 
-	for (at = 0; at < f->bytes && !f->sync_failed; at += SECTOR)
-		if (chance(20))
-			memcpy(f->platter + at, f->cache + at, SECTOR);
+	event("the kernel writes back a part of the %s", file_names[file]);
+	write_back(&files[file], 20);
+	count(COUNT_TRANSFERS);
 }
 
 void disk_crash(bool power)
 {
 	struct file *f;
-	uint64_t at;
 
 	while (pending_count) {
 		struct pending *p = &pending[--pending_count];
 
-		if (changes(p->io) && !(p->io->op == IO_TRIM && plan.no_punch))
+		if (changes(p->io) && !cannot(p->io))
 			apply(p->io, files[p->io->file].cache, (unsigned)chance_of(3) * 50);
 		free(p->snapshot);
 	}
 	for (f = files; f < files + FILES; f++) {
-		for (at = 0; power && at < f->bytes; at += SECTOR)
-			if (!f->sync_failed && chance(50))
-				memcpy(f->platter + at, f->cache + at, SECTOR);
-		if (power)
+		if (power) {
+			write_back(f, 50);
 			memcpy(f->cache, f->platter, f->bytes);
+		}
 		f->sync_failed = false; /* nobody is left who knows of it */
 		memcpy(f->stable, f->cache, f->bytes);
 	}

@@ -1,10 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The core's allocations, in a list: a crash frees them all, and a clean end has none. */
+/* The core's allocations, in a list: a crash frees them all, and a clean end has none.
+ * Some are refused. */
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "sim.h"
+
+/* Address sanitizer keeps what was freed out of use, for some time. A run allocates much
+ * and is short: less of that is enough, and memory that is used again is faster. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+	return "quarantine_size_mb=4";
+}
 
 struct block {
 	struct block *prev, *next;
@@ -12,12 +21,20 @@ struct block {
 };
 
 static struct block *blocks;
-static unsigned count;
+static unsigned held;
+static bool failed;
 
 void *sim_malloc(size_t n)
 {
-	struct block *b = malloc(sizeof(*b) + n);
+	struct block *b;
 
+	if (faults_on && chance_mille(plan.memory_mille)) {
+		trace("an allocation of %zu bytes is refused", n);
+		count(COUNT_MEMORY_FAULTS);
+		failed = true;
+		return NULL;
+	}
+	b = malloc(sizeof(*b) + n);
 	if (!b)
 		abort();
 	b->prev = NULL;
@@ -25,13 +42,15 @@ void *sim_malloc(size_t n)
 	if (blocks)
 		blocks->prev = b;
 	blocks = b;
-	count++;
+	held++;
 	return b->bytes;
 }
 
 void *sim_calloc(size_t n, size_t m)
 {
-	return memset(sim_malloc(n * m), 0, n * m);
+	void *p = sim_malloc(n * m);
+
+	return p ? memset(p, 0, n * m) : NULL;
 }
 
 void sim_free(void *p)
@@ -47,17 +66,23 @@ void sim_free(void *p)
 		blocks = b->next;
 	if (b->next)
 		b->next->prev = b->prev;
-	count--;
+	held--;
 	free(b);
 }
 
 unsigned memory_count(void)
 {
-	return count;
+	return held;
+}
+
+bool memory_has_failed(void)
+{
+	return failed;
 }
 
 void memory_crash(void)
 {
+	failed = false;
 	while (blocks)
 		sim_free(blocks->bytes);
 }

@@ -33,7 +33,6 @@ struct candidate {
 struct cell {
 	struct candidate *list;
 	unsigned count, room;
-	bool written;
 };
 
 static struct write *writes;
@@ -42,44 +41,78 @@ static struct cell *cells;
 static uint64_t cell_count;
 static uint64_t last_cut; /* when the power was cut last */
 
-static uint64_t mix(uint64_t x)
-{
-	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
-	x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
-	return x ^ (x >> 31);
-}
-
 static uint64_t cell_bytes(uint64_t cell)
 {
-	uint64_t rest = plan.size_bytes - cell * plan.grain;
+	uint64_t rest = plan.modelled_bytes - cell * plan.grain;
 
 	return rest < plan.grain ? rest : plan.grain;
 }
 
+enum { ZERO_PART = 8 * BLOCK_BYTES };
+
 /* The disk is zero in some of its parts, which are eight blocks long and do not begin
- * where a block does. */
-static bool origin_is_zero(uint64_t offset)
+ * where a block does. *end: where this part ends. */
+static bool origin_is_zero(uint64_t offset, uint64_t *end)
 {
-	return mix(writes[0].hash ^ ((offset + 1536) / (8 * BLOCK_BYTES)) * 77) % 100 < plan.zero_percent;
+	uint64_t part = (offset + 1536) / ZERO_PART;
+
+	*end = (part + 1) * ZERO_PART - 1536;
+	if (plan.gap == GAP_ZERO && gap_end(offset)) {
+		*end = gap_end(offset);
+		return true;
+	}
+	return mix(writes[0].hash ^ part * 77) % 100 < plan.zero_percent;
+}
+
+bool model_origin_is_zero(uint64_t offset, uint64_t end)
+{
+	uint64_t stop;
+
+	for (; offset < end; offset = stop)
+		if (!origin_is_zero(offset, &stop))
+			return false;
+	return true;
+}
+
+/* Eight bytes of a write at a time. */
+static void data_bytes(uint64_t hash, uint64_t offset, uint64_t end, uint8_t *to)
+{
+	while (offset < end) {
+		uint64_t word = mix(hash + offset / 8);
+		unsigned from = offset % 8;
+		unsigned n = end - offset < 8 - from ? (unsigned)(end - offset) : 8 - from;
+
+		if (n == 8)
+			memcpy(to, &word, 8);
+		else
+			memcpy(to, (uint8_t *)&word + from, n);
+		offset += n;
+		to += n;
+	}
 }
 
 void model_bytes(unsigned write, uint64_t offset, uint64_t n, uint8_t *to)
 {
 	const struct write *w = &writes[write];
-	uint8_t base = 0;
-	bool zero = false;
-	uint64_t i;
+	uint64_t end = offset + n, stop;
 
 	if (w->content != CONTENT_DATA) {
 		memset(to, 0, n);
 		return;
 	}
-	for (i = 0; i < n; i++) {
-		if (!i || !((offset + i) % 8)) {
-			base = (uint8_t)mix(w->hash + (offset + i) / 8);
-			zero = !write && origin_is_zero(offset + i);
-		}
-		to[i] = zero ? 0 : (uint8_t)(base + (offset + i) % 8);
+	if (write) {
+		data_bytes(w->hash, offset, end, to);
+		return;
+	}
+	for (; offset < end; offset = stop) {
+		bool zero = origin_is_zero(offset, &stop);
+
+		stop = stop < end ? stop : end;
+		if (zero)
+			memset(to, 0, stop - offset);
+		else
+			data_bytes(w->hash, offset, stop, to);
+		to += stop - offset;
 	}
 }
 
@@ -120,7 +153,7 @@ void model_begin(void)
 	write_new(0, plan.size_bytes, CONTENT_DATA);
 	writes[0].begun = writes[0].ended = 0;
 	writes[0].good = writes[0].durable = true;
-	cell_count = (plan.size_bytes + plan.grain - 1) / plan.grain;
+	cell_count = (plan.modelled_bytes + plan.grain - 1) / plan.grain;
 	cells = calloc(cell_count + 1, sizeof(*cells));
 	for (i = 0; i < cell_count; i++)
 		candidate_add(&cells[i], 0);
@@ -140,12 +173,12 @@ void model_end(void)
 
 static uint64_t first_cell(uint64_t offset)
 {
-	return offset / plan.grain;
+	return place(offset) / plan.grain;
 }
 
 static uint64_t end_cell(uint64_t offset, uint64_t length)
 {
-	return (offset + length + plan.grain - 1) / plan.grain;
+	return (place(offset + length) + plan.grain - 1) / plan.grain;
 }
 
 unsigned model_write(uint64_t offset, uint64_t length, enum content content)
@@ -153,10 +186,8 @@ unsigned model_write(uint64_t offset, uint64_t length, enum content content)
 	unsigned w = write_new(offset, length, content);
 	uint64_t i;
 
-	for (i = first_cell(offset); i < end_cell(offset, length); i++) {
+	for (i = first_cell(offset); i < end_cell(offset, length); i++)
 		candidate_add(&cells[i], w);
-		cells[i].written = true;
-	}
 	return w;
 }
 
@@ -220,12 +251,13 @@ void model_flushed(uint64_t sent)
 static bool is_of(unsigned write, uint64_t cell, const uint8_t *p)
 {
 	uint8_t bytes[GRAIN_MAX];
-	uint64_t n = cell_bytes(cell);
+	uint64_t n = cell_bytes(cell), offset = unplace(cell * plan.grain);
+	uint64_t first = n < 8 ? n : 8;
 
-	model_bytes(write, cell * plan.grain, n < 8 ? n : 8, bytes);
-	if (memcmp(p, bytes, n < 8 ? n : 8) != 0)
+	model_bytes(write, offset, first, bytes);
+	if (memcmp(p, bytes, first) != 0)
 		return false;
-	model_bytes(write, cell * plan.grain, n, bytes);
+	model_bytes(write, offset, n, bytes);
 	return memcmp(p, bytes, n) == 0;
 }
 
@@ -256,12 +288,13 @@ static void explain(uint64_t cell, const uint8_t *p)
 	const struct cell *c = &cells[cell];
 	unsigned k;
 
-	trace("cell %llu: found %02x; last power cut at %llu", (unsigned long long)cell, *p, (unsigned long long)last_cut);
+	trace("at %llu there is %02x; last power cut at %llu", (unsigned long long)unplace(cell * plan.grain), *p,
+	      (unsigned long long)last_cut);
 	for (k = 0; k < c->count; k++) {
 		const struct write *w = &writes[c->list[k].write];
 		uint8_t byte;
 
-		model_bytes(c->list[k].write, cell * plan.grain, 1, &byte);
+		model_bytes(c->list[k].write, unplace(cell * plan.grain), 1, &byte);
 		trace("  write %u: %02x, at %llu+%llu, from %llu to %llu, gone at %llu%s%s", c->list[k].write,
 		      byte, (unsigned long long)w->offset,
 		      (unsigned long long)w->length, (unsigned long long)w->begun, (unsigned long long)w->ended,
@@ -277,14 +310,14 @@ void model_read(uint64_t offset, uint64_t length, const uint8_t *p, uint64_t sen
 
 	for (i = first_cell(offset); i < end_cell(offset, length); i++) {
 		struct cell *c = &cells[i];
-		const uint8_t *at = p + (i * plan.grain - offset);
+		const uint8_t *at = p + (i * plan.grain - place(offset));
 
 		for (k = 0; k < c->count; k++)
 			if (c->list[k].gone > sent && is_of(c->list[k].write, i, at))
 				break;
 		if (k == c->count) {
 			explain(i, at);
-			broken("rule 3: a read at %llu got wrong bytes", (unsigned long long)(i * plan.grain));
+			broken("rule 3: a read at %llu got wrong bytes", (unsigned long long)unplace(i * plan.grain));
 		}
 		cell_seen(c, i, at, sent);
 	}
@@ -297,7 +330,7 @@ bool model_allows(uint64_t offset, uint64_t length, const uint8_t *p)
 
 	for (i = first_cell(offset); i < end_cell(offset, length); i++) {
 		struct cell *c = &cells[i];
-		const uint8_t *at = p + (i * plan.grain - offset);
+		const uint8_t *at = p + (i * plan.grain - place(offset));
 
 		for (k = 0; k < c->count; k++)
 			if (c->list[k].gone == UINT64_MAX && is_of(c->list[k].write, i, at))
@@ -324,17 +357,6 @@ bool model_may_be_zero(uint64_t offset, uint64_t length, uint64_t sent)
 			return false;
 	}
 	return true;
-}
-
-bool model_is_written(uint64_t block)
-{
-	uint64_t end = (block + 1) * BLOCK_BYTES;
-	uint64_t i;
-
-	for (i = block * BLOCK_BYTES / plan.grain; i < cell_count && i * plan.grain < end; i++)
-		if (cells[i].written)
-			return true;
-	return false;
 }
 
 static void cell_cut(struct cell *c)

@@ -1,20 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The port to the origin: two links, each of which comes and goes. Requests are
- * answered in any order; the buffer of one that is lost may be half filled.
+ * answered in any order; the buffer of one that is lost may be half filled. Some are
+ * never answered: then the link is dropped after a while, as the server does it. And
+ * what --reconnect finds out about another origin.
  */
+#include "core/state.h"
 #include "sim.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { ASKED_MAX = 512 };
+enum { ASKED_MAX = 1024, OWED_MS = 30000 /* as in server/link.c */ };
 
 struct asked {
 	unsigned link;
-	bool status;
-	uint64_t cookie, offset;
+	bool status, silent;
+	uint64_t cookie, offset, since_ms;
 	uint32_t length;
 };
 
@@ -25,6 +28,9 @@ static struct asked asked[ASKED_MAX];
 static unsigned asked_count;
 static uint64_t bad_seed;
 static bool *is_wanted; /* by block */
+static bool all_wanted;
+static uint64_t last_cookie; /* that was answered */
+static struct fingerprint known;
 static uint64_t buffers, buffer_bytes; /* handed out by port_alloc() */
 
 void origin_begin(void)
@@ -34,11 +40,15 @@ void origin_begin(void)
 	bad_seed = chance_of(UINT64_MAX);
 	buffers = buffer_bytes = 0;
 	is_wanted = calloc(map_blocks(plan.size_bytes), sizeof(*is_wanted));
+	all_wanted = false;
+	last_cookie = 0;
+	memset(&known, 0, sizeof(known));
 }
 
 void origin_want(uint64_t first, uint64_t end)
 {
-	for (; first < end; first++)
+	all_wanted |= end - first == map_blocks(plan.size_bytes);
+	for (; !all_wanted && first < end; first++)
 		is_wanted[first] = true;
 }
 
@@ -78,6 +88,8 @@ void *port_alloc(struct core *c, uint32_t n)
 	void *p = sim_malloc(n);
 
 	(void)c;
+	if (!p)
+		return NULL;
 	buffers++;
 	buffer_bytes += n;
 	if (buffer_bytes > core.fetch_window[0] + core.fetch_window[1])
@@ -93,9 +105,16 @@ void port_free(struct core *c, void *p, uint32_t n)
 	buffer_bytes -= n;
 }
 
+static void count_if(bool it_is_so, enum count what)
+{
+	if (it_is_so)
+		count(what);
+}
+
 static void ask(unsigned link, bool status, uint64_t cookie, uint64_t offset, uint32_t length)
 {
 	const struct link_state *l = &core.link[link];
+	struct asked *a;
 
 	if (!l->up || origin_closed)
 		broken("link %u is down, and is asked", link);
@@ -106,9 +125,13 @@ static void ask(unsigned link, bool status, uint64_t cookie, uint64_t offset, ui
 		broken("not in the origin's blocks: %llu+%u", (unsigned long long)offset, length);
 	if (asked_count == ASKED_MAX)
 		broken("the origin is asked for more than %u things at a time", ASKED_MAX);
-	asked[asked_count++] = (struct asked){ link, status, cookie, offset, length };
-	trace("  origin %s link %u cookie %llu at %llu+%u", status ? "status" : "read", link,
-	      (unsigned long long)cookie, (unsigned long long)offset, length);
+	a = &asked[asked_count++];
+	*a = (struct asked){ .link = link, .status = status, .cookie = cookie, .offset = offset, .length = length,
+			     .since_ms = now_ms };
+	a->silent = faults_on && chance_mille(plan.silent_mille);
+	count_if(a->silent, COUNT_SILENT);
+	trace("the origin is asked over link %u for %s at %llu+%u, cookie %llu%s", link, status ? "extents" : "bytes",
+	      (unsigned long long)offset, length, (unsigned long long)cookie, a->silent ? ": it will not answer" : "");
 }
 
 void port_link_read(struct core *c, unsigned link, uint64_t cookie, uint64_t offset, uint32_t length)
@@ -122,7 +145,7 @@ void port_link_read(struct core *c, unsigned link, uint64_t cookie, uint64_t off
 	for (i = 0; plan.unit_blocks == 1 && i < asked_count; i++)
 		if (!asked[i].status && asked[i].offset < offset + length && offset < asked[i].offset + asked[i].length)
 			broken("rule 5: asked twice for %llu", (unsigned long long)offset);
-	for (i = 0; plan.unit_blocks == 1 && i < map_blocks(length); i++)
+	for (i = 0; plan.unit_blocks == 1 && !all_wanted && i < map_blocks(length); i++)
 		if (!is_wanted[offset / BLOCK_BYTES + i])
 			broken("rule 6: nobody wants block %llu", (unsigned long long)offset / BLOCK_BYTES + i);
 	ask(link, false, cookie, offset, length);
@@ -156,38 +179,37 @@ void port_job_changed(struct core *c)
 
 /* ---- answers ---------------------------------------------------------------------------- */
 
-static bool is_zero(uint64_t first, uint64_t end)
-{
-	uint8_t byte = 0;
-
-	for (; first < end && !byte; first++)
-		model_bytes(0, first, 1, &byte);
-	return !byte;
-}
-
-static void answer_status(const struct asked *a, bool faults)
+static void answer_status(const struct asked *a)
 {
 	struct extent e[64];
 	uint64_t at = a->offset, end = a->offset + a->length;
 	unsigned n = 0, most = 1 + (unsigned)chance_of(64);
+	int error = faults_on && chance(5) ? EIO : 0;
 
 	while (at < end && n < most) {
 		uint64_t step = chance(70) ? BLOCK_BYTES : 512 * (1 + chance_of(40));
-		uint64_t stop = at + step < plan.size_bytes ? at + step : plan.size_bytes;
+		uint64_t gap = gap_end(at);
+		uint64_t stop = gap ? gap : at + step;
 
+		if (stop > plan.size_bytes)
+			stop = plan.size_bytes;
 		/* The last one may go on beyond what was asked ("BLOCK_STATUS"). */
-		if (stop > end && chance(50))
+		if (stop > end && (gap || chance(50)))
 			stop = end;
 		e[n].length = (uint32_t)(stop - at);
-		e[n++].flags = is_zero(at, stop) && chance(90) ? NBD_STATE_ZERO | (chance(50) ? NBD_STATE_HOLE : 0) : 0;
+		e[n++].flags = model_origin_is_zero(at, stop) && (gap || chance(90))
+				       ? NBD_STATE_ZERO | (chance(50) ? NBD_STATE_HOLE : 0)
+				       : 0;
 		at = stop;
 	}
+	event("the origin answers the question for extents at %llu%s", (unsigned long long)a->offset, error ? ": EIO" : "");
+	count_if(error, COUNT_ORIGIN_FAULTS);
 	origin_answered_ms = now_ms;
-	if (!core_link_status(&core, a->cookie, faults && chance(5) ? EIO : 0, e, n))
+	if (!core_link_status(&core, a->cookie, error, e, n))
 		broken("a status request is not known any more");
 }
 
-static void answer_read(const struct asked *a, bool faults)
+static void answer_read(const struct asked *a)
 {
 	uint64_t offset;
 	uint32_t length;
@@ -195,55 +217,100 @@ static void answer_read(const struct asked *a, bool faults)
 
 	if (!buf || offset != a->offset || length != a->length)
 		broken("no buffer for what was asked at %llu", (unsigned long long)a->offset);
-	if (core_link_buffer(&core, a->link, a->cookie + 1000000, &offset, &length))
-		broken("a buffer for what was never asked");
 	model_bytes(0, a->offset, chance(90) ? a->length : chance_of(a->length), buf);
 	if (is_bad(a)) {
+		event("the origin answers the read at %llu+%u: EIO", (unsigned long long)a->offset, a->length);
+		count(COUNT_ORIGIN_FAULTS);
 		origin_answered_ms = now_ms;
 		core_link_data(&core, a->link, a->cookie, EIO);
-	} else if (faults && chance(1)) {
-		origin_down(a->link); /* with half of it read */
+	} else if (faults_on && chance(1)) {
+		event("the origin answers half of the read at %llu+%u", (unsigned long long)a->offset, a->length);
+		origin_down(a->link);
 	} else {
+		event("the origin answers the read at %llu+%u", (unsigned long long)a->offset, a->length);
 		origin_answered_ms = now_ms;
 		model_bytes(0, a->offset, a->length, buf);
 		core_link_data(&core, a->link, a->cookie, 0);
 	}
 }
 
-bool origin_step(bool faults)
+/* An answer that nobody waits for: a second one, one for the other link, one for
+ * nothing. The server asks the core for its buffer, and drops the link. */
+static void answer_nobody(void)
+{
+	const struct asked *a = asked_count ? &asked[chance_of(asked_count)] : NULL;
+	unsigned link = a ? LINKS - 1 - a->link : (unsigned)chance_of(LINKS);
+	uint64_t cookie = a && chance(50) ? a->cookie : chance(70) ? last_cookie : chance_of(UINT64_MAX);
+	uint64_t offset;
+	uint32_t length;
+
+	if (!core.link[link].up)
+		return;
+	event("the origin answers over link %u what nobody asked there: cookie %llu", link, (unsigned long long)cookie);
+	count(COUNT_STRAY);
+	if (core_link_buffer(&core, link, cookie, &offset, &length))
+		broken("a buffer for what was not asked");
+	core_link_data(&core, link, cookie, 0);
+	if ((!a || cookie != a->cookie || !a->status) && core_link_status(&core, cookie, 0, NULL, 0))
+		broken("extents for what was not asked");
+	origin_down(link);
+}
+
+/* One of those that will be answered, -1: there is none. */
+static int draw_asked(void)
+{
+	unsigned i, n = 0, k;
+
+	for (i = 0; i < asked_count; i++)
+		n += !asked[i].silent;
+	if (!n)
+		return -1;
+	k = (unsigned)chance_of(n);
+	for (i = 0; asked[i].silent || k--; i++)
+		;
+	return (int)i;
+}
+
+bool origin_step(void)
 {
 	struct asked a;
-	unsigned i;
+	int i;
 
-	if (!asked_count)
+	if (faults_on && chance_mille(plan.stray_mille)) {
+		answer_nobody();
+		return true;
+	}
+	i = draw_asked();
+	if (i < 0)
 		return false;
-	i = (unsigned)chance_of(asked_count);
 	a = asked[i];
 	asked[i] = asked[--asked_count];
-	trace("origin answers cookie %llu", (unsigned long long)a.cookie);
+	count(COUNT_ANSWERS);
+	last_cookie = a.cookie;
 	if (a.status)
-		answer_status(&a, faults);
+		answer_status(&a);
 	else
-		answer_read(&a, faults);
+		answer_read(&a);
 	return true;
 }
 
 /* ---- links -------------------------------------------------------------------------------- */
 
-void origin_up(unsigned link, bool faults)
+void origin_up(unsigned link)
 {
-	static const uint32_t limits[] = { 64, 64, 16, 4 };
+	static const uint32_t max_blocks[] = { 64, 64, 16, 4 };
 	struct link_state l = { .unit_blocks = 1, .max_blocks = 64, .can_status = plan.can_status };
 
 	if (origin_closed || core.link[link].up)
 		return;
-	if (faults) {
+	if (faults_on) {
 		l.unit_blocks = chance(50) ? plan.unit_blocks : 1;
-		l.max_blocks = limits[chance_of(4)];
+		l.max_blocks = max_blocks[chance_of(4)];
 		if (l.max_blocks < l.unit_blocks)
 			l.max_blocks = l.unit_blocks;
 	}
-	trace("link %u up, unit %u, max %u", link, l.unit_blocks, l.max_blocks);
+	event("link %u up: blocks of %u, at most %u", link, l.unit_blocks, l.max_blocks);
+	count(COUNT_LINKS_UP);
 	core_link_up(&core, link, &l);
 }
 
@@ -259,9 +326,95 @@ static void forget(unsigned link)
 
 void origin_down(unsigned link)
 {
-	trace("link %u down", link);
+	count_if(core.link[link].up, COUNT_LINK_LOSSES);
+	event("link %u down", link);
 	forget(link);
 	core_link_down(&core, link);
+}
+
+void origin_tick(void)
+{
+	unsigned i;
+
+	for (i = 0; i < asked_count; i++)
+		if (now_ms > asked[i].since_ms + OWED_MS) {
+			origin_down(asked[i].link);
+			i = UINT32_MAX; /* others may go with it */
+		}
+}
+
+/* ---- another origin -------------------------------------------------------------------------- */
+
+/* What its sampled blocks tell; those that cannot be read are not known. */
+static void take_fingerprint(struct fingerprint *fp)
+{
+	uint8_t bytes[BLOCK_BYTES];
+	unsigned i;
+
+	for (i = 0; i < STATE_SAMPLES; i++) {
+		uint64_t b = fingerprint_block(plan.size_bytes, i);
+		uint64_t n = plan.size_bytes - b * BLOCK_BYTES;
+
+		n = n < BLOCK_BYTES ? n : BLOCK_BYTES;
+		model_bytes(0, b * BLOCK_BYTES, n, bytes);
+		fp->sample[i] = origin_is_bad(b) ? 0 : fingerprint_sample(bytes, n);
+	}
+}
+
+/* Another disk: one sampled block of it differs, or all that are not zero. */
+static void spoil(struct fingerprint *fp)
+{
+	unsigned i, which = (unsigned)chance_of(STATE_SAMPLES), done = 0;
+	bool all = chance(50);
+
+	for (i = 0; i < STATE_SAMPLES; i++) {
+		unsigned k = (which + i) % STATE_SAMPLES;
+
+		if (!fp->sample[k] || (done && !all))
+			continue;
+		fp->sample[k] = fp->sample[k] == 1 ? 2 : fp->sample[k] - 1;
+		done++;
+	}
+	if (!done || chance(10)) /* one that cannot be read is not known either */
+		memset(fp, 0, sizeof(*fp));
+}
+
+static bool knows_any(const struct fingerprint *fp)
+{
+	unsigned i;
+
+	for (i = 0; i < STATE_SAMPLES; i++)
+		if (fp->sample[i])
+			return true;
+	return false;
+}
+
+void origin_reconnect(void)
+{
+	struct fingerprint fp;
+	bool wrong = chance(50);
+
+	if (origin_closed)
+		return;
+	if (!knows_any(&known))
+		take_fingerprint(&known);
+	fp = known;
+	if (wrong && knows_any(&known)) {
+		spoil(&fp);
+		event("reconnect to another disk");
+		count(COUNT_WRONG_ORIGIN);
+		if (fingerprint_match(&fp, &known))
+			broken("rule 12: another disk is taken for ours");
+		return;
+	}
+	fp.sample[chance_of(STATE_SAMPLES - 1)] = 0; /* this one it cannot read */
+	event("reconnect to the same disk elsewhere");
+	count(COUNT_RIGHT_ORIGIN);
+	if (knows_any(&fp) && !fingerprint_match(&fp, &known))
+		broken("rule 12: the same disk is taken for another");
+	origin_down(LINK_CLIENT);
+	origin_down(LINK_COPIER);
+	origin_up(LINK_CLIENT);
 }
 
 void origin_crash(void)

@@ -3,9 +3,10 @@
  * The simulator: the real core between a simulated disk, origin, clients and clock.
  *
  * One seed is one run, to the letter: everything that may happen this way or that is
- * drawn from it. main.c draws what happens next; disk.c and origin.c are the ports;
- * model.c knows what every byte may be; memory.c counts what the core allocates.
- * The first broken rule ends the program.
+ * drawn from it. plan.c draws the world, run.c what happens next; disk.c and origin.c
+ * are the ports; model.c knows what every byte may be; memory.c counts what the core
+ * allocates; report.c what happens. The first broken rule ends the process; main.c,
+ * which runs seeds in several of them, has shrink.c find the few events that do it.
  */
 #ifndef SIM_H
 #define SIM_H
@@ -20,16 +21,36 @@
 /* ---- chance.c ---------------------------------------------------------------------- */
 
 void chance_begin(uint64_t seed);
+/* Draws of this step do not depend on how many the steps before it made. */
+void chance_step(uint64_t step);
 /* 0 .. n - 1; n > 0. */
 uint64_t chance_of(uint64_t n);
-/* True in so many of a hundred cases. */
+/* True in so many of a hundred, a thousand cases. */
 bool chance(unsigned percent);
+bool chance_mille(unsigned mille);
+/* Another number of this one. */
+uint64_t mix(uint64_t x);
 
-enum { GRAIN_MAX = 512 };
+/* ---- plan.c: what is drawn once a run ------------------------------------------------- */
 
-/* What is drawn once a run. */
+enum { GRAIN_MAX = 512, DEPTH_MAX = 12, WINDOWS_MAX = 4, FILES = 3, OPS = 6 };
+
+/* A part of the disk that is modelled, and where. */
+struct window {
+	uint64_t first, end; /* bytes of the disk */
+	uint64_t at;         /* where in the model's arrays */
+};
+
+/* What lies between the windows. */
+enum gap { GAP_NONE, GAP_LOCAL, GAP_ZERO };
+
 struct plan {
-	uint64_t size_bytes;
+	uint64_t size_bytes, modelled_bytes;
+	struct window window[WINDOWS_MAX];
+	unsigned windows;
+	enum gap gap;
+	bool target;            /* there is no origin */
+	bool readonly;
 	uint32_t grain;         /* requests of clients are aligned to so many bytes */
 	uint32_t unit_blocks;   /* largest minimum block of the origin that may come up */
 	unsigned sync_percent;  /* how often a port_io() is complete at once */
@@ -37,24 +58,104 @@ struct plan {
 	unsigned zero_percent;  /* parts of the origin that are zero */
 	unsigned depth;         /* requests in flight */
 	uint64_t hold_ms;
-	bool disk_faults;       /* the image may fail */
-	bool sync_faults;       /* and a sync of it */
+	uint16_t fault_mille[FILES][OPS];
+	unsigned memory_mille;  /* allocations that fail */
+	unsigned silent_mille;  /* requests that the origin never answers */
+	unsigned stray_mille;   /* answers that nobody asked for */
 	bool no_punch;          /* the image's file system knows no holes */
 	bool can_status;        /* the origin offers base:allocation */
 	bool crashes;
 };
 
 extern struct plan plan;
+
+void draw_plan(void);
+/* Where this byte of the disk is in what is modelled; a byte of a gap: where the next
+ * window begins. And back, for bytes of a window. */
+uint64_t place(uint64_t offset);
+uint64_t unplace(uint64_t at);
+/* Where the gap ends that this byte lies in, 0: it lies in none. */
+uint64_t gap_end(uint64_t offset);
+
+/* ---- run.c: one run ----------------------------------------------------------------------- */
+
+/* keep: the steps that happen, one byte for each of STEPS_MAX; NULL: all of them. */
+void run(uint64_t seed, const uint8_t *keep);
+
+enum { STEPS_MAX = 2000 };
+
 extern struct core core;
 extern uint64_t now_ms;   /* the clock of the core */
-extern uint64_t sim_time; /* counts events: orders what the model compares */
+extern uint64_t sim_time; /* the number of the step: orders what the model compares */
+extern bool faults_on;    /* things go wrong */
 
 /* When the oldest request that is not answered was sent. */
 uint64_t oldest_request(void);
-/* Ends the program: this seed breaks a rule. */
+
+/* ---- report.c: what happens ---------------------------------------------------------------- */
+
+enum count {
+	/* what the world does to the core: each is an event */
+	COUNT_REQUESTS,
+	COUNT_ABANDONED,
+	COUNT_TRANSFERS,
+	COUNT_ANSWERS,
+	COUNT_TICKS,
+	COUNT_JOB_VERBS,
+	COUNT_LINKS_UP,
+	COUNT_LINK_LOSSES,
+	COUNT_RIGHT_ORIGIN,
+	COUNT_WRONG_ORIGIN,
+	COUNT_SWITCH_VERBS,
+	COUNT_STARTS,
+	COUNT_KILLS,
+	COUNT_POWER_CUTS,
+	EVENTS_END,
+	/* what became of them */
+	COUNT_SWITCHED = EVENTS_END,
+	COUNT_SWITCHED_BY_FORCE,
+	COUNT_DISK_FAULTS,
+	COUNT_SYNC_FAULTS,
+	COUNT_ORIGIN_FAULTS,
+	COUNT_SILENT,
+	COUNT_STRAY,
+	COUNT_MEMORY_FAULTS,
+	COUNTS
+};
+
+enum tell { TELL_NOTHING, TELL_EVENTS, TELL_ALL };
+
+/* What a process tells the one that has started it, in memory that they share. */
+struct report {
+	uint64_t seed, step; /* where it is */
+	uint64_t passed;
+	uint64_t count[COUNTS];
+	const char *why;  /* what was broken: the format, so that it tells the kind */
+	char message[256];
+};
+
+extern struct report *report;
+extern enum tell tell;
+
+static inline void count(enum count what)
+{
+	report->count[what]++;
+}
+
+uint64_t report_events(const struct report *r);
+void report_print(const struct report *r, double seconds);
+/* Ends the process: this seed breaks a rule. */
 void broken(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
-/* One line of what happens, when it is wanted. */
+/* One line: what the world does to the core; or, when all is to be told, what follows. */
+void event(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void trace(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* ---- shrink.c ---------------------------------------------------------------------------------- */
+
+/* "3,7-9" into the bytes of keep. False: it is no such list. */
+bool keep_parse(uint8_t *keep, const char *list);
+/* This seed fails: finds few events with which it does, and prints them. */
+void shrink(uint64_t seed);
 
 /* ---- model.c: what every byte may be --------------------------------------------------- */
 
@@ -78,8 +179,8 @@ void model_read(uint64_t offset, uint64_t length, const uint8_t *p, uint64_t sen
 bool model_allows(uint64_t offset, uint64_t length, const uint8_t *p);
 /* Whether it may read as zeroes. */
 bool model_may_be_zero(uint64_t offset, uint64_t length, uint64_t sent);
-/* Whether a client ever wrote there. */
-bool model_is_written(uint64_t block);
+/* Whether the origin is zero in all of this. */
+bool model_origin_is_zero(uint64_t offset, uint64_t end);
 /* All who write are gone, answered or not. committed_only: so may be what was not durable;
  * power: what is there now is on the platter. */
 void model_crash(bool power, bool committed_only);
@@ -87,10 +188,9 @@ void model_crash(bool power, bool committed_only);
 /* ---- disk.c: port_io() ------------------------------------------------------------------ */
 
 void disk_begin(void);
-void disk_end(void);
 unsigned disk_pending(void);
 /* Something happens to one of the transfers under way. False: there is none. */
-bool disk_step(bool faults);
+bool disk_step(void);
 /* The kernel writes back what it likes. */
 void disk_write_back(void);
 void disk_crash(bool power);
@@ -98,6 +198,8 @@ uint8_t *disk_bytes(enum io_file file);
 const uint8_t *disk_platter(enum io_file file);
 /* What a start writes into the bitmap file. */
 void disk_set_bitmap(const uint64_t *words);
+/* Bytes of the image, from this byte of the disk on. */
+uint8_t *disk_image(uint64_t offset);
 /* A write or a sync failed on purpose since the last start. */
 bool disk_has_failed(void);
 /* Whether the image is being written in this block. */
@@ -112,8 +214,12 @@ bool origin_is_bad(uint64_t block);
 /* Somebody wants these blocks: before, nobody may ask for them. */
 void origin_want(uint64_t first, uint64_t end);
 /* A request over one of the links is answered, or fails. False: there is none. */
-bool origin_step(bool faults);
-void origin_up(unsigned link, bool faults);
+bool origin_step(void);
+void origin_up(unsigned link);
+/* A link whose origin owes an answer for too long is dropped, as the server does. */
+void origin_tick(void);
+/* --reconnect to the same disk elsewhere, or to another one. */
+void origin_reconnect(void);
 void origin_down(unsigned link);
 /* The process has gone, and its links. */
 void origin_crash(void);
@@ -129,6 +235,8 @@ extern bool origin_closed;
 void *sim_malloc(size_t n);
 void *sim_calloc(size_t n, size_t m);
 void sim_free(void *p);
+/* An allocation has failed since the last start. */
+bool memory_has_failed(void);
 /* What malloc(3) and its like have given to the core and not got back. */
 unsigned memory_count(void);
 /* The process has gone. */

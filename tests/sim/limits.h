@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The core's limits (core/limits.h), drawn once a run: small ones, so that a small disk
+ * reaches them, or those of the program. Comes before every file of the core. */
+#ifndef SIM_LIMITS_H
+#define SIM_LIMITS_H
+
+struct limits {
+	unsigned map_chunk_bytes, commit_chunks_max;
+	unsigned fetch_ahead_blocks, fetch_ahead_max;
+	unsigned status_bytes_max, zero_blocks_max;
+};
+
+extern struct limits limits;
+
+#define MAP_CHUNK_BYTES (limits.map_chunk_bytes)
+#define COMMIT_CHUNKS_MAX (limits.commit_chunks_max)
+#define FETCH_AHEAD_BLOCKS (limits.fetch_ahead_blocks)
+#define FETCH_AHEAD_MAX (limits.fetch_ahead_max)
+#define STATUS_BYTES_MAX (limits.status_bytes_max)
+#define ZERO_BLOCKS_MAX (limits.zero_blocks_max)
+
+#endif

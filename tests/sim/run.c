@@ -1,0 +1,733 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A run: steps drawn by chance, while things go wrong; then nothing goes wrong any
+ * more, everything has to be answered, the copy to be completed, the switch to be
+ * made, and every byte is read.
+ */
+#include "sim.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DRAIN_MAX = 400000 };
+
+/* A client's request. */
+struct slot {
+	struct request req;
+	bool live, abandoned;
+	uint64_t sent, sent_ms;
+	uint64_t offset; /* as it was asked */
+	uint32_t length;
+	unsigned write; /* of the model; 0 = none */
+	uint8_t *buf;
+};
+
+struct core core;
+uint64_t sim_time;
+uint64_t now_ms;
+bool faults_on;
+
+static struct slot slots[DEPTH_MAX];
+static uint64_t *words;
+static struct commit_waiter switch_waiter;
+static bool switch_running, switch_forced, forced_target;
+
+static const char *type_name(const struct request *r)
+{
+	static const char *const names[] = {
+		[NBD_CMD_READ] = "READ", [NBD_CMD_WRITE] = "WRITE", [NBD_CMD_FLUSH] = "FLUSH",
+		[NBD_CMD_TRIM] = "TRIM", [NBD_CMD_CACHE] = "CACHE", [NBD_CMD_WRITE_ZEROES] = "WRITE_ZEROES",
+		[NBD_CMD_BLOCK_STATUS] = "BLOCK_STATUS",
+	};
+
+	return names[r->type];
+}
+
+uint64_t oldest_request(void)
+{
+	uint64_t oldest = sim_time;
+	unsigned i;
+
+	for (i = 0; i < DEPTH_MAX; i++)
+		if (slots[i].live && slots[i].sent < oldest)
+			oldest = slots[i].sent;
+	return oldest;
+}
+
+static unsigned live_count(void)
+{
+	unsigned i, n = 0;
+
+	for (i = 0; i < DEPTH_MAX; i++)
+		n += slots[i].live;
+	return n;
+}
+
+/* ---- what is checked of an answer --------------------------------------------------------- */
+
+/* Whether a bad sector of the origin lies where this request has to look. */
+static bool meets_bad(const struct slot *s)
+{
+	uint64_t unit = plan.unit_blocks;
+	uint64_t first = s->offset / BLOCK_BYTES / unit * unit;
+	uint64_t end = (map_blocks(s->offset + s->length) + unit - 1) / unit * unit;
+	uint64_t b;
+
+	if (plan.target || !plan.bad_percent)
+		return false;
+	for (b = first; b < end && b < map_blocks(plan.size_bytes); b++)
+		if (origin_is_bad(b))
+			return true;
+	return false;
+}
+
+/* How long it has waited since the origin was last heard. */
+static uint64_t waited_ms(const struct slot *s)
+{
+	return now_ms - (s->sent_ms > origin_answered_ms ? s->sent_ms : origin_answered_ms);
+}
+
+static bool may_fail(const struct slot *s, uint32_t error)
+{
+	if (error == NBD_ENOTSUP)
+		return s->req.type == NBD_CMD_WRITE_ZEROES && (s->req.flags & NBD_CMD_FLAG_FAST_ZERO);
+	if (error == NBD_ESHUTDOWN)
+		return s->abandoned;
+	if (error == NBD_ENOMEM)
+		return memory_has_failed();
+	if (error != NBD_EIO && error != NBD_ENOSPC)
+		return false;
+	return disk_has_failed() || core.commit.error || core.bitmap_error || meets_bad(s) || forced_target ||
+	       (switch_running && switch_forced) || (plan.hold_ms && waited_ms(s) >= plan.hold_ms);
+}
+
+static void check_extents(const struct slot *s)
+{
+	const struct extents *e = s->req.buf;
+	uint64_t at = s->offset;
+	unsigned i;
+
+	if (!e->count)
+		broken("BLOCK_STATUS without an extent");
+	for (i = 0; i < e->count; i++) {
+		uint64_t n = e->extent[i].length;
+
+		if (!n || at + n > s->offset + s->length)
+			broken("BLOCK_STATUS tells of %llu bytes too far", (unsigned long long)n);
+		if ((e->extent[i].flags & NBD_STATE_ZERO) && !model_may_be_zero(at, n, s->sent))
+			broken("BLOCK_STATUS calls %llu zero, which it is not", (unsigned long long)at);
+		at += n;
+	}
+}
+
+static const uint64_t *committed_bits(void)
+{
+	return (const uint64_t *)(const void *)(disk_bytes(FILE_COMMIT) + COMMIT_HEADER_BYTES);
+}
+
+/* What makes an answered write survive the death of the process: a start takes the
+ * bits of both files. */
+static void check_bits(const struct slot *s)
+{
+	const uint64_t *file = (const uint64_t *)(const void *)disk_bytes(FILE_BITMAP);
+	uint64_t b;
+
+	for (b = s->offset / BLOCK_BYTES; !plan.target && b < map_blocks(s->offset + s->length); b++)
+		if (!((file[b / 64] | committed_bits()[b / 64]) >> (b % 64) & 1))
+			broken("a write is answered, the bit of block %llu is in no file", (unsigned long long)b);
+}
+
+static void check_answer(const struct slot *s)
+{
+	uint64_t b;
+
+	switch (s->req.type) {
+	case NBD_CMD_WRITE:
+	case NBD_CMD_WRITE_ZEROES:
+		check_bits(s);
+		break;
+	case NBD_CMD_READ:
+		model_read(s->offset, s->length, s->buf, s->sent);
+		break;
+	case NBD_CMD_FLUSH:
+		if (core.commit.error)
+			broken("rule 7: FLUSH is answered well after a sync failed");
+		model_flushed(s->sent);
+		break;
+	case NBD_CMD_BLOCK_STATUS:
+		check_extents(s);
+		break;
+	case NBD_CMD_CACHE:
+		for (b = s->offset / BLOCK_BYTES; b < map_blocks(s->offset + s->length); b++)
+			if (!map_is_local(&core.map, b))
+				broken("CACHE is answered, block %llu is missing", (unsigned long long)b);
+		break;
+	}
+}
+
+void port_reply(struct core *c, struct request *r)
+{
+	struct slot *s = (struct slot *)r;
+
+	(void)c;
+	if (!s->live)
+		broken("rule 9: a request is answered twice");
+	trace("%s at %llu+%u is answered: %u", type_name(r), (unsigned long long)s->offset, s->length, r->error);
+	if (r->error && !may_fail(s, r->error))
+		broken("rule 9: error %u for %s at %llu+%u", r->error, type_name(r), (unsigned long long)s->offset,
+		       s->length);
+	if (!r->error)
+		check_answer(s);
+	if (s->write)
+		model_written(s->write, r->error != 0, r->flags & NBD_CMD_FLAG_FUA);
+	s->live = false;
+	free(s->buf);
+	s->buf = NULL;
+}
+
+static void audit_window(const struct window *w)
+{
+	uint64_t b;
+
+	for (b = w->first / BLOCK_BYTES; b < map_blocks(w->end); b++) {
+		uint64_t start = b * BLOCK_BYTES;
+		uint64_t n = plan.size_bytes - start < BLOCK_BYTES ? plan.size_bytes - start : BLOCK_BYTES;
+
+		if (map_is_local(&core.map, b) && !disk_is_busy(b) && !model_allows(start, n, disk_image(start)))
+			broken("rule 1: block %llu is called local, and is wrong in the image", (unsigned long long)b);
+	}
+}
+
+/* Rule 1, and that the files say no more than the map: any time. */
+static void audit(void)
+{
+	const uint64_t *file = (const uint64_t *)(const void *)disk_bytes(FILE_BITMAP);
+	uint64_t w;
+	unsigned i;
+
+	for (w = 0; core.map.words && w < map_bytes(plan.size_bytes) / 8; w++)
+		if (file[w] & ~core.map.words[w])
+			broken("the bitmap file has bits that the map has not");
+	for (i = 0; i < plan.windows; i++)
+		audit_window(&plan.window[i]);
+}
+
+/* ---- steps ----------------------------------------------------------------------------------- */
+
+/* In one window: its data can be checked. */
+static void draw_range(struct slot *s)
+{
+	const struct window *w = &plan.window[chance_of(plan.windows)];
+	uint64_t cells = (w->end - w->first + plan.grain - 1) / plan.grain;
+	uint64_t first = chance_of(cells);
+	uint64_t most = chance(70) ? 3 * BLOCK_BYTES / plan.grain : cells;
+	uint64_t n = 1 + chance_of(most);
+	uint64_t end;
+
+	if (chance(30)) { /* in whole blocks */
+		first -= first % (BLOCK_BYTES / plan.grain);
+		n = (n + BLOCK_BYTES / plan.grain - 1) / (BLOCK_BYTES / plan.grain) * (BLOCK_BYTES / plan.grain);
+	}
+	end = w->first + (first + n) * plan.grain;
+	s->offset = w->first + first * plan.grain;
+	s->length = (uint32_t)((end < w->end ? end : w->end) - s->offset);
+}
+
+/* A request without data may be longer than any memory: up to 4 GiB - 1. */
+static void draw_long(struct slot *s)
+{
+	uint64_t most = plan.size_bytes - s->offset < UINT32_MAX ? plan.size_bytes - s->offset : UINT32_MAX;
+	uint64_t n = chance(50) ? most : 1 + chance_of(most);
+
+	if (s->req.type == NBD_CMD_READ || s->req.type == NBD_CMD_WRITE || s->req.type == NBD_CMD_FLUSH)
+		return;
+	if (s->req.type == NBD_CMD_CACHE && plan.gap == GAP_ZERO)
+		return; /* that would be asked from the origin, byte by byte */
+	if (s->offset + n != plan.size_bytes)
+		n -= (s->offset + n) % plan.grain;
+	if (n)
+		s->length = (uint32_t)n;
+}
+
+static uint16_t draw_type(void)
+{
+	static const uint16_t types[] = { NBD_CMD_READ, NBD_CMD_READ, NBD_CMD_READ, NBD_CMD_READ, NBD_CMD_WRITE,
+					  NBD_CMD_WRITE, NBD_CMD_WRITE, NBD_CMD_WRITE, NBD_CMD_FLUSH, NBD_CMD_TRIM,
+					  NBD_CMD_CACHE, NBD_CMD_WRITE_ZEROES, NBD_CMD_BLOCK_STATUS };
+
+	return types[chance_of(sizeof(types) / sizeof(types[0]))];
+}
+
+static void fill(struct slot *s)
+{
+	enum content content = s->req.type == NBD_CMD_WRITE ? CONTENT_DATA
+			       : s->req.type == NBD_CMD_TRIM ? CONTENT_TRIM
+							    : CONTENT_ZERO;
+
+	s->write = model_write(s->offset, s->length, content);
+	if (content == CONTENT_DATA)
+		model_bytes(s->write, s->offset, s->length, s->buf);
+}
+
+/* What the core must refuse is never given to it. */
+static void check_refusals(const struct slot *s)
+{
+	struct request r = s->req;
+
+	if (r.type == NBD_CMD_FLUSH)
+		return;
+	r.offset = UINT64_MAX - chance_of(BLOCK_BYTES);
+	if (!core_check(&core, &r))
+		broken("rule 11: offset %llu is taken", (unsigned long long)r.offset);
+	r.offset = plan.size_bytes - s->length + 1 + chance_of(BLOCK_BYTES);
+	if (!core_check(&core, &r))
+		broken("rule 11: %llu+%u is taken", (unsigned long long)r.offset, r.length);
+	r = s->req;
+	r.flags |= 1 << 15;
+	if (!core_check(&core, &r))
+		broken("a flag of no command is taken");
+	r = s->req;
+	r.type = chance(50) ? NBD_CMD_DISC : (uint16_t)(NBD_CMD_BLOCK_STATUS + 1 + chance_of(100));
+	if (!core_check(&core, &r))
+		broken("command %u is taken", r.type);
+}
+
+/* Which blocks somebody may want from the origin (rule 6). */
+static void note_wanted(const struct slot *s)
+{
+	uint64_t first = s->offset / BLOCK_BYTES;
+	uint64_t end = s->offset + s->length;
+
+	switch (s->req.type) {
+	case NBD_CMD_READ:
+	case NBD_CMD_CACHE:
+		origin_want(first, map_blocks(end));
+		break;
+	case NBD_CMD_WRITE:
+	case NBD_CMD_WRITE_ZEROES:
+		if (s->offset % BLOCK_BYTES)
+			origin_want(first, first + 1);
+		if (end % BLOCK_BYTES && end != plan.size_bytes)
+			origin_want(end / BLOCK_BYTES, end / BLOCK_BYTES + 1);
+		break;
+	}
+}
+
+static size_t buffer_bytes(const struct slot *s)
+{
+	switch (s->req.type) {
+	case NBD_CMD_READ:
+	case NBD_CMD_WRITE:
+		return s->length;
+	case NBD_CMD_BLOCK_STATUS:
+		return sizeof(struct extents);
+	default:
+		return 0;
+	}
+}
+
+static void submit(struct slot *s)
+{
+	memset(s, 0, sizeof(*s));
+	draw_range(s);
+	s->req.type = draw_type();
+	if (plan.gap != GAP_NONE && chance(20))
+		draw_long(s);
+	if (s->req.type == NBD_CMD_FLUSH)
+		s->offset = s->length = 0;
+	if (chance(15))
+		s->req.flags |= NBD_CMD_FLAG_FUA;
+	if (s->req.type == NBD_CMD_WRITE_ZEROES && chance(20))
+		s->req.flags |= NBD_CMD_FLAG_FAST_ZERO;
+	if (s->req.type == NBD_CMD_WRITE_ZEROES && chance(20))
+		s->req.flags |= NBD_CMD_FLAG_NO_HOLE;
+	s->req.offset = s->offset;
+	s->req.length = s->length;
+	s->buf = malloc(buffer_bytes(s));
+	s->req.buf = s->buf;
+	s->sent = sim_time;
+	s->sent_ms = now_ms;
+	check_refusals(s);
+	if (core_check(&core, &s->req)) {
+		free(s->buf);
+		s->buf = NULL;
+		if (!core.readonly)
+			broken("a good request is refused");
+		return;
+	}
+	if (s->req.type == NBD_CMD_WRITE || s->req.type == NBD_CMD_WRITE_ZEROES || s->req.type == NBD_CMD_TRIM)
+		fill(s);
+	note_wanted(s);
+	s->live = true;
+	event("a client sends %s%s%s%s at %llu+%u", type_name(&s->req), s->req.flags & NBD_CMD_FLAG_FUA ? " FUA" : "",
+	      s->req.flags & NBD_CMD_FLAG_FAST_ZERO ? " FAST_ZERO" : "",
+	      s->req.flags & NBD_CMD_FLAG_NO_HOLE ? " NO_HOLE" : "", (unsigned long long)s->offset, s->length);
+	count(COUNT_REQUESTS);
+	core_submit(&core, &s->req);
+}
+
+static void submit_one(void)
+{
+	unsigned i;
+
+	for (i = 0; i < plan.depth; i++)
+		if (!slots[i].live) {
+			submit(&slots[i]);
+			return;
+		}
+}
+
+static void abandon_one(void)
+{
+	struct slot *s = &slots[chance_of(DEPTH_MAX)];
+
+	if (!s->live)
+		return;
+	event("the client of %s at %llu+%u has gone", type_name(&s->req), (unsigned long long)s->offset, s->length);
+	count(COUNT_ABANDONED);
+	s->abandoned = true;
+	core_abandon(&core, &s->req);
+}
+
+static void check_hold(void)
+{
+	unsigned i;
+
+	for (i = 0; plan.hold_ms && i < DEPTH_MAX; i++)
+		if (slots[i].live && slots[i].req.fetch && core.waiting == live_count() &&
+		    waited_ms(&slots[i]) > plan.hold_ms && !disk_pending())
+			broken("a request waits for %llu ms", (unsigned long long)waited_ms(&slots[i]));
+}
+
+static void advance(uint64_t ms)
+{
+	now_ms += ms;
+	event("%llu ms go by", (unsigned long long)ms);
+	count(COUNT_TICKS);
+	core_tick(&core, now_ms);
+	origin_tick();
+	check_hold();
+}
+
+static const char *job_words(unsigned what)
+{
+	return what == 0 ? "pause" : what == 1 ? "resume" : what == 2 ? "cancel" : what < 6 ? "start" : "cancel and start";
+}
+
+static void job_step(void)
+{
+	unsigned what = (unsigned)chance_of(8);
+
+	event("the copy: %s", job_words(what));
+	count(COUNT_JOB_VERBS);
+	switch (what) {
+	case 6: /* stopped and begun again: what was asked before is still on its way */
+	case 7:
+		core_job_cancel(&core);
+		origin_want(0, core.map.blocks);
+		core_job_start(&core, 0, 0);
+		break;
+	case 0:
+		core_job_pause(&core);
+		break;
+	case 1:
+		core_job_resume(&core);
+		break;
+	case 2:
+		core_job_cancel(&core);
+		break;
+	default:
+		origin_want(0, core.map.blocks);
+		core_job_start(&core, (uint32_t)chance_of(70), chance(50) ? 0 : 1 + chance_of(1 << 20));
+	}
+}
+
+static void switched(struct commit_waiter *w, int error)
+{
+	const uint64_t *bits = (const uint64_t *)(const void *)(disk_platter(FILE_COMMIT) + COMMIT_HEADER_BYTES);
+	struct map m;
+	uint64_t *copy;
+	bool was_on;
+
+	(void)w;
+	switch_running = false;
+	trace("switched: %d", error);
+	if (error) {
+		if (!core.commit.error)
+			broken("the switch failed, and nothing is wrong");
+		return;
+	}
+	if (!plan.target)
+		count(switch_forced ? COUNT_SWITCHED_BY_FORCE : COUNT_SWITCHED);
+	forced_target = !map_is_complete(&core.map);
+	if (forced_target && !switch_forced)
+		broken("rule 10: switched with blocks missing");
+	if (core.mode != MODE_TARGET || !origin_closed)
+		broken("switched, but not a target");
+	if (plan.target)
+		return;
+	copy = malloc(map_bytes(plan.size_bytes));
+	memcpy(copy, bits, map_bytes(plan.size_bytes));
+	memset(&m, 0, sizeof(m));
+	was_on = faults_on;
+	faults_on = false;
+	map_init(&m, plan.size_bytes, copy, false);
+	faults_on = was_on;
+	if (!switch_forced && !map_is_complete(&m))
+		broken("rule 10: switched with blocks not committed");
+	map_free(&m);
+	free(copy);
+}
+
+static void switch_step(bool force)
+{
+	const char *why;
+
+	if (switch_running || (core.mode == MODE_TARGET && !plan.target))
+		return;
+	event("switch%s", force ? " by force" : "");
+	count(COUNT_SWITCH_VERBS);
+	switch_running = true;
+	switch_forced = force;
+	switch_waiter.done = switched;
+	why = core_switch(&core, force, &switch_waiter);
+	if (!why)
+		return;
+	switch_running = false;
+	if (!core.commit.error && !core.bitmap_error && (force || map_is_complete(&core.map)))
+		broken("the switch is refused, and nothing is wrong: %s", why);
+}
+
+/* ---- start and crash --------------------------------------------------------------------------- */
+
+static void load_words(bool committed_only)
+{
+	uint64_t i;
+
+	free(words);
+	words = malloc(map_bytes(plan.size_bytes));
+	memcpy(words, committed_bits(), map_bytes(plan.size_bytes));
+	for (i = 0; !committed_only && i < map_bytes(plan.size_bytes) / 8; i++)
+		words[i] |= ((uint64_t *)(void *)disk_bytes(FILE_BITMAP))[i];
+}
+
+/* committed_only: the machine went down; else the process died, or this is the first start. */
+static void start(bool committed_only)
+{
+	struct core_config config = { .size_bytes = plan.size_bytes, .proxy = !plan.target, .readonly = plan.readonly,
+				      .hold_ms = plan.hold_ms, .fetch_window = 1, .now_ms = now_ms, .all_dirty = true };
+
+	load_words(committed_only);
+	for (;;) {
+		config.words = plan.target ? NULL : words;
+		memset(&core, 0, sizeof(core));
+		count(COUNT_STARTS);
+		if (core_init(&core, &config))
+			break;
+		if (!memory_has_failed())
+			broken("a start fails, and nothing is wrong");
+		core_free(&core);
+		if (memory_count())
+			broken("%u allocations are left of a start that failed", memory_count());
+	}
+	if (committed_only && !plan.target)
+		disk_set_bitmap(words);
+	switch_running = forced_target = false;
+	origin_closed = plan.target;
+	origin_answered_ms = now_ms;
+	audit();
+}
+
+static void crash(bool power)
+{
+	/* After a sync that failed the next start trusts what was committed, as after a
+	 * power cut (store_distrust()). */
+	bool committed_only = power || (core.commit.error && !plan.target);
+	unsigned i;
+
+	event("%s", power ? "power cut" : "kill -9");
+	count(power ? COUNT_POWER_CUTS : COUNT_KILLS);
+	disk_crash(power);
+	origin_crash();
+	memory_crash();
+	model_crash(power, committed_only);
+	for (i = 0; i < DEPTH_MAX; i++) {
+		free(slots[i].buf);
+		slots[i].buf = NULL;
+		slots[i].live = false;
+	}
+	start(committed_only);
+}
+
+/* ---- a run ---------------------------------------------------------------------------------------- */
+
+static void link_step(void)
+{
+	unsigned link = (unsigned)chance_of(LINKS);
+
+	if (chance(3))
+		origin_reconnect();
+	else if (core.link[link].up && chance(10))
+		origin_down(link);
+	else if (!core.link[link].up && (link == LINK_CLIENT || origin_copy_wanted) && chance(30))
+		origin_up(link);
+}
+
+static void step(void)
+{
+	unsigned what = (unsigned)chance_of(1000);
+
+	if (what < 300)
+		submit_one();
+	else if (what < 600)
+		disk_step();
+	else if (what < 800)
+		origin_step();
+	else if (what < 880)
+		link_step();
+	else if (what < 920)
+		advance(chance(80) ? chance_of(300) : chance_of(10000));
+	else if (what < 940)
+		job_step();
+	else if (what < 950)
+		disk_write_back();
+	else if (what < 960)
+		abandon_one();
+	else if (what < 970)
+		audit();
+	else if (what < 974)
+		switch_step(false);
+	else if (what < 975 && chance(10))
+		switch_step(true);
+	else if (what < 979 && plan.crashes)
+		crash(chance(50));
+}
+
+/* Nothing goes wrong any more: everything comes to its end. */
+static void drain(void)
+{
+	unsigned n;
+
+	for (n = 0; n < DRAIN_MAX; n++) {
+		sim_time++;
+		if (!origin_closed) {
+			origin_up(LINK_CLIENT);
+			if (origin_copy_wanted)
+				origin_up(LINK_COPIER);
+		}
+		if (chance(50) ? disk_step() || origin_step() : origin_step() || disk_step())
+			continue;
+		if (!live_count() && core.copier.state != JOB_RUNNING && !switch_running && !core.commit.timer.done)
+			return;
+		advance(core_deadline(&core) > now_ms ? 50 : 1);
+	}
+	broken("liveness: %u requests, %u of them waiting, job %u, switch %u: nothing comes to its end", live_count(),
+	       core.waiting, core.copier.state, switch_running);
+}
+
+static void read_window(const struct window *w)
+{
+	struct slot *s = &slots[0];
+
+	memset(s, 0, sizeof(*s));
+	s->offset = s->req.offset = w->first;
+	s->length = s->req.length = (uint32_t)(w->end - w->first);
+	s->req.buf = s->buf = malloc(s->length);
+	s->sent = sim_time;
+	s->sent_ms = now_ms;
+	s->live = true;
+	origin_want(w->first / BLOCK_BYTES, map_blocks(w->end));
+	core_submit(&core, &s->req);
+	drain();
+}
+
+static void read_all(void)
+{
+	unsigned i;
+
+	for (i = 0; i < plan.windows; i++)
+		read_window(&plan.window[i]);
+}
+
+/* The copy brings all but what the origin cannot read and nobody has written. */
+static void finish_copy(void)
+{
+	uint64_t b;
+
+	core_job_cancel(&core);
+	origin_want(0, core.map.blocks);
+	core_job_start(&core, 0, 0);
+	drain();
+	if (core.mode == MODE_TARGET || disk_has_failed() || core.commit.error || core.bitmap_error)
+		return;
+	for (b = 0; (b = map_next_missing(&core.map, b, core.map.blocks)) < core.map.blocks; b++)
+		if (!origin_is_bad(b) || core.copier.state != JOB_FAILED)
+			broken("the copy has ended (%u), block %llu is missing", core.copier.state, (unsigned long long)b);
+}
+
+static void begin(void)
+{
+	chance_step(0);
+	sim_time = 0;
+	faults_on = true;
+	now_ms = chance_of(1 << 30);
+	draw_plan();
+	model_begin();
+	disk_begin();
+	origin_begin();
+	event("%s of %llu bytes%s, requests in units of %u", plan.target ? "a target" : "a proxy",
+	      (unsigned long long)plan.size_bytes,
+	      plan.gap == GAP_NONE ? "" : plan.gap == GAP_ZERO ? ", zero between the windows" : ", local between the windows",
+	      plan.grain);
+	start(false);
+	origin_up(LINK_CLIENT);
+}
+
+/* What everything has to come to. */
+static void end(void)
+{
+	sim_time = STEPS_MAX;
+	chance_step(sim_time);
+	event("from here on nothing goes wrong: all is answered, copied, switched and read");
+	origin_down(LINK_CLIENT);
+	origin_down(LINK_COPIER);
+	faults_on = false;
+	drain();
+	finish_copy();
+	read_all();
+	switch_step(false);
+	drain();
+	read_all();
+	audit();
+	core_free(&core);
+	if (memory_count())
+		broken("%u allocations of the core are left", memory_count());
+	origin_end();
+	model_end();
+	free(words);
+	words = NULL;
+}
+
+void run(uint64_t seed, const uint8_t *keep)
+{
+	uint64_t steps, i;
+	bool crash_last;
+
+	chance_begin(seed);
+	steps = 100 + chance_of(1500);
+	crash_last = chance(30);
+	begin();
+	for (i = 1; i <= steps + 1; i++) {
+		sim_time = i;
+		if (keep && !keep[i])
+			continue;
+		chance_step(i);
+		if (i <= steps)
+			step();
+		else if (crash_last && plan.crashes)
+			crash(chance(50));
+	}
+	end();
+}
