@@ -74,7 +74,7 @@ sources = applet/main.c $(wildcard applet/libbb/*.c) \
 objects = $(patsubst applet/%.c,$(out)/obj/%.o,$(sources))
 applets = $(patsubst xnbd_%.o,xnbd-%,$(filter xnbd_%.o,$(lib-y)))
 
-.PHONY: all install demo check unit-tests fuzzers fuzz sim mutants random busybox bench bloat help clean distclean
+.PHONY: all install demo check unit-tests fuzzers fuzz sim mutants random busybox bench bloat help clean distclean sim-coverage
 .DELETE_ON_ERROR:
 
 all: $(out)/xnbdbox
@@ -197,6 +197,10 @@ fuzz:
 sim: build/unit/sim
 	@build/unit/sim $(if $(SEED),seed=$(SEED) $(if $(KEEP),keep=$(KEEP)),$(or $(SEEDS),1000))
 
+# Lines of core/ that neither the simulator nor core_test reaches.
+sim-coverage: build/unit/include/autoconf.h
+	@CC='$(filter-out -fsanitize% -fno-sanitize%,$(unit_cc))' SEEDS=$(SEEDS) sh tests/sim/coverage.sh
+
 mutants: build/unit/include/autoconf.h
 	@sh tests/sim/mutants.sh
 
@@ -245,6 +249,7 @@ help:
 	@echo 'make unit-tests       builds the unit tests and the simulator in build/unit'
 	@echo 'make sim SEEDS=n      so many runs of the simulator; SEED=s: one, told line by line'
 	@echo 'make fuzz TIME=60     each fuzzer of tests/fuzz so many seconds (TARGET=NAME: one)'
+	@echo 'make sim-coverage     lines of core/ that no test of the core reaches'
 	@echo 'make mutants          errors are made in core/; each has to be found'
 	@echo 'make bench            speed against nbdcopy, as ratios'
 	@echo 'make bloat            bytes of each part, and of each feature (BASE=REV: since then)'

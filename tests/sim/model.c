@@ -74,46 +74,83 @@ bool model_origin_is_zero(uint64_t offset, uint64_t end)
 	return true;
 }
 
-/* Eight bytes of a write at a time. */
-static void data_bytes(uint64_t hash, uint64_t offset, uint64_t end, uint8_t *to)
+static uint64_t data_word(uint64_t hash, uint64_t offset)
+{
+	uint64_t x = (hash + offset / 8) * 0x9e3779b97f4a7c15ULL;
+
+	return x ^ (x >> 32);
+}
+
+/* Eight bytes of a write at a time: into `to`, or compared with what is there. */
+static bool data_bytes(uint64_t hash, uint64_t offset, uint64_t end, uint8_t *to, bool compare)
 {
 	while (offset < end) {
-		uint64_t word = mix(hash + offset / 8);
+		uint64_t word = data_word(hash, offset), there = 0;
 		unsigned from = offset % 8;
 		unsigned n = end - offset < 8 - from ? (unsigned)(end - offset) : 8 - from;
+		unsigned i;
 
-		if (n == 8)
+		if (n == 8 && compare) {
+			memcpy(&there, to, 8);
+			if (there != word)
+				return false;
+		} else if (n == 8) {
 			memcpy(to, &word, 8);
-		else
-			memcpy(to, (uint8_t *)&word + from, n);
+		}
+		for (i = 0; n < 8 && i < n; i++) {
+			uint8_t byte = (uint8_t)(word >> 8 * (from + i));
+
+			if (compare && to[i] != byte)
+				return false;
+			if (!compare)
+				to[i] = byte;
+		}
 		offset += n;
 		to += n;
 	}
+	return true;
+}
+
+static bool zero_bytes(uint64_t n, uint8_t *to, bool compare)
+{
+	if (!compare)
+		memset(to, 0, n);
+	for (; compare && n >= 8; n -= 8, to += 8) {
+		uint64_t there;
+
+		memcpy(&there, to, 8);
+		if (there)
+			return false;
+	}
+	for (; compare && n; n--)
+		if (*to++)
+			return false;
+	return true;
+}
+
+static bool bytes(unsigned write, uint64_t offset, uint64_t n, uint8_t *to, bool compare)
+{
+	const struct write *w = &writes[write];
+	uint64_t end = offset + n, stop;
+	bool same = true;
+
+	if (w->content != CONTENT_DATA)
+		return zero_bytes(n, to, compare);
+	if (write)
+		return data_bytes(w->hash, offset, end, to, compare);
+	for (; same && offset < end; offset = stop) {
+		bool zero = origin_is_zero(offset, &stop);
+
+		stop = stop < end ? stop : end;
+		same = zero ? zero_bytes(stop - offset, to, compare) : data_bytes(w->hash, offset, stop, to, compare);
+		to += stop - offset;
+	}
+	return same;
 }
 
 void model_bytes(unsigned write, uint64_t offset, uint64_t n, uint8_t *to)
 {
-	const struct write *w = &writes[write];
-	uint64_t end = offset + n, stop;
-
-	if (w->content != CONTENT_DATA) {
-		memset(to, 0, n);
-		return;
-	}
-	if (write) {
-		data_bytes(w->hash, offset, end, to);
-		return;
-	}
-	for (; offset < end; offset = stop) {
-		bool zero = origin_is_zero(offset, &stop);
-
-		stop = stop < end ? stop : end;
-		if (zero)
-			memset(to, 0, stop - offset);
-		else
-			data_bytes(w->hash, offset, stop, to);
-		to += stop - offset;
-	}
+	bytes(write, offset, n, to, false);
 }
 
 static unsigned write_new(uint64_t offset, uint64_t length, enum content content)
@@ -192,9 +229,8 @@ unsigned model_write(uint64_t offset, uint64_t length, enum content content)
 }
 
 /* Those that no power cut and no read under way can bring back are dropped. */
-static void cell_prune(struct cell *c)
+static void cell_prune(struct cell *c, uint64_t oldest)
 {
-	uint64_t oldest = oldest_request();
 	unsigned i, kept = 0;
 
 	for (i = 0; i < c->count; i++)
@@ -206,7 +242,7 @@ static void cell_prune(struct cell *c)
 /* w has happened: what was over before it began is no longer there. */
 static void supersede(const struct write *w, bool platter)
 {
-	uint64_t i;
+	uint64_t oldest = oldest_request(), i;
 	unsigned k;
 
 	for (i = first_cell(w->offset); i < end_cell(w->offset, w->length); i++) {
@@ -219,7 +255,7 @@ static void supersede(const struct write *w, bool platter)
 				e->gone = sim_time;
 			e->lost |= platter;
 		}
-		cell_prune(&cells[i]);
+		cell_prune(&cells[i], oldest);
 	}
 }
 
@@ -250,15 +286,7 @@ void model_flushed(uint64_t sent)
 
 static bool is_of(unsigned write, uint64_t cell, const uint8_t *p)
 {
-	uint8_t bytes[GRAIN_MAX];
-	uint64_t n = cell_bytes(cell), offset = unplace(cell * plan.grain);
-	uint64_t first = n < 8 ? n : 8;
-
-	model_bytes(write, offset, first, bytes);
-	if (memcmp(p, bytes, first) != 0)
-		return false;
-	model_bytes(write, offset, n, bytes);
-	return memcmp(p, bytes, n) == 0;
+	return bytes(write, unplace(cell * plan.grain), cell_bytes(cell), (uint8_t *)p, true);
 }
 
 /* A read has shown what the cell holds: what else was possible, and over when the
@@ -268,6 +296,8 @@ static void cell_seen(struct cell *c, uint64_t cell, const uint8_t *p, uint64_t 
 	bool old = sent > last_cut; /* what the last power cut has left: the next changes nothing */
 	unsigned k;
 
+	if (c->count == 1)
+		return;
 	for (k = 0; k < c->count; k++)
 		if (is_of(c->list[k].write, cell, p))
 			old &= writes[c->list[k].write].ended <= last_cut;

@@ -184,7 +184,7 @@ static void answer_status(const struct asked *a)
 	struct extent e[64];
 	uint64_t at = a->offset, end = a->offset + a->length;
 	unsigned n = 0, most = 1 + (unsigned)chance_of(64);
-	int error = faults_on && chance(5) ? EIO : 0;
+	int error = faults_on && plan.gap != GAP_ZERO && chance(5) ? EIO : 0; /* there it would have to do without */
 
 	while (at < end && n < most) {
 		uint64_t step = chance(70) ? BLOCK_BYTES : 512 * (1 + chance_of(40));
@@ -197,6 +197,8 @@ static void answer_status(const struct asked *a)
 		if (stop > end && (gap || chance(50)))
 			stop = end;
 		e[n].length = (uint32_t)(stop - at);
+		if (stop == plan.size_bytes && chance(20))
+			e[n].length += (uint32_t)chance_of(1u << 20); /* nonsense, but of zeroes beyond the end */
 		e[n++].flags = model_origin_is_zero(at, stop) && (gap || chance(90))
 				       ? NBD_STATE_ZERO | (chance(50) ? NBD_STATE_HOLE : 0)
 				       : 0;
@@ -330,6 +332,17 @@ void origin_down(unsigned link)
 	event("link %u down", link);
 	forget(link);
 	core_link_down(&core, link);
+}
+
+uint64_t origin_deadline(void)
+{
+	uint64_t at = UINT64_MAX;
+	unsigned i;
+
+	for (i = 0; i < asked_count; i++)
+		if (asked[i].since_ms + OWED_MS + 1 < at)
+			at = asked[i].since_ms + OWED_MS + 1;
+	return at;
 }
 
 void origin_tick(void)

@@ -285,6 +285,11 @@ static void check_refusals(const struct slot *s)
 	if (!core_check(&core, &r))
 		broken("rule 11: %llu+%u is taken", (unsigned long long)r.offset, r.length);
 	r = s->req;
+	r.length = NBD_PAYLOAD_MAX + 1;
+	r.offset = 0;
+	if (r.type <= NBD_CMD_WRITE && !core_check(&core, &r))
+		broken("%s of %u bytes is taken", type_name(&r), r.length);
+	r = s->req;
 	r.flags |= 1 << 15;
 	if (!core_check(&core, &r))
 		broken("a flag of no command is taken");
@@ -403,12 +408,33 @@ static void check_hold(void)
 
 static void advance(uint64_t ms)
 {
+	if (map_is_complete(&core.map) != !core_job_eta_s(&core))
+		broken("the copy has %llu s to go", (unsigned long long)core_job_eta_s(&core));
 	now_ms += ms;
 	event("%llu ms go by", (unsigned long long)ms);
 	count(COUNT_TICKS);
 	core_tick(&core, now_ms);
 	origin_tick();
 	check_hold();
+}
+
+/* To the moment for which the core asks, as the server does, or to any other. */
+static void tick_step(void)
+{
+	uint64_t at = core_deadline(&core);
+
+	if (at != UINT64_MAX && chance(50))
+		advance(at > now_ms ? at - now_ms : 0);
+	else
+		advance(chance(80) ? chance_of(300) : chance_of(10000));
+}
+
+/* The header of the commit file, which the server writes, could not be synced. */
+static void foreign_sync_fails(void)
+{
+	event("a sync outside of the core fails");
+	count(COUNT_SYNC_FAULTS);
+	core_sync_failed(&core, EIO);
 }
 
 static const char *job_words(unsigned what)
@@ -588,7 +614,7 @@ static void step(void)
 	else if (what < 880)
 		link_step();
 	else if (what < 920)
-		advance(chance(80) ? chance_of(300) : chance_of(10000));
+		tick_step();
 	else if (what < 940)
 		job_step();
 	else if (what < 950)
@@ -599,10 +625,25 @@ static void step(void)
 		audit();
 	else if (what < 974)
 		switch_step(false);
-	else if (what < 975 && chance(10))
+	else if (what < 975 && chance(50))
 		switch_step(true);
 	else if (what < 979 && plan.crashes)
 		crash(chance(50));
+	else if (what < 980 && plan.fault_mille[FILE_COMMIT][IO_SYNC])
+		foreign_sync_fails();
+}
+
+/* The next moment at which something can happen: what the core asks for, or the end of
+ * the origin's time for an answer. */
+static uint64_t next_ms(void)
+{
+	uint64_t at = core_deadline(&core), owed = origin_deadline();
+
+	at = at < owed ? at : owed;
+	if (at == UINT64_MAX)
+		broken("liveness: %u requests, %u of them waiting, job %u, switch %u: nothing will ever happen",
+		       live_count(), core.waiting, core.copier.state, switch_running);
+	return at > now_ms ? at : now_ms + 1;
 }
 
 /* Nothing goes wrong any more: everything comes to its end. */
@@ -621,9 +662,9 @@ static void drain(void)
 			continue;
 		if (!live_count() && core.copier.state != JOB_RUNNING && !switch_running && !core.commit.timer.done)
 			return;
-		advance(core_deadline(&core) > now_ms ? 50 : 1);
+		advance(next_ms() - now_ms);
 	}
-	broken("liveness: %u requests, %u of them waiting, job %u, switch %u: nothing comes to its end", live_count(),
+	broken("liveness: %u requests, %u of them waiting, job %u, switch %u: no end of it", live_count(),
 	       core.waiting, core.copier.state, switch_running);
 }
 

@@ -135,9 +135,9 @@ void shrink(uint64_t seed)
 	if (f.why && report->step < STEPS_MAX)
 		memset(keep + report->step + 1, 0, STEPS_MAX - 1 - report->step);
 	all = keep_count(keep);
-	for (n = all / 2 + 1; n > 1; n = (n + 1) / 2)
+	for (n = all / 2 + 1; n > 3; n = (n + 1) / 2)
 		leave_out(seed, keep, n, &f);
-	while (leave_out(seed, keep, 1, &f))
+	while (leave_out(seed, keep, 3, &f) || leave_out(seed, keep, 2, &f) || leave_out(seed, keep, 1, &f))
 		;
 	printf("%u of %u steps are left after %u tries:\n", keep_count(keep), all, tries);
 	attempt(seed, keep, TELL_EVENTS);

@@ -218,6 +218,8 @@ bool origin_step(void);
 void origin_up(unsigned link);
 /* A link whose origin owes an answer for too long is dropped, as the server does. */
 void origin_tick(void);
+/* When that is due, UINT64_MAX = never. */
+uint64_t origin_deadline(void);
 /* --reconnect to the same disk elsewhere, or to another one. */
 void origin_reconnect(void);
 void origin_down(unsigned link);

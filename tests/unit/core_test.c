@@ -4,6 +4,7 @@
 #include "core/map.h"
 #include "core/range.h"
 #include "core/state.h"
+#include "nbd/nbd.h"
 #include "test.h"
 
 #include <stdlib.h>
@@ -80,6 +81,7 @@ static void test_map_init(void)
 	map_free(&m);
 	/* a target: everything is local */
 	CHECK(map_init(&m, 100 * 4096, NULL, false));
+	CHECK(map_next_local(&m, 5, 10) == 5); /* a target: all are */
 	CHECK(map_is_complete(&m) && map_is_local(&m, 99) && map_next_missing(&m, 3, 50) == 50);
 	CHECK(map_set(&m, 0, 100) == 0);
 	map_free(&m);
@@ -166,6 +168,25 @@ static void test_header(void)
 		raw[i] ^= 0x10;
 	}
 	CHECK(i == sizeof(raw));
+}
+
+/* One that is whole, but not of this machine or this program. */
+static void test_header_foreign(void)
+{
+	static const unsigned at[] = { 0, 8, 12 }; /* magic, byte order, block size */
+	struct state_header h = { .size_bytes = 4096 };
+	uint8_t raw[STATE_HEADER_BYTES];
+	unsigned i;
+
+	for (i = 0; i < 3; i++) {
+		const char *why;
+
+		state_header_encode(raw, &h);
+		raw[at[i]] ^= 1;
+		nbd_put64(raw + 504, fingerprint_sample(raw, 504)); /* the same sum */
+		why = state_header_decode(raw, sizeof(raw), &h);
+		CHECK(why != NULL && strcmp(why, "checksum wrong") != 0);
+	}
 }
 
 static void test_fingerprint(void)
@@ -265,6 +286,7 @@ int main(void)
 	test_map_chunks();
 	test_range();
 	test_header();
+	test_header_foreign();
 	test_fingerprint();
 	test_decide();
 	test_unknown_origin();
