@@ -25,7 +25,7 @@ one() {
 		echo "does not compile: $(grep -m1 error "$d/log")"
 	elif ! "$d/build/unit/core_test" >"$d/log" 2>&1; then
 		echo "killed by core_test"
-	elif ! timeout 300 "$d/build/unit/sim" "$SEEDS" >"$d/log" 2>&1; then
+	elif ! timeout 300 "$d/build/unit/sim" "$SEEDS" jobs=1 shrink=no >"$d/log" 2>&1; then
 		echo "killed: $(grep -m1 -E '^seed|ERROR|runtime error' "$d/log" | cut -c 1-100)"
 	else
 		echo "survived"
@@ -79,6 +79,25 @@ mutant "a trim covers blocks in part" request.c '/^static void trim/,/^}/s|whole
 mutant "a range is granted to the first of those it held up only" range.c 's|tail = &a->next_granted;|tail = \&a->next_granted; break;|'
 mutant "the copy ends with its first pass" copier.c 's/else if (k->run_blocks == 1 \&\& (k->pass_error || !progress))/else if (true)/'
 mutant "bits of the last word are not set" map.c '/^uint64_t map_set/,/^}/s|while (first < end) {|while (first + 1 < end) {|'
+mutant "offsets of requests lose what is above 4 GiB" request.c 's|r->io.offset = r->offset;|r->io.offset = (uint32_t)r->offset;|'
+mutant "offsets at the origin lose what is above 4 GiB" fetch.c 's|port_link_read(c, slot, f->cookie, f->first \* BLOCK_BYTES, n);|port_link_read(c, slot, f->cookie, (uint32_t)(f->first * BLOCK_BYTES), n);|'
+mutant "offsets of stores lose what is above 4 GiB" fetch.c 's|f->io.offset = first \* BLOCK_BYTES;|f->io.offset = (uint32_t)(first * BLOCK_BYTES);|'
+mutant "extents are asked for below 4 GiB only" copier.c 's|k->status_cookie, start, |k->status_cookie, (uint32_t)start, |'
+mutant "a fetch without memory is asked for" fetch.c '/^static bool fetch_send/,/^}/s|if (!f->buf)|if (false)|'
+mutant "a request that no fetch could be made for is forgotten" request.c 's|request_reply(c, r, NBD_ENOMEM);|;|'
+mutant "a start without memory goes on" core.c 's|return c->commit.snapshot \&\& c->commit.chunk;|return true;|'
+mutant "an answer counts over any link" fetch.c '/^void \*core_link_buffer/,/^}/s|if (!f)|for (link = 0; !f \&\& link < LINKS; link++) for (f = c->sent[link]; f \&\& f->cookie != cookie; f = f->next) ;\n\tif (!f)|'
+mutant "an answer is taken for the oldest request" fetch.c '/^static struct fetch .sent_take/,/^}/s|while (\*p \&\& (\*p)->cookie != cookie)|while (false)|'
+mutant "extents count whatever their cookie is" copier.c 's/if (!cookie || cookie != k->status_cookie)/if (!k->status_cookie)/'
+mutant "what is lost with a link waits for another reason to be asked" copier.c 's|k->status_cookie = 0;$|;|'
+mutant "nobody is woken for the next commit" core.c 's|at = commit_deadline(c);|at = UINT64_MAX;|'
+mutant "nobody is woken for --hold" core.c 's|if (hold_runs(c) \&\& c->now_ms + HOLD_TICK_MS < at)|if (false)|'
+mutant "a switch by force leaves those who wait" core.c 's|fetch_fail_queued(c, EIO);|;|'
+mutant "after a switch by force the origin is still asked" request.c 's|else if (c->mode == MODE_TARGET) /. switched by force.*|else if (false)|'
+mutant "one differing sample is overlooked" state.c 's/a->sample\[i\] != b->sample\[i\]/a->sample[0] != b->sample[0]/'
+mutant "an origin that cannot be read is taken for ours" state.c 's/return common || !known;.*/return true;/'
+mutant "a target that is read only is written to" request.c 's|if (c->readonly)|if (false)|'
+mutant "the first FLUSH trusts what a dead server has left" core.c 's/c->commit.image_dirty = config->proxy || !c->readonly;/c->commit.image_dirty = false;/'
 wait
 survivors=$(cat "$T"/*.result | grep -vc '^killed')
 killed=$(cat "$T"/*.result | grep -c '^killed')

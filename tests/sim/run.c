@@ -362,8 +362,11 @@ static void submit(struct slot *s)
 			broken("a good request is refused");
 		return;
 	}
-	if (s->req.type == NBD_CMD_WRITE || s->req.type == NBD_CMD_WRITE_ZEROES || s->req.type == NBD_CMD_TRIM)
+	if (s->req.type == NBD_CMD_WRITE || s->req.type == NBD_CMD_WRITE_ZEROES || s->req.type == NBD_CMD_TRIM) {
+		if (plan.readonly)
+			broken("%s is taken by a target that is read only", type_name(&s->req));
 		fill(s);
+	}
 	note_wanted(s);
 	s->live = true;
 	event("a client sends %s%s%s%s at %llu+%u", type_name(&s->req), s->req.flags & NBD_CMD_FLAG_FUA ? " FUA" : "",
