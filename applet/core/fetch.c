@@ -470,6 +470,8 @@ void fetch_copy(struct core *c, uint64_t first, uint64_t end)
 {
 	if (fetch_start(c, first, end, LINK_COPIER))
 		c->copier.in_flight++;
+	else
+		c->copier.error = c->copier.pass_error = ENOMEM;
 }
 
 /* Makes the missing blocks of [first, end) local and zero. */
@@ -477,8 +479,10 @@ void fetch_zero(struct core *c, uint64_t first, uint64_t end)
 {
 	struct fetch *f = fetch_new(c, first, end, LINK_COPIER);
 
-	if (!f)
+	if (!f) {
+		c->copier.error = c->copier.pass_error = ENOMEM;
 		return;
+	}
 	f->zero = true;
 	c->copier.in_flight++;
 	store_begin(c, f);
