@@ -7,9 +7,11 @@
  */
 #include "sim.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -125,6 +127,15 @@ static double seconds(void)
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
+/* Of the jobs that have ended. */
+static double cpu_seconds(void)
+{
+	struct rusage u;
+
+	getrusage(RUSAGE_CHILDREN, &u);
+	return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+}
+
 static void sum(struct report *all, unsigned jobs)
 {
 	unsigned i, k;
@@ -152,7 +163,7 @@ static int many(const struct options *o)
 	failed = wait_for_all(o->jobs);
 	sum(&all, o->jobs);
 	if (failed < 0) {
-		report_print(&all, seconds() - begun);
+		report_print(&all, seconds() - begun, cpu_seconds());
 	} else {
 		report = &reports[failed];
 		printf("seed %llu, step %llu: %s\n", (unsigned long long)report->seed, (unsigned long long)report->step,

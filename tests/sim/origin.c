@@ -174,7 +174,8 @@ void port_links_close(struct core *c)
 
 void port_job_changed(struct core *c)
 {
-	(void)c;
+	if (c->copier.state == JOB_FAILED && !c->copier.error)
+		broken("the copy has failed, and nothing tells why");
 }
 
 /* ---- answers ---------------------------------------------------------------------------- */

@@ -86,13 +86,14 @@ uint64_t report_events(const struct report *r)
 	return events;
 }
 
-void report_print(const struct report *r, double seconds)
+void report_print(const struct report *r, double seconds, double cpu_seconds)
 {
 	uint64_t events = report_events(r);
 	unsigned i;
 
 	for (i = 0; i < COUNTS; i++)
 		printf("%12llu %s\n", (unsigned long long)r->count[i], names[i]);
-	printf("%12llu events in %.0f s, %.1f million a minute\n", (unsigned long long)events, seconds,
-	       (double)events * 60 / 1e6 / (seconds > 0.1 ? seconds : 0.1));
+	printf("%12llu events in %.0f s, %.1f million a minute (%.0f s of processors, %.1f million a minute of one)\n",
+	       (unsigned long long)events, seconds, (double)events * 60 / 1e6 / (seconds > 0.1 ? seconds : 0.1),
+	       cpu_seconds, (double)events * 60 / 1e6 / (cpu_seconds > 0.1 ? cpu_seconds : 0.1));
 }

@@ -143,7 +143,7 @@ static inline void count(enum count what)
 }
 
 uint64_t report_events(const struct report *r);
-void report_print(const struct report *r, double seconds);
+void report_print(const struct report *r, double seconds, double cpu_seconds);
 /* Ends the process: this seed breaks a rule. */
 void broken(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 /* One line: what the world does to the core; or, when all is to be told, what follows. */
