@@ -46,7 +46,7 @@ static void pass_end(struct core *c)
 
 	if (map_is_complete(&c->map))
 		job_set(c, JOB_DONE);
-	else if (k->run_blocks == 1 && (k->pass_error || !progress))
+	else if (k->run_blocks == 1 && k->pass_error) /* else what was not had was asked by clients */
 		job_set(c, JOB_FAILED);
 	else
 		pass_begin(c, k->pass_error || !progress ? 1 : k->run_blocks);
