@@ -23,6 +23,7 @@ struct file {
 	uint8_t *cache, *stable, *platter;
 	uint64_t bytes; /* a multiple of SECTOR */
 	uint64_t room;  /* of what is allocated, kept from run to run */
+	uint64_t size, size_platter; /* as the file system tells it */
 	bool sync_failed;
 };
 
@@ -32,7 +33,7 @@ struct pending {
 	uint64_t have;     /* IO_READ: bytes that were read earlier than the rest */
 };
 
-static struct file files[FILES];
+static struct file files[SLOTS];
 static struct pending pending[PENDING_MAX];
 static unsigned pending_count;
 static bool failed;
@@ -49,6 +50,7 @@ static void file_begin(struct file *f, uint64_t bytes)
 	f->stable = f->cache + f->bytes;
 	f->platter = f->stable + f->bytes;
 	f->sync_failed = false;
+	f->size = f->size_platter = 0;
 }
 
 static void all_alike(struct file *f)
@@ -57,14 +59,27 @@ static void all_alike(struct file *f)
 	memcpy(f->platter, f->cache, f->bytes);
 }
 
-/* The bits of the gaps, which are local from the start. */
-static void gap_bits(uint64_t *words)
+/* Another program has filled some blocks, and the gaps: they are not on the platter. */
+static void adopted(void)
 {
+	uint64_t *words = (uint64_t *)(void *)files[FILE_BITMAP].cache;
 	uint64_t b;
 
-	for (b = 0; b < map_blocks(plan.size_bytes); b += MAP_WORD_BLOCKS)
-		if (gap_end(b * BLOCK_BYTES))
+	for (b = 0; b < map_blocks(plan.size_bytes); b++) {
+		uint64_t start = b * BLOCK_BYTES, n = plan.size_bytes - start;
+
+		if (gap_end(start)) {
 			words[b / MAP_WORD_BLOCKS] = ~0ULL;
+			b += MAP_WORD_BLOCKS - 1;
+		} else if (chance(40)) {
+			words[b / MAP_WORD_BLOCKS] |= 1ULL << (b % MAP_WORD_BLOCKS);
+			model_bytes(0, start, n < BLOCK_BYTES ? n : BLOCK_BYTES, disk_image(start));
+		}
+	}
+	memcpy(files[FILE_IMAGE].stable, files[FILE_IMAGE].cache, files[FILE_IMAGE].bytes);
+	all_alike(&files[FILE_BITMAP]);
+	files[FILE_IMAGE].size = files[FILE_IMAGE].size_platter = plan.size_bytes;
+	files[FILE_BITMAP].size = files[FILE_BITMAP].size_platter = map_bytes(plan.size_bytes);
 }
 
 void disk_begin(void)
@@ -77,15 +92,14 @@ void disk_begin(void)
 	for (at = 0; plan.target && at < plan.modelled_bytes; at += GRAIN_MAX)
 		model_bytes(0, unplace(at), plan.modelled_bytes - at < GRAIN_MAX ? plan.modelled_bytes - at : GRAIN_MAX,
 			    files[FILE_IMAGE].cache + at);
+	all_alike(&files[FILE_IMAGE]);
 	file_begin(&files[FILE_BITMAP], bits);
 	file_begin(&files[FILE_COMMIT], COMMIT_HEADER_BYTES + bits);
-	if (plan.gap == GAP_LOCAL) {
-		gap_bits((uint64_t *)(void *)files[FILE_BITMAP].cache);
-		memcpy(files[FILE_COMMIT].cache + COMMIT_HEADER_BYTES, files[FILE_BITMAP].cache, bits);
-	}
-	all_alike(&files[FILE_IMAGE]);
-	all_alike(&files[FILE_BITMAP]);
-	all_alike(&files[FILE_COMMIT]);
+	file_begin(&files[SLOT_NEW], COMMIT_HEADER_BYTES + bits);
+	if (plan.target)
+		files[FILE_IMAGE].size = files[FILE_IMAGE].size_platter = plan.size_bytes;
+	if (plan.adopt)
+		adopted();
 	pending_count = 0;
 	failed = false;
 }
@@ -108,12 +122,6 @@ uint8_t *disk_bytes(enum io_file file)
 const uint8_t *disk_platter(enum io_file file)
 {
 	return files[file].platter;
-}
-
-void disk_set_bitmap(const uint64_t *words)
-{
-	memcpy(files[FILE_BITMAP].cache, words, map_bytes(plan.size_bytes));
-	memcpy(files[FILE_BITMAP].stable, words, map_bytes(plan.size_bytes));
 }
 
 uint8_t *disk_image(uint64_t offset)
@@ -232,6 +240,7 @@ static void sync_now(struct file *f, const uint8_t *snapshot)
 	for (at = 0; at < f->bytes; at += SECTOR)
 		if (differs(f->platter + at, f->cache + at))
 			memcpy(f->platter + at, chance(50) ? f->cache + at : snapshot + at, SECTOR);
+	f->size_platter = f->size;
 }
 
 /* The kernel writes back some sectors. */
@@ -268,7 +277,7 @@ static void read_now(struct io *io, uint64_t from, uint64_t to)
 
 static void check_io(const struct io *io)
 {
-	uint64_t end = io->file == FILE_IMAGE ? plan.size_bytes : files[io->file].bytes;
+	uint64_t end = files[io->file].size;
 
 	if (io->op == IO_SYNC)
 		return;
@@ -412,6 +421,15 @@ void disk_write_back(void)
 	count(COUNT_TRANSFERS);
 }
 
+/* What lies behind the end of the file. Of an image it does not matter. */
+static void forget_behind(struct file *f)
+{
+	if (f == &files[FILE_IMAGE] || f->size >= f->bytes)
+		return;
+	memset(f->cache + f->size, 0, f->bytes - f->size);
+	memset(f->stable + f->size, 0, f->bytes - f->size);
+}
+
 void disk_crash(bool power)
 {
 	struct file *f;
@@ -423,13 +441,78 @@ void disk_crash(bool power)
 			apply(p->io, files[p->io->file].cache, (unsigned)chance_of(3) * 50);
 		free(p->snapshot);
 	}
-	for (f = files; f < files + FILES; f++) {
+	for (f = files; f < files + SLOTS; f++) {
 		if (power) {
 			write_back(f, 50);
 			memcpy(f->cache, f->platter, f->bytes);
+			f->size = f->size_platter = chance(50) ? f->size : f->size_platter;
+			forget_behind(f);
 		}
 		f->sync_failed = false; /* nobody is left who knows of it */
 		memcpy(f->stable, f->cache, f->bytes);
 	}
 	failed = false;
+}
+
+/* ---- what a start does with them --------------------------------------------------------- */
+
+void disk_new_file(unsigned slot)
+{
+	struct file *f = &files[slot];
+
+	f->size = f->size_platter = 0;
+	if (slot != FILE_IMAGE)
+		memset(f->cache, 0, 3 * f->bytes);
+}
+
+uint64_t disk_size(unsigned slot)
+{
+	return files[slot].size;
+}
+
+void disk_resize(unsigned slot, uint64_t n)
+{
+	struct file *f = &files[slot];
+
+	if (slot == FILE_IMAGE ? n != plan.size_bytes : n > f->bytes)
+		broken("start: a file of %llu bytes", (unsigned long long)n);
+	f->size = n;
+	forget_behind(f);
+}
+
+uint64_t disk_pread(unsigned slot, void *to, uint64_t n, uint64_t offset)
+{
+	const struct file *f = &files[slot];
+
+	if (offset >= f->size)
+		return 0;
+	n = n < f->size - offset ? n : f->size - offset;
+	memcpy(to, f->cache + offset, n);
+	return n;
+}
+
+void disk_pwrite(unsigned slot, const void *from, uint64_t n, uint64_t offset)
+{
+	struct file *f = &files[slot];
+
+	if (slot == FILE_IMAGE || offset + n > f->bytes)
+		broken("start: a write beyond what there is");
+	memcpy(f->cache + offset, from, n);
+	memcpy(f->stable + offset, from, n);
+	if (offset + n > f->size)
+		f->size = offset + n;
+}
+
+void disk_sync(unsigned slot)
+{
+	if (!files[slot].sync_failed)
+		sync_now(&files[slot], files[slot].stable);
+}
+
+void disk_exchange(unsigned a, unsigned b)
+{
+	struct file f = files[a];
+
+	files[a] = files[b];
+	files[b] = f;
 }

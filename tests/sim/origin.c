@@ -403,6 +403,13 @@ static bool knows_any(const struct fingerprint *fp)
 	return false;
 }
 
+void origin_samples(struct fingerprint *fp)
+{
+	if (!knows_any(&known))
+		take_fingerprint(&known);
+	*fp = known;
+}
+
 void origin_reconnect(void)
 {
 	struct fingerprint fp;
@@ -410,9 +417,7 @@ void origin_reconnect(void)
 
 	if (origin_closed)
 		return;
-	if (!knows_any(&known))
-		take_fingerprint(&known);
-	fp = known;
+	origin_samples(&fp);
 	if (wrong && knows_any(&known)) {
 		spoil(&fp);
 		event("reconnect to another disk");

@@ -148,7 +148,7 @@ void draw_plan(void)
 {
 	static const uint32_t units[] = { 1, 1, 1, 2, 16 };
 	static const unsigned syncs[] = { 0, 10, 50, 95 };
-	static const unsigned memory[] = { 5, 50, 300 };
+	static const unsigned memory[] = { 5, 50, 150 };
 
 	memset(&plan, 0, sizeof(plan));
 	switch (chance_of(10)) {
@@ -172,6 +172,8 @@ void draw_plan(void)
 	plan.hold_ms = chance(10) ? 3000 : 0;
 	draw_faults(chance(15), chance(7));
 	plan.memory_mille = chance(15) ? memory[chance_of(3)] : 0;
+	plan.start_mille = chance(10) ? 50 : 0;
+	plan.adopt = !plan.target && (plan.gap == GAP_LOCAL || chance(10));
 	plan.silent_mille = chance(15) ? 30 : 0;
 	plan.stray_mille = chance(15) ? 30 : 0;
 	plan.no_punch = chance(30);

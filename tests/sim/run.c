@@ -30,7 +30,7 @@ uint64_t now_ms;
 bool faults_on;
 
 static struct slot slots[DEPTH_MAX];
-static uint64_t *words;
+static bool adopted; /* nothing of another program is left that is not ours */
 static struct commit_waiter switch_waiter;
 static bool switch_running, switch_forced, forced_target;
 
@@ -531,38 +531,55 @@ static void switch_step(bool force)
 
 /* ---- start and crash --------------------------------------------------------------------------- */
 
-static void load_words(bool committed_only)
+/* The bitmap; the server dies, and is started again, until all of it works. */
+static uint64_t *start_store(bool *all_dirty)
 {
-	uint64_t i;
+	uint64_t *words = NULL;
+	bool power;
 
-	free(words);
-	words = malloc(map_bytes(plan.size_bytes));
-	memcpy(words, committed_bits(), map_bytes(plan.size_bytes));
-	for (i = 0; !committed_only && i < map_bytes(plan.size_bytes) / 8; i++)
-		words[i] |= ((uint64_t *)(void *)disk_bytes(FILE_BITMAP))[i];
+	for (;;) {
+		count(COUNT_STARTS);
+		switch (start_files(&words, all_dirty)) {
+		case START_GOOD:
+			return words;
+		case START_DIED:
+			memory_crash();
+			break;
+		case START_CRASHED:
+			/* What another program has left is not safe before it is adopted. */
+			power = adopted && chance(50);
+			event("%s in the middle of a start", power ? "power cut" : "kill -9");
+			count(power ? COUNT_POWER_CUTS : COUNT_KILLS);
+			memory_crash();
+			disk_crash(power);
+			if (power)
+				start_power_cut();
+			model_crash(power, power);
+		}
+	}
 }
 
-/* committed_only: the machine went down; else the process died, or this is the first start. */
-static void start(bool committed_only)
+static void start(void)
 {
 	struct core_config config = { .size_bytes = plan.size_bytes, .proxy = !plan.target, .readonly = plan.readonly,
-				      .hold_ms = plan.hold_ms, .fetch_window = 1, .now_ms = now_ms, .all_dirty = true };
+				      .hold_ms = plan.hold_ms, .fetch_window = 1, .now_ms = now_ms };
+	unsigned had;
 
-	load_words(committed_only);
 	for (;;) {
-		config.words = plan.target ? NULL : words;
+		if (!plan.target)
+			config.words = start_store(&config.all_dirty);
 		memset(&core, 0, sizeof(core));
-		count(COUNT_STARTS);
+		had = memory_count();
 		if (core_init(&core, &config))
 			break;
 		if (!memory_has_failed())
 			broken("a start fails, and nothing is wrong");
 		core_free(&core);
-		if (memory_count())
-			broken("%u allocations are left of a start that failed", memory_count());
+		if (memory_count() != had)
+			broken("allocations are left of a start that failed");
+		memory_crash();
 	}
-	if (committed_only && !plan.target)
-		disk_set_bitmap(words);
+	adopted = true;
 	switch_running = forced_target = false;
 	origin_closed = plan.target;
 	origin_answered_ms = now_ms;
@@ -579,6 +596,8 @@ static void crash(bool power)
 	event("%s", power ? "power cut" : "kill -9");
 	count(power ? COUNT_POWER_CUTS : COUNT_KILLS);
 	disk_crash(power);
+	if (power)
+		start_power_cut();
 	origin_crash();
 	memory_crash();
 	model_crash(power, committed_only);
@@ -587,7 +606,7 @@ static void crash(bool power)
 		slots[i].buf = NULL;
 		slots[i].live = false;
 	}
-	start(committed_only);
+	start();
 }
 
 /* ---- a run ---------------------------------------------------------------------------------------- */
@@ -663,6 +682,7 @@ static void drain(void)
 		}
 		if (chance(50) ? disk_step() || origin_step() : origin_step() || disk_step())
 			continue;
+		start_tick();
 		if (!live_count() && core.copier.state != JOB_RUNNING && !switch_running && !core.commit.timer.done)
 			return;
 		advance(next_ms() - now_ms);
@@ -725,7 +745,9 @@ static void begin(void)
 	      (unsigned long long)plan.size_bytes,
 	      plan.gap == GAP_NONE ? "" : plan.gap == GAP_ZERO ? ", zero between the windows" : ", local between the windows",
 	      plan.grain);
-	start(false);
+	adopted = !plan.adopt;
+	start_begin(plan.adopt);
+	start();
 	origin_up(LINK_CLIENT);
 }
 
@@ -746,12 +768,11 @@ static void end(void)
 	read_all();
 	audit();
 	core_free(&core);
+	start_free();
 	if (memory_count())
 		broken("%u allocations of the core are left", memory_count());
 	origin_end();
 	model_end();
-	free(words);
-	words = NULL;
 }
 
 void run(uint64_t seed, const uint8_t *keep)
@@ -772,6 +793,7 @@ void run(uint64_t seed, const uint8_t *keep)
 			step();
 		else if (crash_last && plan.crashes)
 			crash(chance(50));
+		start_tick();
 	}
 	end();
 }

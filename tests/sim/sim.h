@@ -60,6 +60,8 @@ struct plan {
 	uint64_t hold_ms;
 	uint16_t fault_mille[FILES][OPS];
 	unsigned memory_mille;  /* allocations that fail */
+	unsigned start_mille;   /* system calls of a start that fail */
+	bool adopt;             /* image and bitmap are of another program */
 	unsigned silent_mille;  /* requests that the origin never answers */
 	unsigned stray_mille;   /* answers that nobody asked for */
 	bool no_punch;          /* the image's file system knows no holes */
@@ -196,14 +198,34 @@ void disk_write_back(void);
 void disk_crash(bool power);
 uint8_t *disk_bytes(enum io_file file);
 const uint8_t *disk_platter(enum io_file file);
-/* What a start writes into the bitmap file. */
-void disk_set_bitmap(const uint64_t *words);
 /* Bytes of the image, from this byte of the disk on. */
 uint8_t *disk_image(uint64_t offset);
 /* A write or a sync failed on purpose since the last start. */
 bool disk_has_failed(void);
+/* For start.c: each file of the core, and the next commit file. */
+enum { SLOT_NEW = FILES, SLOTS };
+void disk_new_file(unsigned slot);
+uint64_t disk_size(unsigned slot);
+void disk_resize(unsigned slot, uint64_t n);
+uint64_t disk_pread(unsigned slot, void *to, uint64_t n, uint64_t offset);
+void disk_pwrite(unsigned slot, const void *from, uint64_t n, uint64_t offset);
+void disk_sync(unsigned slot);
+void disk_exchange(unsigned a, unsigned b);
 /* Whether the image is being written in this block. */
 bool disk_is_busy(uint64_t block);
+
+/* ---- start.c: the files at a start -------------------------------------------------------- */
+
+enum start_end { START_GOOD, START_DIED, START_CRASHED };
+
+/* No file is there; or, adopt: image and bitmap of another program. */
+void start_begin(bool adopt);
+/* What a server does before it has a core. *words: the bitmap. */
+enum start_end start_files(uint64_t **words, bool *all_dirty);
+/* What it does when a commit has failed. */
+void start_tick(void);
+void start_power_cut(void);
+void start_free(void);
 
 /* ---- origin.c: port_link_*() ---------------------------------------------------------------- */
 
@@ -223,6 +245,9 @@ uint64_t origin_deadline(void);
 /* --reconnect to the same disk elsewhere, or to another one. */
 void origin_reconnect(void);
 void origin_down(unsigned link);
+struct fingerprint;
+/* What a start finds out about the origin. */
+void origin_samples(struct fingerprint *fp);
 /* The process has gone, and its links. */
 void origin_crash(void);
 /* When it answered last. */

@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A start: applet/server/store.c itself, on a kernel of a few lines. Its system calls
+ * have other names here (store_calls.h). Each may be the last one before a crash, and
+ * some fail.
+ *
+ * A directory with four names, each with a file of disk.c. What was created or renamed
+ * since the directory was synced is undone by a power cut, from the end on, as far as
+ * chance says; sizes likewise (disk.c).
+ */
+#define SIM_START
+#include "store_calls.h"
+
+#include "libbb.h"
+#undef vsnprintf /* libc has them */
+#undef snprintf
+#include "server/export.h"
+#include "sim.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+
+enum { FD_FILE = 100, FD_DIRECTORY = 200, FD_BOOT_ID = 201, JOURNAL_MAX = 16 };
+
+static const char *const paths[SLOTS] = { "/d/image", "/d/bitmap", "/d/bitmap.commit", "/d/bitmap.commit.new" };
+
+/* What the directory has done and not synced. */
+struct change {
+	bool rename, replaced;
+	unsigned slot; /* created */
+};
+
+static struct export export;
+static bool exists[SLOTS];
+static unsigned slot_of_fd[SLOTS];
+static struct change journal[JOURNAL_MAX];
+static unsigned journal_count;
+static unsigned boots;
+static int calls_left; /* until the crash; < 0: none */
+static jmp_buf over;
+static bool no_faults;
+
+NORETURN static void die(void)
+{
+	longjmp(over, 1);
+}
+
+/* Every system call begins with it. True: it fails. */
+static bool call(const char *name, unsigned slot)
+{
+	trace("start: %s %s", name, slot < SLOTS ? paths[slot] : "");
+	if (calls_left >= 0 && !calls_left--)
+		longjmp(over, 2);
+	if (!faults_on || no_faults || slot >= SLOTS || !chance_mille(plan.start_mille))
+		return false;
+	trace("start: ... fails");
+	count(COUNT_DISK_FAULTS);
+	errno = chance(50) ? EIO : ENOSPC;
+	return true;
+}
+
+/* ---- libbb --------------------------------------------------------------------------------- */
+
+static char last_words[256];
+
+static void say(const char *format, va_list args)
+{
+	vsnprintf(last_words, sizeof(last_words), format, args);
+	trace("start: \"%s\"", last_words);
+}
+
+void bb_error_msg(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	say(format, args);
+	va_end(args);
+}
+
+void bb_perror_msg(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	say(format, args);
+	va_end(args);
+}
+
+void bb_error_msg_and_die(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	say(format, args);
+	va_end(args);
+	die();
+}
+
+void bb_perror_msg_and_die(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	say(format, args);
+	va_end(args);
+	die();
+}
+
+void bb_simple_error_msg_and_die(const char *text)
+{
+	bb_error_msg_and_die("%s", text);
+}
+
+void *xmalloc(size_t n)
+{
+	void *p = sim_malloc(n);
+
+	if (!p)
+		die();
+	return p;
+}
+
+char *xstrdup(const char *s)
+{
+	return strcpy(xmalloc(strlen(s) + 1), s);
+}
+
+char *xasprintf(const char *format, ...)
+{
+	char text[256];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	return xstrdup(text);
+}
+
+ssize_t full_read(int fd, void *to, size_t n)
+{
+	char id[64];
+	int len = snprintf(id, sizeof(id), "%08u-0000-4000-8000-000000000000\n", boots);
+
+	if (fd != FD_BOOT_ID || (size_t)len > n)
+		broken("start: read of descriptor %d", fd);
+	memcpy(to, id, (size_t)len);
+	return len;
+}
+
+/* Paths that a start that fails would remove: the simulator leaves them, as a crash does. */
+void server_owns_path(const char *path, bool unless_ready);
+void server_owns_path(const char *path, bool unless_ready)
+{
+	(void)path;
+	(void)unless_ready;
+}
+
+/* ---- system calls ----------------------------------------------------------------------------- */
+
+static unsigned path_slot(const char *path)
+{
+	unsigned i;
+
+	for (i = 0; i < SLOTS && strcmp(path, paths[i]) != 0; i++)
+		;
+	return i;
+}
+
+static unsigned fd_slot(int fd)
+{
+	if (fd < FD_FILE || fd >= FD_FILE + SLOTS)
+		broken("start: descriptor %d", fd);
+	return slot_of_fd[fd - FD_FILE];
+}
+
+static void journal_add(struct change c)
+{
+	if (journal_count == JOURNAL_MAX) {
+		memmove(journal, journal + 1, sizeof(journal[0]) * (JOURNAL_MAX - 1));
+		journal_count--;
+	}
+	journal[journal_count++] = c;
+}
+
+int k_open(const char *path, int flags, ...)
+{
+	unsigned slot = path_slot(path);
+
+	if (strcmp(path, "/d") == 0)
+		return FD_DIRECTORY;
+	if (slot == SLOTS)
+		return FD_BOOT_ID;
+	if (call("open", slot))
+		return -1;
+	if ((flags & O_EXCL) && exists[slot]) {
+		errno = EEXIST;
+		return -1;
+	}
+	if (!exists[slot] && !(flags & O_CREAT)) {
+		errno = ENOENT;
+		return -1;
+	}
+	if (!exists[slot]) {
+		disk_new_file(slot);
+		exists[slot] = true;
+		journal_add((struct change){ .slot = slot });
+	}
+	if (flags & O_TRUNC)
+		disk_resize(slot, 0);
+	slot_of_fd[slot] = slot;
+	return FD_FILE + (int)slot;
+}
+
+int k_close(int fd)
+{
+	(void)fd;
+	return 0;
+}
+
+int k_flock(int fd, int how)
+{
+	(void)how;
+	fd_slot(fd);
+	return 0;
+}
+
+off_t k_lseek(int fd, off_t offset, int whence)
+{
+	if (offset || whence != SEEK_END)
+		broken("start: lseek");
+	return (off_t)disk_size(fd_slot(fd));
+}
+
+int k_fstat(int fd, struct stat *st)
+{
+	memset(st, 0, sizeof(*st));
+	st->st_mode = S_IFREG;
+	st->st_ino = 1 + fd_slot(fd);
+	return 0;
+}
+
+int k_stat(const char *path, struct stat *st)
+{
+	unsigned slot = path_slot(path);
+
+	memset(st, 0, sizeof(*st));
+	st->st_ino = 1 + slot;
+	errno = ENOENT;
+	return exists[slot] ? 0 : -1;
+}
+
+ssize_t k_pread(int fd, void *to, size_t n, off_t offset)
+{
+	if (call("pread", fd_slot(fd)))
+		return -1;
+	return (ssize_t)disk_pread(fd_slot(fd), to, n, (uint64_t)offset);
+}
+
+ssize_t k_pwrite(int fd, const void *from, size_t n, off_t offset)
+{
+	if (call("pwrite", fd_slot(fd)))
+		return -1;
+	disk_pwrite(fd_slot(fd), from, n, (uint64_t)offset);
+	return (ssize_t)n;
+}
+
+int k_fdatasync(int fd)
+{
+	if (call("fdatasync", fd_slot(fd)))
+		return -1;
+	disk_sync(fd_slot(fd));
+	return 0;
+}
+
+int k_fsync(int fd)
+{
+	call("fsync of the directory", SLOTS);
+	if (fd == FD_DIRECTORY)
+		journal_count = 0;
+	return 0;
+}
+
+int k_ftruncate(int fd, off_t n)
+{
+	if (call("ftruncate", fd_slot(fd)))
+		return -1;
+	disk_resize(fd_slot(fd), (uint64_t)n);
+	return 0;
+}
+
+int k_fallocate(int fd, int mode, off_t offset, off_t n)
+{
+	(void)mode;
+	(void)offset;
+	(void)n;
+	return call("fallocate", fd_slot(fd)) ? -1 : 0;
+}
+
+static void exchange(void)
+{
+	disk_exchange(FILE_COMMIT, SLOT_NEW);
+	slot_of_fd[SLOT_NEW] = FILE_COMMIT;
+}
+
+int k_rename(const char *from, const char *to)
+{
+	if (path_slot(from) != SLOT_NEW || path_slot(to) != FILE_COMMIT)
+		broken("start: rename of %s to %s", from, to);
+	if (call("rename", SLOT_NEW))
+		return -1;
+	journal_add((struct change){ .rename = true, .replaced = exists[FILE_COMMIT] });
+	exchange();
+	exists[FILE_COMMIT] = true;
+	exists[SLOT_NEW] = false;
+	return 0;
+}
+
+/* ---- crash ---------------------------------------------------------------------------------------- */
+
+static void undo(const struct change *c)
+{
+	if (!c->rename) {
+		exists[c->slot] = false;
+		return;
+	}
+	exchange();
+	exists[SLOT_NEW] = true;
+	exists[FILE_COMMIT] = c->replaced;
+}
+
+void start_power_cut(void)
+{
+	unsigned stay = (unsigned)chance_of(journal_count + 1);
+
+	while (journal_count > stay)
+		undo(&journal[--journal_count]);
+	journal_count = 0;
+	boots++;
+}
+
+/* ---- the start --------------------------------------------------------------------------------------- */
+
+void start_begin(bool adopt)
+{
+	memset(exists, 0, sizeof(exists));
+	exists[FILE_IMAGE] = exists[FILE_BITMAP] = adopt;
+	journal_count = 0;
+	boots = 1;
+	calls_left = -1;
+	memset(&export, 0, sizeof(export));
+}
+
+void start_free(void)
+{
+	unsigned i;
+
+	for (i = 0; i < FILES; i++)
+		sim_free(export.path[i]);
+	sim_free(export.words);
+	memset(&export, 0, sizeof(export));
+}
+
+static void look_and_open(bool *all_dirty)
+{
+	struct fingerprint fp;
+
+	if (store_look(&export, paths[FILE_IMAGE], paths[FILE_BITMAP], false)) {
+		store_open(&export, export.header.size_bytes, NULL, false, all_dirty);
+		return;
+	}
+	origin_samples(&fp);
+	store_open(&export, plan.size_bytes, &fp, false, all_dirty);
+}
+
+enum start_end start_files(uint64_t **words, bool *all_dirty)
+{
+	uint64_t faults = report->count[COUNT_DISK_FAULTS];
+	int how;
+
+	memset(&export, 0, sizeof(export));
+	export.fd[0] = export.fd[1] = export.fd[2] = -1;
+	calls_left = faults_on && plan.crashes && chance(15) ? (int)chance_of(40) : -1;
+	how = setjmp(over);
+	if (!how) {
+		look_and_open(all_dirty);
+		calls_left = -1;
+		*words = export.words;
+		return START_GOOD;
+	}
+	if (how == 1 && report->count[COUNT_DISK_FAULTS] == faults && !memory_has_failed())
+		broken("a start is refused: %s", last_words);
+	return how == 1 ? START_DIED : START_CRASHED;
+}
+
+void start_tick(void)
+{
+	if (core.commit.error && export.header.boot_id[0]) {
+		no_faults = true; /* store_distrust() can but say so */
+		store_distrust(&export);
+		no_faults = false;
+	}
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The system calls of applet/server/store.c are those of start.c. Comes before it. */
+#ifndef SIM_STORE_CALLS_H
+#define SIM_STORE_CALLS_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int k_open(const char *path, int flags, ...);
+int k_close(int fd);
+int k_flock(int fd, int how);
+off_t k_lseek(int fd, off_t offset, int whence);
+int k_fstat(int fd, struct stat *st);
+int k_stat(const char *path, struct stat *st);
+ssize_t k_pread(int fd, void *to, size_t n, off_t offset);
+ssize_t k_pwrite(int fd, const void *from, size_t n, off_t offset);
+int k_fdatasync(int fd);
+int k_fsync(int fd);
+int k_ftruncate(int fd, off_t n);
+int k_fallocate(int fd, int mode, off_t offset, off_t n);
+int k_rename(const char *from, const char *to);
+void *sim_malloc(size_t n);
+void *sim_calloc(size_t n, size_t m);
+void sim_free(void *p);
+
+#ifndef SIM_START /* there they are made */
+#define open k_open
+#define close k_close
+#define flock(fd, how) k_flock(fd, how)
+#define lseek k_lseek
+#define fstat k_fstat
+#define stat(path, st) k_stat(path, st)
+#define pread k_pread
+#define pwrite k_pwrite
+#define fdatasync k_fdatasync
+#define fsync k_fsync
+#define ftruncate k_ftruncate
+#define fallocate k_fallocate
+#define rename k_rename
+#define malloc sim_malloc
+#define calloc sim_calloc
+#define free sim_free
+#endif
+
+#endif
