@@ -280,7 +280,6 @@ static void create_file(struct export *e, enum io_file file)
 		bb_perror_msg_and_die("cannot create '%s'", e->path[file]);
 	lock_file(e, file, LOCK_EX); /* else another was quicker, and it is his */
 	server_owns_path(e->path[file], true);
-	sync_directory(e->path[file]);
 }
 
 /* Gives the file its space now: a full file system shows at the start, not later
@@ -363,7 +362,6 @@ static void place_commit(struct export *e, char *name)
 		bb_perror_msg_and_die("cannot rename '%s'", name);
 	if (e->commit_found == COMMIT_ABSENT)
 		server_owns_path(e->path[FILE_COMMIT], true);
-	sync_directory(e->path[FILE_COMMIT]);
 	free(name);
 }
 
@@ -458,5 +456,8 @@ void store_open(struct export *e, uint64_t size_bytes, const struct fingerprint 
 	if (e->header_fd < 0)
 		bb_perror_msg_and_die("cannot open '%s'", e->path[FILE_COMMIT]);
 	grow_image(e, size_bytes, image_bytes);
+	/* In any case: the server that created them may have died before it came here. */
+	sync_directory(e->path[FILE_IMAGE]);
+	sync_directory(e->path[FILE_COMMIT]);
 	*all_dirty = how == START_BOTH || how == START_COMMIT; /* they may have been written, but not synced */
 }
