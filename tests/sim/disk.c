@@ -24,7 +24,7 @@ struct file {
 	uint64_t bytes; /* a multiple of SECTOR */
 	uint64_t room;  /* of what is allocated, kept from run to run */
 	uint64_t size, size_platter; /* as the file system tells it */
-	bool sync_failed;
+	uint8_t *gone;  /* by sector: see sync_fails() */
 };
 
 struct pending {
@@ -45,11 +45,13 @@ static void file_begin(struct file *f, uint64_t bytes)
 		f->room = 3 * f->bytes;
 		free(f->cache);
 		f->cache = malloc(f->room);
+		free(f->gone);
+		f->gone = malloc(f->room / SECTOR);
 	}
+	memset(f->gone, 0, f->bytes / SECTOR);
 	memset(f->cache, 0, 3 * f->bytes);
 	f->stable = f->cache + f->bytes;
 	f->platter = f->stable + f->bytes;
-	f->sync_failed = false;
 	f->size = f->size_platter = 0;
 }
 
@@ -159,6 +161,7 @@ static uint64_t at_byte(uint8_t file, uint64_t offset)
 /* Puts some (percent) of the sectors that io changes into `to`. */
 static void apply(const struct io *io, uint8_t *to, unsigned percent)
 {
+	uint8_t *gone = files[io->file].gone;
 	uint64_t start = at_byte(io->file, io->offset), end = at_byte(io->file, io->offset + io->length);
 	uint64_t at, stop;
 
@@ -166,6 +169,7 @@ static void apply(const struct io *io, uint8_t *to, unsigned percent)
 		stop = (at / SECTOR + 1) * SECTOR < end ? (at / SECTOR + 1) * SECTOR : end;
 		if (percent < 100 && !chance(percent))
 			continue;
+		gone[at / SECTOR] = 0;
 		if (io->op == IO_WRITE)
 			memcpy(to + at, (uint8_t *)io->buf + (at - start), stop - at);
 		else
@@ -238,7 +242,7 @@ static void sync_now(struct file *f, const uint8_t *snapshot)
 	uint64_t at;
 
 	for (at = 0; at < f->bytes; at += SECTOR)
-		if (differs(f->platter + at, f->cache + at))
+		if (!f->gone[at / SECTOR] && differs(f->platter + at, f->cache + at))
 			memcpy(f->platter + at, chance(50) ? f->cache + at : snapshot + at, SECTOR);
 	f->size_platter = f->size;
 }
@@ -248,9 +252,19 @@ static void write_back(struct file *f, unsigned percent)
 {
 	uint64_t at;
 
-	for (at = 0; at < f->bytes && !f->sync_failed; at += SECTOR)
-		if (differs(f->platter + at, f->cache + at) && chance(percent))
+	for (at = 0; at < f->bytes; at += SECTOR)
+		if (!f->gone[at / SECTOR] && differs(f->platter + at, f->cache + at) && chance(percent))
 			memcpy(f->platter + at, f->cache + at, SECTOR);
+}
+
+/* The kernel forgets that its pages are dirty: what they hold is read, but never comes to
+ * the platter, whoever syncs; until somebody writes it again. */
+static void sync_fails(struct file *f)
+{
+	uint64_t at;
+
+	for (at = 0; at < f->bytes; at += SECTOR)
+		f->gone[at / SECTOR] |= differs(f->platter + at, f->cache + at);
 }
 
 static void fail_now(struct io *io)
@@ -267,7 +281,7 @@ static void fail_now(struct io *io)
 		memcpy(f->stable + start, f->cache + start, end - start);
 	}
 	if (io->op == IO_SYNC)
-		f->sync_failed = true; /* the kernel has forgotten that its pages are dirty */
+		sync_fails(f);
 }
 
 static void read_now(struct io *io, uint64_t from, uint64_t to)
@@ -305,8 +319,7 @@ static void happen(const struct pending *p)
 		read_now(io, p->have, io->length);
 		break;
 	case IO_SYNC:
-		if (!f->sync_failed)
-			sync_now(f, p->snapshot);
+		sync_now(f, p->snapshot);
 		break;
 	case IO_EXTENTS:
 		extents_now(io);
@@ -448,7 +461,8 @@ void disk_crash(bool power)
 			f->size = f->size_platter = chance(50) ? f->size : f->size_platter;
 			forget_behind(f);
 		}
-		f->sync_failed = false; /* nobody is left who knows of it */
+		if (power)
+			memset(f->gone, 0, f->bytes / SECTOR);
 		memcpy(f->stable, f->cache, f->bytes);
 	}
 	failed = false;
@@ -499,14 +513,14 @@ void disk_pwrite(unsigned slot, const void *from, uint64_t n, uint64_t offset)
 		broken("start: a write beyond what there is");
 	memcpy(f->cache + offset, from, n);
 	memcpy(f->stable + offset, from, n);
+	memset(f->gone + offset / SECTOR, 0, (offset + n - 1) / SECTOR - offset / SECTOR + 1);
 	if (offset + n > f->size)
 		f->size = offset + n;
 }
 
 void disk_sync(unsigned slot)
 {
-	if (!files[slot].sync_failed)
-		sync_now(&files[slot], files[slot].stable);
+	sync_now(&files[slot], files[slot].stable);
 }
 
 void disk_exchange(unsigned a, unsigned b)

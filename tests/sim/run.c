@@ -590,7 +590,7 @@ static void crash(bool power)
 {
 	/* After a sync that failed the next start trusts what was committed, as after a
 	 * power cut (store_distrust()). */
-	bool committed_only = power || (core.commit.error && !plan.target);
+	bool committed_only = power || core.commit.error;
 	unsigned i;
 
 	event("%s", power ? "power cut" : "kill -9");
