@@ -202,7 +202,7 @@ fuzz:
 sim: build/unit/sim
 	@build/unit/sim $(if $(SEED),seed=$(SEED) $(if $(KEEP),keep=$(KEEP)),$(or $(SEEDS),1000))
 
-# Lines of core/ that neither the simulator nor core_test reaches.
+# Lines of core/ and of the start that neither the simulator nor core_test reaches.
 sim-coverage: build/unit/include/autoconf.h
 	@CC='$(filter-out -fsanitize% -fno-sanitize%,$(unit_cc))' SEEDS=$(SEEDS) sh tests/sim/coverage.sh
 
