@@ -74,7 +74,7 @@ sources = applet/main.c $(wildcard applet/libbb/*.c) \
 objects = $(patsubst applet/%.c,$(out)/obj/%.o,$(sources))
 applets = $(patsubst xnbd_%.o,xnbd-%,$(filter xnbd_%.o,$(lib-y)))
 
-.PHONY: all install demo check unit-tests fuzzers fuzz sim mutants random busybox bench bloat help clean distclean sim-coverage
+.PHONY: all install demo check unit-tests fuzzers fuzz sim mutants random busybox bench bloat help clean distclean sim-coverage check-vm
 .DELETE_ON_ERROR:
 
 all: $(out)/xnbdbox
@@ -218,6 +218,11 @@ check:
 	@config/setup.sh check
 	@sh tests/run.sh
 
+# make check-vm ROUNDS=26 SEED=1: so many power cuts, by these dice
+check-vm:
+	@config/setup.sh check_vm
+	@ROUNDS=$(ROUNDS) SEED=$(SEED) sh tests/vm/run.sh
+
 # make busybox BUSYBOX=DIR: xnbd-bgctl in a BusyBox source tree; then configure and build
 # that one as usual.
 busybox:
@@ -251,6 +256,7 @@ help:
 	@echo 'make                  build/xnbdbox, and a link for each applet beside it'
 	@echo 'make demo             moves a disk before your eyes (installs what it needs)'
 	@echo 'make check            all tests (installs what they need)'
+	@echo 'make check-vm         power cuts and the kernel in a virtual machine (ROUNDS=26 SEED=1)'
 	@echo 'make unit-tests       builds the unit tests and the simulator in build/unit'
 	@echo 'make sim SEEDS=n      so many runs of the simulator; SEED=s: one, told line by line'
 	@echo 'make fuzz TIME=60     each fuzzer of tests/fuzz so many seconds (TARGET=NAME: one)'

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
-# config/setup.sh build|demo|check: what that needs is installed, on Debian and as
+# config/setup.sh build|demo|check|check_vm: what that needs is installed, on Debian and as
 # root; anywhere else, the one line that would do it is printed.
 set -eu
 
@@ -65,11 +65,19 @@ check() {
 	need mount has losetup
 }
 
+check_vm() {
+	demo
+	need cpio has cpio
+	need dmsetup has dmsetup
+	need nbd-client has nbd-client
+	need qemu-system-x86 has qemu-system-x86_64
+	need util-linux has setpriv
+}
 
 case ${1-} in
-build | demo | check) "$1" ;;
+build | demo | check | check_vm) "$1" ;;
 *)
-	echo "usage: config/setup.sh build|demo|check" >&2
+	echo "usage: config/setup.sh build|demo|check|check_vm" >&2
 	exit 1
 	;;
 esac

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# A virtual machine (see init), and what stands around it on the host.
+import atexit, os, socket, subprocess, sys, time
+import nbd
+
+BUILD = os.environ["VM"]
+XNBDBOX = os.environ["XNBDBOX"]
+HOST = "10.0.2.2"  # as the machine sees it; there it is 127.0.0.1
+PATIENCE = 300  # seconds for what takes one or two: a busy host is no error
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def spawn(*command, **more):
+    """A process that does not outlive this one."""
+    p = subprocess.Popen(("setpriv", "--pdeathsig", "KILL", *command), stdin=subprocess.DEVNULL, **more)
+    atexit.register(p.kill)
+    return p
+
+
+def connect(port):
+    """A client of an NBD server that may be just starting."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        h = nbd.NBD()
+        try:
+            h.connect_tcp("127.0.0.1", str(port))
+            return h
+        except nbd.Error as e:
+            if time.monotonic() > end:
+                sys.exit(f"no server on port {port}: {e}")
+            time.sleep(0.05)
+
+
+def serve_origin(path):
+    """Our own target, for the machine to copy from. Returns its port."""
+    port = free_port()
+    spawn(XNBDBOX, "xnbd-server", "--target", "--readonly", "--laddr", "127.0.0.1", "--lport", str(port), path)
+    connect(port).shutdown()
+    return port
+
+
+def make_ext4(path, size, *more):
+    """The bytes of an empty file system."""
+    with open(path, "wb") as f:
+        f.truncate(size)
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-b", "4096", *more, path], check=True)
+    with open(path, "rb") as f:
+        return f.read()
+
+
+class Machine:
+    """drives: what QEMU calls files, raw; they are /dev/vda, vdb, ... 127.0.0.1:port of
+    the host leads to port 8521 of the machine."""
+
+    def __init__(self, *drives):
+        self.port = free_port()
+        listener = socket.socket(socket.AF_UNIX)
+        if os.path.exists("line.sock"):
+            os.unlink("line.sock")
+        listener.bind("line.sock")
+        listener.listen(1)
+        command = ["qemu-system-x86_64", "-M", "pc", "-accel", "tcg", "-cpu", "max", "-m", "256", "-nodefaults",
+                   "-no-user-config", "-display", "none", "-no-reboot",
+                   "-kernel", BUILD + "/vmlinuz", "-initrd", BUILD + "/initrd",
+                   "-append", "console=ttyS0 quiet panic=-1 mitigations=off random.trust_cpu=on",
+                   "-serial", "file:console.log", "-chardev", "socket,id=line,path=line.sock", "-serial", "chardev:line",
+                   "-netdev", f"user,id=net,restrict=off,hostfwd=tcp:127.0.0.1:{self.port}-:8521",
+                   "-device", "virtio-net-pci,netdev=net,romfile="]
+        for i, drive in enumerate(drives):
+            command += ["-drive", f"if=none,id=d{i},format=raw,cache=writeback,file={drive}",
+                        "-device", f"virtio-blk-pci,drive=d{i}"]
+        with open("qemu.log", "w") as log:
+            self.process = spawn(*command, stdout=log, stderr=log)
+        listener.settimeout(PATIENCE)
+        self.line = listener.accept()[0]
+        self.line.settimeout(PATIENCE)
+        self.said = self.line.makefile("r", errors="replace")
+        self.until("ready")
+
+    def until(self, *ends):
+        """The lines that it says before one of these words."""
+        lines = []
+        while True:
+            try:
+                line = self.said.readline()
+            except OSError as e:
+                line = ""
+                lines.append(f"{e}\n")
+            if not line:
+                with open("console.log", errors="replace") as f:
+                    sys.exit("the machine says no more:\n" + "".join(lines[-5:] + f.readlines()[-20:]))
+            word = line.split()[:1]
+            if word and word[0] in ends:
+                return "".join(lines), line
+            lines.append(line.replace("\r", ""))
+
+    def tell(self, command):
+        """Without waiting for its end."""
+        self.line.sendall(command.encode() + b"\n")
+
+    def run(self, command):
+        """Returns what it says; that it fails is an error."""
+        self.tell(command)
+        said, end = self.until("exit")
+        if end.split() != ["exit", "0"]:
+            sys.exit(f"in the machine: {command}: {end}{said}")
+        return said
+
+    def query(self):
+        said = self.run("xnbd-bgctl --query /run/ctl.sock")
+        return dict(line.split(" ", 1) for line in said.splitlines())
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.line.close()

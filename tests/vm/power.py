@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# power.py file|device CUTS SEED: a machine with a proxy, whose disks have volatile write
+# caches, loses its power CUTS times, while two clients write and the background copy runs.
+# The cache image is a file on ext4 or a whole disk; the bitmap is a file on another disk.
+#
+# After each cut, of each of several throws of the dice, the disks are looked at from the
+# host: what FLUSH or FUA has acknowledged is there, all else is old or new, sector by
+# sector; no block that was committed is forgotten, and every committed one is right. From
+# the last throw the machine goes on. At the end: copy, switch, and one more cut.
+import random, sys, threading, time
+from disk import Disk, SECTOR, outcome
+from machine import HOST, Machine, connect, make_ext4, serve_origin
+from model import BLOCK, Model, Writer, bits, read_files
+
+KIND, CUTS, SEED = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+SIZE = (40 << 20) - 3 * SECTOR  # the last block is short
+THROWS = 3
+rng = random.Random(SEED)
+log = open("power.log", "w", buffering=1)
+
+
+def make_origin():
+    """Bytes by chance, with stretches of zeroes."""
+    content = b"".join(bytes(1 << 18) if rng.random() < 0.2 else rng.randbytes(1 << 18) for _ in range(SIZE // (1 << 18) + 1))
+    with open("origin.img", "wb") as f:
+        f.write(content[:SIZE])
+    return content[:SIZE]
+
+
+class Cache:
+    """The machine's two disks, and what is known of them."""
+
+    def __init__(self):
+        lazy = ("-E", "lazy_itable_init=0,lazy_journal_init=0")
+        # What a disk had before the cache came is no zero.
+        image = make_ext4("fs.img", 56 << 20, *lazy) if KIND == "file" else rng.randbytes(48 << 20)
+        self.power = threading.Event()
+        self.image = Disk("image.sock", image, self.power)
+        self.bitmap = Disk("bitmap.sock", make_ext4("fs.img", 16 << 20, *lazy), self.power)
+        self.local = bits(b"", SIZE)
+
+    def boot(self):
+        m = Machine("nbd+unix:///?socket=image.sock", "nbd+unix:///?socket=bitmap.sock")
+        m.run("mount -t ext4 /dev/vdb /b")
+        if KIND == "file":
+            m.run("mount -t ext4 /dev/vda /a")
+        return m
+
+    def look(self, image, bitmap):
+        commit = read_files(bitmap, "/cache.bm.commit")[0]
+        if KIND == "file":
+            image = read_files(image, "/cache.img")[0]
+        return image or b"", bits(commit or b"", SIZE)
+
+    def power_off(self, m):
+        self.power.set()
+        m.kill()
+        self.image.wait()
+        self.bitmap.wait()
+
+    def cut(self, model, known):
+        """What the power cut has left. known: so many blocks are committed."""
+        for _ in range(THROWS):
+            disks = outcome(self.image.stable, self.image.pending, rng), outcome(self.bitmap.stable, self.bitmap.pending, rng)
+            image, local = self.look(*disks)
+            wrong = model.wrong(image, local)
+            if wrong:
+                sys.exit(wrong)
+            if any(was and not now for was, now in zip(self.local, local)) or sum(local) < known:
+                sys.exit(f"{sum(local)} blocks count as local, there were {max(known, sum(self.local))}")
+        self.local = local
+        print(f"{len(self.image.pending)} and {len(self.bitmap.pending)} writes were in the caches", file=log)
+        self.power.clear()
+        self.image.power_on(disks[0])
+        self.bitmap.power_on(disks[1])
+        return image
+
+
+def proxy_command():
+    image = "/a/cache.img" if KIND == "file" else "/dev/vda"
+    rate = SIZE // CUTS
+    return (f"xnbd-server --proxy --daemonize --lport 8521 --rate {rate} {HOST} {port} {image} /b/cache.bm"
+            " /run/ctl.sock")
+
+
+def check_reads(client, model):
+    for _ in range(3):
+        length = rng.choice((SECTOR, BLOCK, 1 << 17))
+        offset = rng.randrange((SIZE - length) // SECTOR + 1) * SECTOR
+        if client.pread(length, offset) != model.settled(offset, length):
+            sys.exit(f"{length} bytes read at offset {offset} are not what is on the disk")
+
+
+def start_writers(m):
+    writers = [Writer(model, connect(m.port), i, rng.random()) for i in range(2)]
+    for w in writers:
+        w.start()
+    return writers
+
+
+def check_start(m, client):
+    cached = int(m.query()["cached"])
+    if cached != sum(cache.local):
+        sys.exit(f"{cached} blocks are local after the start, {sum(cache.local)} were committed")
+    check_reads(client, model)
+
+
+def flushed_blocks(m, client):
+    """So many blocks are committed now."""
+    cached = int(m.query()["cached"])
+    client.flush()
+    return cached
+
+
+def work(m, client):
+    """Everything goes on at once, for a while. Returns how many blocks must be known
+    after the cut, and the writers."""
+    m.run("xnbd-bgctl --cache-all2 /run/ctl.sock")
+    writers = start_writers(m)
+    time.sleep(rng.uniform(0, 1.5))
+    known = flushed_blocks(m, client) if rng.random() < 0.7 else 0
+    time.sleep(rng.uniform(0, 0.5))
+    disk = rng.choice((cache.image, cache.bitmap, None))
+    if disk:  # in the middle of its next FLUSH
+        disk.flushes_left = 1
+        cache.power.wait(5)
+    return known, writers
+
+
+def one_cut():
+    m = cache.boot()
+    known, writers = 0, []
+    if rng.random() < 0.2:  # while the proxy starts
+        cache.bitmap.flushes_left = rng.randrange(1, 6)
+        m.tell(proxy_command())
+        cache.power.wait(rng.uniform(0, 1))
+    else:
+        m.run(proxy_command())
+        client = connect(m.port)
+        check_start(m, client)
+        known, writers = work(m, client)
+    cache.power_off(m)
+    for w in writers:
+        w.join()
+    image = cache.cut(model, known)
+    return model.settle(image, cache.local), sum(w.writes for w in writers), sum(w.flushes for w in writers)
+
+
+def last_cut():
+    """Copy and switch while clients write, some writes to the new target, a cut."""
+    m = cache.boot()
+    m.run(proxy_command())
+    client = connect(m.port)
+    check_start(m, client)
+    writers = start_writers(m)
+    m.run("xnbd-bgctl --cache-all /run/ctl.sock && xnbd-bgctl --switch /run/ctl.sock")
+    time.sleep(0.5)
+    for w in writers:
+        w.enough.set()
+        w.join()
+    flush = model.before_flush()
+    client.flush()
+    model.flushed(flush)
+    cache.power_off(m)
+    image = cache.cut(model, len(cache.local))
+    if image[:SIZE] != model.settled(0, SIZE):
+        sys.exit("the image is not the disk")
+
+
+model = Model(make_origin())
+port = serve_origin("origin.img")
+cache = Cache()
+lost = 0
+for i in range(1, CUTS):
+    start = time.monotonic()
+    figures = one_cut()
+    lost += figures[0]
+    print(f"cut {i}: {sum(cache.local)} blocks local, {figures[1]} writes, {figures[2]} FLUSHes,"
+          f" {figures[0]} sectors lost, {time.monotonic() - start:.1f} s", file=log)
+last_cut()
+if not lost and CUTS >= 8:
+    sys.exit("no cut has lost anything: this was no test")
+print("ok")
