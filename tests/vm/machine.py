@@ -54,8 +54,8 @@ def make_ext4(path, size, *more):
 
 
 class Machine:
-    """drives: what QEMU calls files, raw; they are /dev/vda, vdb, ... 127.0.0.1:port of
-    the host leads to port 8521 of the machine."""
+    """drives: what QEMU calls a file, with options if need be; raw. They are /dev/vda, vdb,
+    ... 127.0.0.1:port of the host leads to port 8521 of the machine."""
 
     def __init__(self, *drives):
         self.port = free_port()
@@ -67,12 +67,12 @@ class Machine:
         command = ["qemu-system-x86_64", "-M", "pc", "-accel", "tcg", "-cpu", "max", "-m", "256", "-nodefaults",
                    "-no-user-config", "-display", "none", "-no-reboot",
                    "-kernel", BUILD + "/vmlinuz", "-initrd", BUILD + "/initrd",
-                   "-append", "console=ttyS0 quiet panic=-1 mitigations=off random.trust_cpu=on",
+                   "-append", "console=ttyS0 quiet panic=-1 no_timer_check mitigations=off random.trust_cpu=on",
                    "-serial", "file:console.log", "-chardev", "socket,id=line,path=line.sock", "-serial", "chardev:line",
                    "-netdev", f"user,id=net,restrict=off,hostfwd=tcp:127.0.0.1:{self.port}-:8521",
                    "-device", "virtio-net-pci,netdev=net,romfile="]
         for i, drive in enumerate(drives):
-            command += ["-drive", f"if=none,id=d{i},format=raw,cache=writeback,file={drive}",
+            command += ["-drive", f"if=none,id=d{i},format=raw,file={drive}",
                         "-device", f"virtio-blk-pci,drive=d{i}"]
         with open("qemu.log", "w") as log:
             self.process = spawn(*command, stdout=log, stderr=log)
