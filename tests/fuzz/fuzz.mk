@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The fuzzers: build/fuzz/NAME. From the top, by make fuzzers.
 
-out := build/fuzz
+# COVERAGE=1: such that llvm-cov tells what they reach, into a directory of their own.
+out := build/fuzz$(if $(COVERAGE),/coverage)
+coverage := $(if $(COVERAGE),-fprofile-instr-generate -fcoverage-mapping)
 targets := session control origin files bgctl server_handshake client_handshake
 flags := -std=gnu11 -D_FILE_OFFSET_BITS=64 -g -O1 -Wall -Wextra -Werror -MMD -MP -Iapplet -Iapplet/libbb -Ibuild/unit/include \
 	-Itests/fuzz
@@ -12,7 +14,8 @@ through := malloc calloc realloc free exit atexit epoll_wait clock_gettime read 
 	getaddrinfo getcwd isatty ioctl
 tested := $(filter-out applet/main.c applet/server/pool.c,$(wildcard applet/*.c applet/*/*.c))
 tested_flags := $(flags) -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer \
-	$(foreach f,$(through),-D$f=fuzz_$f) -DCOMMIT_CHUNKS_MAX=4 -include tests/fuzz/globals.h
+	$(foreach f,$(through),-D$f=fuzz_$f) -DCOMMIT_CHUNKS_MAX=4 -include tests/fuzz/globals.h \
+	$(coverage)
 objects := $(patsubst %.c,$(out)/obj/%.o,$(tested) tests/fuzz/pool.c)
 
 # Not each comparison of a checksum's loop is worth a note.
@@ -40,6 +43,6 @@ $(out)/world.a: $(world)
 	ar rcs $@ $^
 
 $(addprefix $(out)/,$(targets)): $(out)/%: $(out)/obj/tests/fuzz/%.o $(out)/world.a $(out)/tested.a
-	clang -fsanitize=fuzzer,address,undefined -o $@ $^
+	clang -fsanitize=fuzzer,address,undefined $(coverage) -o $@ $^
 
 -include $(wildcard $(out)/obj/*/*.d $(out)/obj/*/*/*.d)

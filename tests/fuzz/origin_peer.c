@@ -129,8 +129,11 @@ static void check_request(const struct nbd_request_header *h)
 
 static void answer_read(struct origin_peer *p, const struct nbd_request_header *h)
 {
+	static uint8_t others[ORIGIN_BYTES_MAX];
 	uint8_t head[NBD_CHUNK_BYTES + NBD_CHUNK_OFFSET_BYTES];
 
+	if (origin_disk.other && !others[0])
+		memset(others, 0xee, sizeof(others));
 	if (p->handshake.structured) {
 		nbd_chunk_encode(head, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_OFFSET_DATA, h->cookie, 8 + h->length);
 		nbd_put64(head + NBD_CHUNK_BYTES, h->offset);
@@ -139,7 +142,7 @@ static void answer_read(struct origin_peer *p, const struct nbd_request_header *
 		nbd_simple_reply_encode(head, 0, h->cookie);
 		channel_say(&p->channel, head, NBD_SIMPLE_REPLY_BYTES);
 	}
-	channel_say(&p->channel, origin_bytes() + h->offset, h->length);
+	channel_say(&p->channel, (origin_disk.other ? others : origin_bytes()) + h->offset, h->length);
 }
 
 static void answer_status(struct origin_peer *p, const struct nbd_request_header *h)

@@ -18,6 +18,7 @@ struct origin_disk {
 	struct nbd_export nbd;
 	bool structured;
 	bool sick;
+	bool other;       /* content: nothing but 0xee */
 	bool by_hand;     /* says nothing by itself ... */
 	unsigned by_self; /* ... but to so many requests, and the handshake if not 0 */
 	unsigned leaves;  /* after so many replies; 0 = never */

@@ -9,7 +9,7 @@
 #include <signal.h>
 #include <sys/un.h>
 
-enum { CLIENTS = 3, CONTROLS = 2, ORIGINS = 4, MARK = 3, BLOCK = 4096 };
+enum { CLIENTS = 3, CONTROLS = 2, ORIGINS = 4, MARK = 3, BLOCK = 4096, STOP_MS = 3000 };
 
 static const uint64_t sizes[] = { 75 * BLOCK + 434, 0, 1, BLOCK, BLOCK + 1, 17 * BLOCK, 1 << 20, (3 << 20) + 512 };
 
@@ -17,6 +17,8 @@ static const uint8_t *script, *script_end;
 static uint8_t head[SCRIPT_HEAD];
 static char who;        /* says what follows */
 static bool disturbed;  /* the origin or the disk did not behave: a server may end with 1 */
+static bool foreign;    /* the origin was another disk, once */
+static bool all_left;   /* the clients have hung up at the end */
 static bool over;       /* nothing more is done by the script */
 
 static struct channel clients[CLIENTS], controls[CONTROLS];
@@ -141,6 +143,14 @@ static void happen(char what)
 	case 'h':
 		hang_up();
 		break;
+	case 'y':
+		disturbed = foreign = true;
+		origin_disk.nbd.size_bytes ^= BLOCK;
+		break;
+	case 'z':
+		disturbed = foreign = true;
+		origin_disk.other = !origin_disk.other;
+		break;
 	case '!':
 		world_kill();
 	}
@@ -179,6 +189,18 @@ static void origin_accept(void)
 	origin_peer_begin(&origins[0], fd);
 }
 
+/* Before a server that is to be started again is told to end. */
+static bool clients_leave(void)
+{
+	unsigned i;
+
+	if (all_left || !(head[SCRIPT_SERVER] & SERVER_AGAIN))
+		return false;
+	for (i = 0; i < CLIENTS; i++)
+		channel_close(&clients[i]);
+	return all_left = true;
+}
+
 static bool step(void)
 {
 	bool did = false;
@@ -199,7 +221,7 @@ static bool step(void)
 	for (i = 0; i < CONTROLS; i++)
 		if (controls[i].hung_up)
 			channel_close(&controls[i]);
-	return (!over && script_step()) || pool_step(false);
+	return (!over && script_step()) || pool_step(false) || clients_leave();
 }
 
 /* ---- the files ------------------------------------------------------------------------- */
@@ -360,10 +382,13 @@ static int live(bool must_begin)
 	int status;
 
 	channels_reset();
-	disturbed = head[SCRIPT_MORE] & (MORE_LEAVES | MORE_BY_HAND);
+	disturbed = foreign || (head[SCRIPT_MORE] & (MORE_LEAVES | MORE_BY_HAND));
+	all_left = false;
 	status = life(serve, NULL);
 	if (must_begin && !disturbed && status == 1)
 		finding("a server cannot begin on what another has left");
+	if (status == 0 && all_left && world_ms >= world_told_ms + STOP_MS)
+		finding("at its end it waits for requests that nobody has");
 	return status;
 }
 
@@ -378,7 +403,7 @@ int script_run(const uint8_t *data, size_t n, char channel)
 	script = data + SCRIPT_HEAD;
 	script_end = data + n;
 	who = channel;
-	over = false;
+	over = foreign = false;
 	size = sizes[head[SCRIPT_ORIGIN] & ORIGIN_SIZE];
 	origin_prepare(size);
 	world_sweep();
@@ -394,7 +419,7 @@ int script_run(const uint8_t *data, size_t n, char channel)
 	over = true;
 	if (status == 0 && (head[SCRIPT_SERVER] & SERVER_AGAIN))
 		live(true);
-	if (status == 0 && (head[SCRIPT_SERVER] & SERVER_READONLY) && !(head[SCRIPT_MORE] & MORE_BY_HAND))
+	if (status == 0 && !foreign && (head[SCRIPT_SERVER] & SERVER_READONLY) && !(head[SCRIPT_MORE] & MORE_BY_HAND))
 		check_disk(size);
 	return status;
 }

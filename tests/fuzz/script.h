@@ -17,6 +17,8 @@
  *   j J      slow disk: the oldest, the newest job is done
  *   R        the origin answers as it should what it was asked
  *   h        the origin hangs up
+ *   y z      the origin is a disk of another size; of other content; or no more
+ *   !        kill -9: what follows is for the next server, on what is there
  */
 #ifndef FUZZ_SCRIPT_H
 #define FUZZ_SCRIPT_H
@@ -33,7 +35,7 @@ enum script_server {
 	SERVER_POOR = 1 << 3, /* little memory, few requests */
 	SERVER_HOLD = 1 << 4,
 	SERVER_SLOW = 1 << 5, /* disk: see pool.c */
-	SERVER_AGAIN = 1 << 6, /* is started once more on what it has left */
+	SERVER_AGAIN = 1 << 6, /* clients leave before its end; it is started once more on what it has left */
 	SERVER_CACHE = 1 << 7, /* a cache of xNBD is there */
 };
 

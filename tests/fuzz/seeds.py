@@ -84,6 +84,15 @@ def controls():
     yield head(PROXY | CACHE, 0) + b'cache-all follow\n|*|x|*|l' + b'status\n' * 20 + b'|*|u|*|T'
     yield head(PROXY | HOLD, 0, 5) + b'cache-all follow\n|*|T|*|h' + b'reconnect host=unix:/y port=-\n|*|T'
     yield head(PROXY, 7) + b'cache-all rate=4096\n|*|tpause\n|*|t|*|lresume\n|*|tcache-all\n|*|T'
+    for where in (b'host=unix:/origin port=-', b'host=127.0.0.1 port=1 exportname=x'):
+        yield head(PROXY, 6) + b'reconnect ' + where + b'\n|*|tcache-all\n|*|tstatus\n'
+        for change in (b'|*|z', b'|*|y'):
+            yield head(PROXY | AGAIN, 6) + change + b'|*|kreconnect ' + where + b'\n|*|.|*|tstatus\n|*|T'
+            yield head(PROXY, 6) + change + b'|*|kreconnect ' + where + b' force\nreconnect ' + where + b'\n|*|tstatus\n'
+            yield head(PROXY | SLOW, MULTI) + b'cache-all\n' + change + b'|*|kreconnect ' + where + b' force\n|*|j|*|J|*|x'
+            yield head(PROXY, MULTI) + b'cache-all rate=8192\n|*|t' + change + b'|*|h|*|T|*|.|*|T' + change + b'|*|kstatus\n'
+    yield head(PROXY | SLOW) + b'cache-all\n|*|lswitch force\n|*|x|*|kcache-all follow\n' + b'|*|j' * 9
+    yield head(PROXY) + b'status\n' * 300 + b'|*|u|*|kcache-all follow\n' + b'status\n' * 900 + b'|*|T|*|u|*|kstatus'
     yield head(PROXY, 7) + struct.pack('=I', 1) + b'|*|l' + struct.pack('=I', 2)
     yield head(PROXY, 7) + struct.pack('=III', 3, 0, 1) + b'|*|l' + struct.pack('=I', 4) + b'|*|t'
     yield head(PROXY, 7) + struct.pack('=I', 5) + struct.pack('=I', 6) + b'|*|l' + struct.pack('=I', 0)
@@ -147,6 +156,11 @@ def origins():
             yield begin + simple(cookie) + b'|*|#\x40' + b'|*|R|*|t'
             yield begin + simple(cookie, b'', 5) + b'|*|R|*|t'
             yield begin + chunk(cookie, 1, be('Q', 0) + b'a' * 4096, 0) + chunk(cookie, 2, be('QI', 4096, 61440)) + b'|*|R'
+            yield begin + chunk(cookie, 1, be('Q', 32768) + b'a' * 100, 0) + chunk(cookie, 2, be('QI', 100, 200), 0) + chunk(
+                cookie, 1, be('Q', 32760) + b'a' * 20)
+            yield begin + chunk(cookie, 1, be('Q', 61440) + b'a' * 8192)
+            yield begin + chunk(cookie, 2, be('QI', 8192, 1 << 20))
+            yield begin + chunk(cookie, 5, be('I', 1) + be('II', 4096, 3) * 500)
             yield begin + chunk(cookie, 0x8001, be('IH', 5, 2) + b'no') + b'|*|R'
             yield begin + chunk(cookie, 0x8002, be('IHQ', 5, 0, 4096)) + b'|*|R'
             yield begin + chunk(cookie, 5, be('IIIII', 1, 65536, 0, 983040, 3)) + b'|*|R|*|t|*|R'
@@ -205,7 +219,7 @@ def server_handshakes():
         yield piece + FLAGS + option(5) + option(8, b'x') + option(99) + option(2)
         yield piece + be('I', 0) + option(1)
         yield piece + FLAGS + option(8) + option(10, CONTEXT) + option(10, name(b'other') + be('I', 1) + name(b'base:allocation')) + GO
-        yield piece + FLAGS + b'IHAVEOPT' + be('II', 3, 20000)
+        yield piece + FLAGS + b'IHAVEOPT' + be('II', 3, 20000) + b'z' * 3000
 
 
 def main():

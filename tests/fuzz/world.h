@@ -35,7 +35,8 @@ int life(int (*main)(void *arg), void *arg);
 void world_kill(void) __attribute__((noreturn));
 enum { LIFE_KILLED = 137 };
 
-extern uint64_t world_ms; /* CLOCK_MONOTONIC */
+extern uint64_t world_ms;      /* CLOCK_MONOTONIC */
+extern uint64_t world_told_ms; /* when it was told to end */
 
 /* What the program's peers do while it waits; set before life(), none after it. step: true
  * if something was done that may have an effect. read: before a read(2) of fd. */
