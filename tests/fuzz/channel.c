@@ -13,12 +13,14 @@
 void channel_open(struct channel *c, int fd, bool keeps)
 {
 	c->fd = fd;
-	c->unread = c->hung_up = c->end = false;
-	c->out_bytes = c->in_bytes = 0;
+	c->unread = c->hung_up = c->end = c->lost = false;
+	c->out_bytes = c->in_bytes = c->log_bytes = 0;
 	if (!c->out)
 		c->out = malloc(CHANNEL_BYTES);
-	if (keeps && !c->in)
+	if (keeps && !c->in) {
 		c->in = malloc(CHANNEL_BYTES);
+		c->log = malloc(CHANNEL_BYTES);
+	}
 }
 
 int channel_connect(const char *path)
@@ -46,6 +48,12 @@ void channel_say(struct channel *c, const void *p, size_t n)
 		return;
 	memcpy(c->out + c->out_bytes, p, n);
 	c->out_bytes += n;
+	if (!c->log || n > CHANNEL_BYTES - c->log_bytes) {
+		c->lost = true;
+		return;
+	}
+	memcpy(c->log + c->log_bytes, p, n);
+	c->log_bytes += n;
 }
 
 static bool channel_send(struct channel *c)
@@ -69,17 +77,20 @@ static bool channel_send(struct channel *c)
 static bool channel_receive(struct channel *c)
 {
 	static uint8_t waste[64 << 10];
-	uint8_t *to = c->in ? c->in + c->in_bytes : waste;
-	size_t room = c->in ? CHANNEL_BYTES - c->in_bytes : sizeof(waste);
+	bool keeps = c->in && c->in_bytes < CHANNEL_BYTES;
+	uint8_t *to = keeps ? c->in + c->in_bytes : waste;
+	size_t room = keeps ? CHANNEL_BYTES - c->in_bytes : sizeof(waste);
 	ssize_t n;
 
-	if (c->unread || c->hung_up || !room)
+	if (c->unread || c->hung_up)
 		return false;
 	n = recv(c->fd, to, room, MSG_DONTWAIT);
 	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
 		c->hung_up = true;
-	if (n > 0 && c->in)
+	if (n > 0 && keeps)
 		c->in_bytes += (size_t)n;
+	else if (n > 0)
+		c->lost = true;
 	return n >= 0;
 }
 

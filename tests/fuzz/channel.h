@@ -18,6 +18,9 @@ struct channel {
 	size_t out_bytes;
 	uint8_t *in; /* what has come; NULL: thrown away */
 	size_t in_bytes;
+	uint8_t *log; /* with `in`: all that was said */
+	size_t log_bytes;
+	bool lost; /* there was no room for all of what has come */
 };
 
 /* Buffers are kept for the next connection. */

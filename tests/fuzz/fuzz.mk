@@ -22,7 +22,7 @@ objects := $(patsubst %.c,$(out)/obj/%.o,$(tested) tests/fuzz/pool.c)
 $(out)/obj/applet/core/state.o: tested_flags += -fno-sanitize-coverage=trace-cmp
 
 # The world around it, which may look everywhere.
-world := $(patsubst %,$(out)/obj/tests/fuzz/%.o,world script channel origin_peer)
+world := $(patsubst %,$(out)/obj/tests/fuzz/%.o,world script channel origin_peer client_check)
 
 all: $(addprefix $(out)/,$(targets))
 

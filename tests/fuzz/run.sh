@@ -49,7 +49,7 @@ for name; do
 	corpus) fuzz "$name" -runs=0 "$corpus" ;;
 	*)
 		mkdir -p "build/fuzz/new/$name"
-		fuzz "$name" "-max_total_time=$how" -max_len=4096 "-dict=$dictionary" "build/fuzz/new/$name" "$corpus"
+		fuzz "$name" "-max_total_time=$how" -max_len=8192 "-dict=$dictionary" "build/fuzz/new/$name" "$corpus"
 		;;
 	esac
 done

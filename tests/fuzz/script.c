@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A server's life, as a script tells it. */
 #include "libbb.h"
+#include "client_check.h"
 #include "script.h"
 #include "origin_peer.h"
 #include "server/server.h"
@@ -18,6 +19,7 @@ static uint8_t head[SCRIPT_HEAD];
 static char who;        /* says what follows */
 static bool disturbed;  /* the origin or the disk did not behave: a server may end with 1 */
 static bool foreign;    /* the origin was another disk, once */
+static bool told;       /* the end is near: nobody waits any more for an answer */
 static bool all_left;   /* the clients have hung up at the end */
 static bool over;       /* nothing more is done by the script */
 
@@ -29,10 +31,10 @@ void (*script_files)(uint64_t size_bytes);
 
 /* ---- who speaks ------------------------------------------------------------------------ */
 
-static void connect_if_not(struct channel *c, const char *path)
+static void connect_if_not(struct channel *c, const char *path, bool keeps)
 {
 	if (c->fd < 0)
-		channel_open(c, channel_connect(world_path(path)), false);
+		channel_open(c, channel_connect(world_path(path)), keeps);
 }
 
 static struct channel *speaker(void)
@@ -41,11 +43,11 @@ static struct channel *speaker(void)
 	case 'a':
 	case 'b':
 	case 'c':
-		connect_if_not(&clients[who - 'a'], "clients");
+		connect_if_not(&clients[who - 'a'], "clients", true);
 		return &clients[who - 'a'];
 	case 'k':
 	case 'l':
-		connect_if_not(&controls[who - 'k'], "control");
+		connect_if_not(&controls[who - 'k'], "control", false);
 		return &controls[who - 'k'];
 	default:
 		disturbed = true;
@@ -108,6 +110,7 @@ static void happen(char what)
 		speaker()->end = true;
 		break;
 	case 'x':
+		client_check(speaker(), false);
 		channel_close(speaker());
 		break;
 	case 'u':
@@ -144,11 +147,11 @@ static void happen(char what)
 		hang_up();
 		break;
 	case 'y':
-		disturbed = foreign = true;
+		disturbed = foreign = client_disk.unknown = true;
 		origin_disk.nbd.size_bytes ^= BLOCK;
 		break;
 	case 'z':
-		disturbed = foreign = true;
+		disturbed = foreign = client_disk.unknown = true;
 		origin_disk.other = !origin_disk.other;
 		break;
 	case '!':
@@ -189,11 +192,21 @@ static void origin_accept(void)
 	origin_peer_begin(&origins[0], fd);
 }
 
-/* Before a server that is to be started again is told to end. */
+static void client_left(struct channel *c)
+{
+	client_check(c, false);
+	channel_close(c);
+}
+
+/* Nothing is going on any more: who has asked has been answered. A server that is to be
+ * started again is left by its clients before it is told to end. */
 static bool clients_leave(void)
 {
 	unsigned i;
 
+	for (i = 0; i < CLIENTS && !told; i++)
+		client_check(&clients[i], !disturbed && !all_left);
+	told = true;
 	if (all_left || !(head[SCRIPT_SERVER] & SERVER_AGAIN))
 		return false;
 	for (i = 0; i < CLIENTS; i++)
@@ -217,7 +230,7 @@ static bool step(void)
 		return true;
 	for (i = 0; i < CLIENTS; i++)
 		if (clients[i].hung_up)
-			channel_close(&clients[i]);
+			client_left(&clients[i]);
 	for (i = 0; i < CONTROLS; i++)
 		if (controls[i].hung_up)
 			channel_close(&controls[i]);
@@ -320,6 +333,16 @@ static void origin_prepare(uint64_t size)
 	origin_disk.leaves = (more & MORE_LEAVES) * 8U;
 }
 
+static void clients_prepare(uint64_t size)
+{
+	uint8_t how = head[SCRIPT_SERVER];
+
+	client_disk.size_bytes = size;
+	client_disk.readonly = how & SERVER_READONLY;
+	client_disk.oldstyle = how & SERVER_OLDSTYLE;
+	client_disk.unknown = head[SCRIPT_MORE] & MORE_BY_HAND;
+}
+
 static void origin_listen(void)
 {
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
@@ -383,7 +406,7 @@ static int live(bool must_begin)
 
 	channels_reset();
 	disturbed = foreign || (head[SCRIPT_MORE] & (MORE_LEAVES | MORE_BY_HAND));
-	all_left = false;
+	all_left = told = false;
 	status = life(serve, NULL);
 	if (must_begin && !disturbed && status == 1)
 		finding("a server cannot begin on what another has left");
@@ -406,6 +429,7 @@ int script_run(const uint8_t *data, size_t n, char channel)
 	over = foreign = false;
 	size = sizes[head[SCRIPT_ORIGIN] & ORIGIN_SIZE];
 	origin_prepare(size);
+	clients_prepare(size);
 	world_sweep();
 	if (!(head[SCRIPT_SERVER] & SERVER_PROXY) || (head[SCRIPT_SERVER] & SERVER_CACHE))
 		put_image(size);

@@ -160,7 +160,7 @@ def origins():
                 cookie, 1, be('Q', 32760) + b'a' * 20)
             yield begin + chunk(cookie, 1, be('Q', 61440) + b'a' * 8192)
             yield begin + chunk(cookie, 2, be('QI', 8192, 1 << 20))
-            yield begin + chunk(cookie, 5, be('I', 1) + be('II', 4096, 3) * 500)
+            yield begin + chunk(cookie, 5, be('I', 1) + be('II', 4096, 3) * 700)
             yield begin + chunk(cookie, 0x8001, be('IH', 5, 2) + b'no') + b'|*|R'
             yield begin + chunk(cookie, 0x8002, be('IHQ', 5, 0, 4096)) + b'|*|R'
             yield begin + chunk(cookie, 5, be('IIIII', 1, 65536, 0, 983040, 3)) + b'|*|R|*|t|*|R'
