@@ -45,16 +45,14 @@ static void send_bytes(void *ctx, const void *p, size_t n)
 
 static const struct nbd_export *find(void *ctx, const char *name, size_t n)
 {
-	(void)ctx;
 	(void)name;
 	(void)n;
-	return &origin_disk.nbd;
+	return &((struct origin_peer *)ctx)->nbd;
 }
 
 static const struct nbd_export *list(void *ctx, unsigned i)
 {
-	(void)ctx;
-	return i ? NULL : &origin_disk.nbd;
+	return i ? NULL : &((struct origin_peer *)ctx)->nbd;
 }
 
 static const struct nbd_server_ops ops = { .send = send_bytes, .find = find, .list = list };
@@ -70,6 +68,7 @@ void origin_peer_begin(struct origin_peer *p, int fd)
 	memset(&p->handshake, 0, sizeof(p->handshake));
 	p->handshake.ops = &ops;
 	p->handshake.ctx = p;
+	p->nbd = origin_disk.nbd;
 	p->transmission = false;
 	p->answered = 0;
 	if (speaks(p))
@@ -111,10 +110,8 @@ static bool handshake_step(struct origin_peer *p)
 /* ---- requests ------------------------------------------------------------------------ */
 
 /* Rule 8, and what the handshake has said. */
-static void check_request(const struct nbd_request_header *h)
+static void check_request(const struct nbd_export *e, const struct nbd_request_header *h)
 {
-	const struct nbd_export *e = &origin_disk.nbd;
-
 	if (h->type != NBD_CMD_READ && h->type != NBD_CMD_BLOCK_STATUS && h->type != NBD_CMD_DISC)
 		finding("the origin is asked for something else than to read");
 	if (h->type == NBD_CMD_DISC || origin_disk.by_hand)
@@ -212,7 +209,7 @@ bool origin_peer_step(struct origin_peer *p, bool forced)
 		return true;
 	}
 	channel_take(c, NBD_REQUEST_BYTES);
-	check_request(&h);
+	check_request(&p->nbd, &h);
 	answer(p, &h);
 	return true;
 }

@@ -9,6 +9,7 @@
 struct origin_peer {
 	struct channel channel;
 	struct nbd_server_handshake handshake;
+	struct nbd_export nbd; /* the disk as it was when this connection began */
 	bool transmission;
 	unsigned answered;
 };
