@@ -181,14 +181,14 @@ static void check_replies(const uint8_t *p, size_t n, bool structured)
 		finding("a reply that is none");
 }
 
-void client_check(const struct channel *c, bool all)
+bool client_check(const struct channel *c)
 {
 	struct nbd_server_handshake h;
 	size_t taken, n;
 	unsigned i;
 
 	if (c->fd < 0 || !c->in || c->lost || client_disk.unknown)
-		return;
+		return true;
 	taken = handshake(&h, c);
 	n = c->in_bytes < said_bytes ? c->in_bytes : said_bytes;
 	if (memcmp(c->in, said, n) != 0)
@@ -196,11 +196,12 @@ void client_check(const struct channel *c, bool all)
 	if (taken == SIZE_MAX) {
 		if (c->in_bytes > said_bytes)
 			finding("it goes on after a handshake that has failed");
-		return;
+		return true;
 	}
 	take_requests(c->log + taken, c->log_bytes - taken);
 	check_replies(c->in + n, c->in_bytes - n, h.structured);
-	for (i = 0; i < asked_count && all && !c->unread && !c->hung_up && !c->out_bytes; i++)
+	for (i = 0; i < asked_count; i++)
 		if (!asked[i].answered)
-			finding("a request without an answer");
+			return c->unread || c->hung_up || c->out_bytes;
+	return true;
 }

@@ -14,7 +14,7 @@ struct client_disk {
 };
 extern struct client_disk client_disk;
 
-/* c is a client that keeps what it hears. all: each of its whole requests has an answer. */
-void client_check(const struct channel *c, bool all);
+/* c is a client that keeps what it hears. False: it waits for an answer to a whole request. */
+bool client_check(const struct channel *c);
 
 #endif

@@ -10,7 +10,7 @@
 #include <signal.h>
 #include <sys/un.h>
 
-enum { CLIENTS = 3, CONTROLS = 2, ORIGINS = 4, MARK = 3, BLOCK = 4096, STOP_MS = 3000 };
+enum { CLIENTS = 3, CONTROLS = 2, ORIGINS = 4, MARK = 3, BLOCK = 4096, STOP_MS = 3000, PATIENCE_MS = 70000 };
 
 static const uint64_t sizes[] = { 75 * BLOCK + 434, 0, 1, BLOCK, BLOCK + 1, 17 * BLOCK, 1 << 20, (3 << 20) + 512 };
 
@@ -20,6 +20,7 @@ static char who;        /* says what follows */
 static bool disturbed;  /* the origin or the disk did not behave: a server may end with 1 */
 static bool foreign;    /* the origin was another disk, once */
 static bool told;       /* the end is near: nobody waits any more for an answer */
+static bool patient;    /* somebody was given time for his answer */
 static bool all_left;   /* the clients have hung up at the end */
 static bool over;       /* nothing more is done by the script */
 
@@ -110,7 +111,7 @@ static void happen(char what)
 		speaker()->end = true;
 		break;
 	case 'x':
-		client_check(speaker(), false);
+		client_check(speaker());
 		channel_close(speaker());
 		break;
 	case 'u':
@@ -194,24 +195,41 @@ static void origin_accept(void)
 
 static void client_left(struct channel *c)
 {
-	client_check(c, false);
+	client_check(c);
 	channel_close(c);
 }
 
-/* Nothing is going on any more: who has asked has been answered. A server that is to be
- * started again is left by its clients before it is told to end. */
+/* Who has asked has an answer, now that nothing is going on; or when somebody has lost the
+ * memory that he kept from others. */
+static bool clients_end(void)
+{
+	bool all = true;
+	unsigned i;
+
+	for (i = 0; i < CLIENTS; i++)
+		all &= client_check(&clients[i]);
+	patient = !all && !disturbed && !patient;
+	if (patient)
+		pass(PATIENCE_MS);
+	else if (!all && !disturbed)
+		finding("a request without an answer");
+	return patient;
+}
+
+/* A server that is to be started again is left by its clients before it is told to end. */
 static bool clients_leave(void)
 {
 	unsigned i;
 
-	for (i = 0; i < CLIENTS && !told; i++)
-		client_check(&clients[i], !disturbed && !all_left);
-	told = true;
-	if (all_left || !(head[SCRIPT_SERVER] & SERVER_AGAIN))
+	if (told)
 		return false;
-	for (i = 0; i < CLIENTS; i++)
+	if (clients_end())
+		return true;
+	told = true;
+	all_left = head[SCRIPT_SERVER] & SERVER_AGAIN;
+	for (i = 0; i < CLIENTS && all_left; i++)
 		channel_close(&clients[i]);
-	return all_left = true;
+	return all_left;
 }
 
 static bool step(void)
@@ -406,7 +424,7 @@ static int live(bool must_begin)
 
 	channels_reset();
 	disturbed = foreign || (head[SCRIPT_MORE] & (MORE_LEAVES | MORE_BY_HAND));
-	all_left = told = false;
+	all_left = told = patient = false;
 	status = life(serve, NULL);
 	if (must_begin && !disturbed && status == 1)
 		finding("a server cannot begin on what another has left");
