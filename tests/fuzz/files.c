@@ -8,6 +8,7 @@
  * The image has the right bytes as far as it goes. So whatever the bits say, no start may
  * end in a wrong byte; and one that is refused may change nothing.
  */
+#include "client_check.h"
 #include "script.h"
 #include "core/state.h"
 #include "nbd/nbd.h"
@@ -30,7 +31,7 @@ enum files_how {
 	FILES_SHORT_IMAGE = 1 << 7,
 };
 
-enum { BLOCK = 4096, AT_BOOT_ID = 24, AT_SAMPLES = 64, AT_SUM = 504, HEAD = SCRIPT_HEAD + 3, FILE_BYTES_MAX = 4 << 20 };
+enum { BLOCK = 4096, AT_SIZE = 16, AT_BOOT_ID = 24, AT_SAMPLES = 64, AT_SUM = 504, HEAD = SCRIPT_HEAD + 3, FILE_BYTES_MAX = 4 << 20 };
 
 static const uint8_t *bitmap, *commit;
 static size_t bitmap_bytes, commit_bytes;
@@ -71,6 +72,9 @@ static void put_commit(uint64_t size)
 	if (!commit_bytes)
 		return;
 	memcpy(header, commit, n);
+	/* A cache that has all of that other disk needs no origin. */
+	if (nbd_get64(header + AT_SIZE) != size)
+		client_disk.unknown = true;
 	if (how & FILES_BOOT_ID)
 		put_boot_id(header);
 	if (how & FILES_SAMPLES)
