@@ -294,6 +294,8 @@ static void synced(int fd)
 {
 	struct stat image, it;
 
+	if (!(head[SCRIPT_SERVER] & SERVER_READONLY))
+		return; /* nobody will ask */
 	if (stat(world_path("image"), &image) == 0 && fstat(fd, &it) == 0 && image.st_ino == it.st_ino)
 		script_read_file("image", durable, sizeof(durable));
 }
@@ -322,7 +324,8 @@ static void check_disk(uint64_t size)
 	size_t have = script_read_file("image", image, sizeof(image));
 
 	if (head[SCRIPT_SERVER] & SERVER_PROXY) {
-		memset(image + have, 0, sizeof(image) - have);
+		if (have < size)
+			memset(image + have, 0, size - have);
 		check_blocks(size, image, "bitmap", 0, "a block that is said to be here is wrong");
 		check_blocks(size, durable, "bitmap.commit", 8 * BLOCK, "a block was committed before it was synced");
 	} else if (have != size || memcmp(image, origin_bytes(), have) != 0) {
@@ -453,7 +456,7 @@ int script_run(const uint8_t *data, size_t n, char channel)
 		put_image(size);
 	if (script_files)
 		script_files(size);
-	memset(durable, 0, sizeof(durable));
+	memset(durable, 0, size);
 	script_read_file("image", durable, sizeof(durable));
 	status = live(false);
 	while (status == LIFE_KILLED)
