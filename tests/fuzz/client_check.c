@@ -157,7 +157,8 @@ static size_t check_body(const struct asked *a, const struct nbd_reply_header *r
 	return bytes;
 }
 
-static void check_replies(const uint8_t *p, size_t n, bool structured)
+/* False: a simple reply may be to one READ or to another, nobody knows how long it is. */
+static bool check_replies(const uint8_t *p, size_t n, bool structured)
 {
 	struct nbd_reply_header r;
 	struct asked *a;
@@ -170,15 +171,18 @@ static void check_replies(const uint8_t *p, size_t n, bool structured)
 		a = find_asked(&r);
 		if (structured && !r.structured && a->h.type == NBD_CMD_READ && !a->twin)
 			finding("a simple reply to a READ, after structured ones were negotiated");
+		if (a->twin && !r.structured)
+			return false;
 		a->answered = true;
 		bytes = (size_t)head + check_body(a, &r, p + head, n - (size_t)head);
 		if (bytes > n)
-			return; /* the rest is under way */
+			return true; /* the rest is under way */
 		p += bytes;
 		n -= bytes;
 	}
 	if (head < 0)
 		finding("a reply that is none");
+	return true;
 }
 
 bool client_check(const struct channel *c)
@@ -199,7 +203,8 @@ bool client_check(const struct channel *c)
 		return true;
 	}
 	take_requests(c->log + taken, c->log_bytes - taken);
-	check_replies(c->in + n, c->in_bytes - n, h.structured);
+	if (!check_replies(c->in + n, c->in_bytes - n, h.structured))
+		return true;
 	for (i = 0; i < asked_count; i++)
 		if (!asked[i].answered)
 			return c->unread || c->hung_up || c->out_bytes;
