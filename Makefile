@@ -183,7 +183,7 @@ build/unit/sim_core/store.o: applet/server/store.c Makefile $(wildcard tests/sim
 	@mkdir -p $(dir $@)
 	$(say) "  CC      $@"
 	$(q)$(sim_cc) -include tests/sim/store_calls.h -c -o $@ $<
-build/unit/sim: $(sim_core) $(sim_world) build/unit/sim_core/store.o applet/nbd/wire.c applet/libbb/printf.c
+build/unit/sim: $(sim_core) $(sim_world) build/unit/sim_core/store.o applet/nbd/wire.c
 	$(say) "  LINK    $@"
 	$(q)$(sim_cc) -o $@ $^
 

@@ -232,7 +232,7 @@ static void take_arguments(struct server_config *c, unsigned opt, char **argv)
 int xnbd_server_main(int argc, char **argv) MAIN_EXTERNALLY_VISIBLE;
 int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 {
-	struct server_config c = { .origin_export = "", .lport = SERVER_PORT, .session_fd = -1 };
+	struct server_config c = { .origin_export = "", .lport = SERVER_PORT };
 	const char *clients = SERVER_CLIENTS, *queue = SERVER_QUEUE, *buf = SERVER_BUF_BYTES;
 	IF_FEATURE_XNBD_SERVER_INETD(const char *fd = "0";)
 	IF_FEATURE_XNBD_SERVER_PROXY(const char *rate = "0"; const char *hold = "0";)
@@ -249,12 +249,13 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	c.clear_bitmap = opt & OPT_CLEAR;
 	c.cow = opt & OPT_COW;
 	c.past_handshake = opt & OPT_CONNECTED_FD;
-	IF_FEATURE_XNBD_SERVER_INETD(if (opt & (OPT_INETD | OPT_CONNECTED_FD)) c.session_fd = (int)xatou_range(fd, 0, INT_MAX);)
+	c.one_client = opt & (OPT_INETD | OPT_CONNECTED_FD);
+	IF_FEATURE_XNBD_SERVER_INETD(c.client_fd = (int)xatou_range(fd, 0, INT_MAX);)
 	IF_FEATURE_XNBD_SERVER_PROXY(c.rate_bytes = xatoull(rate);)
 	IF_FEATURE_XNBD_SERVER_PROXY(c.hold_s = xatou(hold);)
 	if (strlen(c.origin_export) > NBD_NAME_MAX)
 		bb_simple_error_msg_and_die("the name of an export has at most 4096 bytes");
-	if (c.session_fd >= 0 && c.daemonize)
+	if (c.one_client && c.daemonize)
 		bb_simple_error_msg_and_die("a client that is connected already is not served in the background");
 	server_limits(&c, clients, queue, buf);
 	return server_run(&c);

@@ -317,15 +317,15 @@ static void begin(void)
 	signals_begin();
 	pool_start(WORKERS);
 	buf_init(s->max_buf_bytes);
-	if (s->session_fd < 0)
+	if (!s->one_client)
 		listen_bind();
 	begin_exports();
 	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && s->pidfile)
 		write_pidfile(s->pidfile);
-	if (!ENABLE_FEATURE_XNBD_SERVER_INETD || s->session_fd < 0)
+	if (!ENABLE_FEATURE_XNBD_SERVER_INETD || !s->one_client)
 		listen_begin();
 	else
-		begin_session(s->session_fd, s->past_handshake);
+		begin_session(s->client_fd, s->past_handshake);
 	tell_ready();
 }
 
@@ -384,7 +384,7 @@ void server_limits(struct server_config *config, const char *clients, const char
 	config->max_buf_bytes = xatoull(buf);
 	if (xatou_range(config->lport, 0, 65535) == 0)
 		config->lport = NULL;
-	if (!config->lport && !config->unix_path && config->session_fd < 0)
+	if (!config->lport && !config->unix_path && !config->one_client)
 		bb_simple_error_msg_and_die("nothing to listen on: give " IF_LONG_OPTS("--lport or --unix") IF_NOT_LONG_OPTS("-l or -u"));
 }
 
@@ -394,7 +394,7 @@ int server_run(const struct server_config *config)
 	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && config->daemonize)
 		daemonize();
 	begin();
-	while (!stopping && !(ENABLE_FEATURE_XNBD_SERVER_INETD && config->session_fd >= 0 && !sessions_count()))
+	while (!stopping && !(ENABLE_FEATURE_XNBD_SERVER_INETD && config->one_client && !sessions_count()))
 		turn(UINT64_MAX);
 	return end();
 }

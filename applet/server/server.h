@@ -27,8 +27,9 @@ struct server_config {
 	unsigned max_queue;         /* requests in flight; 0 = no limit */
 	unsigned max_clients;
 	unsigned hold_s;            /* 0 = for ever */
-	int session_fd;             /* -1: listens. Else serves only the client on this descriptor */
+	bool one_client;            /* does not listen: serves the client on this descriptor */
 	bool past_handshake;        /* ... who has done it already */
+	int client_fd;
 	bool readonly, cow, daemonize, clear_bitmap, oldstyle, syslog;
 };
 

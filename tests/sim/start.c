@@ -137,6 +137,17 @@ char *xasprintf(const char *format, ...)
 	return xstrdup(text);
 }
 
+int bb_snprintf(char *to, size_t size, const char *format, ...)
+{
+	va_list args;
+	int n;
+
+	va_start(args, format);
+	n = vsnprintf(to, size, format, args);
+	va_end(args);
+	return n;
+}
+
 ssize_t full_read(int fd, void *to, size_t n)
 {
 	char id[64];
