@@ -105,6 +105,7 @@ static size_t memory_used;
 void *fuzz_malloc(size_t n);
 void *fuzz_calloc(size_t n, size_t each);
 void *fuzz_realloc(void *old, size_t n);
+char *fuzz_strdup(const char *s);
 void fuzz_free(void *p);
 void __asan_poison_memory_region(void const volatile *p, size_t n);
 
@@ -138,6 +139,14 @@ void *fuzz_malloc(size_t n)
 void *fuzz_calloc(size_t n, size_t each)
 {
 	return n && each > SIZE_MAX / n ? NULL : get(n * each, true);
+}
+
+char *fuzz_strdup(const char *s)
+{
+	size_t n = strlen(s) + 1;
+	char *p = get(n, false);
+
+	return p ? memcpy(p, s, n) : NULL;
 }
 
 void fuzz_free(void *v)
