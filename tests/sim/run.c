@@ -738,6 +738,7 @@ static void begin(void)
 	faults_on = true;
 	now_ms = chance_of(1 << 30);
 	draw_plan();
+	memory_crash(); /* nothing has failed yet */
 	model_begin();
 	disk_begin();
 	origin_begin();
