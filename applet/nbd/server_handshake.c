@@ -13,10 +13,7 @@ enum {
 	OPTION_HEAD_BYTES = 16,
 	REPLY_HEAD_BYTES = 20,
 	REPLY_FIXED_MAX = 14, /* the numbers of NBD_INFO_BLOCK_SIZE */
-	WILDCARD_BYTES = 5,   /* "base:" */
 };
-
-static const char base_allocation[] = "base:allocation";
 
 /* ---- sending ------------------------------------------------------------------- */
 
@@ -126,7 +123,7 @@ static enum nbd_handshake_state begin_transmission(struct nbd_server_handshake *
 {
 	/* "Metadata querying": what was selected for another export does not count. */
 	if (h->meta_export != e)
-		h->allocation = false;
+		h->allocation = h->local = false;
 	h->export = e;
 	return NBD_HS_DONE;
 }
@@ -224,27 +221,53 @@ static enum nbd_handshake_state structured_reply(struct nbd_server_handshake *h,
 	return answer(h, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK);
 }
 
+/* ---- metadata contexts ------------------------------------------------------------ */
+
+enum { CONTEXTS = 2 };
+
+static const struct context {
+	const char *name;
+	uint8_t space_bytes; /* of its namespace and the colon */
+	uint8_t id;
+} contexts[CONTEXTS] = {
+	{ "base:allocation", 5, NBD_BASE_ALLOCATION_ID },
+	{ "xnbd:local", 5, NBD_XNBD_LOCAL_ID },
+};
+
+static bool is_offered(const struct nbd_export *e, unsigned i)
+{
+	return i ? e->local : e->allocation;
+}
+
+/* Lists also know the namespace alone. */
+static bool query_matches(const struct string *query, const struct context *c, bool is_list)
+{
+	return (query->bytes == strlen(c->name) || (is_list && query->bytes == c->space_bytes)) &&
+	       !memcmp(query->p, c->name, query->bytes);
+}
+
 /*
- * A list of queries: do they match base:allocation? Lists also know the wildcard
- * "base:", and an empty one asks for everything. Other names, also of other
- * namespaces, are ignored. False: the list is not well formed.
+ * A list of queries: which contexts do they match, bit i for contexts[i]? An empty list
+ * of LIST asks for everything. Other names, also of other namespaces, are ignored.
+ * False: the list is not well formed.
  */
-static bool take_queries(struct cursor *c, bool is_list, bool *matches)
+static bool take_queries(struct cursor *c, bool is_list, unsigned *matches)
 {
 	const uint8_t *p = take(c, 4);
 	struct string query;
 	uint32_t count;
+	unsigned i;
 
 	if (!p)
 		return false;
 	count = nbd_get32(p);
-	*matches = is_list && !count;
+	*matches = is_list && !count ? ~0U : 0;
 	/* Ends early when there are fewer than they say: no count is too large. */
 	for (; count; count--) {
 		if (!take_string(c, &query) || !memchr(query.p, ':', query.bytes))
 			return false;
-		if (query.bytes == sizeof(base_allocation) - 1 || (is_list && query.bytes == WILDCARD_BYTES))
-			*matches |= !memcmp(query.p, base_allocation, query.bytes);
+		for (i = 0; i < CONTEXTS; i++)
+			*matches |= (unsigned)query_matches(&query, &contexts[i], is_list) << i;
 	}
 	return !c->left;
 }
@@ -255,7 +278,7 @@ static enum nbd_handshake_state meta_context(struct nbd_server_handshake *h, uin
 	bool is_list = option == NBD_OPT_LIST_META_CONTEXT;
 	const struct nbd_export *e;
 	struct string name;
-	bool matches;
+	unsigned matches, i;
 	uint8_t id[4];
 
 	if (!h->structured || !take_string(c, &name) || !take_queries(c, is_list, &matches))
@@ -263,13 +286,18 @@ static enum nbd_handshake_state meta_context(struct nbd_server_handshake *h, uin
 	e = find_export(h, &name);
 	if (!e)
 		return answer(h, option, NBD_REP_ERR_UNKNOWN);
-	if (matches && e->allocation) {
-		nbd_put32(id, is_list ? 0 : NBD_BASE_ALLOCATION_ID);
-		reply_data(h, option, NBD_REP_META_CONTEXT, id, sizeof(id), base_allocation);
-		if (!is_list) {
+	for (i = 0; i < CONTEXTS; i++) {
+		if (!(matches >> i & 1) || !is_offered(e, i))
+			continue;
+		nbd_put32(id, is_list ? 0 : contexts[i].id);
+		reply_data(h, option, NBD_REP_META_CONTEXT, id, sizeof(id), contexts[i].name);
+		if (is_list)
+			continue;
+		h->meta_export = e;
+		if (i)
+			h->local = true;
+		else
 			h->allocation = true;
-			h->meta_export = e;
-		}
 	}
 	return answer(h, option, NBD_REP_ACK);
 }
@@ -342,7 +370,7 @@ static enum nbd_handshake_state option_step(struct nbd_server_handshake *h, cons
 	if (option == NBD_OPT_EXPORT_NAME && c.left > NBD_NAME_MAX)
 		return NBD_HS_CLOSE;
 	if (option == NBD_OPT_SET_META_CONTEXT)
-		h->allocation = false;
+		h->allocation = h->local = false;
 	if (c.left > NBD_OPTION_MAX) {
 		h->skip_bytes = c.left;
 		h->skip_option = option;

@@ -44,6 +44,7 @@ static void describe(struct export *e)
 	e->nbd.preferred_block = BLOCK_BYTES;
 	e->nbd.max_payload = NBD_PAYLOAD_MAX;
 	e->nbd.allocation = true;
+	e->nbd.local = ENABLE_FEATURE_XNBD_SERVER_PROXY && e->core.map.words;
 }
 
 bool export_begin(struct export *e, uint64_t size_bytes, bool all_dirty)

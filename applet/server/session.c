@@ -15,6 +15,7 @@
 #include "server/buf.h"
 #include "server/loop.h"
 #include "server/server.h"
+#include "server/status.h"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -209,25 +210,6 @@ static bool may_take(const struct session *s, uint32_t n)
 
 /* ---- replies ------------------------------------------------------------------- */
 
-static void reply_encode_extents(struct xfer *x, struct extents *e)
-{
-	uint8_t *p = x->header;
-	unsigned i, n = e->count;
-
-	if ((x->req.flags & NBD_CMD_FLAG_REQ_ONE) && n > 1)
-		n = 1;
-	nbd_chunk_encode(p, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_BLOCK_STATUS, x->cookie, 4 + 8 * n);
-	nbd_put32(p + NBD_CHUNK_BYTES, NBD_BASE_ALLOCATION_ID);
-	x->header_bytes = NBD_CHUNK_BYTES + 4;
-	x->data = (uint8_t *)e->extent;
-	x->data_bytes = 8 * n;
-	for (i = 0; i < n; i++) {
-		struct extent v = e->extent[i];
-
-		nbd_put32(nbd_put32(x->data + 8 * i, v.length), v.flags);
-	}
-}
-
 /* Fills in x->header. "Simple reply message", "Structured reply chunk message". */
 static void reply_encode(struct xfer *x, uint32_t error)
 {
@@ -251,7 +233,9 @@ static void reply_encode(struct xfer *x, uint32_t error)
 		nbd_put64(p + NBD_CHUNK_BYTES, x->req.offset);
 		x->header_bytes = NBD_CHUNK_BYTES + NBD_CHUNK_OFFSET_BYTES;
 	} else if (x->req.type == NBD_CMD_BLOCK_STATUS) {
-		reply_encode_extents(x, x->req.buf);
+		x->header_bytes = STATUS_HEAD_BYTES;
+		x->data = (uint8_t *)((struct extents *)x->req.buf)->extent;
+		x->data_bytes = status_encode(&x->session->handshake, &x->session->export->core, &x->req, x->cookie, p);
 	} else {
 		nbd_simple_reply_encode(p, 0, x->cookie);
 		x->header_bytes = NBD_SIMPLE_REPLY_BYTES;
@@ -362,14 +346,14 @@ static bool session_send(struct session *s)
 
 /* ---- requests -------------------------------------------------------------------- */
 
-static uint32_t data_bytes_of(const struct nbd_request_header *h)
+static uint32_t data_bytes_of(const struct session *s, const struct nbd_request_header *h)
 {
 	switch (h->type) {
 	case NBD_CMD_READ:
 	case NBD_CMD_WRITE:
 		return h->length;
 	case NBD_CMD_BLOCK_STATUS:
-		return sizeof(struct extents);
+		return status_bytes(&s->handshake);
 	default:
 		return 0;
 	}
@@ -378,7 +362,7 @@ static uint32_t data_bytes_of(const struct nbd_request_header *h)
 /* The core's word, and what only the session knows. */
 static uint32_t session_check(const struct session *s, const struct request *r)
 {
-	if (r->type == NBD_CMD_BLOCK_STATUS && (!ENABLE_FEATURE_XNBD_SERVER_STRUCTURED || !s->handshake.allocation))
+	if (r->type == NBD_CMD_BLOCK_STATUS && (!ENABLE_FEATURE_XNBD_SERVER_STRUCTURED || !(s->handshake.allocation || s->handshake.local)))
 		return NBD_EINVAL;
 	if ((r->flags & NBD_CMD_FLAG_DF) && !s->handshake.structured)
 		return NBD_EINVAL;
@@ -389,6 +373,10 @@ static uint32_t session_check(const struct session *s, const struct request *r)
 
 static void submit(struct session *s, struct xfer *x)
 {
+	if (x->req.type == NBD_CMD_BLOCK_STATUS && !s->handshake.allocation) {
+		reply(x, NBD_SUCCESS); /* the map knows what is local */
+		return;
+	}
 	x->submitted = true;
 	core_submit(&s->export->core, &x->req);
 }
@@ -432,7 +420,7 @@ static bool request_take(struct session *s, const struct nbd_request_header *h)
 {
 	struct request probe = { .offset = h->offset, .length = h->length, .type = h->type, .flags = h->flags };
 	uint32_t error = session_check(s, &probe);
-	uint32_t n = error ? 0 : data_bytes_of(h);
+	uint32_t n = error ? 0 : data_bytes_of(s, h);
 	struct xfer *x;
 
 	if (!may_take(s, n) || !(x = xfer_get(s)))

@@ -365,9 +365,9 @@ static char long_name[NBD_NAME_MAX + 2]; /* the first NBD_NAME_MAX bytes are a n
 static char longest_name[NBD_NAME_MAX + 1];
 
 static const struct nbd_export exports[] = {
-	{ "disk", 0x123456789a, DISK_FLAGS, 512, 4096, 1 << 20, true },
-	{ "other", 0, NBD_FLAG_HAS_FLAGS | NBD_FLAG_READ_ONLY, 1, 4096, NBD_PAYLOAD_MAX, false },
-	{ longest_name, INT64_MAX, DISK_FLAGS, 1, 65536, 0xffffffff, true },
+	{ "disk", 0x123456789a, DISK_FLAGS, 512, 4096, 1 << 20, true, false },
+	{ "other", 0, NBD_FLAG_HAS_FLAGS | NBD_FLAG_READ_ONLY, 1, 4096, NBD_PAYLOAD_MAX, false, false },
+	{ longest_name, INT64_MAX, DISK_FLAGS, 1, 65536, 0xffffffff, true, true },
 };
 
 enum { DISK, OTHER, LONGEST, EXPORTS };
@@ -842,6 +842,48 @@ static void test_meta_matches(void)
 	add_meta(&t, NBD_OPT_LIST_META_CONTEXT, "other", none, false);
 	CHECK(talk_ends(&t, NBD_HS_MORE));
 	CHECK(!t.h.allocation);
+}
+
+/* Two contexts: each only where it is asked for and offered. */
+static void test_two_contexts(void)
+{
+	static const struct {
+		const char *query[4];
+		int set, list; /* bit 0: base:allocation, bit 1: xnbd:local */
+	} cases[] = {
+		{ { NULL }, 0, 3 },
+		{ { "xnbd:local", NULL }, 2, 2 },
+		{ { "xnbd:", NULL }, 0, 2 },
+		{ { "base:", NULL }, 0, 1 },
+		{ { "xnbd:local", "base:allocation", NULL }, 3, 3 },
+		{ { "xnbd:locals", "xnbd:loca", "base:local", NULL }, 0, 0 },
+	};
+	static const char *const texts[] = { "base:allocation", "xnbd:local" };
+	struct talk t;
+	unsigned i;
+	int list, k;
+
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		hello_structured(&t);
+		for (list = 0; list < 2; list++) {
+			uint32_t option = list ? NBD_OPT_LIST_META_CONTEXT : NBD_OPT_SET_META_CONTEXT;
+			struct buf data = meta_data(longest_name, cases[i].query);
+
+			put_option(&t.says, option, data.p, data.n);
+			drop(&data);
+			for (k = 0; k < 2; k++) {
+				if (!((list ? cases[i].list : cases[i].set) >> k & 1))
+					continue;
+				put32(&data, list ? 0 : (uint32_t)k + 1);
+				put(&data, texts[k], strlen(texts[k]));
+				put_reply(&t.wants, option, NBD_REP_META_CONTEXT, data.p, data.n);
+				drop(&data);
+			}
+			put_reply(&t.wants, option, NBD_REP_ACK, "", 0);
+		}
+		CHECK(talk_ends(&t, NBD_HS_MORE));
+		CHECK(t.h.allocation == (cases[i].set & 1) && t.h.local == (cases[i].set >> 1));
+	}
 }
 
 /* A refused SET leaves nothing selected, a refused LIST changes nothing. */
@@ -1724,6 +1766,7 @@ int main(void)
 	test_info_and_go();
 	test_go_refused();
 	test_meta_matches();
+	test_two_contexts();
 	test_meta_refused();
 	test_meta_before_structured();
 	test_meta_then_go();
