@@ -343,13 +343,15 @@ static void begin_switch(struct control *k, bool force)
 	control_answer(k, why);
 }
 
-static void reconnect_done(void *ctx, const char *error)
+static void reconnect_done(void *ctx, const char *error, bool refused)
 {
 	struct control *k = ctx;
 	char text[300];
 
-	if (error)
+	if (error && refused)
 		snprintf(text, sizeof(text), "the new origin is refused: %s; the old one stays", error);
+	else if (error)
+		snprintf(text, sizeof(text), "%s", error);
 	late_answer(k, error ? text : NULL);
 }
 

@@ -64,10 +64,12 @@ static void session_ended(void *ctx)
 	control_finish(k);
 }
 
-static void adopted(void *ctx UNUSED_PARAM, const char *error)
+static void adopted(void *ctx UNUSED_PARAM, const char *error, bool refused)
 {
-	if (error)
+	if (error && refused)
 		bb_error_msg("the origin that was handed over is refused: %s; the old one stays", error);
+	else if (error)
+		bb_simple_error_msg(error);
 }
 
 /* The command that needs a descriptor has got it. False: close the connection. */

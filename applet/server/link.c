@@ -17,6 +17,7 @@ enum {
 	OWED_MS = 120000,   /* as is one that talks, but does not give this one answer */
 	CHECK_MS = 1000,
 	MESSAGE_MAX = 65536, /* longest error chunk that is believed */
+	LOOKUPS_MAX = 2, /* at a time: a resolver that hangs leaves workers for the disk */
 };
 
 enum pending_kind { PENDING_READ, PENDING_STATUS, PENDING_SAMPLE };
@@ -577,6 +578,8 @@ static void try_address(struct link *l, int error)
 	link_fail(l, strerror(error));
 }
 
+static unsigned lookups; /* under way, also those whose attempt has been given up */
+
 static void resolving_free(struct resolving *r)
 {
 	if (r) {
@@ -598,6 +601,7 @@ static void resolve_done(struct job *j)
 	struct resolving *r = (struct resolving *)j;
 	struct link *l = r->link;
 
+	lookups--;
 	if (l) {
 		l->resolving = NULL;
 		l->endpoints = r->found;
@@ -611,8 +615,13 @@ static void resolve_done(struct job *j)
 
 static void resolve(struct link *l, const char *host, const char *port)
 {
-	struct resolving *r = calloc(1, sizeof(*r));
+	struct resolving *r;
 
+	if (lookups == LOOKUPS_MAX) {
+		link_fail(l, "the name service does not answer");
+		return;
+	}
+	r = calloc(1, sizeof(*r));
 	if (r) {
 		r->host = strdup(host);
 		r->port = strdup(port);
@@ -623,6 +632,7 @@ static void resolve(struct link *l, const char *host, const char *port)
 		return;
 	}
 	l->phase = LINK_RESOLVING;
+	lookups++;
 	l->resolving = r;
 	r->link = l;
 	r->job.run = resolve_run;

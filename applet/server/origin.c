@@ -107,13 +107,13 @@ static void address_set(struct address *a, const char *host, const char *port, c
 	free(old.name);
 }
 
-static void report(struct origin *o, const char *error)
+static void report(struct origin *o, const char *error, bool refused)
 {
 	origin_callback *done = o->done;
 
 	o->done = NULL;
 	if (done)
-		done(o->done_ctx, error);
+		done(o->done_ctx, error, refused);
 }
 
 /* ---- what a link tells -------------------------------------------------------------- */
@@ -131,13 +131,13 @@ void origin_link_failed(struct origin *o, unsigned slot, const char *why)
 	if (o->candidate.host) {
 		/* The old one stays; it is tried at once. */
 		address_set(&o->candidate, NULL, NULL, NULL);
-		report(o, why);
+		report(o, why, true);
 		if (!first)
 			attempt(o, slot);
 		return;
 	}
 	if (first) {
-		report(o, why);
+		report(o, why, true);
 		return;
 	}
 	if (strcmp(o->last_error, why) != 0) {
@@ -182,7 +182,7 @@ static void client_link_use(struct origin *o, const char *error)
 {
 	if (o->started && o->link[LINK_CLIENT].phase == LINK_UP)
 		tell_core(o, LINK_CLIENT);
-	report(o, error);
+	report(o, error, false);
 	copy_link_begin(o);
 }
 
@@ -199,7 +199,7 @@ static void header_written(struct job *j)
 	/* What the next start is not to trust was told while this was on its way. */
 	if (!e->header.boot_id[0])
 		store_distrust(e);
-	client_link_use(h->origin, h->error ? "it is in use, but the commit file cannot be written" : NULL);
+	client_link_use(h->origin, h->error ? "the new origin is in use, but the commit file cannot be written: do not restart this server" : NULL);
 	free(h);
 }
 
@@ -444,5 +444,5 @@ void port_links_close(struct core *c)
 	}
 	address_set(&o->candidate, NULL, NULL, NULL);
 	control_switched();
-	report(o, "the proxy was switched meanwhile and needs no origin");
+	report(o, "the proxy was switched meanwhile and needs no origin", true);
 }

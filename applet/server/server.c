@@ -210,7 +210,7 @@ struct first_attempt {
 	char error[256];
 };
 
-static void first_attempt_ended(void *ctx, const char *error)
+static void first_attempt_ended(void *ctx, const char *error, bool refused UNUSED_PARAM)
 {
 	struct first_attempt *a = ctx;
 

@@ -96,8 +96,9 @@ unsigned sessions_in_flight(void);
 
 /* ---- origin.c, link.c ------------------------------------------------------------ */
 
-/* How an attempt to reach an origin ended: error NULL for well, else one line. */
-typedef void origin_callback(void *ctx, const char *error);
+/* How an attempt to reach an origin ended: error NULL for well, else one line; refused:
+ * it is not in use. */
+typedef void origin_callback(void *ctx, const char *error, bool refused);
 
 /* An origin at this address; strings are copied. Connects at once. `first` is
  * called once, when the first attempt has ended. */
