@@ -28,6 +28,13 @@
 //config:	help
 //config:	A bar, or a line now and then, while blocks are copied: 1.4 KB.
 //config:
+//config:config FEATURE_XNBD_BGCTL_JOB
+//config:	bool "--pause, --resume, --cancel and --rate"
+//config:	default y
+//config:	depends on XNBD_BGCTL
+//config:	help
+//config:	Orders to a copy that is running: 0.3 KB.
+//config:
 //config:config FEATURE_XNBD_BGCTL_RECONNECT
 //config:	bool "--reconnect"
 //config:	default y
@@ -55,6 +62,8 @@
 //usage:#define xnbd_bgctl_trivial_usage
 //usage:	IF_LONG_OPTS("--query|--switch|--cache-all" IF_FEATURE_XNBD_BGCTL_CACHE_ALL2("|--cache-all2"))
 //usage:	IF_NOT_LONG_OPTS("-q|-s|-c" IF_FEATURE_XNBD_BGCTL_CACHE_ALL2("|-C")) " [OPTIONS] CONTROL_SOCKET"
+//usage:	IF_FEATURE_XNBD_BGCTL_JOB("\n"
+//usage:       "xnbd-bgctl " IF_LONG_OPTS("--pause|--resume|--cancel") IF_NOT_LONG_OPTS("-P|-G|-X") " CONTROL_SOCKET")
 //usage:	IF_FEATURE_XNBD_BGCTL_RECONNECT("\n"
 //usage:       "xnbd-bgctl " IF_LONG_OPTS("--reconnect") IF_NOT_LONG_OPTS("-r") " [OPTIONS] CONTROL_SOCKET REMOTE_HOST REMOTE_PORT")
 //usage:#define xnbd_bgctl_full_usage "\n\n"
@@ -74,6 +83,12 @@
 //usage:	)
 //usage:	IF_FEATURE_XNBD_BGCTL_PROGRESS(
 //usage:     "\n	-p,--progress		Show how the copy goes on, on stderr"
+//usage:	)
+//usage:	IF_FEATURE_XNBD_BGCTL_JOB(
+//usage:     "\n	-P,--pause		Let the copy pause"
+//usage:     "\n	-G,--resume		Let it go on"
+//usage:     "\n	-X,--cancel		Stop it; what was copied is kept"
+//usage:     "\n	-R,--rate BYTES		Copy so much a second (0 = no limit)"
 //usage:	)
 //usage:     "\n	-b,--blocks-per-request N	Copy so many blocks at a time"
 //usage:     "\n	-f,--force		Switch with blocks missing"
@@ -95,11 +110,16 @@ enum {
 	OPTBIT_PROGRESS = OPTBIT_CACHE_ALL2 + ENABLE_FEATURE_XNBD_BGCTL_CACHE_ALL2,
 	OPTBIT_RECONNECT = OPTBIT_PROGRESS + ENABLE_FEATURE_XNBD_BGCTL_PROGRESS,
 	OPTBIT_EXPORTNAME = OPTBIT_RECONNECT + ENABLE_FEATURE_XNBD_BGCTL_RECONNECT,
+	OPTBIT_PAUSE = OPTBIT_EXPORTNAME + ENABLE_FEATURE_XNBD_BGCTL_EXPORTNAME,
 	OPT_CACHE_ALL2 = ENABLE_FEATURE_XNBD_BGCTL_CACHE_ALL2 << OPTBIT_CACHE_ALL2,
 	OPT_PROGRESS = ENABLE_FEATURE_XNBD_BGCTL_PROGRESS << OPTBIT_PROGRESS,
 	OPT_RECONNECT = ENABLE_FEATURE_XNBD_BGCTL_RECONNECT << OPTBIT_RECONNECT,
 	OPT_EXPORTNAME = ENABLE_FEATURE_XNBD_BGCTL_EXPORTNAME << OPTBIT_EXPORTNAME,
-	OPT_COMMANDS = OPT_QUERY | OPT_SWITCH | OPT_CACHE_ALL | OPT_CACHE_ALL2 | OPT_RECONNECT,
+	OPT_PAUSE = ENABLE_FEATURE_XNBD_BGCTL_JOB << OPTBIT_PAUSE,
+	OPT_RESUME = ENABLE_FEATURE_XNBD_BGCTL_JOB << (OPTBIT_PAUSE + 1),
+	OPT_CANCEL = ENABLE_FEATURE_XNBD_BGCTL_JOB << (OPTBIT_PAUSE + 2),
+	OPT_COMMANDS = OPT_QUERY | OPT_SWITCH | OPT_CACHE_ALL | OPT_CACHE_ALL2 | OPT_RECONNECT | OPT_PAUSE |
+		       OPT_RESUME | OPT_CANCEL,
 
 	QUERY_TIMEOUT_S = 30,
 	NAME_MAX_BYTES = 4096, /* NBD: the longest name of an export */
@@ -110,7 +130,7 @@ enum {
 
 static const char options[] ALIGN1 = "qscfb:"
 	IF_FEATURE_XNBD_BGCTL_CACHE_ALL2("C") IF_FEATURE_XNBD_BGCTL_PROGRESS("p") IF_FEATURE_XNBD_BGCTL_RECONNECT("r")
-	IF_FEATURE_XNBD_BGCTL_EXPORTNAME("n:");
+	IF_FEATURE_XNBD_BGCTL_EXPORTNAME("n:") IF_FEATURE_XNBD_BGCTL_JOB("PGXR:");
 
 #if ENABLE_LONG_OPTS
 static const char long_options[] ALIGN1 =
@@ -123,7 +143,12 @@ static const char long_options[] ALIGN1 =
 	IF_FEATURE_XNBD_BGCTL_CACHE_ALL2("cache-all2\0" No_argument "C")
 	IF_FEATURE_XNBD_BGCTL_PROGRESS("progress\0" No_argument "p")
 	IF_FEATURE_XNBD_BGCTL_RECONNECT("reconnect\0" No_argument "r")
-	IF_FEATURE_XNBD_BGCTL_EXPORTNAME("exportname\0" Required_argument "n");
+	IF_FEATURE_XNBD_BGCTL_EXPORTNAME("exportname\0" Required_argument "n")
+	IF_FEATURE_XNBD_BGCTL_JOB(
+	"pause\0" No_argument "P"
+	"resume\0" No_argument "G"
+	"cancel\0" No_argument "X"
+	"rate\0" Required_argument "R");
 #endif
 
 /* The control socket, and what has been read of it. */
@@ -710,6 +735,8 @@ static int old_main(const char *path, unsigned opt, const char *blocks, char **a
 	struct old *o = xzalloc(sizeof(*o));
 
 	o->path = path;
+	if (opt & (OPT_PAUSE | OPT_RESUME | OPT_CANCEL))
+		bb_error_msg_and_die("%s: a server of xNBD has no copy of its own", path);
 	old_open(o);
 	if (opt & OPT_QUERY)
 		old_query(o);
@@ -832,11 +859,12 @@ int xnbd_bgctl_main(int argc UNUSED_PARAM, char **argv)
 	struct control control;
 	char *blocks = NULL;
 	char *name UNUSED_PARAM = NULL;
+	IF_FEATURE_XNBD_BGCTL_JOB(char *rate = NULL;)
 	int status;
 	char request[3 * (NAME_MAX_BYTES + 2 * ADDRESS_MAX_BYTES) + 128];
 	char *to = request;
 	unsigned opt = getopt32long(argv, options, long_options,
-				    &blocks IF_FEATURE_XNBD_BGCTL_EXPORTNAME(, &name));
+				    &blocks IF_FEATURE_XNBD_BGCTL_EXPORTNAME(, &name) IF_FEATURE_XNBD_BGCTL_JOB(, &rate));
 
 	argv += optind;
 	check_usage(opt, argv);
@@ -854,6 +882,7 @@ int xnbd_bgctl_main(int argc UNUSED_PARAM, char **argv)
 		to = stpcpy(to, "cache-all");
 		if (blocks)
 			to += snprintf(to, 16, " blocks=%u", xatou_range(blocks, 1, 65536));
+		IF_FEATURE_XNBD_BGCTL_JOB(if (rate) to += snprintf(to, 32, " rate=%llu", xatoull(rate));)
 	}
 	if ((opt & OPT_CACHE_ALL2) && (opt & OPT_PROGRESS)) {
 		/* On its own first: then it goes on when we do not. */
@@ -864,6 +893,12 @@ int xnbd_bgctl_main(int argc UNUSED_PARAM, char **argv)
 	}
 	if ((opt & OPT_CACHE_ALL) || ((opt & OPT_CACHE_ALL2) && (opt & OPT_PROGRESS)))
 		to = stpcpy(to, " follow");
+	if (opt & OPT_PAUSE)
+		to = stpcpy(to, "pause");
+	if (opt & OPT_RESUME)
+		to = stpcpy(to, "resume");
+	if (opt & OPT_CANCEL)
+		to = stpcpy(to, "cancel");
 #if ENABLE_FEATURE_XNBD_BGCTL_RECONNECT
 	if (opt & OPT_RECONNECT)
 		to = put_reconnect(to, argv[1], argv[2], name);

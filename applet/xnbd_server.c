@@ -65,6 +65,22 @@
 //config:	help
 //config:	A copy of the image of a target as it is at one moment: 1 KB.
 //config:
+//config:config FEATURE_XNBD_SERVER_INIT
+//config:	bool "--root-storage, and sockets and readiness of systemd"
+//config:	default y
+//config:	depends on XNBD_SERVER
+//config:	help
+//config:	For a server that the root file system depends on; LISTEN_FDS and
+//config:	NOTIFY_SOCKET are understood: 1 KB.
+//config:
+//config:config FEATURE_XNBD_SERVER_AUTO
+//config:	bool "--auto-switch and --exec"
+//config:	default y
+//config:	depends on FEATURE_XNBD_SERVER_PROXY
+//config:	help
+//config:	The switch as soon as all blocks are here, and a program to run then:
+//config:	0.5 KB.
+//config:
 //config:config FEATURE_XNBD_SERVER_SYSLOG
 //config:	bool "--syslog"
 //config:	default y
@@ -123,6 +139,9 @@
 //usage:	IF_FEATURE_XNBD_SERVER_SYSLOG(
 //usage:     "\n	-S,--syslog		Send messages to syslogd"
 //usage:	)
+//usage:	IF_FEATURE_XNBD_SERVER_INIT(
+//usage:     "\n	-K,--root-storage	The root file system depends on this server"
+//usage:	)
 //usage:     "\n	-m,--max-clients N	Sessions at a time (128; 0 = no limit)"
 //usage:     "\n	-q,--max-queue-size N	Requests in flight (4096; 0 = no limit)"
 //usage:     "\n	-b,--max-buf-size BYTES	Memory for them (33554432; 0 = no limit)"
@@ -130,6 +149,10 @@
 //usage:     "\n	-c,--clear-bitmap	Forget what is cached"
 //usage:     "\n	-R,--rate BYTES		Background copy per second (0 = no limit)"
 //usage:     "\n	-H,--hold SECONDS	Fail what waits so long for the remote server (0 = never)"
+//usage:	)
+//usage:	IF_FEATURE_XNBD_SERVER_AUTO(
+//usage:     "\n	-A,--auto-switch	Switch as soon as all blocks are here"
+//usage:     "\n	-x,--exec PROGRAM	Run PROGRAM IMAGE once when that is done"
 //usage:	)
 #include "libbb.h"
 #include "server/server.h"
@@ -145,13 +168,17 @@ enum {
 	OPTBIT_INETD = OPTBIT_COW + ENABLE_FEATURE_XNBD_SERVER_COW,
 	OPTBIT_DAEMONIZE = OPTBIT_INETD + 2 * ENABLE_FEATURE_XNBD_SERVER_INETD,
 	OPTBIT_SYSLOG = OPTBIT_DAEMONIZE + 3 * ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE,
-	OPTBIT_PROXY = OPTBIT_SYSLOG + ENABLE_FEATURE_XNBD_SERVER_SYSLOG,
+	OPTBIT_INIT = OPTBIT_SYSLOG + ENABLE_FEATURE_XNBD_SERVER_SYSLOG,
+	OPTBIT_PROXY = OPTBIT_INIT + ENABLE_FEATURE_XNBD_SERVER_INIT,
+	OPTBIT_AUTO = OPTBIT_PROXY + 5 * ENABLE_FEATURE_XNBD_SERVER_PROXY,
 	OPT_OLDSTYLE = ENABLE_FEATURE_XNBD_SERVER_OLDSTYLE << OPTBIT_OLDSTYLE,
 	OPT_COW = ENABLE_FEATURE_XNBD_SERVER_COW << OPTBIT_COW,
 	OPT_INETD = ENABLE_FEATURE_XNBD_SERVER_INETD << OPTBIT_INETD,
 	OPT_CONNECTED_FD = ENABLE_FEATURE_XNBD_SERVER_INETD << (OPTBIT_INETD + 1),
 	OPT_DAEMONIZE = ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE << OPTBIT_DAEMONIZE,
 	OPT_SYSLOG = ENABLE_FEATURE_XNBD_SERVER_SYSLOG << OPTBIT_SYSLOG,
+	OPT_ROOT_STORAGE = ENABLE_FEATURE_XNBD_SERVER_INIT << OPTBIT_INIT,
+	OPT_AUTO_SWITCH = ENABLE_FEATURE_XNBD_SERVER_AUTO << OPTBIT_AUTO,
 	OPT_PROXY = ENABLE_FEATURE_XNBD_SERVER_PROXY << OPTBIT_PROXY,
 	OPT_CLEAR = ENABLE_FEATURE_XNBD_SERVER_PROXY << (OPTBIT_PROXY + 1),
 };
@@ -162,7 +189,9 @@ static const char options[] ALIGN1 = "trl:a:u:m:q:b:"
 	IF_FEATURE_XNBD_SERVER_INETD("iF:")
 	IF_FEATURE_XNBD_SERVER_DAEMONIZE("dP:L:")
 	IF_FEATURE_XNBD_SERVER_SYSLOG("S")
-	IF_FEATURE_XNBD_SERVER_PROXY("pcn:R:H:");
+	IF_FEATURE_XNBD_SERVER_INIT("K")
+	IF_FEATURE_XNBD_SERVER_PROXY("pcn:R:H:")
+	IF_FEATURE_XNBD_SERVER_AUTO("Ax:");
 
 #if ENABLE_LONG_OPTS
 static const char long_options[] ALIGN1 =
@@ -184,12 +213,16 @@ static const char long_options[] ALIGN1 =
 	"pidfile\0" Required_argument "P"
 	"logpath\0" Required_argument "L")
 	IF_FEATURE_XNBD_SERVER_SYSLOG("syslog\0" No_argument "S")
+	IF_FEATURE_XNBD_SERVER_INIT("root-storage\0" No_argument "K")
 	IF_FEATURE_XNBD_SERVER_PROXY(
 	"proxy\0" No_argument "p"
 	"clear-bitmap\0" No_argument "c"
 	"target-exportname\0" Required_argument "n"
 	"rate\0" Required_argument "R"
-	"hold\0" Required_argument "H");
+	"hold\0" Required_argument "H")
+	IF_FEATURE_XNBD_SERVER_AUTO(
+	"auto-switch\0" No_argument "A"
+	"exec\0" Required_argument "x");
 #endif
 
 /* "--target, --cow-target or --proxy", as far as they are there. */
@@ -239,13 +272,16 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	unsigned opt = getopt32long(argv, options, long_options, &c.lport, &c.laddr, &c.unix_path, &clients, &queue, &buf
 		IF_FEATURE_XNBD_SERVER_INETD(, &fd)
 		IF_FEATURE_XNBD_SERVER_DAEMONIZE(, &c.pidfile, &c.logpath)
-		IF_FEATURE_XNBD_SERVER_PROXY(, &c.origin_export, &rate, &hold));
+		IF_FEATURE_XNBD_SERVER_PROXY(, &c.origin_export, &rate, &hold)
+		IF_FEATURE_XNBD_SERVER_AUTO(, &c.hook));
 
 	take_arguments(&c, opt, argv + optind);
 	c.readonly = opt & OPT_READONLY;
 	c.oldstyle = opt & OPT_OLDSTYLE;
 	c.daemonize = opt & OPT_DAEMONIZE;
 	c.syslog = opt & OPT_SYSLOG;
+	c.root_storage = opt & OPT_ROOT_STORAGE;
+	c.auto_switch = opt & OPT_AUTO_SWITCH;
 	c.clear_bitmap = opt & OPT_CLEAR;
 	c.cow = opt & OPT_COW;
 	c.past_handshake = opt & OPT_CONNECTED_FD;

@@ -91,8 +91,18 @@ int listen_unix(const char *path)
 	return fd;
 }
 
+/* Those that the service manager has opened, if there are any. */
+static bool bind_inherited(void)
+{
+	while (count < LISTENERS_MAX && (listeners[count].fd = init_socket(count)) >= 0)
+		count++;
+	return count;
+}
+
 void listen_bind(void)
 {
+	if (ENABLE_FEATURE_XNBD_SERVER_INIT && bind_inherited())
+		return;
 	if (server_config->lport)
 		bind_tcp();
 	if (server_config->unix_path)

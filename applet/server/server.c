@@ -107,6 +107,11 @@ static void tell_ready(void)
 	int null;
 
 	is_ready = true;
+	if (ENABLE_FEATURE_XNBD_SERVER_INIT) {
+		if (server_config->root_storage)
+			init_root_storage();
+		init_notify("READY=1");
+	}
 	if (ENABLE_FEATURE_XNBD_SERVER_SYSLOG && server_config->syslog)
 		logmode = LOGMODE_SYSLOG;
 	if (!ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE)
@@ -183,6 +188,33 @@ static void signals_begin(void)
 		bb_simple_perror_msg_and_die("signalfd");
 }
 
+/* ---- the disk is complete --------------------------------------------------------------------- */
+
+static void auto_switch_done(struct commit_waiter *w, int error)
+{
+	w->done = NULL;
+	if (error)
+		bb_simple_error_msg("not switched: the cache could not be synced to disk");
+}
+
+/* --auto-switch and --exec: looked at once a turn. */
+static void look_for_end(void)
+{
+	static struct commit_waiter waiter;
+	static bool hook_done;
+	struct core *c = &export->core;
+
+	if (c->mode == MODE_PROXY) {
+		if (!server_config->auto_switch || waiter.done || !map_is_complete(&c->map) || c->commit.error || c->bitmap_error)
+			return;
+		waiter.done = auto_switch_done;
+		core_switch(c, false, &waiter);
+	} else if (server_config->hook && !hook_done && map_is_complete(&c->map)) {
+		hook_done = true;
+		init_run_hook(server_config->hook, export);
+	}
+}
+
 /* ---- the loop --------------------------------------------------------------------------------- */
 
 static void turn(uint64_t deadline_ms)
@@ -195,6 +227,8 @@ static void turn(uint64_t deadline_ms)
 		core_tick(&export->core, loop_now_ms);
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->core.commit.error && export->header.boot_id[0])
 		store_distrust(export);
+	if (ENABLE_FEATURE_XNBD_SERVER_AUTO && export && export->core.map.words)
+		look_for_end();
 	do {
 		sessions_turn();
 		if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->origin)
@@ -363,6 +397,8 @@ static int end(void)
 {
 	uint64_t deadline = loop_now_ms + STOP_MS;
 
+	if (ENABLE_FEATURE_XNBD_SERVER_INIT)
+		init_notify("STOPPING=1");
 	listen_end();
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export)
 		core_job_cancel(&export->core);

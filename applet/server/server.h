@@ -30,6 +30,9 @@ struct server_config {
 	bool one_client;            /* does not listen: serves the client on this descriptor */
 	bool past_handshake;        /* ... who has done it already */
 	int client_fd;
+	const char *hook;           /* program to run once when the disk is complete and switched, or NULL */
+	bool auto_switch;           /* ... which is done as soon as it can be */
+	bool root_storage;          /* the root file system may depend on this server */
 	bool readonly, cow, daemonize, clear_bitmap, oldstyle, syslog;
 };
 
@@ -52,6 +55,18 @@ extern const struct server_config *server_config;
 /* This path is removed when the server ends, however it ends by itself; unless_ready:
  * only if it ends before it serves, so that a start that fails leaves nothing. */
 void server_owns_path(const char *path, bool unless_ready);
+
+/* ---- init.c ---------------------------------------------------------------------- */
+
+/* The i-th socket that systemd has opened for us (LISTEN_FDS, sd_listen_fds(3)), or -1. */
+int init_socket(unsigned i);
+/* Tells the service manager, if there is one (NOTIFY_SOCKET, sd_notify(3)). */
+void init_notify(const char *state);
+/* From now on this process needs nothing that could be on the disk it serves; dies when it
+ * may not. */
+void init_root_storage(void);
+/* Runs a program, once; nobody waits for it. */
+void init_run_hook(const char *program, const struct export *e);
 
 /* ---- snapshot.c ------------------------------------------------------------------ */
 

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* How this server lives with what starts and ends the machine. */
+#include "libbb.h"
+#include "server/server.h"
+
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/un.h>
+
+enum {
+	FIRST_SOCKET = 3,
+	X_PR_SET_IO_FLUSHER = 57, /* linux/prctl.h, of Linux 5.6 */
+};
+
+int init_socket(unsigned i)
+{
+	const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
+
+	if (!pid || !fds || strtoul(pid, NULL, 10) != (unsigned long)getpid() || i >= strtoul(fds, NULL, 10))
+		return -1;
+	fcntl(FIRST_SOCKET + (int)i, F_SETFD, FD_CLOEXEC);
+	fcntl(FIRST_SOCKET + (int)i, F_SETFL, O_NONBLOCK);
+	return FIRST_SOCKET + (int)i;
+}
+
+void init_notify(const char *state)
+{
+	const char *path = getenv("NOTIFY_SOCKET");
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	size_t n = path ? strlen(path) : 0;
+	int fd;
+
+	if (!n || n >= sizeof(a.sun_path))
+		return;
+	memcpy(a.sun_path, path, n);
+	if (*path == '@')
+		a.sun_path[0] = '\0'; /* of the abstract namespace */
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&a,
+	       (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n));
+	close(fd);
+}
+
+/* Nothing here is worth an end: it works without, only less safely. */
+static void never_kill_for_memory(void)
+{
+	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || full_write(fd, "-1000", 5) != 5)
+		bb_simple_perror_msg("oom_score_adj");
+	close(fd);
+}
+
+void init_root_storage(void)
+{
+	/* systemd leaves a process alone whose name begins so, also when it is about to
+	 * unmount everything ("Storage Daemons for the Root File System"). */
+	program_invocation_name[0] = '@';
+	if (mlockall(MCL_CURRENT | MCL_FUTURE) < 0)
+		bb_simple_perror_msg_and_die("cannot lock the memory: be root, or raise RLIMIT_MEMLOCK");
+	/* Memory for us is not made by writing to our own disk. */
+	if (prctl(X_PR_SET_IO_FLUSHER, 1, 0, 0, 0) < 0)
+		bb_simple_perror_msg("PR_SET_IO_FLUSHER");
+	never_kill_for_memory();
+}
+
+void init_run_hook(const char *program, const struct export *e)
+{
+	sigset_t none;
+	pid_t pid;
+
+	signal(SIGCHLD, SIG_IGN); /* nobody waits */
+	pid = fork();
+	if (pid < 0)
+		bb_perror_msg("cannot run '%s'", program);
+	if (pid != 0)
+		return;
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	signal(SIGCHLD, SIG_DFL);
+	signal(SIGPIPE, SIG_DFL);
+	signal(SIGHUP, SIG_DFL);
+	setenv("XNBD_IMAGE", e->path[FILE_IMAGE], 1);
+	execl(program, program, e->path[FILE_IMAGE], (char *)NULL);
+	bb_perror_msg("cannot run '%s'", program);
+	_exit(127);
+}
