@@ -25,7 +25,7 @@ fuzz() {
 	name=$1
 	shift
 	if "build/fuzz/$name" $options "$@" >"$log" 2>&1; then
-		sed -n 's/^#\([0-9]*\).*cov: \([0-9]*\).*corp: \([0-9]*\).*/\1 inputs, \2 places, \3 kept/p' "$log" | tail -1 |
+		sed -n 's/^#\([0-9]*\).*cov: \([0-9]*\).*corp: \([0-9]*\).*/\1 runs, \2 places reached, \3 inputs kept/p' "$log" | tail -1 |
 			sed "s/^/$name: /"
 		return
 	fi
