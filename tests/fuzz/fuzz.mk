@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The fuzzers: build/fuzz/NAME. From the top, by make fuzzers.
 
-# COVERAGE=1: such that llvm-cov tells what they reach, into a directory of their own.
+# COVERAGE=1: such that llvm-cov tells what they reach, into a directory of their own:
+#   make -f tests/fuzz/fuzz.mk COVERAGE=1
+#   LLVM_PROFILE_FILE=raw build/fuzz/coverage/session -runs=0 tests/fuzz/corpus/session
+#   llvm-profdata merge -o data raw
+#   llvm-cov report build/fuzz/coverage/session -instr-profile=data
 out := build/fuzz$(if $(COVERAGE),/coverage)
 coverage := $(if $(COVERAGE),-fprofile-instr-generate -fcoverage-mapping)
 targets := session control origin files bgctl server_handshake client_handshake

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """tests/fuzz/seeds.py DIR: what the fuzzers began with, before their corpus was.
 
-Well-behaved conversations, which a fuzzer then spoils. Needed again only when script.h
-changes: then, with the new corpus of some hours, build/fuzz/NAME -merge=1 CORPUS DIR...
+Well-behaved conversations, which a fuzzer then spoils. Needed again when script.h or what
+is under test has changed. A corpus is made of these, of itself and of what make fuzz has
+found: build/fuzz/NAME -set_cover_merge=1 -use_counters=0 EMPTY DIR...
 """
 import os
 import struct
