@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # log_writes.py STEPS SEED: what a proxy does to its disk, write by write, recorded by the
 # kernel's dm-log-writes; then a power cut before each FLUSH, and before each write with
-# FUA, that the kernel has sent. Image and bitmap are files of one ext4 file system.
+# FUA, that the kernel has sent. Image and bitmap are files of one ext4 file system. The
+# cache is one of xNBD's at the start: it has no commit file, but blocks that a client wrote.
 #
 # The log's format: Documentation/admin-guide/device-mapper/log-writes.rst in the kernel's
 # source. A write stands there before the first FLUSH that covers it.
-import random, struct, sys
+import os, random, struct, sys
 from disk import SECTOR, outcome
 from machine import HOST, Machine, connect, make_ext4, serve_origin
-from model import Model, Writer, bits, read_files
+from model import BLOCK, HEADER, Model, Writer, bits, read_files
 
 STEPS, SEED = int(sys.argv[1]), int(sys.argv[2])
 SIZE = (12 << 20) - 3 * SECTOR
@@ -17,7 +18,31 @@ rng = random.Random(SEED)
 log = open("log_writes.log", "w", buffering=1)
 
 
-class Recorder(Model):
+def make_adopted():
+    """xNBD's cache, in a new file system: every third block is local, and a client's."""
+    os.mkdir("tree")
+    blocks = -(-SIZE // BLOCK)
+    with open("tree/cache.img", "wb") as image, open("tree/cache.bm", "wb") as bitmap:
+        for at in adopted:
+            image.seek(at)
+            image.write(adopted[at])
+        image.truncate(SIZE)
+        n = sum(1 << at // BLOCK for at in adopted)
+        bitmap.write(n.to_bytes(-(-blocks // 64) * 8, "little"))
+    return make_ext4("fs.img", 24 << 20, "-E", "lazy_itable_init=0,lazy_journal_init=0", "-d", "tree")
+
+
+class Start(Model):
+    """What is there at the start: the origin's, and what is adopted."""
+
+    def __init__(self, content):
+        super().__init__(content)
+        for at in adopted:
+            for i in range(0, BLOCK, SECTOR):
+                self.may[(at + i) // SECTOR] = [adopted[at][i:i + SECTOR]]
+
+
+class Recorder(Start):
     """A model that can be had again as it was."""
 
     def __init__(self, content):
@@ -38,7 +63,7 @@ class Replay:
     the second."""
 
     def __init__(self, recorder):
-        self.model = Model(recorder.origin)
+        self.model = Start(recorder.origin)
         self.parts, part = [], []
         for event in recorder.events:
             if event[0] == "mark":
@@ -106,20 +131,23 @@ def run_machine(recorder, port):
     m.run("xnbd-bgctl --cache-all /run/ctl.sock && xnbd-bgctl --switch /run/ctl.sock")
     recorder.flushed(recorder.before_flush())
     mark()
-    m.run("kill $(xnbd-bgctl --query /run/ctl.sock | sed -n 's/^pid //p'); until_true 60 umount /a; dmsetup remove log && sync")
+    m.run("kill $(xnbd-bgctl --query /run/ctl.sock | sed -n 's/^pid //p'); until_true 60 umount /a")
+    m.run("dmsetup remove log && sync")
     m.kill()
 
 
 def look(disk):
-    image, commit = read_files(disk, "/cache.img", "/cache.bm.commit")
-    return image or b"", bits(commit or b"", SIZE)
+    image, commit, bitmap = read_files(disk, "/cache.img", "/cache.bm.commit", "/cache.bm")
+    if commit is None:  # then a start takes the bitmap's word
+        commit = bytes(HEADER) + (bitmap or b"")
+    return image or b"", bits(commit, SIZE)
 
 
 class Checker:
     def __init__(self, recorder):
         self.replay = Replay(recorder)
         self.stable, self.pending = bytearray(before), []
-        self.local = bits(b"", SIZE)
+        self.local = look(before)[1]
         self.cuts = self.torn = 0
 
     def cut(self, also=()):
@@ -168,7 +196,8 @@ def check(recorder):
 origin = b"".join(bytes(1 << 16) if rng.random() < 0.2 else rng.randbytes(1 << 16) for _ in range(12 << 4))[:SIZE]
 with open("origin.img", "wb") as f:
     f.write(origin)
-before = make_ext4("fs.img", 24 << 20, "-E", "lazy_itable_init=0,lazy_journal_init=0")
+adopted = {at: rng.randbytes(BLOCK) for at in range(0, SIZE - BLOCK, 3 * BLOCK)}
+before = make_adopted()
 recorder = Recorder(origin)
 run_machine(recorder, serve_origin("origin.img"))
 check(recorder)

@@ -6,7 +6,7 @@
 # After each cut, of each of several throws of the dice, the disks are looked at from the
 # host: what FLUSH or FUA has acknowledged is there, all else is old or new, sector by
 # sector; no block that was committed is forgotten, and every committed one is right. From
-# the last throw the machine goes on. At the end: copy, switch, and one more cut.
+# the last throw the machine goes on. At the end: copy, switch, cut; twice.
 import random, sys, threading, time
 from disk import Disk, SECTOR, outcome
 from machine import HOST, Machine, connect, make_ext4, serve_origin
@@ -14,6 +14,7 @@ from model import BLOCK, Model, Writer, bits, read_files
 
 KIND, CUTS, SEED = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 SIZE = (40 << 20) - 3 * SECTOR  # the last block is short
+RATE = SIZE // 2 // CUTS  # of the copy, a second: it is to last
 THROWS = 3
 rng = random.Random(SEED)
 log = open("power.log", "w", buffering=1)
@@ -21,7 +22,8 @@ log = open("power.log", "w", buffering=1)
 
 def make_origin():
     """Bytes by chance, with stretches of zeroes."""
-    content = b"".join(bytes(1 << 18) if rng.random() < 0.2 else rng.randbytes(1 << 18) for _ in range(SIZE // (1 << 18) + 1))
+    content = b"".join(bytes(1 << 18) if rng.random() < 0.2 else rng.randbytes(1 << 18)
+                       for _ in range(SIZE // (1 << 18) + 1))
     with open("origin.img", "wb") as f:
         f.write(content[:SIZE])
     return content[:SIZE]
@@ -44,6 +46,8 @@ class Cache:
         m.run("mount -t ext4 /dev/vdb /b")
         if KIND == "file":
             m.run("mount -t ext4 /dev/vda /a")
+        if rng.random() < 0.5:  # the kernel writes soon what nobody has synced, in its own order
+            m.run("cd /proc/sys/vm && echo 2 >dirty_writeback_centisecs && echo 2 >dirty_expire_centisecs; cd /")
         return m
 
     def look(self, image, bitmap):
@@ -61,7 +65,7 @@ class Cache:
     def cut(self, model, known):
         """What the power cut has left. known: so many blocks are committed."""
         for _ in range(THROWS):
-            disks = outcome(self.image.stable, self.image.pending, rng), outcome(self.bitmap.stable, self.bitmap.pending, rng)
+            disks = [outcome(disk.stable, disk.pending, rng) for disk in (self.image, self.bitmap)]
             image, local = self.look(*disks)
             wrong = model.wrong(image, local)
             if wrong:
@@ -76,9 +80,8 @@ class Cache:
         return image
 
 
-def proxy_command():
+def proxy_command(rate):
     image = "/a/cache.img" if KIND == "file" else "/dev/vda"
-    rate = SIZE // CUTS
     return (f"xnbd-server --proxy --daemonize --lport 8521 --rate {rate} {HOST} {port} {image} /b/cache.bm"
             " /run/ctl.sock")
 
@@ -116,6 +119,9 @@ def work(m, client):
     """Everything goes on at once, for a while. Returns how many blocks must be known
     after the cut, and the writers."""
     m.run("xnbd-bgctl --cache-all2 /run/ctl.sock")
+    if rng.random() < 0.25:  # nobody asks for a FLUSH: what is on the disks is the kernel's choice
+        time.sleep(rng.uniform(0.5, 2))
+        return 0, []
     writers = start_writers(m)
     time.sleep(rng.uniform(0, 1.5))
     known = flushed_blocks(m, client) if rng.random() < 0.7 else 0
@@ -132,10 +138,10 @@ def one_cut():
     known, writers = 0, []
     if rng.random() < 0.2:  # while the proxy starts
         cache.bitmap.flushes_left = rng.randrange(1, 6)
-        m.tell(proxy_command())
+        m.tell(proxy_command(RATE))
         cache.power.wait(rng.uniform(0, 1))
     else:
-        m.run(proxy_command())
+        m.run(proxy_command(RATE))
         client = connect(m.port)
         check_start(m, client)
         known, writers = work(m, client)
@@ -146,21 +152,23 @@ def one_cut():
     return model.settle(image, cache.local), sum(w.writes for w in writers), sum(w.flushes for w in writers)
 
 
-def last_cut():
-    """Copy and switch while clients write, some writes to the new target, a cut."""
+def cut_after_switch(with_writers):
+    """Copy and switch; with clients that write, and then stop with a FLUSH, or without. All
+    blocks are safe."""
     m = cache.boot()
-    m.run(proxy_command())
+    m.run(proxy_command(0))
     client = connect(m.port)
     check_start(m, client)
-    writers = start_writers(m)
+    writers = start_writers(m) if with_writers else []
     m.run("xnbd-bgctl --cache-all /run/ctl.sock && xnbd-bgctl --switch /run/ctl.sock")
-    time.sleep(0.5)
-    for w in writers:
-        w.enough.set()
-        w.join()
-    flush = model.before_flush()
-    client.flush()
-    model.flushed(flush)
+    if with_writers:
+        time.sleep(0.5)
+        for w in writers:
+            w.enough.set()
+            w.join()
+        flush = model.before_flush()
+        client.flush()
+        model.flushed(flush)
     cache.power_off(m)
     image = cache.cut(model, len(cache.local))
     if image[:SIZE] != model.settled(0, SIZE):
@@ -171,13 +179,14 @@ model = Model(make_origin())
 port = serve_origin("origin.img")
 cache = Cache()
 lost = 0
-for i in range(1, CUTS):
+for i in range(CUTS - 2):
     start = time.monotonic()
     figures = one_cut()
     lost += figures[0]
-    print(f"cut {i}: {sum(cache.local)} blocks local, {figures[1]} writes, {figures[2]} FLUSHes,"
+    print(f"cut {i + 1}: {sum(cache.local)} blocks local, {figures[1]} writes, {figures[2]} FLUSHes,"
           f" {figures[0]} sectors lost, {time.monotonic() - start:.1f} s", file=log)
-last_cut()
+cut_after_switch(False)
+cut_after_switch(True)
 if not lost and CUTS >= 8:
     sys.exit("no cut has lost anything: this was no test")
 print("ok")
