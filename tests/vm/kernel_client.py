@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # kernel_client.py SEED: the kernel's NBD client uses the disk while it moves. It has two
 # partitions: one with a file system and files, whose files are read and changed, and one
-# that is made into a file system. At the end the image is looked at from the host.
+# that is made into a file system; the first has blocks of 1 KiB, so that blocks of
+# the disk are written in part. At the end the image is looked at from the host.
 import hashlib, os, random, re, struct, subprocess, sys
 from disk import SECTOR
 from machine import HOST, Machine, make_ext4, serve_origin
@@ -23,7 +24,7 @@ def make_origin():
     table = b"".join(struct.pack("<BxxxBxxxII", 0, 0x83, (FIRST + i * PART) // SECTOR, PART // SECTOR) for i in range(2))
     with open("origin.img", "wb") as f:
         f.write((bytes(446) + table + bytes(32) + b"\x55\xaa").ljust(FIRST, b"\0"))
-        f.write(make_ext4("fs.img", PART, "-d", "tree"))
+        f.write(make_ext4("fs.img", PART, "-b", "1024", "-d", "tree"))
         f.write(rng.randbytes(PART))
     return files
 
