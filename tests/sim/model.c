@@ -50,13 +50,13 @@ static uint64_t cell_bytes(uint64_t cell)
 
 enum { ZERO_PART = 8 * BLOCK_BYTES };
 
-/* The disk is zero in some of its parts, which are eight blocks long and do not begin
- * where a block does. *end: where this part ends. */
+/* The disk is zero in some of its parts, which are eight blocks long and begin somewhere
+ * in a block. *end: where this part ends. */
 static bool origin_is_zero(uint64_t offset, uint64_t *end)
 {
-	uint64_t part = (offset + 1536) / ZERO_PART;
+	uint64_t part = (offset + plan.zero_shift) / ZERO_PART;
 
-	*end = (part + 1) * ZERO_PART - 1536;
+	*end = (part + 1) * ZERO_PART - plan.zero_shift;
 	if (plan.gap == GAP_ZERO && gap_end(offset)) {
 		*end = gap_end(offset);
 		return true;

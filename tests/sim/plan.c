@@ -169,6 +169,7 @@ void draw_plan(void)
 	plan.depth = 1 + (unsigned)chance_of(DEPTH_MAX);
 	plan.bad_percent = chance(15) ? 8 : 0;
 	plan.zero_percent = chance(50) ? 40 : 0;
+	plan.zero_shift = 512 * (uint32_t)chance_of(8);
 	plan.hold_ms = chance(10) ? 3000 : 0;
 	draw_faults(chance(15), chance(7));
 	plan.memory_mille = chance(15) ? memory[chance_of(3)] : 0;

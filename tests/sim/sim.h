@@ -56,6 +56,7 @@ struct plan {
 	unsigned sync_percent;  /* how often a port_io() is complete at once */
 	unsigned bad_percent;   /* blocks that the origin cannot read */
 	unsigned zero_percent;  /* parts of the origin that are zero */
+	uint32_t zero_shift;    /* which begin so many bytes before whole blocks */
 	unsigned depth;         /* requests in flight */
 	uint64_t hold_ms;
 	uint16_t fault_mille[FILES][OPS];
