@@ -440,6 +440,7 @@ void origin_reconnect(void)
 void origin_crash(void)
 {
 	asked_count = 0;
+	last_cookie = 0; /* the next process counts from the beginning */
 	origin_copy_wanted = origin_closed = false;
 	/* Buffers went with the process. */
 	buffers = buffer_bytes = 0;
