@@ -409,6 +409,22 @@ static void check_hold(void)
 			broken("a request waits for %llu ms", (unsigned long long)waited_ms(&slots[i]));
 }
 
+/* The core has to ask for the time of what it does by itself: nobody else wakes it. */
+static void check_deadline(void)
+{
+	uint64_t at = core_deadline(&core);
+	bool dirty = core.map.dirty_chunks || core.commit.image_dirty;
+	unsigned i;
+
+	if (core.mode == MODE_PROXY && dirty && !core.commit.error && !core.commit.timer.done &&
+	    at > core.commit.last_ms + COMMIT_INTERVAL_MS)
+		broken("nobody is woken for the next commit");
+	for (i = 0; plan.hold_ms && i < DEPTH_MAX; i++)
+		if (slots[i].live && slots[i].req.fetch && core.waiting == live_count() && !disk_pending() &&
+		    at > now_ms + plan.hold_ms)
+			broken("nobody is woken for --hold");
+}
+
 static void advance(uint64_t ms)
 {
 	if (map_is_complete(&core.map) != !core_job_eta_s(&core))
@@ -419,6 +435,7 @@ static void advance(uint64_t ms)
 	core_tick(&core, now_ms);
 	origin_tick();
 	check_hold();
+	check_deadline();
 }
 
 /* To the moment for which the core asks, as the server does, or to any other. */
