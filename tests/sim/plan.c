@@ -171,7 +171,7 @@ void draw_plan(void)
 	plan.zero_percent = chance(50) ? 40 : 0;
 	plan.zero_shift = 512 * (uint32_t)chance_of(8);
 	plan.hold_ms = chance(10) ? 3000 : 0;
-	draw_faults(chance(15), chance(7));
+	draw_faults(chance(15), chance(12));
 	plan.memory_mille = chance(15) ? memory[chance_of(3)] : 0;
 	plan.start_mille = chance(10) ? 50 : 0;
 	plan.adopt = !plan.target && (plan.gap == GAP_LOCAL || chance(10));

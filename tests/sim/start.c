@@ -391,7 +391,7 @@ enum start_end start_files(uint64_t **words, bool *all_dirty)
 
 	memset(&export, 0, sizeof(export));
 	export.fd[0] = export.fd[1] = export.fd[2] = -1;
-	calls_left = faults_on && plan.crashes && chance(15) ? (int)chance_of(40) : -1;
+	calls_left = faults_on && plan.crashes && chance(40) ? (int)chance_of(24) : -1;
 	how = setjmp(over);
 	if (!how) {
 		look_and_open(all_dirty);
