@@ -87,9 +87,13 @@ const char *store_open_target(struct export *e, const char *image, bool readonly
 		snprintf(why, sizeof(why), "'%s' is neither a regular file nor a block device", image);
 		return why;
 	}
-	what = "in use by a proxy, or cannot be locked:";
-	if (flock(fd, LOCK_SH | LOCK_NB) < 0)
-		goto failed;
+	what = "cannot lock";
+	if (flock(fd, LOCK_SH | LOCK_NB) < 0) {
+		if (errno != EWOULDBLOCK)
+			goto failed;
+		snprintf(why, sizeof(why), "'%s' is in use by another server: stop that one first", image);
+		return why;
+	}
 	what = "cannot measure";
 	bytes = lseek(fd, 0, SEEK_END);
 	if (bytes < 0)
