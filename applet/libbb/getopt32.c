@@ -46,7 +46,8 @@ static void option(struct parser *p, char letter, const char *written, const cha
 			argument = p->argv[optind] ? p->argv[optind++] : NULL;
 		if (!argument)
 			bb_error_msg_and_die("option '%s' needs an argument; try --help", written);
-		if (strchr(p->letters, letter)[2] == '*')
+		/* Only that applet has such an option; others are spared malloc(3). */
+		if (ENABLE_XNBD_WRAPPER && strchr(p->letters, letter)[2] == '*')
 			llist_add_to_end(p->value[bit], (char *)argument);
 		else
 			*(const char **)p->value[bit] = argument;

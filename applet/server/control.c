@@ -450,7 +450,7 @@ static void request(struct control *k, char *line)
 	char *verb = strsep(&line, " ");
 	char *p;
 
-	if (ENABLE_XNBD_WRAPPER && !exported) {
+	if (!ENABLE_FEATURE_XNBD_SERVER_PROXY || (ENABLE_XNBD_WRAPPER && !exported)) {
 		images_request(k, verb, line);
 		return;
 	}
@@ -576,7 +576,7 @@ static void control_timer(struct timer *t)
 {
 	struct control *k = (struct control *)(void *)((char *)t - offsetof(struct control, timer));
 
-	if (k->follow) {
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && k->follow) {
 		say_news(k);
 		timer_set(t, loop_now_ms + FOLLOW_MS);
 	} else if (k->waiting || k->old_session || k->old_detects) {
@@ -606,7 +606,7 @@ void control_close(struct control *k)
 	k->follow = false;
 	if (!k->waiting)
 		free(k);
-	if (owner)
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && owner)
 		core_job_cancel(&exported->core);
 }
 

@@ -406,7 +406,7 @@ static int end(void)
 	while (sessions_in_flight() && loop_now_ms < deadline)
 		turn(deadline);
 	last_commits();
-	if (server_config->control)
+	if ((ENABLE_FEATURE_XNBD_SERVER_PROXY || ENABLE_XNBD_WRAPPER) && server_config->control)
 		control_end();
 	if (commit_error)
 		bb_simple_error_msg("the image could not be synced to disk: do not trust it");
