@@ -11,7 +11,7 @@
 //config:	help
 //config:	Drives a running xnbd-server proxy through its control socket:
 //config:	asks for its state, copies all blocks to the local cache,
-//config:	switches the proxy to a plain server of the copy. 8.5 KB, with
+//config:	switches the proxy to a plain server of the copy. 8.6 KB, with
 //config:	all that follows.
 //config:
 //config:config FEATURE_XNBD_BGCTL_CACHE_ALL2
@@ -26,21 +26,22 @@
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
-//config:	A bar, or a line now and then, while blocks are copied: 1.4 KB.
+//config:	A bar, or a line now and then, while blocks are copied: 1.8 KB.
 //config:
 //config:config FEATURE_XNBD_BGCTL_JOB
 //config:	bool "--pause, --resume, --cancel and --rate"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
-//config:	Orders to a copy that is running: 0.3 KB.
+//config:	Orders to a copy that is running: 0.4 KB.
 //config:
 //config:config FEATURE_XNBD_BGCTL_RECONNECT
 //config:	bool "--reconnect"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
-//config:	Gives the proxy another address of its origin: 0.7 KB.
+//config:	Gives the proxy another address of its origin: 0.7 KB;
+//config:	1.1 KB more with servers of xNBD.
 //config:
 //config:config FEATURE_XNBD_BGCTL_EXPORTNAME
 //config:	bool "--exportname"

@@ -6,7 +6,7 @@
 //config:	depends on XNBD_SERVER
 //config:	help
 //config:	Serves many images by name on one port; images can be added and
-//config:	removed while it runs. 3 KB.
+//config:	removed while it runs. 2 KB.
 //applet:IF_XNBD_WRAPPER(APPLET_ODDNAME(xnbd-wrapper, xnbd_wrapper, BB_DIR_USR_SBIN, BB_SUID_DROP, xnbd_wrapper))
 //kbuild:lib-$(CONFIG_XNBD_WRAPPER) += xnbd_wrapper.o nbd/ core/ server/
 //usage:#define xnbd_wrapper_trivial_usage
