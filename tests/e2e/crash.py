@@ -227,9 +227,9 @@ for round_ in range(ROUNDS):
     what = f"round {round_}" + (", after a power cut" if power_cut else "")
     if round_:
         proxy, h = start_proxy()
-    found = cached()
-    if not power_cut and found < known:
-        sys.exit(f"{what}: {found} blocks are local, there were {known}")
+    local = cached()
+    if not power_cut and local < known:
+        sys.exit(f"{what}: {local} blocks are local, there were {known}")
     if round_ % 5 == 4:  # reading makes blocks local: a little, and not every time
         read(h, what, rng.randrange(FIO >> 20) << 20)
     at = time.monotonic() + rng.uniform(0.02, 0.3)
