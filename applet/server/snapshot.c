@@ -97,12 +97,21 @@ static void frozen(struct freeze *f UNUSED_PARAM)
 	pool_submit(&snapshot.job);
 }
 
+/* Missing blocks, after a switch by force, would be zeroes in the copy: wrong bytes. */
+static bool can_be_copied(const struct export *e)
+{
+	const struct core *c = &e->core;
+	bool begun = !server_config->bitmap || c->map.words;
+
+	return begun && c->mode == MODE_TARGET && map_is_complete(&c->map) && !e->is_device && e->base_fd < 0;
+}
+
 void snapshot_begin(struct export *e)
 {
 	struct snapshot *s = &snapshot;
 
-	if (e->core.mode != MODE_TARGET || e->is_device || e->base_fd >= 0) {
-		bb_simple_error_msg("no snapshot: it is made of the image of a target, when that is a regular file");
+	if (!can_be_copied(e)) {
+		bb_simple_error_msg("no snapshot: it is made of the image of a target, when that is a regular file and complete");
 		return;
 	}
 	if (s->export)
