@@ -459,11 +459,22 @@ static bool request_take(struct session *s, const struct nbd_request_header *h)
 	return true;
 }
 
+/* The WRITE whose data is still coming is not done. */
+static void payload_drop(struct session *s)
+{
+	if (s->payload)
+		xfer_put(s->payload);
+	if (s->refused)
+		xfer_put(s->refused);
+	s->payload = s->refused = NULL;
+}
+
 void session_drain(struct session *s)
 {
 	if (s->state != SESSION_TRANSMISSION)
 		return;
 	s->state = SESSION_DRAINING;
+	payload_drop(s); /* not all of it has come, and no more will be read */
 	if (!s->ended) /* somebody waits for the last answer of one that was handed over */
 		timer_set(&s->deadline, loop_now_ms + DRAIN_MS);
 	session_mark(s);
@@ -694,11 +705,7 @@ static void session_close(struct session *s)
 	if (s->stalled)
 		stalled_count--;
 	s->stalled = false;
-	if (s->payload)
-		xfer_put(s->payload);
-	if (s->refused)
-		xfer_put(s->refused);
-	s->payload = s->refused = NULL;
+	payload_drop(s);
 	while (s->out) {
 		x = s->out;
 		s->out = x->next_out;

@@ -10,7 +10,7 @@ as others can see them.
   xnbd04.py raw CONTROL COMMAND                       any number; prints how it ends
   xnbd04.py early-end CONTROL                         ends a session that was handed over
 """
-import array, mmap, os, signal, socket, struct, sys, threading
+import array, mmap, os, signal, socket, struct, sys, threading, time
 
 BLOCK = 4096
 STATUS = struct.Struct("@q4096s4096si4096s4096s4N")
@@ -310,13 +310,17 @@ def raw(control, number):
         print("reset")
 
 
-def early_end(control):
+def early_end(control, part=None):
     ours, theirs = socket.socketpair()
     s = command(control, FD)
     pass_fd(s, theirs.fileno())
     theirs.close()
     ours.sendall(struct.pack(">IIQQI", 0x25609513, 0, 1, 0, 512))
     print("read", exactly(ours, 16 + 512) is not None)
+    if part:
+        ours.sendall(struct.pack(">IIQQI", 0x25609513, 1, 2, 0, 8192) + bytes(100))
+        time.sleep(0.2)
+    s.settimeout(20)
     s.sendall(b"x")
     print("session ended", ours.recv(1) == b"", "then a byte", exactly(s, 1) is not None and s.recv(1) == b"")
 
