@@ -517,7 +517,8 @@ static bool is_busy(const struct control *k)
 	return k->waiting || k->follow || k->out_bytes || k->old_session || k->old_detects;
 }
 
-/* As recv(2). A descriptor that comes along is kept. */
+/* As recv(2). A descriptor that comes along is kept: one, the kernel closes others, for
+ * which there is no room. (CMSG_SPACE would be room for two.) */
 static ssize_t receive(struct control *k)
 {
 	struct iovec v = { .iov_base = k->in + k->in_bytes, .iov_len = CONTROL_IN_BYTES - k->in_bytes };
@@ -525,7 +526,7 @@ static ssize_t receive(struct control *k)
 		struct cmsghdr head;
 		char room[CMSG_SPACE(sizeof(int))];
 	} u;
-	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = &u, .msg_controllen = sizeof(u.room) };
+	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = &u, .msg_controllen = CMSG_LEN(sizeof(int)) };
 	ssize_t n = recvmsg(k->event.fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	const struct cmsghdr *c = n < 0 ? NULL : CMSG_FIRSTHDR(&m);
 
@@ -602,6 +603,8 @@ void control_close(struct control *k)
 	timer_clear(&k->timer);
 	if (ENABLE_FEATURE_XNBD_SERVER_OLD_CONTROL)
 		old_end(k);
+	if (k->passed_fd >= 0)
+		close(k->passed_fd);
 	k->dead = true;
 	k->follow = false;
 	if (!k->waiting)

@@ -139,7 +139,4 @@ void old_end(struct control *k)
 		session_disown(k->old_session);
 	k->old_session = NULL;
 	k->old_detects = false;
-	if (k->passed_fd >= 0)
-		close(k->passed_fd);
-	k->passed_fd = -1;
 }

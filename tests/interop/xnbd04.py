@@ -299,6 +299,14 @@ def reconnect(control, origin, name=""):
     assert s.recv(1) == b""
 
 
+def descriptors(control):
+    for n in range(4):
+        with socket.socket(socket.AF_UNIX) as s, open("/dev/null") as f:
+            s.connect(control)
+            socket.send_fds(s, [b"status\n"], [f.fileno()] * n)
+            assert b"\nok\n" in s.recv(65536)
+
+
 def raw(control, number):
     s = command(control, number)
     if number == SHARED:
@@ -343,7 +351,7 @@ def main(verb, *args):
     elif verb == "raw":
         raw(args[0], int(args[1]))
     else:
-        {"cache-all": cache_all, "switch": switch, "reconnect": reconnect, "early-end": early_end}[verb](*args)
+        {"cache-all": cache_all, "switch": switch, "reconnect": reconnect, "early-end": early_end, "descriptors": descriptors}[verb](*args)
 
 
 main(*sys.argv[1:])
