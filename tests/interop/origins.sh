@@ -45,7 +45,7 @@ origin_is_the_same() {
 		right_if cmp disk.img content.img
 		return
 	fi
-	nbdcopy "nbd+unix:///$export?socket=far.sock" after.img && right_if cmp after.img content.img
+	nbdcopy --request-size="$request" "nbd+unix:///$export?socket=far.sock" after.img && right_if cmp after.img content.img
 }
 
 kit() {
@@ -54,7 +54,7 @@ kit() {
 	in_front "nbdkit $row" "$links" nbdkit -f -U "$T/far.sock" "$@"
 }
 
-export= errors= cut=
+export= errors= cut= request=262144
 head -c $(((6 << 20) + 4096 + 512)) /dev/urandom >disk.img
 cp disk.img content.img
 kit "file" 2 file disk.img
@@ -77,6 +77,7 @@ kit "plain newstyle" 2 --mask-handshake=0 file disk.img
 # Breaks of the rules are errors there, and the log has what was asked.
 blocks() {
 	min=$1 preferred=$2 max=$3
+	request=$((min > 4096 ? min : 4096)) # of nbdcopy, when it looks at the origin afterwards
 	rm -f kit.log
 	kit "blocks of $min, $preferred preferred, $max at most" 2 --filter=log --filter=blocksize-policy file disk.img logfile=kit.log \
 		blocksize-minimum="$min" blocksize-preferred="$preferred" blocksize-maximum="$max" blocksize-error-policy=error
@@ -100,6 +101,7 @@ blocks 1 512 4096
 blocks 512 4096 28672
 blocks 4096 32768 1048576
 blocks 65536 65536 196608
+request=262144
 
 # ---- nbdkit's other plugins ------------------------------------------------------------------
 
@@ -146,15 +148,15 @@ reference() {
 }
 
 cp disk.img content.img
-reference "one client" 1 maxconnections=1 readonly=true
-reference "flush, FUA" 1 flush=true fua=true
+reference "one client, though it says several" 2 maxconnections=1
+reference "flush, FUA" 2 flush=true fua=true
 reference "flush, FUA, read-only, rotational" 2 flush=true fua=true readonly=true rotational=true
 reference "copy on write" 1 copyonwrite=true
 
-in_front "our target" 2 xnbd-server --target --lport 0 --unix far.sock disk.img
-in_front "our target, oldstyle" 2 xnbd-server --target --oldstyle --lport 0 --unix far.sock disk.img
+in_front "our target" 2 xnbd-server --target --lport 0 --unix "$T/far.sock" disk.img
+in_front "our target, oldstyle" 2 xnbd-server --target --oldstyle --lport 0 --unix "$T/far.sock" disk.img
 export=disk.img
-in_front "our wrapper, by name" 2 xnbd-wrapper --lport 0 --unix far.sock --imgfile first.img --imgfile disk.img
+in_front "our wrapper, by name" 2 xnbd-wrapper --lport 0 --unix "$T/far.sock" --imgfile first.img --imgfile disk.img
 export=
 in_front "oldstyle by hand" 1 $PYTHON "$HERE/old.py" serve oldstyle "$T/far.sock" disk.img
 in_front "plain newstyle by hand" 1 $PYTHON "$HERE/old.py" serve newstyle "$T/far.sock" disk.img
@@ -165,6 +167,6 @@ in_background xnbd-server --proxy --lport 0 --unix second.sock unix:first.sock -
 second=$pid
 until_true 10 is_up second.sock
 in_front "our proxy, before another one, before a target" 2 \
-	xnbd-server --proxy --lport 0 --unix far.sock unix:second.sock - three.img three.bm three.ctl
+	xnbd-server --proxy --lport 0 --unix "$T/far.sock" unix:second.sock - three.img three.bm three.ctl
 stop "$second"
 stop "$origin"
