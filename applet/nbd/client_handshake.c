@@ -331,6 +331,8 @@ static enum nbd_handshake_state reply_step(struct nbd_client_handshake *h, const
 		return NBD_HS_MORE;
 	*used = REPLY_HEAD_BYTES + length;
 	data = in + REPLY_HEAD_BYTES;
+	if (type == NBD_REP_ERR_SHUTDOWN)
+		return refused(h, type, data, length);
 	if (h->state == NBD_OPT_STRUCTURED_REPLY)
 		return structured_step(h, type);
 	if (h->state == NBD_OPT_SET_META_CONTEXT)

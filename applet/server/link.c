@@ -243,6 +243,10 @@ static bool reply_end(struct link *l, struct pending *p)
 {
 	int error = p->error;
 
+	if (error == ESHUTDOWN) { /* "MUST initiate a soft disconnect"; the next one is asked again */
+		link_fail(l, "it is shutting down");
+		return true;
+	}
 	if (!error && p->kind == PENDING_STATUS && !l->extents->count)
 		return false;
 	if (!error && p->kind != PENDING_STATUS && !nbd_gaps_filled(&p->gaps))
@@ -432,6 +436,7 @@ static void handshake_step(struct link *l)
 		snprintf(why, sizeof(why), "%s", l->handshake.error);
 		link_fail(l, why);
 	} else if (state == NBD_HS_DONE) {
+		l->phase = LINK_VERIFY;
 		if (l->handshake.max_payload < (l->handshake.min_block > BLOCK_BYTES ? l->handshake.min_block : BLOCK_BYTES))
 			link_fail(l, "its maximum request size is less than a block");
 		else
@@ -727,7 +732,7 @@ void link_close(struct link *l)
 {
 	struct pending *p;
 
-	if (l->phase == LINK_UP) {
+	if (l->phase >= LINK_VERIFY) {
 		static const struct nbd_request_header disc = { .type = NBD_CMD_DISC };
 		uint8_t raw[NBD_REQUEST_BYTES];
 

@@ -77,3 +77,30 @@ debugfs -w -R "write file0 file0" ext4.img >>log 2>&1
 cp ext4.img content.img
 cell "oldstyle -> proxy -> proxy -> ext4, in use" "bytes right" over_two_hops
 cell "... and its origin is as it was" "bytes right" "right_if cmp ext4.img content.img"
+
+# ---- the proxy in the middle is stopped and started again, while a read is under way ------------
+
+restarted_in_the_middle() {
+	rm -f hop* origin.sock
+	random disk.img 2
+	target disk.img
+	hop 1 origin.sock
+	hop 2 hop1.sock
+	kill -STOP "$origin"
+	nbdcopy "nbd+unix:///?socket=hop2.sock" read.img &
+	reader=$!
+	until_true 20 hop_waits 1
+	stop "$hop1"
+	kill -CONT "$origin"
+	hop 1 origin.sock
+	wait $reader && right_if cmp read.img disk.img
+	stop "$hop1"
+	stop "$hop"
+	stop "$origin"
+}
+
+hop_waits() {
+	[ "$(xnbd-bgctl --query "hop$1.ctl" | sed -n 's/^waiting //p')" -gt 0 ]
+}
+
+cell "a proxy in the middle restarts, in use" "bytes right" restarted_in_the_middle

@@ -1321,6 +1321,25 @@ static void test_client_refused(void)
 		      "export 'nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn...' is unknown to the origin");
 }
 
+/* "MUST initiate a soft disconnect", whatever was asked. */
+static void test_client_shutdown(void)
+{
+	struct meeting m;
+
+	meet(&m, "", 3);
+	wants_structured(&m);
+	says(&m, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ERR_SHUTDOWN, "", 0);
+	wants_abort(&m);
+	CHECK(meeting_ends(&m, NBD_HS_CLOSE, "is shutting down"));
+	meet(&m, "", 3);
+	wants_structured(&m);
+	says_ack(&m, NBD_OPT_STRUCTURED_REPLY);
+	wants_meta(&m);
+	says(&m, NBD_OPT_SET_META_CONTEXT, NBD_REP_ERR_SHUTDOWN, "", 0);
+	wants_abort(&m);
+	CHECK(meeting_ends(&m, NBD_HS_CLOSE, "is shutting down"));
+}
+
 /* The message is cut where the buffer ends. */
 static void test_client_long_message(void)
 {
@@ -1706,7 +1725,9 @@ static bool pair_meets(const char *name, uint16_t flags, unsigned mask, uint32_t
 
 	p.refused = (mask & 1 ? 1U << NBD_OPT_STRUCTURED_REPLY : 0) | (mask & 2 ? 1U << NBD_OPT_SET_META_CONTEXT : 0) |
 		    (mask & 4 ? 1U << NBD_OPT_GO : 0);
-	by_name = !(flags & NBD_FLAG_FIXED_NEWSTYLE) || !(mask & 4) || error == NBD_REP_ERR_UNSUP;
+	/* A server that shuts down is left at once, any other when it refuses GO. */
+	by_name = !(flags & NBD_FLAG_FIXED_NEWSTYLE) || !(error == NBD_REP_ERR_SHUTDOWN ? mask : mask & 4) ||
+		  error == NBD_REP_ERR_UNSUP;
 	pair_begin(&p, name);
 	ok = e && by_name ? pair_agrees(&p, e) : pair_parts(&p, name);
 	drop(&p.from_client);
@@ -1777,6 +1798,7 @@ int main(void)
 	test_client_meta();
 	test_client_does_without();
 	test_client_refused();
+	test_client_shutdown();
 	test_client_long_message();
 	test_client_block_sizes();
 	test_client_broken_go();
