@@ -445,7 +445,7 @@ static bool word(struct words *w, char *p)
 
 static void request(struct control *k, char *line)
 {
-	struct core *c = &exported->core; /* not looked at when there is none */
+	struct core *c;
 	struct words w = { 0 };
 	char *verb = strsep(&line, " ");
 	char *p;
@@ -454,6 +454,7 @@ static void request(struct control *k, char *line)
 		images_request(k, verb, line);
 		return;
 	}
+	c = &exported->core;
 	while ((p = strsep(&line, " ")))
 		if (*p && !word(&w, p)) {
 			control_answer(k, "unknown or malformed word in the request");
