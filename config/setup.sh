@@ -56,6 +56,7 @@ check() {
 	need nbd-server has nbd-server
 	need nbdkit has nbdkit
 	need procps has ps
+	need qemu-system-common has qemu-storage-daemon
 	need qemu-utils has qemu-io
 	need shellcheck has shellcheck
 	need socat has socat

@@ -15,6 +15,12 @@ hop() {
 # put N: file N into the file system behind the last hop, with a client of its own.
 put() {
 	head -c "$((200000 * $1))" /dev/urandom >"file$1"
+	if [ ! -e /dev/fuse ]; then
+		nbdcopy "nbd+unix:///?socket=hop2.sock" put.img
+		debugfs -w -R "write file$1 file$1" put.img >>log 2>&1
+		nbdcopy put.img "nbd+unix:///?socket=hop2.sock"
+		return
+	fi
 	mkdir -p mnt
 	in_background nbdfuse mnt/disk "nbd+unix:///?socket=hop2.sock"
 	until_true 20 test -e mnt/disk
@@ -85,7 +91,9 @@ restarted_in_the_middle() {
 	random disk.img 2
 	target disk.img
 	hop 1 origin.sock
+	hop1=$hop
 	hop 2 hop1.sock
+	hop2=$hop
 	kill -STOP "$origin"
 	nbdcopy "nbd+unix:///?socket=hop2.sock" read.img &
 	reader=$!
@@ -93,9 +101,10 @@ restarted_in_the_middle() {
 	stop "$hop1"
 	kill -CONT "$origin"
 	hop 1 origin.sock
+	hop1=$hop
 	wait $reader && right_if cmp read.img disk.img
+	stop "$hop2"
 	stop "$hop1"
-	stop "$hop"
 	stop "$origin"
 }
 

@@ -22,21 +22,21 @@ in_front() {
 	cell "$row" links links_are_right
 	cell "$row" "origin the same" origin_is_the_same
 	stop "$relay"
-	is_gone "$far" && forget "$far" || stop "$far"
+	if is_gone "$far"; then forget "$far"; else stop "$far"; fi
 	fresh
 }
 
 moves() {
 	told=$($PYTHON "$HERE/model.py" proxy.sock "" now.img move $errors 2>&1)
 	stop "$proxy"
-	[ "$told" = right ] && right_if cmp -n "$(stat -c %s now.img)" cache.img now.img || echo "$told"
+	if [ "$told" = right ]; then right_if cmp -n "$(stat -c %s now.img)" cache.img now.img; else echo "$told"; fi
 }
 
 links_are_right() {
 	read -r most total <count
 	case $links in
-	cut) [ "$total" -gt 4 ] && echo right || echo "cut off, but only $total connections" ;;
-	*) [ "$most" = "$links" ] && echo right || echo "$most" ;;
+	cut) if [ "$total" -gt 4 ]; then echo right; else echo "cut off, but only $total connections"; fi ;;
+	*) if [ "$most" = "$links" ]; then echo right; else echo "$most"; fi ;;
 	esac
 }
 
@@ -54,7 +54,7 @@ kit() {
 	in_front "nbdkit $row" "$links" nbdkit -f -U "$T/far.sock" "$@"
 }
 
-export= errors= cut= request=262144
+export="" errors="" cut="" request=262144
 head -c $(((6 << 20) + 4096 + 512)) /dev/urandom >disk.img
 cp disk.img content.img
 kit "file" 2 file disk.img
