@@ -232,10 +232,11 @@ busybox:
 random: all
 	@N=$(N) SEED=$(SEED) sh tests/random.sh
 
+# make bench ROWS=randread SECONDS=2 ROUNDS=3: of the rows, those with such names. QUICK=1: few.
 bench:
-	@config/setup.sh check
+	@config/setup.sh bench
 	@$(MAKE) -s all
-	@sh tests/bench/run.sh
+	@BENCH_ROWS='$(ROWS)' BENCH_SECONDS='$(SECONDS)' BENCH_ROUNDS='$(ROUNDS)' BENCH_QUICK='$(QUICK)' sh tests/bench/run.sh
 
 # Bytes of each object file, and of each feature. BASE=REV: what has changed since.
 bloat: all
@@ -262,7 +263,7 @@ help:
 	@echo 'make fuzz TIME=60     each fuzzer of tests/fuzz so many seconds (TARGET=NAME: one)'
 	@echo 'make sim-coverage     lines of core/ that no test of the core reaches'
 	@echo 'make mutants          errors are made in core/; each has to be found'
-	@echo 'make bench            speed against nbdcopy, as ratios'
+	@echo 'make bench            speed against others, in turns (QUICK=1, ROWS=NAME SECONDS=1 ROUNDS=3)'
 	@echo 'make bloat            bytes of each part, and of each feature (BASE=REV: since then)'
 	@echo 'make random N=60      so many random configurations, built and tested'
 	@echo 'make busybox BUSYBOX=DIR   puts xnbd-bgctl into a BusyBox source tree'

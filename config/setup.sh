@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
-# config/setup.sh build|demo|check|check_vm: what that needs is installed, on Debian and as
+# config/setup.sh build|demo|check|check_vm|bench: what that needs is installed, on Debian and as
 # root; anywhere else, the one line that would do it is printed.
 set -eu
 
@@ -66,6 +66,16 @@ check() {
 	need mount has losetup
 }
 
+bench() {
+	demo
+	need fio has fio
+	need gnuplot-nox has gnuplot
+	need libc6-dev test -e /usr/include/stdio.h
+	need nbd-server has nbd-server
+	need nbdkit has nbdkit
+	need qemu-utils has qemu-nbd
+}
+
 check_vm() {
 	demo
 	need cpio has cpio
@@ -76,9 +86,9 @@ check_vm() {
 }
 
 case ${1-} in
-build | demo | check | check_vm) "$1" ;;
+build | demo | check | check_vm | bench) "$1" ;;
 *)
-	echo "usage: config/setup.sh build|demo|check|check_vm" >&2
+	echo "usage: config/setup.sh build|demo|check|check_vm|bench" >&2
 	exit 1
 	;;
 esac

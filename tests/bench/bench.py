@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# bench.py OUT: runs the rows that are wanted, in turns, and reports. See run.sh.
+import os, shutil, signal, subprocess, sys, tempfile
+from report import Report
+from rows import Rows
+from servers import Broken
+
+
+def setting(name, default):
+    """An empty one is none: make hands over all of them."""
+    return os.environ.get("BENCH_" + name) or default
+
+
+QUICK = bool(setting("QUICK", ""))
+WANTED = setting("ROWS", "").split()
+ROUNDS = int(setting("ROUNDS", 1 if QUICK else 3))
+SECONDS = float(setting("SECONDS", 1))
+MIB = int(setting("MIB", 256 if QUICK else 512))
+
+
+def wanted(row):
+    if WANTED:
+        return any(word in row.name for word in WANTED)
+    return row.quick or not QUICK
+
+
+def run_row(row):
+    """A B C, B C A, C A B: who comes first is not always the same."""
+    results = {who: [] for who in row.contenders}
+    who = list(results)
+    try:
+        for name, contender in row.contenders.items():
+            contender.begin()
+        for _ in range(ROUNDS):
+            for name in who:
+                results[name].append(row.contenders[name].run(SECONDS))
+            who = who[1:] + who[:1]
+    except Broken as e:
+        raise Broken("%s, %s: %s" % (row.name, name, e))
+    finally:
+        for contender in row.contenders.values():
+            contender.end()
+    return results
+
+
+def main(out):
+    base = tempfile.mkdtemp(prefix="xnbd-bench.", dir=setting("DIR", "/tmp"))
+    os.chmod(base, 0o755)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    rows = None
+    try:
+        rows = Rows(base, os.path.abspath(out) + "/relay", MIB)
+        report = Report(out, ROUNDS, SECONDS, MIB)
+        for row in rows.all():
+            if wanted(row):
+                report.add(row.name, run_row(row))
+        report.end()
+    finally:
+        if rows:
+            rows.end()
+        shutil.rmtree(base, ignore_errors=True)
+    if not report.rows:
+        raise Broken("no row has a name with: " + " ".join(WANTED))
+
+
+try:
+    main(sys.argv[1])
+except (Broken, subprocess.SubprocessError, OSError) as e:
+    sys.exit("bench: %s" % e)
+except KeyboardInterrupt:
+    sys.exit(1)

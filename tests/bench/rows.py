@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# The rows of the table. A row has a name, and contenders; a contender has begin(),
+# run(seconds) -> Result and end(). All contenders of a row have the same work.
+import os, subprocess
+from loads import MIB, Fio, bgctl, cache_all, copy_with, fio_across, fio_beside, read_all
+from servers import CROWD_TARGETS, PROXIES, TARGETS, TARGETS_AND_MEMORY, XNBDBOX, nbdkit, relay, run, xnbd_proxy
+
+DELAYS_MS = 0, 1, 10, 50
+
+
+class Row:
+    def __init__(self, name, contenders, quick=False):
+        self.name, self.contenders, self.quick = name, contenders, quick
+
+
+class Contender:
+    """A server that stays from round to round. prepare(server) comes before the first."""
+
+    def __init__(self, start, load, prepare=None):
+        self.start, self.load, self.prepare = start, load, prepare
+        self.server = None
+
+    def begin(self):
+        self.server = self.start()
+        if self.prepare:
+            self.prepare(self.server)
+
+    def run(self, seconds):
+        return self.load(self.server, seconds)
+
+    def end(self):
+        if self.server:
+            self.server.stop()
+        self.server = None
+
+
+class Fresh(Contender):
+    """A server that begins each round with nothing in its cache."""
+
+    def begin(self):
+        pass
+
+    def run(self, seconds):
+        try:
+            Contender.begin(self)
+            return Contender.run(self, seconds)
+        finally:
+            self.end()
+
+
+class Program:
+    """No server: a program that copies."""
+
+    def __init__(self, copy):
+        self.copy = copy
+
+    def begin(self):
+        pass
+
+    def run(self, _seconds):
+        return self.copy()
+
+    def end(self):
+        pass
+
+
+class Rows:
+    """They need a disk, a sparse one and a small one, each served by an origin."""
+
+    def __init__(self, base, relay_program, mib):
+        self.base, self.relay_program = base, relay_program
+        self.running = []
+        self.disk = self.make("disk", mib, mib)
+        self.sparse = self.make("sparse", mib, max(1, mib // 32))
+        self.small = self.make("small", max(1, mib // 4), max(1, mib // 4))
+        self.origin = self.serve(nbdkit(base, self.disk))
+        self.sparse_origin = self.serve(nbdkit(base, self.sparse))
+        self.small_origin = self.serve(nbdkit(base, self.small))
+
+    def make(self, name, mib, data_mib):
+        path = "%s/%s.img" % (self.base, name)
+        with open(path, "wb") as f:
+            f.truncate(mib * MIB)
+            for i in range(data_mib):  # a MiB here and there, or everywhere
+                f.seek(i * (mib // data_mib) * MIB)
+                f.write(os.urandom(MIB))
+        return path
+
+    def serve(self, server):
+        self.running.append(server)
+        return server.socket
+
+    def end(self):
+        for server in self.running:
+            server.stop()
+
+    # ---- a disk that is here
+
+    def target(self, name, load, tcp=False, servers=TARGETS, quick=False):
+        start = lambda make: lambda: make(self.base, self.disk, tcp)
+        return Row(name, {who: Contender(start(make), load) for who, make in servers.items()}, quick)
+
+    def targets(self):
+        for rw in "randread", "randwrite":
+            for depth in 1, 8, 32, 128:
+                yield self.target("%s-4k-d%d" % (rw, depth), Fio(rw, "4k", depth), quick=depth in (1, 32),
+                                  servers=TARGETS_AND_MEMORY if rw == "randread" and depth in (1, 32) else TARGETS)
+            for depth in 1, 32:
+                yield self.target("%s-4k-d%d-tcp" % (rw, depth), Fio(rw, "4k", depth), tcp=True)
+            for jobs in 4, 16:
+                yield self.target("%s-4k-d8-c%d" % (rw, jobs), Fio(rw, "4k", 8, jobs), quick=rw == "randread" and jobs == 4,
+                                  servers=TARGETS if jobs == 4 else CROWD_TARGETS)
+            yield self.target(rw + "-64k-d8", Fio(rw, "64k", 8))
+        yield self.target("seqread-256k-d4", Fio("read", "256k", 4), quick=True)
+        yield self.target("seqwrite-256k-d4", Fio("write", "256k", 4), quick=True)
+        yield self.target("mixed-4k-d32", Fio("randrw", "4k", 32, 1, "--rwmixread=70"))
+        yield self.target("flush-4k-d1", Fio("randwrite", "4k", 1, 1, "--fsync=16"))
+        size = os.path.getsize(self.disk)
+        yield self.target("nbdcopy-read", lambda server, seconds: read_all(server, seconds, size))
+        yield self.target("nbdcopy-read-tcp", lambda server, seconds: read_all(server, seconds, size), tcp=True)
+
+    # ---- one that stands before an origin
+
+    def proxy(self, name, load, origin=None, kind=Fresh, prepare=None, quick=False):
+        start = lambda make: lambda: make(self.base, origin or self.origin)
+        return Row(name, {who: kind(start(make), load, prepare) for who, make in PROXIES.items()}, quick)
+
+    def proxies(self):
+        size = os.path.getsize(self.disk)
+        fill = lambda server: run("nbdcopy", server.uri(), "null:")
+        copy_through = lambda server, seconds: read_all(server, seconds, size)
+        yield self.proxy("proxy-cold-seq", copy_through, quick=True)
+        yield self.proxy("proxy-cold-randread-4k-d32", Fio("randread", "4k", 32), quick=True)
+        yield self.proxy("proxy-warm-seq", copy_through, kind=Contender, prepare=fill)
+        yield self.proxy("proxy-warm-randread-4k-d1", Fio("randread", "4k", 1), kind=Contender, prepare=fill)
+        yield self.proxy("proxy-warm-randread-4k-d32", Fio("randread", "4k", 32), kind=Contender, prepare=fill)
+        yield self.proxy("proxy-write-whole-4k-d32", Fio("randwrite", "4k", 32))
+        yield self.proxy("proxy-write-part-1k-d32", Fio("randwrite", "1k", 32))
+
+    # ---- the copy
+
+    def copies(self, name, image, origin, prepare=None, quick=False):
+        uri = "nbd+unix:///?socket=" + origin
+        out = self.base + "/out.img"
+        contenders = {"xnbd": Fresh(lambda: xnbd_proxy(self.base, origin), lambda server, _: cache_all(server, image), prepare)}
+        for who, argv in ("nbdcopy", ["nbdcopy", uri, out]), ("qemu-img", ["qemu-img", "convert", "-f", "raw", "-O", "raw", uri, out]):
+            contenders[who] = Program(lambda argv=argv: copy_with(argv, out, image))
+        return Row(name, contenders, quick)
+
+    def background(self):
+        half = os.path.getsize(self.disk) // 2 >> 20
+        fill_half = lambda s: run("qemu-io", "-r", "-f", "raw", "-c", "read -q 0 %dM" % half, s.uri())
+        yield self.copies("copy-full", self.disk, self.origin, quick=True)
+        yield self.copies("copy-sparse", self.sparse, self.sparse_origin, quick=True)
+        yield self.copies("copy-half-local", self.disk, self.origin, prepare=fill_half)
+        yield self.while_copying()
+        yield self.switch()
+
+    def while_copying(self):
+        """A client at depth 1, while all the rest is fetched as fast as it goes."""
+        fio = Fio("randread", "4k", 1)
+
+        def load(server, _seconds):
+            if hasattr(server, "control"):
+                return fio_beside(fio, server, lambda: bgctl("--cache-all", server.control))
+            return fio_beside(fio, server, lambda: subprocess.Popen(["nbdcopy", server.uri(), "null:"]))
+
+        return self.proxy("read-while-copying", load, quick=True)
+
+    def switch(self):
+        """What a client sees of it: the longest wait, with a switch and without."""
+        fio = Fio("randread", "4k", 1)
+        start = lambda: xnbd_proxy(self.base, self.origin)
+        fill = lambda server: run(XNBDBOX, "xnbd-bgctl", "--cache-all", server.control)
+        across = lambda server, seconds: fio_across(fio, server, seconds, lambda: bgctl("--switch", server.control))
+        return Row("switch", {"xnbd": Fresh(start, across, fill), "no switch": Fresh(start, fio, fill)}, True)
+
+    # ---- with a delay on the link
+
+    def delayed(self):
+        size = os.path.getsize(self.small)
+        through = lambda server, seconds: read_all(server, seconds, size)
+        for ms in DELAYS_MS:
+            origin = self.serve(relay(self.base, self.relay_program, self.small_origin, ms))
+            yield self.proxy("delay%d-cold-seq" % ms, through, origin)
+            yield self.proxy("delay%d-cold-randread-4k-d32" % ms, Fio("randread", "4k", 32), origin)
+            yield self.copies("delay%d-copy" % ms, self.small, origin, quick=ms == 10)
+
+    def all(self):
+        yield from self.targets()
+        yield from self.proxies()
+        yield from self.background()
+        yield from self.delayed()

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Who takes part: how each is started, how its clients reach it, and what it has used.
+import os, shutil, signal, socket, subprocess, tempfile, time
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+XNBDBOX = os.environ.get("XNBDBOX", TOP + "/build/xnbdbox")
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Broken(Exception):
+    """Something does not run, or did what it must not do."""
+
+
+def run(*argv):
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        raise Broken("%s: status %d: %s" % (" ".join(argv), done.returncode, done.stdout[-800:]))
+
+
+def size_at(uri):
+    return subprocess.run(["nbdinfo", "--size", uri], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).returncode
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Server:
+    """One that runs. Its files are in a directory of its own, which goes with it."""
+
+    def __init__(self, base, tcp=False):
+        self.dir = tempfile.mkdtemp(dir=base)
+        self.socket = self.dir + "/s"
+        self.port = free_port() if tcp else None
+        self.pid = None
+
+    def uri(self, export=""):
+        if self.port:
+            return "nbd://127.0.0.1:%d/%s" % (self.port, export)
+        return "nbd+unix:///%s?socket=%s" % (export, self.socket)
+
+    def start(self, argv, ready, pidfile=None):
+        log = open(self.dir + "/log", "w")
+        # What nbdkit caches is to be where the others keep it.
+        self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.dir, env=dict(os.environ, TMPDIR=self.dir))
+        self.pid = None if pidfile else self.process.pid
+        until = time.monotonic() + 30
+        while not ready():
+            if time.monotonic() > until or (not pidfile and self.process.poll() is not None):
+                raise Broken("%s does not serve: %s" % (" ".join(argv), open(self.dir + "/log").read()[-800:]))
+            time.sleep(0.02)
+        if pidfile:
+            self.pid = int(open(pidfile).read())
+        return self
+
+    def family(self):
+        """It, and the processes that it has made and that are alive."""
+        found, left = [], [self.pid]
+        while left:
+            pid = left.pop()
+            try:
+                left += map(int, open("/proc/%d/task/%d/children" % (pid, pid)).read().split())
+                found.append(pid)
+            except OSError:
+                pass
+        return found
+
+    def cpu_s(self):
+        """Of all, also of those that have ended: their parent has waited for them."""
+        until = time.monotonic() + 5
+        while len(self.family()) > 1 and time.monotonic() < until:
+            time.sleep(0.005)
+        fields = open("/proc/%d/stat" % self.pid).read().rsplit(") ", 1)[1].split()
+        return sum(map(int, fields[11:15])) / TICKS
+
+    def forget_peak(self):
+        with open("/proc/%d/clear_refs" % self.pid, "w") as f:
+            f.write("5")
+
+    def peak_bytes(self):
+        total = 0
+        for pid in self.family():
+            try:
+                for line in open("/proc/%d/status" % pid):
+                    if line.startswith("VmHWM:"):
+                        total += int(line.split()[1]) << 10
+            except OSError:
+                pass
+        return total
+
+    def stop(self):
+        for pid in self.family() if self.pid else []:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        if self.pid:
+            self.process.wait()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+# ---- a disk that is here ---------------------------------------------------------
+
+
+def xnbd(base, image, tcp=False):
+    s = Server(base, tcp)
+    argv = [XNBDBOX, "xnbd-server", "--target", "--laddr", "127.0.0.1", "--lport", str(s.port or 0), "--unix", s.socket, image]
+    return s.start(argv, lambda: size_at(s.uri()) == 0)
+
+
+def nbdkit_plugin(base, tcp, *what):
+    s = Server(base, tcp)
+    where = ["-i", "127.0.0.1", "-p", str(s.port)] if tcp else ["-U", s.socket]
+    return s.start(["nbdkit", "-f", *where, *what], lambda: size_at(s.uri()) == 0)
+
+
+def nbdkit(base, image, tcp=False):
+    return nbdkit_plugin(base, tcp, "file", image)
+
+
+def nbdkit_memory(base, image, tcp=False):
+    s = nbdkit_plugin(base, tcp, "memory", str(os.path.getsize(image)))
+    run("nbdcopy", image, s.uri())
+    return s
+
+
+def qemu_nbd(base, image, tcp=False):
+    s = Server(base, tcp)
+    where = ["-b", "127.0.0.1", "-p", str(s.port)] if tcp else ["-k", s.socket]
+    argv = ["qemu-nbd", "-t", "-e", "64", "-f", "raw", "--aio=threads", "--cache=writeback", *where, image]
+    return s.start(argv, lambda: size_at(s.uri()) == 0)
+
+
+def nbd_server(base, image, tcp=False):
+    s = Server(base, tcp)
+    where = "listenaddr = 127.0.0.1\n\tport = %d" % s.port if tcp else "unixsock = " + s.socket
+    with open(s.dir + "/conf", "w") as f:
+        f.write("[generic]\n\t%s\n[disk]\n\texportname = %s\n\tflush = true\n" % (where, image))
+    uri = s.uri
+    s.uri = lambda: uri("disk")  # it has no default export
+    # It becomes a daemon, whatever it is told.
+    return s.start(["nbd-server", "-C", s.dir + "/conf", "-p", s.dir + "/pid"], lambda: size_at(s.uri()) == 0, s.dir + "/pid")
+
+
+TARGETS = {"xnbd": xnbd, "nbdkit": nbdkit, "qemu-nbd": qemu_nbd, "nbd-server": nbd_server}
+# nbd-server's queue of those who connect is too short for 16 at once.
+CROWD_TARGETS = {who: make for who, make in TARGETS.items() if make != nbd_server}
+TARGETS_AND_MEMORY = dict(TARGETS, **{"nbdkit memory": nbdkit_memory})
+
+# ---- one that stands before another ----------------------------------------------
+
+
+def xnbd_proxy(base, origin):
+    s = Server(base)
+    s.control = s.dir + "/ctl"
+    argv = [XNBDBOX, "xnbd-server", "--proxy", "--laddr", "127.0.0.1", "--lport", "0", "--unix", s.socket, "unix:" + origin, "-", "img", "bm", "ctl"]
+    return s.start(argv, lambda: size_at(s.uri()) == 0)
+
+
+def nbdkit_cache(base, origin):
+    return nbdkit_plugin(base, False, "--filter=cache", "nbd", "socket=" + origin, "cache-on-read=true")
+
+
+def nbdkit_cow(base, origin):
+    return nbdkit_plugin(base, False, "--filter=cow", "nbd", "socket=" + origin, "cow-on-read=true")
+
+
+def qemu_copy_on_read(base, origin):
+    s = Server(base)
+    overlay = s.dir + "/overlay"
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", "nbd+unix:///?socket=" + origin, "-F", "raw", overlay)
+    image = "driver=copy-on-read,file.driver=qcow2,file.file.driver=file,file.file.filename=" + overlay
+    argv = ["qemu-nbd", "-t", "-e", "64", "--aio=threads", "--cache=writeback", "-k", s.socket, "--image-opts", image]
+    return s.start(argv, lambda: size_at(s.uri()) == 0)
+
+
+PROXIES = {"xnbd": xnbd_proxy, "nbdkit cache": nbdkit_cache, "nbdkit cow": nbdkit_cow, "qemu-nbd cor": qemu_copy_on_read}
+
+
+def relay(base, program, to, delay_ms):
+    """A link whose round trip takes so long."""
+    s = Server(base)
+    return s.start([program, s.socket, to, str(int(delay_ms * 500))], lambda: size_at(s.uri()) == 0)

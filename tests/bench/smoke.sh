@@ -1,0 +1,24 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+# make bench still works: a few rows of it, in miniature. How fast is not looked at.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+trap 'exit 1' INT TERM HUP
+BENCH_OUT=$out BENCH_ROWS="randread-4k-d8 copy-half switch delay1-copy" BENCH_SECONDS=0.05 BENCH_ROUNDS=1 BENCH_MIB=16 \
+	sh tests/bench/run.sh || exit 1
+
+fail() {
+	echo "$1" >&2
+	exit 1
+}
+rows=$(tail -n +2 "$out/results.tsv" | cut -f1 | uniq | tr '\n' ' ')
+[ "$rows" = "randread-4k-d8 randread-4k-d8-c4 randread-4k-d8-c16 proxy-warm-x copy-half-local switch delay1-copy " ] ||
+	fail "not the rows that were wanted: $rows"
+# Each server has done something, used the processor or not, and had memory.
+awk -F '\t' 'NR > 1 && !($4 > 0 && $7 > 0 && $12 > 0) { print; bad = 1 } END { exit bad }' "$out/results.tsv" >&2 ||
+	fail "a line without a rate, a ratio or memory"
+[ "$(wc -l <"$out/results.tsv")" = 20 ] || fail "not so many lines"
+[ -s "$out/plot.png" ] || fail "no plot"
+grep -q '^| copy-half-local .* nbdcopy\|^| copy-half-local  *| xnbd ' "$out/table.md" || fail "no table"
