@@ -45,6 +45,7 @@ check() {
 	need diffutils has cmp
 	need file has file # nbdinfo asks it
 	need fio has fio
+	need gnuplot-nox has gnuplot
 	need gcc-arm-linux-gnueabihf has arm-linux-gnueabihf-gcc
 	need libc6-dev-armhf-cross test -e /usr/arm-linux-gnueabihf/include/stdio.h
 	need gcc-s390x-linux-gnu has s390x-linux-gnu-gcc

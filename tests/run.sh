@@ -72,6 +72,7 @@ if [ $# = 0 ]; then
 	for t in tests/doc/*.sh; do
 		count "$(basename "$t" .sh)" sh "$t"
 	done
+	count "make bench, in miniature" sh tests/bench/smoke.sh
 fi
 for binary in build/xnbdbox build/sanitize/xnbdbox; do
 	echo "=== $binary"
