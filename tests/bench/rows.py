@@ -3,7 +3,7 @@
 # run(seconds) -> Result and end(). All contenders of a row have the same work.
 import os, subprocess
 from loads import MIB, Fio, bgctl, cache_all, copy_with, fio_across, fio_beside, read_all
-from servers import CROWD_TARGETS, PROXIES, TARGETS, TARGETS_AND_MEMORY, XNBDBOX, nbdkit, relay, run, xnbd_proxy
+from servers import BEFORE, CROWD_TARGETS, PROXIES, TARGETS, TARGETS_AND_MEMORY, XNBDBOX, nbdkit, relay, run, xnbd_proxy, xnbd_proxy_before
 
 DELAYS_MS = 0, 1, 10, 50
 
@@ -143,6 +143,9 @@ class Rows:
         uri = "nbd+unix:///?socket=" + origin
         out = self.base + "/out.img"
         contenders = {"xnbd": Fresh(lambda: xnbd_proxy(self.base, origin), lambda server, _: cache_all(server, image), prepare)}
+        if BEFORE:
+            contenders["before"] = Fresh(lambda: xnbd_proxy_before(self.base, origin), lambda server, _: cache_all(server, image), prepare)
+            return Row(name, contenders, quick)
         for who, argv in ("nbdcopy", ["nbdcopy", uri, out]), ("qemu-img", ["qemu-img", "convert", "-f", "raw", "-O", "raw", uri, out]):
             contenders[who] = Program(lambda argv=argv: copy_with(argv, out, image))
         return Row(name, contenders, quick)
@@ -182,8 +185,9 @@ class Rows:
         through = lambda server, seconds: read_all(server, seconds, size)
         for ms in DELAYS_MS:
             origin = self.serve(relay(self.base, self.relay_program, self.small_origin, ms))
+            large = self.serve(relay(self.base, self.relay_program, self.origin, ms))
             yield self.proxy("delay%d-cold-seq" % ms, through, origin)
-            yield self.proxy("delay%d-cold-randread-4k-d32" % ms, Fio("randread", "4k", 32), origin)
+            yield self.proxy("delay%d-cold-randread-4k-d32" % ms, Fio("randread", "4k", 32), large)
             yield self.copies("delay%d-copy" % ms, self.small, origin, quick=ms == 10)
 
     def all(self):

@@ -6,6 +6,7 @@
 #
 # ROWS (words; a row is run when its name contains one of them), SECONDS (of each run; 1),
 # ROUNDS (3), QUICK=1 (few rows, one round); make hands them over as BENCH_*.
+# BENCH_BEFORE=FILE: another xnbdbox instead of the others.
 # BENCH_DIR (where the disks are; /tmp), BENCH_MIB (size of a disk; 512).
 set -eu
 cd "$(dirname "$0")/../.."

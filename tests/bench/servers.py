@@ -4,6 +4,7 @@ import os, shutil, signal, socket, subprocess, tempfile, time
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 XNBDBOX = os.environ.get("XNBDBOX", TOP + "/build/xnbdbox")
+BEFORE = os.environ.get("BENCH_BEFORE")  # another xnbdbox
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -104,9 +105,9 @@ class Server:
 # ---- a disk that is here ---------------------------------------------------------
 
 
-def xnbd(base, image, tcp=False):
+def xnbd(base, image, tcp=False, binary=XNBDBOX):
     s = Server(base, tcp)
-    argv = [XNBDBOX, "xnbd-server", "--target", "--laddr", "127.0.0.1", "--lport", str(s.port or 0), "--unix", s.socket, image]
+    argv = [binary, "xnbd-server", "--target", "--laddr", "127.0.0.1", "--lport", str(s.port or 0), "--unix", s.socket, image]
     return s.start(argv, lambda: size_at(s.uri()) == 0)
 
 
@@ -144,18 +145,13 @@ def nbd_server(base, image, tcp=False):
     return s.start(["nbd-server", "-C", s.dir + "/conf", "-p", s.dir + "/pid"], lambda: size_at(s.uri()) == 0, s.dir + "/pid")
 
 
-TARGETS = {"xnbd": xnbd, "nbdkit": nbdkit, "qemu-nbd": qemu_nbd, "nbd-server": nbd_server}
-# nbd-server's queue of those who connect is too short for 16 at once.
-CROWD_TARGETS = {who: make for who, make in TARGETS.items() if make != nbd_server}
-TARGETS_AND_MEMORY = dict(TARGETS, **{"nbdkit memory": nbdkit_memory})
-
 # ---- one that stands before another ----------------------------------------------
 
 
-def xnbd_proxy(base, origin):
+def xnbd_proxy(base, origin, binary=XNBDBOX):
     s = Server(base)
     s.control = s.dir + "/ctl"
-    argv = [XNBDBOX, "xnbd-server", "--proxy", "--laddr", "127.0.0.1", "--lport", "0", "--unix", s.socket, "unix:" + origin, "-", "img", "bm", "ctl"]
+    argv = [binary, "xnbd-server", "--proxy", "--laddr", "127.0.0.1", "--lport", "0", "--unix", s.socket, "unix:" + origin, "-", "img", "bm", "ctl"]
     return s.start(argv, lambda: size_at(s.uri()) == 0)
 
 
@@ -176,10 +172,30 @@ def qemu_copy_on_read(base, origin):
     return s.start(argv, lambda: size_at(s.uri()) == 0)
 
 
-PROXIES = {"xnbd": xnbd_proxy, "nbdkit cache": nbdkit_cache, "nbdkit cow": nbdkit_cow, "qemu-nbd cor": qemu_copy_on_read}
-
-
 def relay(base, program, to, delay_ms):
     """A link whose round trip takes so long."""
     s = Server(base)
     return s.start([program, s.socket, to, str(int(delay_ms * 500))], lambda: size_at(s.uri()) == 0)
+
+
+# ---- who takes part ----------------------------------------------------------------
+
+
+def xnbd_before(base, image, tcp=False):
+    return xnbd(base, image, tcp, BEFORE)
+
+
+def xnbd_proxy_before(base, origin):
+    return xnbd_proxy(base, origin, BEFORE)
+
+
+if BEFORE:
+    TARGETS = {"xnbd": xnbd, "before": xnbd_before}
+    PROXIES = {"xnbd": xnbd_proxy, "before": xnbd_proxy_before}
+    TARGETS_AND_MEMORY = TARGETS
+else:
+    TARGETS = {"xnbd": xnbd, "nbdkit": nbdkit, "qemu-nbd": qemu_nbd, "nbd-server": nbd_server}
+    PROXIES = {"xnbd": xnbd_proxy, "nbdkit cache": nbdkit_cache, "nbdkit cow": nbdkit_cow, "qemu-nbd cor": qemu_copy_on_read}
+    TARGETS_AND_MEMORY = dict(TARGETS, **{"nbdkit memory": nbdkit_memory})
+# nbd-server's queue of those who connect is too short for 16 at once.
+CROWD_TARGETS = {who: make for who, make in TARGETS.items() if make != nbd_server}
