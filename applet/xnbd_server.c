@@ -292,7 +292,7 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	IF_FEATURE_XNBD_SERVER_PROXY(c.hold_s = xatou(hold);)
 	if (strlen(c.origin_export) > NBD_NAME_MAX)
 		bb_simple_error_msg_and_die("the name of an export has at most 4096 bytes");
-	if (c.one_client && c.daemonize)
+	if (ENABLE_FEATURE_XNBD_SERVER_INETD && c.one_client && c.daemonize)
 		bb_simple_error_msg_and_die("a client that is connected already is not served in the background");
 	server_limits(&c, clients, queue, buf);
 	return server_run(&c);
