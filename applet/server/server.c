@@ -292,22 +292,29 @@ static void begin_proxy(void)
 	control_begin(export);
 }
 
-/* The one client is there already. Of inetd, standard error is the same socket: no
- * message may go there. */
-static void begin_session(int fd, bool past_handshake)
+/* Of inetd, standard error is the client too: no message may go there, not even of the
+ * start. */
+static void spare_client(int fd)
 {
 	struct stat client, messages;
-	int type, null;
+	int null;
+
+	if (fstat(fd, &client) < 0 || !S_ISSOCK(client.st_mode) || fstat(STDERR_FILENO, &messages) < 0 || client.st_dev != messages.st_dev ||
+	    client.st_ino != messages.st_ino)
+		return;
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	dup2(null, STDERR_FILENO);
+	close(null);
+}
+
+/* The one client is there already. */
+static void begin_session(int fd, bool past_handshake)
+{
+	int type;
 	socklen_t n = sizeof(type);
 
 	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &n) < 0)
 		bb_perror_msg_and_die("descriptor %d", fd);
-	if (fstat(fd, &client) == 0 && fstat(STDERR_FILENO, &messages) == 0 && client.st_dev == messages.st_dev &&
-	    client.st_ino == messages.st_ino) {
-		null = open("/dev/null", O_RDWR | O_CLOEXEC);
-		dup2(null, STDERR_FILENO);
-		close(null);
-	}
 	if (!session_begin(fd, past_handshake ? export : NULL))
 		bb_error_msg_and_die("descriptor %d cannot be served", fd);
 	sessions_turn(); /* greets */
@@ -342,6 +349,8 @@ static void begin(void)
 	const struct server_config *s = server_config;
 
 	atexit(remove_own_paths);
+	if (ENABLE_FEATURE_XNBD_SERVER_INETD && s->one_client)
+		spare_client(s->client_fd);
 	/* Opened before anything is changed on disk. */
 	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && s->logpath)
 		log_fd = create(s->logpath, O_APPEND);
