@@ -42,14 +42,15 @@ void init_notify(const char *state)
 	close(fd);
 }
 
-/* Nothing here is worth an end: it works without, only less safely. */
-static void never_kill_for_memory(void)
+static bool set_oom_score(const char *text)
 {
 	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+	size_t n = strlen(text);
+	bool well = fd >= 0 && full_write(fd, text, n) == (ssize_t)n;
 
-	if (fd < 0 || full_write(fd, "-1000", 5) != 5)
-		bb_simple_perror_msg("oom_score_adj");
-	close(fd);
+	if (fd >= 0)
+		close(fd);
+	return well;
 }
 
 void init_root_storage(void)
@@ -59,10 +60,12 @@ void init_root_storage(void)
 	program_invocation_name[0] = '@';
 	if (mlockall(MCL_CURRENT | MCL_FUTURE) < 0)
 		bb_simple_perror_msg_and_die("cannot lock the memory: be root, or raise RLIMIT_MEMLOCK");
-	/* Memory for us is not made by writing to our own disk. */
+	/* Memory for us is not made by writing to our own disk; this is a thread's own. Neither
+	 * this nor the next is worth an end: it works without, only less safely. */
 	if (prctl(X_PR_SET_IO_FLUSHER, 1, 0, 0, 0) < 0)
 		bb_simple_perror_msg("PR_SET_IO_FLUSHER");
-	never_kill_for_memory();
+	if (!set_oom_score("-1000"))
+		bb_simple_perror_msg("oom_score_adj");
 }
 
 void init_run_hook(const char *program, const struct export *e)
@@ -81,6 +84,10 @@ void init_run_hook(const char *program, const struct export *e)
 	signal(SIGCHLD, SIG_DFL);
 	signal(SIGPIPE, SIG_DFL);
 	signal(SIGHUP, SIG_DFL);
+	if (server_config->root_storage) { /* that was for us */
+		set_oom_score("0");
+		prctl(X_PR_SET_IO_FLUSHER, 0, 0, 0, 0);
+	}
 	setenv("XNBD_IMAGE", e->path[FILE_IMAGE], 1);
 	execl(program, program, e->path[FILE_IMAGE], (char *)NULL);
 	bb_perror_msg("cannot run '%s'", program);

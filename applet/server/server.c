@@ -107,11 +107,8 @@ static void tell_ready(void)
 	int null;
 
 	is_ready = true;
-	if (ENABLE_FEATURE_XNBD_SERVER_INIT) {
-		if (server_config->root_storage)
-			init_root_storage();
+	if (ENABLE_FEATURE_XNBD_SERVER_INIT)
 		init_notify("READY=1");
-	}
 	if (ENABLE_FEATURE_XNBD_SERVER_SYSLOG && server_config->syslog)
 		logmode = LOGMODE_SYSLOG;
 	if (!ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE)
@@ -356,6 +353,9 @@ static void begin(void)
 		log_fd = create(s->logpath, O_APPEND);
 	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && s->pidfile)
 		pid_fd = create(s->pidfile, 0);
+	/* Before the workers are born: they inherit it. */
+	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage)
+		init_root_storage();
 	loop_init();
 	signals_begin();
 	pool_start(WORKERS);
