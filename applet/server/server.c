@@ -30,6 +30,7 @@ static bool is_ready;
 static int pid_fd = -1;
 static int ready_fd = -1; /* --daemonize: tells the parent */
 static int log_fd = -1;   /* --logpath */
+static char *hook;        /* --exec, absolute: a daemon leaves its directory */
 
 /* ---- files that vanish with the server -------------------------------------------------- */
 
@@ -206,9 +207,9 @@ static void look_for_end(void)
 			return;
 		waiter.done = auto_switch_done;
 		core_switch(c, false, &waiter);
-	} else if (server_config->hook && !hook_done && map_is_complete(&c->map)) {
+	} else if (hook && !hook_done && map_is_complete(&c->map)) {
 		hook_done = true;
-		init_run_hook(server_config->hook, export);
+		init_run_hook(hook, export);
 	}
 }
 
@@ -353,6 +354,8 @@ static void begin(void)
 		log_fd = create(s->logpath, O_APPEND);
 	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && s->pidfile)
 		pid_fd = create(s->pidfile, 0);
+	if (ENABLE_FEATURE_XNBD_SERVER_AUTO && s->hook)
+		hook = path_absolute(s->hook);
 	/* Before the workers are born: they inherit it. */
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage)
 		init_root_storage();
