@@ -26,7 +26,8 @@ enum {
 	RECV_BYTES = 256 << 10,      /* holds any option, and a batch of requests */
 	SEND_IOV = 128,              /* pieces of one writev */
 	HANDSHAKE_MS = 10000,        /* a client has so long to get through it */
-	HANDSHAKE_OUT_BYTES = 32768, /* replies it may leave unread before that */
+	HANDSHAKE_OUT_BYTES = 32768, /* replies it may leave unread before that and still ask
+				        for more; one alone (a list) may be longer */
 	DRAIN_MS = 30000,            /* after DISC, for what waits for the origin */
 	HOARD_MS = 30000,            /* who holds memory that others wait for, and moves no
 				        byte for so long, is given up */
@@ -63,7 +64,7 @@ struct session {
 	struct timer deadline; /* of the handshake, or of draining */
 	uint64_t moved_ms;     /* when a byte came or went last */
 	uint8_t *hs_out;
-	uint32_t hs_out_bytes;
+	uint32_t hs_out_bytes, hs_out_room;
 	bool hang_up; /* when hs_out has left */
 
 	uint8_t *in;
@@ -520,9 +521,18 @@ static void handshake_send(void *ctx, const void *p, size_t n)
 {
 	struct session *s = ctx;
 
-	if (s->hs_out_bytes + n > HANDSHAKE_OUT_BYTES) {
-		s->hang_up = true; /* it asks and asks, and never reads */
+	if (s->hang_up)
 		return;
+	if (s->hs_out_bytes + n > s->hs_out_room) {
+		uint32_t room = 2 * (s->hs_out_bytes + (uint32_t)n);
+		uint8_t *out = realloc(s->hs_out, room);
+
+		if (!out) {
+			s->hang_up = true;
+			return;
+		}
+		s->hs_out = out;
+		s->hs_out_room = room;
 	}
 	memcpy(s->hs_out + s->hs_out_bytes, p, n);
 	s->hs_out_bytes += (uint32_t)n;
@@ -567,10 +577,14 @@ static const struct nbd_server_ops handshake_ops = {
 /* False: hang up at once. */
 static bool handshake_step(struct session *s)
 {
-	enum nbd_handshake_state state;
+	enum nbd_handshake_state state = NBD_HS_CLOSE;
 	size_t used;
 
 	do {
+		if (s->hs_out_bytes > HANDSHAKE_OUT_BYTES && s->in_first < s->in_end) {
+			s->hang_up = true; /* it asks and asks, and never reads */
+			break;
+		}
 		state = nbd_server_step(&s->handshake, s->in + s->in_first, s->in_end - s->in_first, &used);
 		s->in_first += (uint32_t)used;
 	} while (state == NBD_HS_MORE && used);
@@ -723,6 +737,7 @@ static struct session *session_new(int fd)
 	if (s) {
 		s->in = malloc(RECV_BYTES);
 		s->hs_out = malloc(HANDSHAKE_OUT_BYTES);
+		s->hs_out_room = HANDSHAKE_OUT_BYTES;
 		s->event.fd = fd;
 		s->event.ready = session_ready;
 		s->watched = EPOLLIN;
