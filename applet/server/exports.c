@@ -108,6 +108,7 @@ static void export_free(struct export *e)
 	if (e->base_fd >= 0)
 		close(e->base_fd);
 	free(e->words);
+	free(e->cow_words);
 	free((char *)e->nbd.name);
 	free(e);
 }
