@@ -50,6 +50,8 @@ check() {
 	need libc6-dev-armhf-cross test -e /usr/arm-linux-gnueabihf/include/stdio.h
 	need gcc-s390x-linux-gnu has s390x-linux-gnu-gcc
 	need libc6-dev-s390x-cross test -e /usr/s390x-linux-gnu/include/stdio.h
+	need gcc-powerpc-linux-gnu has powerpc-linux-gnu-gcc
+	need libc6-dev-powerpc-cross test -e /usr/powerpc-linux-gnu/include/stdio.h
 	need qemu-user has qemu-s390x
 	need kconfig-frontends has kconfig-conf
 	need mandoc has mandoc

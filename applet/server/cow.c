@@ -29,13 +29,13 @@ const char *cow_begin(struct export *e)
 
 static bool is_own(const struct export *e, uint64_t block)
 {
-	return __atomic_load_n(&e->cow_words[block / 64], __ATOMIC_ACQUIRE) >> (block % 64) & 1;
+	return __atomic_load_n(&e->cow_words[block / 32], __ATOMIC_ACQUIRE) >> (block % 32) & 1;
 }
 
 static void set_own(struct export *e, uint64_t first, uint64_t end)
 {
 	for (; first < end; first++)
-		__atomic_fetch_or(&e->cow_words[first / 64], (uint64_t)1 << (first % 64), __ATOMIC_RELEASE);
+		__atomic_fetch_or(&e->cow_words[first / 32], (uint32_t)1 << (first % 32), __ATOMIC_RELEASE);
 }
 
 /* The end of the run of blocks that begins with first and is all own, or all not. */

@@ -26,7 +26,7 @@ struct export {
 	struct state_header header; /* as in the commit file */
 	struct origin *origin;
 	int base_fd;         /* copy on write: the base; fd[FILE_IMAGE] has what was written. Else -1 */
-	uint64_t *cow_words; /* ... and which blocks that are */
+	uint32_t *cow_words; /* ... and which blocks that are; 32 bits are atomic on every machine */
 	unsigned users;      /* sessions, and the list while it is not removed */
 	bool removed;        /* nobody finds it any more */
 	struct job last_sync;
