@@ -19,11 +19,13 @@ static int open_nameless(void)
 
 const char *cow_begin(struct export *e)
 {
+	uint64_t n = map_bytes(e->header.size_bytes) + 8;
+
 	e->base_fd = e->fd[FILE_IMAGE];
 	e->fd[FILE_IMAGE] = open_nameless();
 	if (e->fd[FILE_IMAGE] < 0 || ftruncate(e->fd[FILE_IMAGE], (off_t)e->header.size_bytes) < 0)
 		return "no file can be made for what is written: give another TMPDIR";
-	e->cow_words = calloc(1, (size_t)map_bytes(e->header.size_bytes) + 8);
+	e->cow_words = n > SIZE_MAX ? NULL : calloc(1, (size_t)n);
 	return e->cow_words ? NULL : "out of memory";
 }
 

@@ -138,8 +138,10 @@ static void load_bits(struct export *e, enum io_file file, uint64_t offset, uint
 /* Room for the words: zero pages, which cost memory only once they are written. */
 static void alloc_words(struct export *e, uint64_t size_bytes)
 {
+	uint64_t n = map_bytes(size_bytes) + 8;
+
 	free(e->words);
-	e->words = calloc(1, (size_t)map_bytes(size_bytes) + 8);
+	e->words = n > SIZE_MAX ? NULL : calloc(1, (size_t)n); /* a size_t may have 32 bits */
 	if (!e->words)
 		bb_error_msg_and_die("out of memory: the bitmap takes %llu bytes",
 				     (unsigned long long)map_bytes(size_bytes));
