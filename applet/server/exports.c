@@ -67,30 +67,6 @@ bool export_begin(struct export *e, uint64_t size_bytes, bool all_dirty)
 	return true;
 }
 
-const char *export_add(const char *name, const char *image)
-{
-	const struct server_config *s = server_config;
-	struct export *e;
-	const char *why;
-
-	if (export_find(name, strlen(name)))
-		return "there is an image of this name already";
-	e = export_new(name);
-	why = store_open_target(e, image, s->readonly || s->cow);
-	if (!why && ENABLE_FEATURE_XNBD_SERVER_COW && s->cow)
-		why = cow_begin(e);
-	if (!why && !export_begin(e, e->header.size_bytes, false))
-		why = "out of memory";
-	if (why)
-		export_remove(e);
-	return why;
-}
-
-void export_hold(struct export *e)
-{
-	e->users++;
-}
-
 static void export_free(struct export *e)
 {
 	struct export **p = &exports;
@@ -111,6 +87,30 @@ static void export_free(struct export *e)
 	free(e->cow_words);
 	free((char *)e->nbd.name);
 	free(e);
+}
+
+const char *export_add(const char *name, const char *image)
+{
+	const struct server_config *s = server_config;
+	struct export *e;
+	const char *why;
+
+	if (export_find(name, strlen(name)))
+		return "there is an image of this name already";
+	e = export_new(name);
+	why = store_open_target(e, image, s->readonly || s->cow);
+	if (!why && ENABLE_FEATURE_XNBD_SERVER_COW && s->cow)
+		why = cow_begin(e);
+	if (!why && !export_begin(e, e->header.size_bytes, false))
+		why = "out of memory";
+	if (why)
+		export_free(e);
+	return why;
+}
+
+void export_hold(struct export *e)
+{
+	e->users++;
 }
 
 static void sync_run(struct job *j)

@@ -396,6 +396,7 @@ static void last_commits(void)
 		if (e->removed || (e->core.readonly && e->core.mode == MODE_TARGET && !e->core.map.words))
 			continue;
 		commits++;
+		export_hold(e); /* it may be removed meanwhile */
 		e->last_commit.done = last_commit_done;
 		core_commit(&e->core, &e->last_commit);
 		core_tick(&e->core, loop_now_ms);
