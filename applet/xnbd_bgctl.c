@@ -886,11 +886,11 @@ int xnbd_bgctl_main(int argc UNUSED_PARAM, char **argv)
 		IF_FEATURE_XNBD_BGCTL_JOB(if (rate) to += snprintf(to, 32, " rate=%llu", xatoull(rate));)
 	}
 	if ((opt & OPT_CACHE_ALL2) && (opt & OPT_PROGRESS)) {
-		/* On its own first: then it goes on when we do not. */
+		/* On its own first: then it goes on when we do not. Followed with the same words:
+		 * without them it would go back to the default. */
 		status = converse(&control, request, 0);
 		if (status < 0)
 			goto old;
-		to = stpcpy(request, "cache-all");
 	}
 	if ((opt & OPT_CACHE_ALL) || ((opt & OPT_CACHE_ALL2) && (opt & OPT_PROGRESS)))
 		to = stpcpy(to, " follow");
