@@ -91,12 +91,10 @@ static void *worker(void *arg)
 	return arg;
 }
 
-static void jobs_done(struct event *e, uint32_t events UNUSED_PARAM)
+static void jobs_done(struct event *e UNUSED_PARAM, uint32_t events UNUSED_PARAM)
 {
-	uint64_t n;
 	struct job *j;
 
-	safe_read(e->fd, &n, sizeof(n));
 	pthread_mutex_lock(&lock);
 	j = finished.first;
 	list_init(&finished);
@@ -120,7 +118,8 @@ void pool_start(unsigned workers)
 	list_init(&submitted);
 	done_event.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	done_event.ready = jobs_done;
-	if (done_event.fd < 0 || !event_add(&done_event, EPOLLIN))
+	/* EPOLLET: each write is an event, so that nobody has to read it. */
+	if (done_event.fd < 0 || !event_add(&done_event, EPOLLIN | EPOLLET))
 		bb_simple_perror_msg_and_die("eventfd");
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, WORKER_STACK_BYTES);
