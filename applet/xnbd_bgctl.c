@@ -514,6 +514,7 @@ static void old_query(const struct old *o)
 
 	if (full_write(STDOUT_FILENO, text, n) != (ssize_t)n)
 		bb_simple_perror_msg_and_die("write error");
+	free(text);
 }
 
 static void old_send(int fd, uint32_t type, uint64_t offset, uint64_t length)
@@ -746,6 +747,7 @@ static int old_main(const char *path, unsigned opt, const char *blocks, char **a
 	if (opt & OPT_SWITCH)
 		old_switch(o, opt);
 	IF_FEATURE_XNBD_BGCTL_RECONNECT(if (opt & OPT_RECONNECT) old_reconnect(o, argv[1], argv[2], name);)
+	free(o);
 	return EXIT_SUCCESS;
 }
 #endif

@@ -74,7 +74,7 @@ static const char long_options[] ALIGN1 =
 int xnbd_wrapper_main(int argc, char **argv) MAIN_EXTERNALLY_VISIBLE;
 int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 {
-	struct server_config c = { .lport = SERVER_PORT };
+	static struct server_config c = { .lport = SERVER_PORT }; /* owns the list of images to the end */
 	const char *clients = SERVER_CLIENTS, *queue = SERVER_QUEUE, *buf = SERVER_BUF_BYTES;
 	llist_t *images = NULL;
 	unsigned opt = getopt32long(argv, options, long_options, &images, &c.control, &c.lport, &c.laddr, &c.unix_path,
