@@ -527,7 +527,8 @@ static ssize_t receive(struct control *k)
 		struct cmsghdr head;
 		char room[CMSG_SPACE(sizeof(int))];
 	} u;
-	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = &u, .msg_controllen = CMSG_LEN(sizeof(int)) };
+	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = &u,
+			    .msg_controllen = ENABLE_FEATURE_XNBD_SERVER_OLD_CONTROL ? CMSG_LEN(sizeof(int)) : 0 };
 	ssize_t n = recvmsg(k->event.fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	const struct cmsghdr *c = n < 0 ? NULL : CMSG_FIRSTHDR(&m);
 
