@@ -74,7 +74,7 @@ sources = applet/main.c $(wildcard applet/libbb/*.c) \
 objects = $(patsubst applet/%.c,$(out)/obj/%.o,$(sources))
 applets = $(patsubst xnbd_%.o,xnbd-%,$(filter xnbd_%.o,$(lib-y)))
 
-.PHONY: all install demo check unit-tests fuzzers fuzz sim mutants random busybox bench bloat help clean distclean sim-coverage check-vm
+.PHONY: all install demo check unit-tests fuzzers fuzz sim mutants random busybox bench bloat help clean distclean sim-coverage check-vm demo-vm
 .DELETE_ON_ERROR:
 
 all: $(out)/xnbdbox
@@ -223,6 +223,11 @@ check-vm:
 	@config/setup.sh check_vm
 	@ROUNDS=$(ROUNDS) SEED=$(SEED) sh tests/vm/run.sh
 
+demo-vm:
+	@config/setup.sh check_vm
+	@$(MAKE) -s all
+	@sh tests/vm/demo.sh
+
 # make busybox BUSYBOX=DIR: xnbd-bgctl in a BusyBox source tree; then configure and build
 # that one as usual.
 busybox:
@@ -257,6 +262,7 @@ help:
 	@echo 'make                  build/xnbdbox, and a link for each applet beside it'
 	@echo 'make demo             moves a disk before your eyes (installs what it needs)'
 	@echo 'make check            all tests (installs what they need)'
+	@echo 'make demo-vm          a machine boots from the network and moves onto its own disk'
 	@echo 'make check-vm         power cuts and the kernel in a virtual machine (ROUNDS=26 SEED=1)'
 	@echo 'make unit-tests       builds the unit tests and the simulator in build/unit'
 	@echo 'make sim SEEDS=n      so many runs of the simulator; SEED=s: one, told line by line'

@@ -4,4 +4,5 @@ set -u
 cd "$(dirname "$0")/../.." || exit 1
 # 2034, 2154: variables shared between testing.sh and the test files; 2016, 2059:
 # commands and formats are handed to testing() as text; 1091: sourced by path.
-exec shellcheck -s sh -e SC1091,SC2016,SC2034,SC2059,SC2086,SC2154 config/*.sh tests/*.sh tests/*/*.sh tests/e2e/*.tests tests/interop/*.tests tests/vm/*.tests tests/vm/init .ci/run
+exec shellcheck -s sh -e SC1091,SC2016,SC2034,SC2059,SC2086,SC2154 config/*.sh tests/*.sh tests/*/*.sh tests/e2e/*.tests tests/interop/*.tests tests/vm/*.tests tests/vm/init tests/vm/userland/etc/line tests/vm/userland/etc/down \
+	config/initramfs/init .ci/run

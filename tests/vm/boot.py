@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# boot.py shutdown|power|demo SEED: a machine with an empty disk boots from the network, by
+# config/initramfs/init, and moves onto its own disk while it runs.
+#   shutdown: the origin is lost in the middle and comes back; after the switch it is gone
+#             for good; clean shutdown; next boot from the machine's own disk alone
+#   power:    the power is cut in the middle of the copy, and again after the switch; each
+#             time the next boot goes on
+#   demo:     shutdown, with a transcript
+import hashlib, os, random, re, shutil, signal, struct, subprocess, sys, threading, time
+from disk import SECTOR, Disk, outcome
+from machine import BUILD, HOST, PATIENCE, XNBDBOX, Machine, connect, free_port, make_ext4, spawn
+from model import read_files
+
+KIND, rng = sys.argv[1], random.Random(int(sys.argv[2]))
+DEMO = KIND == "demo"
+OUTAGE = float(os.environ.get("OUTAGE", 30)) if DEMO else 3  # seconds without origin
+MIB = 1 << 20
+BITMAP, CACHE, END = 1 * MIB, 17 * MIB, 90 * MIB  # where the partitions are on the disk
+ROOT = 64 * MIB
+RATE = 3 * MIB  # of the copy, a second: it is to last
+LOCAL = "/dev/vda2"
+began = time.monotonic()
+
+
+def say(text):
+    if DEMO:
+        print(f"{time.monotonic() - began:6.1f} s  {text}", flush=True)
+
+
+def digest(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+class Origin:
+    """The machine that has the root file system: ours, which can be lost."""
+
+    def __init__(self):
+        self.port = free_port()
+        root = shutil.copytree(BUILD + "/boot/root", "root", symlinks=True)
+        os.mkdir("root/data")
+        self.files = {}
+        for i in range(12):
+            content = rng.randbytes(rng.randrange(1, 6 * MIB))
+            with open(f"{root}/data/file{i}", "wb") as f:
+                f.write(content)
+            self.files[f"file{i}"] = digest(content)
+        with open("origin.img", "wb") as f:
+            f.write(make_ext4("fs.img", ROOT, "-d", "root"))
+        self.sum = self.digest()
+
+    def digest(self):
+        with open("origin.img", "rb") as f:
+            return digest(f.read())
+
+    def start(self):
+        self.process = spawn(XNBDBOX, "xnbd-server", "--target", "--readonly", "--laddr", "127.0.0.1",
+                             "--lport", str(self.port), "origin.img")
+        connect(self.port).shutdown()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def empty_disk():
+    """Two partitions: an empty file system for the bitmap, and what a used disk has."""
+    table = b"".join(struct.pack("<BxxxBxxxII", 0, 0x83, start // SECTOR, (end - start) // SECTOR)
+                     for start, end in ((BITMAP, CACHE), (CACHE, END)))
+    head = (bytes(446) + table + bytes(32) + b"\x55\xaa").ljust(BITMAP, b"\0")
+    return head + make_ext4("fs.img", CACHE - BITMAP) + rng.randbytes(END - CACHE)
+
+
+def boot(drive):
+    m = Machine(drive, initrd="boot/initrd", line=("-device", "virtio-serial-pci", "-device", "virtconsole,chardev=line"), append=(
+        f"loglevel=7 xnbd.origin={HOST}:{origin.port} xnbd.cache={LOCAL} xnbd.bitmap=/dev/vda1"
+        f" xnbd.auto=copy,switch xnbd.rate={RATE} xnbd.ip=10.0.2.15/24,eth0"))
+    root = m.run("sed -n 's|^\\([^ ]*\\) / ext4 .*|\\1|p' /proc/mounts").strip()
+    say(f"The machine is up, a login prompt is there. Its root file system is on {root}")
+    return m, root
+
+
+def query(m, key):
+    return m.run("query " + key).strip()
+
+
+def wait_for(m, key, value):
+    m.run(f"is_so() {{ [ \"$(query {key})\" = '{value}' ]; }}; until_true {PATIENCE} is_so")
+
+
+def expect(what, found, expected):
+    if found != expected:
+        sys.exit(f"{what}: {found}, not {expected}")
+
+
+def check_files(m, expected):
+    """What the machine reads, and not from its memory."""
+    said = m.run("sync; echo 3 >/proc/sys/vm/drop_caches; cd /data; sha256sum *; cd /")
+    found = {line.split()[1]: line.split()[0] for line in said.splitlines()}
+    wrong = {n for n in {*found, *expected} if found.get(n) != expected.get(n)}
+    if wrong:
+        sys.exit("files are not as they should be: " + " ".join(sorted(wrong)))
+
+
+def write(m, name, files):
+    """A file of bytes by chance, acknowledged by fsync."""
+    kib = rng.randrange(1, 300)
+    m.run(f"dd if=/dev/urandom of=/run/x bs=1k count={kib} 2>/dev/null")
+    m.run(f"dd if=/run/x of=/data/{name} bs=64k conv=fsync 2>/dev/null")
+    files[name] = m.run("sha256sum /run/x").split()[0]
+
+
+def check_server(m):
+    """The root depends on it, and it has outlived the initramfs."""
+    pid = query(m, "pid")
+    expect("first letter of the server's name", m.run(f"head -c 1 /proc/{pid}/cmdline; echo"), "@\n")
+    expect("its oom_score_adj", m.run(f"cat /proc/{pid}/oom_score_adj"), "-1000\n")
+    locked = int(m.run(f"sed -n 's/^VmLck:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/{pid}/status"))
+    if locked < 100:
+        sys.exit(f"only {locked} KiB of the server's memory are locked")
+    if "(deleted)" not in m.run(f"ls -l /proc/{pid}/exe"):
+        sys.exit("the initramfs is still there")
+    say(f"Process {pid} serves it: {locked} KiB locked in memory, its program deleted with the initramfs")
+
+
+def check_console():
+    with open("console.log", errors="replace") as f:
+        said = f.read()
+    trouble = re.findall(r".*(?:I/O error|EXT4-fs error|IO_FLUSHER|oom_score_adj|timed out|Call Trace|down: .* in use).*", said)
+    if trouble:
+        sys.exit("on the console: " + "\n".join(trouble))
+    for line in said.splitlines():
+        if re.search(r"xnbd|EXT4-fs|down:|login:", line) and "Command line" not in line and "command line" not in line:
+            say("    | " + line.strip())
+
+
+def power_off(m):
+    m.tell("poweroff")
+    m.process.wait(PATIENCE)
+    m.line.close()
+    if "down: good night" not in open("console.log", errors="replace").read():
+        sys.exit("this was no clean shutdown")
+    check_console()
+
+
+def check_disk(content, files):
+    """From the host: two clean file systems, and every file."""
+    for name, part in (("bitmap", content[BITMAP:CACHE]), ("root", content[CACHE:CACHE + ROOT])):
+        with open("part.img", "wb") as f:
+            f.write(part)
+        fsck = subprocess.run(["e2fsck", "-f", "-n", "part.img"], capture_output=True, text=True)
+        if fsck.returncode:
+            sys.exit(f"the file system {name} is not clean: {fsck.stdout}{fsck.stderr}")
+    found = read_files(part, *("/data/" + name for name in files))
+    expect("files seen from the host", {n: digest(c or b"") for n, c in zip(files, found)}, files)
+
+
+def second_boot(drive, files):
+    """From the machine's own disk: nobody serves it."""
+    say("Boot again, with the same command line. The origin is gone")
+    m, root = boot(drive)
+    expect("root file system", root, LOCAL)
+    expect("servers", m.run("ls /dev/nbd0 >/dev/null; pidof @nbd-server xnbd-server || true"), "")
+    check_files(m, files)
+    write(m, "own", files)
+    say(f"All {len(files)} files are as they were written")
+    power_off(m)
+
+
+def move_and_shut_down():
+    with open("disk.img", "wb") as f:
+        f.write(empty_disk())
+    files = dict(origin.files)
+    say("A machine with an empty disk is switched on")
+    m, root = boot("disk.img")
+    expect("root file system", root, "/dev/nbd0")
+    check_server(m)
+    write(m, "early", files)
+    origin.kill()
+    cached, blocks = int(query(m, "cached")), int(query(m, "blocks"))
+    say(f"The origin is lost. {cached} of {blocks} blocks are here")
+    if cached >= blocks * 9 // 10:
+        sys.exit(f"too late: {cached} of {blocks} blocks were copied when the origin was lost")
+    m.run("(cat /data/file* | sha256sum >/run/sum; echo done >/run/read) & true")
+    write(m, "meanwhile", files)
+    say("The machine goes on: it has written a file, with fsync. A program that wants what is not here waits")
+    time.sleep(OUTAGE)
+    expect("origin", query(m, "mode"), "proxy")
+    expect("the read of what is not here", m.run("ls /run/read 2>/dev/null || true"), "")
+    origin.start()
+    say("The origin is back")
+    m.run(f"until_true {PATIENCE} test -e /run/read")
+    wait_for(m, "mode", "target")
+    say("Every block is here, and the switch is done. The origin is stopped, for good")
+    origin.kill()
+    check_files(m, files)
+    write(m, "late", files)
+    say(f"All {len(files)} files are right, and a new one is written. Shutdown")
+    power_off(m)
+    with open("disk.img", "rb") as f:
+        check_disk(f.read(), files)
+    say("The file systems on the disk are clean, seen from the host")
+    second_boot("disk.img", files)
+    with open("disk.img", "rb") as f:
+        check_disk(f.read(), files)
+    say("The machine has moved, and has not noticed")
+
+
+class Power:
+    """The machine's disk, whose cache a power cut loses."""
+
+    URI = "nbd+unix:///?socket=disk.sock"
+
+    def __init__(self):
+        self.off = threading.Event()
+        self.disk = Disk("disk.sock", empty_disk(), self.off)
+
+    def cut(self, m):
+        self.off.set()
+        m.kill()
+        self.disk.wait()
+        check_console()
+        after = outcome(self.disk.stable, self.disk.pending, rng)
+        self.again(after)
+
+    def again(self, content):
+        self.off.clear()
+        self.disk.power_on(content)
+
+
+def move_and_cut_power():
+    power, files = Power(), dict(origin.files)
+    m, root = boot(power.URI)
+    expect("root file system", root, "/dev/nbd0")
+    for i in range(rng.randrange(1, 4)):
+        write(m, f"first{i}", files)
+    cached, blocks = int(query(m, "cached")), int(query(m, "blocks"))
+    if cached >= blocks * 9 // 10:
+        sys.exit(f"too late: {cached} of {blocks} blocks were copied when the power failed")
+    power.cut(m)
+    m, root = boot(power.URI)
+    expect("root file system", root, "/dev/nbd0")
+    check_files(m, files)
+    wait_for(m, "mode", "target")
+    origin.kill()
+    for i in range(3):
+        write(m, f"second{i}", files)
+    power.cut(m)
+    second_boot(power.URI, files)
+    power.disk.wait()
+    check_disk(bytes(power.disk.now), files)
+
+
+origin = Origin()
+origin.start()
+if KIND == "power":
+    move_and_cut_power()
+else:
+    move_and_shut_down()
+expect("the origin's disk", origin.digest(), origin.sum)
+if not DEMO:
+    print("ok")
