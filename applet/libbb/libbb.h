@@ -77,6 +77,7 @@ extern uint8_t xfunc_error_retval;
  * kernel's log, as those of a daemon. */
 enum { LOGMODE_STDIO = 1, LOGMODE_SYSLOG = 2 };
 extern uint8_t logmode;
+void bb_log_to_syslog(void);
 
 /* "APPLET: TEXT" on stderr, in one write(2). bb_perror_: ": " and strerror(errno)
  * behind it. errno is kept. */

@@ -18,6 +18,16 @@ void xfunc_die(void)
 	exit(xfunc_error_retval);
 }
 
+static int kmsg_fd = -1;
+
+/* The kernel's log is opened at once: a server that has outlived its initramfs finds no
+ * path any more. */
+void bb_log_to_syslog(void)
+{
+	kmsg_fd = open("/dev/kmsg", O_WRONLY | O_CLOEXEC | O_NONBLOCK);
+	logmode = LOGMODE_SYSLOG;
+}
+
 /* As syslog(3) would, without its date, which the other side knows. Never waits. */
 static void to_syslog(const char *line, size_t n)
 {
@@ -26,13 +36,8 @@ static void to_syslog(const char *line, size_t n)
 	ssize_t sent = sendto(fd, line, n, MSG_DONTWAIT | MSG_NOSIGNAL, (const struct sockaddr *)&log, sizeof(log));
 
 	close(fd);
-	if (sent >= 0)
-		return;
-	fd = open("/dev/kmsg", O_WRONLY | O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0)
-		return;
-	full_write(fd, line, n);
-	close(fd);
+	if (sent < 0)
+		full_write(kmsg_fd, line, n);
 }
 
 /* error: an errno, or 0 for none. */

@@ -111,7 +111,7 @@ static void tell_ready(void)
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT)
 		init_notify("READY=1");
 	if (ENABLE_FEATURE_XNBD_SERVER_SYSLOG && server_config->syslog)
-		logmode = LOGMODE_SYSLOG;
+		bb_log_to_syslog();
 	if (!ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE)
 		return;
 	if (log_fd >= 0) {

@@ -122,24 +122,28 @@ def check_server(m):
     say(f"Process {pid} serves it: {locked} KiB locked in memory, its program deleted with the initramfs")
 
 
-def check_console():
+def check_console(*messages):
+    """No trouble in the kernel's log, and these messages of the server."""
     with open("console.log", errors="replace") as f:
         said = f.read()
     trouble = re.findall(r".*(?:I/O error|EXT4-fs error|IO_FLUSHER|oom_score_adj|timed out|Call Trace|down: .* in use).*", said)
     if trouble:
         sys.exit("on the console: " + "\n".join(trouble))
+    for message in messages:
+        if message not in said:
+            sys.exit(f"the console does not say: {message}")
     for line in said.splitlines():
         if re.search(r"xnbd|EXT4-fs|down:|login:", line) and "Command line" not in line and "command line" not in line:
             say("    | " + line.strip())
 
 
-def power_off(m):
+def power_off(m, *messages):
     m.tell("poweroff")
     m.process.wait(PATIENCE)
     m.line.close()
     if "down: good night" not in open("console.log", errors="replace").read():
         sys.exit("this was no clean shutdown")
-    check_console()
+    check_console(*messages)
 
 
 def check_disk(content, files):
@@ -195,7 +199,7 @@ def move_and_shut_down():
     check_files(m, files)
     write(m, "late", files)
     say(f"All {len(files)} files are right, and a new one is written. Shutdown")
-    power_off(m)
+    power_off(m, "trying again", "is back")
     with open("disk.img", "rb") as f:
         check_disk(f.read(), files)
     say("The file systems on the disk are clean, seen from the host")
