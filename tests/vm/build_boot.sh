@@ -42,7 +42,7 @@ with_libraries() {
 
 initramfs() {
 	busybox "$dir/initramfs"
-	cp config/initramfs/init "$dir/initramfs/init"
+	install -m 755 config/initramfs/init "$dir/initramfs/init"
 	echo $modules >"$dir/initramfs/etc/modules"
 	version=$(basename "$debian"/lib/modules/*)
 	to=$dir/initramfs/lib/modules/$version
