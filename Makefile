@@ -138,7 +138,8 @@ install: all
 		case $$applet in *bgctl) dir=bin link=xnbdbox ;; *) dir=sbin link=../bin/xnbdbox ;; esac; \
 		mkdir -p $(DESTDIR)$(PREFIX)/$$dir && ln -sf $$link $(DESTDIR)$(PREFIX)/$$dir/$$applet || exit 1; \
 	done
-	for page in man/xnbdbox.1 $(foreach applet,$(applets),$(wildcard man/$(applet).*)); do \
+	$(if $(CONFIG_FEATURE_XNBD_SERVER_INIT),install -D -m 755 config/initramfs/init $(DESTDIR)$(PREFIX)/share/xnbdbox/init)
+	for page in man/xnbdbox.1 $(if $(CONFIG_FEATURE_XNBD_SERVER_INIT),man/xnbd-migrate.7) $(foreach applet,$(applets),$(wildcard man/$(applet).*)); do \
 		mkdir -p $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} || exit 1; \
 		config/generate man $$page >$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit 1; \
 	done

@@ -1,0 +1,25 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# To /usr/lib/dracut/modules.d/90xnbd, with the other files here: dracut --add xnbd.
+
+check() {
+	require_binaries xnbdbox nbd-client || return 1
+	return 255 # only when asked for
+}
+
+depends() {
+	echo base network
+}
+
+installkernel() {
+	instmods nbd
+}
+
+install() {
+	inst_multiple xnbdbox nbd-client ip mount umount grep sed sleep
+	ln_r "$(command -v xnbdbox)" /bin/xnbd-server
+	ln_r "$(command -v xnbdbox)" /bin/xnbd-bgctl
+	inst_script /usr/share/xnbdbox/init /bin/xnbd-root
+	inst_hook cmdline 90 "$moddir/xnbd-cmdline.sh"
+	inst_hook mount 10 "$moddir/xnbd-mount.sh"
+}
