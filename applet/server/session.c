@@ -33,6 +33,8 @@ enum {
 				        byte for so long, is given up */
 	HOARD_CHECK_MS = 2000,
 	XFER_SPARE = 512,            /* kept for the next requests */
+	OUT_BYTES = 512 << 10,       /* replies that wait: before more is read for a session,
+				        these are to leave, while the processor's cache has them */
 	RESERVE_BYTES = 1 << 20,     /* what a session with nothing in flight may take
 				        when others have spent the budget */
 };
@@ -77,6 +79,8 @@ struct session {
 	struct xfer *xfers; /* all, in flight or being sent */
 	struct xfer *out, **out_tail;
 	uint32_t out_sent; /* bytes of the first of them that have left */
+	uint64_t out_bytes; /* of all of them, with those that have left */
+	bool full;          /* OUT_BYTES: takes no request until some have left */
 	uint32_t used_bytes;
 	unsigned used_count;
 	bool dirty;   /* in the list of those with something to do at the turn's end */
@@ -254,6 +258,7 @@ static void reply(struct xfer *x, uint32_t error)
 		return;
 	}
 	reply_encode(x, error);
+	s->out_bytes += x->header_bytes + x->data_bytes;
 	x->next_out = NULL;
 	*s->out_tail = x;
 	s->out_tail = &x->next_out;
@@ -279,6 +284,7 @@ static void out_advance(struct session *s, size_t n)
 		}
 		n -= total - s->out_sent;
 		s->out_sent = 0;
+		s->out_bytes -= total;
 		s->out = x->next_out;
 		if (!s->out)
 			s->out_tail = &s->out;
@@ -481,6 +487,15 @@ void session_drain(struct session *s)
 	session_mark(s);
 }
 
+/* So many replies wait that they are sent first. False: the client has gone. */
+static bool out_is_low(struct session *s)
+{
+	if (s->out_bytes >= OUT_BYTES && !session_send(s))
+		return false;
+	s->full = s->out_bytes >= OUT_BYTES;
+	return true;
+}
+
 /* What has been received, in the transmission phase. False: protocol broken. */
 static bool session_parse(struct session *s)
 {
@@ -499,6 +514,10 @@ static bool session_parse(struct session *s)
 			continue;
 		}
 		if (have < NBD_REQUEST_BYTES)
+			return true;
+		if (!out_is_low(s))
+			return false;
+		if (s->full)
 			return true;
 		if (!nbd_request_decode(s->in + s->in_first, &h))
 			return false;
@@ -611,7 +630,7 @@ static bool session_process(struct session *s)
 {
 	if (s->state == SESSION_HANDSHAKE && !s->hang_up && !handshake_step(s))
 		return false;
-	if (s->state == SESSION_TRANSMISSION && !s->stalled)
+	if (s->state == SESSION_TRANSMISSION && !s->stalled && !s->full)
 		return session_parse(s);
 	return true;
 }
@@ -808,6 +827,12 @@ static void session_settle(struct session *s)
 
 	if (s->state != SESSION_CLOSED && !session_send(s))
 		session_close(s);
+	if (s->full && s->out_bytes < OUT_BYTES && s->state == SESSION_TRANSMISSION) {
+		s->full = false;
+		session_mark(s); /* what it takes now is answered before the turn ends */
+		if (!session_process(s))
+			session_close(s);
+	}
 	if (s->hang_up && !s->hs_out_bytes)
 		session_close(s);
 	if (s->state == SESSION_DRAINING && !s->xfers)
@@ -819,7 +844,7 @@ static void session_settle(struct session *s)
 	}
 	if (s->out || s->hs_out_bytes)
 		events |= EPOLLOUT;
-	if (!s->stalled && !s->hang_up && !stopping && s->state != SESSION_DRAINING)
+	if (!s->stalled && !s->full && !s->hang_up && !stopping && s->state != SESSION_DRAINING)
 		events |= EPOLLIN;
 	session_watch(s, events);
 }
