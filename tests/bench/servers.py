@@ -50,7 +50,11 @@ class Server:
         until = time.monotonic() + 30
         while not ready():
             if time.monotonic() > until or (not pidfile and self.process.poll() is not None):
-                raise Broken("%s does not serve: %s" % (" ".join(argv), open(self.dir + "/log").read()[-800:]))
+                said = open(self.dir + "/log").read()[-800:]
+                if pidfile and os.path.exists(pidfile):
+                    self.pid = int(open(pidfile).read())
+                self.stop()
+                raise Broken("%s does not serve: %s" % (" ".join(argv), said))
             time.sleep(0.02)
         if pidfile:
             self.pid = int(open(pidfile).read())
