@@ -73,10 +73,8 @@ extern const char *applet_name;
 /* The exit status of what dies; 1 from the start. */
 extern uint8_t xfunc_error_retval;
 
-/* Where messages go. LOGMODE_SYSLOG: to /dev/log or, when nobody listens there, to the
- * kernel's log, as those of a daemon. */
-enum { LOGMODE_STDIO = 1, LOGMODE_SYSLOG = 2 };
-extern uint8_t logmode;
+/* From now on messages go to /dev/log or, when nobody listens there, to the kernel's log,
+ * as those of a daemon. */
 void bb_log_to_syslog(void);
 
 /* "APPLET: TEXT" on stderr, in one write(2). bb_perror_: ": " and strerror(errno)

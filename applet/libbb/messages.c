@@ -7,7 +7,6 @@
 
 const char *applet_name = "xnbdbox";
 uint8_t xfunc_error_retval = 1;
-uint8_t logmode = LOGMODE_STDIO;
 
 enum {
 	LINE_BYTES = 1024, /* what is longer is cut */
@@ -18,6 +17,7 @@ void xfunc_die(void)
 	exit(xfunc_error_retval);
 }
 
+static bool log_to_syslog;
 static int kmsg_fd = -1;
 
 /* The kernel's log is opened at once: a server that has outlived its initramfs finds no
@@ -25,7 +25,7 @@ static int kmsg_fd = -1;
 void bb_log_to_syslog(void)
 {
 	kmsg_fd = open("/dev/kmsg", O_WRONLY | O_CLOEXEC | O_NONBLOCK);
-	logmode = LOGMODE_SYSLOG;
+	log_to_syslog = true;
 }
 
 /* As syslog(3) would, without its date, which the other side knows. Never waits. */
@@ -43,7 +43,7 @@ static void to_syslog(const char *line, size_t n)
 /* error: an errno, or 0 for none. */
 static void message(const char *format, va_list args, int error)
 {
-	bool syslog = ENABLE_FEATURE_XNBD_SERVER_SYSLOG && logmode == LOGMODE_SYSLOG;
+	bool syslog = ENABLE_FEATURE_XNBD_SERVER_SYSLOG && log_to_syslog;
 	char line[LINE_BYTES];
 	size_t n;
 
