@@ -138,16 +138,31 @@ static void tell_ready(void)
 
 static bool stopping;
 
-static void signal_switch_done(struct commit_waiter *w, int error)
+static struct commit_waiter own_switch; /* asked for by a signal or by ourselves; done NULL: none */
+
+static void own_switch_done(struct commit_waiter *w, int error)
 {
-	w->done = NULL; /* the next signal may come */
+	w->done = NULL; /* the next may come */
 	if (error)
 		bb_simple_error_msg("not switched: the cache could not be synced to disk");
 }
 
+/* A proxy that has begun. NULL: it is under way, or done; else why not. */
+static const char *switch_begin(void)
+{
+	const char *why = NULL;
+
+	if (!own_switch.done) {
+		own_switch.done = own_switch_done;
+		why = core_switch(&export->core, false, &own_switch);
+		if (why)
+			own_switch.done = NULL;
+	}
+	return why;
+}
+
 static void signal_ready(struct event *e, uint32_t events UNUSED_PARAM)
 {
-	static struct commit_waiter waiter;
 	struct signalfd_siginfo info;
 	const char *why;
 
@@ -158,13 +173,10 @@ static void signal_ready(struct event *e, uint32_t events UNUSED_PARAM)
 			snapshot_begin(export);
 	} else if (info.ssi_signo != SIGUSR2) {
 		stopping = true;
-	} else if (ENABLE_FEATURE_XNBD_SERVER_PROXY && !waiter.done && export && export->core.map.words) { /* a proxy, and begun */
-		waiter.done = signal_switch_done;
-		why = core_switch(&export->core, false, &waiter);
-		if (why) {
+	} else if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->core.map.words) { /* a proxy, and begun */
+		why = switch_begin();
+		if (why)
 			bb_error_msg("not switched: %s", why);
-			waiter.done = NULL;
-		}
 	}
 }
 
@@ -188,25 +200,15 @@ static void signals_begin(void)
 
 /* ---- the disk is complete --------------------------------------------------------------------- */
 
-static void auto_switch_done(struct commit_waiter *w, int error)
-{
-	w->done = NULL;
-	if (error)
-		bb_simple_error_msg("not switched: the cache could not be synced to disk");
-}
-
 /* --auto-switch and --exec: looked at once a turn. */
 static void look_for_end(void)
 {
-	static struct commit_waiter waiter;
 	static bool hook_done;
-	struct core *c = &export->core;
+	const struct core *c = &export->core;
 
 	if (c->mode == MODE_PROXY) {
-		if (!server_config->auto_switch || waiter.done || !map_is_complete(&c->map) || c->commit.error || c->bitmap_error)
-			return;
-		waiter.done = auto_switch_done;
-		core_switch(c, false, &waiter);
+		if (server_config->auto_switch)
+			switch_begin(); /* refused until it can be done */
 	} else if (hook && !hook_done && map_is_complete(&c->map)) {
 		hook_done = true;
 		init_run_hook(hook, export);
