@@ -22,6 +22,7 @@ const char *cow_begin(struct export *e)
 	uint64_t n = map_bytes(e->header.size_bytes) + 8;
 
 	e->base_fd = e->fd[FILE_IMAGE];
+	e->no_nowait = true;
 	e->fd[FILE_IMAGE] = open_nameless();
 	if (e->fd[FILE_IMAGE] < 0 || ftruncate(e->fd[FILE_IMAGE], (off_t)e->header.size_bytes) < 0)
 		return "no file can be made for what is written: give another TMPDIR";

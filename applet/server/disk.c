@@ -191,7 +191,7 @@ static bool read_now(struct export *e, struct io *io)
 	unsigned long hi = sizeof(long) < 8 ? (unsigned long)(io->offset >> 32) : 0;
 	long got;
 
-	if (e->no_nowait || e->base_fd >= 0)
+	if (e->no_nowait)
 		return false;
 	got = syscall(SYS_preadv2, e->fd[FILE_IMAGE], &v, 1, lo, hi, X_RWF_NOWAIT);
 	if (got < 0 && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL))

@@ -19,7 +19,7 @@ struct export {
 	int header_fd;  /* the commit file again: so an error of a sync is told to the header's
 			   writer and to the commit, not to who comes first */
 	bool is_device; /* the image is a block device */
-	bool no_nowait; /* the image's file system knows no RWF_NOWAIT */
+	bool no_nowait; /* the image's file system knows no RWF_NOWAIT, or a base is behind it */
 	char *path[3];  /* absolute */
 	enum state_commit commit_found; /* what store_look() found */
 	uint64_t *words; /* the bitmap */
