@@ -37,72 +37,93 @@ static bool open_file(struct export *e, enum io_file file, int flags)
 	return false;
 }
 
-/* A target may share its image with other targets, a proxy with nobody. */
-static void lock_file(struct export *e, enum io_file file, int how)
+/* What is wrong with a file: one line, valid until the next, or NULL. Those who start with
+ * one die of it; one that is added later is refused. */
+static char wrong[1024];
+
+static const char *perror_of(const char *what, const char *path)
 {
-	if (flock(e->fd[file], how | LOCK_NB) == 0)
-		return;
-	if (errno == EWOULDBLOCK)
-		bb_error_msg_and_die("'%s' is in use by another server: stop that one first", e->path[file]);
-	bb_perror_msg_and_die("cannot lock '%s'", e->path[file]);
+	snprintf(wrong, sizeof(wrong), "%s '%s': %s", what, path, strerror(errno));
+	return wrong;
 }
 
-static uint64_t file_bytes(struct export *e, enum io_file file)
+/* A target may share its image with other targets, a proxy with nobody. */
+static const char *lock_error(struct export *e, enum io_file file, int how)
+{
+	if (flock(e->fd[file], how | LOCK_NB) == 0)
+		return NULL;
+	if (errno != EWOULDBLOCK)
+		return perror_of("cannot lock", e->path[file]);
+	snprintf(wrong, sizeof(wrong), "'%s' is in use by another server: stop that one first", e->path[file]);
+	return wrong;
+}
+
+static const char *size_error(struct export *e, enum io_file file, uint64_t *bytes)
 {
 	off_t n = e->fd[file] < 0 ? 0 : lseek(e->fd[file], 0, SEEK_END);
 
-	if (n < 0)
-		bb_perror_msg_and_die("cannot measure '%s'", e->path[file]);
-	return (uint64_t)n;
+	*bytes = (uint64_t)n;
+	return n < 0 ? perror_of("cannot measure", e->path[file]) : NULL;
 }
 
-static bool is_regular(struct export *e, enum io_file file)
+static const char *kind_error(struct export *e, enum io_file file, bool *regular)
 {
 	struct stat st;
 
 	if (fstat(e->fd[file], &st) < 0)
-		bb_perror_msg_and_die("cannot stat '%s'", e->path[file]);
+		return perror_of("cannot stat", e->path[file]);
+	*regular = S_ISREG(st.st_mode);
 	if (file == FILE_IMAGE)
 		e->is_device = S_ISBLK(st.st_mode);
-	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
-		bb_error_msg_and_die("'%s' is neither a regular file nor a block device", e->path[file]);
-	return S_ISREG(st.st_mode);
+	if (*regular || S_ISBLK(st.st_mode))
+		return NULL;
+	snprintf(wrong, sizeof(wrong), "'%s' is neither a regular file nor a block device", e->path[file]);
+	return wrong;
+}
+
+static void die_of(const char *error)
+{
+	if (error)
+		bb_simple_error_msg_and_die(error);
+}
+
+static void lock_file(struct export *e, enum io_file file, int how)
+{
+	die_of(lock_error(e, file, how));
+}
+
+static uint64_t file_bytes(struct export *e, enum io_file file)
+{
+	uint64_t bytes;
+
+	die_of(size_error(e, file, &bytes));
+	return bytes;
+}
+
+static bool is_regular(struct export *e, enum io_file file)
+{
+	bool regular;
+
+	die_of(kind_error(e, file, &regular));
+	return regular;
 }
 
 const char *store_open_target(struct export *e, const char *image, bool readonly)
 {
-	static char why[256];
-	const char *what = "cannot open";
-	struct stat st;
-	off_t bytes = 0;
-	int fd;
+	const char *error;
+	bool regular;
 
 	e->path[FILE_IMAGE] = path_absolute(image);
 	/* O_NONBLOCK: a FIFO is refused, not waited for. */
-	fd = e->fd[FILE_IMAGE] = open(image, (readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0 || fstat(fd, &st) < 0)
-		goto failed;
-	e->is_device = S_ISBLK(st.st_mode);
-	if (!S_ISREG(st.st_mode) && !e->is_device) {
-		snprintf(why, sizeof(why), "'%s' is neither a regular file nor a block device", image);
-		return why;
-	}
-	what = "cannot lock";
-	if (flock(fd, LOCK_SH | LOCK_NB) < 0) {
-		if (errno != EWOULDBLOCK)
-			goto failed;
-		snprintf(why, sizeof(why), "'%s' is in use by another server: stop that one first", image);
-		return why;
-	}
-	what = "cannot measure";
-	bytes = lseek(fd, 0, SEEK_END);
-	if (bytes < 0)
-		goto failed;
-	e->header.size_bytes = (uint64_t)bytes;
-	return NULL;
-failed:
-	snprintf(why, sizeof(why), "%s '%s': %s", what, image, strerror(errno));
-	return why;
+	e->fd[FILE_IMAGE] = open(image, (readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
+	if (e->fd[FILE_IMAGE] < 0)
+		return perror_of("cannot open", image);
+	error = kind_error(e, FILE_IMAGE, &regular);
+	if (!error)
+		error = lock_error(e, FILE_IMAGE, LOCK_SH);
+	if (!error)
+		error = size_error(e, FILE_IMAGE, &e->header.size_bytes);
+	return error;
 }
 
 /* ---- bits --------------------------------------------------------------------- */
