@@ -337,6 +337,12 @@ static void print_news(const struct news *n)
 	full_write(STDERR_FILENO, line, (size_t)bytes);
 }
 
+static void progress_begin(struct progress *p, unsigned opt)
+{
+	memset(p, 0, sizeof(*p));
+	p->terminal = (opt & OPT_PROGRESS) && isatty(STDERR_FILENO);
+}
+
 static void show_line(struct progress *p, const char *key, const char *value)
 {
 	if (!take_news(&p->news, key, value))
@@ -418,6 +424,15 @@ static int old_command(const struct old *o, uint32_t command)
 
 	send(fd, &command, sizeof(command), MSG_NOSIGNAL);
 	return fd;
+}
+
+/* The server closes it when what was asked is done. */
+static void old_wait(int fd)
+{
+	char byte;
+
+	while (safe_read(fd, &byte, 1) > 0)
+		;
 }
 
 static void old_pass_fd(int control, int fd)
@@ -594,8 +609,7 @@ static void old_copy(struct old *o, int fd, int control, unsigned run_blocks, un
 	unsigned long long began_ms = monotonic_ms(), shown_ms = began_ms;
 	uint64_t found = o->local;
 
-	memset(&progress, 0, sizeof(progress));
-	progress.terminal = (opt & OPT_PROGRESS) && isatty(STDERR_FILENO);
+	progress_begin(&progress, opt);
 #endif
 	while ((o->outstanding < OLD_OUTSTANDING && old_ask_next(o, fd, run_blocks)) || o->outstanding) {
 		if (o->outstanding == OLD_OUTSTANDING || o->next == o->blocks)
@@ -650,7 +664,6 @@ static void old_cache_all(struct old *o, unsigned run_blocks, unsigned opt)
 
 static void old_switch(const struct old *o, unsigned opt)
 {
-	char byte;
 	int fd;
 
 	if (o->local != o->blocks && !(opt & OPT_FORCE))
@@ -659,8 +672,7 @@ static void old_switch(const struct old *o, unsigned opt)
 	fd = old_command(o, OLD_DETECT_SWITCH);
 	if (o->status.pid <= 0 || kill(o->status.pid, SIGUSR2) < 0)
 		bb_perror_msg_and_die("%s: process %d", o->path, (int)o->status.pid);
-	while (safe_read(fd, &byte, 1) > 0)
-		;
+	old_wait(fd);
 }
 
 #if ENABLE_FEATURE_XNBD_BGCTL_RECONNECT
@@ -715,7 +727,6 @@ static uint64_t old_handshake(int fd, const char *name)
 
 static void old_reconnect(const struct old *o, const char *host, const char *port, const char *name)
 {
-	char byte;
 	int control;
 	int fd = strncmp(host, "unix:", 5) == 0 ? connect_unix(host + 5)
 						: create_and_connect_stream_or_die(host, (int)xatou_range(port, 1, 65535));
@@ -726,8 +737,7 @@ static void old_reconnect(const struct old *o, const char *host, const char *por
 	set_timeout(fd, 0);
 	control = old_command(o, OLD_REGISTER_FORWARDER_FD);
 	old_pass_fd(control, fd);
-	while (safe_read(control, &byte, 1) > 0)
-		;
+	old_wait(control);
 }
 #endif
 
@@ -763,8 +773,7 @@ static int converse(struct control *c, char *request, unsigned opt)
 #if ENABLE_FEATURE_XNBD_BGCTL_PROGRESS
 	struct progress progress;
 
-	memset(&progress, 0, sizeof(progress));
-	progress.terminal = (opt & OPT_PROGRESS) && isatty(STDERR_FILENO);
+	progress_begin(&progress, opt);
 #endif
 	request[n++] = '\n';
 	/* A server that went away meanwhile is found by reading. */

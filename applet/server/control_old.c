@@ -7,8 +7,6 @@
 #include "server/buf.h"
 #include "server/control.h"
 
-#include <netinet/in.h>
-
 enum old_command {
 	OLD_QUERY_STATUS = 1,
 	OLD_REGISTER_FD,
