@@ -6,10 +6,10 @@
 #   power:    the power is cut in the middle of the copy, and again after the switch; each
 #             time the next boot goes on
 #   demo:     shutdown, with a transcript
-import hashlib, os, random, re, shutil, signal, struct, subprocess, sys, threading, time
+import hashlib, os, random, re, shutil, signal, struct, sys, threading, time
 from disk import SECTOR, Disk, outcome
 from machine import BUILD, HOST, PATIENCE, XNBDBOX, Machine, connect, free_port, make_ext4, spawn
-from model import read_files
+from model import expect_clean, read_files
 
 KIND, rng = sys.argv[1], random.Random(int(sys.argv[2]))
 DEMO = KIND == "demo"
@@ -154,11 +154,7 @@ def power_off(m, *messages):
 def check_disk(content, files):
     """From the host: two clean file systems, and every file."""
     for name, part in (("bitmap", content[BITMAP:CACHE]), ("root", content[CACHE:CACHE + ROOT])):
-        with open("part.img", "wb") as f:
-            f.write(part)
-        fsck = subprocess.run(["e2fsck", "-f", "-n", "part.img"], capture_output=True, text=True)
-        if fsck.returncode:
-            sys.exit(f"the file system {name} is not clean: {fsck.stdout}{fsck.stderr}")
+        expect_clean("the file system " + name, part)
     found = read_files(part, *("/data/" + name for name in files))
     expect("files seen from the host", {n: digest(c or b"") for n, c in zip(files, found)}, files)
 

@@ -3,10 +3,10 @@
 # partitions: one with a file system and files, whose files are read and changed, and one
 # that is made into a file system; the first has blocks of 1 KiB, so that blocks of
 # the disk are written in part. At the end the image is looked at from the host.
-import hashlib, os, random, re, struct, subprocess, sys
+import hashlib, os, random, re, struct, sys
 from disk import SECTOR
 from machine import HOST, Machine, make_ext4, serve_origin
-from model import read_files
+from model import expect_clean, read_files
 
 rng = random.Random(int(sys.argv[1]))
 PART = 32 << 20
@@ -56,11 +56,7 @@ def check_image(path, which, expected):
     with open(path, "rb") as f:
         f.seek(FIRST + which * PART)
         part = f.read(PART)
-    with open("part.img", "wb") as f:
-        f.write(part)
-    fsck = subprocess.run(["e2fsck", "-f", "-n", "part.img"], capture_output=True, text=True)
-    if fsck.returncode:
-        sys.exit(f"partition {which + 1} is not clean: {fsck.stdout}{fsck.stderr}")
+    expect_clean(f"partition {which + 1}", part)
     found = read_files(part, *("/" + name for name in expected))
     expect(f"partition {which + 1}, seen from the host",
            {name: digest(content or b"") for name, content in zip(expected, found)}, expected)

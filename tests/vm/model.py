@@ -176,3 +176,12 @@ class Writer(threading.Thread):
                 self.batch()
         except nbd.Error:
             pass  # the machine was killed
+
+
+def expect_clean(name, file_system):
+    """The bytes of an ext4 file system in which e2fsck finds nothing to do."""
+    with open("part.img", "wb") as f:
+        f.write(file_system)
+    fsck = subprocess.run(["e2fsck", "-f", "-n", "part.img"], capture_output=True, text=True)
+    if fsck.returncode:
+        sys.exit(f"{name} is not clean: {fsck.stdout}{fsck.stderr}")
