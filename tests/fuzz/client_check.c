@@ -118,21 +118,36 @@ static void take_requests(const uint8_t *p, size_t n)
 }
 
 /* With structured replies, READ and BLOCK_STATUS have no others where they succeed. */
+static bool fits(const struct nbd_request_header *h, const struct nbd_reply_header *r)
+{
+	if (h->cookie != r->cookie)
+		return false;
+	if (!r->structured || r->type & NBD_REPLY_TYPE_ERR)
+		return true;
+	return h->type == (r->type == NBD_REPLY_TYPE_BLOCK_STATUS ? NBD_CMD_BLOCK_STATUS : NBD_CMD_READ);
+}
+
 static struct asked *find_asked(const struct nbd_reply_header *r)
 {
-	bool data = r->structured && !(r->type & NBD_REPLY_TYPE_ERR);
+	struct asked *open = NULL, *taken = NULL;
 	unsigned i;
 
 	for (i = 0; i < asked_count; i++) {
-		const struct nbd_request_header *h = &asked[i].h;
-
-		if (asked[i].answered || h->cookie != r->cookie)
+		if (asked[i].answered) {
+			if (asked[i].twin && fits(&asked[i].h, r))
+				taken = &asked[i];
 			continue;
-		if (data && h->type != (r->type == NBD_REPLY_TYPE_BLOCK_STATUS ? NBD_CMD_BLOCK_STATUS : NBD_CMD_READ))
-			continue;
-		return &asked[i];
+		}
+		if (fits(&asked[i].h, r))
+			return &asked[i];
+		if (asked[i].h.cookie == r->cookie)
+			open = &asked[i];
 	}
-	finding("an answer to what was not asked, or a second one");
+	if (!open || !taken)
+		finding("an answer to what was not asked, or a second one");
+	/* An error of one cookie for two requests was counted for the other of them. */
+	open->answered = true;
+	return taken;
 }
 
 static void check_data(const struct nbd_request_header *h, const uint8_t *p, size_t n)
