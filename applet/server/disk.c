@@ -19,6 +19,8 @@ enum {
 	X_FALLOC_ZERO_RANGE = 0x10,
 };
 
+enum { QUICK_BYTES = 64 << 10 };
+
 struct disk_job { /* lives in io->port */
 	struct job job;
 	struct export *export;
@@ -211,6 +213,7 @@ bool port_io(struct core *c, struct io *io)
 	d->export = e;
 	/* A file system lets one writer at a time into a file. Others that wait for
 	 * it spin, and would take the processor from those who have work. */
+	d->job.quick = io->op == IO_WRITE && io->file == FILE_IMAGE && io->length <= QUICK_BYTES;
 	d->job.in_turn = io->op == IO_WRITE && io->file == FILE_IMAGE && !e->is_device;
 	pool_submit(&d->job);
 	return false;

@@ -1,13 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Worker threads. */
+/* Worker threads, and the passing on of the loop. */
 #include "libbb.h"
 #include "server/loop.h"
 #include "server/pool.h"
 
 #include <pthread.h>
+#include <poll.h>
 #include <sys/eventfd.h>
 
-enum { WORKER_STACK_BYTES = 64 << 10 };
+enum {
+	WORKER_STACK_BYTES = 64 << 10,
+	LOOP_STACK_BYTES = 128 << 10, /* a reader of control lines needs 17 KiB */
+	TICK_MS = 1,
+	DISTRUST_MS = 100, /* so long nothing is quick, after the loop was taken over */
+};
 
 struct job_list {
 	struct job *first, **tail;
@@ -16,13 +22,20 @@ struct job_list {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
 /* Under the lock. */
-static struct job_list todo, todo_in_turn, finished;
+static struct job_list todo, todo_in_turn, todo_quick, finished;
 static bool turn_taken;
 static unsigned idle;
+static unsigned quick_steps; /* one for each quick job that begins and for each that ends: odd while one runs */
+static bool standing_by;     /* a thread is there that would take the loop over */
+static bool dozing;          /* it waits for the next quick job */
+static pthread_cond_t doze = PTHREAD_COND_INITIALIZER;
 
-static struct job_list submitted; /* loop's thread only */
-static unsigned submitted_count;
+/* Of the thread that has the loop. */
+static struct job_list submitted;
 static struct event done_event;
+static uint64_t quick_from_ms;
+
+static void (*take_over)(void) NORETURN;
 
 static void list_init(struct job_list *l)
 {
@@ -54,20 +67,38 @@ static struct job *take_job(void)
 {
 	struct job *j = turn_taken ? NULL : list_take(&todo_in_turn);
 
-	if (!j)
-		return list_take(&todo);
-	turn_taken = true;
-	return j;
+	if (j) {
+		turn_taken = true;
+		return j;
+	}
+	j = list_take(&todo);
+	return j ? j : list_take(&todo_quick);
+}
+
+/* They go back to the loop. Under the lock, which is let go for the system call. */
+static void finish(struct job *first)
+{
+	static const uint64_t one = 1;
+	bool tell = !finished.first;
+
+	while (first) {
+		struct job *next = first->next;
+
+		list_append(&finished, first);
+		first = next;
+	}
+	if (tell) {
+		pthread_mutex_unlock(&lock);
+		safe_write(done_event.fd, &one, sizeof(one));
+		pthread_mutex_lock(&lock);
+	}
 }
 
 static void *worker(void *arg)
 {
-	static const uint64_t one = 1;
-
 	pthread_mutex_lock(&lock);
 	for (;;) {
 		struct job *j = take_job();
-		bool tell;
 
 		if (!j) {
 			idle++;
@@ -80,15 +111,114 @@ static void *worker(void *arg)
 		pthread_mutex_lock(&lock);
 		if (j->in_turn)
 			turn_taken = false; /* this worker will find the next one */
-		tell = !finished.first;
-		list_append(&finished, j);
-		if (tell) {
-			pthread_mutex_unlock(&lock);
-			safe_write(done_event.fd, &one, sizeof(one));
-			pthread_mutex_lock(&lock);
-		}
+		j->next = NULL;
+		finish(j);
 	}
 	return arg;
+}
+
+/* ---- quick jobs ------------------------------------------------------------------------- */
+
+/* Looks each millisecond whether the loop's thread is still in the same job, and dozes
+ * when there are none. Under the lock; returns with it when the loop is this thread's. */
+static void watch_loop(void)
+{
+	unsigned seen;
+
+	standing_by = true;
+	for (;;) {
+		seen = quick_steps;
+		pthread_mutex_unlock(&lock);
+		poll(NULL, 0, TICK_MS);
+		pthread_mutex_lock(&lock);
+		if (quick_steps != seen)
+			continue;
+		if (seen % 2)
+			break;
+		dozing = true;
+		while (dozing)
+			pthread_cond_wait(&doze, &lock);
+	}
+	standing_by = false;
+	quick_steps++;
+}
+
+static void NORETURN stand_by(void)
+{
+	watch_loop();
+	quick_from_ms = loop_now_ms + DISTRUST_MS;
+	pthread_cond_broadcast(&wake); /* for what the other one has left */
+	pthread_mutex_unlock(&lock);
+	take_over();
+}
+
+static void *standby(void *arg UNUSED_PARAM)
+{
+	pthread_mutex_lock(&lock);
+	stand_by();
+}
+
+static struct job *take_quick(void)
+{
+	struct job *j = todo_in_turn.first;
+
+	if (!j || !j->quick || turn_taken)
+		return list_take(&todo_quick);
+	turn_taken = true;
+	return list_take(&todo_in_turn);
+}
+
+/* Under the lock, which is let go meanwhile. False: the loop is another's now. */
+static bool run_here(struct job *j)
+{
+	unsigned step = ++quick_steps;
+
+	if (dozing) {
+		dozing = false;
+		pthread_cond_signal(&doze);
+	}
+	pthread_mutex_unlock(&lock);
+	j->run(j);
+	pthread_mutex_lock(&lock);
+	if (j->in_turn)
+		turn_taken = false;
+	if (quick_steps != step)
+		return false;
+	quick_steps++;
+	return true;
+}
+
+/* Under the lock. Returns what is done. */
+static struct job *run_quick(void)
+{
+	struct job_list ran;
+	struct job *j;
+
+	list_init(&ran);
+	while (standing_by && (j = take_quick()) != NULL) {
+		bool still_loop = run_here(j);
+
+		list_append(&ran, j);
+		if (!still_loop) {
+			finish(ran.first);
+			if (todo_in_turn.first)
+				pthread_cond_signal(&wake);
+			stand_by();
+		}
+	}
+	return ran.first;
+}
+
+/* ---- the loop's side --------------------------------------------------------------------- */
+
+static void all_done(struct job *j)
+{
+	while (j) {
+		struct job *next = j->next;
+
+		j->done(j);
+		j = next;
+	}
 }
 
 static void jobs_done(struct event *e UNUSED_PARAM, uint32_t events UNUSED_PARAM)
@@ -99,21 +229,26 @@ static void jobs_done(struct event *e UNUSED_PARAM, uint32_t events UNUSED_PARAM
 	j = finished.first;
 	list_init(&finished);
 	pthread_mutex_unlock(&lock);
-	while (j) {
-		struct job *next = j->next;
-
-		j->done(j);
-		j = next;
-	}
+	all_done(j);
 }
 
-void pool_start(unsigned workers)
+static void start_thread(void *(*run)(void *), size_t stack_bytes)
 {
 	pthread_attr_t attr;
 	pthread_t thread;
 
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, stack_bytes);
+	errno = pthread_create(&thread, &attr, run, NULL);
+	if (errno)
+		bb_simple_perror_msg_and_die("cannot start a thread");
+}
+
+void pool_start(unsigned workers, void (*loop)(void) NORETURN)
+{
 	list_init(&todo);
 	list_init(&todo_in_turn);
+	list_init(&todo_quick);
 	list_init(&finished);
 	list_init(&submitted);
 	done_event.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -121,37 +256,38 @@ void pool_start(unsigned workers)
 	/* EPOLLET: each write is an event, so that nobody has to read it. */
 	if (done_event.fd < 0 || !event_add(&done_event, EPOLLIN | EPOLLET))
 		bb_simple_perror_msg_and_die("eventfd");
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, WORKER_STACK_BYTES);
-	while (workers--) {
-		errno = pthread_create(&thread, &attr, worker, NULL);
-		if (errno)
-			bb_simple_perror_msg_and_die("cannot start a thread");
-	}
+	while (workers--)
+		start_thread(worker, WORKER_STACK_BYTES);
+	take_over = loop;
+	start_thread(standby, LOOP_STACK_BYTES);
 }
 
 void pool_submit(struct job *j)
 {
 	list_append(&submitted, j);
-	submitted_count++;
 }
 
-void pool_flush(void)
+bool pool_flush(bool at_once)
 {
 	struct job *j, *next;
-	unsigned n;
+	unsigned n = 0;
 
 	if (!submitted.first)
-		return;
+		return false;
 	pthread_mutex_lock(&lock);
+	at_once = at_once && standing_by && loop_now_ms >= quick_from_ms;
 	for (j = submitted.first; j; j = next) {
+		bool here = at_once && j->quick;
+
 		next = j->next;
-		list_append(j->in_turn ? &todo_in_turn : &todo, j);
+		n += !here;
+		list_append(j->in_turn ? &todo_in_turn : here ? &todo_quick : &todo, j);
 	}
-	n = submitted_count < idle ? submitted_count : idle;
-	pthread_mutex_unlock(&lock);
-	while (n--)
-		pthread_cond_signal(&wake);
 	list_init(&submitted);
-	submitted_count = 0;
+	for (n = n < idle ? n : idle; n; n--)
+		pthread_cond_signal(&wake);
+	j = at_once ? run_quick() : NULL;
+	pthread_mutex_unlock(&lock);
+	all_done(j);
+	return j != NULL;
 }

@@ -2,6 +2,10 @@
 /*
  * Worker threads for what may block. A job is run on one of them and comes back to
  * the loop's thread as done(). Order between jobs is not kept.
+ *
+ * To wake a worker and to be woken costs more than a write to the page cache. So a job
+ * that is quick is run by the loop's thread itself; should it block nevertheless, another
+ * thread takes the loop over after a millisecond or two, and this one goes its way.
  */
 #ifndef SERVER_POOL_H
 #define SERVER_POOL_H
@@ -9,17 +13,22 @@
 #include <stdbool.h>
 
 struct job {
-	void (*run)(struct job *j);  /* on a worker: touches nothing but the job */
+	void (*run)(struct job *j);  /* on any thread: touches nothing but the job */
 	void (*done)(struct job *j); /* on the loop's thread */
 	bool in_turn;                /* not beside another one of these */
+	bool quick;                  /* seldom blocks */
 	struct job *next;
 };
 
-/* Dies when threads cannot be had. */
-void pool_start(unsigned workers);
+/* loop: what a thread does that takes the loop over, until the process ends; NULL: none
+ * ever does, and no job is quick. Dies when threads cannot be had. */
+void pool_start(unsigned workers, void (*loop)(void) NORETURN);
 /* Loop's thread only. The job starts with the next pool_flush(). */
 void pool_submit(struct job *j);
-/* Hands over what was submitted, at once: one lock and few wake-ups for many jobs. */
-void pool_flush(void);
+/* Hands over what was submitted, at once: one lock and few wake-ups for many jobs.
+ * at_once: what is quick is run here. Then the caller must hold nothing on its stack that
+ * the loop still needs: this does not return when the loop was taken over meanwhile.
+ * True: jobs are done, and may have submitted others. */
+bool pool_flush(bool at_once);
 
 #endif

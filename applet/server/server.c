@@ -217,6 +217,9 @@ static void look_for_end(void)
 
 /* ---- the loop --------------------------------------------------------------------------------- */
 
+static bool ending;
+static void loop_take_over(void) NORETURN;
+
 static void turn(uint64_t deadline_ms)
 {
 	/* Targets have nothing to do in time. */
@@ -230,11 +233,12 @@ static void turn(uint64_t deadline_ms)
 	if (ENABLE_FEATURE_XNBD_SERVER_AUTO && export && export->core.map.words)
 		look_for_end();
 	do {
-		sessions_turn();
-		if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->origin)
-			origin_turn(export->origin);
-	} while (sessions_dirty());
-	pool_flush();
+		do {
+			sessions_turn();
+			if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->origin)
+				origin_turn(export->origin);
+		} while (sessions_dirty());
+	} while (pool_flush(!ending));
 }
 
 /* ---- the beginning ------------------------------------------------------------------------------ */
@@ -260,7 +264,7 @@ static void reach_origin(void)
 
 	export->origin = origin_new(export, s->origin_host, s->origin_port, s->origin_export, first_attempt_ended, &a);
 	while (!a.ended && !stopping) {
-		pool_flush();
+		pool_flush(false);
 		if (!a.ended)
 			loop_once(UINT64_MAX);
 		origin_turn(export->origin);
@@ -363,7 +367,7 @@ static void begin(void)
 		init_root_storage();
 	loop_init();
 	signals_begin();
-	pool_start(WORKERS);
+	pool_start(WORKERS, loop_take_over);
 	buf_init(s->max_buf_bytes);
 	if (!s->one_client)
 		listen_bind();
@@ -412,6 +416,7 @@ static int end(void)
 {
 	uint64_t deadline = loop_now_ms + STOP_MS;
 
+	ending = true;
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT)
 		init_notify("STOPPING=1");
 	listen_end();
@@ -426,6 +431,18 @@ static int end(void)
 	if (commit_error)
 		bb_simple_error_msg("the image could not be synced to disk: do not trust it");
 	return commit_error != 0;
+}
+
+static int run_loop(void)
+{
+	while (!stopping && !(ENABLE_FEATURE_XNBD_SERVER_INETD && server_config->one_client && !sessions_count()))
+		turn(UINT64_MAX);
+	return end();
+}
+
+static void NORETURN loop_take_over(void)
+{
+	exit(run_loop());
 }
 
 void server_limits(struct server_config *config, const char *clients, const char *queue, const char *buf)
@@ -445,7 +462,5 @@ int server_run(const struct server_config *config)
 	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && config->daemonize)
 		daemonize();
 	begin();
-	while (!stopping && !(ENABLE_FEATURE_XNBD_SERVER_INETD && config->one_client && !sessions_count()))
-		turn(UINT64_MAX);
-	return end();
+	return run_loop();
 }

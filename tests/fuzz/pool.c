@@ -56,7 +56,7 @@ static void jobs_done(struct event *e, uint32_t events UNUSED_PARAM)
 	}
 }
 
-void pool_start(unsigned workers UNUSED_PARAM)
+void pool_start(unsigned workers UNUSED_PARAM, void (*loop)(void) UNUSED_PARAM)
 {
 	list_init(&submitted);
 	list_init(&todo);
@@ -92,7 +92,8 @@ bool pool_step(bool newest)
 	return true;
 }
 
-void pool_flush(void)
+/* Nothing is quick here. */
+bool pool_flush(bool at_once UNUSED_PARAM)
 {
 	struct job *j;
 
@@ -102,4 +103,5 @@ void pool_flush(void)
 	}
 	while (!pool_slow && pool_step(false))
 		;
+	return false;
 }
