@@ -464,7 +464,7 @@ int script_run(const uint8_t *data, size_t n, char channel)
 	over = true;
 	if (status == 0 && (head[SCRIPT_SERVER] & SERVER_AGAIN))
 		live(true);
-	if (status == 0 && !foreign && (head[SCRIPT_SERVER] & SERVER_READONLY) && !(head[SCRIPT_MORE] & MORE_BY_HAND))
+	if (status == 0 && !foreign && !client_disk.unknown && (head[SCRIPT_SERVER] & SERVER_READONLY) && !(head[SCRIPT_MORE] & MORE_BY_HAND))
 		check_disk(size);
 	return status;
 }
