@@ -39,7 +39,7 @@ enum io_flags {
 /* One transfer between memory and a file. Owned by the core until done. */
 struct io {
 	void (*done)(struct io *io); /* called once, when port_io() returned false */
-	void *port[5];               /* for the port alone */
+	void *port[6];               /* for the port alone */
 	uint64_t offset;             /* bytes */
 	uint64_t length;             /* bytes, > 0 except for IO_SYNC */
 	void *buf;

@@ -214,7 +214,7 @@ bool port_io(struct core *c, struct io *io)
 	/* A file system lets one writer at a time into a file. Others that wait for
 	 * it spin, and would take the processor from those who have work. */
 	d->job.quick = io->op == IO_WRITE && io->file == FILE_IMAGE && io->length <= QUICK_BYTES;
-	d->job.in_turn = io->op == IO_WRITE && io->file == FILE_IMAGE && !e->is_device;
+	d->job.turn = io->op == IO_WRITE && io->file == FILE_IMAGE && !e->is_device ? &e->image_turn : NULL;
 	pool_submit(&d->job);
 	return false;
 }

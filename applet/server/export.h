@@ -29,6 +29,7 @@ struct export {
 	uint32_t *cow_words; /* ... and which blocks that are; 32 bits are atomic on every machine */
 	unsigned users;      /* sessions, and the list while it is not removed */
 	bool removed;        /* nobody finds it any more */
+	struct turn image_turn; /* of writes */
 	struct job last_sync;
 	struct commit_waiter last_commit;
 	struct export *next;

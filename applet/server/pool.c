@@ -15,15 +15,10 @@ enum {
 	DISTRUST_MS = 100, /* so long nothing is quick, after the loop was taken over */
 };
 
-struct job_list {
-	struct job *first, **tail;
-};
-
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
 /* Under the lock. */
-static struct job_list todo, todo_in_turn, todo_quick, finished;
-static bool turn_taken;
+static struct job_list todo, todo_quick, finished;
 static unsigned idle;
 static unsigned quick_steps; /* one for each quick job that begins and for each that ends: odd while one runs */
 static bool standing_by;     /* a thread is there that would take the loop over */
@@ -62,17 +57,32 @@ static struct job *list_take(struct job_list *l)
 	return j;
 }
 
-/* The next job that may run now, or NULL. */
-static struct job *take_job(void)
+/* j may run now, or has its place behind others of its turn. True: a worker is needed. */
+static bool enqueue(struct job *j, bool here)
 {
-	struct job *j = turn_taken ? NULL : list_take(&todo_in_turn);
+	bool worker = false;
 
-	if (j) {
-		turn_taken = true;
-		return j;
+	if (j->turn && j->turn->taken) {
+		list_append(&j->turn->waiting, j);
+	} else {
+		if (j->turn) {
+			j->turn->taken = true;
+			list_init(&j->turn->waiting);
+		}
+		worker = !here || !j->quick;
+		list_append(worker ? &todo : &todo_quick, j);
 	}
-	j = list_take(&todo);
-	return j ? j : list_take(&todo_quick);
+	return worker;
+}
+
+/* j has been run: who waited for its turn may run now. Returns that one, or NULL. */
+static struct job *pass_turn(struct job *j)
+{
+	struct job *next = j->turn ? list_take(&j->turn->waiting) : NULL;
+
+	if (j->turn && !next)
+		j->turn->taken = false;
+	return next;
 }
 
 /* They go back to the loop. Under the lock, which is let go for the system call. */
@@ -96,10 +106,14 @@ static void finish(struct job *first)
 
 static void *worker(void *arg)
 {
+	struct job *next = NULL;
+
 	pthread_mutex_lock(&lock);
 	for (;;) {
-		struct job *j = take_job();
+		struct job *j = next ? next : list_take(&todo);
 
+		if (!j)
+			j = list_take(&todo_quick);
 		if (!j) {
 			idle++;
 			pthread_cond_wait(&wake, &lock);
@@ -109,8 +123,7 @@ static void *worker(void *arg)
 		pthread_mutex_unlock(&lock);
 		j->run(j);
 		pthread_mutex_lock(&lock);
-		if (j->in_turn)
-			turn_taken = false; /* this worker will find the next one */
+		next = pass_turn(j);
 		j->next = NULL;
 		finish(j);
 	}
@@ -158,20 +171,11 @@ static void *standby(void *arg UNUSED_PARAM)
 	stand_by();
 }
 
-static struct job *take_quick(void)
-{
-	struct job *j = todo_in_turn.first;
-
-	if (!j || !j->quick || turn_taken)
-		return list_take(&todo_quick);
-	turn_taken = true;
-	return list_take(&todo_in_turn);
-}
-
 /* Under the lock, which is let go meanwhile. False: the loop is another's now. */
 static bool run_here(struct job *j)
 {
 	unsigned step = ++quick_steps;
+	struct job *next;
 
 	if (dozing) {
 		dozing = false;
@@ -180,8 +184,13 @@ static bool run_here(struct job *j)
 	pthread_mutex_unlock(&lock);
 	j->run(j);
 	pthread_mutex_lock(&lock);
-	if (j->in_turn)
-		turn_taken = false;
+	next = pass_turn(j);
+	if (next && next->quick && quick_steps == step) {
+		list_append(&todo_quick, next);
+	} else if (next) {
+		list_append(&todo, next);
+		pthread_cond_signal(&wake);
+	}
 	if (quick_steps != step)
 		return false;
 	quick_steps++;
@@ -195,14 +204,12 @@ static struct job *run_quick(void)
 	struct job *j;
 
 	list_init(&ran);
-	while (standing_by && (j = take_quick()) != NULL) {
+	while ((j = list_take(&todo_quick)) != NULL) {
 		bool still_loop = run_here(j);
 
 		list_append(&ran, j);
 		if (!still_loop) {
 			finish(ran.first);
-			if (todo_in_turn.first)
-				pthread_cond_signal(&wake);
 			stand_by();
 		}
 	}
@@ -247,7 +254,6 @@ static void start_thread(void *(*run)(void *), size_t stack_bytes)
 void pool_start(unsigned workers, void (*loop)(void) NORETURN)
 {
 	list_init(&todo);
-	list_init(&todo_in_turn);
 	list_init(&todo_quick);
 	list_init(&finished);
 	list_init(&submitted);
@@ -277,11 +283,8 @@ bool pool_flush(bool at_once)
 	pthread_mutex_lock(&lock);
 	at_once = at_once && standing_by && loop_now_ms >= quick_from_ms;
 	for (j = submitted.first; j; j = next) {
-		bool here = at_once && j->quick;
-
 		next = j->next;
-		n += !here;
-		list_append(j->in_turn ? &todo_in_turn : here ? &todo_quick : &todo, j);
+		n += enqueue(j, at_once);
 	}
 	list_init(&submitted);
 	for (n = n < idle ? n : idle; n; n--)

@@ -12,10 +12,19 @@
 
 #include <stdbool.h>
 
+/* Jobs of one turn are not run beside each other. All zero at the start; it stays until
+ * the last of them is done. */
+struct turn {
+	bool taken;
+	struct job_list {
+		struct job *first, **tail;
+	} waiting;
+};
+
 struct job {
 	void (*run)(struct job *j);  /* on any thread: touches nothing but the job */
 	void (*done)(struct job *j); /* on the loop's thread */
-	bool in_turn;                /* not beside another one of these */
+	struct turn *turn;           /* or NULL */
 	bool quick;                  /* seldom blocks */
 	struct job *next;
 };

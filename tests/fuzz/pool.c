@@ -10,10 +10,6 @@
 
 bool pool_slow;
 
-struct job_list {
-	struct job *first, **tail;
-};
-
 static struct job_list submitted, todo, finished;
 static struct event done_event;
 
@@ -78,9 +74,9 @@ bool pool_step(bool newest)
 	struct job *j = todo.first, *in_turn = NULL, *i;
 
 	for (i = todo.first; i && newest; i = i->next) {
-		if (i->in_turn && in_turn)
+		if (i->turn && in_turn)
 			continue; /* not before the one in front of it */
-		in_turn = i->in_turn ? i : in_turn;
+		in_turn = i->turn ? i : in_turn;
 		j = i;
 	}
 	if (!j)
