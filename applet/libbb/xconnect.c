@@ -16,7 +16,9 @@ int create_and_connect_stream_or_die(const char *peer, int port)
 		bb_error_msg_and_die("bad address '%s'", peer);
 	for (a = list; a; a = a->ai_next) {
 		fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-		if (fd >= 0 && connect(fd, a->ai_addr, a->ai_addrlen) == 0)
+		if (fd < 0)
+			continue;
+		if (connect(fd, a->ai_addr, a->ai_addrlen) == 0)
 			break;
 		close(fd);
 		fd = -1;

@@ -3,6 +3,9 @@
 #include "libbb.h"
 #include "test.h"
 
+#include <sys/resource.h>
+#include <sys/wait.h>
+
 #undef snprintf /* here: the real one, to compare with */
 int snprintf(char *to, size_t size, const char *format, ...) PRINTF_LIKE(3, 4);
 
@@ -89,10 +92,35 @@ static void test_numbers(void)
 	CHECK(xatou_range("65535", 0, 65535) == 65535);
 }
 
+/* Why there is no connection is told, also when there is not even a socket. */
+static void test_connect(void)
+{
+	char told[256] = "";
+	int out[2];
+	pid_t pid;
+
+	CHECK(pipe(out) == 0);
+	pid = fork();
+	if (pid == 0) {
+		struct rlimit none = { 3, 3 };
+
+		dup2(out[1], STDERR_FILENO);
+		setrlimit(RLIMIT_NOFILE, &none);
+		create_and_connect_stream_or_die("127.0.0.1", 1);
+		_exit(0);
+	}
+	close(out[1]);
+	CHECK(safe_read(out[0], told, sizeof(told) - 1) > 0); /* what a sanitizer may add is not ours */
+	close(out[0]);
+	CHECK(waitpid(pid, NULL, 0) == pid);
+	CHECK_STR(told, "xnbdbox: can't connect to 127.0.0.1 port 1: Too many open files\n");
+}
+
 int main(void)
 {
 	test_printf();
 	test_getopt();
 	test_numbers();
+	test_connect();
 	return test_end();
 }
