@@ -10,7 +10,7 @@
 # - fio writes and verifies through a keeper, and sees no crash at all.
 # - No restart knows fewer blocks than the run before.
 # - The last run fetches what is missing and no more, counted by a relay.
-import atexit, os, random, socket, subprocess, sys, threading, time
+import atexit, random, socket, subprocess, sys, threading, time
 import nbd
 from disks import Disks, run
 from keeper import Keeper

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # crowd.py KIND COUNT: so many clients of a kind that nobody wants, on proxy.sock and
 # ctl.sock. Says "ready" when all are there, and stays until its stdin ends.
-import resource, select, sys, time
-from peer import *
+import resource, select, sys
+from peer import READ, WRITE, connect, request, session
 
 KIND, COUNT = sys.argv[1], int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_NOFILE, (COUNT + 100, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))

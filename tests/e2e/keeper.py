@@ -2,7 +2,7 @@
 # A keeper stands between a client and a server that dies: it connects again and asks
 # again what was not answered, as the kernel's driver does. So its client sees no crash.
 # Every write goes on with FUA: a write that was answered survives a power cut too.
-import os, socket, struct, threading, time
+import socket, struct, threading, time
 from peer import DISC, READ, WRITE, OPTION_MAGIC, receive, request, session
 
 FUA = 1

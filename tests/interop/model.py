@@ -8,7 +8,7 @@ MODEL is the file with what is on the disk now; it is what is to be there afterw
 two share a block: their halves meet inside it. With `errors` the origin fails now and
 then, and what has failed with EIO is tried again.
 """
-import errno, os, random, subprocess, sys, threading
+import errno, random, subprocess, sys, threading
 import nbd
 
 path, name, model_file, what = sys.argv[1:5]

@@ -6,7 +6,7 @@
 #   power:    the power is cut in the middle of the copy, and again after the switch; each
 #             time the next boot goes on
 #   demo:     shutdown, with a transcript
-import hashlib, os, random, re, shutil, signal, struct, sys, threading, time
+import hashlib, os, random, re, shutil, struct, sys, threading, time
 from disk import SECTOR, Disk, outcome
 from machine import BUILD, HOST, PATIENCE, XNBDBOX, Machine, connect, free_port, make_ext4, spawn
 from model import expect_clean, read_files
