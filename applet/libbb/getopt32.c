@@ -12,7 +12,8 @@ struct parser {
 	const char *letters;
 	const char *longs;
 	char **argv;
-	void *value[OPTIONS_MAX]; /* where arguments go */
+	void *value[OPTIONS_MAX]; /* where arguments go; NULL: it takes none */
+	uint32_t lists;           /* those that may be given many times */
 	uint32_t found;
 };
 
@@ -31,26 +32,21 @@ static int bit_of(const char *letters, char letter)
 	return -1;
 }
 
-static bool takes_argument(const char *letters, char letter)
+/* written: the option as it was. argument: what stood in the same word, or NULL. */
+static void option(struct parser *p, int bit, const char *written, const char *argument)
 {
-	return strchr(letters, letter)[1] == ':';
-}
+	void *value = p->value[bit];
 
-/* p: the option as it was written. argument: what stood in the same word, or NULL. */
-static void option(struct parser *p, char letter, const char *written, const char *argument)
-{
-	int bit = bit_of(p->letters, letter);
-
-	if (takes_argument(p->letters, letter)) {
+	if (value) {
 		if (!argument)
 			argument = p->argv[optind] ? p->argv[optind++] : NULL;
 		if (!argument)
 			bb_error_msg_and_die("option '%s' needs an argument; try --help", written);
 		/* Only that applet has such an option; others are spared malloc(3). */
-		if (ENABLE_XNBD_WRAPPER && strchr(p->letters, letter)[2] == '*')
-			llist_add_to_end(p->value[bit], (char *)argument);
+		if (ENABLE_XNBD_WRAPPER && p->lists >> bit & 1)
+			llist_add_to_end(value, (char *)argument);
 		else
-			*(const char **)p->value[bit] = argument;
+			*(const char **)value = argument;
 	}
 	p->found |= 1U << bit;
 }
@@ -79,6 +75,7 @@ static void long_option(struct parser *p, char *word)
 {
 	char *equals = strchr(word, '=');
 	char letter = '\0';
+	int bit;
 
 	if (strcmp(word, "--help") == 0) {
 		xfunc_error_retval = 0;
@@ -88,26 +85,29 @@ static void long_option(struct parser *p, char *word)
 		letter = find_long(p->longs, word + 2, equals ? (size_t)(equals - word) - 2 : strlen(word + 2));
 	if (equals)
 		*equals++ = '\0';
-	if (!letter)
+	bit = bit_of(p->letters, letter);
+	if (bit < 0)
 		bb_error_msg_and_die("unrecognized option '%s'; try --help", word);
-	if (equals && !takes_argument(p->letters, letter))
+	if (equals && !p->value[bit])
 		bb_error_msg_and_die("option '%s' takes no argument; try --help", word);
-	option(p, letter, word, equals);
+	option(p, bit, word, equals);
 }
 
 static void short_options(struct parser *p, const char *word)
 {
 	char written[] = "-x";
+	int bit;
 
 	while (*++word) {
 		written[1] = *word;
-		if (*word == ':' || *word == '*' || bit_of(p->letters, *word) < 0)
+		bit = bit_of(p->letters, *word);
+		if (bit < 0)
 			bb_error_msg_and_die("unrecognized option '%s'; try --help", written);
-		if (!takes_argument(p->letters, *word)) {
-			option(p, *word, written, NULL);
+		if (!p->value[bit]) {
+			option(p, bit, written, NULL);
 			continue;
 		}
-		option(p, *word, written, word[1] ? word + 1 : NULL);
+		option(p, bit, written, word[1] ? word + 1 : NULL);
 		return;
 	}
 }
@@ -155,12 +155,19 @@ uint32_t getopt32(char **argv, const char *options, ...)
 	struct parser p = { .letters = options, .argv = argv };
 	const char *o;
 	va_list args;
+	int bit = 0;
 
 	IF_LONG_OPTS(p.longs = long_options; va_start(args, long_options);)
 	IF_NOT_LONG_OPTS(va_start(args, options);)
-	for (o = options; *o; o++)
-		if (o[1] == ':')
-			p.value[bit_of(options, *o)] = va_arg(args, void *);
+	for (o = options; *o; o++) {
+		if (*o == ':' || *o == '*')
+			continue;
+		if (o[1] == ':') {
+			p.value[bit] = va_arg(args, void *);
+			p.lists |= (uint32_t)(o[2] == '*') << bit;
+		}
+		bit++;
+	}
 	va_end(args);
 	parse(&p);
 	return p.found;
