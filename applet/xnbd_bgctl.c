@@ -272,7 +272,7 @@ static bool take_news(struct news *n, const char *key, const char *value)
 	const char *name = numbers;
 	unsigned i;
 
-	for (i = 0; *name; i++, name += strlen(name) + 1)
+	for (i = 0; i < ARRAY_SIZE(to); i++, name += strlen(name) + 1)
 		if (strcmp(key, name) == 0)
 			*to[i] = strtoull(value, NULL, 10);
 	if (strcmp(key, "job_eta") == 0)

@@ -73,7 +73,7 @@ void fingerprint_add(struct fingerprint *b, const struct fingerprint *a)
 
 void state_header_encode(uint8_t *p, const struct state_header *h)
 {
-	unsigned i;
+	size_t i;
 
 	memset(p, 0, STATE_HEADER_BYTES);
 	memcpy(p, magic, sizeof(magic));
@@ -88,7 +88,7 @@ void state_header_encode(uint8_t *p, const struct state_header *h)
 
 const char *state_header_decode(const uint8_t *p, size_t n, struct state_header *h)
 {
-	unsigned i;
+	size_t i;
 
 	if (n < STATE_HEADER_BYTES)
 		return "too short";

@@ -11,7 +11,7 @@
 #define LIBBB_H
 
 #ifndef _GNU_SOURCE
-#define _GNU_SOURCE 1
+#define _GNU_SOURCE 1 /* NOLINT(bugprone-reserved-identifier): libc asks for it */
 #endif
 
 #include <errno.h>

@@ -12,7 +12,10 @@ void *xmalloc(size_t bytes)
 
 void *xzalloc(size_t bytes)
 {
-	return memset(xmalloc(bytes), 0, bytes);
+	void *p = xmalloc(bytes);
+
+	memset(p, 0, bytes);
+	return p;
 }
 
 void *xrealloc(void *old, size_t bytes)

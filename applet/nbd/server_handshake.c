@@ -198,8 +198,7 @@ static enum nbd_handshake_state info_or_go(struct nbd_server_handshake *h, uint3
 {
 	const struct nbd_export *e;
 	struct string name;
-	unsigned wanted;
-	uint16_t type;
+	unsigned wanted, type;
 
 	if (!take_string(c, &name) || !take_info_list(c, &wanted))
 		return answer(h, option, NBD_REP_ERR_INVALID);
@@ -208,7 +207,7 @@ static enum nbd_handshake_state info_or_go(struct nbd_server_handshake *h, uint3
 		return answer(h, option, NBD_REP_ERR_UNKNOWN);
 	for (type = NBD_INFO_EXPORT; type <= NBD_INFO_BLOCK_SIZE; type++)
 		if (wanted >> type & 1)
-			send_info(h, option, type, e);
+			send_info(h, option, (uint16_t)type, e);
 	answer(h, option, NBD_REP_ACK);
 	return option == NBD_OPT_GO ? begin_transmission(h, e) : NBD_HS_MORE;
 }

@@ -33,7 +33,7 @@ void images_request(struct control *k, const char *verb, char *rest)
 
 	if (strcmp(verb, "list") == 0 && !name) {
 		list(k);
-	} else if (strcmp(verb, "add") == 0 && path && decoded) {
+	} else if (strcmp(verb, "add") == 0 && name && path && decoded) {
 		control_answer(k, strlen(name) > NBD_NAME_MAX ? "a name has at most 4096 bytes" : export_add(name, path));
 	} else if (strcmp(verb, "remove") == 0 && name && !path && decoded) {
 		e = export_find(name, strlen(name));

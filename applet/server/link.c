@@ -179,17 +179,18 @@ static void verify_begin(struct link *l)
 	for (i = 0; h->size_bytes && i < STATE_SAMPLES; i++) {
 		uint64_t first = fingerprint_block(h->size_bytes, i) * BLOCK_BYTES / unit * unit;
 		uint64_t rest = h->size_bytes - first;
-		struct pending *p = ask(l, NBD_CMD_READ, i + 1, first, (uint32_t)(rest < unit ? rest : unit));
+		uint32_t length = (uint32_t)(rest < unit ? rest : unit);
+		uint8_t *buf = malloc(length);
+		struct pending *p = buf ? ask(l, NBD_CMD_READ, i + 1, first, length) : NULL;
 
-		if (!p)
-			return;
-		p->kind = PENDING_SAMPLE;
-		p->sample = (uint8_t)i;
-		p->buf = malloc(p->length);
-		if (!p->buf) {
+		if (!p) {
+			free(buf);
 			l->starved = true;
 			return;
 		}
+		p->kind = PENDING_SAMPLE;
+		p->sample = (uint8_t)i;
+		p->buf = buf;
 	}
 	if (!l->pending)
 		verified(l);

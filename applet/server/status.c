@@ -53,7 +53,7 @@ uint32_t status_encode(const struct nbd_server_handshake *h, const struct core *
 	unsigned most = r->flags & NBD_CMD_FLAG_REQ_ONE ? 1 : EXTENTS_MAX;
 	struct extents *e = r->buf;
 	uint8_t *data = (uint8_t *)e->extent;
-	uint8_t *p = data;
+	uint8_t *p;
 	unsigned n;
 
 	if (!h->allocation) {
