@@ -74,7 +74,7 @@ sources = applet/main.c $(wildcard applet/libbb/*.c) \
 objects = $(patsubst applet/%.c,$(out)/obj/%.o,$(sources))
 applets = $(patsubst xnbd_%.o,xnbd-%,$(filter xnbd_%.o,$(lib-y)))
 
-.PHONY: all install demo check unit-tests fuzzers fuzz sim mutants random busybox bench bloat help clean distclean sim-coverage check-vm demo-vm
+.PHONY: all install demo lint check unit-tests fuzzers fuzz sim mutants random busybox bench bloat help clean distclean sim-coverage check-vm demo-vm
 .DELETE_ON_ERROR:
 
 all: $(out)/xnbdbox
@@ -215,6 +215,10 @@ demo:
 	@$(MAKE) -s all
 	@sh tests/demo.sh
 
+lint:
+	@config/setup.sh lint
+	@sh tests/doc/lint.sh all
+
 check:
 	@config/setup.sh check
 	@sh tests/run.sh
@@ -263,6 +267,7 @@ help:
 	@echo 'make                  build/xnbdbox, and a link for each applet beside it'
 	@echo 'make demo             moves a disk before your eyes (installs what it needs)'
 	@echo 'make check            all tests (installs what they need)'
+	@echo 'make lint             static analysis, all of it (make check has the quick part)'
 	@echo 'make demo-vm          a machine boots from the network and moves onto its own disk'
 	@echo 'make check-vm         power cuts and the kernel in a virtual machine (ROUNDS=26 SEED=1)'
 	@echo 'make unit-tests       builds the unit tests and the simulator in build/unit'

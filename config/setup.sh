@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
-# config/setup.sh build|demo|check|check_vm|bench: what that needs is installed, on Debian and as
+# config/setup.sh build|demo|lint|check|check_vm|bench: what that needs is installed, on Debian and as
 # root; anywhere else, the one line that would do it is printed.
 set -eu
 
@@ -36,9 +36,18 @@ demo() {
 	need python3-libnbd /usr/bin/python3 -c 'import nbd'
 }
 
+lint() {
+	build
+	need clang-tidy has clang-tidy
+	need cppcheck has cppcheck
+	need libc6-dev test -e /usr/include/stdio.h
+	need pyflakes3 has pyflakes3
+	need shellcheck has shellcheck
+}
+
 check() {
 	demo
-	need libc6-dev test -e /usr/include/stdio.h
+	lint
 	need bzip2 has bzip2 # BusyBox's source
 	need clang has clang
 	need libclang-rt-14-dev has_fuzzer
@@ -61,7 +70,6 @@ check() {
 	need procps has ps
 	need qemu-system-common has qemu-storage-daemon
 	need qemu-utils has qemu-io
-	need shellcheck has shellcheck
 	need socat has socat
 	need strace has strace
 	need bsdutils has script
@@ -89,9 +97,9 @@ check_vm() {
 }
 
 case ${1-} in
-build | demo | check | check_vm | bench) "$1" ;;
+build | demo | lint | check | check_vm | bench) "$1" ;;
 *)
-	echo "usage: config/setup.sh build|demo|check|check_vm|bench" >&2
+	echo "usage: config/setup.sh build|demo|lint|check|check_vm|bench" >&2
 	exit 1
 	;;
 esac

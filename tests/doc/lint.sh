@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Static analysis finds nothing. make check takes this as one test; make lint ("all") adds
+# what costs minutes, the paths that clang's analyzer follows, and tests/doc/shell.sh.
+# Compilers' warnings are warnings.sh's.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+T=$(mktemp -d "${TMPDIR:-/tmp}/xnbd-lint.XXXXXX")
+trap 'rm -rf "$T"' EXIT
+trap 'exit 1' INT TERM
+all=
+tidy='--checks=-clang-analyzer-*'
+if [ "${1-}" = all ]; then
+	all=1
+	tidy=--quiet
+fi
+passed=0
+failed=0
+
+# clean NAME COMMAND...
+clean() {
+	name=$1
+	shift
+	if "$@" >"$T/out" 2>&1; then
+		passed=$((passed + 1))
+		echo "PASS: $name"
+	else
+		failed=$((failed + 1))
+		echo "FAIL: $name"
+		grep -vE '^[0-9]+ warnings? (generated|treated)' "$T/out"
+	fi
+}
+
+# Each source by itself: clang-tidy 14 takes what it learned of one for true in the next.
+each() {
+	printf '%s\n' applet/*.c applet/*/*.c | xargs -P2 -I{} "$@"
+}
+
+# configuration NAME
+configuration() {
+	config/generate headers "config/$1_defconfig" "$T/$1" || exit 1
+	flags="-std=gnu11 -D_FILE_OFFSET_BITS=64 -Iapplet -Iapplet/libbb -I$T/$1/include"
+
+	# As it is shipped, and with nothing inlined: they find different things.
+	clean "$1, gcc -fanalyzer" each musl-gcc $flags -Os -fanalyzer -Werror -c {} -o /dev/null
+	clean "$1, gcc -fanalyzer -O0" each gcc $flags -O0 -fanalyzer -Werror -c {} -o /dev/null
+	clean "$1, clang-tidy" each clang-tidy --quiet "$tidy" {} -- $flags
+	for platform in unix32 unix64; do
+		clean "$1, cppcheck, $platform" cppcheck -q -j2 --error-exitcode=1 --inline-suppr --std=c11 \
+			--enable=warning,performance,portability --library=posix --platform=$platform \
+			-D_FILE_OFFSET_BITS=64 -Iapplet -Iapplet/libbb "-I$T/$1/include" applet
+	done
+}
+
+make -s build/Config.in || exit 1
+configuration full
+configuration initramfs
+clean "Python of the tests, pyflakes" pyflakes3 tests
+[ -z "$all" ] || clean "shellcheck" sh tests/doc/shell.sh
+echo "$passed passed, $failed failed"
+[ $failed = 0 ]
