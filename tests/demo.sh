@@ -56,7 +56,7 @@ until_there() {
 say "A disk: 512 MiB, an ext4 file system with 200 MiB of files in it"
 mkdir files
 for i in $(seq 1 10); do
-	head -c 20M /dev/urandom >files/film-$i
+	head -c 20M /dev/urandom >"files/film-$i"
 done
 yes "An empty line." | head -c 1M >files/diary
 truncate -s 512M disk.img

@@ -11,21 +11,21 @@ all=
 tidy='--checks=-clang-analyzer-*'
 if [ "${1-}" = all ]; then
 	all=1
-	tidy=--quiet
+	tidy=--checks=
 fi
 passed=0
 failed=0
 
-# clean NAME COMMAND...
+# clean WHAT COMMAND...
 clean() {
-	name=$1
+	what=$1
 	shift
 	if "$@" >"$T/out" 2>&1; then
 		passed=$((passed + 1))
-		echo "PASS: $name"
+		echo "PASS: $what"
 	else
 		failed=$((failed + 1))
-		echo "FAIL: $name"
+		echo "FAIL: $what"
 		grep -vE '^[0-9]+ warnings? (generated|treated)' "$T/out"
 	fi
 }
@@ -38,16 +38,16 @@ each() {
 # configuration NAME
 configuration() {
 	config/generate headers "config/$1_defconfig" "$T/$1" || exit 1
-	flags="-std=gnu11 -D_FILE_OFFSET_BITS=64 -Iapplet -Iapplet/libbb -I$T/$1/include"
+	name=$1
+	set -- -D_FILE_OFFSET_BITS=64 -Iapplet -Iapplet/libbb "-I$T/$name/include"
 
 	# As it is shipped, and with nothing inlined: they find different things.
-	clean "$1, gcc -fanalyzer" each musl-gcc $flags -Os -fanalyzer -Werror -c {} -o /dev/null
-	clean "$1, gcc -fanalyzer -O0" each gcc $flags -O0 -fanalyzer -Werror -c {} -o /dev/null
-	clean "$1, clang-tidy" each clang-tidy --quiet "$tidy" {} -- $flags
+	clean "$name, gcc -fanalyzer" each musl-gcc -std=gnu11 "$@" -Os -fanalyzer -Werror -c {} -o /dev/null
+	clean "$name, gcc -fanalyzer -O0" each gcc -std=gnu11 "$@" -O0 -fanalyzer -Werror -c {} -o /dev/null
+	clean "$name, clang-tidy" each clang-tidy --quiet "$tidy" {} -- -std=gnu11 "$@"
 	for platform in unix32 unix64; do
-		clean "$1, cppcheck, $platform" cppcheck -q -j2 --error-exitcode=1 --inline-suppr --std=c11 \
-			--enable=warning,performance,portability --library=posix --platform=$platform \
-			-D_FILE_OFFSET_BITS=64 -Iapplet -Iapplet/libbb "-I$T/$1/include" applet
+		clean "$name, cppcheck, $platform" cppcheck -q -j2 --error-exitcode=1 --inline-suppr --std=c11 \
+			--enable=warning,performance,portability --library=posix --platform=$platform "$@" applet
 	done
 }
 

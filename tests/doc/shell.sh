@@ -6,5 +6,5 @@ cd "$(dirname "$0")/../.." || exit 1
 # commands and formats are handed to testing() as text; 1091: sourced by path.
 # dracut's are for bash, and use its variables.
 shellcheck -s bash -e SC2034,SC2154 config/dracut/*/*.sh || exit 1
-exec shellcheck -s sh -e SC1091,SC2016,SC2034,SC2059,SC2086,SC2154 config/*.sh tests/*.sh tests/*/*.sh tests/e2e/*.tests tests/interop/*.tests tests/vm/*.tests tests/vm/init tests/vm/userland/etc/line tests/vm/userland/etc/down \
+exec shellcheck -s sh -e SC1091,SC2016,SC2034,SC2059,SC2154 config/*.sh tests/*.sh tests/*/*.sh tests/e2e/*.tests tests/interop/*.tests tests/vm/*.tests tests/vm/init tests/vm/userland/etc/line tests/vm/userland/etc/down \
 	config/initramfs/init config/initramfs-tools/hooks/* config/initramfs-tools/scripts/*/* .ci/run

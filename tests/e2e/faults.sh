@@ -50,6 +50,7 @@ prefix=
 start() {
 	start_image=$1 start_bitmap=$2
 	shift 2
+	# shellcheck disable=SC2086 # a command and its arguments, or nothing
 	in_background $prefix xnbd-server --proxy --lport 0 --unix proxy.sock "$@" unix:origin.sock - "$start_image" "$start_bitmap" ctl.sock
 	proxy=$pid
 	until_true 20 is_up proxy.sock
@@ -78,9 +79,9 @@ whole() {
 	xnbd-bgctl --cache-all ctl.sock && cmp -n $((16 << 20)) "$start_image" model.img && echo whole
 	query state
 	until_true 20 no_sessions
-	until_true 20 holds_as_before || ls -l /proc/$proxy/fd
-	ps -o pid,stat,args --no-headers --ppid $proxy
-	stop $proxy
+	until_true 20 holds_as_before || ls -l "/proc/$proxy/fd"
+	ps -o pid,stat,args --no-headers --ppid "$proxy"
+	stop "$proxy"
 }
 
 # begin: an origin, and the model of its disk.
@@ -90,9 +91,9 @@ begin() {
 }
 
 end() {
-	stop $origin
+	stop "$origin"
 	! mountpoint -q fs || umount fs
-	[ -z "$dev" ] || losetup -d $dev
+	[ -z "$dev" ] || losetup -d "$dev"
 	! mountpoint -q ram || umount ram
 	dev=
 	rm -f cache.img cache.bm* ctl.sock proxy.sock

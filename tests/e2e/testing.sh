@@ -59,7 +59,7 @@ testing() {
 	else
 		failed=$((failed + 1))
 		echo "FAIL: $1"
-		diff -u expected actual | head -${DIFF_LINES:-40}
+		diff -u expected actual | head "-${DIFF_LINES:-40}"
 		[ ! -s log ] || tail -5 log
 	fi
 }

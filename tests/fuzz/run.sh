@@ -24,6 +24,7 @@ status=0
 fuzz() {
 	name=$1
 	shift
+	# shellcheck disable=SC2086 # these are words
 	if "build/fuzz/$name" $options "$@" >"$log" 2>&1; then
 		sed -n 's/^#\([0-9]*\).*cov: \([0-9]*\).*corp: \([0-9]*\).*/\1 runs, \2 places reached, \3 inputs kept/p' "$log" | tail -1 |
 			sed "s/^/$name: /"

@@ -13,7 +13,7 @@ in_front() {
 	in_background "$@"
 	far=$pid
 	until_true 20 listens far.sock
-	in_background $PYTHON "$HERE/relay.py" "$T/origin.sock" "$T/far.sock" count $cut
+	in_background "$PYTHON" "$HERE/relay.py" "$T/origin.sock" "$T/far.sock" count ${cut:+"$cut"}
 	relay=$pid
 	until_true 20 listens origin.sock
 	cp content.img now.img
@@ -27,7 +27,7 @@ in_front() {
 }
 
 moves() {
-	told=$($PYTHON "$HERE/model.py" proxy.sock "" now.img move $errors 2>&1)
+	told=$("$PYTHON" "$HERE/model.py" proxy.sock "" now.img move ${errors:+"$errors"} 2>&1)
 	stop "$proxy"
 	if [ "$told" = right ]; then right_if cmp -n "$(stat -c %s now.img)" cache.img now.img; else echo "$told"; fi
 }
@@ -158,8 +158,8 @@ in_front "our target, oldstyle" 2 xnbd-server --target --oldstyle --lport 0 --un
 export=disk.img
 in_front "our wrapper, by name" 2 xnbd-wrapper --lport 0 --unix "$T/far.sock" --imgfile first.img --imgfile disk.img
 export=
-in_front "oldstyle by hand" 1 $PYTHON "$HERE/old.py" serve oldstyle "$T/far.sock" disk.img
-in_front "plain newstyle by hand" 1 $PYTHON "$HERE/old.py" serve newstyle "$T/far.sock" disk.img
+in_front "oldstyle by hand" 1 "$PYTHON" "$HERE/old.py" serve oldstyle "$T/far.sock" disk.img
+in_front "plain newstyle by hand" 1 "$PYTHON" "$HERE/old.py" serve newstyle "$T/far.sock" disk.img
 
 target disk.img
 mv origin.sock first.sock

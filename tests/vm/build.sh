@@ -39,6 +39,7 @@ initrd() {
 	for module in $modules; do
 		find "$dir/debian/lib/modules" -name "$module.ko" -exec cp {} "$dir/root/modules" ';'
 	done
+	# shellcheck disable=SC2086 # on one line
 	echo $modules >"$dir/root/modules/list"
 	for tool in dmsetup nbd-client mkfs.ext4; do
 		program "$(PATH=$PATH:/usr/sbin:/sbin command -v $tool)"

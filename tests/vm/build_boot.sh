@@ -43,6 +43,7 @@ with_libraries() {
 initramfs() {
 	busybox "$dir/initramfs"
 	install -m 755 config/initramfs/init "$dir/initramfs/init"
+	# shellcheck disable=SC2086 # on one line
 	echo $modules >"$dir/initramfs/etc/modules"
 	version=$(basename "$debian"/lib/modules/*)
 	to=$dir/initramfs/lib/modules/$version
