@@ -98,7 +98,7 @@ static bool data_bytes(uint64_t hash, uint64_t offset, uint64_t end, uint8_t *to
 			memcpy(to, &word, 8);
 		}
 		for (i = 0; n < 8 && i < n; i++) {
-			uint8_t byte = (uint8_t)(word >> 8 * (from + i));
+			uint8_t byte = ((const uint8_t *)&word)[from + i];
 
 			if (compare && to[i] != byte)
 				return false;
