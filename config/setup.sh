@@ -90,6 +90,7 @@ bench() {
 check_vm() {
 	demo
 	need cpio has cpio
+	need debootstrap has debootstrap
 	need dmsetup has dmsetup
 	need nbd-client has nbd-client
 	need qemu-system-x86 has qemu-system-x86_64

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# boot.py shutdown|power|demo SEED: a machine with an empty disk boots from the network, by
-# config/initramfs/init, and moves onto its own disk while it runs.
+# boot.py shutdown|power|demo SEED [INITRD]: a machine with an empty disk boots from the network,
+# by config/initramfs/init, and moves onto its own disk while it runs. INITRD: a distribution's
+# initramfs that calls it (build_glue.sh); such a one sets up the network itself.
 #   shutdown: the origin is lost in the middle and comes back; after the switch it is gone
 #             for good; clean shutdown; next boot from the machine's own disk alone
 #   power:    the power is cut in the middle of the copy, and again after the switch; each
@@ -12,6 +13,7 @@ from machine import BUILD, HOST, PATIENCE, XNBDBOX, Machine, connect, free_port,
 from model import expect_clean, read_files
 
 KIND, rng = sys.argv[1], random.Random(int(sys.argv[2]))
+INITRD = sys.argv[3] if len(sys.argv) > 3 else "boot/initrd"
 DEMO = KIND == "demo"
 OUTAGE = float(os.environ.get("OUTAGE", 30)) if DEMO else 3  # seconds without origin
 MIB = 1 << 20
@@ -19,6 +21,7 @@ BITMAP, CACHE, END = 1 * MIB, 17 * MIB, 90 * MIB  # where the partitions are on 
 ROOT = 64 * MIB
 RATE = 3 * MIB if DEMO else MIB // 2  # of the copy, a second: it is to last
 LOCAL = "/dev/vda2"
+NET = "xnbd.ip=10.0.2.15/24,eth0" if INITRD == "boot/initrd" else "ip=10.0.2.15::10.0.2.2:255.255.255.0:::off rw"
 began = time.monotonic()
 
 
@@ -71,9 +74,9 @@ def empty_disk():
 
 
 def boot(drive):
-    m = Machine(drive, initrd="boot/initrd", line=("-device", "virtio-serial-pci", "-device", "virtconsole,chardev=line"), append=(
+    m = Machine(drive, initrd=INITRD, memory=512, line=("-device", "virtio-serial-pci", "-device", "virtconsole,chardev=line"), append=(
         f"loglevel=7 xnbd.origin={HOST}:{origin.port} xnbd.cache={LOCAL} xnbd.bitmap=/dev/vda1"
-        f" xnbd.auto=copy,switch xnbd.rate={RATE} xnbd.ip=10.0.2.15/24,eth0"))
+        f" xnbd.auto=copy,switch xnbd.rate={RATE} {NET}"))
     root = m.run("sed -n 's|^\\([^ ]*\\) / ext4 .*|\\1|p' /proc/mounts").strip()
     say(f"The machine is up, a login prompt is there. Its root file system is on {root}")
     return m, root

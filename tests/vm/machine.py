@@ -58,19 +58,22 @@ def make_ext4(path, size, *more):
 class Machine:
     """drives: what QEMU calls a file, with options if need be; raw. They are /dev/vda, vdb,
     ... 127.0.0.1:port of the host leads to port 8521 of the machine. Another initrd has to
-    end in something that does as init does, too."""
+    end in something that does as init does, too. memory: MiB."""
 
-    def __init__(self, *drives, initrd="initrd", append="quiet", line=("-serial", "chardev:line")):
+    # norandmaps: QEMU keeps what it has translated of a program by its addresses. A boot that
+    # starts thousands of processes, each at addresses of its own, comes to a standstill.
+
+    def __init__(self, *drives, initrd="initrd", append="quiet", line=("-serial", "chardev:line"), memory=256):
         self.port = free_port()
         listener = socket.socket(socket.AF_UNIX)
         if os.path.exists("line.sock"):
             os.unlink("line.sock")
         listener.bind("line.sock")
         listener.listen(1)
-        command = ["qemu-system-x86_64", "-M", "pc", "-accel", "tcg", "-cpu", "max", "-m", "256", "-nodefaults",
+        command = ["qemu-system-x86_64", "-M", "pc", "-accel", "tcg", "-cpu", "max", "-m", str(memory), "-nodefaults",
                    "-no-user-config", "-display", "none", "-no-reboot",
                    "-kernel", BUILD + "/vmlinuz", "-initrd", BUILD + "/" + initrd,
-                   "-append", f"{append} console=ttyS0 panic=-1 no_timer_check mitigations=off random.trust_cpu=on",
+                   "-append", f"{append} console=ttyS0 panic=-1 norandmaps no_timer_check mitigations=off random.trust_cpu=on",
                    "-serial", "file:console.log", "-chardev", "socket,id=line,path=line.sock", *line,
                    "-netdev", f"user,id=net,restrict=off,hostfwd=tcp:127.0.0.1:{self.port}-:8521",
                    "-device", "virtio-net-pci,netdev=net,romfile="]

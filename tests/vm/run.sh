@@ -6,7 +6,7 @@ set -u
 cd "$(dirname "$0")/../.." || exit 1
 make -s all || exit 1
 export VM="$PWD/build/vm" XNBDBOX="$PWD/build/xnbdbox"
-sh tests/vm/build.sh || {
+{ sh tests/vm/build.sh && sh tests/vm/build_boot.sh; } || {
 	echo "0 passed, 1 failed"
 	exit 1
 }

@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Sourced: the root file system, from the network or from the disk it has moved to.
-if [ "$root" = xnbd ]; then
+# Sourced, more than once if need be: mounts the root file system, from the network or from
+# the disk that it has moved to.
+if getarg xnbd.origin= >/dev/null; then
 	modprobe nbd
-	/bin/xnbd-root || die "xnbd: the root file system cannot be had"
-	mount "$(cat /run/xnbd/root)" "$NEWROOT"
+	[ -s /run/xnbd/root ] || /bin/xnbd-root || die "xnbd: the root file system cannot be had"
+	mount -o "${rflags:-defaults}" "$(cat /run/xnbd/root)" "$NEWROOT"
 fi

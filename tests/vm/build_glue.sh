@@ -1,0 +1,63 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+# build_glue.sh initramfs-tools|dracut|dracut-systemd: an initramfs as Debian's own tool makes
+# it with what is in config/, into build/vm/NAME.initrd. After build.sh and build_boot.sh.
+# The tools are in a small Debian in build/vm/bookworm; nothing is installed on this machine.
+set -eu
+cd "$(dirname "$0")/../.."
+dir=$PWD/build/vm
+system=$dir/bookworm
+packages=initramfs-tools-core,busybox,dracut-core,dracut-network,systemd,dbus,iproute2,procps,nbd-client,zstd
+name=$1
+
+# small_debian: once; from where this machine has its packages.
+small_debian() {
+	[ ! -d "$system" ] || return 0
+	rm -rf "$system.new"
+	mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Origin: Debian' | head -1)
+	debootstrap --variant=minbase --include=$packages bookworm "$system.new" "$mirror" || return 1
+	cp -r "$dir/debian/lib/modules" "$system.new/lib"
+	cp "$dir"/debian/boot/config-* "$system.new/boot"
+	chroot "$system.new" depmod "$version"
+	mv "$system.new" "$system"
+}
+
+exec 9>"$dir/bookworm.lock"
+flock 9 # one at a time
+version=$(basename "$dir"/debian/lib/modules/*)
+small_debian >"$dir/bookworm.log" 2>&1 || {
+	tail -5 "$dir/bookworm.log" >&2
+	echo "debootstrap has not made a small Debian with: $packages" >&2
+	exit 1
+}
+# Not again when it would become the same.
+sum=$(cat "$0" config/initramfs/init config/initramfs-tools/*/* config/initramfs-tools/*/*/* config/dracut/*/* \
+	"$dir/boot/tree/build/xnbdbox" 2>/dev/null | sha256sum)
+[ ! -e "$dir/$name.initrd" ] || [ "$sum" != "$(cat "$dir/$name.sum" 2>/dev/null)" ] || exit 0
+rm -f "$dir/$name.sum"
+make -s -C "$dir/boot/tree" install DESTDIR="$system"
+case $name in
+initramfs-tools)
+	cp -r config/initramfs-tools/* "$system/etc/initramfs-tools"
+	echo virtio_console >"$system/etc/initramfs-tools/modules"
+	make="mkinitramfs -o /tmp/initrd $version"
+	;;
+dracut | dracut-systemd)
+	rm -rf "$system/usr/lib/dracut/modules.d/90xnbd"
+	cp -r config/dracut/90xnbd "$system/usr/lib/dracut/modules.d"
+	make="dracut --no-hostonly --compress \"zstd -q -1\" --kver $version --add-drivers virtio_console --add xnbd"
+	[ "$name" != dracut ] || make="$make --add network-legacy --omit systemd"
+	make="$make --force /tmp/initrd"
+	;;
+*)
+	echo "usage: build_glue.sh initramfs-tools|dracut|dracut-systemd" >&2
+	exit 1
+	;;
+esac
+# It looks at /proc, of a machine that has nothing to do with it.
+unshare --mount --pid --fork sh -ec "
+	mount -t proc proc '$system/proc'
+	mount -t tmpfs tmpfs '$system/tmp'
+	chroot '$system' env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin $make
+	mv '$system/tmp/initrd' '$dir/$name.initrd'"
+echo "$sum" >"$dir/$name.sum"
