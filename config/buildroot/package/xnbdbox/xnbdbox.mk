@@ -1,0 +1,48 @@
+################################################################################
+#
+# xnbdbox
+#
+################################################################################
+
+# SPDX-License-Identifier: GPL-2.0-or-later
+# The external tree is a part of the source.
+XNBDBOX_SITE = $(BR2_EXTERNAL_XNBDBOX_PATH)/../..
+XNBDBOX_SITE_METHOD = local
+XNBDBOX_LICENSE = GPL-2.0-or-later
+XNBDBOX_LICENSE_FILES = LICENSE
+
+XNBDBOX_DEFCONFIG_$(BR2_PACKAGE_XNBDBOX_FULL) = config/full_defconfig
+XNBDBOX_DEFCONFIG_$(BR2_PACKAGE_XNBDBOX_INITRAMFS) = config/initramfs_defconfig
+XNBDBOX_DEFCONFIG_$(BR2_PACKAGE_XNBDBOX_RESCUE) = config/rescue_defconfig
+XNBDBOX_DEFCONFIG_$(BR2_PACKAGE_XNBDBOX_BGCTL) = config/bgctl_defconfig
+XNBDBOX_DEFCONFIG_$(BR2_PACKAGE_XNBDBOX_BGCTL_MIN) = config/bgctl-min_defconfig
+XNBDBOX_DEFCONFIG_$(BR2_PACKAGE_XNBDBOX_CUSTOM) = $(call qstrip,$(BR2_PACKAGE_XNBDBOX_CONFIG))
+
+# Without BR2_SHARED_LIBS there is a static libc.
+XNBDBOX_LDFLAGS = $(TARGET_LDFLAGS) -Wl,--gc-sections -lpthread
+ifeq ($(BR2_SHARED_LIBS),)
+XNBDBOX_LDFLAGS += -static
+endif
+
+XNBDBOX_MAKE_OPTS = \
+	CC="$(TARGET_CC)" \
+	STRIP="$(TARGET_STRIP)" \
+	CPPFLAGS="$(TARGET_CPPFLAGS)" \
+	CFLAGS="$(TARGET_CFLAGS)" \
+	LDFLAGS="$(XNBDBOX_LDFLAGS)"
+
+# A build that was in the source is for another machine.
+define XNBDBOX_CONFIGURE_CMDS
+	cd $(@D) && rm -rf build && cp $(XNBDBOX_DEFCONFIG_y) .config
+endef
+
+define XNBDBOX_BUILD_CMDS
+	$(TARGET_MAKE_ENV) $(MAKE) -C $(@D) $(XNBDBOX_MAKE_OPTS) all
+endef
+
+define XNBDBOX_INSTALL_TARGET_CMDS
+	$(TARGET_MAKE_ENV) $(MAKE) -C $(@D) $(XNBDBOX_MAKE_OPTS) \
+		DESTDIR="$(TARGET_DIR)" install
+endef
+
+$(eval $(generic-package))

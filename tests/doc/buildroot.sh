@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# config/buildroot: its menu can be read, and its package builds and installs for another
+# machine. Buildroot is not here: below is what the package uses of it. And those rules of
+# its check-package that are easily broken.
+set -eu
+cd "$(dirname "$0")/../.."
+T=$(mktemp -d)
+trap 'rm -rf "$T"' EXIT
+external=$PWD/config/buildroot
+
+cat >"$T/Config.in" <<END
+mainmenu "Buildroot"
+config BR2_USE_MMU
+	def_bool y
+config BR2_TOOLCHAIN_HAS_THREADS
+	def_bool y
+config BR2_EXTERNAL_XNBDBOX_PATH
+	string
+	default "$external"
+source "$external/Config.in"
+END
+cat >"$T/Makefile" <<'END'
+include .config
+qstrip = $(strip $(subst ",,$(1)))
+BR2_EXTERNAL_XNBDBOX_PATH := $(call qstrip,$(BR2_EXTERNAL_XNBDBOX_PATH))
+TARGET_DIR = $(CURDIR)/target
+TARGET_CC = arm-linux-gnueabihf-gcc
+TARGET_STRIP = arm-linux-gnueabihf-strip
+TARGET_CFLAGS = -Os
+generic-package =
+include $(BR2_EXTERNAL_XNBDBOX_PATH)/external.mk
+xnbdbox/.stamp_installed:
+	mkdir -p $(@D)/build/obj
+	cp -r $(addprefix $(XNBDBOX_SITE)/,Kconfig Makefile applet config man $(XNBDBOX_LICENSE_FILES)) $(@D)
+	touch $(@D)/build/obj/main.o
+	$(XNBDBOX_CONFIGURE_CMDS)
+	$(XNBDBOX_BUILD_CMDS)
+	$(XNBDBOX_INSTALL_TARGET_CMDS)
+END
+
+# package LINE...: builds with these lines in Buildroot's configuration.
+package() {
+	rm -rf "$T/xnbdbox" "$T/target"
+	printf '%s\n' BR2_PACKAGE_XNBDBOX=y "$@" >"$T/.config"
+	(cd "$T" && CONFIG_= kconfig-conf --olddefconfig Config.in >log 2>&1)
+	! grep -i warning "$T/log" || exit 1
+	for line; do
+		grep -xF "$line" "$T/.config"
+	done
+	make -s -C "$T" xnbdbox/.stamp_installed >"$T/log" 2>&1 || {
+		tail -5 "$T/log"
+		exit 1
+	}
+	readelf -h "$T/target/usr/bin/xnbdbox" | grep 'Machine:.*ARM'
+}
+
+package BR2_PACKAGE_XNBDBOX_INITRAMFS=y
+cmp config/initramfs_defconfig "$T/xnbdbox/.config"
+test -x "$T/target/usr/share/xnbdbox/init"
+qemu-arm "$T/target/usr/sbin/xnbd-server" --help 2>&1 | grep -e --root-storage
+
+package BR2_PACKAGE_XNBDBOX_CUSTOM=y "BR2_PACKAGE_XNBDBOX_CONFIG=\"$PWD/config/bgctl_defconfig\""
+cmp config/bgctl_defconfig "$T/xnbdbox/.config"
+test ! -e "$T/target/usr/sbin/xnbd-server"
+
+cd config/buildroot/package/xnbdbox
+for config in $(sed -n 's|^XNBDBOX_DEFCONFIG_.* = \(config.*\)|\1|p' xnbdbox.mk); do
+	test -e "../../../../$config"
+done
+sed -n 's|^sha256  \([0-9a-f]*\)  LICENSE$|\1  ../../../../LICENSE|p' xnbdbox.hash | sha256sum -c
+! grep -nE '[[:space:]]$' ./* || exit 1
+! grep -nE '^	  .{63}' Config.in || exit 1
+! grep -nE '^(bool|string|default|depends|select|help|prompt)' Config.in || exit 1
+head -1 xnbdbox.mk | grep -E '^#{80}$'
+test -z "$(sed -n 6p xnbdbox.mk)"
