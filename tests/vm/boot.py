@@ -4,8 +4,8 @@
 # initramfs that calls it (build_glue.sh); such a one sets up the network itself.
 #   shutdown: the origin is lost in the middle and comes back; after the switch it is gone
 #             for good; clean shutdown; next boot from the machine's own disk alone
-#   power:    the power is cut in the middle of the copy, and again after the switch; each
-#             time the next boot goes on
+#   power:    the power is cut ROUNDS times between the first boot and the switch, and once
+#             after it; each time the next boot goes on
 #   demo:     shutdown, with a transcript
 import hashlib, os, random, re, shutil, struct, sys, threading, time
 from disk import SECTOR, Disk, outcome
@@ -19,7 +19,8 @@ OUTAGE = float(os.environ.get("OUTAGE", 30)) if DEMO else 3  # seconds without o
 MIB = 1 << 20
 BITMAP, CACHE, END = 1 * MIB, 17 * MIB, 90 * MIB  # where the partitions are on the disk
 ROOT = 64 * MIB
-RATE = 3 * MIB if DEMO else MIB // 2  # of the copy, a second: it is to last
+RATE = {"demo": 3 * MIB, "shutdown": MIB // 2, "power": MIB // 16}[KIND]  # of the copy, a second: it is to last
+CUTS = int(os.environ.get("ROUNDS") or 10)
 LOCAL = "/dev/vda2"
 NET = "xnbd.ip=10.0.2.15/24,eth0" if INITRD == "boot/initrd" else "ip=10.0.2.15::10.0.2.2:255.255.255.0:::off rw"
 began = time.monotonic()
@@ -47,6 +48,7 @@ class Origin:
             with open(f"{root}/data/file{i}", "wb") as f:
                 f.write(content)
             self.files[f"file{i}"] = digest(content)
+        self.sample = content[:4096]  # of the last of them
         with open("origin.img", "wb") as f:
             f.write(make_ext4("fs.img", ROOT, "-d", "root"))
         self.sum = self.digest()
@@ -73,10 +75,14 @@ def empty_disk():
     return head + make_ext4("fs.img", CACHE - BITMAP) + rng.randbytes(END - CACHE)
 
 
-def boot(drive):
-    m = Machine(drive, initrd=INITRD, memory=512, line=("-device", "virtio-serial-pci", "-device", "virtconsole,chardev=line"), append=(
+def switch_on(drive, ready=True):
+    return Machine(drive, initrd=INITRD, memory=512, ready=ready, line=("-device", "virtio-serial-pci", "-device", "virtconsole,chardev=line"), append=(
         f"loglevel=7 xnbd.origin={HOST}:{origin.port} xnbd.cache={LOCAL} xnbd.bitmap=/dev/vda1"
         f" xnbd.auto=copy,switch xnbd.rate={RATE} {NET}"))
+
+
+def boot(drive):
+    m = switch_on(drive)
     root = m.run("sed -n 's|^\\([^ ]*\\) / ext4 .*|\\1|p' /proc/mounts").strip()
     say(f"The machine is up, a login prompt is there. Its root file system is on {root}")
     return m, root
@@ -90,9 +96,13 @@ def wait_for(m, key, value):
     m.run(f"is_so() {{ [ \"$(query {key})\" = '{value}' ]; }}; until_true {PATIENCE} is_so")
 
 
+def set_rate(m, rate):
+    m.run(f"xnbd-bgctl --cache-all2 --rate {rate} /run/xnbd/ctl")
+
+
 def hurry(m):
     if not DEMO:
-        m.run("xnbd-bgctl --cache-all2 --rate 0 /run/xnbd/ctl")
+        set_rate(m, 0)
 
 
 def expect(what, found, expected):
@@ -100,9 +110,9 @@ def expect(what, found, expected):
         sys.exit(f"{what}: {found}, not {expected}")
 
 
-def check_files(m, expected):
+def check_files(m, expected, which="*"):
     """What the machine reads, and not from its memory."""
-    said = m.run("sync; echo 3 >/proc/sys/vm/drop_caches; cd /data; sha256sum *; cd /")
+    said = m.run(f"sync; echo 3 >/proc/sys/vm/drop_caches; cd /data; sha256sum {which}; cd /")
     found = {line.split()[1]: line.split()[0] for line in said.splitlines()}
     wrong = {n for n in {*found, *expected} if found.get(n) != expected.get(n)}
     if wrong:
@@ -224,37 +234,109 @@ class Power:
         self.off = threading.Event()
         self.disk = Disk("disk.sock", empty_disk(), self.off)
 
+    def fails_in_flush(self, flushes):
+        """In the middle of that one, from now on. The copy's commits bring some every few seconds."""
+        self.disk.flushes_left = flushes
+
+    def wait(self):
+        if not self.off.wait(PATIENCE):
+            sys.exit("there were not so many FLUSHes")
+
     def cut(self, m):
         self.off.set()
         m.kill()
         self.disk.wait()
         check_console()
         after = outcome(self.disk.stable, self.disk.pending, rng)
-        self.again(after)
-
-    def again(self, content):
         self.off.clear()
-        self.disk.power_on(content)
+        self.disk.power_on(after)
+
+
+# Until the power fails. Nobody has been told that this file is there.
+TORN = "while dd if=/dev/urandom of=/data/torn bs=64k count=4 conv=fsync; do :; done"
+
+
+def cut_while_it_boots(power):
+    """While file systems are mounted, the server starts, or soon after."""
+    power.fails_in_flush(rng.randrange(1, 12))
+    m = switch_on(power.URI, ready=False)
+    power.wait()
+    power.cut(m)
+
+
+class Progress:
+    """What must be there at the next boot, whatever happens."""
+
+    def __init__(self):
+        self.written = {}  # files, by the machine
+        self.cached = 0  # blocks that were committed
+
+    def check(self, m):
+        cached, blocks = int(query(m, "cached")), int(query(m, "blocks"))
+        if cached < self.cached:
+            sys.exit(f"{cached} blocks are here, {self.cached} were committed before the power failed")
+        if cached >= blocks * 9 // 10:
+            sys.exit(f"too late: {cached} of {blocks} blocks were copied before the power failed often enough")
+        if self.written:
+            check_files(m, self.written, " ".join(self.written))
+        said = m.run("head -c 4096 /data/file11 | sha256sum")
+        expect("what the origin has", said.split()[0], digest(origin.sample))
+
+    def write(self, m):
+        cached = int(query(m, "cached"))
+        write(m, f"file_of_{rng.randrange(5)}", self.written)
+        self.cached = cached  # the FLUSH was a commit
+
+
+def cut_while_it_works(power, progress, goal):
+    """When goal blocks are here, and files were written. Some cuts are in the middle of a FLUSH."""
+    m, root = boot(power.URI)
+    expect("root file system", root, "/dev/nbd0")
+    progress.check(m)
+    progress.write(m)
+    set_rate(m, 8 * MIB)
+    m.run(f"is_so() {{ [ $(query cached) -ge {goal} ]; }}; until_true {PATIENCE} is_so")
+    set_rate(m, RATE)
+    for _ in range(rng.randrange(3)):
+        progress.write(m)
+    if rng.random() < 0.6:
+        power.fails_in_flush(rng.randrange(1, 4))
+        m.tell(TORN)
+        power.wait()
+    power.cut(m)
+
+
+def cut_at_the_switch(power, progress):
+    """In one of the last commits, or soon after. Returns the name of the next boot's root."""
+    m, root = boot(power.URI)
+    progress.check(m)
+    hurry(m)
+    m.run(f"is_so() {{ [ $(query cached) -gt $(($(query blocks) * 95 / 100)) ]; }}; until_true {PATIENCE} is_so")
+    progress.write(m)
+    power.fails_in_flush(rng.randrange(1, 3))
+    m.tell(TORN)
+    power.wait()
+    power.cut(m)
 
 
 def move_and_cut_power():
-    power, files = Power(), dict(origin.files)
+    power, progress = Power(), Progress()
+    for i in range(CUTS - 1):
+        if rng.random() < 0.4:
+            cut_while_it_boots(power)
+        else:
+            cut_while_it_works(power, progress, ROOT // 4096 * (i + 1) * 8 // 10 // CUTS)
+    cut_at_the_switch(power, progress)
     m, root = boot(power.URI)
-    expect("root file system", root, "/dev/nbd0")
-    for i in range(rng.randrange(1, 4)):
-        write(m, f"first{i}", files)
-    cached, blocks = int(query(m, "cached")), int(query(m, "blocks"))
-    if cached >= blocks * 8 // 10:
-        sys.exit(f"too late: {cached} of {blocks} blocks were copied when the power failed")
-    power.cut(m)
-    m, root = boot(power.URI)
-    expect("root file system", root, "/dev/nbd0")
-    check_files(m, files)
-    hurry(m)
-    wait_for(m, "mode", "target")
+    if root == "/dev/nbd0":  # it was before
+        hurry(m)
+        wait_for(m, "mode", "target")
     origin.kill()
+    files = {**origin.files, **progress.written}
+    m.run("rm -f /data/torn")
+    check_files(m, files)
     for i in range(3):
-        write(m, f"second{i}", files)
+        write(m, f"late{i}", files)
     power.cut(m)
     second_boot(power.URI, files)
     power.disk.wait()

@@ -58,12 +58,12 @@ def make_ext4(path, size, *more):
 class Machine:
     """drives: what QEMU calls a file, with options if need be; raw. They are /dev/vda, vdb,
     ... 127.0.0.1:port of the host leads to port 8521 of the machine. Another initrd has to
-    end in something that does as init does, too. memory: MiB."""
+    end in something that does as init does, too. memory: MiB. ready: waits until it is."""
 
     # norandmaps: QEMU keeps what it has translated of a program by its addresses. A boot that
     # starts thousands of processes, each at addresses of its own, comes to a standstill.
 
-    def __init__(self, *drives, initrd="initrd", append="quiet", line=("-serial", "chardev:line"), memory=256):
+    def __init__(self, *drives, initrd="initrd", append="quiet", line=("-serial", "chardev:line"), memory=256, ready=True):
         self.port = free_port()
         listener = socket.socket(socket.AF_UNIX)
         if os.path.exists("line.sock"):
@@ -86,7 +86,8 @@ class Machine:
         self.line = listener.accept()[0]
         self.line.settimeout(PATIENCE)
         self.said = self.line.makefile("r", errors="replace")
-        self.until("ready")
+        if ready:
+            self.until("ready")
 
     def until(self, *ends):
         """The lines that it says before one of these words."""
