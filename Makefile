@@ -223,7 +223,7 @@ check:
 	@config/setup.sh check
 	@sh tests/run.sh
 
-# make check-vm ROUNDS=26 SEED=1: so many power cuts, by these dice
+# make check-vm ROUNDS=26 SEED=1: so many power cuts in each of its tests, by these dice
 check-vm:
 	@config/setup.sh check_vm
 	@ROUNDS=$(ROUNDS) SEED=$(SEED) sh tests/vm/run.sh
