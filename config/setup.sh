@@ -72,6 +72,7 @@ check() {
 	need qemu-utils has qemu-io
 	need socat has socat
 	need strace has strace
+	need systemd has systemd-analyze
 	need bsdutils has script
 	need util-linux has setpriv
 	need mount has losetup

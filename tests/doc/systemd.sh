@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# systemd understands every line of config/systemd, and what the units start is there.
+set -eu
+cd "$(dirname "$0")/../.."
+T=$(mktemp -d)
+trap 'rm -rf "$T"' EXIT
+make -s install DESTDIR="$T" >"$T/log"
+mkdir -p "$T/etc/systemd/system"
+cp config/systemd/* /lib/systemd/system/*.target "$T/etc/systemd/system"
+systemd-analyze verify --man=no --root="$T" 'xnbd-target@srv-disk.img.service' xnbd-wrapper.service >"$T/log" 2>&1 || :
+cat "$T/log"
+test ! -s "$T/log"
