@@ -82,6 +82,14 @@
 //config:	The switch as soon as all blocks are here, and a program to run then:
 //config:	1.5 KB.
 //config:
+//config:config FEATURE_XNBD_SERVER_TRACE
+//config:	bool "--record-trace and --prefetch"
+//config:	default y
+//config:	depends on FEATURE_XNBD_SERVER_PROXY
+//config:	help
+//config:	Which blocks a boot asks for, written to a small file; and what such a file
+//config:	names fetched before it is asked for: 3 KB.
+//config:
 //config:config FEATURE_XNBD_SERVER_SYSLOG
 //config:	bool "--syslog"
 //config:	default y
@@ -155,6 +163,10 @@
 //usage:     "\n	-A,--auto-switch	Switch as soon as all blocks are here"
 //usage:     "\n	-x,--exec PROGRAM	Run PROGRAM IMAGE once when that is done"
 //usage:	)
+//usage:	IF_FEATURE_XNBD_SERVER_TRACE(
+//usage:     "\n	-T,--record-trace FILE	Write to FILE which blocks are asked for, in order"
+//usage:     "\n	-f,--prefetch FILE	Fetch what such a FILE names before anything else"
+//usage:	)
 #include "libbb.h"
 #include "server/server.h"
 
@@ -171,6 +183,7 @@ enum {
 	OPTBIT_SYSLOG = OPTBIT_DAEMONIZE + 3 * ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE,
 	OPTBIT_INIT = OPTBIT_SYSLOG + ENABLE_FEATURE_XNBD_SERVER_SYSLOG,
 	OPTBIT_PROXY = OPTBIT_INIT + ENABLE_FEATURE_XNBD_SERVER_INIT,
+	/* -T -f: values, at the end */
 	OPTBIT_AUTO = OPTBIT_PROXY + 5 * ENABLE_FEATURE_XNBD_SERVER_PROXY,
 	OPT_OLDSTYLE = ENABLE_FEATURE_XNBD_SERVER_OLDSTYLE << OPTBIT_OLDSTYLE,
 	OPT_COW = ENABLE_FEATURE_XNBD_SERVER_COW << OPTBIT_COW,
@@ -192,7 +205,8 @@ static const char options[] ALIGN1 = "trl:a:u:m:q:b:"
 	IF_FEATURE_XNBD_SERVER_SYSLOG("S")
 	IF_FEATURE_XNBD_SERVER_INIT("K")
 	IF_FEATURE_XNBD_SERVER_PROXY("pcn:R:H:")
-	IF_FEATURE_XNBD_SERVER_AUTO("Ax:");
+	IF_FEATURE_XNBD_SERVER_AUTO("Ax:")
+	IF_FEATURE_XNBD_SERVER_TRACE("T:f:");
 
 #if ENABLE_LONG_OPTS
 static const char long_options[] ALIGN1 =
@@ -223,7 +237,10 @@ static const char long_options[] ALIGN1 =
 	"hold\0" Required_argument "H")
 	IF_FEATURE_XNBD_SERVER_AUTO(
 	"auto-switch\0" No_argument "A"
-	"exec\0" Required_argument "x");
+	"exec\0" Required_argument "x")
+	IF_FEATURE_XNBD_SERVER_TRACE(
+	"record-trace\0" Required_argument "T"
+	"prefetch\0" Required_argument "f");
 #endif
 
 /* "--target, --cow-target or --proxy", as far as they are there. */
@@ -274,7 +291,8 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 		IF_FEATURE_XNBD_SERVER_INETD(, &fd)
 		IF_FEATURE_XNBD_SERVER_DAEMONIZE(, &c.pidfile, &c.logpath)
 		IF_FEATURE_XNBD_SERVER_PROXY(, &c.origin_export, &rate, &hold)
-		IF_FEATURE_XNBD_SERVER_AUTO(, &c.hook));
+		IF_FEATURE_XNBD_SERVER_AUTO(, &c.hook)
+		IF_FEATURE_XNBD_SERVER_TRACE(, &c.record, &c.prefetch));
 
 	take_arguments(&c, opt, argv + optind);
 	c.readonly = opt & OPT_READONLY;

@@ -18,12 +18,18 @@
 #include <errno.h>
 #include <string.h>
 
+/* The link of its own is for the copy and for what is fetched ahead of it. */
+void copier_link_want(struct core *c)
+{
+	port_copy_link(c, c->copier.state == JOB_RUNNING || prefetch_is_on(c));
+}
+
 static void job_set(struct core *c, enum job_state state)
 {
 	c->copier.state = state;
 	if (state != JOB_RUNNING)
 		c->copier.rate = 0;
-	port_copy_link(c, state == JOB_RUNNING);
+	copier_link_want(c);
 	port_job_changed(c);
 }
 
@@ -186,6 +192,8 @@ void copier_pump(struct core *c)
 	struct copier *k = &c->copier;
 	unsigned slot;
 
+	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && prefetch_pump(c))
+		return;
 	while (k->state == JOB_RUNNING && !c->kick) {
 		const struct link_state *link = fetch_link(c, LINK_COPIER, &slot);
 
@@ -213,6 +221,8 @@ void copier_fetch_done(struct core *c, int error, bool local_error)
 		return;
 	k->error = k->pass_error = error;
 	/* A full or broken image will not take the rest either. */
+	if (local_error)
+		prefetch_stop(c);
 	if (local_error && k->state == JOB_RUNNING)
 		job_set(c, JOB_FAILED);
 }
@@ -352,6 +362,7 @@ bool core_job_resume(struct core *c)
 
 void core_job_cancel(struct core *c)
 {
+	prefetch_stop(c);
 	copier_stop(c, JOB_IDLE);
 }
 

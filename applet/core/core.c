@@ -43,6 +43,10 @@ void core_free(struct core *c)
 	map_free(&c->map);
 	free(c->commit.snapshot);
 	free(c->commit.chunk);
+	if (ENABLE_FEATURE_XNBD_SERVER_TRACE) {
+		free(c->prefetch.run);
+		trace_free(&c->trace);
+	}
 }
 
 void core_note_error(struct core *c, const char *what, int error)
@@ -121,6 +125,9 @@ uint64_t core_deadline(const struct core *c)
 static void become_target(struct core *c)
 {
 	c->mode = MODE_TARGET;
+	prefetch_stop(c);
+	if (ENABLE_FEATURE_XNBD_SERVER_TRACE)
+		trace_stop(&c->trace); /* there is no origin to spare any more */
 	copier_stop(c, map_is_complete(&c->map) ? JOB_DONE : JOB_IDLE);
 	port_links_close(c);
 	fetch_link_lost(c, LINK_CLIENT);

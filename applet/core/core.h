@@ -15,8 +15,9 @@
  * function. Times are milliseconds of any steady clock.
  *
  * Files: map.c the bits; range.c ranges in flight; request.c what clients ask;
- * fetch.c what the origin is asked; copier.c the background copy; commit.c the
- * bitmap file and the commit file; core.c start, time, switch.
+ * fetch.c what the origin is asked; copier.c the background copy; trace.c and
+ * prefetch.c the boot trace; commit.c the bitmap file and the commit file; core.c start,
+ * time, switch.
  */
 #ifndef CORE_CORE_H
 #define CORE_CORE_H
@@ -26,6 +27,7 @@
 #include "core/map.h"
 #include "core/ports.h"
 #include "core/range.h"
+#include "core/trace.h"
 
 enum link_slot { LINK_CLIENT, LINK_COPIER, LINKS };
 
@@ -104,6 +106,13 @@ struct copier {
 	uint64_t rate;        /* bytes a second, lately */
 };
 
+/* What is left of the trace that is fetched ahead. */
+struct prefetch {
+	struct trace_run *run; /* NULL: none */
+	unsigned runs, next;
+	uint64_t cursor; /* block of the next run: what lies before was looked at */
+};
+
 enum commit_state { COMMIT_IDLE, COMMIT_SYNC_IMAGE, COMMIT_WRITE, COMMIT_SYNC_FILE };
 
 struct commit {
@@ -150,9 +159,12 @@ struct core {
 	struct commit commit;
 	struct commit_waiter switch_commit, *switch_waiters;
 	struct copier copier;
+	struct prefetch prefetch;
+	struct trace trace;
 
 	unsigned in_flight; /* requests not yet answered */
 	unsigned waiting;   /* ... of which wait for the origin */
+	uint64_t waited;    /* how many had to, ever */
 	const char *first_error_what; /* static text, NULL when nothing went wrong yet */
 	int first_error;              /* errno */
 };
@@ -217,6 +229,14 @@ void core_job_cancel(struct core *c);
 /* Seconds until the copy ends, UINT64_MAX when unknown. */
 uint64_t core_job_eta_s(const struct core *c);
 
+/* ---- the boot trace -------------------------------------------------------- */
+
+/* Records from now on what clients ask for. False: out of memory. */
+bool core_record(struct core *c);
+/* Fetches these blocks, in this order, before the copy does anything; they are on the disk.
+ * False: out of memory. */
+bool core_prefetch(struct core *c, const struct trace_run *run, unsigned runs);
+
 /* ---- durability and switch ---------------------------------------------- */
 
 /* A sync outside of the core failed: it counts as one of ours. */
@@ -271,6 +291,13 @@ void copier_tick(struct core *c);
 uint64_t copier_deadline(const struct core *c);
 void copier_link_down(struct core *c, unsigned link);
 void copier_stop(struct core *c, enum job_state state);
+
+void copier_link_want(struct core *c);
+
+/* prefetch.c */
+bool prefetch_pump(struct core *c);
+bool prefetch_is_on(const struct core *c);
+void prefetch_stop(struct core *c);
 
 /* commit.c */
 void persist_add(struct core *c, struct persist *p);

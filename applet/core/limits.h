@@ -42,6 +42,12 @@
 #define ZERO_BLOCKS_MAX (1u << 18)
 #endif
 
+/* Runs of a boot trace. One that is full records no more: a boot is shorter. Each costs 16
+ * bytes of memory, and up to TRACE_LINE_BYTES of the file. */
+#ifndef TRACE_RUNS_MAX
+#define TRACE_RUNS_MAX 4096
+#endif
+
 /* Bytes a second: a rate that no link has, so that nothing computed of one overflows. */
 #define COPIER_RATE_MAX (1ULL << 50)
 
@@ -53,6 +59,12 @@ enum {
 	FETCH_WINDOW_BYTES = 10 << 20,
 	FETCH_WINDOW_BYTES_MIN = 2 * FETCH_BLOCKS_MAX * 4096,
 	COPIER_IN_FLIGHT_MAX = 128, /* zeroings need no memory, but this bounds them */
+
+	TRACE_GAP_BLOCKS = 8,  /* runs of a trace that lie so near are one: 32 KiB cost less than a wait */
+	TRACE_NEAR_RUNS = 8,   /* ... as far as it is one of the last so many */
+	TRACE_RUN_BLOCKS_MAX = 1 << 16, /* of one run, 256 MiB: the walk over it is short */
+	TRACE_LINE_BYTES = 16 + 1 + 5 + 1, /* a block below 2^51, a count */
+	TRACE_BYTES_MAX = 64 + 4096 * TRACE_LINE_BYTES, /* of the file */
 
 	COMMIT_HEADER_BYTES = 4096, /* the bits follow this header in the commit file */
 	COMMIT_INTERVAL_MS = 5000,  /* what is lost at most, of blocks, by a power cut */

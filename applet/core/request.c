@@ -134,6 +134,30 @@ static void fetch_needed(struct core *c, const struct request *r)
 		fetch_missing(c, end - 1, end);
 }
 
+/* For the boot trace: what r would have to get from the origin were nothing local yet. A
+ * trace knows nothing of what the copy has brought before. */
+static void request_note(struct core *c, const struct request *r)
+{
+	struct trace *t = &c->trace;
+	uint64_t first = touched_first(r), end = touched_end(r);
+
+	if (r->type == NBD_CMD_READ)
+		trace_add(t, first, end);
+	if (!is_write(r))
+		return;
+	if (first < whole_first(r) && r->type != NBD_CMD_TRIM)
+		trace_add(t, first, first + 1);
+	if (end > whole_end(c, r) && r->type != NBD_CMD_TRIM)
+		trace_add(t, end - 1, end);
+	if (t->recording)
+		trace_forget(t, whole_first(r), whole_end(c, r));
+}
+
+bool core_record(struct core *c)
+{
+	return trace_begin(&c->trace, c->size_bytes);
+}
+
 /* ---- the end -------------------------------------------------------------- */
 
 static void request_reply(struct core *c, struct request *r, uint32_t error)
@@ -416,6 +440,7 @@ static void request_begin(struct core *c, struct request *r)
 	} else if (r->flags & NBD_CMD_FLAG_FAST_ZERO) {
 		request_reply(c, r, NBD_ENOTSUP); /* a fetch is slower than a write */
 	} else {
+		c->waited++;
 		request_fetch(c, r, block);
 	}
 }
@@ -428,6 +453,8 @@ void core_submit(struct core *c, struct request *r)
 	r->scan = 0;
 	r->begun_ms = c->now_ms;
 	c->in_flight++;
+	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && c->trace.recording)
+		request_note(c, r);
 	request_begin(c, r);
 	core_run(c);
 }

@@ -196,6 +196,7 @@ static void say_status(struct control *k)
 	control_say_number(k, "sessions", sessions_count());
 	control_say_number(k, "in_flight", c->in_flight);
 	control_say_number(k, "waiting", c->waiting);
+	control_say_number(k, "waited", c->waited);
 	control_say_number(k, "buffer_used", buf_used());
 	control_say_number(k, "buffer_limit", server_config->max_buf_bytes);
 	say_errors(k, c);

@@ -293,6 +293,10 @@ static void begin_proxy(void)
 	if (!export_begin(export, export->header.size_bytes, all_dirty))
 		bb_simple_error_msg_and_die("out of memory");
 	origin_start(export->origin);
+	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && s->record)
+		record_begin(export);
+	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && s->prefetch)
+		prefetch_begin(export, s->prefetch);
 	control_begin(export);
 }
 
@@ -360,6 +364,8 @@ static void begin(void)
 		log_fd = create(s->logpath, O_APPEND);
 	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && s->pidfile)
 		pid_fd = create(s->pidfile, 0);
+	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && s->record)
+		record_open(s->record);
 	if (ENABLE_FEATURE_XNBD_SERVER_AUTO && s->hook)
 		hook = path_absolute(s->hook);
 	/* Before the workers are born: they inherit it. */
@@ -422,6 +428,11 @@ static int end(void)
 	listen_end();
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export)
 		core_job_cancel(&export->core);
+	if (ENABLE_FEATURE_XNBD_SERVER_TRACE) {
+		record_end();
+		while (record_is_busy() && loop_now_ms < deadline)
+			turn(deadline);
+	}
 	sessions_stop();
 	while (sessions_in_flight() && loop_now_ms < deadline)
 		turn(deadline);

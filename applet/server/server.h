@@ -31,6 +31,8 @@ struct server_config {
 	bool past_handshake;        /* ... who has done it already */
 	int client_fd;
 	const char *hook;           /* program to run once when the disk is complete and switched, or NULL */
+	const char *record;         /* boot trace to write, or NULL */
+	const char *prefetch;       /* boot trace to fetch, or NULL */
 	bool auto_switch;           /* ... which is done as soon as it can be */
 	bool root_storage;          /* the root file system may depend on this server */
 	bool readonly, cow, daemonize, clear_bitmap, oldstyle, syslog;
@@ -67,6 +69,17 @@ void init_notify(const char *state);
 void init_root_storage(void);
 /* Runs a program, once; nobody waits for it. */
 void init_run_hook(const char *program, const struct export *e);
+
+/* ---- trace.c: the boot trace of a proxy --------------------------------------------- */
+
+/* Opens where it is to be written; dies when it cannot. */
+void record_open(const char *path);
+/* e begins to live: from now on it is recorded, what a trace names is fetched. */
+void record_begin(struct export *e);
+void prefetch_begin(struct export *e, const char *path);
+/* Writes what is not written yet; not to wait for longer than the caller likes. */
+void record_end(void);
+bool record_is_busy(void);
 
 /* ---- snapshot.c ------------------------------------------------------------------ */
 

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A boot trace: what clients have asked for, in the order in which they first did. On the
+ * next machine of the same image it is fetched in this order, ahead of them.
+ *
+ * It is a list of runs of blocks. A run grows by what is asked for beside it soon after, so
+ * a boot makes some hundreds. Its file is text, of one disk size:
+ *
+ *   xnbd-trace 1 BYTES     the size of the disk
+ *   FIRST COUNT            a run, in blocks; as many lines as there are runs
+ */
+#ifndef CORE_TRACE_H
+#define CORE_TRACE_H
+
+#include "core/limits.h"
+#include "core/map.h"
+
+#include <stddef.h>
+
+struct trace_run {
+	uint64_t first, end; /* blocks */
+};
+
+struct trace {
+	struct trace_run *run; /* of TRACE_RUNS_MAX; NULL: nothing was ever recorded */
+	unsigned runs;
+	bool recording;
+	bool changed;    /* since its owner took it last */
+	struct map seen; /* local: is in a run, or was written by a client before it was read */
+};
+
+/* Begins to record. False: out of memory. */
+bool trace_begin(struct trace *t, uint64_t size_bytes);
+/* Records no more; what there is stays. */
+void trace_stop(struct trace *t);
+void trace_free(struct trace *t);
+
+/* A client needs these blocks. */
+void trace_add(struct trace *t, uint64_t first, uint64_t end);
+/* It needs them no more from the origin: it has written them. */
+void trace_forget(struct trace *t, uint64_t first, uint64_t end);
+
+/* Writes the text to `to`, which has room for TRACE_BYTES_MAX. Returns its length. */
+size_t trace_encode(const struct trace *t, uint64_t size_bytes, char *to);
+/* run: room for TRACE_RUNS_MAX. NULL, or what is wrong with the n bytes of text: a few words. */
+const char *trace_decode(const char *text, size_t n, uint64_t size_bytes, struct trace_run *run, unsigned *runs);
+
+#endif
