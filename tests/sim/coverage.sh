@@ -27,7 +27,7 @@ $CC -include tests/sim/limits.h -include tests/sim/store_calls.h -O0 --coverage 
 $CC -include tests/sim/limits.h -O2 --coverage -fno-profile-arcs -fno-test-coverage -o "$T/run_sim" \
 	"$T"/sim/*.o tests/sim/*.c applet/nbd/wire.c -lgcov
 $CC --coverage -fno-profile-arcs -fno-test-coverage -o "$T/run_unit" \
-	"$T/unit/map.o" "$T/unit/range.o" "$T/unit/state.o" tests/unit/core_test.c applet/nbd/wire.c -lgcov
+	"$T/unit/map.o" "$T/unit/range.o" "$T/unit/state.o" "$T/unit/trace.o" tests/unit/core_test.c applet/nbd/wire.c -lgcov
 "$T/run_sim" "${SEEDS:-1000}" | tail -1
 "$T/run_unit" | tail -1
 

@@ -8,6 +8,7 @@ struct limits {
 	unsigned map_chunk_bytes, commit_chunks_max;
 	unsigned fetch_ahead_blocks, fetch_ahead_max;
 	unsigned status_bytes_max, zero_blocks_max;
+	unsigned trace_runs_max;
 };
 
 extern struct limits limits;
@@ -18,5 +19,6 @@ extern struct limits limits;
 #define FETCH_AHEAD_MAX (limits.fetch_ahead_max)
 #define STATUS_BYTES_MAX (limits.status_bytes_max)
 #define ZERO_BLOCKS_MAX (limits.zero_blocks_max)
+#define TRACE_RUNS_MAX (limits.trace_runs_max)
 
 #endif

@@ -16,6 +16,7 @@ static const char *const names[COUNTS] = {
 	[COUNT_ANSWERS] = "answers of the origin",
 	[COUNT_TICKS] = "ticks",
 	[COUNT_JOB_VERBS] = "orders to the copier",
+	[COUNT_PREFETCHES] = "traces to fetch",
 	[COUNT_LINKS_UP] = "links up",
 	[COUNT_LINK_LOSSES] = "link losses",
 	[COUNT_RIGHT_ORIGIN] = "reconnects to the right origin",

@@ -368,6 +368,7 @@ static void submit(struct slot *s)
 		fill(s);
 	}
 	note_wanted(s);
+	traces_note(&s->req);
 	s->live = true;
 	event("a client sends %s%s%s%s at %llu+%u", type_name(&s->req), s->req.flags & NBD_CMD_FLAG_FUA ? " FUA" : "",
 	      s->req.flags & NBD_CMD_FLAG_FAST_ZERO ? " FAST_ZERO" : "",
@@ -459,13 +460,20 @@ static void foreign_sync_fails(void)
 
 static const char *job_words(unsigned what)
 {
-	return what == 0 ? "pause" : what == 1 ? "resume" : what == 2 ? "cancel" : what < 6 ? "start" : "cancel and start";
+	static const char *const words[] = { "pause", "resume", "cancel", "start", "start", "start",
+					     "cancel and start", "cancel and start" };
+
+	return words[what];
 }
 
 static void job_step(void)
 {
-	unsigned what = (unsigned)chance_of(8);
+	unsigned what = (unsigned)chance_of(9);
 
+	if (what == 8) {
+		traces_prefetch();
+		return;
+	}
 	event("the copy: %s", job_words(what));
 	count(COUNT_JOB_VERBS);
 	switch (what) {
@@ -596,6 +604,7 @@ static void start(void)
 			broken("allocations are left of a start that failed");
 		memory_crash();
 	}
+	traces_start();
 	adopted = true;
 	switch_running = forced_target = false;
 	origin_closed = plan.target;
@@ -610,6 +619,7 @@ static void crash(bool power)
 	bool committed_only = power || core.commit.error;
 	unsigned i;
 
+	traces_check();
 	event("%s", power ? "power cut" : "kill -9");
 	count(power ? COUNT_POWER_CUTS : COUNT_KILLS);
 	disk_crash(power);
@@ -700,7 +710,7 @@ static void drain(void)
 		if (chance(50) ? disk_step() || origin_step() : origin_step() || disk_step())
 			continue;
 		start_tick();
-		if (!live_count() && core.copier.state != JOB_RUNNING && !switch_running && !core.commit.timer.done)
+		if (!live_count() && core.copier.state != JOB_RUNNING && !prefetch_is_on(&core) && !switch_running && !core.commit.timer.done)
 			return;
 		advance(next_ms() - now_ms);
 	}
@@ -759,6 +769,7 @@ static void begin(void)
 	model_begin();
 	disk_begin();
 	origin_begin();
+	traces_begin();
 	event("%s of %llu bytes%s, requests in units of %u", plan.target ? "a target" : "a proxy",
 	      (unsigned long long)plan.size_bytes,
 	      plan.gap == GAP_NONE ? "" : plan.gap == GAP_ZERO ? ", zero between the windows" : ", local between the windows",
@@ -774,6 +785,7 @@ static void end(void)
 {
 	sim_time = STEPS_MAX;
 	chance_step(sim_time);
+	traces_check();
 	event("from here on nothing goes wrong: all is answered, copied, switched and read");
 	origin_down(LINK_CLIENT);
 	origin_down(LINK_COPIER);
@@ -790,6 +802,7 @@ static void end(void)
 	if (memory_count())
 		broken("%u allocations of the core are left", memory_count());
 	origin_end();
+	traces_end();
 	model_end();
 }
 

@@ -105,6 +105,7 @@ enum count {
 	COUNT_ANSWERS,
 	COUNT_TICKS,
 	COUNT_JOB_VERBS,
+	COUNT_PREFETCHES,
 	COUNT_LINKS_UP,
 	COUNT_LINK_LOSSES,
 	COUNT_RIGHT_ORIGIN,
@@ -257,6 +258,19 @@ extern uint64_t origin_answered_ms;
 extern bool origin_copy_wanted;
 /* port_links_close() was called. */
 extern bool origin_closed;
+
+/* ---- traces.c: the boot trace ----------------------------------------------------------------- */
+
+void traces_begin(void);
+void traces_end(void);
+/* A core has begun: it may have to record, and to fetch what some trace names. */
+void traces_start(void);
+/* A client sends this request. */
+void traces_note(const struct request *r);
+/* What is recorded is what was asked for. */
+void traces_check(void);
+/* Fetch a trace drawn by chance, also one that makes no sense. */
+void traces_prefetch(void);
 
 /* ---- memory.c --------------------------------------------------------------------------------- */
 

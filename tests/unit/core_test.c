@@ -4,6 +4,7 @@
 #include "core/map.h"
 #include "core/range.h"
 #include "core/state.h"
+#include "core/trace.h"
 #include "nbd/nbd.h"
 #include "test.h"
 
@@ -270,6 +271,119 @@ static void test_unknown_origin(void)
 	CHECK(memcmp(&part, &known, sizeof(part)) == 0);
 }
 
+/* ---- boot trace -------------------------------------------------------------------- */
+
+enum { TRACE_BLOCKS = 1000, TRACE_SIZE = TRACE_BLOCKS * BLOCK_BYTES - 5 };
+
+static void test_trace_runs(void)
+{
+	struct trace t = { 0 };
+	uint64_t i;
+
+	CHECK(trace_begin(&t, TRACE_SIZE));
+	CHECK(t.recording && !t.changed && !t.runs);
+	trace_add(&t, 500, 510);
+	trace_add(&t, 100, 101);
+	trace_add(&t, 510, 512); /* beside the last but one */
+	trace_add(&t, 520, 521); /* near it: the gap belongs to it */
+	CHECK(t.runs == 2 && t.run[0].first == 500 && t.run[0].end == 521);
+	t.changed = false;
+	trace_add(&t, 515, 521); /* known */
+	CHECK(t.runs == 2 && !t.changed);
+	trace_add(&t, 90, 95); /* near it, before it */
+	CHECK(t.changed && t.runs == 2 && t.run[1].first == 90 && t.run[1].end == 101);
+	trace_add(&t, 530, 531); /* 9 blocks away */
+	CHECK(t.runs == 3 && t.run[2].first == 530);
+	trace_forget(&t, 700, 800);
+	trace_add(&t, 690, 810);
+	CHECK(t.runs == 5 && t.run[3].first == 690 && t.run[3].end == 700);
+	CHECK(t.run[4].first == 800 && t.run[4].end == 810);
+	trace_add(&t, TRACE_BLOCKS - 1, TRACE_BLOCKS);
+	for (i = 0; i < 10; i++) /* so long ago that the order counts */
+		trace_add(&t, 200 + 20 * i, 201 + 20 * i);
+	trace_add(&t, 101, 102);
+	CHECK(t.runs == 17 && t.run[16].first == 101);
+	trace_stop(&t);
+	trace_add(&t, 0, 1);
+	CHECK(t.runs == 17);
+	trace_free(&t);
+	CHECK(!t.run && !t.runs);
+}
+
+/* One that is full stops by itself, and its text is not longer than may be read. */
+static void test_trace_full(void)
+{
+	uint64_t size = (uint64_t)INT32_MAX * BLOCK_BYTES; /* numbers as long as memory for a test allows */
+	struct trace t = { 0 };
+	struct trace_run *run = malloc(TRACE_RUNS_MAX * sizeof(*run));
+	char *text = malloc(TRACE_BYTES_MAX);
+	unsigned runs, i;
+	size_t n;
+
+	CHECK(trace_begin(&t, size));
+	for (i = 0; i < TRACE_RUNS_MAX + 1; i++)
+		trace_add(&t, INT32_MAX - 10 - 100000ULL * i, INT32_MAX - 10 - 100000ULL * i + (i ? 70000 : 3));
+	CHECK(t.runs == TRACE_RUNS_MAX && !t.recording && t.changed);
+	n = trace_encode(&t, size, text);
+	CHECK(n < TRACE_BYTES_MAX);
+	CHECK(!trace_decode(text, n, size, run, &runs));
+	CHECK(runs == TRACE_RUNS_MAX && memcmp(run, t.run, runs * sizeof(*run)) == 0);
+	CHECK(trace_decode(text, n - 1, size, run, &runs)); /* cut short */
+	text[n] = '0';
+	memcpy(text + n, "0 1\n", 4);
+	CHECK(trace_decode(text, n + 4, size, run, &runs)); /* one too many */
+	trace_free(&t);
+	free(text);
+	free(run);
+}
+
+/* What is wrong with a text; from memory that ends where the text does. */
+static const char *decode(const char *text, uint64_t size_bytes)
+{
+	struct trace_run run[4];
+	unsigned runs;
+	size_t n = strlen(text);
+	char *p = malloc(n ? n : 1);
+	const char *why;
+
+	memcpy(p, text, n);
+	why = trace_decode(p, n, size_bytes, run, &runs);
+	free(p);
+	return why ? why : "";
+}
+
+static void test_trace_strangers(void)
+{
+	static const char none[] = "this is no boot trace", damaged[] = "a line is damaged",
+			  outside[] = "it names blocks that are not on the disk";
+	struct trace_run run;
+	unsigned runs;
+
+	CHECK(!trace_decode("xnbd-trace 1 4095995\n7 3\n", 25, TRACE_SIZE, &run, &runs));
+	CHECK(runs == 1 && run.first == 7 && run.end == 10);
+	CHECK(!*decode("xnbd-trace 1 4095995\n", TRACE_SIZE));
+	CHECK(!*decode("xnbd-trace 1 4095995\n999 1\n0 1000\n", TRACE_SIZE));
+	CHECK(strcmp(decode("", TRACE_SIZE), none) == 0);
+	CHECK(strcmp(decode("xnbd-trace 1 ", TRACE_SIZE), none) == 0);
+	CHECK(strcmp(decode("xnbd-trace 1 4095995", TRACE_SIZE), none) == 0);
+	CHECK(strcmp(decode("xnbd-trace 1 -1\n", TRACE_SIZE), none) == 0);
+	CHECK(strcmp(decode("xnbd-trace 2 4095995\n7 3\n", TRACE_SIZE), none) == 0);
+	CHECK(strcmp(decode("xnbd-trace 1 4095996\n7 3\n", TRACE_SIZE), "it is of a disk of another size") == 0);
+	CHECK(strcmp(decode("xnbd-trace 1 4095995\n7 3", TRACE_SIZE), damaged) == 0);
+	CHECK(strcmp(decode("xnbd-trace 1 4095995\n7\n", TRACE_SIZE), damaged) == 0);
+	CHECK(strcmp(decode("xnbd-trace 1 4095995\n7 3 \n", TRACE_SIZE), damaged) == 0);
+	CHECK(strcmp(decode("xnbd-trace 1 4095995\n 3\n", TRACE_SIZE), damaged) == 0);
+	CHECK(strcmp(decode("xnbd-trace 1 4095995\n\n", TRACE_SIZE), damaged) == 0);
+	CHECK(strcmp(decode("xnbd-trace 1 4095995\n18446744073709551616 1\n", TRACE_SIZE), damaged) == 0);
+	CHECK(strcmp(decode("xnbd-trace 1 4095995\n18446744073709551615 1\n", TRACE_SIZE), damaged) == 0);
+	CHECK(strcmp(decode("xnbd-trace 1 4095995\n18446744073709551600 1\n", TRACE_SIZE), outside) == 0);
+	CHECK(strcmp(decode("xnbd-trace 1 4095995\n1 18446744073709551600\n", TRACE_SIZE), outside) == 0);
+	CHECK(strcmp(decode("xnbd-trace 1 4095995\n1000 1\n", TRACE_SIZE), outside) == 0);
+	CHECK(strcmp(decode("xnbd-trace 1 4095995\n999 2\n", TRACE_SIZE), outside) == 0);
+	CHECK(strcmp(decode("xnbd-trace 1 4095995\n9 0\n", TRACE_SIZE), outside) == 0);
+	CHECK(strcmp(decode("xnbd-trace 1 4503599627370496\n0 65537\n", 1ULL << 52), outside) == 0);
+}
+
 int main(void)
 {
 	unsigned seed;
@@ -290,5 +404,8 @@ int main(void)
 	test_fingerprint();
 	test_decide();
 	test_unknown_origin();
+	test_trace_runs();
+	test_trace_full();
+	test_trace_strangers();
 	return test_end();
 }
