@@ -95,6 +95,7 @@ check_vm() {
 	need dmsetup has dmsetup
 	need nbd-client has nbd-client
 	need qemu-system-x86 has qemu-system-x86_64
+	need socat has socat
 	need util-linux has setpriv
 }
 

@@ -72,7 +72,7 @@ class Machine:
         listener.listen(1)
         command = ["qemu-system-x86_64", "-M", "pc", "-accel", "tcg", "-cpu", "max", "-m", str(memory), "-nodefaults",
                    "-no-user-config", "-display", "none", "-no-reboot",
-                   "-kernel", BUILD + "/vmlinuz", "-initrd", BUILD + "/" + initrd,
+                   "-kernel", BUILD + "/vmlinuz", "-initrd", os.path.join(BUILD, initrd),
                    "-append", f"{append} console=ttyS0 panic=-1 norandmaps no_timer_check mitigations=off random.trust_cpu=on",
                    "-serial", "file:console.log", "-chardev", "socket,id=line,path=line.sock", *line,
                    "-netdev", f"user,id=net,restrict=off,hostfwd=tcp:127.0.0.1:{self.port}-:8521",
