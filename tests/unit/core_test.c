@@ -303,6 +303,8 @@ static void test_trace_runs(void)
 		trace_add(&t, 200 + 20 * i, 201 + 20 * i);
 	trace_add(&t, 101, 102);
 	CHECK(t.runs == 17 && t.run[16].first == 101);
+	trace_add(&t, 200, 201); /* known, however long ago */
+	CHECK(t.runs == 17);
 	trace_stop(&t);
 	trace_add(&t, 0, 1);
 	CHECK(t.runs == 17);
