@@ -9,7 +9,7 @@
 //config:	help
 //config:	Serves a disk image or block device over NBD (target mode), or stands
 //config:	between clients and a remote NBD server and keeps every block it
-//config:	touches in a local image (proxy mode). 74 KB, with all that follows;
+//config:	touches in a local image (proxy mode). 77 KB, with all that follows;
 //config:	28 KB more when nothing else needs libc's resolver.
 //config:
 //config:config FEATURE_XNBD_SERVER_PROXY
@@ -18,7 +18,7 @@
 //config:	depends on XNBD_SERVER
 //config:	help
 //config:	Without this it only serves a disk (or the copy of one) that is here:
-//config:	33 KB less.
+//config:	37 KB less.
 //config:
 //config:config FEATURE_XNBD_SERVER_STRUCTURED
 //config:	bool "Structured replies"
@@ -88,7 +88,7 @@
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
 //config:	Which blocks a boot asks for, written to a small file; and what such a file
-//config:	names fetched before it is asked for: 3 KB.
+//config:	names fetched before it is asked for: 4 KB.
 //config:
 //config:config FEATURE_XNBD_SERVER_SYSLOG
 //config:	bool "--syslog"

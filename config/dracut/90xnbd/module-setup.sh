@@ -20,6 +20,7 @@ install() {
 	ln_r "$(command -v xnbdbox)" /bin/xnbd-server
 	ln_r "$(command -v xnbdbox)" /bin/xnbd-bgctl
 	inst_script /usr/share/xnbdbox/init /bin/xnbd-root
+	[ ! -e /etc/xnbd.trace ] || inst_simple /etc/xnbd.trace # for xnbd.trace=
 	inst_hook cmdline 90 "$moddir/xnbd-cmdline.sh"
 	inst_hook mount 10 "$moddir/xnbd-mount.sh"
 }
