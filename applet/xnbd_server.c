@@ -82,6 +82,14 @@
 //config:	The switch as soon as all blocks are here, and a program to run then:
 //config:	1.5 KB.
 //config:
+//config:config FEATURE_XNBD_SERVER_CHECK
+//config:	bool "--check"
+//config:	default y
+//config:	depends on FEATURE_XNBD_SERVER_PROXY
+//config:	help
+//config:	Looks at the files of a proxy that does not run: do they belong
+//config:	together, how much is local, how much survives a power cut: 2 KB.
+//config:
 //config:config FEATURE_XNBD_SERVER_SYSLOG
 //config:	bool "--syslog"
 //config:	default y
@@ -111,6 +119,8 @@
 //usage:       "xnbd-server " IF_LONG_OPTS("--cow-target") IF_NOT_LONG_OPTS("-C") " [OPTIONS] BASE_DISK_IMAGE")
 //usage:	IF_FEATURE_XNBD_SERVER_PROXY("\n"
 //usage:       "xnbd-server " IF_LONG_OPTS("--proxy") IF_NOT_LONG_OPTS("-p") " [OPTIONS] REMOTE_HOST REMOTE_PORT CACHE_IMAGE CACHE_BITMAP_IMAGE CONTROL_SOCKET")
+//usage:	IF_FEATURE_XNBD_SERVER_CHECK("\n"
+//usage:       "xnbd-server " IF_LONG_OPTS("--check") IF_NOT_LONG_OPTS("-k") " [OPTIONS] CACHE_IMAGE CACHE_BITMAP_IMAGE [REMOTE_HOST REMOTE_PORT]")
 //usage:#define xnbd_server_full_usage "\n\n"
 //usage:       "Serve a disk over NBD\n"
 //usage:     "\n	-t,--target		Serve DISK_IMAGE"
@@ -155,6 +165,9 @@
 //usage:     "\n	-A,--auto-switch	Switch as soon as all blocks are here"
 //usage:     "\n	-x,--exec PROGRAM	Run PROGRAM IMAGE once when that is done"
 //usage:	)
+//usage:	IF_FEATURE_XNBD_SERVER_CHECK(
+//usage:     "\n	-k,--check		Look at the files of a proxy; change nothing"
+//usage:	)
 #include "libbb.h"
 #include "server/server.h"
 
@@ -180,6 +193,8 @@ enum {
 	OPT_SYSLOG = ENABLE_FEATURE_XNBD_SERVER_SYSLOG << OPTBIT_SYSLOG,
 	OPT_ROOT_STORAGE = ENABLE_FEATURE_XNBD_SERVER_INIT << OPTBIT_INIT,
 	OPT_AUTO_SWITCH = ENABLE_FEATURE_XNBD_SERVER_AUTO << OPTBIT_AUTO,
+	OPTBIT_CHECK = OPTBIT_AUTO + 2 * ENABLE_FEATURE_XNBD_SERVER_AUTO,
+	OPT_CHECK = ENABLE_FEATURE_XNBD_SERVER_CHECK << OPTBIT_CHECK,
 	OPT_PROXY = ENABLE_FEATURE_XNBD_SERVER_PROXY << OPTBIT_PROXY,
 	OPT_CLEAR = ENABLE_FEATURE_XNBD_SERVER_PROXY << (OPTBIT_PROXY + 1),
 };
@@ -192,7 +207,8 @@ static const char options[] ALIGN1 = "trl:a:u:m:q:b:"
 	IF_FEATURE_XNBD_SERVER_SYSLOG("S")
 	IF_FEATURE_XNBD_SERVER_INIT("K")
 	IF_FEATURE_XNBD_SERVER_PROXY("pcn:R:H:")
-	IF_FEATURE_XNBD_SERVER_AUTO("Ax:");
+	IF_FEATURE_XNBD_SERVER_AUTO("Ax:")
+	IF_FEATURE_XNBD_SERVER_CHECK("k");
 
 #if ENABLE_LONG_OPTS
 static const char long_options[] ALIGN1 =
@@ -223,44 +239,55 @@ static const char long_options[] ALIGN1 =
 	"hold\0" Required_argument "H")
 	IF_FEATURE_XNBD_SERVER_AUTO(
 	"auto-switch\0" No_argument "A"
-	"exec\0" Required_argument "x");
+	"exec\0" Required_argument "x")
+	IF_FEATURE_XNBD_SERVER_CHECK("check\0" No_argument "k");
 #endif
 
 /* "--target, --cow-target or --proxy", as far as they are there. */
 #define MODES                                                                         \
 	IF_LONG_OPTS("--target") IF_NOT_LONG_OPTS("-t")                               \
 	IF_FEATURE_XNBD_SERVER_COW(IF_LONG_OPTS(" or --cow-target") IF_NOT_LONG_OPTS(" or -C")) \
-	IF_FEATURE_XNBD_SERVER_PROXY(IF_LONG_OPTS(" or --proxy") IF_NOT_LONG_OPTS(" or -p"))
+	IF_FEATURE_XNBD_SERVER_PROXY(IF_LONG_OPTS(" or --proxy") IF_NOT_LONG_OPTS(" or -p")) \
+	IF_FEATURE_XNBD_SERVER_CHECK(IF_LONG_OPTS(" or --check") IF_NOT_LONG_OPTS(" or -k"))
 
-/* The arguments behind the options. */
-static void take_arguments(struct server_config *c, unsigned opt, char **argv)
+/* Arguments behind the options: their names, and where they go. */
+struct argument {
+	const char *name;
+	const char **to;
+};
+
+/* The first `needed` of them have to be there; then all or none. */
+static void take_arguments(const struct argument *a, unsigned needed, char **argv)
 {
-	static const char *const target[] = { "DISK_IMAGE", NULL };
-	static const char *const proxy[] = { "REMOTE_HOST", "REMOTE_PORT", "CACHE_IMAGE",
-					     "CACHE_BITMAP_IMAGE", "CONTROL_SOCKET", NULL };
-	const char *const *names = opt & OPT_PROXY ? proxy : target;
-	unsigned modes = opt & (OPT_TARGET | OPT_COW | OPT_PROXY);
+	unsigned i;
+
+	for (i = 0; a[i].name && argv[i]; i++)
+		*a[i].to = argv[i];
+	if (a[i].name && i != needed)
+		bb_error_msg_and_die("%s is missing; try --help", a[i].name);
+	if (argv[i])
+		bb_error_msg_and_die("too many arguments: '%s'", argv[i]);
+}
+
+static void take_mode(struct server_config *c, unsigned opt, char **argv)
+{
+	const struct argument target[] = { { "DISK_IMAGE", &c->image }, { NULL, NULL } };
+	const struct argument proxy[] = { { "REMOTE_HOST", &c->origin_host }, { "REMOTE_PORT", &c->origin_port },
+					  { "CACHE_IMAGE", &c->image }, { "CACHE_BITMAP_IMAGE", &c->bitmap },
+					  { "CONTROL_SOCKET", &c->control }, { NULL, NULL } };
+	const struct argument check[] = { { "CACHE_IMAGE", &c->image }, { "CACHE_BITMAP_IMAGE", &c->bitmap },
+					  { "REMOTE_HOST", &c->origin_host }, { "REMOTE_PORT", &c->origin_port },
+					  { NULL, NULL } };
+	unsigned modes = opt & (OPT_TARGET | OPT_COW | OPT_PROXY | OPT_CHECK);
 
 	if (!modes || (modes & (modes - 1)))
 		bb_simple_error_msg_and_die("give " MODES "; try --help");
-	while (*names && *argv) {
-		names++;
-		argv++;
-	}
-	if (*names)
-		bb_error_msg_and_die("%s is missing; try --help", *names);
-	if (*argv)
-		bb_error_msg_and_die("too many arguments: '%s'", *argv);
-	if (!(opt & OPT_PROXY)) {
-		c->image = argv[-1];
-		return;
-	}
-	argv -= 5;
-	c->origin_host = argv[0];
-	c->origin_port = argv[1];
-	c->image = argv[2];
-	c->bitmap = argv[3];
-	c->control = argv[4];
+	if (opt & OPT_CHECK)
+		take_arguments(check, 2, argv);
+	else if (opt & OPT_PROXY)
+		take_arguments(proxy, 5, argv);
+	else
+		take_arguments(target, 1, argv);
 }
 
 int xnbd_server_main(int argc, char **argv) MAIN_EXTERNALLY_VISIBLE;
@@ -276,7 +303,7 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 		IF_FEATURE_XNBD_SERVER_PROXY(, &c.origin_export, &rate, &hold)
 		IF_FEATURE_XNBD_SERVER_AUTO(, &c.hook));
 
-	take_arguments(&c, opt, argv + optind);
+	take_mode(&c, opt, argv + optind);
 	c.readonly = opt & OPT_READONLY;
 	c.oldstyle = opt & OPT_OLDSTYLE;
 	c.daemonize = opt & OPT_DAEMONIZE;
@@ -294,6 +321,8 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 		bb_simple_error_msg_and_die("the name of an export has at most 4096 bytes");
 	if (ENABLE_FEATURE_XNBD_SERVER_INETD && c.one_client && c.daemonize)
 		bb_simple_error_msg_and_die("a client that is connected already is not served in the background");
+	if (opt & OPT_CHECK)
+		return server_check(&c);
 	server_limits(&c, clients, queue, buf);
 	return server_run(&c);
 }

@@ -177,20 +177,25 @@ static void say_errors(struct control *k, const struct core *c)
 		say(k, "first_error none\n");
 }
 
+void control_say_cache(struct control *k, const struct export *e, uint64_t size_bytes, const struct map *m)
+{
+	control_say_string(k, "cache_image", e->path[FILE_IMAGE]);
+	control_say_string(k, "bitmap", e->path[FILE_BITMAP]);
+	control_say_number(k, "disk_size", size_bytes);
+	control_say_number(k, "block_size", BLOCK_BYTES);
+	control_say_number(k, "blocks", m->blocks);
+	control_say_number(k, "cached", m->local);
+	say_percent(k, m);
+	say(k, "state %s\n", map_is_complete(m) ? "complete" : "incomplete");
+}
+
 static void say_status(struct control *k)
 {
 	const struct export *e = exported;
 	const struct core *c = &e->core;
 
 	say(k, "mode %s\npid %u\n", c->mode == MODE_PROXY ? "proxy" : "target", (unsigned)getpid());
-	control_say_string(k, "cache_image", e->path[FILE_IMAGE]);
-	control_say_string(k, "bitmap", e->path[FILE_BITMAP]);
-	control_say_number(k, "disk_size", c->size_bytes);
-	control_say_number(k, "block_size", BLOCK_BYTES);
-	control_say_number(k, "blocks", c->map.blocks);
-	control_say_number(k, "cached", c->map.local);
-	say_percent(k, &c->map);
-	say(k, "state %s\n", map_is_complete(&c->map) ? "complete" : "incomplete");
+	control_say_cache(k, e, c->size_bytes, &c->map);
 	say_origin(k, e->origin);
 	say_job(k, c);
 	control_say_number(k, "sessions", sessions_count());

@@ -44,6 +44,8 @@ void control_flush(struct control *k);
 /* "KEY VALUE": what would break the line, or a terminal, is %XX. */
 void control_say_string(struct control *k, const char *key, const char *value);
 void control_say_number(struct control *k, const char *key, uint64_t value);
+/* The lines about a cache, of which these are local. */
+void control_say_cache(struct control *k, const struct export *e, uint64_t size_bytes, const struct map *m);
 /* The last line of a reply. error: NULL for "ok". */
 void control_answer(struct control *k, const char *error);
 /* %XX in place. False: malformed, or a NUL. */

@@ -22,6 +22,7 @@ struct export {
 	bool no_nowait; /* the image's file system knows no RWF_NOWAIT, or a base is behind it */
 	char *path[3];  /* absolute */
 	enum state_commit commit_found; /* what store_look() found */
+	const char *commit_trouble; /* ... and what is wrong with it, NULL = nothing */
 	uint64_t *words; /* the bitmap */
 	struct state_header header; /* as in the commit file */
 	struct origin *origin;
@@ -70,6 +71,16 @@ const char *store_open_target(struct export *e, const char *image, bool readonly
 /* Opens and locks what exists of a proxy's files and reads the header. True: the
  * cache is complete, the origin is not needed; e->header.size_bytes is the size. */
 bool store_look(struct export *e, const char *image, const char *bitmap, bool clear);
+
+/* The same only to look: nothing can be changed, and others may look too. The steps of
+ * store_open() of which that is true, one by one: what the start would be, the bits that
+ * it would take (into e->words), whether the image is long enough for them. */
+void store_peek(struct export *e, const char *image, const char *bitmap);
+enum state_start store_decide(struct export *e, uint64_t size_bytes, const struct fingerprint *fp, bool clear);
+void store_load(struct export *e, enum state_start how, uint64_t size_bytes);
+void store_check_room(struct export *e, uint64_t size_bytes, uint64_t have_bytes);
+/* How long a file is; 0: it is not there. */
+uint64_t store_bytes(struct export *e, enum io_file file);
 
 /* After store_look(): decides what to make of the files, given the origin's size
  * and fingerprint (NULL: it was not asked), creates and repairs them, fills

@@ -252,18 +252,17 @@ static void first_attempt_ended(void *ctx, const char *error, bool refused UNUSE
 	snprintf(a->error, sizeof(a->error), "%s", error ? error : "");
 }
 
-/* Reaches the origin; dies when it is not there or not an NBD server. */
-static void reach_origin(void)
+void server_reach_origin(struct export *e)
 {
 	const struct server_config *s = server_config;
 	struct first_attempt a = { 0 };
 
-	export->origin = origin_new(export, s->origin_host, s->origin_port, s->origin_export, first_attempt_ended, &a);
+	e->origin = origin_new(e, s->origin_host, s->origin_port, s->origin_export, first_attempt_ended, &a);
 	while (!a.ended && !stopping) {
 		pool_flush();
 		if (!a.ended)
 			loop_once(UINT64_MAX);
-		origin_turn(export->origin);
+		origin_turn(e->origin);
 	}
 	if (stopping)
 		bb_error_msg_and_die("origin %s:%s: ended by a signal before it answered", s->origin_host, s->origin_port);
@@ -282,7 +281,7 @@ static void begin_proxy(void)
 		export->origin = origin_new(export, s->origin_host, s->origin_port, s->origin_export, NULL, NULL);
 		store_open(export, export->header.size_bytes, NULL, false, &all_dirty);
 	} else {
-		reach_origin();
+		server_reach_origin(export);
 		store_open(export, origin_size_bytes(export->origin), origin_fingerprint(export->origin),
 			   s->clear_bitmap, &all_dirty);
 	}

@@ -50,7 +50,16 @@ void server_limits(struct server_config *config, const char *clients, const char
  * when it cannot begin. */
 int server_run(const struct server_config *config);
 
+/* Looks at a proxy's files, as they are without a server: tells on stdout what they hold,
+ * and returns 0 when a start would take them, else dies with one line. With
+ * config->origin_host: whether they are of that origin. */
+int server_check(const struct server_config *config);
+
 extern const struct server_config *server_config;
+
+/* Reaches the origin of e for the first time; dies when it is not there or not an NBD
+ * server. */
+void server_reach_origin(struct export *e);
 
 /* This path is removed when the server ends, however it ends by itself; unless_ready:
  * only if it ends before it serves, so that a start that fails leaves nothing. */
