@@ -82,6 +82,16 @@
 //config:	The switch as soon as all blocks are here, and a program to run then:
 //config:	1.5 KB.
 //config:
+//config:config FEATURE_XNBD_SERVER_VERIFY
+//config:	bool "Comparison with the origin"
+//config:	default y
+//config:	depends on FEATURE_XNBD_SERVER_PROXY
+//config:	help
+//config:	It is remembered where clients have written, so that all else can be
+//config:	compared with the origin before the switch: when xnbd-bgctl asks for
+//config:	it, with --verify before --auto-switch, and by --check. 3.5 KB, and
+//config:	2 MiB of memory for each TiB of the disk.
+//config:
 //config:config FEATURE_XNBD_SERVER_CHECK
 //config:	bool "--check"
 //config:	default y
@@ -165,6 +175,9 @@
 //usage:     "\n	-A,--auto-switch	Switch as soon as all blocks are here"
 //usage:     "\n	-x,--exec PROGRAM	Run PROGRAM IMAGE once when that is done"
 //usage:	)
+//usage:	IF_FEATURE_XNBD_SERVER_AUTO(IF_FEATURE_XNBD_SERVER_VERIFY(
+//usage:     "\n	-V,--verify		Compare with the remote server before that"
+//usage:	))
 //usage:	IF_FEATURE_XNBD_SERVER_CHECK(
 //usage:     "\n	-k,--check		Look at the files of a proxy; change nothing"
 //usage:	)
@@ -193,7 +206,10 @@ enum {
 	OPT_SYSLOG = ENABLE_FEATURE_XNBD_SERVER_SYSLOG << OPTBIT_SYSLOG,
 	OPT_ROOT_STORAGE = ENABLE_FEATURE_XNBD_SERVER_INIT << OPTBIT_INIT,
 	OPT_AUTO_SWITCH = ENABLE_FEATURE_XNBD_SERVER_AUTO << OPTBIT_AUTO,
-	OPTBIT_CHECK = OPTBIT_AUTO + 2 * ENABLE_FEATURE_XNBD_SERVER_AUTO,
+	HAVE_VERIFY = ENABLE_FEATURE_XNBD_SERVER_AUTO && ENABLE_FEATURE_XNBD_SERVER_VERIFY,
+	OPTBIT_VERIFY = OPTBIT_AUTO + 2 * ENABLE_FEATURE_XNBD_SERVER_AUTO,
+	OPTBIT_CHECK = OPTBIT_VERIFY + HAVE_VERIFY,
+	OPT_VERIFY = HAVE_VERIFY << OPTBIT_VERIFY,
 	OPT_CHECK = ENABLE_FEATURE_XNBD_SERVER_CHECK << OPTBIT_CHECK,
 	OPT_PROXY = ENABLE_FEATURE_XNBD_SERVER_PROXY << OPTBIT_PROXY,
 	OPT_CLEAR = ENABLE_FEATURE_XNBD_SERVER_PROXY << (OPTBIT_PROXY + 1),
@@ -207,7 +223,7 @@ static const char options[] ALIGN1 = "trl:a:u:m:q:b:"
 	IF_FEATURE_XNBD_SERVER_SYSLOG("S")
 	IF_FEATURE_XNBD_SERVER_INIT("K")
 	IF_FEATURE_XNBD_SERVER_PROXY("pcn:R:H:")
-	IF_FEATURE_XNBD_SERVER_AUTO("Ax:")
+	IF_FEATURE_XNBD_SERVER_AUTO("Ax:" IF_FEATURE_XNBD_SERVER_VERIFY("V"))
 	IF_FEATURE_XNBD_SERVER_CHECK("k");
 
 #if ENABLE_LONG_OPTS
@@ -239,7 +255,8 @@ static const char long_options[] ALIGN1 =
 	"hold\0" Required_argument "H")
 	IF_FEATURE_XNBD_SERVER_AUTO(
 	"auto-switch\0" No_argument "A"
-	"exec\0" Required_argument "x")
+	"exec\0" Required_argument "x"
+	IF_FEATURE_XNBD_SERVER_VERIFY("verify\0" No_argument "V"))
 	IF_FEATURE_XNBD_SERVER_CHECK("check\0" No_argument "k");
 #endif
 
@@ -310,6 +327,7 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	c.syslog = opt & OPT_SYSLOG;
 	c.root_storage = opt & OPT_ROOT_STORAGE;
 	c.auto_switch = opt & OPT_AUTO_SWITCH;
+	c.verify = opt & OPT_VERIFY;
 	c.clear_bitmap = opt & OPT_CLEAR;
 	c.cow = opt & OPT_COW;
 	c.past_handshake = opt & OPT_CONNECTED_FD;
@@ -319,6 +337,8 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	IF_FEATURE_XNBD_SERVER_PROXY(c.hold_s = xatou(hold);)
 	if (strlen(c.origin_export) > NBD_NAME_MAX)
 		bb_simple_error_msg_and_die("the name of an export has at most 4096 bytes");
+	if (c.verify && !c.auto_switch)
+		bb_simple_error_msg_and_die(IF_LONG_OPTS("--verify is for --auto-switch") IF_NOT_LONG_OPTS("-V is for -A") "; a proxy that runs is asked to compare by xnbd-bgctl");
 	if (ENABLE_FEATURE_XNBD_SERVER_INETD && c.one_client && c.daemonize)
 		bb_simple_error_msg_and_die("a client that is connected already is not served in the background");
 	if (opt & OPT_CHECK)

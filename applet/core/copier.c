@@ -18,12 +18,19 @@
 #include <errno.h>
 #include <string.h>
 
+/* The copy and the comparison share it. */
+void copier_link_wanted(struct core *c)
+{
+	port_copy_link(c, c->copier.state == JOB_RUNNING ||
+				  (ENABLE_FEATURE_XNBD_SERVER_VERIFY && c->verify.state == JOB_RUNNING));
+}
+
 static void job_set(struct core *c, enum job_state state)
 {
 	c->copier.state = state;
 	if (state != JOB_RUNNING)
 		c->copier.rate = 0;
-	port_copy_link(c, state == JOB_RUNNING);
+	copier_link_wanted(c);
 	port_job_changed(c);
 }
 

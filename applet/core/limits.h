@@ -54,6 +54,10 @@ enum {
 	FETCH_WINDOW_BYTES_MIN = 2 * FETCH_BLOCKS_MAX * 4096,
 	COPIER_IN_FLIGHT_MAX = 128, /* zeroings need no memory, but this bounds them */
 
+	/* Blocks of which it is known only together whether a client has written them: 64 KiB.
+	 * So the record takes 2 MiB a TiB; more is left out of a comparison than was written. */
+	WRITTEN_BLOCKS = 16,
+
 	COMMIT_HEADER_BYTES = 4096, /* the bits follow this header in the commit file */
 	COMMIT_INTERVAL_MS = 5000,  /* what is lost at most, of blocks, by a power cut */
 	JOB_SAMPLE_MS = 1000,       /* how often the copy's rate is measured */

@@ -3,14 +3,16 @@
  * --check: do image, bitmap and commit file belong together, and to this origin?
  *
  * They are looked at with the steps of a start (store.c), which die with the line that a
- * start would die with. Nothing is changed.
+ * start would die with. Nothing is changed. With an origin, what is local is compared with
+ * it, by the core, as a proxy's that no client uses.
  */
 #include "libbb.h"
 #include "server/buf.h"
 #include "server/control.h"
+#include "server/loop.h"
 #include "server/pool.h"
 
-enum { WORKERS = 2 }; /* for the origin's name */
+enum { WORKERS = 2 }; /* for the origin's name, and to read the image */
 
 /* Lines as of the control socket; here they go to stdout. */
 static void print(struct control *k)
@@ -85,6 +87,44 @@ static void begin_origin(struct export *e)
 	server_reach_origin(e);
 }
 
+/* NULL, or what differs. */
+static const char *compare(struct export *e, uint64_t size_bytes)
+{
+	struct core *c = &e->core;
+
+	e->header_fd = -1;
+	fingerprint_add(&e->header.fingerprint, origin_fingerprint(e->origin));
+	if (!export_begin(e, size_bytes, false))
+		bb_simple_error_msg_and_die("out of memory");
+	c->commit.image_dirty = false; /* no need to sync it */
+	origin_start(e->origin);
+	if (core_verify(c, server_config->rate_bytes))
+		bb_simple_error_msg_and_die("out of memory");
+	while (c->verify.state == JOB_RUNNING) {
+		origin_turn(e->origin);
+		pool_flush();
+		loop_once(core_deadline(c));
+		core_tick(c, loop_now_ms);
+	}
+	return control_verdict(c);
+}
+
+static void compare_and_tell(struct control *k, struct export *e, uint64_t size_bytes)
+{
+	const char *record = written_read(e, size_bytes);
+	const char *why = compare(e, size_bytes);
+
+	control_say_string(k, "record", record ? record : "good");
+	control_say_verify(k, &e->core);
+	print(k);
+	if (why && (!record || !e->core.verify.different))
+		bb_error_msg_and_die("'%s': %s", e->path[FILE_IMAGE], why);
+	if (why)
+		bb_error_msg("'%s': %llu of %llu local blocks differ from the origin: clients may have written them, no record tells",
+			     e->path[FILE_IMAGE], (unsigned long long)e->core.verify.different,
+			     (unsigned long long)e->core.verify.compared);
+}
+
 int server_check(const struct server_config *config)
 {
 	static const char *const found[] = { "absent", "good", "damaged" };
@@ -113,6 +153,8 @@ int server_check(const struct server_config *config)
 	if (beyond)
 		bb_error_msg_and_die("'%s': bits are set past the end of the disk; a start ignores them, if this is the bitmap of this disk",
 				     e->path[FILE_BITMAP]);
+	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && fp)
+		compare_and_tell(k, e, size);
 	free(k);
 	return EXIT_SUCCESS;
 }

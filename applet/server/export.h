@@ -24,6 +24,7 @@ struct export {
 	enum state_commit commit_found; /* what store_look() found */
 	const char *commit_trouble; /* ... and what is wrong with it, NULL = nothing */
 	uint64_t *words; /* the bitmap */
+	uint64_t *written; /* what clients have written, see core.h; NULL = not kept */
 	struct state_header header; /* as in the commit file */
 	struct origin *origin;
 	int base_fd;         /* copy on write: the base; fd[FILE_IMAGE] has what was written. Else -1 */
@@ -86,6 +87,21 @@ uint64_t store_bytes(struct export *e, enum io_file file);
  * and fingerprint (NULL: it was not asked), creates and repairs them, fills
  * e->words. *all_dirty: no bit is known to be in the commit file. */
 void store_open(struct export *e, uint64_t size_bytes, const struct fingerprint *fp, bool clear, bool *all_dirty);
+
+/* ---- written.c: the record of what clients have written. May block. ---------------- */
+
+/* Fills e->written: from the record, if it is of these files. NULL, or why it is not there:
+ * then nothing counts as written. */
+const char *written_read(struct export *e, uint64_t size_bytes);
+/* The same for a start, when e->words is known; but without a record all that is local
+ * counts as written. */
+void written_load(struct export *e, enum state_start how, uint64_t size_bytes);
+/* Removes the record; the directory is to be synced then. */
+void written_forget(const struct export *e);
+/* At a good end: nothing is under way any more, everything is committed. */
+void written_save(const struct export *e);
+
+/* ---- again store.c ------------------------------------------------------------------ */
 
 /* Writes h to the commit file, over this descriptor, and syncs it. 0 or errno. May block. */
 int store_write_header(int fd, const struct state_header *h);

@@ -32,6 +32,7 @@ struct server_config {
 	int client_fd;
 	const char *hook;           /* program to run once when the disk is complete and switched, or NULL */
 	bool auto_switch;           /* ... which is done as soon as it can be */
+	bool verify;                /* ... after a comparison with the origin */
 	bool root_storage;          /* the root file system may depend on this server */
 	bool readonly, cow, daemonize, clear_bitmap, oldstyle, syslog;
 };
@@ -154,6 +155,9 @@ void control_bind(const char *path);
 void control_begin(struct export *e);
 /* The job moved: those who follow it are told. */
 void control_job_changed(struct export *e);
+/* How the last comparison with the origin has ended. NULL: well; else one line, valid until
+ * the next call. */
+const char *control_verdict(const struct core *c);
 /* The origin is no longer needed: those who wait for it are told. */
 void control_switched(void);
 void control_end(void);

@@ -474,6 +474,8 @@ void store_open(struct export *e, uint64_t size_bytes, const struct fingerprint 
 
 	store_load(e, how, size_bytes);
 	store_check_room(e, size_bytes, image_bytes);
+	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY)
+		written_load(e, how, size_bytes);
 	if (e->fd[FILE_IMAGE] < 0)
 		create_file(e, FILE_IMAGE);
 	set_header(e, size_bytes, fp, how == START_NEW);
@@ -501,6 +503,8 @@ void store_open(struct export *e, uint64_t size_bytes, const struct fingerprint 
 	if (e->header_fd < 0)
 		bb_perror_msg_and_die("cannot open '%s'", e->path[FILE_COMMIT]);
 	grow_image(e, size_bytes, image_bytes);
+	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY)
+		written_forget(e);
 	/* In any case: the server that created them may have died before it came here. */
 	sync_directory(e->path[FILE_IMAGE]);
 	sync_directory(e->path[FILE_COMMIT]);
