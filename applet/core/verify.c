@@ -401,8 +401,11 @@ int core_verify(struct core *c, uint64_t rate)
 		return ENOMEM;
 	v->rate_limit = rate < COPIER_RATE_MAX ? rate : COPIER_RATE_MAX;
 	v->next_us = 0;
-	if (v->state == JOB_RUNNING)
+	c->kick = true;
+	if (v->state == JOB_RUNNING) { /* one that waited for its time need not any more */
+		core_run(c);
 		return 0;
+	}
 	v->cursor = 0;
 	v->compared = v->different = v->unreadable = 0;
 	v->first = UINT64_MAX;
