@@ -399,8 +399,10 @@ int core_verify(struct core *c, uint64_t rate)
 		v->buf = malloc(FETCH_BLOCKS_MAX * BLOCK_BYTES);
 	if (!v->buf)
 		return ENOMEM;
-	v->rate_limit = rate < COPIER_RATE_MAX ? rate : COPIER_RATE_MAX;
-	v->next_us = 0;
+	rate = rate < COPIER_RATE_MAX ? rate : COPIER_RATE_MAX;
+	if (rate != v->rate_limit)
+		v->next_us = 0;
+	v->rate_limit = rate;
 	c->kick = true;
 	if (v->state == JOB_RUNNING) { /* one that waited for its time need not any more */
 		core_run(c);
