@@ -180,11 +180,12 @@ $(sim_world): build/unit/sim_world/%.o: tests/sim/%.c Makefile $(wildcard tests/
 	$(say) "  CC      $@"
 	$(q)$(sim_cc) -fno-sanitize=all -c -o $@ $<
 # What a start makes of the files, with system calls that are the simulator's.
-build/unit/sim_core/store.o: applet/server/store.c Makefile $(wildcard tests/sim/*.h applet/*/*.h) build/unit/include/autoconf.h
+sim_files := $(addprefix build/unit/sim_core/,store.o written.o)
+$(sim_files): build/unit/sim_core/%.o: applet/server/%.c Makefile $(wildcard tests/sim/*.h applet/*/*.h) build/unit/include/autoconf.h
 	@mkdir -p $(dir $@)
 	$(say) "  CC      $@"
 	$(q)$(sim_cc) -include tests/sim/store_calls.h -c -o $@ $<
-build/unit/sim: $(sim_core) $(sim_world) build/unit/sim_core/store.o applet/nbd/wire.c
+build/unit/sim: $(sim_core) $(sim_world) $(sim_files) applet/nbd/wire.c
 	$(say) "  LINK    $@"
 	$(q)$(sim_cc) -o $@ $^
 

@@ -35,6 +35,13 @@
 //config:	help
 //config:	Orders to a copy that is running: 0.4 KB.
 //config:
+//config:config FEATURE_XNBD_BGCTL_VERIFY
+//config:	bool "--verify"
+//config:	default y
+//config:	depends on XNBD_BGCTL
+//config:	help
+//config:	Has the copy compared with the origin, before the switch: 0.2 KB.
+//config:
 //config:config FEATURE_XNBD_BGCTL_RECONNECT
 //config:	bool "--reconnect"
 //config:	default y
@@ -65,6 +72,8 @@
 //usage:	IF_NOT_LONG_OPTS("-q|-s|-c" IF_FEATURE_XNBD_BGCTL_CACHE_ALL2("|-C")) " [OPTIONS] CONTROL_SOCKET"
 //usage:	IF_FEATURE_XNBD_BGCTL_JOB("\n"
 //usage:       "xnbd-bgctl " IF_LONG_OPTS("--pause|--resume|--cancel") IF_NOT_LONG_OPTS("-P|-G|-X") " CONTROL_SOCKET")
+//usage:	IF_FEATURE_XNBD_BGCTL_VERIFY("\n"
+//usage:       "xnbd-bgctl " IF_LONG_OPTS("--verify") IF_NOT_LONG_OPTS("-v") " [OPTIONS] CONTROL_SOCKET")
 //usage:	IF_FEATURE_XNBD_BGCTL_RECONNECT("\n"
 //usage:       "xnbd-bgctl " IF_LONG_OPTS("--reconnect") IF_NOT_LONG_OPTS("-r") " [OPTIONS] CONTROL_SOCKET REMOTE_HOST REMOTE_PORT")
 //usage:#define xnbd_bgctl_full_usage "\n\n"
@@ -78,6 +87,9 @@
 //usage:	IF_LONG_OPTS(" (also --shutdown)")
 //usage:	IF_FEATURE_XNBD_BGCTL_RECONNECT(
 //usage:     "\n	-r,--reconnect		Reach the remote server at another address"
+//usage:	)
+//usage:	IF_FEATURE_XNBD_BGCTL_VERIFY(
+//usage:     "\n	-v,--verify		Compare what no client has written with the remote server"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_BGCTL_EXPORTNAME(
 //usage:     "\n	-n,--exportname NAME	Ask it for this export"
@@ -119,8 +131,10 @@ enum {
 	OPT_PAUSE = ENABLE_FEATURE_XNBD_BGCTL_JOB << OPTBIT_PAUSE,
 	OPT_RESUME = ENABLE_FEATURE_XNBD_BGCTL_JOB << (OPTBIT_PAUSE + 1),
 	OPT_CANCEL = ENABLE_FEATURE_XNBD_BGCTL_JOB << (OPTBIT_PAUSE + 2),
+	OPTBIT_VERIFY = OPTBIT_PAUSE + 4 * ENABLE_FEATURE_XNBD_BGCTL_JOB,
+	OPT_VERIFY = ENABLE_FEATURE_XNBD_BGCTL_VERIFY << OPTBIT_VERIFY,
 	OPT_COMMANDS = OPT_QUERY | OPT_SWITCH | OPT_CACHE_ALL | OPT_CACHE_ALL2 | OPT_RECONNECT | OPT_PAUSE |
-		       OPT_RESUME | OPT_CANCEL,
+		       OPT_RESUME | OPT_CANCEL | OPT_VERIFY,
 
 	QUERY_TIMEOUT_S = 30,
 	NAME_MAX_BYTES = 4096, /* NBD: the longest name of an export */
@@ -131,7 +145,8 @@ enum {
 
 static const char options[] ALIGN1 = "qscfb:"
 	IF_FEATURE_XNBD_BGCTL_CACHE_ALL2("C") IF_FEATURE_XNBD_BGCTL_PROGRESS("p") IF_FEATURE_XNBD_BGCTL_RECONNECT("r")
-	IF_FEATURE_XNBD_BGCTL_EXPORTNAME("n:") IF_FEATURE_XNBD_BGCTL_JOB("PGXR:");
+	IF_FEATURE_XNBD_BGCTL_EXPORTNAME("n:") IF_FEATURE_XNBD_BGCTL_JOB("PGXR:")
+	IF_FEATURE_XNBD_BGCTL_VERIFY("v");
 
 #if ENABLE_LONG_OPTS
 static const char long_options[] ALIGN1 =
@@ -149,7 +164,8 @@ static const char long_options[] ALIGN1 =
 	"pause\0" No_argument "P"
 	"resume\0" No_argument "G"
 	"cancel\0" No_argument "X"
-	"rate\0" Required_argument "R");
+	"rate\0" Required_argument "R")
+	IF_FEATURE_XNBD_BGCTL_VERIFY("verify\0" No_argument "v");
 #endif
 
 /* The control socket, and what has been read of it. */
@@ -267,8 +283,9 @@ static void copy_value(char *to, size_t room, const char *value)
 /* Takes a line. True: the group is complete. */
 static bool take_news(struct news *n, const char *key, const char *value)
 {
-	static const char numbers[] ALIGN1 = "blocks\0cached\0job_found\0job_fetched\0job_rate\0";
-	unsigned long long *to[] = { &n->blocks, &n->cached, &n->found, &n->fetched, &n->rate };
+	static const char numbers[] ALIGN1 = "blocks\0cached\0job_found\0job_fetched\0job_rate\0"
+		IF_FEATURE_XNBD_BGCTL_VERIFY("looked_at\0");
+	unsigned long long *to[] = { &n->blocks, &n->cached, &n->found, &n->fetched, &n->rate, &n->cached };
 	const char *name = numbers;
 	unsigned i;
 
@@ -747,6 +764,8 @@ static int old_main(const char *path, unsigned opt, const char *blocks, char **a
 	struct old *o = xzalloc(sizeof(*o));
 
 	o->path = path;
+	if (opt & OPT_VERIFY)
+		bb_error_msg_and_die("%s: a server of xNBD does not know what clients have written", path);
 	if (opt & (OPT_PAUSE | OPT_RESUME | OPT_CANCEL))
 		bb_error_msg_and_die("%s: a server of xNBD has no copy of its own", path);
 	old_open(o);
@@ -894,8 +913,13 @@ int xnbd_bgctl_main(int argc UNUSED_PARAM, char **argv)
 		to = stpcpy(to, "cache-all");
 		if (blocks)
 			to += snprintf(to, 16, " blocks=%u", xatou_range(blocks, 1, 65536));
-		IF_FEATURE_XNBD_BGCTL_JOB(if (rate) to += snprintf(to, 32, " rate=%llu", xatoull(rate));)
 	}
+	if (opt & OPT_VERIFY)
+		to = stpcpy(to, "verify");
+#if ENABLE_FEATURE_XNBD_BGCTL_JOB
+	if (rate && (opt & (OPT_CACHE_ALL | OPT_CACHE_ALL2 | OPT_VERIFY)))
+		to += snprintf(to, 32, " rate=%llu", xatoull(rate));
+#endif
 	if ((opt & OPT_CACHE_ALL2) && (opt & OPT_PROGRESS)) {
 		/* On its own first: then it goes on when we do not. Followed with the same words:
 		 * without them it would go back to the default. */
@@ -903,7 +927,7 @@ int xnbd_bgctl_main(int argc UNUSED_PARAM, char **argv)
 		if (status < 0)
 			goto old;
 	}
-	if ((opt & OPT_CACHE_ALL) || ((opt & OPT_CACHE_ALL2) && (opt & OPT_PROGRESS)))
+	if ((opt & (OPT_CACHE_ALL | OPT_VERIFY)) || ((opt & OPT_CACHE_ALL2) && (opt & OPT_PROGRESS)))
 		to = stpcpy(to, " follow");
 	if (opt & OPT_PAUSE)
 		to = stpcpy(to, "pause");

@@ -90,6 +90,24 @@
 //config:	Which blocks a boot asks for, written to a small file; and what such a file
 //config:	names fetched before it is asked for: 4 KB.
 //config:
+//config:config FEATURE_XNBD_SERVER_VERIFY
+//config:	bool "Comparison with the origin"
+//config:	default y
+//config:	depends on FEATURE_XNBD_SERVER_PROXY
+//config:	help
+//config:	It is remembered where clients have written, so that all else can be
+//config:	compared with the origin before the switch: when xnbd-bgctl asks for
+//config:	it, with --verify before --auto-switch, and by --check. 3.5 KB, and
+//config:	2 MiB of memory for each TiB of the disk.
+//config:
+//config:config FEATURE_XNBD_SERVER_CHECK
+//config:	bool "--check"
+//config:	default y
+//config:	depends on FEATURE_XNBD_SERVER_PROXY
+//config:	help
+//config:	Looks at the files of a proxy that does not run: do they belong
+//config:	together, how much is local, how much survives a power cut: 2 KB.
+//config:
 //config:config FEATURE_XNBD_SERVER_SYSLOG
 //config:	bool "--syslog"
 //config:	default y
@@ -119,6 +137,8 @@
 //usage:       "xnbd-server " IF_LONG_OPTS("--cow-target") IF_NOT_LONG_OPTS("-C") " [OPTIONS] BASE_DISK_IMAGE")
 //usage:	IF_FEATURE_XNBD_SERVER_PROXY("\n"
 //usage:       "xnbd-server " IF_LONG_OPTS("--proxy") IF_NOT_LONG_OPTS("-p") " [OPTIONS] REMOTE_HOST REMOTE_PORT CACHE_IMAGE CACHE_BITMAP_IMAGE CONTROL_SOCKET")
+//usage:	IF_FEATURE_XNBD_SERVER_CHECK("\n"
+//usage:       "xnbd-server " IF_LONG_OPTS("--check") IF_NOT_LONG_OPTS("-k") " [OPTIONS] CACHE_IMAGE CACHE_BITMAP_IMAGE [REMOTE_HOST REMOTE_PORT]")
 //usage:#define xnbd_server_full_usage "\n\n"
 //usage:       "Serve a disk over NBD\n"
 //usage:     "\n	-t,--target		Serve DISK_IMAGE"
@@ -167,6 +187,12 @@
 //usage:     "\n	-T,--record-trace FILE	Write to FILE which blocks are asked for, in order"
 //usage:     "\n	-f,--prefetch FILE	Fetch what such a FILE names before anything else"
 //usage:	)
+//usage:	IF_FEATURE_XNBD_SERVER_AUTO(IF_FEATURE_XNBD_SERVER_VERIFY(
+//usage:     "\n	-V,--verify		Compare with the remote server before that"
+//usage:	))
+//usage:	IF_FEATURE_XNBD_SERVER_CHECK(
+//usage:     "\n	-k,--check		Look at the files of a proxy; change nothing"
+//usage:	)
 #include "libbb.h"
 #include "server/server.h"
 
@@ -183,7 +209,6 @@ enum {
 	OPTBIT_SYSLOG = OPTBIT_DAEMONIZE + 3 * ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE,
 	OPTBIT_INIT = OPTBIT_SYSLOG + ENABLE_FEATURE_XNBD_SERVER_SYSLOG,
 	OPTBIT_PROXY = OPTBIT_INIT + ENABLE_FEATURE_XNBD_SERVER_INIT,
-	/* -T -f: values, at the end */
 	OPTBIT_AUTO = OPTBIT_PROXY + 5 * ENABLE_FEATURE_XNBD_SERVER_PROXY,
 	OPT_OLDSTYLE = ENABLE_FEATURE_XNBD_SERVER_OLDSTYLE << OPTBIT_OLDSTYLE,
 	OPT_COW = ENABLE_FEATURE_XNBD_SERVER_COW << OPTBIT_COW,
@@ -193,6 +218,12 @@ enum {
 	OPT_SYSLOG = ENABLE_FEATURE_XNBD_SERVER_SYSLOG << OPTBIT_SYSLOG,
 	OPT_ROOT_STORAGE = ENABLE_FEATURE_XNBD_SERVER_INIT << OPTBIT_INIT,
 	OPT_AUTO_SWITCH = ENABLE_FEATURE_XNBD_SERVER_AUTO << OPTBIT_AUTO,
+	HAVE_VERIFY = ENABLE_FEATURE_XNBD_SERVER_AUTO && ENABLE_FEATURE_XNBD_SERVER_VERIFY,
+	OPTBIT_VERIFY = OPTBIT_AUTO + 2 * ENABLE_FEATURE_XNBD_SERVER_AUTO,
+	OPTBIT_TRACE = OPTBIT_VERIFY + HAVE_VERIFY, /* -T -f: values */
+	OPTBIT_CHECK = OPTBIT_TRACE + 2 * ENABLE_FEATURE_XNBD_SERVER_TRACE,
+	OPT_VERIFY = HAVE_VERIFY << OPTBIT_VERIFY,
+	OPT_CHECK = ENABLE_FEATURE_XNBD_SERVER_CHECK << OPTBIT_CHECK,
 	OPT_PROXY = ENABLE_FEATURE_XNBD_SERVER_PROXY << OPTBIT_PROXY,
 	OPT_CLEAR = ENABLE_FEATURE_XNBD_SERVER_PROXY << (OPTBIT_PROXY + 1),
 };
@@ -205,8 +236,9 @@ static const char options[] ALIGN1 = "trl:a:u:m:q:b:"
 	IF_FEATURE_XNBD_SERVER_SYSLOG("S")
 	IF_FEATURE_XNBD_SERVER_INIT("K")
 	IF_FEATURE_XNBD_SERVER_PROXY("pcn:R:H:")
-	IF_FEATURE_XNBD_SERVER_AUTO("Ax:")
-	IF_FEATURE_XNBD_SERVER_TRACE("T:f:");
+	IF_FEATURE_XNBD_SERVER_AUTO("Ax:" IF_FEATURE_XNBD_SERVER_VERIFY("V"))
+	IF_FEATURE_XNBD_SERVER_TRACE("T:f:")
+	IF_FEATURE_XNBD_SERVER_CHECK("k");
 
 #if ENABLE_LONG_OPTS
 static const char long_options[] ALIGN1 =
@@ -237,47 +269,59 @@ static const char long_options[] ALIGN1 =
 	"hold\0" Required_argument "H")
 	IF_FEATURE_XNBD_SERVER_AUTO(
 	"auto-switch\0" No_argument "A"
-	"exec\0" Required_argument "x")
+	"exec\0" Required_argument "x"
+	IF_FEATURE_XNBD_SERVER_VERIFY("verify\0" No_argument "V"))
 	IF_FEATURE_XNBD_SERVER_TRACE(
 	"record-trace\0" Required_argument "T"
-	"prefetch\0" Required_argument "f");
+	"prefetch\0" Required_argument "f")
+	IF_FEATURE_XNBD_SERVER_CHECK("check\0" No_argument "k");
 #endif
 
 /* "--target, --cow-target or --proxy", as far as they are there. */
 #define MODES                                                                         \
 	IF_LONG_OPTS("--target") IF_NOT_LONG_OPTS("-t")                               \
 	IF_FEATURE_XNBD_SERVER_COW(IF_LONG_OPTS(" or --cow-target") IF_NOT_LONG_OPTS(" or -C")) \
-	IF_FEATURE_XNBD_SERVER_PROXY(IF_LONG_OPTS(" or --proxy") IF_NOT_LONG_OPTS(" or -p"))
+	IF_FEATURE_XNBD_SERVER_PROXY(IF_LONG_OPTS(" or --proxy") IF_NOT_LONG_OPTS(" or -p")) \
+	IF_FEATURE_XNBD_SERVER_CHECK(IF_LONG_OPTS(" or --check") IF_NOT_LONG_OPTS(" or -k"))
 
-/* The arguments behind the options. */
-static void take_arguments(struct server_config *c, unsigned opt, char **argv)
+/* Arguments behind the options: their names, and where they go. */
+struct argument {
+	const char *name;
+	const char **to;
+};
+
+/* The first `needed` of them have to be there; then all or none. */
+static void take_arguments(const struct argument *a, unsigned needed, char **argv)
 {
-	static const char *const target[] = { "DISK_IMAGE", NULL };
-	static const char *const proxy[] = { "REMOTE_HOST", "REMOTE_PORT", "CACHE_IMAGE",
-					     "CACHE_BITMAP_IMAGE", "CONTROL_SOCKET", NULL };
-	const char *const *names = opt & OPT_PROXY ? proxy : target;
-	unsigned modes = opt & (OPT_TARGET | OPT_COW | OPT_PROXY);
+	unsigned i;
+
+	for (i = 0; a[i].name && argv[i]; i++)
+		*a[i].to = argv[i];
+	if (a[i].name && i != needed)
+		bb_error_msg_and_die("%s is missing; try --help", a[i].name);
+	if (argv[i])
+		bb_error_msg_and_die("too many arguments: '%s'", argv[i]);
+}
+
+static void take_mode(struct server_config *c, unsigned opt, char **argv)
+{
+	const struct argument target[] = { { "DISK_IMAGE", &c->image }, { NULL, NULL } };
+	const struct argument proxy[] = { { "REMOTE_HOST", &c->origin_host }, { "REMOTE_PORT", &c->origin_port },
+					  { "CACHE_IMAGE", &c->image }, { "CACHE_BITMAP_IMAGE", &c->bitmap },
+					  { "CONTROL_SOCKET", &c->control }, { NULL, NULL } };
+	const struct argument check[] = { { "CACHE_IMAGE", &c->image }, { "CACHE_BITMAP_IMAGE", &c->bitmap },
+					  { "REMOTE_HOST", &c->origin_host }, { "REMOTE_PORT", &c->origin_port },
+					  { NULL, NULL } };
+	unsigned modes = opt & (OPT_TARGET | OPT_COW | OPT_PROXY | OPT_CHECK);
 
 	if (!modes || (modes & (modes - 1)))
 		bb_simple_error_msg_and_die("give " MODES "; try --help");
-	while (*names && *argv) {
-		names++;
-		argv++;
-	}
-	if (*names)
-		bb_error_msg_and_die("%s is missing; try --help", *names);
-	if (*argv)
-		bb_error_msg_and_die("too many arguments: '%s'", *argv);
-	if (!(opt & OPT_PROXY)) {
-		c->image = argv[-1];
-		return;
-	}
-	argv -= 5;
-	c->origin_host = argv[0];
-	c->origin_port = argv[1];
-	c->image = argv[2];
-	c->bitmap = argv[3];
-	c->control = argv[4];
+	if (opt & OPT_CHECK)
+		take_arguments(check, 2, argv);
+	else if (opt & OPT_PROXY)
+		take_arguments(proxy, 5, argv);
+	else
+		take_arguments(target, 1, argv);
 }
 
 int xnbd_server_main(int argc, char **argv) MAIN_EXTERNALLY_VISIBLE;
@@ -294,13 +338,14 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 		IF_FEATURE_XNBD_SERVER_AUTO(, &c.hook)
 		IF_FEATURE_XNBD_SERVER_TRACE(, &c.record, &c.prefetch));
 
-	take_arguments(&c, opt, argv + optind);
+	take_mode(&c, opt, argv + optind);
 	c.readonly = opt & OPT_READONLY;
 	c.oldstyle = opt & OPT_OLDSTYLE;
 	c.daemonize = opt & OPT_DAEMONIZE;
 	c.syslog = opt & OPT_SYSLOG;
 	c.root_storage = opt & OPT_ROOT_STORAGE;
 	c.auto_switch = opt & OPT_AUTO_SWITCH;
+	c.verify = opt & OPT_VERIFY;
 	c.clear_bitmap = opt & OPT_CLEAR;
 	c.cow = opt & OPT_COW;
 	c.past_handshake = opt & OPT_CONNECTED_FD;
@@ -310,8 +355,12 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	IF_FEATURE_XNBD_SERVER_PROXY(c.hold_s = xatou(hold);)
 	if (strlen(c.origin_export) > NBD_NAME_MAX)
 		bb_simple_error_msg_and_die("the name of an export has at most 4096 bytes");
+	if (c.verify && !c.auto_switch)
+		bb_simple_error_msg_and_die(IF_LONG_OPTS("--verify is for --auto-switch") IF_NOT_LONG_OPTS("-V is for -A") "; a proxy that runs is asked to compare by xnbd-bgctl");
 	if (ENABLE_FEATURE_XNBD_SERVER_INETD && c.one_client && c.daemonize)
 		bb_simple_error_msg_and_die("a client that is connected already is not served in the background");
+	if (opt & OPT_CHECK)
+		return server_check(&c);
 	server_limits(&c, clients, queue, buf);
 	return server_run(&c);
 }

@@ -18,10 +18,11 @@
 #include <errno.h>
 #include <string.h>
 
-/* The link of its own is for the copy and for what is fetched ahead of it. */
+/* The link of its own is for the copy, for what is fetched ahead of it, and for the comparison. */
 void copier_link_want(struct core *c)
 {
-	port_copy_link(c, c->copier.state == JOB_RUNNING || prefetch_is_on(c));
+	port_copy_link(c, c->copier.state == JOB_RUNNING || prefetch_is_on(c) ||
+				  (ENABLE_FEATURE_XNBD_SERVER_VERIFY && c->verify.state == JOB_RUNNING));
 }
 
 static void job_set(struct core *c, enum job_state state)
@@ -323,9 +324,15 @@ int core_job_start(struct core *c, uint32_t max_blocks, uint64_t rate)
 	if (c->mode == MODE_TARGET)
 		return map_is_complete(&c->map) ? 0 : ENOLINK;
 	k->max_blocks = max_blocks && max_blocks < FETCH_BLOCKS_MAX ? max_blocks : FETCH_BLOCKS_MAX;
-	k->rate_limit = rate < COPIER_RATE_MAX ? rate : COPIER_RATE_MAX;
-	if (k->state == JOB_RUNNING)
+	rate = rate < COPIER_RATE_MAX ? rate : COPIER_RATE_MAX;
+	if (rate != k->rate_limit)
+		k->tokens = 0; /* what was too much for the old one is forgotten */
+	k->rate_limit = rate;
+	if (k->state == JOB_RUNNING) { /* it may wait for its time, and need not any more */
+		c->kick = true;
+		core_run(c);
 		return 0;
+	}
 	if (k->state == JOB_PAUSED) {
 		core_job_resume(c);
 		return 0;

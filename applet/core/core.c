@@ -33,6 +33,8 @@ bool core_init(struct core *c, const struct core_config *config)
 		return false;
 	if (!ENABLE_FEATURE_XNBD_SERVER_PROXY || !config->proxy)
 		return true;
+	c->written = config->written;
+	c->verify.arrived_tail = &c->verify.arrived;
 	c->commit.snapshot = malloc((size_t)COMMIT_CHUNKS_MAX * MAP_CHUNK_BYTES);
 	c->commit.chunk = malloc(COMMIT_CHUNKS_MAX * sizeof(*c->commit.chunk));
 	return c->commit.snapshot && c->commit.chunk;
@@ -47,6 +49,7 @@ void core_free(struct core *c)
 		free(c->prefetch.run);
 		trace_free(&c->trace);
 	}
+	free(c->verify.buf);
 }
 
 void core_note_error(struct core *c, const char *what, int error)
@@ -75,6 +78,8 @@ void core_run(struct core *c)
 			if (ENABLE_FEATURE_XNBD_SERVER_PROXY) {
 				fetch_pump(c);
 				copier_pump(c);
+				if (ENABLE_FEATURE_XNBD_SERVER_VERIFY)
+					verify_pump(c);
 			}
 		} else {
 			return;
@@ -98,6 +103,8 @@ void core_tick(struct core *c, uint64_t now_ms)
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY) {
 		commit_tick(c);
 		copier_tick(c);
+		if (ENABLE_FEATURE_XNBD_SERVER_VERIFY)
+			verify_tick(c);
 		if (hold_runs(c))
 			fetch_expire(c);
 	}
@@ -106,7 +113,7 @@ void core_tick(struct core *c, uint64_t now_ms)
 
 uint64_t core_deadline(const struct core *c)
 {
-	uint64_t at, copier;
+	uint64_t at, copier, verify;
 
 	if (!ENABLE_FEATURE_XNBD_SERVER_PROXY)
 		return UINT64_MAX;
@@ -114,6 +121,9 @@ uint64_t core_deadline(const struct core *c)
 	copier = copier_deadline(c);
 	if (copier < at)
 		at = copier;
+	verify = ENABLE_FEATURE_XNBD_SERVER_VERIFY ? verify_deadline(c) : UINT64_MAX;
+	if (verify < at)
+		at = verify;
 	if (hold_runs(c) && c->now_ms + HOLD_TICK_MS < at)
 		at = c->now_ms + HOLD_TICK_MS;
 	return at;
@@ -129,6 +139,8 @@ static void become_target(struct core *c)
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE)
 		trace_stop(&c->trace); /* there is no origin to spare any more */
 	copier_stop(c, map_is_complete(&c->map) ? JOB_DONE : JOB_IDLE);
+	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY)
+		core_verify_cancel(c);
 	port_links_close(c);
 	fetch_link_lost(c, LINK_CLIENT);
 	fetch_link_lost(c, LINK_COPIER);

@@ -15,9 +15,9 @@
  * function. Times are milliseconds of any steady clock.
  *
  * Files: map.c the bits; range.c ranges in flight; request.c what clients ask;
- * fetch.c what the origin is asked; copier.c the background copy; trace.c and
- * prefetch.c the boot trace; commit.c the bitmap file and the commit file; core.c start,
- * time, switch.
+ * fetch.c what the origin is asked; copier.c the background copy; verify.c what is
+ * local, compared with the origin; trace.c and prefetch.c the boot trace; commit.c the
+ * bitmap file and the commit file; core.c start, time, switch.
  */
 #ifndef CORE_CORE_H
 #define CORE_CORE_H
@@ -113,6 +113,25 @@ struct prefetch {
 	uint64_t cursor; /* block of the next run: what lies before was looked at */
 };
 
+/* The comparison with the origin of what is local and no client has written. */
+struct verify {
+	enum job_state state; /* FAILED: something differs, or could not be compared */
+	uint64_t cursor;      /* block: everything before was looked at, or is in flight */
+	unsigned in_flight;   /* its questions to the origin, until they are compared */
+	bool stale;           /* those are of one that was cancelled: they do not count */
+	struct fetch *arrived, **arrived_tail; /* answered, not compared yet */
+	struct fetch *comparing;
+	uint8_t *buf;         /* what the image has, beside what the origin has */
+	uint64_t compared, different; /* blocks */
+	uint64_t unreadable;  /* blocks that the origin could not read */
+	uint64_t first;       /* the first byte that differs */
+	int error;            /* the last failure: errno, 0 = none */
+	uint64_t rate_limit;  /* bytes a second, 0 = none */
+	uint64_t next_us;     /* not to ask before this time, with rate_limit */
+	uint64_t sample_ms, sample_cursor; /* for the rate */
+	uint64_t rate;        /* bytes a second, lately */
+};
+
 enum commit_state { COMMIT_IDLE, COMMIT_SYNC_IMAGE, COMMIT_WRITE, COMMIT_SYNC_FILE };
 
 struct commit {
@@ -161,6 +180,9 @@ struct core {
 	struct copier copier;
 	struct prefetch prefetch;
 	struct trace trace;
+	struct verify verify;
+	uint64_t *written; /* one bit for WRITTEN_BLOCKS blocks: a client may have written there;
+			      NULL: that is not known */
 
 	unsigned in_flight; /* requests not yet answered */
 	unsigned waiting;   /* ... of which wait for the origin */
@@ -174,6 +196,7 @@ struct core_config {
 	bool proxy;
 	bool readonly;
 	uint64_t *words;       /* proxy: the bitmap, owned by the caller, outlives the core */
+	uint64_t *written;     /* proxy: written_words() words, owned by the caller, or NULL */
 	bool all_dirty;        /* proxy: no bit is in the commit file yet */
 	uint64_t fetch_window; /* bytes of memory for what comes from the origin, 0 = FETCH_WINDOW_BYTES */
 	uint64_t hold_ms;
@@ -237,6 +260,22 @@ bool core_record(struct core *c);
  * False: out of memory. */
 bool core_prefetch(struct core *c, const struct trace_run *run, unsigned runs);
 
+/* ---- comparison with the origin ------------------------------------------- */
+
+/*
+ * Begins to compare what is local now and no client has written. rate: as of the copy.
+ * 0 or an errno (ENOLINK: there is no origin any more; ENOMEM). One that runs already goes
+ * on, with this rate.
+ */
+int core_verify(struct core *c, uint64_t rate);
+void core_verify_cancel(struct core *c);
+/* Seconds until it ends, UINT64_MAX when unknown. */
+uint64_t core_verify_eta_s(const struct core *c);
+/* The record of what clients have written, for a disk of this size: how many words; and
+ * all blocks that are local according to these words count as written. */
+uint64_t written_words(uint64_t size_bytes);
+void written_from_local(uint64_t *written, const uint64_t *local, uint64_t size_bytes);
+
 /* ---- durability and switch ---------------------------------------------- */
 
 /* A sync outside of the core failed: it counts as one of ours. */
@@ -284,15 +323,25 @@ void fetch_pump(struct core *c);
 void fetch_link_lost(struct core *c, unsigned link);
 const struct link_state *fetch_link(const struct core *c, unsigned kind, unsigned *slot);
 
+bool fetch_verify(struct core *c, uint64_t first, uint64_t end);
+void fetch_compared(struct core *c, struct fetch *f, int error);
+
+/* verify.c */
+void verify_note_write(struct core *c, uint64_t first, uint64_t end);
+void verify_pump(struct core *c);
+void verify_arrived(struct core *c, struct fetch *f);
+bool verify_fetch_done(struct core *c, struct fetch *f, int error, bool of_origin);
+void verify_tick(struct core *c);
+uint64_t verify_deadline(const struct core *c);
+
 /* copier.c */
+void copier_link_want(struct core *c);
 void copier_pump(struct core *c);
 void copier_fetch_done(struct core *c, int error, bool local_error);
 void copier_tick(struct core *c);
 uint64_t copier_deadline(const struct core *c);
 void copier_link_down(struct core *c, unsigned link);
 void copier_stop(struct core *c, enum job_state state);
-
-void copier_link_want(struct core *c);
 
 /* prefetch.c */
 bool prefetch_pump(struct core *c);

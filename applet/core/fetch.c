@@ -15,32 +15,13 @@
  * When it ends, its waiters look at the map again and ask for what they still
  * miss. So "it ended" never has to mean "it worked".
  */
-#include "core/core.h"
+#include "core/fetch.h"
 #include "nbd/nbd.h"
 
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum fetch_state { FETCH_QUEUED, FETCH_SENT, FETCH_STORING };
-
-struct fetch {
-	enum fetch_state state;
-	uint8_t kind; /* LINK_CLIENT or LINK_COPIER: who began it */
-	bool zero;    /* nothing to fetch: the origin says these blocks are zero */
-	uint64_t first, end;           /* blocks */
-	uint64_t want_first, want_end; /* before they were aligned for the origin */
-	uint64_t cookie;
-	uint64_t position; /* STORING: blocks before it are done */
-	uint8_t *buf;
-	struct core *core;
-	struct request *waiters;
-	struct fetch *next_hash, *next; /* next in queue or sent */
-	struct range range;
-	struct io io;
-	struct persist persist;
-};
 
 #define FETCH_OF(ptr, member) ((struct fetch *)(void *)((char *)(ptr)-offsetof(struct fetch, member)))
 
@@ -302,6 +283,14 @@ static void fetch_finish(struct core *c, struct fetch *f, enum fetch_end how, in
 	struct request *r;
 
 	fetch_release(c, f);
+	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && f->verify) {
+		if (verify_fetch_done(c, f, error, how == END_ORIGIN))
+			queue_append(c, f);
+		else
+			free(f);
+		c->kick = true;
+		return;
+	}
 	if (!f->zero)
 		table_remove(c, f);
 	if (f->kind == LINK_COPIER)
@@ -488,6 +477,26 @@ void fetch_zero(struct core *c, uint64_t first, uint64_t end)
 	store_begin(c, f);
 }
 
+/* ---- what is compared ------------------------------------------------------- */
+
+/* Asks for [first, end), of one word, although it is local. False: out of memory. */
+bool fetch_verify(struct core *c, uint64_t first, uint64_t end)
+{
+	struct fetch *f = fetch_new(c, first, end, LINK_COPIER);
+
+	if (!f)
+		return false;
+	f->verify = true;
+	f->rest_end = end;
+	queue_append(c, f);
+	return true;
+}
+
+void fetch_compared(struct core *c, struct fetch *f, int error)
+{
+	fetch_finish(c, f, END_LOCAL, error);
+}
+
 /* ---- links ---------------------------------------------------------------- */
 
 /* False: must wait. */
@@ -501,6 +510,10 @@ static bool fetch_send(struct core *c, struct fetch *f)
 	link = fetch_link(c, f->kind, &slot);
 	if (!link)
 		return false;
+	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && f->verify) { /* nobody looks for it in the table */
+		f->first = f->want_first;
+		f->end = f->want_end;
+	}
 	fetch_align(c, f, link->unit_blocks);
 	n = fetch_bytes(c, f);
 	if (*used && *used + n > c->fetch_window[f->kind])
@@ -508,7 +521,7 @@ static bool fetch_send(struct core *c, struct fetch *f)
 	queue_pop(c);
 	if (f->end - f->first > link->max_blocks) {
 		/* Another origin, with a smaller limit: ask again in its measure. */
-		fetch_finish(c, f, END_OK, 0);
+		fetch_finish(c, f, f->verify ? END_ORIGIN : END_OK, f->verify ? EMSGSIZE : 0);
 		return true;
 	}
 	f->buf = port_alloc(c, n);
@@ -555,6 +568,8 @@ void core_link_data(struct core *c, unsigned link, uint64_t cookie, int error)
 	if (error) {
 		core_note_error(c, "read from the origin", error);
 		fetch_finish(c, f, END_ORIGIN, error);
+	} else if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && f->verify) {
+		verify_arrived(c, f);
 	} else {
 		store_begin(c, f);
 	}

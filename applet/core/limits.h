@@ -65,6 +65,9 @@ enum {
 	TRACE_RUN_BLOCKS_MAX = 1 << 16, /* of one run, 256 MiB: the walk over it is short */
 	TRACE_LINE_BYTES = 16 + 1 + 5 + 1, /* a block below 2^51, a count */
 	TRACE_BYTES_MAX = 64 + 4096 * TRACE_LINE_BYTES, /* of the file */
+	/* Blocks of which it is known only together whether a client has written them: 64 KiB.
+	 * So the record takes 2 MiB a TiB; more is left out of a comparison than was written. */
+	WRITTEN_BLOCKS = 16,
 
 	COMMIT_HEADER_BYTES = 4096, /* the bits follow this header in the commit file */
 	COMMIT_INTERVAL_MS = 5000,  /* what is lost at most, of blocks, by a power cut */

@@ -27,7 +27,7 @@ static uint64_t word_mask(unsigned first, unsigned end)
 	return (~0ULL >> (64 - (end - first))) << first;
 }
 
-static uint64_t bits_next(const uint64_t *words, uint64_t first, uint64_t end, uint64_t invert)
+uint64_t bits_next(const uint64_t *words, uint64_t first, uint64_t end, uint64_t invert)
 {
 	uint64_t w = first / 64;
 	uint64_t bits;

@@ -27,6 +27,9 @@ struct map {
 	uint64_t chunks, dirty_chunks;
 };
 
+/* First bit in [first, end) that is 1 (invert ~0: that is 0), or end. */
+uint64_t bits_next(const uint64_t *words, uint64_t first, uint64_t end, uint64_t invert);
+
 /* How many blocks, and how many bytes of bitmap, a disk of this size has. */
 uint64_t map_blocks(uint64_t size_bytes);
 uint64_t map_bytes(uint64_t size_bytes);

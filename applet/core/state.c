@@ -108,6 +108,45 @@ const char *state_header_decode(const uint8_t *p, size_t n, struct state_header 
 	return NULL;
 }
 
+/*
+ * The record of what clients have written, in the same way: "XNBDWRT1", byte order mark,
+ * blocks for each bit, disk size, the times of image and commit file, the sum of the bits
+ * that follow, and at 504 the checksum.
+ */
+enum { AT_IMAGE_NS = 24, AT_COMMIT_NS = 32, AT_BITS_SUM = 40 };
+
+static const char written_magic[8] = { 'X', 'N', 'B', 'D', 'W', 'R', 'T', '1' };
+
+void written_encode(uint8_t *p, const struct written_header *h)
+{
+	memset(p, 0, STATE_HEADER_BYTES);
+	memcpy(p, written_magic, sizeof(written_magic));
+	memcpy(p + AT_ORDER, &order_mark, sizeof(order_mark));
+	nbd_put32(p + AT_BLOCK, WRITTEN_BLOCKS);
+	nbd_put64(p + AT_SIZE, h->size_bytes);
+	nbd_put64(p + AT_IMAGE_NS, h->image_ns);
+	nbd_put64(p + AT_COMMIT_NS, h->commit_ns);
+	nbd_put64(p + AT_BITS_SUM, h->sum);
+	nbd_put64(p + AT_SUM, checksum(p, AT_SUM));
+}
+
+const char *written_decode(const uint8_t *p, size_t n, struct written_header *h)
+{
+	if (n < STATE_HEADER_BYTES)
+		return "too short";
+	if (memcmp(p, written_magic, sizeof(written_magic)) != 0)
+		return "no such record";
+	if (nbd_get64(p + AT_SUM) != checksum(p, AT_SUM))
+		return "checksum wrong";
+	if (memcmp(p + AT_ORDER, &order_mark, sizeof(order_mark)) != 0 || nbd_get32(p + AT_BLOCK) != WRITTEN_BLOCKS)
+		return "written by another program";
+	h->size_bytes = nbd_get64(p + AT_SIZE);
+	h->image_ns = nbd_get64(p + AT_IMAGE_NS);
+	h->commit_ns = nbd_get64(p + AT_COMMIT_NS);
+	h->sum = nbd_get64(p + AT_BITS_SUM);
+	return NULL;
+}
+
 enum state_start state_decide(const struct state_found *f, const char **why)
 {
 	bool right_size = f->bitmap_bytes == map_bytes(f->size_bytes);

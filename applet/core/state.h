@@ -45,6 +45,18 @@ void state_header_encode(uint8_t *p, const struct state_header *h);
 /* NULL, or what is wrong with the n bytes at p: a few words. */
 const char *state_header_decode(const uint8_t *p, size_t n, struct state_header *h);
 
+/* The header of the record of what clients have written: what it belongs to. */
+struct written_header {
+	uint64_t size_bytes; /* of the disk */
+	uint64_t image_ns, commit_ns; /* when the cache image and the commit file were last changed */
+	uint64_t sum; /* fingerprint_sample() of the bits behind it */
+};
+
+/* p: STATE_HEADER_BYTES. */
+void written_encode(uint8_t *p, const struct written_header *h);
+/* NULL, or what is wrong with the n bytes at p: a few words. */
+const char *written_decode(const uint8_t *p, size_t n, struct written_header *h);
+
 enum state_commit { COMMIT_ABSENT, COMMIT_GOOD, COMMIT_DAMAGED };
 
 /* What a start finds. */

@@ -126,35 +126,51 @@ void control_answer(struct control *k, const char *error)
 
 /* ---- status --------------------------------------------------------------------------- */
 
-static const char *job_name(const struct core *c)
+static const char *job_name(enum job_state state)
 {
 	static const char *const names[] = { "idle", "running", "paused", "done", "failed" };
 
-	return names[c->copier.state];
+	return names[state];
 }
 
 /* Rounded down, so that 100.0% means every block. */
-static void say_percent(struct control *k, const struct map *m)
+static void say_percent(struct control *k, uint64_t done, uint64_t blocks)
 {
 	/* Blocks are below 2^52: the product fits. */
-	unsigned permille = m->blocks ? (unsigned)(m->local * 1000 / m->blocks) : 1000;
+	unsigned permille = blocks ? (unsigned)(done * 1000 / blocks) : 1000;
 
 	say(k, "percent %u.%u%%\n", permille / 10, permille % 10);
 }
 
-static void say_job(struct control *k, const struct core *c)
+static void say_pace(struct control *k, uint64_t rate, uint64_t eta)
 {
-	uint64_t eta = core_job_eta_s(c);
-	uint64_t fetched = c->copier.state == JOB_IDLE ? 0 : c->map.local - c->copier.found;
-
-	control_say_string(k, "job", job_name(c));
-	control_say_number(k, "job_found", c->copier.found);
-	control_say_number(k, "job_fetched", fetched);
-	control_say_number(k, "job_rate", c->copier.rate);
+	control_say_number(k, "job_rate", rate);
 	if (eta == UINT64_MAX)
 		say(k, "job_eta -\n");
 	else
 		control_say_number(k, "job_eta", eta);
+}
+
+static void say_job(struct control *k, const struct core *c)
+{
+	uint64_t fetched = c->copier.state == JOB_IDLE ? 0 : c->map.local - c->copier.found;
+
+	control_say_string(k, "job", job_name(c->copier.state));
+	control_say_number(k, "job_found", c->copier.found);
+	control_say_number(k, "job_fetched", fetched);
+	say_pace(k, c->copier.rate, core_job_eta_s(c));
+}
+
+void control_say_verify(struct control *k, const struct core *c)
+{
+	const struct verify *v = &c->verify;
+
+	control_say_string(k, "verify", job_name(v->state));
+	control_say_number(k, "verify_compared", v->compared);
+	control_say_number(k, "verify_different", v->different);
+	control_say_number(k, "verify_unreadable", v->unreadable);
+	if (v->different)
+		control_say_number(k, "verify_first", v->first);
 }
 
 static void say_origin(struct control *k, const struct origin *o)
@@ -177,22 +193,29 @@ static void say_errors(struct control *k, const struct core *c)
 		say(k, "first_error none\n");
 }
 
+void control_say_cache(struct control *k, const struct export *e, uint64_t size_bytes, const struct map *m)
+{
+	control_say_string(k, "cache_image", e->path[FILE_IMAGE]);
+	control_say_string(k, "bitmap", e->path[FILE_BITMAP]);
+	control_say_number(k, "disk_size", size_bytes);
+	control_say_number(k, "block_size", BLOCK_BYTES);
+	control_say_number(k, "blocks", m->blocks);
+	control_say_number(k, "cached", m->local);
+	say_percent(k, m->local, m->blocks);
+	say(k, "state %s\n", map_is_complete(m) ? "complete" : "incomplete");
+}
+
 static void say_status(struct control *k)
 {
 	const struct export *e = exported;
 	const struct core *c = &e->core;
 
 	say(k, "mode %s\npid %u\n", c->mode == MODE_PROXY ? "proxy" : "target", (unsigned)getpid());
-	control_say_string(k, "cache_image", e->path[FILE_IMAGE]);
-	control_say_string(k, "bitmap", e->path[FILE_BITMAP]);
-	control_say_number(k, "disk_size", c->size_bytes);
-	control_say_number(k, "block_size", BLOCK_BYTES);
-	control_say_number(k, "blocks", c->map.blocks);
-	control_say_number(k, "cached", c->map.local);
-	say_percent(k, &c->map);
-	say(k, "state %s\n", map_is_complete(&c->map) ? "complete" : "incomplete");
+	control_say_cache(k, e, c->size_bytes, &c->map);
 	say_origin(k, e->origin);
 	say_job(k, c);
+	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY)
+		control_say_verify(k, c);
 	control_say_number(k, "sessions", sessions_count());
 	control_say_number(k, "in_flight", c->in_flight);
 	control_say_number(k, "waiting", c->waiting);
@@ -202,7 +225,7 @@ static void say_status(struct control *k)
 	say_errors(k, c);
 }
 
-/* ---- the copy ----------------------------------------------------------------------------- */
+/* ---- the copy, and the comparison --------------------------------------------------------- */
 
 /* A group of lines for a follower; ends with `percent`. */
 static void say_news(struct control *k)
@@ -211,11 +234,17 @@ static void say_news(struct control *k)
 
 	if (k->out_bytes > CONTROL_OUT_BYTES_MAX / 2)
 		return; /* does not read: keep room for the answer */
-	say_job(k, c);
+	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && k->verifies) {
+		control_say_verify(k, c);
+		control_say_number(k, "looked_at", c->verify.cursor);
+		say_pace(k, c->verify.rate, core_verify_eta_s(c));
+	} else {
+		say_job(k, c);
+		control_say_number(k, "cached", c->map.local);
+	}
 	control_say_number(k, "blocks", c->map.blocks);
-	control_say_number(k, "cached", c->map.local);
 	control_say_string(k, "origin_state", origin_state(exported->origin));
-	say_percent(k, &c->map);
+	say_percent(k, k->verifies ? c->verify.cursor : c->map.local, c->map.blocks);
 	control_flush(k);
 }
 
@@ -242,13 +271,37 @@ static void say_failure(struct control *k, const struct core *c)
 	say(k, "\n");
 }
 
-/* The copy has come to an end: so has the reply. */
+const char *control_verdict(const struct core *c)
+{
+	static char text[200];
+	const struct verify *v = &c->verify;
+
+	if (v->state == JOB_DONE)
+		return NULL;
+	if (v->state != JOB_FAILED)
+		return "the comparison with the origin was cancelled";
+	if (v->different)
+		snprintf(text, sizeof(text), "%llu of %llu blocks that no client has written differ from the origin, the first at byte %llu: keep the origin",
+			 (unsigned long long)v->different, (unsigned long long)v->compared, (unsigned long long)v->first);
+	else if (v->unreadable)
+		snprintf(text, sizeof(text), "%llu blocks could not be compared: the origin cannot read them (%s)",
+			 (unsigned long long)v->unreadable, strerror(v->error));
+	else
+		snprintf(text, sizeof(text), "the comparison with the origin failed: %s", strerror(v->error));
+	return text;
+}
+
+/* The job has come to an end: so has the reply. */
 static void follow_end(struct control *k)
 {
 	const struct core *c = &exported->core;
 
 	say_news(k);
 	k->follow = k->owns_job = false;
+	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && k->verifies) {
+		control_answer(k, control_verdict(c));
+		return;
+	}
 	if (c->copier.state != JOB_FAILED) {
 		control_answer(k, c->copier.state == JOB_DONE ? NULL : "the copy was cancelled; start it again to go on");
 		return;
@@ -257,8 +310,10 @@ static void follow_end(struct control *k)
 	answer_sent(k);
 }
 
-static bool job_is_open(const struct core *c)
+static bool job_is_open(const struct core *c, bool verify)
 {
+	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && verify)
+		return c->verify.state == JOB_RUNNING;
 	return c->copier.state == JOB_RUNNING || c->copier.state == JOB_PAUSED;
 }
 
@@ -266,8 +321,8 @@ void control_job_changed(struct export *e)
 {
 	struct control *k;
 
-	for (k = controls; k && !job_is_open(&e->core); k = k->next)
-		if (k->follow)
+	for (k = controls; k; k = k->next)
+		if (k->follow && !job_is_open(&e->core, k->verifies))
 			follow_end(k);
 }
 
@@ -276,32 +331,54 @@ void port_job_changed(struct core *c)
 	control_job_changed(export_of(c));
 }
 
-static void begin_copy(struct control *k, struct words *w)
+/* The job is begun, as k has asked for. was_open: it ran already. */
+static void job_begun(struct control *k, bool follow, bool verify, bool was_open)
 {
-	struct core *c = &exported->core;
-	bool was_open = job_is_open(c);
 	struct control *other;
-	int error;
 
-	if (!w->rate_given)
-		w->rate = was_open ? c->copier.rate_limit : server_config->rate_bytes;
-	error = core_job_start(c, w->blocks > FETCH_BLOCKS_MAX ? 0 : (uint32_t)w->blocks, w->rate);
-
-	if (error) {
-		control_answer(k, "this server was switched with blocks missing: there is no origin to copy from");
-		return;
-	}
-	for (other = w->follow ? NULL : controls; other; other = other->next)
-		other->owns_job = false; /* asked to go on by itself */
-	if (!w->follow || c->mode == MODE_TARGET) {
+	for (other = follow ? NULL : controls; other; other = other->next)
+		if (other->verifies == verify)
+			other->owns_job = false; /* asked to go on by itself */
+	if (!follow || exported->core.mode == MODE_TARGET) {
 		control_answer(k, NULL);
 		return;
 	}
 	k->follow = true;
+	k->verifies = verify;
 	k->owns_job = !was_open;
 	timer_set(&k->timer, loop_now_ms + FOLLOW_MS);
-	if (!job_is_open(c))
+	if (!job_is_open(&exported->core, verify))
 		follow_end(k);
+}
+
+static void begin_copy(struct control *k, struct words *w)
+{
+	struct core *c = &exported->core;
+	bool was_open = job_is_open(c, false);
+
+	if (!w->rate_given)
+		w->rate = was_open ? c->copier.rate_limit : server_config->rate_bytes;
+	if (core_job_start(c, w->blocks > FETCH_BLOCKS_MAX ? 0 : (uint32_t)w->blocks, w->rate))
+		control_answer(k, "this server was switched with blocks missing: there is no origin to copy from");
+	else
+		job_begun(k, w->follow, false, was_open);
+}
+
+static void begin_verify(struct control *k, struct words *w)
+{
+	struct core *c = &exported->core;
+	bool was_open = job_is_open(c, true);
+	int error;
+
+	if (!w->rate_given)
+		w->rate = was_open ? c->verify.rate_limit : server_config->rate_bytes;
+	error = core_verify(c, w->rate);
+	if (error == ENOLINK)
+		control_answer(k, "this server was switched: there is no origin to compare with");
+	else if (error)
+		control_answer(k, strerror(error));
+	else
+		job_begun(k, w->follow, true, was_open);
 }
 
 /* ---- requests that take time ---------------------------------------------------------------- */
@@ -476,7 +553,11 @@ static void request(struct control *k, char *line)
 		control_answer(k, core_job_resume(c) ? NULL : "no copy is paused");
 	} else if (strcmp(verb, "cancel") == 0) {
 		core_job_cancel(c);
+		if (ENABLE_FEATURE_XNBD_SERVER_VERIFY)
+			core_verify_cancel(c);
 		control_answer(k, NULL);
+	} else if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && strcmp(verb, "verify") == 0) {
+		begin_verify(k, &w);
 	} else {
 		control_answer(k, "unknown request");
 	}
@@ -595,7 +676,7 @@ static void control_timer(struct timer *t)
 void control_close(struct control *k)
 {
 	struct control **p = &controls;
-	bool owner = k->owns_job;
+	bool owner = k->owns_job, verifies = k->verifies;
 
 	while (*p != k)
 		p = &(*p)->next;
@@ -612,7 +693,9 @@ void control_close(struct control *k)
 	k->follow = false;
 	if (!k->waiting)
 		free(k);
-	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && owner)
+	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && owner && verifies)
+		core_verify_cancel(&exported->core);
+	else if (ENABLE_FEATURE_XNBD_SERVER_PROXY && owner)
 		core_job_cancel(&exported->core);
 }
 

@@ -23,8 +23,9 @@ struct control {
 	char out[CONTROL_OUT_BYTES_MAX]; /* part of it: no lack of memory in the middle of an answer */
 	unsigned out_bytes;
 	bool waiting;  /* for the end of a switch or a reconnect: answers later */
-	bool follow;   /* for the end of the copy */
-	bool owns_job; /* the copy stops when this connection ends */
+	bool follow;   /* for the end of the job: of the copy, */
+	bool verifies; /* ... or of the comparison */
+	bool owns_job; /* that stops when this connection ends */
 	bool eof;      /* will ask for nothing more, but may want its answer */
 	bool dead;     /* closed; freed when it no longer waits */
 	struct commit_waiter commit;
@@ -44,6 +45,10 @@ void control_flush(struct control *k);
 /* "KEY VALUE": what would break the line, or a terminal, is %XX. */
 void control_say_string(struct control *k, const char *key, const char *value);
 void control_say_number(struct control *k, const char *key, uint64_t value);
+/* The lines about a cache, of which these are local. */
+void control_say_cache(struct control *k, const struct export *e, uint64_t size_bytes, const struct map *m);
+/* ... and about the comparison with the origin. */
+void control_say_verify(struct control *k, const struct core *c);
 /* The last line of a reply. error: NULL for "ok". */
 void control_answer(struct control *k, const char *error);
 /* %XX in place. False: malformed, or a NUL. */

@@ -22,7 +22,9 @@ struct export {
 	bool no_nowait; /* the image's file system knows no RWF_NOWAIT, or a base is behind it */
 	char *path[3];  /* absolute */
 	enum state_commit commit_found; /* what store_look() found */
+	const char *commit_trouble; /* ... and what is wrong with it, NULL = nothing */
 	uint64_t *words; /* the bitmap */
+	uint64_t *written; /* what clients have written, see core.h; NULL = not kept */
 	struct state_header header; /* as in the commit file */
 	struct origin *origin;
 	int base_fd;         /* copy on write: the base; fd[FILE_IMAGE] has what was written. Else -1 */
@@ -72,10 +74,35 @@ const char *store_open_target(struct export *e, const char *image, bool readonly
  * cache is complete, the origin is not needed; e->header.size_bytes is the size. */
 bool store_look(struct export *e, const char *image, const char *bitmap, bool clear);
 
+/* The same only to look: nothing can be changed, and others may look too. The steps of
+ * store_open() of which that is true, one by one: what the start would be, the bits that
+ * it would take (into e->words), whether the image is long enough for them. */
+void store_peek(struct export *e, const char *image, const char *bitmap);
+enum state_start store_decide(struct export *e, uint64_t size_bytes, const struct fingerprint *fp, bool clear);
+void store_load(struct export *e, enum state_start how, uint64_t size_bytes);
+void store_check_room(struct export *e, uint64_t size_bytes, uint64_t have_bytes);
+/* How long a file is; 0: it is not there. */
+uint64_t store_bytes(struct export *e, enum io_file file);
+
 /* After store_look(): decides what to make of the files, given the origin's size
  * and fingerprint (NULL: it was not asked), creates and repairs them, fills
  * e->words. *all_dirty: no bit is known to be in the commit file. */
 void store_open(struct export *e, uint64_t size_bytes, const struct fingerprint *fp, bool clear, bool *all_dirty);
+
+/* ---- written.c: the record of what clients have written. May block. ---------------- */
+
+/* Fills e->written: from the record, if it is of these files. NULL, or why it is not there:
+ * then nothing counts as written. */
+const char *written_read(struct export *e, uint64_t size_bytes);
+/* The same for a start, when e->words is known; but without a record all that is local
+ * counts as written. */
+void written_load(struct export *e, enum state_start how, uint64_t size_bytes);
+/* Removes the record; the directory is to be synced then. */
+void written_forget(const struct export *e);
+/* At a good end: nothing is under way any more, everything is committed. */
+void written_save(const struct export *e);
+
+/* ---- again store.c ------------------------------------------------------------------ */
 
 /* Writes h to the commit file, over this descriptor, and syncs it. 0 or errno. May block. */
 int store_write_header(int fd, const struct state_header *h);

@@ -55,6 +55,7 @@ bool export_begin(struct export *e, uint64_t size_bytes, bool all_dirty)
 		.proxy = s->bitmap != NULL,
 		.readonly = s->readonly,
 		.words = e->words,
+		.written = e->written,
 		.all_dirty = all_dirty,
 		.fetch_window = s->max_buf_bytes && s->max_buf_bytes < 32 << 20 ? s->max_buf_bytes / 3 : 0,
 		.hold_ms = s->hold_s * 1000ULL,
@@ -84,6 +85,7 @@ static void export_free(struct export *e)
 	if (e->base_fd >= 0)
 		close(e->base_fd);
 	free(e->words);
+	free(e->written);
 	free(e->cow_words);
 	free((char *)e->nbd.name);
 	free(e);

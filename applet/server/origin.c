@@ -259,7 +259,8 @@ void origin_link_ready(struct origin *o, unsigned slot)
 	l->handshake.export_name = o->address.name;
 	if (o->header_busy)
 		return; /* header_written() goes on */
-	if (memcmp(&known, &o->fingerprint, sizeof(known)) != 0)
+	/* Without a descriptor there is nothing to be changed (--check). */
+	if (memcmp(&known, &o->fingerprint, sizeof(known)) != 0 && o->export->header_fd >= 0)
 		fingerprint_accept(o, &known);
 	else
 		client_link_use(o, NULL);
@@ -320,6 +321,18 @@ void origin_start(struct origin *o)
 		attempt(o, LINK_CLIENT);
 }
 
+/* A complete cache needs no origin, until somebody wants one: what it was filled from is in
+ * its header. */
+static void recall(struct origin *o)
+{
+	if (o->known)
+		return;
+	o->size_bytes = o->export->core.size_bytes;
+	o->fingerprint = o->export->header.fingerprint;
+	o->known = true;
+	o->closed = false;
+}
+
 /* False: it is being reconnected already. */
 static bool reconnect_begin(struct origin *o, const char *host, const char *port, const char *name)
 {
@@ -327,12 +340,7 @@ static bool reconnect_begin(struct origin *o, const char *host, const char *port
 
 	if (o->done || o->header_busy)
 		return false;
-	if (!o->known) { /* a complete cache: what it was filled from is in its header */
-		o->size_bytes = o->export->core.size_bytes;
-		o->fingerprint = o->export->header.fingerprint;
-		o->known = true;
-		o->closed = false;
-	}
+	recall(o);
 	/* The old links first: one that is half open would else block what comes. */
 	for (i = 0; i < LINKS; i++) {
 		timer_clear(&o->retry[i]);
@@ -426,6 +434,10 @@ void port_copy_link(struct core *c, bool wanted)
 	struct origin *o = export_of(c)->origin;
 
 	o->copy_wanted = wanted;
+	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && o->started && !o->known && c->verify.state == JOB_RUNNING) {
+		recall(o);
+		attempt(o, LINK_CLIENT);
+	}
 	if (wanted)
 		copy_link_begin(o);
 	else

@@ -265,7 +265,8 @@ void pool_start(unsigned workers, void (*loop)(void) NORETURN)
 	while (workers--)
 		start_thread(worker, WORKER_STACK_BYTES);
 	take_over = loop;
-	start_thread(standby, LOOP_STACK_BYTES);
+	if (loop)
+		start_thread(standby, LOOP_STACK_BYTES);
 }
 
 void pool_submit(struct job *j)

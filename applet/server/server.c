@@ -200,14 +200,34 @@ static void signals_begin(void)
 
 /* ---- the disk is complete --------------------------------------------------------------------- */
 
+/* --verify: all is compared with the origin as soon as all is here. True: it was found
+ * well. */
+static bool is_verified(struct core *c)
+{
+	static bool begun, told;
+	const char *why;
+
+	if (c->verify.state == JOB_RUNNING) /* also one that was asked for before */
+		return false;
+	if (!begun) {
+		begun = map_is_complete(&c->map) && core_verify(c, server_config->rate_bytes) == 0;
+		return false;
+	}
+	why = control_verdict(c);
+	if (why && !told)
+		bb_error_msg("not switched: %s", why);
+	told = why;
+	return !why;
+}
+
 /* --auto-switch and --exec: looked at once a turn. */
 static void look_for_end(void)
 {
 	static bool hook_done;
-	const struct core *c = &export->core;
+	struct core *c = &export->core;
 
 	if (c->mode == MODE_PROXY) {
-		if (server_config->auto_switch)
+		if (server_config->auto_switch && (!ENABLE_FEATURE_XNBD_SERVER_VERIFY || !server_config->verify || is_verified(c)))
 			switch_begin(); /* refused until it can be done */
 	} else if (hook && !hook_done && map_is_complete(&c->map)) {
 		hook_done = true;
@@ -256,18 +276,17 @@ static void first_attempt_ended(void *ctx, const char *error, bool refused UNUSE
 	snprintf(a->error, sizeof(a->error), "%s", error ? error : "");
 }
 
-/* Reaches the origin; dies when it is not there or not an NBD server. */
-static void reach_origin(void)
+void server_reach_origin(struct export *e)
 {
 	const struct server_config *s = server_config;
 	struct first_attempt a = { 0 };
 
-	export->origin = origin_new(export, s->origin_host, s->origin_port, s->origin_export, first_attempt_ended, &a);
+	e->origin = origin_new(e, s->origin_host, s->origin_port, s->origin_export, first_attempt_ended, &a);
 	while (!a.ended && !stopping) {
 		pool_flush(false);
 		if (!a.ended)
 			loop_once(UINT64_MAX);
-		origin_turn(export->origin);
+		origin_turn(e->origin);
 	}
 	if (stopping)
 		bb_error_msg_and_die("origin %s:%s: ended by a signal before it answered", s->origin_host, s->origin_port);
@@ -286,7 +305,7 @@ static void begin_proxy(void)
 		export->origin = origin_new(export, s->origin_host, s->origin_port, s->origin_export, NULL, NULL);
 		store_open(export, export->header.size_bytes, NULL, false, &all_dirty);
 	} else {
-		reach_origin();
+		server_reach_origin(export);
 		store_open(export, origin_size_bytes(export->origin), origin_fingerprint(export->origin),
 			   s->clear_bitmap, &all_dirty);
 	}
@@ -417,6 +436,23 @@ static void last_commits(void)
 		turn(loop_now_ms + 100);
 }
 
+/* Nothing is under way that could still be written. */
+static bool is_quiet(const struct core *c)
+{
+	return !c->ranges.oldest && !c->persist_now && !c->persist_next && c->commit.state == COMMIT_IDLE;
+}
+
+/* What clients have written is remembered, if it is known for certain. */
+static void keep_record(uint64_t deadline_ms)
+{
+	const struct core *c = &export->core;
+
+	while (!is_quiet(c) && loop_now_ms < deadline_ms)
+		turn(deadline_ms);
+	if (is_quiet(c) && !c->commit.error && !c->bitmap_error)
+		written_save(export);
+}
+
 /* What was accepted is finished, what waits for the origin is given up. */
 static int end(void)
 {
@@ -433,10 +469,14 @@ static int end(void)
 		while (record_is_busy() && loop_now_ms < deadline)
 			turn(deadline);
 	}
+	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && export)
+		core_verify_cancel(&export->core);
 	sessions_stop();
 	while (sessions_in_flight() && loop_now_ms < deadline)
 		turn(deadline);
 	last_commits();
+	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && export && export->written)
+		keep_record(deadline);
 	if ((ENABLE_FEATURE_XNBD_SERVER_PROXY || ENABLE_XNBD_WRAPPER) && server_config->control)
 		control_end();
 	if (commit_error)

@@ -34,6 +34,7 @@ struct server_config {
 	const char *record;         /* boot trace to write, or NULL */
 	const char *prefetch;       /* boot trace to fetch, or NULL */
 	bool auto_switch;           /* ... which is done as soon as it can be */
+	bool verify;                /* ... after a comparison with the origin */
 	bool root_storage;          /* the root file system may depend on this server */
 	bool readonly, cow, daemonize, clear_bitmap, oldstyle, syslog;
 };
@@ -52,7 +53,16 @@ void server_limits(struct server_config *config, const char *clients, const char
  * when it cannot begin. */
 int server_run(const struct server_config *config);
 
+/* Looks at a proxy's files, as they are without a server: tells on stdout what they hold,
+ * and returns 0 when a start would take them, else dies with one line. With
+ * config->origin_host: whether they are of that origin. */
+int server_check(const struct server_config *config);
+
 extern const struct server_config *server_config;
+
+/* Reaches the origin of e for the first time; dies when it is not there or not an NBD
+ * server. */
+void server_reach_origin(struct export *e);
 
 /* This path is removed when the server ends, however it ends by itself; unless_ready:
  * only if it ends before it serves, so that a start that fails leaves nothing. */
@@ -158,6 +168,9 @@ void control_bind(const char *path);
 void control_begin(struct export *e);
 /* The job moved: those who follow it are told. */
 void control_job_changed(struct export *e);
+/* How the last comparison with the origin has ended. NULL: well; else one line, valid until
+ * the next call. */
+const char *control_verdict(const struct core *c);
 /* The origin is no longer needed: those who wait for it are told. */
 void control_switched(void);
 void control_end(void);

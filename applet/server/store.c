@@ -92,7 +92,7 @@ static void lock_file(struct export *e, enum io_file file, int how)
 	die_of(lock_error(e, file, how));
 }
 
-static uint64_t file_bytes(struct export *e, enum io_file file)
+uint64_t store_bytes(struct export *e, enum io_file file)
 {
 	uint64_t bytes;
 
@@ -189,7 +189,7 @@ static bool same_boot(const struct export *e)
 	return id[0] && strcmp(id, e->header.boot_id) == 0;
 }
 
-static void load(struct export *e, enum state_start how, uint64_t size_bytes)
+void store_load(struct export *e, enum state_start how, uint64_t size_bytes)
 {
 	alloc_words(e, size_bytes);
 	if (how == START_ADOPT || how == START_BOTH)
@@ -215,17 +215,18 @@ static void read_header(struct export *e)
 	ssize_t n = pread(e->fd[FILE_COMMIT], raw, sizeof(raw), 0);
 	const char *why = n < 0 ? strerror(errno) : state_header_decode(raw, (size_t)n, &e->header);
 
-	if (!why && file_bytes(e, FILE_COMMIT) < COMMIT_HEADER_BYTES + map_bytes(e->header.size_bytes))
+	if (!why && store_bytes(e, FILE_COMMIT) < COMMIT_HEADER_BYTES + map_bytes(e->header.size_bytes))
 		why = "cut short"; /* bits that are not there are not zero */
 	e->commit_found = why ? COMMIT_DAMAGED : COMMIT_GOOD;
+	e->commit_trouble = why;
 }
 
-static enum state_start decide(struct export *e, uint64_t size_bytes, const struct fingerprint *fp, bool clear)
+enum state_start store_decide(struct export *e, uint64_t size_bytes, const struct fingerprint *fp, bool clear)
 {
 	struct state_found f = {
 		.clear = clear,
 		.size_bytes = size_bytes,
-		.bitmap_bytes = file_bytes(e, FILE_BITMAP),
+		.bitmap_bytes = store_bytes(e, FILE_BITMAP),
 		.commit = e->commit_found,
 		.commit_size_bytes = e->header.size_bytes,
 		.same_boot = same_boot(e),
@@ -255,26 +256,43 @@ static void check_distinct(struct export *e)
 	}
 }
 
-bool store_look(struct export *e, const char *image, const char *bitmap, bool clear)
+/* What exists of them. flags: of open(2); lock: of flock(2). */
+static void open_files(struct export *e, const char *image, const char *bitmap, int flags, int lock)
 {
-	enum state_start how;
-
 	e->path[FILE_IMAGE] = path_absolute(image);
 	e->path[FILE_BITMAP] = path_absolute(bitmap);
 	e->path[FILE_COMMIT] = xasprintf("%s.commit", e->path[FILE_BITMAP]);
 	check_distinct(e);
-	if (open_file(e, FILE_IMAGE, O_RDWR)) {
+	if (open_file(e, FILE_IMAGE, flags)) {
 		is_regular(e, FILE_IMAGE);
-		lock_file(e, FILE_IMAGE, LOCK_EX);
+		lock_file(e, FILE_IMAGE, lock);
 	}
-	if (open_file(e, FILE_BITMAP, O_RDWR))
-		lock_file(e, FILE_BITMAP, LOCK_EX);
-	if (open_file(e, FILE_COMMIT, O_RDWR))
+	if (open_file(e, FILE_BITMAP, flags))
+		lock_file(e, FILE_BITMAP, lock);
+	if (open_file(e, FILE_COMMIT, flags))
 		read_header(e);
+}
+
+void store_peek(struct export *e, const char *image, const char *bitmap)
+{
+	unsigned i;
+
+	open_files(e, image, bitmap, O_RDONLY, LOCK_SH);
+	/* Others cannot be opened for writing, or hold nothing. */
+	for (i = 0; i < ARRAY_SIZE(e->fd); i++)
+		if (e->fd[i] >= 0)
+			is_regular(e, i);
+}
+
+bool store_look(struct export *e, const char *image, const char *bitmap, bool clear)
+{
+	enum state_start how;
+
+	open_files(e, image, bitmap, O_RDWR, LOCK_EX);
 	if (clear || e->commit_found != COMMIT_GOOD || e->fd[FILE_IMAGE] < 0)
 		return false;
-	how = decide(e, e->header.size_bytes, NULL, false);
-	load(e, how, e->header.size_bytes);
+	how = store_decide(e, e->header.size_bytes, NULL, false);
+	store_load(e, how, e->header.size_bytes);
 	return is_complete(e, e->header.size_bytes);
 }
 
@@ -422,7 +440,7 @@ static void check_image(struct export *e, uint64_t size_bytes, uint64_t have_byt
 	map_free(&m);
 }
 
-static void check_room(struct export *e, uint64_t size_bytes, uint64_t have_bytes)
+void store_check_room(struct export *e, uint64_t size_bytes, uint64_t have_bytes)
 {
 	if (e->fd[FILE_IMAGE] >= 0 && !is_regular(e, FILE_IMAGE) && have_bytes < size_bytes)
 		bb_error_msg_and_die("'%s' is too small: it has %llu bytes, the disk %llu", e->path[FILE_IMAGE],
@@ -450,12 +468,14 @@ static void set_header(struct export *e, uint64_t size_bytes, const struct finge
 
 void store_open(struct export *e, uint64_t size_bytes, const struct fingerprint *fp, bool clear, bool *all_dirty)
 {
-	enum state_start how = decide(e, size_bytes, fp, clear);
-	uint64_t image_bytes = file_bytes(e, FILE_IMAGE);
+	enum state_start how = store_decide(e, size_bytes, fp, clear);
+	uint64_t image_bytes = store_bytes(e, FILE_IMAGE);
 	char *new_commit = NULL;
 
-	load(e, how, size_bytes);
-	check_room(e, size_bytes, image_bytes);
+	store_load(e, how, size_bytes);
+	store_check_room(e, size_bytes, image_bytes);
+	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY)
+		written_load(e, how, size_bytes);
 	if (e->fd[FILE_IMAGE] < 0)
 		create_file(e, FILE_IMAGE);
 	set_header(e, size_bytes, fp, how == START_NEW);
@@ -483,6 +503,8 @@ void store_open(struct export *e, uint64_t size_bytes, const struct fingerprint 
 	if (e->header_fd < 0)
 		bb_perror_msg_and_die("cannot open '%s'", e->path[FILE_COMMIT]);
 	grow_image(e, size_bytes, image_bytes);
+	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY)
+		written_forget(e);
 	/* In any case: the server that created them may have died before it came here. */
 	sync_directory(e->path[FILE_IMAGE]);
 	sync_directory(e->path[FILE_COMMIT]);

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A proxy, and the bitmap and the commit file that it finds at its start.
+ * A proxy, and the files beside the image that it finds at its start: bitmap, commit file,
+ * record of what clients have written.
  *
  * The input: three bytes for server and origin (script.h); one of the bits below; the
- * length of the bitmap, 16 bits; the bitmap; the commit file.
+ * length of the bitmap, 15 bits; the bitmap; the commit file. With the 16th bit, there is a
+ * record: its length stands before the bitmap, 16 bits, and it itself behind that.
  *
  * The image has the right bytes as far as it goes. So whatever the bits say, no start may
  * end in a wrong byte; and one that is refused may change nothing.
  */
 #include "client_check.h"
 #include "script.h"
+#include "core/map.h"
 #include "core/state.h"
 #include "nbd/nbd.h"
 #include "origin_peer.h"
@@ -17,11 +20,12 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <fcntl.h>
 
 enum files_how {
-	FILES_CHECKSUM = 1 << 0, /* of the commit file is made right */
+	FILES_CHECKSUM = 1 << 0, /* of the commit file, and all of the record's header, is made right */
 	FILES_BOOT_ID = 1 << 1,  /* ... as its boot id, */
 	FILES_SAMPLES = 1 << 2,  /* ... and its samples */
 	FILES_BITS = 1 << 3,     /* behind the header come the bits at once, not the rest of its page */
@@ -33,12 +37,12 @@ enum files_how {
 
 enum { BLOCK = 4096, AT_SIZE = 16, AT_BOOT_ID = 24, AT_SAMPLES = 64, AT_SUM = 504, HEAD = SCRIPT_HEAD + 3, FILE_BYTES_MAX = 4 << 20 };
 
-static const uint8_t *bitmap, *commit;
-static size_t bitmap_bytes, commit_bytes;
+static const uint8_t *bitmap, *commit, *record;
+static size_t bitmap_bytes, commit_bytes, record_bytes;
 static uint8_t how;
 
-static const char *const files[] = { "image", "bitmap", "bitmap.commit" };
-enum { FILES = 3 };
+static const char *const files[] = { "image", "bitmap", "bitmap.commit", "bitmap.written" };
+enum { FILES = 4, RECORD = 0x8000 };
 static uint8_t *before[FILES];
 static size_t before_bytes[FILES];
 
@@ -89,6 +93,32 @@ static void put_commit(uint64_t size)
 				how & FILES_BITS ? BLOCK : sizeof(header));
 }
 
+static uint64_t changed_ns(const char *name)
+{
+	struct stat st = { 0 };
+
+	stat(world_path(name), &st);
+	return (uint64_t)st.st_mtim.tv_sec * 1000000000 + (uint64_t)st.st_mtim.tv_nsec;
+}
+
+/* The last: it knows when the others were changed. */
+static void put_record(uint64_t size)
+{
+	uint64_t n = (map_blocks(size) + 16 * 64 - 1) / (16 * 64) * 8;
+	struct written_header h = { .size_bytes = size, .image_ns = changed_ns("image"),
+				    .commit_ns = changed_ns("bitmap.commit") };
+	uint8_t header[STATE_HEADER_BYTES];
+
+	if (!(how & FILES_CHECKSUM)) {
+		script_put_file("bitmap.written", record, record_bytes, 0);
+		return;
+	}
+	h.sum = fingerprint_sample(record, record_bytes < n ? record_bytes : n);
+	written_encode(header, &h);
+	script_put_file("bitmap.written", header, sizeof(header), 0);
+	script_put_file("bitmap.written", record, record_bytes, sizeof(header));
+}
+
 static void put_files(uint64_t size)
 {
 	unsigned i;
@@ -99,6 +129,8 @@ static void put_files(uint64_t size)
 		script_put_file("bitmap", bitmap, bitmap_bytes, 0);
 	if (!(how & FILES_NO_COMMIT))
 		put_commit(size);
+	if (record)
+		put_record(size);
 	for (i = 0; i < FILES; i++)
 		before_bytes[i] = script_read_file(files[i], before[i], FILE_BYTES_MAX);
 }
@@ -112,6 +144,31 @@ static void check_unchanged(void)
 		if (script_read_file(files[i], now, sizeof(now)) != before_bytes[i] ||
 		    memcmp(now, before[i], before_bytes[i]) != 0)
 			finding("a start was refused, and has changed a file");
+}
+
+static size_t at_most(size_t n, size_t left)
+{
+	return n < left ? n : left;
+}
+
+static void take_files(const uint8_t *p, size_t left, unsigned lengths)
+{
+	record = NULL;
+	record_bytes = 0;
+	if ((lengths & RECORD) && left >= 2) {
+		record_bytes = nbd_get16(p);
+		p += 2;
+		left -= 2;
+	}
+	bitmap = p;
+	bitmap_bytes = at_most(lengths & ~RECORD, left);
+	p += bitmap_bytes;
+	left -= bitmap_bytes;
+	if (lengths & RECORD)
+		record = p;
+	record_bytes = at_most(record_bytes, left);
+	commit = p + record_bytes;
+	commit_bytes = left - record_bytes;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
@@ -135,12 +192,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 					  SERVER_READONLY);
 	script[SCRIPT_MORE] &= MORE_SMALL;
 	how = data[SCRIPT_HEAD];
-	bitmap = data + HEAD;
-	bitmap_bytes = nbd_get16(data + SCRIPT_HEAD + 1);
-	if (bitmap_bytes > n - HEAD)
-		bitmap_bytes = n - HEAD;
-	commit = bitmap + bitmap_bytes;
-	commit_bytes = n - HEAD - bitmap_bytes;
+	take_files(data + HEAD, n - HEAD, nbd_get16(data + SCRIPT_HEAD + 1));
 	script_files = put_files;
 	if (script_run(script, sizeof(script), 'a') == 1)
 		check_unchanged();

@@ -8,6 +8,7 @@
  * leaves any sectors of it; a power cut leaves of every sector what is in the cache
  * or what is on the platter.
  */
+#include "core/state.h"
 #include "sim.h"
 
 #include <errno.h>
@@ -98,6 +99,8 @@ void disk_begin(void)
 	file_begin(&files[FILE_BITMAP], bits);
 	file_begin(&files[FILE_COMMIT], COMMIT_HEADER_BYTES + bits);
 	file_begin(&files[SLOT_NEW], COMMIT_HEADER_BYTES + bits);
+	file_begin(&files[SLOT_WRITTEN], STATE_HEADER_BYTES + written_words(plan.size_bytes) * 8);
+	file_begin(&files[SLOT_WRITTEN_NEW], STATE_HEADER_BYTES + written_words(plan.size_bytes) * 8);
 	if (plan.target)
 		files[FILE_IMAGE].size = files[FILE_IMAGE].size_platter = plan.size_bytes;
 	if (plan.adopt)

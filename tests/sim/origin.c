@@ -5,6 +5,7 @@
  * never answered: then the link is dropped after a while, as the server does it. And
  * what --reconnect finds out about another origin.
  */
+#include "core/fetch.h"
 #include "core/state.h"
 #include "sim.h"
 
@@ -16,7 +17,7 @@ enum { ASKED_MAX = 1024, OWED_MS = 30000 /* as in server/link.c */ };
 
 struct asked {
 	unsigned link;
-	bool status, silent;
+	bool status, silent, verify;
 	uint64_t cookie, offset, since_ms;
 	uint32_t length;
 };
@@ -134,6 +135,15 @@ static void ask(unsigned link, bool status, uint64_t cookie, uint64_t offset, ui
 	      (unsigned long long)offset, length, (unsigned long long)cookie, a->silent ? ": it will not answer" : "");
 }
 
+static bool is_of_comparison(unsigned link, uint64_t cookie)
+{
+	const struct fetch *f;
+
+	for (f = core.sent[link]; f && f->cookie != cookie; f = f->next)
+		;
+	return f && f->verify;
+}
+
 void port_link_read(struct core *c, unsigned link, uint64_t cookie, uint64_t offset, uint32_t length)
 {
 	unsigned i;
@@ -149,6 +159,7 @@ void port_link_read(struct core *c, unsigned link, uint64_t cookie, uint64_t off
 		if (!is_wanted[offset / BLOCK_BYTES + i])
 			broken("rule 6: nobody wants block %llu", (unsigned long long)offset / BLOCK_BYTES + i);
 	ask(link, false, cookie, offset, length);
+	asked[asked_count - 1].verify = is_of_comparison(link, cookie);
 }
 
 void port_link_status(struct core *c, unsigned link, uint64_t cookie, uint64_t offset, uint32_t length)
@@ -176,6 +187,7 @@ void port_job_changed(struct core *c)
 {
 	if (c->copier.state == JOB_FAILED && !c->copier.error)
 		broken("the copy has failed, and nothing tells why");
+	compare_changed();
 }
 
 /* ---- answers ---------------------------------------------------------------------------- */
@@ -233,6 +245,8 @@ static void answer_read(const struct asked *a)
 		event("the origin answers the read at %llu+%u", (unsigned long long)a->offset, a->length);
 		origin_answered_ms = now_ms;
 		model_bytes(0, a->offset, a->length, buf);
+		if (a->verify)
+			compare_spoil(a->offset, a->length, buf);
 		core_link_data(&core, a->link, a->cookie, 0);
 	}
 }

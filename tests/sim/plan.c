@@ -181,5 +181,7 @@ void draw_plan(void)
 	plan.no_punch = chance(30);
 	plan.can_status = chance(60) || plan.gap == GAP_ZERO;
 	plan.crashes = chance(60);
+	plan.calm = chance(40);
+	plan.lies = chance(50);
 	draw_limits();
 }

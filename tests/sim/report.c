@@ -22,6 +22,8 @@ static const char *const names[COUNTS] = {
 	[COUNT_RIGHT_ORIGIN] = "reconnects to the right origin",
 	[COUNT_WRONG_ORIGIN] = "reconnects to a wrong origin",
 	[COUNT_SWITCH_VERBS] = "orders to switch",
+	[COUNT_COMPARE_VERBS] = "orders to compare",
+	[COUNT_GOOD_ENDS] = "good ends",
 	[COUNT_STARTS] = "starts",
 	[COUNT_KILLS] = "crashes",
 	[COUNT_POWER_CUTS] = "power losses",
@@ -33,6 +35,8 @@ static const char *const names[COUNTS] = {
 	[COUNT_SILENT] = "answers that never come",
 	[COUNT_STRAY] = "answers never asked for",
 	[COUNT_MEMORY_FAULTS] = "allocations refused",
+	[COUNT_COMPARED] = "comparisons that came to their end",
+	[COUNT_LIES_FOUND] = "origins found to lie",
 };
 
 static void tell_line(enum tell least, const char *indent, const char *format, va_list args)

@@ -271,6 +271,11 @@ static void fill(struct slot *s)
 		model_bytes(s->write, s->offset, s->length, s->buf);
 }
 
+static bool is_write(const struct slot *s)
+{
+	return s->req.type == NBD_CMD_WRITE || s->req.type == NBD_CMD_WRITE_ZEROES || s->req.type == NBD_CMD_TRIM;
+}
+
 /* What the core must refuse is never given to it. */
 static void check_refusals(const struct slot *s)
 {
@@ -338,6 +343,8 @@ static void submit(struct slot *s)
 	memset(s, 0, sizeof(*s));
 	draw_range(s);
 	s->req.type = draw_type();
+	if (is_write(s) && plan.calm && !chance(3))
+		s->req.type = NBD_CMD_READ;
 	if (plan.gap != GAP_NONE && chance(20))
 		draw_long(s);
 	if (s->req.type == NBD_CMD_FLUSH)
@@ -362,10 +369,11 @@ static void submit(struct slot *s)
 			broken("a good request is refused");
 		return;
 	}
-	if (s->req.type == NBD_CMD_WRITE || s->req.type == NBD_CMD_WRITE_ZEROES || s->req.type == NBD_CMD_TRIM) {
+	if (is_write(s)) {
 		if (plan.readonly)
 			broken("%s is taken by a target that is read only", type_name(&s->req));
 		fill(s);
+		compare_touch(s->offset / BLOCK_BYTES, map_blocks(s->offset + s->length));
 	}
 	note_wanted(s);
 	traces_note(&s->req);
@@ -588,11 +596,17 @@ static void start(void)
 {
 	struct core_config config = { .size_bytes = plan.size_bytes, .proxy = !plan.target, .readonly = plan.readonly,
 				      .hold_ms = plan.hold_ms, .fetch_window = 1, .now_ms = now_ms };
+	uint64_t starts;
 	unsigned had;
+	bool kept;
 
 	for (;;) {
-		if (!plan.target)
+		kept = start_has_record() && !plan.start_mille && !plan.memory_mille;
+	starts = report->count[COUNT_STARTS];
+		if (!plan.target) {
 			config.words = start_store(&config.all_dirty);
+			config.written = start_written();
+		}
 		memset(&core, 0, sizeof(core));
 		had = memory_count();
 		if (core_init(&core, &config))
@@ -609,6 +623,7 @@ static void start(void)
 	switch_running = forced_target = false;
 	origin_closed = plan.target;
 	origin_answered_ms = now_ms;
+	compare_started(kept && report->count[COUNT_STARTS] == starts + 1);
 	audit();
 }
 
@@ -634,6 +649,59 @@ static void crash(bool power)
 		slots[i].live = false;
 	}
 	start();
+}
+
+static struct commit_waiter last_commit;
+
+static void last_commit_done(struct commit_waiter *w, int error)
+{
+	if (!error)
+		model_flushed(sim_time);
+	w->done = NULL;
+}
+
+static bool is_quiet(void)
+{
+	return !core.ranges.oldest && !core.persist_now && !core.persist_next && core.commit.state == COMMIT_IDLE &&
+	       !last_commit.done && !disk_pending();
+}
+
+/* As the server does it: what waits for the origin is given up, the rest is finished, and
+ * committed. What is on its way from the origin may still be stored. */
+static void finish(void)
+{
+	unsigned i;
+
+	core_job_cancel(&core);
+	core_verify_cancel(&core);
+	for (i = 0; i < DEPTH_MAX; i++)
+		if (slots[i].live) {
+			slots[i].abandoned = true;
+			core_abandon(&core, &slots[i].req);
+		}
+	while (live_count() && (disk_step() || origin_step()))
+		;
+	last_commit.done = last_commit_done;
+	core_commit(&core, &last_commit);
+	core_tick(&core, now_ms);
+	while (!is_quiet() && disk_step())
+		;
+}
+
+/* Ends the server in good order and starts it again; the machine may go down between. */
+static void restart(void)
+{
+	bool power = chance(30);
+
+	if (plan.target || switch_running)
+		return;
+	event("the server ends%s", power ? ", and then the machine goes down" : "");
+	count(COUNT_GOOD_ENDS);
+	finish();
+	start_tick();
+	if (!live_count() && is_quiet() && !core.commit.error && !core.bitmap_error)
+		start_save();
+	crash(power);
 }
 
 /* ---- a run ---------------------------------------------------------------------------------------- */
@@ -678,7 +746,11 @@ static void step(void)
 		switch_step(true);
 	else if (what < 979 && plan.crashes)
 		crash(chance(50));
-	else if (what < 980 && plan.fault_mille[FILE_COMMIT][IO_SYNC])
+	else if (what < 982)
+		restart();
+	else if (what < 988 && !plan.target)
+		compare_step();
+	else if (what < 989 && plan.fault_mille[FILE_COMMIT][IO_SYNC])
 		foreign_sync_fails();
 }
 
@@ -710,7 +782,7 @@ static void drain(void)
 		if (chance(50) ? disk_step() || origin_step() : origin_step() || disk_step())
 			continue;
 		start_tick();
-		if (!live_count() && core.copier.state != JOB_RUNNING && !prefetch_is_on(&core) && !switch_running && !core.commit.timer.done)
+		if (!live_count() && core.copier.state != JOB_RUNNING && core.verify.state != JOB_RUNNING && !prefetch_is_on(&core) && !switch_running && !core.commit.timer.done)
 			return;
 		advance(next_ms() - now_ms);
 	}
@@ -768,6 +840,7 @@ static void begin(void)
 	memory_crash(); /* nothing has failed yet */
 	model_begin();
 	disk_begin();
+	compare_begin();
 	origin_begin();
 	traces_begin();
 	event("%s of %llu bytes%s, requests in units of %u", plan.target ? "a target" : "a proxy",
@@ -793,6 +866,11 @@ static void end(void)
 	drain();
 	finish_copy();
 	read_all();
+	if (!plan.target) {
+		core_verify_cancel(&core);
+		compare_order();
+		drain();
+	}
 	switch_step(false);
 	drain();
 	read_all();
@@ -801,6 +879,7 @@ static void end(void)
 	start_free();
 	if (memory_count())
 		broken("%u allocations of the core are left", memory_count());
+	compare_end();
 	origin_end();
 	traces_end();
 	model_end();

@@ -68,6 +68,8 @@ struct plan {
 	bool no_punch;          /* the image's file system knows no holes */
 	bool can_status;        /* the origin offers base:allocation */
 	bool crashes;
+	bool calm;              /* clients hardly write */
+	bool lies;              /* the origin has another byte than it had, when it is compared */
 };
 
 extern struct plan plan;
@@ -111,6 +113,8 @@ enum count {
 	COUNT_RIGHT_ORIGIN,
 	COUNT_WRONG_ORIGIN,
 	COUNT_SWITCH_VERBS,
+	COUNT_COMPARE_VERBS,
+	COUNT_GOOD_ENDS,
 	COUNT_STARTS,
 	COUNT_KILLS,
 	COUNT_POWER_CUTS,
@@ -124,6 +128,8 @@ enum count {
 	COUNT_SILENT,
 	COUNT_STRAY,
 	COUNT_MEMORY_FAULTS,
+	COUNT_COMPARED,
+	COUNT_LIES_FOUND,
 	COUNTS
 };
 
@@ -204,8 +210,8 @@ const uint8_t *disk_platter(enum io_file file);
 uint8_t *disk_image(uint64_t offset);
 /* A write or a sync failed on purpose since the last start. */
 bool disk_has_failed(void);
-/* For start.c: each file of the core, and the next commit file. */
-enum { SLOT_NEW = FILES, SLOTS };
+/* For start.c: each file of the core, the next commit file, the record, and the next one. */
+enum { SLOT_NEW = FILES, SLOT_WRITTEN, SLOT_WRITTEN_NEW, SLOTS };
 void disk_new_file(unsigned slot);
 uint64_t disk_size(unsigned slot);
 void disk_resize(unsigned slot, uint64_t n);
@@ -226,8 +232,31 @@ void start_begin(bool adopt);
 enum start_end start_files(uint64_t **words, bool *all_dirty);
 /* What it does when a commit has failed. */
 void start_tick(void);
+/* The record of what clients have written is there, for the next start; what the last one
+ * has made of it. */
+bool start_has_record(void);
+uint64_t *start_written(void);
+/* What a server does at its good end; it may die of it. */
+void start_save(void);
 void start_power_cut(void);
 void start_free(void);
+
+/* ---- compare.c: the comparison with the origin ---------------------------------------------- */
+
+void compare_begin(void);
+void compare_end(void);
+/* A client may have written there. */
+void compare_touch(uint64_t first, uint64_t end);
+/* A start is done; kept: it knows what clients had written. */
+void compare_started(bool kept);
+/* An order, by chance. */
+void compare_step(void);
+/* One that has to come to its end well. */
+void compare_order(void);
+/* The core says that something has changed. */
+void compare_changed(void);
+/* The origin's answer to a question of the comparison: a byte of it may be another. */
+void compare_spoil(uint64_t offset, uint64_t length, uint8_t *p);
 
 /* ---- origin.c: port_link_*() ---------------------------------------------------------------- */
 

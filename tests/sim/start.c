@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A start: applet/server/store.c itself, on a kernel of a few lines. Its system calls
+ * A start: applet/server/store.c and written.c themselves, on a kernel of a few lines. Its system calls
  * have other names here (store_calls.h). Each may be the last one before a crash, and
  * some fail.
  *
- * A directory with four names, each with a file of disk.c. What was created or renamed
+ * A directory with six names, each with a file of disk.c. What was created, renamed or removed
  * since the directory was synced is undone by a power cut, from the end on, as far as
  * chance says; sizes likewise (disk.c).
  */
@@ -22,12 +22,15 @@
 
 enum { FD_FILE = 100, FD_DIRECTORY = 200, FD_BOOT_ID = 201, JOURNAL_MAX = 16 };
 
-static const char *const paths[SLOTS] = { "/d/image", "/d/bitmap", "/d/bitmap.commit", "/d/bitmap.commit.new" };
+static const char *const paths[SLOTS] = { "/d/image", "/d/bitmap", "/d/bitmap.commit", "/d/bitmap.commit.new",
+					  "/d/bitmap.written", "/d/bitmap.written.new" };
 
 /* What the directory has done and not synced. */
+enum what { CREATED, REMOVED, RENAMED };
 struct change {
-	bool rename, replaced;
-	unsigned slot; /* created */
+	enum what what;
+	bool replaced; /* RENAMED: another file, which is now where the new one was */
+	unsigned slot; /* RENAMED: to this name */
 };
 
 static struct export export;
@@ -215,7 +218,7 @@ int k_open(const char *path, int flags, ...)
 	if (!exists[slot]) {
 		disk_new_file(slot);
 		exists[slot] = true;
-		journal_add((struct change){ .slot = slot });
+		journal_add((struct change){ .what = CREATED, .slot = slot });
 	}
 	if (flags & O_TRUNC)
 		disk_resize(slot, 0);
@@ -286,9 +289,10 @@ int k_fdatasync(int fd)
 
 int k_fsync(int fd)
 {
+	if (fd != FD_DIRECTORY)
+		return k_fdatasync(fd);
 	call("fsync of the directory", SLOTS);
-	if (fd == FD_DIRECTORY)
-		journal_count = 0;
+	journal_count = 0;
 	return 0;
 }
 
@@ -308,22 +312,47 @@ int k_fallocate(int fd, int mode, off_t offset, off_t n)
 	return call("fallocate", fd_slot(fd)) ? -1 : 0;
 }
 
-static void exchange(void)
+static void exchange(unsigned from, unsigned to)
 {
-	disk_exchange(FILE_COMMIT, SLOT_NEW);
-	slot_of_fd[SLOT_NEW] = FILE_COMMIT;
+	disk_exchange(to, from);
+	slot_of_fd[from] = to;
+}
+
+/* Where a new file of this slot is made. */
+static unsigned slot_new(unsigned slot)
+{
+	return slot == FILE_COMMIT ? SLOT_NEW : SLOT_WRITTEN_NEW;
 }
 
 int k_rename(const char *from, const char *to)
 {
-	if (path_slot(from) != SLOT_NEW || path_slot(to) != FILE_COMMIT)
+	unsigned slot = path_slot(to), new = slot_new(slot);
+
+	if ((slot != FILE_COMMIT && slot != SLOT_WRITTEN) || path_slot(from) != new)
 		broken("start: rename of %s to %s", from, to);
-	if (call("rename", SLOT_NEW))
+	if (call("rename", new))
 		return -1;
-	journal_add((struct change){ .rename = true, .replaced = exists[FILE_COMMIT] });
-	exchange();
-	exists[FILE_COMMIT] = true;
-	exists[SLOT_NEW] = false;
+	journal_add((struct change){ .what = RENAMED, .slot = slot, .replaced = exists[slot] });
+	exchange(new, slot);
+	exists[slot] = true;
+	exists[new] = false;
+	return 0;
+}
+
+int k_unlink(const char *path)
+{
+	unsigned slot = path_slot(path);
+
+	if (slot != SLOT_WRITTEN && slot != SLOT_WRITTEN_NEW)
+		broken("start: %s is removed", path);
+	if (!exists[slot]) {
+		errno = ENOENT;
+		return -1;
+	}
+	if (call("unlink", slot))
+		return -1;
+	journal_add((struct change){ .what = REMOVED, .slot = slot });
+	exists[slot] = false;
 	return 0;
 }
 
@@ -331,13 +360,15 @@ int k_rename(const char *from, const char *to)
 
 static void undo(const struct change *c)
 {
-	if (!c->rename) {
-		exists[c->slot] = false;
+	unsigned new = slot_new(c->slot);
+
+	if (c->what != RENAMED) {
+		exists[c->slot] = c->what == REMOVED;
 		return;
 	}
-	exchange();
-	exists[SLOT_NEW] = true;
-	exists[FILE_COMMIT] = c->replaced;
+	exchange(new, c->slot);
+	exists[new] = true;
+	exists[c->slot] = c->replaced;
 }
 
 void start_power_cut(void)
@@ -369,6 +400,7 @@ void start_free(void)
 	for (i = 0; i < FILES; i++)
 		sim_free(export.path[i]);
 	sim_free(export.words);
+	sim_free(export.written);
 	memset(&export, 0, sizeof(export));
 }
 
@@ -391,7 +423,7 @@ enum start_end start_files(uint64_t **words, bool *all_dirty)
 
 	memset(&export, 0, sizeof(export));
 	export.fd[0] = export.fd[1] = export.fd[2] = -1;
-	calls_left = faults_on && plan.crashes && chance(40) ? (int)chance_of(24) : -1;
+	calls_left = faults_on && plan.crashes && chance(40) ? (int)chance_of(32) : -1;
 	how = setjmp(over);
 	if (!how) {
 		look_and_open(all_dirty);
@@ -411,4 +443,23 @@ void start_tick(void)
 		store_distrust(&export);
 		no_faults = false;
 	}
+}
+
+bool start_has_record(void)
+{
+	return exists[SLOT_WRITTEN];
+}
+
+uint64_t *start_written(void)
+{
+	return export.written;
+}
+
+void start_save(void)
+{
+	calls_left = faults_on && plan.crashes && chance(20) ? (int)chance_of(8) : -1;
+	export.core.size_bytes = plan.size_bytes;
+	if (!setjmp(over))
+		written_save(&export);
+	calls_left = -1;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The system calls of applet/server/store.c are those of start.c. Comes before it. */
+/* The system calls of applet/server/store.c and written.c are those of start.c. Comes before it. */
 #ifndef SIM_STORE_CALLS_H
 #define SIM_STORE_CALLS_H
 
@@ -25,6 +25,7 @@ int k_fdatasync(int fd);
 int k_fsync(int fd);
 int k_ftruncate(int fd, off_t n);
 int k_fallocate(int fd, int mode, off_t offset, off_t n);
+int k_unlink(const char *path);
 int k_rename(const char *from, const char *to);
 void *sim_malloc(size_t n);
 void *sim_calloc(size_t n, size_t m);
@@ -44,6 +45,7 @@ void sim_free(void *p);
 #define ftruncate k_ftruncate
 #define fallocate k_fallocate
 #define rename k_rename
+#define unlink k_unlink
 #define malloc sim_malloc
 #define calloc sim_calloc
 #define free sim_free

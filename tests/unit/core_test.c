@@ -190,6 +190,33 @@ static void test_header_foreign(void)
 	}
 }
 
+static void test_written_header(void)
+{
+	static const unsigned at[] = { 0, 8, 12 }; /* magic, byte order, blocks a bit */
+	struct written_header h = { .size_bytes = 1ULL << 40, .image_ns = 5, .commit_ns = ~0ULL, .sum = 7 }, back;
+	uint8_t raw[STATE_HEADER_BYTES];
+	unsigned i;
+
+	written_encode(raw, &h);
+	CHECK(written_decode(raw, sizeof(raw), &back) == NULL && memcmp(&h, &back, sizeof(h)) == 0);
+	CHECK(written_decode(raw, sizeof(raw) - 1, &back) != NULL);
+	CHECK(state_header_decode(raw, sizeof(raw), &(struct state_header){ 0 }) != NULL); /* the other file */
+	for (i = 0; i < STATE_HEADER_BYTES; i++) {
+		raw[i] ^= 0x10;
+		CHECK(written_decode(raw, sizeof(raw), &back) != NULL);
+		raw[i] ^= 0x10;
+	}
+	for (i = 0; i < 3; i++) {
+		const char *why;
+
+		written_encode(raw, &h);
+		raw[at[i]] ^= 1;
+		nbd_put64(raw + 504, fingerprint_sample(raw, 504)); /* the same sum */
+		why = written_decode(raw, sizeof(raw), &back);
+		CHECK(why != NULL && strcmp(why, "checksum wrong") != 0);
+	}
+}
+
 static void test_fingerprint(void)
 {
 	struct fingerprint a = { { 0 } }, b = { { 0 } };
@@ -403,6 +430,7 @@ int main(void)
 	test_range();
 	test_header();
 	test_header_foreign();
+	test_written_header();
 	test_fingerprint();
 	test_decide();
 	test_unknown_origin();

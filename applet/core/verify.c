@@ -1,0 +1,435 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The comparison with the origin: what is local and no client has written has to be
+ * what the origin has.
+ *
+ * A walk over the disk, as the copier's, that asks for what is local. What comes is
+ * compared with the image under a shared range, as a read takes one; a client's write
+ * notes its blocks under its own, exclusive, range. So a block is compared either
+ * before it is written, or not at all: there is no false difference.
+ *
+ * What the origin cannot read is asked again block by block, so that a bad sector
+ * leaves one block not compared.
+ *
+ * Politeness: as the copier. While clients wait for the origin, one question at a time.
+ */
+#include "core/fetch.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FETCH_OF(ptr, member) ((struct fetch *)(void *)((char *)(ptr)-offsetof(struct fetch, member)))
+
+/* ---- what clients have written ---------------------------------------------- */
+
+static uint64_t written_runs(uint64_t blocks)
+{
+	return (blocks + WRITTEN_BLOCKS - 1) / WRITTEN_BLOCKS;
+}
+
+uint64_t written_words(uint64_t size_bytes)
+{
+	return (written_runs(map_blocks(size_bytes)) + 63) / 64;
+}
+
+static void written_set(uint64_t *written, uint64_t first, uint64_t end)
+{
+	uint64_t run;
+
+	for (run = first / WRITTEN_BLOCKS; run * WRITTEN_BLOCKS < end; run++)
+		written[run / 64] |= 1ULL << (run % 64);
+}
+
+void written_from_local(uint64_t *written, const uint64_t *local, uint64_t size_bytes)
+{
+	uint64_t blocks = map_blocks(size_bytes), first, end;
+
+	for (first = 0; (first = bits_next(local, first, blocks, 0)) < blocks; first = end) {
+		end = bits_next(local, first, blocks, ~0ULL);
+		written_set(written, first, end);
+	}
+}
+
+void verify_note_write(struct core *c, uint64_t first, uint64_t end)
+{
+	if (c->written)
+		written_set(c->written, first, end);
+}
+
+/* The first run of blocks in [first, end) that no client has written. *run_end: its end, or
+ * `end`. */
+static uint64_t next_unwritten(const struct core *c, uint64_t first, uint64_t end, uint64_t *run_end)
+{
+	uint64_t runs = written_runs(end);
+	uint64_t open = bits_next(c->written, first / WRITTEN_BLOCKS, runs, ~0ULL);
+	uint64_t stop = bits_next(c->written, open, runs, 0) * WRITTEN_BLOCKS;
+
+	*run_end = stop < end ? stop : end;
+	if (open * WRITTEN_BLOCKS > first)
+		first = open * WRITTEN_BLOCKS;
+	return first < end ? first : end;
+}
+
+/* ---- its state --------------------------------------------------------------- */
+
+/* Whether what comes now is of a comparison that still runs. */
+static bool counts(const struct core *c)
+{
+	return c->verify.state == JOB_RUNNING && !c->verify.stale;
+}
+
+static void verify_set(struct core *c, enum job_state state)
+{
+	struct verify *v = &c->verify;
+
+	v->state = state;
+	v->stale = v->in_flight;
+	c->kick = true;
+	copier_link_want(c);
+	port_job_changed(c);
+}
+
+static void verify_fail(struct core *c, const char *what, int error)
+{
+	if (!counts(c))
+		return;
+	core_note_error(c, what, error);
+	c->verify.error = error;
+	verify_set(c, JOB_FAILED);
+}
+
+/* ---- the walk ------------------------------------------------------------------ */
+
+static bool has_room(const struct core *c, const struct link_state *link)
+{
+	const struct verify *v = &c->verify;
+	uint64_t used = c->fetch_bytes[LINK_COPIER];
+
+	if (!link || c->queue || v->in_flight >= COPIER_IN_FLIGHT_MAX)
+		return false;
+	if (v->rate_limit && v->next_us > c->now_ms * 1000)
+		return false;
+	if (c->waiting)
+		return !v->in_flight;
+	return !used || used + FETCH_BLOCKS_MAX * BLOCK_BYTES <= c->fetch_window[LINK_COPIER];
+}
+
+/* The next blocks to compare: local, not written, in one word of the bitmap, not more than
+ * the link allows. False: there are none. */
+static bool next_run(const struct core *c, const struct link_state *link, uint64_t *run_first, uint64_t *run_end)
+{
+	uint64_t first = c->verify.cursor, at, end, stop, blocks = c->map.blocks;
+
+	for (;;) {
+		first = map_next_local(&c->map, first, blocks);
+		if (first == blocks)
+			return false;
+		end = (first / MAP_WORD_BLOCKS + 1) * MAP_WORD_BLOCKS;
+		end = end < blocks ? end : blocks;
+		at = next_unwritten(c, first, end, &stop);
+		if (at == first)
+			break;
+		first = at;
+	}
+	end = first - first % link->unit_blocks + link->max_blocks;
+	end = end < stop ? end : stop;
+	*run_first = first;
+	*run_end = map_next_missing(&c->map, first, end);
+	return true;
+}
+
+/* What is asked now is paid for before more is. Of the past at most 50 ms are made up for. */
+static void pay(struct core *c, uint64_t bytes)
+{
+	struct verify *v = &c->verify;
+	uint64_t least = c->now_ms > 50 ? (c->now_ms - 50) * 1000 : 0;
+
+	if (!v->rate_limit)
+		return;
+	v->next_us = (v->next_us > least ? v->next_us : least) + bytes * 1000000 / v->rate_limit;
+}
+
+static void ask_next(struct core *c, const struct link_state *link)
+{
+	struct verify *v = &c->verify;
+	uint64_t first, end;
+
+	if (!next_run(c, link, &first, &end)) {
+		v->cursor = c->map.blocks;
+	} else if (!fetch_verify(c, first, end)) {
+		verify_fail(c, "comparison", ENOMEM);
+	} else {
+		v->in_flight++;
+		v->cursor = end;
+		pay(c, (end - first) * BLOCK_BYTES);
+	}
+}
+
+static void walk_end(struct core *c)
+{
+	const struct verify *v = &c->verify;
+
+	verify_set(c, v->different || v->unreadable ? JOB_FAILED : JOB_DONE);
+}
+
+/* ---- comparing ------------------------------------------------------------------- */
+
+static void compare_blocks(struct core *c, const struct fetch *f)
+{
+	struct verify *v = &c->verify;
+	const uint8_t *theirs = f->buf + (f->io.offset - f->first * BLOCK_BYTES);
+	uint64_t at, n, i;
+
+	for (at = 0; counts(c) && at < f->io.length; at += n) {
+		n = f->io.length - at < BLOCK_BYTES ? f->io.length - at : BLOCK_BYTES;
+		v->compared++;
+		if (memcmp(theirs + at, v->buf + at, n) == 0)
+			continue;
+		v->different++;
+		for (i = at; theirs[i] == v->buf[i]; i++)
+			;
+		if (f->io.offset + i < v->first)
+			v->first = f->io.offset + i;
+	}
+}
+
+static void compare_event(struct io *io);
+
+/* Prepares to read the next blocks that nobody has written yet. False: there are none. */
+static bool compare_prepare(const struct core *c, struct fetch *f)
+{
+	uint64_t first, end, stop;
+
+	first = next_unwritten(c, f->position, f->want_end, &end);
+	if (first == f->want_end || !counts(c))
+		return false;
+	f->position = end;
+	stop = end * BLOCK_BYTES < c->size_bytes ? end * BLOCK_BYTES : c->size_bytes;
+	f->io.op = IO_READ;
+	f->io.file = FILE_IMAGE;
+	f->io.flags = 0;
+	f->io.offset = first * BLOCK_BYTES;
+	f->io.length = stop - f->io.offset;
+	f->io.buf = c->verify.buf;
+	f->io.error = 0;
+	f->io.done = compare_event;
+	return true;
+}
+
+static void compare_end(struct core *c, struct fetch *f)
+{
+	c->verify.comparing = NULL;
+	c->granted_tail = range_unlock(&c->ranges, &f->range, c->granted_tail);
+	fetch_compared(c, f, f->io.error);
+}
+
+static void compare_step(struct core *c, struct fetch *f)
+{
+	while (!f->io.error && compare_prepare(c, f)) {
+		if (!port_io(c, &f->io))
+			return;
+		if (!f->io.error)
+			compare_blocks(c, f);
+	}
+	compare_end(c, f);
+}
+
+static void compare_event(struct io *io)
+{
+	struct fetch *f = FETCH_OF(io, io);
+	struct core *c = f->core;
+
+	if (!io->error)
+		compare_blocks(c, f);
+	compare_step(c, f);
+	core_run(c);
+}
+
+static void compare_granted(struct range *range)
+{
+	struct fetch *f = FETCH_OF(range, range);
+
+	compare_step(f->core, f);
+}
+
+/* One at a time: there is one buffer. */
+static void compare_begin(struct core *c, struct fetch *f)
+{
+	c->verify.comparing = f;
+	f->position = f->want_first;
+	f->io.error = 0;
+	f->range.first = f->want_first;
+	f->range.end = f->want_end;
+	f->range.exclusive = false;
+	f->range.granted = compare_granted;
+	if (range_lock(&c->ranges, &f->range))
+		compare_step(c, f);
+}
+
+void verify_arrived(struct core *c, struct fetch *f)
+{
+	f->next = NULL;
+	*c->verify.arrived_tail = f;
+	c->verify.arrived_tail = &f->next;
+	c->kick = true;
+}
+
+static struct fetch *take_arrived(struct verify *v)
+{
+	struct fetch *f = v->arrived;
+
+	v->arrived = f->next;
+	if (!v->arrived)
+		v->arrived_tail = &v->arrived;
+	return f;
+}
+
+/* ---- what fetch.c calls ------------------------------------------------------------- */
+
+static void narrow(struct fetch *f, uint64_t first)
+{
+	f->want_first = first;
+	f->want_end = first + 1;
+}
+
+/*
+ * A question has ended: answered and compared, or with an error of the origin or of ours.
+ * True: it is to be asked again, for other blocks.
+ */
+bool verify_fetch_done(struct core *c, struct fetch *f, int error, bool of_origin)
+{
+	struct verify *v = &c->verify;
+
+	if (error && !of_origin)
+		verify_fail(c, "comparison", error);
+	if (counts(c)) {
+		if (error && f->want_end - f->want_first > 1) {
+			narrow(f, f->want_first);
+			return true;
+		}
+		if (error) {
+			v->unreadable++;
+			v->error = error;
+		}
+		if (f->want_end < f->rest_end) {
+			narrow(f, f->want_end);
+			return true;
+		}
+	}
+	if (!--v->in_flight)
+		v->stale = false;
+	return false;
+}
+
+void verify_pump(struct core *c)
+{
+	struct verify *v = &c->verify;
+	unsigned slot;
+
+	while (v->arrived && !v->comparing) {
+		struct fetch *f = take_arrived(v);
+
+		if (counts(c))
+			compare_begin(c, f);
+		else
+			fetch_compared(c, f, 0);
+	}
+	while (counts(c) && !c->kick) {
+		const struct link_state *link = fetch_link(c, LINK_COPIER, &slot);
+
+		if (v->cursor >= c->map.blocks) {
+			if (v->in_flight)
+				return;
+			walk_end(c);
+		} else if (has_room(c, link)) {
+			ask_next(c, link);
+		} else {
+			return;
+		}
+	}
+}
+
+/* ---- time ---------------------------------------------------------------------------- */
+
+static void sample_begin(struct core *c)
+{
+	c->verify.sample_ms = c->now_ms;
+	c->verify.sample_cursor = c->verify.cursor;
+}
+
+void verify_tick(struct core *c)
+{
+	struct verify *v = &c->verify;
+	uint64_t now;
+
+	if (v->state != JOB_RUNNING)
+		return;
+	if (v->rate_limit && v->next_us <= c->now_ms * 1000)
+		c->kick = true;
+	if (c->now_ms < v->sample_ms + JOB_SAMPLE_MS)
+		return;
+	now = (v->cursor - v->sample_cursor) * BLOCK_BYTES * 1000 / (c->now_ms - v->sample_ms);
+	v->rate = v->rate ? (v->rate + now) / 2 : now;
+	sample_begin(c);
+	port_job_changed(c);
+}
+
+uint64_t verify_deadline(const struct core *c)
+{
+	const struct verify *v = &c->verify;
+	uint64_t at, ready = (v->next_us + 999) / 1000;
+
+	if (v->state != JOB_RUNNING)
+		return UINT64_MAX;
+	at = v->sample_ms + JOB_SAMPLE_MS;
+	return v->rate_limit && ready > c->now_ms && ready < at ? ready : at;
+}
+
+/* ---- commands --------------------------------------------------------------------------- */
+
+int core_verify(struct core *c, uint64_t rate)
+{
+	struct verify *v = &c->verify;
+
+	if (c->mode == MODE_TARGET || !c->written)
+		return ENOLINK;
+	if (!v->buf)
+		v->buf = malloc(FETCH_BLOCKS_MAX * BLOCK_BYTES);
+	if (!v->buf)
+		return ENOMEM;
+	rate = rate < COPIER_RATE_MAX ? rate : COPIER_RATE_MAX;
+	if (rate != v->rate_limit)
+		v->next_us = 0;
+	v->rate_limit = rate;
+	c->kick = true;
+	if (v->state == JOB_RUNNING) { /* one that waited for its time need not any more */
+		core_run(c);
+		return 0;
+	}
+	v->cursor = 0;
+	v->compared = v->different = v->unreadable = 0;
+	v->first = UINT64_MAX;
+	v->error = 0;
+	v->rate = 0;
+	sample_begin(c);
+	verify_set(c, JOB_RUNNING);
+	core_run(c);
+	return 0;
+}
+
+void core_verify_cancel(struct core *c)
+{
+	if (c->verify.state == JOB_RUNNING)
+		verify_set(c, JOB_IDLE);
+}
+
+uint64_t core_verify_eta_s(const struct core *c)
+{
+	uint64_t bytes = (c->map.blocks - c->verify.cursor) * BLOCK_BYTES;
+
+	if (!bytes)
+		return 0;
+	return c->verify.rate ? bytes / c->verify.rate + 1 : UINT64_MAX;
+}

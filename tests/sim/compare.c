@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The comparison with the origin: what it has to find, and what it must not.
+ *
+ * An origin lies when one byte of one block is not what it was; but only to the
+ * comparison, for else it would be another disk. It has to be found when that block was
+ * local as the comparison began and no client has written near it since it came, as far
+ * as the server can know. Without a lie, nothing may differ.
+ */
+#include "sim.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bool *touched;        /* by block: a client may have written there */
+static bool *due;            /* by block: was local when the comparison began */
+static bool running;         /* as the core has told last */
+static uint64_t lie;         /* this block, UINT64_MAX: none */
+static bool lied;
+
+static uint64_t blocks(void)
+{
+	return map_blocks(plan.size_bytes);
+}
+
+void compare_begin(void)
+{
+	touched = calloc(blocks() + 1, sizeof(*touched));
+	due = calloc(blocks() + 1, sizeof(*due));
+	running = lied = false;
+}
+
+void compare_end(void)
+{
+	free(touched);
+	free(due);
+}
+
+void compare_touch(uint64_t first, uint64_t end)
+{
+	for (; first < end; first++)
+		touched[first] = true;
+}
+
+/* What lies between the windows is not modelled: it is not to be read. */
+static void spare_gaps(void)
+{
+	uint64_t run;
+
+	for (run = 0; run * WRITTEN_BLOCKS < blocks(); run++)
+		if (gap_end(run * WRITTEN_BLOCKS * BLOCK_BYTES))
+			core.written[run / 64] |= 1ULL << (run % 64);
+}
+
+void compare_started(bool kept)
+{
+	uint64_t b;
+
+	running = false;
+	if (plan.target)
+		return;
+	for (b = 0; !kept && b < blocks(); b++)
+		touched[b] |= map_is_local(&core.map, b);
+	if (plan.gap == GAP_ZERO)
+		spare_gaps();
+}
+
+/* Nobody has touched what is noted together with this block. */
+static bool is_pristine(uint64_t block)
+{
+	uint64_t b = block / WRITTEN_BLOCKS * WRITTEN_BLOCKS, end = b + WRITTEN_BLOCKS;
+
+	for (; b < end && b < blocks(); b++)
+		if (touched[b])
+			return false;
+	return !gap_end(block * BLOCK_BYTES);
+}
+
+void compare_order(void)
+{
+	uint64_t b, rate = faults_on && chance(30) ? 1 + chance_of(1 << 20) : 0;
+	bool was = running;
+
+	origin_want(0, blocks());
+	if (!was) {
+		lied = false;
+		lie = plan.lies ? unplace(chance_of(plan.modelled_bytes)) / BLOCK_BYTES : UINT64_MAX;
+		for (b = 0; b < blocks(); b++)
+			due[b] = map_is_local(&core.map, b);
+		running = true;
+	}
+	count(COUNT_COMPARE_VERBS);
+	event("compare with the origin%s", lie == UINT64_MAX ? "" : ", which lies");
+	if (core_verify(&core, rate)) {
+		running = was;
+		if (core.mode == MODE_PROXY && !memory_has_failed())
+			broken("nothing can be compared, and nothing is wrong");
+	}
+}
+
+void compare_step(void)
+{
+	if (chance(70)) {
+		compare_order();
+		return;
+	}
+	event("compare no more");
+	count(COUNT_COMPARE_VERBS);
+	core_verify_cancel(&core);
+}
+
+void compare_spoil(uint64_t offset, uint64_t length, uint8_t *p)
+{
+	uint64_t start = lie * BLOCK_BYTES;
+
+	if (lie == UINT64_MAX || start < offset || start >= offset + length)
+		return;
+	p[start - offset + chance_of(plan.size_bytes - start < BLOCK_BYTES ? plan.size_bytes - start : BLOCK_BYTES)] ^= 1;
+	lied = true;
+}
+
+static void check_findings(void)
+{
+	const struct verify *v = &core.verify;
+
+	if (v->different && !lied)
+		broken("%llu blocks are said to differ, the first byte at %llu", (unsigned long long)v->different,
+		       (unsigned long long)v->first);
+	if (v->different > 1 || (v->different && v->first / BLOCK_BYTES != lie))
+		broken("one block differs, %llu: %llu are found, the first byte at %llu", (unsigned long long)lie,
+		       (unsigned long long)v->different, (unsigned long long)v->first);
+	if (v->different)
+		count(COUNT_LIES_FOUND);
+}
+
+static void check_end(void)
+{
+	const struct verify *v = &core.verify;
+	uint64_t b, least = 0;
+
+	if (v->state == JOB_FAILED && !v->different && !v->unreadable && !v->error)
+		broken("the comparison has failed, and nothing tells why");
+	if (v->state == JOB_DONE && (v->different || v->unreadable || v->error))
+		broken("the comparison has ended well, and was not");
+	check_findings();
+	if (v->state == JOB_FAILED && v->error && !v->unreadable)
+		return; /* it came to no end */
+	count(COUNT_COMPARED);
+	for (b = 0; b < blocks(); b++)
+		least += due[b] && is_pristine(b);
+	if (v->compared + v->unreadable < least)
+		broken("%llu blocks were to be compared, %llu were", (unsigned long long)least,
+		       (unsigned long long)v->compared);
+	if (lie != UINT64_MAX && due[lie] && is_pristine(lie) && !origin_is_bad(lie) && !v->unreadable && !v->different)
+		broken("the origin lies about block %llu: that is not found", (unsigned long long)lie);
+}
+
+void compare_changed(void)
+{
+	enum job_state state = core.verify.state;
+
+	if (!running || state == JOB_RUNNING)
+		return;
+	running = false;
+	if (state == JOB_IDLE)
+		check_findings();
+	else
+		check_end();
+}
