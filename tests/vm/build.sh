@@ -36,6 +36,7 @@ initrd() {
 	cp tests/vm/init "$dir/root/init"
 	cp "$dir/debian/bin/busybox" "$dir/root/bin/busybox"
 	cp "$XNBDBOX" "$dir/root/bin/xnbdbox"
+	musl-gcc -Os -Wall -Wextra -static -s -o "$dir/root/bin/hog" tests/vm/hog.c
 	for module in $modules; do
 		find "$dir/debian/lib/modules" -name "$module.ko" -exec cp {} "$dir/root/modules" ';'
 	done

@@ -60,14 +60,14 @@ class Machine:
     ... 127.0.0.1:port of the host leads to port 8521 of the machine. Another initrd has to
     end in something that does as init does, too."""
 
-    def __init__(self, *drives, initrd="initrd", append="quiet", line=("-serial", "chardev:line")):
+    def __init__(self, *drives, initrd="initrd", append="quiet", memory=256, line=("-serial", "chardev:line")):
         self.port = free_port()
         listener = socket.socket(socket.AF_UNIX)
         if os.path.exists("line.sock"):
             os.unlink("line.sock")
         listener.bind("line.sock")
         listener.listen(1)
-        command = ["qemu-system-x86_64", "-M", "pc", "-accel", "tcg", "-cpu", "max", "-m", "256", "-nodefaults",
+        command = ["qemu-system-x86_64", "-M", "pc", "-accel", "tcg", "-cpu", "max", "-m", str(memory), "-nodefaults",
                    "-no-user-config", "-display", "none", "-no-reboot",
                    "-kernel", BUILD + "/vmlinuz", "-initrd", BUILD + "/" + initrd,
                    "-append", f"{append} console=ttyS0 panic=-1 no_timer_check mitigations=off random.trust_cpu=on",
