@@ -219,10 +219,11 @@ check:
 	@config/setup.sh check
 	@sh tests/run.sh
 
-# make check-vm ROUNDS=26 SEED=1: so many power cuts, by these dice
+# make check-vm ROUNDS=26 SEED=1: so many power cuts, by these dice. TEST=pressure SECONDS=600:
+# only that test, and a long one
 check-vm:
 	@config/setup.sh check_vm
-	@ROUNDS=$(ROUNDS) SEED=$(SEED) sh tests/vm/run.sh
+	@ROUNDS=$(ROUNDS) SEED=$(SEED) SECONDS=$(SECONDS) sh tests/vm/run.sh $(TEST)
 
 demo-vm:
 	@config/setup.sh check_vm

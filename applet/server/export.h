@@ -15,6 +15,7 @@ struct origin;
 struct export {
 	struct core core; /* first: ports get the core and want the export */
 	struct nbd_export nbd;
+	uint64_t serial; /* no two have the same; it grows along the list */
 	int fd[3];      /* by enum io_file; -1 = not there */
 	int header_fd;  /* the commit file again: so an error of a sync is told to the header's
 			   writer and to the commit, not to who comes first */

@@ -10,10 +10,12 @@ struct export *exports;
 
 struct export *export_new(const char *name)
 {
+	static uint64_t serial;
 	struct export *e = xzalloc(sizeof(*e));
 	struct export **last = &exports;
 
 	e->nbd.name = xstrdup(name);
+	e->serial = serial++;
 	e->fd[FILE_IMAGE] = e->fd[FILE_BITMAP] = e->fd[FILE_COMMIT] = e->base_fd = e->direct_fd = -1;
 	e->users = 1;
 	while (*last)
