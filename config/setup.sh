@@ -81,9 +81,11 @@ bench() {
 
 check_vm() {
 	demo
+	need bzip2 has bzip2 # BusyBox's source
 	need cpio has cpio
 	need dmsetup has dmsetup
 	need nbd-client has nbd-client
+	need nbdkit has nbdkit
 	need qemu-system-x86 has qemu-system-x86_64
 	need util-linux has setpriv
 }

@@ -36,7 +36,9 @@ initrd() {
 	cp tests/vm/init "$dir/root/init"
 	cp "$dir/debian/bin/busybox" "$dir/root/bin/busybox"
 	cp "$XNBDBOX" "$dir/root/bin/xnbdbox"
-	musl-gcc -Os -Wall -Wextra -static -s -o "$dir/root/bin/hog" tests/vm/hog.c
+	for load in hog fsload; do
+		musl-gcc -Os -Wall -Wextra -static -s -o "$dir/root/bin/$load" tests/vm/$load.c
+	done
 	for module in $modules; do
 		find "$dir/debian/lib/modules" -name "$module.ko" -exec cp {} "$dir/root/modules" ';'
 	done

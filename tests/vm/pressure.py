@@ -135,14 +135,14 @@ m = begin(port)
 server = Server(m)
 m.run("xnbd-bgctl --cache-all2 /run/ctl.sock")
 for i, mib in enumerate(HOGS):
-    m.run(f"{{ hog {mib} {rng.randrange(1 << 32)} >/run/hog{i} 2>&1; echo exit $? >>/run/hog{i}; }} & echo $! >/run/pid{i}")
+    m.run(f"{{ hog {mib} {rng.randrange(1 << 32)} >/run/hog{i} 2>&1; echo status $? >>/run/hog{i}; }} & echo $! >/run/pid{i}")
 press(m, sums)
 server.expect_unswapped()
 m.run("kill $(pidof hog); wait; true")
 for i in range(len(HOGS)):
     said = m.run(f"cat /run/hog{i}")
     print(said, file=log)
-    if not re.fullmatch(r"\d+ pages right\nexit 0\n", said):
+    if not re.fullmatch(r"\d+ pages right\nstatus 0\n", said):
         sys.exit(f"the memory of a program: {said}")
 m.run("swapoff /dev/nbd0p2")
 expect_files(m, sums)
