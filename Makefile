@@ -74,7 +74,7 @@ sources = applet/main.c $(wildcard applet/libbb/*.c) \
 objects = $(patsubst applet/%.c,$(out)/obj/%.o,$(sources))
 applets = $(patsubst xnbd_%.o,xnbd-%,$(filter xnbd_%.o,$(lib-y)))
 
-.PHONY: all install demo check unit-tests fuzzers fuzz sim mutants random busybox bench bloat help clean distclean sim-coverage check-vm demo-vm
+.PHONY: all install demo check unit-tests fuzzers fuzz sim mutants random busybox bench bloat help clean distclean sim-coverage check-vm demo-vm interop-table
 .DELETE_ON_ERROR:
 
 all: $(out)/xnbdbox
@@ -224,6 +224,10 @@ check:
 check-vm:
 	@config/setup.sh check_vm
 	@ROUNDS=$(ROUNDS) SEED=$(SEED) SECONDS=$(SECONDS) sh tests/vm/run.sh $(TEST)
+
+# What README.md has of the tables of tests/interop/README.
+interop-table:
+	@python3 tests/interop/table.py write
 
 demo-vm:
 	@config/setup.sh check_vm

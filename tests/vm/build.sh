@@ -46,6 +46,8 @@ initrd() {
 	for tool in dmsetup nbd-client mkfs.ext4; do
 		program "$(PATH=$PATH:/usr/sbin:/sbin command -v $tool)"
 	done
+	mkdir -p "$dir/root/bin/bb" # of the same name as Debian's
+	cp "$dir/nbd-client" "$dir/root/bin/bb/nbd-client"
 	(cd "$dir/root" && find . | cpio -o -H newc --quiet) >"$dir/initrd"
 }
 
@@ -55,5 +57,6 @@ fetch >"$dir.log" 2>&1 || { apt-get update && fetch; } >"$dir.log" 2>&1 || {
 	echo "Debian's packages linux-image-cloud-amd64 and busybox-static could not be had" >&2
 	exit 1
 }
+[ -e "$dir/nbd-client" ] || config/busybox.sh nbd_client "$dir/nbd-client"
 cp "$dir"/debian/boot/vmlinuz-* "$dir/vmlinuz"
 initrd

@@ -17,7 +17,7 @@ HOGS = (150, 150)  # MiB of each
 FIRST, FILES, SWAP = 1, 48, 400  # MiB: begin of the first partition; sizes
 ORIGIN = (FIRST + FILES + SWAP) * MIB
 RATE = ORIGIN * 4 // 3 // SECONDS  # of the copy, a second
-TROUBLE = r".*(?:blocked for more than|I/O error|EXT4-fs error|[Oo]ut of memory|nbd.*(?:timed out|error|shutting)).*"
+TROUBLE = r".*(?:blocked for more than|I/O error|EXT4-fs error|[Oo]ut of memory|nbd.*(?:timed out|error)).*"
 log = open("pressure.log", "w", buffering=1)
 
 
