@@ -223,7 +223,7 @@ check:
 # only that test, and a long one
 check-vm:
 	@config/setup.sh check_vm
-	@ROUNDS=$(ROUNDS) SEED=$(SEED) SECONDS=$(SECONDS) sh tests/vm/run.sh $(TEST)
+	@ROUNDS=$(ROUNDS) SEED=$(SEED) PRESSURE_SECONDS=$(SECONDS) sh tests/vm/run.sh $(TEST)
 
 # What README.md has of the tables of tests/interop/README.
 interop-table:
