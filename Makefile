@@ -74,7 +74,7 @@ sources = applet/main.c $(wildcard applet/libbb/*.c) \
 objects = $(patsubst applet/%.c,$(out)/obj/%.o,$(sources))
 applets = $(patsubst xnbd_%.o,xnbd-%,$(filter xnbd_%.o,$(lib-y)))
 
-.PHONY: all install demo lint check unit-tests fuzzers fuzz sim mutants random busybox bench bloat help clean distclean sim-coverage check-vm demo-vm
+.PHONY: all install demo lint check unit-tests fuzzers fuzz sim mutants random busybox bench bloat help clean distclean sim-coverage check-vm demo-vm interop-table
 .DELETE_ON_ERROR:
 
 all: $(out)/xnbdbox
@@ -224,10 +224,15 @@ check:
 	@config/setup.sh check
 	@sh tests/run.sh
 
-# make check-vm ROUNDS=26 SEED=1: so many power cuts in each of its tests, by these dice
+# make check-vm ROUNDS=26 SEED=1: so many power cuts in each of its tests, by these dice.
+# TEST=pressure SECONDS=600: only that test, and a long one
 check-vm:
 	@config/setup.sh check_vm
-	@ROUNDS=$(ROUNDS) SEED=$(SEED) sh tests/vm/run.sh
+	@ROUNDS=$(ROUNDS) SEED=$(SEED) PRESSURE_SECONDS=$(SECONDS) sh tests/vm/run.sh $(TEST)
+
+# What README.md has of the tables of tests/interop/README.
+interop-table:
+	@python3 tests/interop/table.py write
 
 demo-vm:
 	@config/setup.sh check_vm

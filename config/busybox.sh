@@ -5,6 +5,7 @@
 #   config/busybox.sh install DIR   puts the applet into a BusyBox source tree
 #   config/busybox.sh build         for the tests: Debian's BusyBox source, with the
 #                                   applet and, to compare, without; in build/busybox
+#   config/busybox.sh nbd_client FILE  for the tests, too: FILE is a BusyBox with its nbd-client
 set -eu
 cd "$(dirname "$0")/.."
 dir=$PWD/build/busybox
@@ -96,11 +97,23 @@ build() {
 		exit bytes[3] - bytes[2] > 6144 }'
 }
 
+# The client of Debian's BusyBox source; its package has none.
+nbd_client() {
+	fetch
+	kernel_headers
+	: >"$dir/log"
+	rm -f "$dir/tree/networking/xnbd_bgctl.c"
+	configure NBDCLIENT
+	run_make busybox
+	cp "$dir/tree/busybox" "$1"
+}
+
 case ${1-} in
+nbd_client) nbd_client "$2" || { tail -20 "$dir/log" >&2; exit 1; } ;;
 install) install "$2" ;;
 build) build || { tail -20 "$dir/log" >&2; exit 1; } ;;
 *)
-	echo "usage: config/busybox.sh install DIR|build" >&2
+	echo "usage: config/busybox.sh install DIR|build|nbd_client FILE" >&2
 	exit 1
 	;;
 esac

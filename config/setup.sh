@@ -90,10 +90,12 @@ bench() {
 
 check_vm() {
 	demo
+	need bzip2 has bzip2 # BusyBox's source
 	need cpio has cpio
 	need debootstrap has debootstrap
 	need dmsetup has dmsetup
 	need nbd-client has nbd-client
+	need nbdkit has nbdkit
 	need qemu-system-x86 has qemu-system-x86_64
 	need socat has socat
 	need util-linux has setpriv

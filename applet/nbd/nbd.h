@@ -139,7 +139,7 @@ enum { /* "Error values" */
 };
 
 /* Metadata contexts of our server, and the ids that it gives them: base:allocation; and
- * xnbd:local, whose only flag tells that a proxy has the range in its own image. */
+ * x-xnbd:local, whose only flag tells that a proxy has the range in its own image. */
 enum { NBD_BASE_ALLOCATION_ID = 1, NBD_XNBD_LOCAL_ID = 2 };
 enum { NBD_STATE_LOCAL = 1 << 0 };
 
@@ -208,7 +208,7 @@ struct nbd_export {
 	uint32_t preferred_block;
 	uint32_t max_payload;
 	bool allocation; /* offers base:allocation */
-	bool local;      /* offers xnbd:local */
+	bool local;      /* offers x-xnbd:local */
 };
 
 /* Where the handshake writes its replies, and where it finds exports. */
@@ -231,7 +231,7 @@ struct nbd_server_handshake {
 	bool no_zeroes;  /* ... and wants no 124 zero bytes */
 	bool structured; /* result: structured replies were negotiated */
 	bool allocation; /* result: base:allocation is selected, id NBD_BASE_ALLOCATION_ID */
-	bool local;      /* result: xnbd:local is, id NBD_XNBD_LOCAL_ID */
+	bool local;      /* result: x-xnbd:local is, id NBD_XNBD_LOCAL_ID */
 	const struct nbd_export *meta_export; /* for which it was selected */
 	uint32_t skip_bytes;                  /* rest of an option too long to read */
 	uint32_t skip_option;

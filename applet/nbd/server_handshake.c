@@ -230,7 +230,7 @@ static const struct context {
 	uint8_t id;
 } contexts[CONTEXTS] = {
 	{ "base:allocation", 5, NBD_BASE_ALLOCATION_ID },
-	{ "xnbd:local", 5, NBD_XNBD_LOCAL_ID },
+	{ "x-xnbd:local", 7, NBD_XNBD_LOCAL_ID },
 };
 
 static bool is_offered(const struct nbd_export *e, unsigned i)

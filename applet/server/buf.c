@@ -3,6 +3,8 @@
 #include "libbb.h"
 #include "server/buf.h"
 
+#include <sys/mman.h>
+
 enum {
 	SMALLEST_SHIFT = 12,
 	CLASSES = 14,           /* 4 KiB .. 32 MiB */
@@ -15,6 +17,91 @@ struct unused {
 
 static struct unused *unused[CLASSES];
 static uint64_t limit, used, kept; /* bytes */
+
+/* ---- a reserve: one piece of memory, cut into halves and put together again ----------- */
+
+enum { IN_USE = 0xff };
+
+struct half {
+	struct half *next, **link;
+};
+
+static struct half *halves[CLASSES]; /* what is free */
+static uint8_t *reserve;
+static uint64_t reserve_bytes;
+static uint8_t *class_of; /* of the free piece that begins at this page, or IN_USE */
+
+static void half_add(uint64_t at, unsigned i)
+{
+	struct half *h = (struct half *)(void *)(reserve + at);
+
+	h->next = halves[i];
+	h->link = &halves[i];
+	if (h->next)
+		h->next->link = &h->next;
+	halves[i] = h;
+	class_of[at >> SMALLEST_SHIFT] = (uint8_t)i;
+}
+
+static uint64_t half_take(struct half *h)
+{
+	uint64_t at = (uint64_t)((uint8_t *)h - reserve);
+
+	*h->link = h->next;
+	if (h->next)
+		h->next->link = h->link;
+	class_of[at >> SMALLEST_SHIFT] = IN_USE;
+	return at;
+}
+
+static void *reserve_get(unsigned i)
+{
+	unsigned from = i;
+	uint64_t at;
+
+	while (from < CLASSES && !halves[from])
+		from++;
+	if (from == CLASSES)
+		return NULL;
+	at = half_take(halves[from]);
+	while (from > i) {
+		from--;
+		half_add(at + ((uint64_t)1 << (SMALLEST_SHIFT + from)), from);
+	}
+	return reserve + at;
+}
+
+static void reserve_put(uint64_t at, unsigned i)
+{
+	for (; i < CLASSES - 1; i++) {
+		uint64_t size = (uint64_t)1 << (SMALLEST_SHIFT + i);
+		uint64_t other = at ^ size;
+
+		if (other + size > reserve_bytes || class_of[other >> SMALLEST_SHIFT] != i)
+			break;
+		half_take((struct half *)(void *)(reserve + other));
+		at &= ~size;
+	}
+	half_add(at, i);
+}
+
+void buf_reserve(void)
+{
+	uint64_t pages = limit >> SMALLEST_SHIFT, i;
+
+	if (limit > SIZE_MAX / 2)
+		bb_simple_error_msg_and_die("--root-storage needs a limit of memory: --max-buf-size");
+	reserve = mmap(NULL, (size_t)(pages << SMALLEST_SHIFT), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	class_of = malloc((size_t)pages);
+	if (reserve == MAP_FAILED || !class_of)
+		bb_simple_error_msg_and_die("out of memory");
+	reserve_bytes = pages << SMALLEST_SHIFT;
+	memset(class_of, IN_USE, (size_t)pages);
+	for (i = 0; i < pages; i++)
+		reserve_put(i << SMALLEST_SHIFT, 0);
+}
+
+/* ---- */
 
 void buf_init(uint64_t limit_bytes)
 {
@@ -51,6 +138,13 @@ void *buf_get(uint32_t n)
 	uint32_t size = (uint32_t)1 << (SMALLEST_SHIFT + i);
 	struct unused *p = unused[i];
 
+	if (ENABLE_FEATURE_XNBD_SERVER_INIT && reserve) {
+		void *r = reserve_get(i);
+
+		used += r ? size : 0;
+		if (r)
+			return r;
+	}
 	if (p) {
 		unused[i] = p->next;
 		kept -= size;
@@ -71,6 +165,10 @@ void buf_put(void *p, uint32_t n)
 	if (!p)
 		return;
 	used -= size;
+	if (ENABLE_FEATURE_XNBD_SERVER_INIT && reserve && (uintptr_t)p - (uintptr_t)reserve < reserve_bytes) {
+		reserve_put((uint64_t)((uint8_t *)p - reserve), i);
+		return;
+	}
 	if (kept + size > KEPT_BYTES_MAX || used + kept + size > limit) {
 		free(p);
 		return;

@@ -11,6 +11,8 @@
 
 /* limit_bytes: --max-buf-size. */
 void buf_init(uint64_t limit_bytes);
+/* From now on all of it is there, in memory that nobody has to be asked for again. */
+void buf_reserve(void);
 uint64_t buf_limit(void);
 /* Bytes handed out. */
 uint64_t buf_used(void);

@@ -95,7 +95,7 @@ void control_say_number(struct control *k, const char *key, uint64_t value)
  * long as the answers are read. */
 static char *line_end(struct control *k)
 {
-	if (k->old || k->waiting || k->follow || k->out_bytes > CONTROL_OUT_BYTES_MAX / 2)
+	if (k->old || k->waiting || k->follow || k->listing || k->out_bytes > CONTROL_OUT_BYTES_MAX / 2)
 		return NULL;
 	return memchr(k->in, '\n', k->in_bytes);
 }
@@ -629,6 +629,10 @@ static void control_ready(struct event *e, uint32_t events)
 
 	if (events & EPOLLOUT) {
 		control_flush(k);
+		if (ENABLE_XNBD_WRAPPER && k->listing) {
+			timer_set(&k->timer, loop_now_ms + IDLE_MS);
+			images_list(k);
+		}
 		if (!take(k) || (k->eof && !is_busy(k))) {
 			control_close(k);
 			return;

@@ -27,6 +27,8 @@ struct control {
 	bool verifies; /* ... or of the comparison */
 	bool owns_job; /* that stops when this connection ends */
 	bool eof;      /* will ask for nothing more, but may want its answer */
+	bool listing;  /* images: the rest of the list, as it is read */
+	uint64_t list_next;
 	bool dead;     /* closed; freed when it no longer waits */
 	struct commit_waiter commit;
 	struct control *next;
@@ -62,6 +64,8 @@ void control_close(struct control *k);
 
 /* A request to xnbd-wrapper: its verb, and what is behind it (NULL: nothing). */
 void images_request(struct control *k, const char *verb, char *rest);
+/* Its list, or the rest of it, as far as there is room. */
+void images_list(struct control *k);
 
 /* ---- control_old.c --------------------------------------------------------------------- */
 

@@ -3,24 +3,27 @@
 #include "libbb.h"
 #include "server/control.h"
 
-static void list(struct control *k)
+void images_list(struct control *k)
 {
 	const struct export *e;
 
+	k->listing = true;
 	for (e = exports; e; e = e->next) {
-		if (k->out_bytes > CONTROL_OUT_BYTES_MAX / 2) {
+		if (e->serial < k->list_next)
+			continue;
+		if (k->out_bytes > CONTROL_OUT_BYTES_MAX / 2)
 			control_flush(k);
-			if (k->out_bytes > CONTROL_OUT_BYTES_MAX / 2) {
-				control_answer(k, "the list is longer than fits; only its beginning is told");
-				return;
-			}
-		}
+		if (k->out_bytes > CONTROL_OUT_BYTES_MAX / 2)
+			return; /* goes on when that has been read */
 		control_say_string(k, "image", e->nbd.name);
 		control_say_string(k, "path", e->path[FILE_IMAGE]);
 		control_say_number(k, "size", e->core.size_bytes);
 		control_say_number(k, "sessions", e->users - !e->removed);
 		control_say_string(k, "state", e->removed ? "removed" : "served");
+		k->list_next = e->serial + 1;
 	}
+	k->listing = false;
+	k->list_next = 0;
 	control_answer(k, NULL);
 }
 
@@ -32,7 +35,7 @@ void images_request(struct control *k, const char *verb, char *rest)
 	struct export *e;
 
 	if (strcmp(verb, "list") == 0 && !name) {
-		list(k);
+		images_list(k);
 	} else if (strcmp(verb, "add") == 0 && name && path && decoded) {
 		control_answer(k, strlen(name) > NBD_NAME_MAX ? "a name has at most 4096 bytes" : export_add(name, path));
 	} else if (strcmp(verb, "remove") == 0 && name && !path && decoded) {

@@ -66,7 +66,8 @@ static int punch(int fd, int mode, uint64_t offset, uint64_t n)
 
 static int write_zeroes(int fd, uint64_t offset, uint64_t n)
 {
-	static uint8_t zeroes[64 << 10]; /* not const: that would put them into the program file */
+	/* not const: that would put them into the program file */
+	static uint8_t zeroes[64 << 10] __attribute__((aligned(BLOCK_BYTES)));
 
 	while (n) {
 		uint64_t step = n < sizeof(zeroes) ? n : sizeof(zeroes);
@@ -166,6 +167,27 @@ static void cow_do(struct export *e, struct io *io, int fd)
 	}
 }
 
+/* Whether it may go past the page cache. */
+static bool is_direct(const struct export *e, const struct io *io)
+{
+	uint64_t all = (uintptr_t)io->buf | io->offset | io->length;
+
+	return ENABLE_FEATURE_XNBD_SERVER_INIT && e->direct_fd >= 0 && io->file == FILE_IMAGE &&
+	       (io->op == IO_READ || io->op == IO_WRITE || io->op == IO_ZERO || io->op == IO_TRIM) && all % e->direct_unit == 0;
+}
+
+/* Zeroes as bytes, and nothing discarded: for both the kernel takes memory that others, who
+ * wait for us, may have. */
+static void direct_do(struct io *io, int fd)
+{
+	if (io->op == IO_TRIM || (io->op == IO_ZERO && io->flags & IO_FAST))
+		io->error = EOPNOTSUPP;
+	else if (io->op == IO_ZERO)
+		io->error = write_zeroes(fd, io->offset, io->length);
+	else
+		disk_do(io, fd);
+}
+
 static void disk_run(struct job *j)
 {
 	const struct disk_job *d = (struct disk_job *)(void *)j;
@@ -173,6 +195,8 @@ static void disk_run(struct job *j)
 
 	if (ENABLE_FEATURE_XNBD_SERVER_COW && d->export->base_fd >= 0)
 		cow_do(d->export, io, d->export->fd[FILE_IMAGE]);
+	else if (is_direct(d->export, io))
+		direct_do(io, d->export->direct_fd);
 	else
 		disk_do(io, d->export->fd[io->file]);
 }
@@ -193,7 +217,7 @@ static bool read_now(struct export *e, struct io *io)
 	unsigned long hi = sizeof(long) < 8 ? (unsigned long)(io->offset >> 32) : 0;
 	long got;
 
-	if (e->no_nowait)
+	if (e->no_nowait || is_direct(e, io))
 		return false;
 	got = syscall(SYS_preadv2, e->fd[FILE_IMAGE], &v, 1, lo, hi, X_RWF_NOWAIT);
 	if (got < 0 && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL))
@@ -213,7 +237,7 @@ bool port_io(struct core *c, struct io *io)
 	d->export = e;
 	/* A file system lets one writer at a time into a file. Others that wait for
 	 * it spin, and would take the processor from those who have work. */
-	d->job.quick = io->op == IO_WRITE && io->file == FILE_IMAGE && io->length <= QUICK_BYTES;
+	d->job.quick = io->op == IO_WRITE && io->file == FILE_IMAGE && io->length <= QUICK_BYTES && !is_direct(e, io);
 	d->job.turn = io->op == IO_WRITE && io->file == FILE_IMAGE && !e->is_device ? &e->image_turn : NULL;
 	pool_submit(&d->job);
 	return false;

@@ -15,9 +15,12 @@ struct origin;
 struct export {
 	struct core core; /* first: ports get the core and want the export */
 	struct nbd_export nbd;
+	uint64_t serial; /* no two have the same; it grows along the list */
 	int fd[3];      /* by enum io_file; -1 = not there */
 	int header_fd;  /* the commit file again: so an error of a sync is told to the header's
 			   writer and to the commit, not to who comes first */
+	int direct_fd;  /* --root-storage: the image again, past the page cache; -1 = not there */
+	uint32_t direct_unit; /* ... where all has to be multiples of this */
 	bool is_device; /* the image is a block device */
 	bool no_nowait; /* the image's file system knows no RWF_NOWAIT, or a base is behind it */
 	char *path[3];  /* absolute */

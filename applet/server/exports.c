@@ -10,11 +10,13 @@ struct export *exports;
 
 struct export *export_new(const char *name)
 {
+	static uint64_t serial;
 	struct export *e = xzalloc(sizeof(*e));
 	struct export **last = &exports;
 
 	e->nbd.name = xstrdup(name);
-	e->fd[FILE_IMAGE] = e->fd[FILE_BITMAP] = e->fd[FILE_COMMIT] = e->base_fd = -1;
+	e->serial = serial++;
+	e->fd[FILE_IMAGE] = e->fd[FILE_BITMAP] = e->fd[FILE_COMMIT] = e->base_fd = e->direct_fd = -1;
 	e->users = 1;
 	while (*last)
 		last = &(*last)->next;
@@ -84,6 +86,8 @@ static void export_free(struct export *e)
 	}
 	if (e->base_fd >= 0)
 		close(e->base_fd);
+	if (e->direct_fd >= 0)
+		close(e->direct_fd);
 	free(e->words);
 	free(e->written);
 	free(e->cow_words);

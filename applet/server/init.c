@@ -3,14 +3,19 @@
 #include "libbb.h"
 #include "server/server.h"
 
+#include <sched.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 
 enum {
 	FIRST_SOCKET = 3,
+	HEAP_PIECES = 1024, /* of each size; half of them are free */
 	X_PR_SET_IO_FLUSHER = 57, /* linux/prctl.h, of Linux 5.6 */
+	X_BLKSSZGET = 0x1268,     /* linux/fs.h: the sector's bytes */
 };
 
 int init_socket(unsigned i)
@@ -53,6 +58,29 @@ static bool set_oom_score(const char *text)
 	return well;
 }
 
+static long set_scheduler(int policy, int priority)
+{
+	struct sched_param p = { .sched_priority = priority };
+
+	return syscall(SYS_sched_setscheduler, 0, policy, &p); /* musl's does nothing */
+}
+
+/* What is used for a request and its fetches is taken from libc's heap and given back. The
+ * heap is made large enough, and with every second piece in use it gives nothing back to
+ * the kernel, of which it might have to wait to get it again. */
+static void grow_heap(void)
+{
+	void *piece[HEAP_PIECES];
+	unsigned bytes, i;
+
+	for (bytes = 64; bytes <= 512; bytes += bytes / 4) {
+		for (i = 0; i < HEAP_PIECES; i++)
+			piece[i] = malloc(bytes);
+		for (i = 0; i < HEAP_PIECES; i += 2)
+			free(piece[i]);
+	}
+}
+
 void init_root_storage(void)
 {
 	/* systemd leaves a process alone whose name begins so, also when it is about to
@@ -66,6 +94,41 @@ void init_root_storage(void)
 		bb_simple_perror_msg("PR_SET_IO_FLUSHER");
 	if (!set_oom_score("-1000"))
 		bb_simple_perror_msg("oom_score_adj");
+	/* What the kernel itself needs for our sockets and files it takes, for threads of this
+	 * kind, from a part of vm.min_free_kbytes that it gives to nobody else. */
+	if (set_scheduler(SCHED_RR, 1) < 0)
+		bb_simple_perror_msg("SCHED_RR");
+	grow_heap();
+}
+
+/* Where the page cache could get memory only if somebody swapped, and swaps onto us, nothing
+ * would move any more: neither our reads and writes nor those of the kernel that wait for
+ * them. The other file descriptor sees the same bytes: no two accesses to a page are under
+ * way at once, since it is no larger than a block. */
+static void open_direct(struct export *e)
+{
+	int unit;
+
+	if (!e->is_device || sysconf(_SC_PAGESIZE) > BLOCK_BYTES || ioctl(e->fd[FILE_IMAGE], X_BLKSSZGET, &unit) < 0)
+		return;
+	e->direct_unit = (uint32_t)unit;
+	e->direct_fd = open(e->path[FILE_IMAGE], O_RDWR | O_DIRECT | O_CLOEXEC);
+}
+
+/* Its pages are there already when bits are written to them. */
+static void pin(int fd)
+{
+	off_t n = lseek(fd, 0, SEEK_END);
+
+	if (n > 0 && mmap(NULL, (size_t)n, PROT_READ, MAP_SHARED, fd, 0) == MAP_FAILED)
+		bb_simple_perror_msg("cannot lock the bitmap in memory");
+}
+
+void init_root_files(struct export *e)
+{
+	open_direct(e);
+	pin(e->fd[FILE_BITMAP]);
+	pin(e->fd[FILE_COMMIT]);
 }
 
 void init_run_hook(const char *program, const struct export *e)
@@ -87,6 +150,7 @@ void init_run_hook(const char *program, const struct export *e)
 	if (server_config->root_storage) { /* that was for us */
 		set_oom_score("0");
 		prctl(X_PR_SET_IO_FLUSHER, 0, 0, 0, 0);
+		set_scheduler(SCHED_OTHER, 0);
 	}
 	setenv("XNBD_IMAGE", e->path[FILE_IMAGE], 1);
 	execl(program, program, e->path[FILE_IMAGE], (char *)NULL);

@@ -309,6 +309,8 @@ static void begin_proxy(void)
 		store_open(export, origin_size_bytes(export->origin), origin_fingerprint(export->origin),
 			   s->clear_bitmap, &all_dirty);
 	}
+	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage)
+		init_root_files(export);
 	if (!export_begin(export, export->header.size_bytes, all_dirty))
 		bb_simple_error_msg_and_die("out of memory");
 	origin_start(export->origin);
@@ -394,6 +396,8 @@ static void begin(void)
 	signals_begin();
 	pool_start(WORKERS, loop_take_over);
 	buf_init(s->max_buf_bytes);
+	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage)
+		buf_reserve();
 	if (!s->one_client)
 		listen_bind();
 	begin_exports();

@@ -77,6 +77,8 @@ void init_notify(const char *state);
 /* From now on this process needs nothing that could be on the disk it serves; dies when it
  * may not. */
 void init_root_storage(void);
+/* ... and its files need no memory while they are used, as far as the kernel allows it. */
+void init_root_files(struct export *e);
 /* Runs a program, once; nobody waits for it. */
 void init_run_hook(const char *program, const struct export *e);
 

@@ -5,7 +5,7 @@
 
 uint32_t status_bytes(const struct nbd_server_handshake *h)
 {
-	/* What the core tells of base:allocation, and a chunk for xnbd:local. */
+	/* What the core tells of base:allocation, and a chunk for x-xnbd:local. */
 	return sizeof(struct extents) * (h->allocation + h->local) + (h->local ? STATUS_HEAD_BYTES : 0);
 }
 
@@ -29,7 +29,7 @@ static uint8_t *put_extents(uint8_t *p, struct extents *e, unsigned n)
 	return p;
 }
 
-/* At most `room` extents of xnbd:local from r's offset on. Returns how many. */
+/* At most `room` extents of x-xnbd:local from r's offset on. Returns how many. */
 static unsigned put_local(uint8_t *p, const struct core *c, const struct request *r, unsigned room)
 {
 	uint64_t at = r->offset, end = at + r->length;

@@ -849,16 +849,16 @@ static void test_two_contexts(void)
 {
 	static const struct {
 		const char *query[4];
-		int set, list; /* bit 0: base:allocation, bit 1: xnbd:local */
+		int set, list; /* bit 0: base:allocation, bit 1: x-xnbd:local */
 	} cases[] = {
 		{ { NULL }, 0, 3 },
-		{ { "xnbd:local", NULL }, 2, 2 },
-		{ { "xnbd:", NULL }, 0, 2 },
+		{ { "x-xnbd:local", NULL }, 2, 2 },
+		{ { "x-xnbd:", NULL }, 0, 2 },
 		{ { "base:", NULL }, 0, 1 },
-		{ { "xnbd:local", "base:allocation", NULL }, 3, 3 },
-		{ { "xnbd:locals", "xnbd:loca", "base:local", NULL }, 0, 0 },
+		{ { "x-xnbd:local", "base:allocation", NULL }, 3, 3 },
+		{ { "x-xnbd:locals", "x-xnbd:loca", "base:local", NULL }, 0, 0 },
 	};
-	static const char *const texts[] = { "base:allocation", "xnbd:local" };
+	static const char *const texts[] = { "base:allocation", "x-xnbd:local" };
 	struct talk t;
 	unsigned i;
 	int list, k;

@@ -36,6 +36,9 @@ initrd() {
 	cp tests/vm/init "$dir/root/init"
 	cp "$dir/debian/bin/busybox" "$dir/root/bin/busybox"
 	cp "$XNBDBOX" "$dir/root/bin/xnbdbox"
+	for load in hog fsload; do
+		musl-gcc -Os -Wall -Wextra -static -s -o "$dir/root/bin/$load" tests/vm/$load.c
+	done
 	for module in $modules; do
 		find "$dir/debian/lib/modules" -name "$module.ko" -exec cp {} "$dir/root/modules" ';'
 	done
@@ -44,6 +47,8 @@ initrd() {
 	for tool in dmsetup nbd-client mkfs.ext4; do
 		program "$(PATH=$PATH:/usr/sbin:/sbin command -v $tool)"
 	done
+	mkdir -p "$dir/root/bin/bb" # of the same name as Debian's
+	cp "$dir/nbd-client" "$dir/root/bin/bb/nbd-client"
 	(cd "$dir/root" && find . | cpio -o -H newc --quiet) >"$dir/initrd"
 }
 
@@ -53,5 +58,6 @@ fetch >"$dir.log" 2>&1 || { apt-get update && fetch; } >"$dir.log" 2>&1 || {
 	echo "Debian's packages linux-image-cloud-amd64 and busybox-static could not be had" >&2
 	exit 1
 }
+[ -e "$dir/nbd-client" ] || config/busybox.sh nbd_client "$dir/nbd-client"
 cp "$dir"/debian/boot/vmlinuz-* "$dir/vmlinuz"
 initrd

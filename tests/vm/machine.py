@@ -22,11 +22,12 @@ def spawn(*command, **more):
     return p
 
 
-def connect(port):
+def connect(port, name=""):
     """A client of an NBD server that may be just starting."""
     end = time.monotonic() + PATIENCE
     while True:
         h = nbd.NBD()
+        h.set_export_name(name)
         try:
             h.connect_tcp("127.0.0.1", str(port))
             return h

@@ -1,0 +1,6 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+# The table in README.md is that of tests/interop/README, and every cell is green.
+cd "$(dirname "$0")/../.." || exit 1
+python3 tests/interop/table.py || exit 1
+! grep '^    .* | .*NO' tests/interop/README
