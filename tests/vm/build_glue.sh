@@ -13,7 +13,7 @@ name=$1
 # small_debian: once; from where this machine has its packages.
 small_debian() {
 	[ ! -d "$system" ] || return 0
-	rm -rf "$system.new"
+	rm -rf --one-file-system "$system.new"
 	mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Origin: Debian' | head -1)
 	debootstrap --variant=minbase --include=$packages bookworm "$system.new" "$mirror" || return 1
 	cp -r "$dir/debian/lib/modules" "$system.new/lib"
