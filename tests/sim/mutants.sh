@@ -110,6 +110,16 @@ mutant "a bitmap is trusted after a power cut" ../server/store.c 's|return id\[0
 mutant "the bitmap is not made anew after a power cut" ../server/store.c '/^void store_open/,/^}/s|write_bits(e, FILE_BITMAP, 0, size_bytes);|;|'
 mutant "what is adopted is not synced" ../server/store.c 's|how == START_ADOPT \&\& fdatasync|false \&\& fdatasync|'
 mutant "what is adopted is not committed" ../server/store.c 's|prepare_commit(e, size_bytes, how == START_ADOPT)|prepare_commit(e, size_bytes, false)|'
+mutant "a write does not note where it writes" request.c 's|if (ENABLE_FEATURE_XNBD_SERVER_VERIFY \&\& range->exclusive)|if (false)|'
+mutant "what is compared takes no range" verify.c '/^static void compare_begin/,/^}/s|f->range.end = f->want_end;|f->range.end = f->want_first;|'
+mutant "what was written since it was asked for is compared" verify.c '/^static bool compare_prepare/,/^}/s|first = next_unwritten(c, f->position, f->want_end, &end);|first = f->position; end = f->want_end;|'
+mutant "the last block that is asked for is not compared" verify.c '/^static bool compare_prepare/,/^}/s|f->position = end;|f->position = end; if (end - first > 1) end--;|'
+mutant "after a bad sector the rest is not compared" verify.c 's|if (f->want_end < f->rest_end)|if (false)|'
+mutant "what was asked by a comparison that was cancelled counts for the next" verify.c 's|v->stale = v->in_flight;|v->stale = false;|'
+mutant "the record stays when a server begins" ../server/written.c 's|if (unlink(path) < 0 \&\& errno != ENOENT)|if (false)|'
+mutant "the directory is synced before the record is removed" ../server/store.c '/^void store_open/,/^}/s|written_forget(e);|;|; /^void store_open/,/^}/s|\*all_dirty = how|written_forget(e);\n\t*all_dirty = how|'
+mutant "without a record nothing counts as written" ../server/written.c 's#if (!trusted || written_read(e, size_bytes))#written_read(e, size_bytes);\n\tif (!trusted)#'
+mutant "the record is not read" ../server/written.c 's#if (!trusted || written_read(e, size_bytes))#alloc_words(e, size_bytes);#'
 wait
 survivors=$(cat "$T"/*.result | grep -vc '^killed')
 killed=$(cat "$T"/*.result | grep -c '^killed')
