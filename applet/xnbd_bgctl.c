@@ -40,7 +40,7 @@
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
-//config:	Has the copy compared with the origin, before the switch: 0.2 KB.
+//config:	Has the copy compared with the origin, before the switch: 0.5 KB.
 //config:
 //config:config FEATURE_XNBD_BGCTL_RECONNECT
 //config:	bool "--reconnect"

@@ -97,7 +97,7 @@
 //config:	help
 //config:	It is remembered where clients have written, so that all else can be
 //config:	compared with the origin before the switch: when xnbd-bgctl asks for
-//config:	it, with --verify before --auto-switch, and by --check. 3.5 KB, and
+//config:	it, with --verify before --auto-switch, and by --check. 6.5 KB, and
 //config:	2 MiB of memory for each TiB of the disk.
 //config:
 //config:config FEATURE_XNBD_SERVER_CHECK
@@ -106,7 +106,7 @@
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
 //config:	Looks at the files of a proxy that does not run: do they belong
-//config:	together, how much is local, how much survives a power cut: 2 KB.
+//config:	together, how much is local, how much survives a power cut: 2.5 KB.
 //config:
 //config:config FEATURE_XNBD_SERVER_SYSLOG
 //config:	bool "--syslog"
