@@ -82,7 +82,7 @@ void init_root_files(struct export *e);
 /* Runs a program, once; nobody waits for it. */
 void init_run_hook(const char *program, const struct export *e);
 
-/* ---- trace.c: the boot trace of a proxy --------------------------------------------- */
+/* ---- trace_file.c: the boot trace of a proxy --------------------------------------------- */
 
 /* Opens where it is to be written; dies when it cannot. */
 void record_open(const char *path);
