@@ -53,7 +53,8 @@ bool prefetch_pump(struct core *c)
 		const struct link_state *link = fetch_link(c, LINK_COPIER, &slot);
 		const struct trace_run *run = &k->run[k->next];
 
-		if (k->next == k->runs) {
+		/* As for the copy, no link is needed to know that nothing is missing. */
+		if (k->next == k->runs || map_is_complete(&c->map)) {
 			prefetch_stop(c);
 			break;
 		}

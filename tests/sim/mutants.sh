@@ -98,7 +98,6 @@ mutant "a trace names what was only written" request.c 's|if (t->recording)$|if 
 mutant "a trace forgets what is written in part" request.c 's|if (end > whole_end(c, r) \&\& r->type != NBD_CMD_TRIM)|if (false)|'
 mutant "a run of a trace is forgotten" trace.c '/^static void run_add/,/^}/s|^\tmap_set.*|\t;|'
 mutant "the length of a run may wrap around" trace.c 's/first >= blocks || count > blocks - first/first + count > blocks/'
-mutant "a prefetch asks for ever for what fails" prefetch.c 's|k->cursor = end;|;|'
 mutant "a prefetch outlives the switch" core.c '/^static void become_target/,/^}/s|prefetch_stop(c);|;|'
 mutant "a prefetch waits for the copy" copier.c 's|if (ENABLE_FEATURE_XNBD_SERVER_TRACE \&\& prefetch_pump(c))|if (k->state == JOB_RUNNING \&\& prefetch_pump(c))|'
 mutant "one differing sample is overlooked" state.c 's/a->sample\[i\] != b->sample\[i\]/a->sample[0] != b->sample[0]/'

@@ -528,6 +528,8 @@ static void switched(struct commit_waiter *w, int error)
 		broken("rule 10: switched with blocks missing");
 	if (core.mode != MODE_TARGET || !origin_closed)
 		broken("switched, but not a target");
+	if (prefetch_is_on(&core))
+		broken("switched, and a trace is still to be fetched");
 	if (plan.target)
 		return;
 	copy = malloc(map_bytes(plan.size_bytes));
