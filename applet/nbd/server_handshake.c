@@ -222,7 +222,7 @@ static enum nbd_handshake_state structured_reply(struct nbd_server_handshake *h,
 
 /* ---- metadata contexts ------------------------------------------------------------ */
 
-enum { CONTEXTS = 2 };
+enum { CONTEXTS = 3 };
 
 static const struct context {
 	const char *name;
@@ -231,6 +231,9 @@ static const struct context {
 } contexts[CONTEXTS] = {
 	{ "base:allocation", 5, NBD_BASE_ALLOCATION_ID },
 	{ "x-xnbd:local", 7, NBD_XNBD_LOCAL_ID },
+	/* The same by a name that is not for us to give (a namespace is registered, or begins
+	 * with x-): who asks for it means ours, but it is not listed. */
+	{ "xnbd:local", 0, NBD_XNBD_LOCAL_ID },
 };
 
 static bool is_offered(const struct nbd_export *e, unsigned i)
@@ -286,7 +289,7 @@ static enum nbd_handshake_state meta_context(struct nbd_server_handshake *h, uin
 	if (!e)
 		return answer(h, option, NBD_REP_ERR_UNKNOWN);
 	for (i = 0; i < CONTEXTS; i++) {
-		if (!(matches >> i & 1) || !is_offered(e, i))
+		if (!(matches >> i & 1) || !is_offered(e, i) || (i > 1 && (is_list || h->local)))
 			continue;
 		nbd_put32(id, is_list ? 0 : contexts[i].id);
 		reply_data(h, option, NBD_REP_META_CONTEXT, id, sizeof(id), contexts[i].name);

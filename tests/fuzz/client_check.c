@@ -64,6 +64,7 @@ static void export_prepare(void)
 	export.preferred_block = 4096;
 	export.max_payload = NBD_PAYLOAD_MAX;
 	export.allocation = true;
+	export.local = client_disk.proxy;
 }
 
 /* Returns the bytes of the log that it took, SIZE_MAX when it has not ended well. */

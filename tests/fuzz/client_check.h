@@ -10,6 +10,7 @@ struct client_disk {
 	uint64_t size_bytes;
 	bool readonly; /* so that each byte is known */
 	bool oldstyle;
+	bool proxy;
 	bool unknown; /* nothing is known: nothing is checked */
 };
 extern struct client_disk client_disk;

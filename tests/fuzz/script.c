@@ -361,6 +361,7 @@ static void clients_prepare(uint64_t size)
 	client_disk.size_bytes = size;
 	client_disk.readonly = how & SERVER_READONLY;
 	client_disk.oldstyle = how & SERVER_OLDSTYLE;
+	client_disk.proxy = how & SERVER_PROXY;
 	client_disk.unknown = head[SCRIPT_MORE] & MORE_BY_HAND;
 }
 

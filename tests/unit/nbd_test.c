@@ -849,16 +849,19 @@ static void test_two_contexts(void)
 {
 	static const struct {
 		const char *query[4];
-		int set, list; /* bit 0: base:allocation, bit 1: x-xnbd:local */
+		int set, list; /* bit 0: base:allocation, bit 1: x-xnbd:local, bit 2: xnbd:local */
 	} cases[] = {
 		{ { NULL }, 0, 3 },
 		{ { "x-xnbd:local", NULL }, 2, 2 },
 		{ { "x-xnbd:", NULL }, 0, 2 },
 		{ { "base:", NULL }, 0, 1 },
 		{ { "x-xnbd:local", "base:allocation", NULL }, 3, 3 },
+		{ { "xnbd:local", NULL }, 4, 0 },
+		{ { "xnbd:local", "x-xnbd:local", NULL }, 2, 2 },
+		{ { "xnbd:", "xnbd:loca", NULL }, 0, 0 },
 		{ { "x-xnbd:locals", "x-xnbd:loca", "base:local", NULL }, 0, 0 },
 	};
-	static const char *const texts[] = { "base:allocation", "x-xnbd:local" };
+	static const char *const texts[] = { "base:allocation", "x-xnbd:local", "xnbd:local" };
 	struct talk t;
 	unsigned i;
 	int list, k;
@@ -871,10 +874,10 @@ static void test_two_contexts(void)
 
 			put_option(&t.says, option, data.p, data.n);
 			drop(&data);
-			for (k = 0; k < 2; k++) {
+			for (k = 0; k < 3; k++) {
 				if (!((list ? cases[i].list : cases[i].set) >> k & 1))
 					continue;
-				put32(&data, list ? 0 : (uint32_t)k + 1);
+				put32(&data, list ? 0 : k ? NBD_XNBD_LOCAL_ID : NBD_BASE_ALLOCATION_ID);
 				put(&data, texts[k], strlen(texts[k]));
 				put_reply(&t.wants, option, NBD_REP_META_CONTEXT, data.p, data.n);
 				drop(&data);
@@ -882,7 +885,7 @@ static void test_two_contexts(void)
 			put_reply(&t.wants, option, NBD_REP_ACK, "", 0);
 		}
 		CHECK(talk_ends(&t, NBD_HS_MORE));
-		CHECK(t.h.allocation == (cases[i].set & 1) && t.h.local == (cases[i].set >> 1));
+		CHECK(t.h.allocation == (cases[i].set & 1) && t.h.local == (cases[i].set > 1));
 	}
 }
 
