@@ -6,7 +6,7 @@ import nbd
 BUILD = os.environ["VM"]
 XNBDBOX = os.environ["XNBDBOX"]
 HOST = "10.0.2.2"  # as the machine sees it; there it is 127.0.0.1
-PATIENCE = 300  # seconds for what takes one or two: a busy host is no error
+PATIENCE = 900  # seconds for what takes one or two: a busy host is no error
 
 
 def free_port():
