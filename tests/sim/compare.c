@@ -100,13 +100,15 @@ void compare_order(void)
 
 void compare_step(void)
 {
-	if (chance(70)) {
-		compare_order();
-		return;
+	bool stop = chance(50), start = !stop || chance(50); /* what was asked before is still on its way */
+
+	if (stop) {
+		event("compare no more");
+		count(COUNT_COMPARE_VERBS);
+		core_verify_cancel(&core);
 	}
-	event("compare no more");
-	count(COUNT_COMPARE_VERBS);
-	core_verify_cancel(&core);
+	if (start)
+		compare_order();
 }
 
 void compare_spoil(uint64_t offset, uint64_t length, uint8_t *p)
@@ -151,6 +153,8 @@ static void check_end(void)
 	if (v->compared + v->unreadable < least)
 		broken("%llu blocks were to be compared, %llu were", (unsigned long long)least,
 		       (unsigned long long)v->compared);
+	if (v->compared + v->unreadable > core.map.local)
+		broken("%llu blocks were compared, more than there are", (unsigned long long)v->compared);
 	if (lie != UINT64_MAX && due[lie] && is_pristine(lie) && !origin_is_bad(lie) && !v->unreadable && !v->different)
 		broken("the origin lies about block %llu: that is not found", (unsigned long long)lie);
 }

@@ -114,7 +114,6 @@ mutant "what is compared takes no range" verify.c '/^static void compare_begin/,
 mutant "what was written since it was asked for is compared" verify.c '/^static bool compare_prepare/,/^}/s|first = next_unwritten(c, f->position, f->want_end, &end);|first = f->position; end = f->want_end;|'
 mutant "the last block that is asked for is not compared" verify.c '/^static bool compare_prepare/,/^}/s|f->position = end;|f->position = end; if (end - first > 1) end--;|'
 mutant "after a bad sector the rest is not compared" verify.c 's|if (f->want_end < f->rest_end)|if (false)|'
-mutant "what was asked by a comparison that was cancelled counts for the next" verify.c 's|v->stale = v->in_flight;|v->stale = false;|'
 mutant "the record stays when a server begins" ../server/written.c 's|if (unlink(path) < 0 \&\& errno != ENOENT)|if (false)|'
 mutant "the directory is synced before the record is removed" ../server/store.c '/^void store_open/,/^}/s|written_forget(e);|;|; /^void store_open/,/^}/s|\*all_dirty = how|written_forget(e);\n\t*all_dirty = how|'
 mutant "without a record nothing counts as written" ../server/written.c 's#if (!trusted || written_read(e, size_bytes))#written_read(e, size_bytes);\n\tif (!trusted)#'
