@@ -406,6 +406,7 @@ static void test_trace_strangers(void)
 	CHECK(strcmp(decode("xnbd-trace 1 4095995\n18446744073709551616 1\n", TRACE_SIZE), damaged) == 0);
 	CHECK(strcmp(decode("xnbd-trace 1 4095995\n18446744073709551615 1\n", TRACE_SIZE), damaged) == 0);
 	CHECK(strcmp(decode("xnbd-trace 1 4095995\n18446744073709551600 1\n", TRACE_SIZE), outside) == 0);
+	CHECK(strcmp(decode("xnbd-trace 1 4095995\n18446744073709551600 100\n", TRACE_SIZE), outside) == 0);
 	CHECK(strcmp(decode("xnbd-trace 1 4095995\n1 18446744073709551600\n", TRACE_SIZE), outside) == 0);
 	CHECK(strcmp(decode("xnbd-trace 1 4095995\n1000 1\n", TRACE_SIZE), outside) == 0);
 	CHECK(strcmp(decode("xnbd-trace 1 4095995\n999 2\n", TRACE_SIZE), outside) == 0);
