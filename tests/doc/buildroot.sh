@@ -32,7 +32,7 @@ include $(BR2_EXTERNAL_XNBDBOX_PATH)/external.mk
 xnbdbox/.stamp_installed:
 	mkdir -p $(@D)/build/obj
 	cp -r $(addprefix $(XNBDBOX_SITE)/,Kconfig Makefile applet config man $(XNBDBOX_LICENSE_FILES)) $(@D)
-	touch $(@D)/build/obj/main.o
+	touch -d tomorrow $(@D)/build/obj/main.o
 	$(XNBDBOX_CONFIGURE_CMDS)
 	$(XNBDBOX_BUILD_CMDS)
 	$(XNBDBOX_INSTALL_TARGET_CMDS)
