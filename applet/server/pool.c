@@ -19,6 +19,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
 /* Under the lock. */
 static struct job_list todo, todo_quick, finished;
+static struct job_list ran; /* quick ones that the loop's thread has run since it came to pool_flush() */
 static unsigned idle;
 static unsigned quick_steps; /* one for each quick job that begins and for each that ends: odd while one runs */
 static bool standing_by;     /* a thread is there that would take the loop over */
@@ -156,19 +157,31 @@ static void watch_loop(void)
 	quick_steps++;
 }
 
-static void NORETURN stand_by(void)
+static struct job *take_ran(void)
+{
+	struct job *j = ran.first;
+
+	list_init(&ran);
+	return j;
+}
+
+/* Returns, with the lock, when the loop is this thread's. */
+static void stand_by(void)
 {
 	watch_loop();
 	quick_from_ms = loop_now_ms + DISTRUST_MS;
-	pthread_cond_broadcast(&wake); /* for what the other one has left */
-	pthread_mutex_unlock(&lock);
-	take_over();
+	/* For what the other one has left: to be run, and to be told. */
+	pthread_cond_broadcast(&wake);
+	finish(take_ran());
 }
 
-static void *standby(void *arg UNUSED_PARAM)
+static void *standby(void *arg)
 {
 	pthread_mutex_lock(&lock);
 	stand_by();
+	pthread_mutex_unlock(&lock);
+	take_over();
+	return arg;
 }
 
 /* Under the lock, which is let go meanwhile. False: the loop is another's now. */
@@ -197,23 +210,22 @@ static bool run_here(struct job *j)
 	return true;
 }
 
-/* Under the lock. Returns what is done. */
-static struct job *run_quick(void)
+/* Under the lock. When the loop is lost meanwhile, this returns when it is this thread's
+ * again: so a thread that loses it often needs no more stack than others. */
+static void run_quick(void)
 {
-	struct job_list ran;
 	struct job *j;
 
-	list_init(&ran);
 	while ((j = list_take(&todo_quick)) != NULL) {
-		bool still_loop = run_here(j);
-
-		list_append(&ran, j);
-		if (!still_loop) {
-			finish(ran.first);
-			stand_by();
+		if (run_here(j)) {
+			list_append(&ran, j);
+			continue;
 		}
+		j->next = NULL;
+		finish(j);
+		stand_by();
+		return;
 	}
-	return ran.first;
 }
 
 /* ---- the loop's side --------------------------------------------------------------------- */
@@ -256,6 +268,7 @@ void pool_start(unsigned workers, void (*loop)(void) NORETURN)
 	list_init(&todo);
 	list_init(&todo_quick);
 	list_init(&finished);
+	list_init(&ran);
 	list_init(&submitted);
 	done_event.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	done_event.ready = jobs_done;
@@ -290,7 +303,9 @@ bool pool_flush(bool at_once)
 	list_init(&submitted);
 	for (n = n < idle ? n : idle; n; n--)
 		pthread_cond_signal(&wake);
-	j = at_once ? run_quick() : NULL;
+	if (at_once)
+		run_quick();
+	j = take_ran();
 	pthread_mutex_unlock(&lock);
 	all_done(j);
 	return j != NULL;

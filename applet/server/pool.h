@@ -35,8 +35,8 @@ void pool_start(unsigned workers, void (*loop)(void) NORETURN);
 /* Loop's thread only. The job starts with the next pool_flush(). */
 void pool_submit(struct job *j);
 /* Hands over what was submitted, at once: one lock and few wake-ups for many jobs.
- * at_once: what is quick is run here. Then the caller must hold nothing on its stack that
- * the loop still needs: this does not return when the loop was taken over meanwhile.
+ * at_once: what is quick is run here. Other threads may have had the loop before this
+ * returns: then the caller must hold nothing on its stack that the loop still needs.
  * True: jobs are done, and may have submitted others. */
 bool pool_flush(bool at_once);
 
