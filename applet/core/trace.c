@@ -34,6 +34,7 @@ void trace_free(struct trace *t)
 	free(t->run);
 	t->run = NULL;
 	t->runs = 0;
+	t->changed = false;
 }
 
 static uint64_t lower(uint64_t a, uint64_t b)

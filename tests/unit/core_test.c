@@ -335,8 +335,10 @@ static void test_trace_runs(void)
 	trace_stop(&t);
 	trace_add(&t, 0, 1);
 	CHECK(t.runs == 17);
+	t.changed = true;
 	trace_free(&t);
 	CHECK(!t.run && !t.runs);
+	CHECK(!t.changed); /* else an empty trace would take the place of the last one that could be written */
 }
 
 /* One that is full stops by itself, and its text is not longer than may be read. */
