@@ -89,7 +89,7 @@ void buf_reserve(void)
 {
 	uint64_t pages = limit >> SMALLEST_SHIFT, i;
 
-	if (limit > SIZE_MAX / 2)
+	if (limit >= SIZE_MAX / 2) /* none is as large */
 		bb_simple_error_msg_and_die("--root-storage needs a limit of memory: --max-buf-size");
 	reserve = mmap(NULL, (size_t)(pages << SMALLEST_SHIFT), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	class_of = malloc((size_t)pages);
