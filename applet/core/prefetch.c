@@ -35,7 +35,8 @@ static bool has_room(const struct core *c, const struct link_state *link, uint64
 {
 	uint64_t used = c->fetch_bytes[LINK_COPIER];
 	uint64_t window = c->fetch_window[LINK_COPIER];
-	uint64_t n = (end - first + 2 * (link->unit_blocks - 1)) * BLOCK_BYTES;
+	uint64_t slack = 2 * (uint64_t)(link->unit_blocks - 1);
+	uint64_t n = (end - first + slack) * BLOCK_BYTES;
 
 	if (c->fetch_bytes[LINK_CLIENT])
 		window /= 4;

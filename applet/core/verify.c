@@ -113,7 +113,7 @@ static bool has_room(const struct core *c, const struct link_state *link)
 		return false;
 	if (c->waiting)
 		return !v->in_flight;
-	return !used || used + FETCH_BLOCKS_MAX * BLOCK_BYTES <= c->fetch_window[LINK_COPIER];
+	return !used || used + (uint64_t)FETCH_BLOCKS_MAX * BLOCK_BYTES <= c->fetch_window[LINK_COPIER];
 }
 
 /* The next blocks to compare: local, not written, in one word of the bitmap, not more than
@@ -396,7 +396,7 @@ int core_verify(struct core *c, uint64_t rate)
 	if (c->mode == MODE_TARGET || !c->written)
 		return ENOLINK;
 	if (!v->buf)
-		v->buf = malloc(FETCH_BLOCKS_MAX * BLOCK_BYTES);
+		v->buf = malloc((size_t)FETCH_BLOCKS_MAX * BLOCK_BYTES);
 	if (!v->buf)
 		return ENOMEM;
 	rate = rate < COPIER_RATE_MAX ? rate : COPIER_RATE_MAX;

@@ -91,6 +91,7 @@ void buf_reserve(void)
 
 	if (limit >= SIZE_MAX / 2) /* none is as large */
 		bb_simple_error_msg_and_die("--root-storage needs a limit of memory: --max-buf-size");
+	/* cppcheck-suppress invalidFunctionArg ; it does not know that -1 goes with MAP_ANONYMOUS */
 	reserve = mmap(NULL, (size_t)(pages << SMALLEST_SHIFT), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	class_of = malloc((size_t)pages);
 	if (reserve == MAP_FAILED || !class_of)

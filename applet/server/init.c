@@ -119,8 +119,11 @@ static void open_direct(struct export *e)
 static void pin(int fd)
 {
 	off_t n = lseek(fd, 0, SEEK_END);
+	void *kept = NULL; /* until the end */
 
-	if (n > 0 && mmap(NULL, (size_t)n, PROT_READ, MAP_SHARED, fd, 0) == MAP_FAILED)
+	if (n > 0)
+		kept = mmap(NULL, (size_t)n, PROT_READ, MAP_SHARED, fd, 0);
+	if (kept == MAP_FAILED)
 		bb_simple_perror_msg("cannot lock the bitmap in memory");
 }
 

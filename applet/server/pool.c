@@ -31,7 +31,7 @@ static struct job_list submitted;
 static struct event done_event;
 static uint64_t quick_from_ms;
 
-static void (*take_over)(void) NORETURN;
+static void (*take_over)(void);
 
 static void list_init(struct job_list *l)
 {
@@ -143,7 +143,7 @@ static void watch_loop(void)
 	for (;;) {
 		seen = quick_steps;
 		pthread_mutex_unlock(&lock);
-		poll(NULL, 0, TICK_MS);
+		(void)poll(NULL, 0, TICK_MS); /* no longer than that */
 		pthread_mutex_lock(&lock);
 		if (quick_steps != seen)
 			continue;
@@ -263,7 +263,7 @@ static void start_thread(void *(*run)(void *), size_t stack_bytes)
 		bb_simple_perror_msg_and_die("cannot start a thread");
 }
 
-void pool_start(unsigned workers, void (*loop)(void) NORETURN)
+void pool_start(unsigned workers, void (*loop)(void))
 {
 	list_init(&todo);
 	list_init(&todo_quick);

@@ -31,7 +31,7 @@ struct job {
 
 /* loop: what a thread does that takes the loop over, until the process ends; NULL: none
  * ever does, and no job is quick. Dies when threads cannot be had. */
-void pool_start(unsigned workers, void (*loop)(void) NORETURN);
+void pool_start(unsigned workers, void (*loop)(void));
 /* Loop's thread only. The job starts with the next pool_flush(). */
 void pool_submit(struct job *j);
 /* Hands over what was submitted, at once: one lock and few wake-ups for many jobs.

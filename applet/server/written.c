@@ -50,7 +50,7 @@ static void alloc_words(struct export *e, uint64_t size_bytes)
 /* Fills e->written. NULL, or why it could not: then it may hold anything. */
 static const char *read_record(struct export *e, int fd, uint64_t size_bytes)
 {
-	struct written_header h, want = expected(e, size_bytes);
+	struct written_header h = { 0 }, want = expected(e, size_bytes);
 	size_t n = (size_t)written_words(size_bytes) * sizeof(uint64_t);
 	uint8_t raw[STATE_HEADER_BYTES];
 	ssize_t got = pread(fd, raw, sizeof(raw), 0);
