@@ -316,9 +316,9 @@ static void take_mode(struct server_config *c, unsigned opt, char **argv)
 
 	if (!modes || (modes & (modes - 1)))
 		bb_simple_error_msg_and_die("give " MODES "; try --help");
-	if (opt & OPT_CHECK)
+	if (modes == OPT_CHECK)
 		take_arguments(check, 2, argv);
-	else if (opt & OPT_PROXY)
+	else if (modes == OPT_PROXY)
 		take_arguments(proxy, 5, argv);
 	else
 		take_arguments(target, 1, argv);

@@ -680,7 +680,8 @@ static void control_timer(struct timer *t)
 void control_close(struct control *k)
 {
 	struct control **p = &controls;
-	bool owner = k->owns_job, verifies = k->verifies;
+	bool owner = k->owns_job;
+	bool verifies = ENABLE_FEATURE_XNBD_SERVER_VERIFY && k->verifies;
 
 	while (*p != k)
 		p = &(*p)->next;
@@ -697,7 +698,7 @@ void control_close(struct control *k)
 	k->follow = false;
 	if (!k->waiting)
 		free(k);
-	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && owner && verifies)
+	if (owner && verifies)
 		core_verify_cancel(&exported->core);
 	else if (ENABLE_FEATURE_XNBD_SERVER_PROXY && owner)
 		core_job_cancel(&exported->core);
