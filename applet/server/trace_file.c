@@ -53,8 +53,11 @@ static void write_run(struct job *j UNUSED_PARAM)
 	if (fd < 0 || full_write(fd, file.text, file.bytes) != (ssize_t)file.bytes ||
 	    renameat(file.dir, file.temporary, file.dir, file.name) < 0)
 		file.error = errno;
-	if (fd >= 0)
-		close(fd);
+	if (fd < 0)
+		return;
+	if (file.error) /* it may be the disk's last room */
+		unlinkat(file.dir, file.temporary, 0);
+	close(fd);
 }
 
 static void write_done(struct job *j UNUSED_PARAM)
