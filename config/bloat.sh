@@ -12,7 +12,7 @@ T=$(mktemp -d "${TMPDIR:-/tmp}/xnbd-bloat.XXXXXX")
 trap 'rm -rf "$T"' EXIT
 trap 'exit 1' INT TERM
 
-# build CONFIG: the file's bytes; the program is left in $T/tree/build.
+# build CONFIG: the program is left in $T/tree/build.
 build() {
 	if [ ! -d "$T/tree" ]; then
 		mkdir "$T/tree"
@@ -23,7 +23,16 @@ build() {
 		cat "$T/log" >&2
 		exit 1
 	}
-	stat -c %s "$T/tree/build/xnbdbox"
+}
+
+# file CONFIG: the bytes of the file.
+file() {
+	build "$1" && stat -c %s "$T/tree/build/xnbdbox"
+}
+
+# contents CONFIG: code and data, without what fills the file up to 512 bytes between them.
+contents() {
+	build "$1" && size "$T/tree/build/xnbdbox" | awk 'NR == 2 { print $1 + $2 }'
 }
 
 # without SYMBOL: config/full_defconfig, less that and what depends on it.
@@ -53,15 +62,15 @@ table() {
 	echo '| configuration (`make NAME_defconfig`) | bytes of the file |'
 	echo '| --- | --- |'
 	for name in full initramfs rescue bgctl bgctl-min; do
-		echo "| \`$name\` | $(build config/${name}_defconfig) |"
+		echo "| \`$name\` | $(file config/${name}_defconfig) |"
 	done
-	full=$(build config/full_defconfig)
+	full=$(contents config/full_defconfig)
 	echo
 	echo '| `full` without | symbol | bytes less |'
 	echo '| --- | --- | --- |'
 	sed -n 's/^CONFIG_\(.*\)=y$/\1/p' config/full_defconfig | while read -r symbol; do
 		without "$symbol"
-		echo "| $(prompt "$symbol") | \`$symbol\` | $((full - $(build "$T/config"))) |"
+		echo "| $(prompt "$symbol") | \`$symbol\` | $((full - $(contents "$T/config"))) |"
 	done
 	echo
 	echo '| `full` with | symbol | bytes more |'
@@ -71,7 +80,7 @@ table() {
 			cat config/full_defconfig
 			echo "CONFIG_$symbol=y"
 		} >"$T/config"
-		echo "| $(prompt "$symbol") | \`$symbol\` | $(($(build "$T/config") - full)) |"
+		echo "| $(prompt "$symbol") | \`$symbol\` | $(($(contents "$T/config") - full)) |"
 	done
 }
 
@@ -89,7 +98,7 @@ write() {
 	cat "$T/readme" >README.md
 }
 
-# A difference of 2 % of what is shown, or of the granularity that a file has (64 bytes).
+# A difference of 2 % of what is shown, or of 64 bytes.
 check() {
 	readme_table >"$T/told"
 	table | grep '^|' >"$T/is"
@@ -111,13 +120,13 @@ symbols() {
 }
 
 base() {
-	build .config >"$T/bytes"
+	file .config >"$T/bytes"
 	cp "$T/tree/build/xnbdbox_unstripped" "$T/new"
 	cp .config "$T/config"
 	rm -rf "$T/tree"
 	mkdir "$T/tree"
 	git archive "$1" | tar -x -C "$T/tree"
-	build "$T/config" >"$T/old_bytes"
+	file "$T/config" >"$T/old_bytes"
 	symbols "$T/new" >"$T/new.txt"
 	symbols "$T/tree/build/xnbdbox_unstripped" >"$T/old.txt"
 	join -a 1 -a 2 -e 0 -o 0,1.2,2.2 "$T/old.txt" "$T/new.txt" |
