@@ -604,7 +604,7 @@ static void start(void)
 
 	for (;;) {
 		kept = start_has_record() && !plan.start_mille && !plan.memory_mille;
-	starts = report->count[COUNT_STARTS];
+		starts = report->count[COUNT_STARTS];
 		if (!plan.target) {
 			config.words = start_store(&config.all_dirty);
 			config.written = start_written();
