@@ -229,16 +229,17 @@ bool port_io(struct core *c, struct io *io)
 {
 	struct export *e = export_of(c);
 	struct disk_job *d = (void *)io->port;
+	bool is_image_write = io->op == IO_WRITE && io->file == FILE_IMAGE;
 
 	if (io->op == IO_READ && io->file == FILE_IMAGE && read_now(e, io))
 		return true;
 	d->job.run = disk_run;
 	d->job.done = disk_done;
 	d->export = e;
+	d->job.quick = is_image_write && io->length <= QUICK_BYTES && !is_direct(e, io);
 	/* A file system lets one writer at a time into a file. Others that wait for
 	 * it spin, and would take the processor from those who have work. */
-	d->job.quick = io->op == IO_WRITE && io->file == FILE_IMAGE && io->length <= QUICK_BYTES && !is_direct(e, io);
-	d->job.turn = io->op == IO_WRITE && io->file == FILE_IMAGE && !e->is_device ? &e->image_turn : NULL;
+	d->job.turn = is_image_write && !e->is_device ? &e->image_turn : NULL;
 	pool_submit(&d->job);
 	return false;
 }
