@@ -23,8 +23,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FETCH_OF(ptr, member) ((struct fetch *)(void *)((char *)(ptr)-offsetof(struct fetch, member)))
-
 static uint64_t bytes_end(const struct core *c, uint64_t end_block)
 {
 	uint64_t end = end_block * BLOCK_BYTES;

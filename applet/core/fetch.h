@@ -5,6 +5,8 @@
 
 #include "core/core.h"
 
+#include <stddef.h>
+
 enum fetch_state { FETCH_QUEUED, FETCH_SENT, FETCH_STORING };
 
 struct fetch {
@@ -25,5 +27,8 @@ struct fetch {
 	struct io io;
 	struct persist persist;
 };
+
+/* The fetch that has this member. */
+#define FETCH_OF(ptr, member) ((struct fetch *)(void *)((char *)(ptr)-offsetof(struct fetch, member)))
 
 #endif

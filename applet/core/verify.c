@@ -20,8 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FETCH_OF(ptr, member) ((struct fetch *)(void *)((char *)(ptr)-offsetof(struct fetch, member)))
-
 /* ---- what clients have written ---------------------------------------------- */
 
 static uint64_t written_runs(uint64_t blocks)
