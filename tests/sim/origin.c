@@ -146,20 +146,24 @@ static bool is_of_comparison(unsigned link, uint64_t cookie)
 
 void port_link_read(struct core *c, unsigned link, uint64_t cookie, uint64_t offset, uint32_t length)
 {
+	bool verify = is_of_comparison(link, cookie);
 	unsigned i;
 
 	(void)c;
 	if (length > core.link[link].max_blocks * BLOCK_BYTES)
 		broken("a longer request than the origin takes");
-	/* Where the origin has larger blocks, what lies around a miss may come twice. */
+	/* Where the origin has larger blocks, what lies around a miss may come twice. And what a
+	 * client misses may become local while it is asked for, by an extent of zeroes that the copy
+	 * has found; the comparison asks for what is local. */
 	for (i = 0; plan.unit_blocks == 1 && i < asked_count; i++)
-		if (!asked[i].status && asked[i].offset < offset + length && offset < asked[i].offset + asked[i].length)
+		if (!asked[i].status && asked[i].verify == verify && asked[i].offset < offset + length &&
+		    offset < asked[i].offset + asked[i].length)
 			broken("rule 5: asked twice for %llu", (unsigned long long)offset);
 	for (i = 0; plan.unit_blocks == 1 && !all_wanted && i < map_blocks(length); i++)
 		if (!is_wanted[offset / BLOCK_BYTES + i])
 			broken("rule 6: nobody wants block %llu", (unsigned long long)offset / BLOCK_BYTES + i);
 	ask(link, false, cookie, offset, length);
-	asked[asked_count - 1].verify = is_of_comparison(link, cookie);
+	asked[asked_count - 1].verify = verify;
 }
 
 void port_link_status(struct core *c, unsigned link, uint64_t cookie, uint64_t offset, uint32_t length)
