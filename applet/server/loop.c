@@ -3,31 +3,40 @@
 #include "libbb.h"
 #include "server/loop.h"
 
+#include <sched.h>
 #include <time.h>
 
-enum { EVENTS_MAX = 64 };
+enum {
+	EVENTS_MAX = 64,
+	SPIN_NS = 50000, /* a client that asks one thing after the other comes back sooner */
+};
 
 static int epoll_fd;
 static struct epoll_event batch[EVENTS_MAX];
 static int batch_next, batch_count;
 static struct timer *timers;
 static uint64_t timers_next_ms = UINT64_MAX; /* not later than the first of them */
+static bool may_spin, was_short; /* the last wait */
 
 uint64_t loop_now_ms;
 
-static void read_clock(void)
+/* Returns nanoseconds. */
+static uint64_t read_clock(void)
 {
 	struct timespec t;
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	loop_now_ms = (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
-void loop_init(void)
+void loop_init(bool spin)
 {
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (epoll_fd < 0)
 		bb_simple_perror_msg_and_die("epoll_create");
+	/* With one processor, who is waited for would have to wait for us. */
+	may_spin = spin && sysconf(_SC_NPROCESSORS_ONLN) > 1;
 	read_clock();
 }
 
@@ -114,11 +123,31 @@ static int wait_ms(uint64_t deadline_ms)
 	return at - loop_now_ms < 60000 ? (int)(at - loop_now_ms) : 60000;
 }
 
+/*
+ * To sleep and to be woken costs both sides more time than most clients need to ask for
+ * the next thing. So after a short wait the next is expected to be short too, and for that
+ * long the processor is kept, unless somebody else has use for it.
+ */
+static int wait_for_events(int timeout_ms)
+{
+	uint64_t since = read_clock();
+	int n = 0;
+
+	while (was_short && timeout_ms && !n && read_clock() - since < SPIN_NS) {
+		n = epoll_wait(epoll_fd, batch, EVENTS_MAX, 0);
+		if (!n)
+			sched_yield();
+	}
+	if (!n)
+		n = epoll_wait(epoll_fd, batch, EVENTS_MAX, timeout_ms);
+	was_short = may_spin && read_clock() - since < SPIN_NS;
+	return n;
+}
+
 void loop_once(uint64_t deadline_ms)
 {
 	batch_next = 0;
-	batch_count = epoll_wait(epoll_fd, batch, EVENTS_MAX, wait_ms(deadline_ms));
-	read_clock();
+	batch_count = wait_for_events(wait_ms(deadline_ms));
 	while (batch_next < batch_count) {
 		struct epoll_event *ev = &batch[batch_next++];
 		struct event *e = ev->data.ptr;

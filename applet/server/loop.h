@@ -25,8 +25,9 @@ struct timer {
 
 extern uint64_t loop_now_ms; /* CLOCK_MONOTONIC, read once a turn of the loop */
 
-/* Dies when the kernel gives no epoll. */
-void loop_init(void);
+/* spin: where there is more than one processor, it is not given away at once while one
+ * event follows the other within 50 us. Dies when the kernel gives no epoll. */
+void loop_init(bool spin);
 
 /* events: 0 still reports EPOLLHUP and EPOLLERR. False with errno: no memory. */
 bool event_add(struct event *e, uint32_t events);

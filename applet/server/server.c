@@ -392,7 +392,7 @@ static void begin(void)
 	/* Before the workers are born: they inherit it. */
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage)
 		init_root_storage();
-	loop_init();
+	loop_init(!(ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage));
 	signals_begin();
 	pool_start(WORKERS, loop_take_over);
 	buf_init(s->max_buf_bytes);

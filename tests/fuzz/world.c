@@ -333,6 +333,13 @@ char *fuzz_getcwd(char *to, size_t n)
 	return to ? memcpy(to, directory, have) : NULL;
 }
 
+/* One processor: nothing passes while the program spins. */
+long fuzz_sysconf(int name);
+long fuzz_sysconf(int name)
+{
+	return name == _SC_NPROCESSORS_ONLN ? 1 : sysconf(name);
+}
+
 int fuzz_isatty(int fd);
 int fuzz_isatty(int fd)
 {

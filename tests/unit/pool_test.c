@@ -102,7 +102,7 @@ static void NORETURN loop(void)
 
 int main(void)
 {
-	loop_init();
+	loop_init(true);
 	pool_start(2, loop);
 	loop();
 }
