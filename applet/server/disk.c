@@ -230,13 +230,15 @@ bool port_io(struct core *c, struct io *io)
 	struct export *e = export_of(c);
 	struct disk_job *d = (void *)io->port;
 	bool is_image_write = io->op == IO_WRITE && io->file == FILE_IMAGE;
+	bool is_bits = io->op == IO_WRITE && io->file == FILE_BITMAP;
 
 	if (io->op == IO_READ && io->file == FILE_IMAGE && read_now(e, io))
 		return true;
 	d->job.run = disk_run;
 	d->job.done = disk_done;
 	d->export = e;
-	d->job.quick = is_image_write && io->length <= QUICK_BYTES && !is_direct(e, io);
+	/* Of these no sync follows at once, as of one to the commit file. */
+	d->job.quick = (is_image_write || is_bits) && io->length <= QUICK_BYTES && !is_direct(e, io);
 	/* A file system lets one writer at a time into a file. Others that wait for
 	 * it spin, and would take the processor from those who have work. */
 	d->job.turn = is_image_write && !e->is_device ? &e->image_turn : NULL;
