@@ -167,6 +167,8 @@ struct core {
 	uint64_t last_cookie;
 	uint64_t fetch_bytes[LINKS];  /* memory of those sent or being stored */
 	uint64_t fetch_window[LINKS]; /* limits of the above */
+	uint64_t copy_window_min, copy_window_max; /* of the copier's */
+	uint64_t copy_ms;             /* the shortest time that one of its fetches took */
 	struct link_state link[LINKS];
 	uint64_t answered_ms; /* when the origin last answered anything */
 	uint64_t hold_ms; /* how long requests wait for an origin that is silent, 0 = for ever */
@@ -199,6 +201,7 @@ struct core_config {
 	uint64_t *written;     /* proxy: written_words() words, owned by the caller, or NULL */
 	bool all_dirty;        /* proxy: no bit is in the commit file yet */
 	uint64_t fetch_window; /* bytes of memory for what comes from the origin, 0 = FETCH_WINDOW_BYTES */
+	bool fixed_window;     /* not more for the copy when the link is long */
 	uint64_t hold_ms;
 	uint64_t now_ms;
 };

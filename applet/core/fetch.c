@@ -273,6 +273,32 @@ static void fetch_release(struct core *c, struct fetch *f)
 	f->buf = NULL;
 }
 
+/*
+ * The copy's window follows the link: what has come as soon as ever, although as much was
+ * under way as might be, has not filled the link. A short one is filled by the least, which
+ * the processor's cache can hold.
+ */
+static void window_grow(struct core *c, const struct fetch *f)
+{
+	uint64_t *window = &c->fetch_window[LINK_COPIER];
+	uint64_t ms = c->now_ms - f->sent_ms;
+
+	if (ms < c->copy_ms)
+		c->copy_ms = ms;
+	if (c->copy_ms > COPY_NEAR_MS && ms <= c->copy_ms + c->copy_ms / 2 &&
+	    c->fetch_bytes[LINK_COPIER] + FETCH_BLOCKS_MAX * BLOCK_BYTES > *window && *window < c->copy_window_max)
+		*window += fetch_bytes(c, f);
+	if (*window > c->copy_window_max)
+		*window = c->copy_window_max;
+}
+
+/* What comes up may be another link. */
+static void window_reset(struct core *c)
+{
+	c->fetch_window[LINK_COPIER] = c->copy_window_min;
+	c->copy_ms = UINT64_MAX;
+}
+
 enum fetch_end { END_OK, END_ORIGIN, END_LOCAL, END_GIVE_UP };
 
 /* f is in no list any more. Tells everybody who waits for it, and frees it. */
@@ -280,6 +306,8 @@ static void fetch_finish(struct core *c, struct fetch *f, enum fetch_end how, in
 {
 	struct request *r;
 
+	if (how == END_OK && f->buf && f->kind == LINK_COPIER)
+		window_grow(c, f);
 	fetch_release(c, f);
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && f->verify) {
 		if (verify_fetch_done(c, f, error, how == END_ORIGIN))
@@ -530,6 +558,7 @@ static bool fetch_send(struct core *c, struct fetch *f)
 	*used += n;
 	f->state = FETCH_SENT;
 	f->cookie = ++c->last_cookie;
+	f->sent_ms = c->now_ms;
 	f->next = NULL;
 	*c->sent_tail[slot] = f;
 	c->sent_tail[slot] = &f->next;
@@ -598,6 +627,7 @@ void fetch_link_lost(struct core *c, unsigned link)
 		f = next;
 	}
 	copier_link_down(c, link);
+	window_reset(c);
 	c->kick = true;
 }
 

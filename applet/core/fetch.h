@@ -18,6 +18,7 @@ struct fetch {
 	uint64_t want_first, want_end; /* before they were aligned for the origin */
 	uint64_t rest_end;             /* verify: up to here it goes on, block by block */
 	uint64_t cookie;
+	uint64_t sent_ms;
 	uint64_t position; /* STORING, or being compared: blocks before it are done */
 	uint8_t *buf;
 	struct core *core;

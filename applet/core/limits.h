@@ -57,6 +57,10 @@ enum {
 	/* Memory for what comes from the origin, shared by clients and copier. Fetches
 	 * beyond it are queued: they are as many as requests in flight make them. */
 	FETCH_WINDOW_BYTES = 10 << 20,
+	/* So many times its half of the window the copy may use when the link has a delay: 20 MiB
+	 * fill 3 Gbit/s over 50 ms. */
+	COPY_WINDOW_GROWTH = 4,
+	COPY_NEAR_MS = 4, /* half of the window fills 10 Gbit/s for so long */
 	FETCH_WINDOW_BYTES_MIN = 2 * FETCH_BLOCKS_MAX * 4096,
 	COPIER_IN_FLIGHT_MAX = 128, /* zeroings need no memory, but this bounds them */
 

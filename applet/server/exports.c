@@ -60,6 +60,7 @@ bool export_begin(struct export *e, uint64_t size_bytes, bool all_dirty)
 		.written = e->written,
 		.all_dirty = all_dirty,
 		.fetch_window = s->max_buf_bytes && s->max_buf_bytes < 32 << 20 ? s->max_buf_bytes / 3 : 0,
+		.fixed_window = ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage,
 		.hold_ms = s->hold_s * 1000ULL,
 		.now_ms = loop_now_ms,
 	};
