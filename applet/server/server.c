@@ -436,6 +436,7 @@ static void last_commits(void)
 		core_commit(&e->core, &e->last_commit);
 		core_tick(&e->core, loop_now_ms);
 	}
+	pool_flush(false); /* else the first turn would wait before it hands them over */
 	while (commits || (ENABLE_FEATURE_XNBD_SERVER_SNAPSHOT && snapshot_is_busy()))
 		turn(loop_now_ms + 100);
 }

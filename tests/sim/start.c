@@ -239,8 +239,27 @@ int k_flock(int fd, int how)
 	return 0;
 }
 
+/* Data is where a byte is not zero, or, on a disk that cannot tell, everywhere. */
+static off_t seek_data(unsigned slot, uint64_t offset)
+{
+	uint64_t size = disk_size(slot);
+	uint8_t byte;
+
+	if (chance(20)) {
+		errno = EINVAL;
+		return -1;
+	}
+	for (; offset < size; offset++)
+		if (disk_pread(slot, &byte, 1, offset) == 1 && byte)
+			return (off_t)offset;
+	errno = ENXIO;
+	return -1;
+}
+
 off_t k_lseek(int fd, off_t offset, int whence)
 {
+	if (whence == SEEK_DATA)
+		return seek_data(fd_slot(fd), (uint64_t)offset);
 	if (offset || whence != SEEK_END)
 		broken("start: lseek");
 	return (off_t)disk_size(fd_slot(fd));
