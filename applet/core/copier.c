@@ -10,7 +10,9 @@
  * Holes: where the origin offers base:allocation, it is asked for the extents of
  * the next part first, and blocks that it calls zero are made so without a fetch.
  *
- * Politeness: while clients wait for the origin, one fetch at a time.
+ * Politeness: when clients have waited for the origin lately, one fetch at a time, so that
+ * nothing is in their way when they miss the next block. Over a link with a delay that would
+ * be very little, and its window is such that nothing waits there for long.
  */
 #include "core/core.h"
 #include "nbd/nbd.h"
@@ -157,7 +159,7 @@ static bool has_room(const struct core *c, const struct link_state *link)
 		return false;
 	if (k->rate_limit && k->tokens <= 0)
 		return false;
-	if (c->waiting)
+	if (!fetch_is_far(c) && (c->waiting || c->now_ms - c->waited_ms < COPY_POLITE_MS))
 		return !used;
 	return !used || used + n <= c->fetch_window[LINK_COPIER];
 }

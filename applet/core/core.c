@@ -25,8 +25,8 @@ bool core_init(struct core *c, const struct core_config *config)
 		c->fetch_window[i] = window / LINKS;
 		c->sent_tail[i] = &c->sent[i];
 	}
-	c->copy_window_min = c->fetch_window[LINK_COPIER];
-	c->copy_window_max = c->copy_window_min * (config->fixed_window ? 1 : COPY_WINDOW_GROWTH);
+	c->copy_window = c->fetch_window[LINK_COPIER];
+	c->copy_window_max = c->copy_window * (config->fixed_window ? 1 : COPY_WINDOW_GROWTH);
 	c->copy_ms = UINT64_MAX;
 	commit_init(c);
 	/* A server that died may have left what it had answered in the page cache: the

@@ -167,8 +167,8 @@ struct core {
 	uint64_t last_cookie;
 	uint64_t fetch_bytes[LINKS];  /* memory of those sent or being stored */
 	uint64_t fetch_window[LINKS]; /* limits of the above */
-	uint64_t copy_window_min, copy_window_max; /* of the copier's */
-	uint64_t copy_ms;             /* the shortest time that one of its fetches took */
+	uint64_t copy_window, copy_window_max; /* of the copier's: at first, and at most */
+	uint64_t copy_ms; /* the shortest time that one of its fetches took; UINT64_MAX: none yet */
 	struct link_state link[LINKS];
 	uint64_t answered_ms; /* when the origin last answered anything */
 	uint64_t hold_ms; /* how long requests wait for an origin that is silent, 0 = for ever */
@@ -189,6 +189,7 @@ struct core {
 	unsigned in_flight; /* requests not yet answered */
 	unsigned waiting;   /* ... of which wait for the origin */
 	uint64_t waited;    /* how many had to, ever */
+	uint64_t waited_ms; /* when the last one did */
 	const char *first_error_what; /* static text, NULL when nothing went wrong yet */
 	int first_error;              /* errno */
 };
@@ -324,6 +325,7 @@ void fetch_fail_queued(struct core *c, int error);
 void fetch_expire(struct core *c);
 void fetch_pump(struct core *c);
 void fetch_link_lost(struct core *c, unsigned link);
+bool fetch_is_far(const struct core *c);
 const struct link_state *fetch_link(const struct core *c, unsigned kind, unsigned *slot);
 
 bool fetch_verify(struct core *c, uint64_t first, uint64_t end);

@@ -273,29 +273,38 @@ static void fetch_release(struct core *c, struct fetch *f)
 	f->buf = NULL;
 }
 
+/* Whether the origin is so far away that the copy needs more than a few fetches under way. */
+bool fetch_is_far(const struct core *c)
+{
+	return c->copy_ms > COPY_NEAR_MS && c->copy_ms != UINT64_MAX;
+}
+
 /*
- * The copy's window follows the link: what has come as soon as ever, although as much was
- * under way as might be, has not filled the link. A short one is filled by the least, which
- * the processor's cache can hold.
+ * The copy's window follows a link with a delay: what has come about as soon as ever, although
+ * as much was under way as might be, has not filled it; what took twice as long has waited in
+ * a queue, and would have clients' fetches wait there too. A short link is filled by the
+ * window as it is, which the processor's cache can hold.
  */
-static void window_grow(struct core *c, const struct fetch *f)
+static void window_follow(struct core *c, const struct fetch *f)
 {
 	uint64_t *window = &c->fetch_window[LINK_COPIER];
 	uint64_t ms = c->now_ms - f->sent_ms;
+	uint64_t step = FETCH_BLOCKS_MAX * BLOCK_BYTES;
 
 	if (ms < c->copy_ms)
 		c->copy_ms = ms;
-	if (c->copy_ms > COPY_NEAR_MS && ms <= c->copy_ms + c->copy_ms / 2 &&
-	    c->fetch_bytes[LINK_COPIER] + FETCH_BLOCKS_MAX * BLOCK_BYTES > *window && *window < c->copy_window_max)
-		*window += fetch_bytes(c, f);
-	if (*window > c->copy_window_max)
-		*window = c->copy_window_max;
+	if (!fetch_is_far(c))
+		return;
+	if (ms > 2 * c->copy_ms && *window > 2 * step)
+		*window -= step;
+	else if (ms <= c->copy_ms + c->copy_ms / 2 && c->fetch_bytes[LINK_COPIER] + step > *window)
+		*window = *window + step < c->copy_window_max ? *window + step : c->copy_window_max;
 }
 
 /* What comes up may be another link. */
 static void window_reset(struct core *c)
 {
-	c->fetch_window[LINK_COPIER] = c->copy_window_min;
+	c->fetch_window[LINK_COPIER] = c->copy_window;
 	c->copy_ms = UINT64_MAX;
 }
 
@@ -307,7 +316,7 @@ static void fetch_finish(struct core *c, struct fetch *f, enum fetch_end how, in
 	struct request *r;
 
 	if (how == END_OK && f->buf && f->kind == LINK_COPIER)
-		window_grow(c, f);
+		window_follow(c, f);
 	fetch_release(c, f);
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && f->verify) {
 		if (verify_fetch_done(c, f, error, how == END_ORIGIN))

@@ -61,6 +61,7 @@ enum {
 	 * fill 3 Gbit/s over 50 ms. */
 	COPY_WINDOW_GROWTH = 4,
 	COPY_NEAR_MS = 4, /* half of the window fills 10 Gbit/s for so long */
+	COPY_POLITE_MS = 250, /* so long after the last client had to wait */
 	FETCH_WINDOW_BYTES_MIN = 2 * FETCH_BLOCKS_MAX * 4096,
 	COPIER_IN_FLIGHT_MAX = 128, /* zeroings need no memory, but this bounds them */
 

@@ -412,6 +412,7 @@ void request_resume(struct core *c, struct request *r, int error)
 	uint64_t block = first_needed(c, r);
 
 	c->waiting--;
+	c->waited_ms = c->now_ms;
 	r->state = REQ_NEW;
 	if (block == UINT64_MAX)
 		request_go(c, r);
