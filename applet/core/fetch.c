@@ -289,7 +289,7 @@ static void window_follow(struct core *c, const struct fetch *f)
 {
 	uint64_t *window = &c->fetch_window[LINK_COPIER];
 	uint64_t ms = c->now_ms - f->sent_ms;
-	uint64_t step = FETCH_BLOCKS_MAX * BLOCK_BYTES;
+	uint64_t step = (uint64_t)FETCH_BLOCKS_MAX * BLOCK_BYTES;
 
 	if (ms < c->copy_ms)
 		c->copy_ms = ms;
