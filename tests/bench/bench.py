@@ -4,6 +4,7 @@ import os, shutil, signal, subprocess, sys, tempfile
 from report import Report
 from rows import Rows
 from servers import Broken
+from sizes import Sizes
 
 
 def setting(name, default):
@@ -18,10 +19,10 @@ SECONDS = float(setting("SECONDS", 1))
 MIB = int(setting("MIB", 256 if QUICK else 512))
 
 
-def wanted(row):
+def wanted(name, quick):
     if WANTED:
-        return any(word in row.name for word in WANTED)
-    return row.quick or not QUICK
+        return any(word in name for word in WANTED)
+    return quick or not QUICK
 
 
 def run_row(row):
@@ -52,14 +53,17 @@ def main(out):
         rows = Rows(base, os.path.abspath(out) + "/relay", MIB)
         report = Report(out, ROUNDS, SECONDS, MIB)
         for row in rows.all():
-            if wanted(row):
-                report.add(row.name, run_row(row))
+            if wanted(row.name, row.quick):
+                report.add(row.name, run_row(row), row.others)
+        sizes = wanted("sizes", False)
+        if sizes:
+            Sizes(out).table(base, ROUNDS, report.print)
         report.end()
     finally:
         if rows:
             rows.end()
         shutil.rmtree(base, ignore_errors=True)
-    if not report.rows:
+    if not report.rows and not sizes:
         raise Broken("no row has a name with: " + " ".join(WANTED))
 
 

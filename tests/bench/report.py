@@ -45,6 +45,7 @@ class Report:
     def __init__(self, out, rounds, seconds, mib):
         self.out = out
         self.rows = {}  # name -> lines, ours first
+        self.against = []  # names of the rows with others
         self.table = open(out + "/table.md", "w")
         self.print("Medians of %d rounds of %g s, in turns; disk of %d MiB; %d processors, Linux %s." % (rounds, seconds, mib, os.cpu_count(), os.uname().release))
         self.print("`to best`: the rate as a part of that of the best of the others. `CPU s`: of the server, for")
@@ -60,20 +61,22 @@ class Report:
     def row(self, cells):
         self.print("| " + " | ".join(c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, WIDTHS))) + " |")
 
-    def add(self, name, results):
-        """The first contender is ours."""
+    def add(self, name, results, others=True):
+        """The first contender is ours; others: the rest is not."""
         lines = [Line(who, r) for who, r in results.items()]
         best = max(line.rate for line in lines[1:])
         for i, line in enumerate(lines):
             line.ratio = line.rate / best
             self.row(line.cells("" if i else name))
         self.rows[name] = lines
+        if others:
+            self.against.append(name)
 
     def end(self):
         self.table.close()
         self.write_numbers()
-        behind = sorted((lines[0].ratio, name) for name, lines in self.rows.items() if lines[0].ratio < 1)
-        print("\nahead of all others, or even: %d rows of %d" % (len(self.rows) - len(behind), len(self.rows)))
+        behind = sorted((self.rows[name][0].ratio, name) for name in self.against if self.rows[name][0].ratio < 1)
+        print("\nahead of all others, or even: %d rows of %d" % (len(self.against) - len(behind), len(self.against)))
         for ratio, name in behind:
             print("behind: %.2f %s" % (ratio, name))
         self.plot()

@@ -9,8 +9,10 @@ DELAYS_MS = 0, 1, 10, 50
 
 
 class Row:
-    def __init__(self, name, contenders, quick=False):
-        self.name, self.contenders, self.quick = name, contenders, quick
+    """others: the second contender and those after it are not ours."""
+
+    def __init__(self, name, contenders, quick=False, others=True):
+        self.name, self.contenders, self.quick, self.others = name, contenders, quick, others
 
 
 class Contender:
@@ -157,6 +159,7 @@ class Rows:
         yield self.copies("copy-sparse", self.sparse, self.sparse_origin, quick=True)
         yield self.copies("copy-half-local", self.disk, self.origin, prepare=fill_half)
         yield self.while_copying()
+        yield self.polite("polite", self.origin, True)
         yield self.switch()
 
     def while_copying(self):
@@ -170,13 +173,20 @@ class Rows:
 
         return self.proxy("read-while-copying", load, quick=True)
 
+    def polite(self, name, origin, quick=False):
+        """What a client's first reads cost beside the copy, and alone."""
+        fio = Fio("randread", "4k", 1)
+        start = lambda: xnbd_proxy(self.base, origin)
+        beside = lambda server, _: fio_beside(fio, server, lambda: bgctl("--cache-all", server.control))
+        return Row(name, {"xnbd": Fresh(start, beside), "no copy": Fresh(start, fio)}, quick, others=False)
+
     def switch(self):
         """What a client sees of it: the longest wait, with a switch and without."""
         fio = Fio("randread", "4k", 1)
         start = lambda: xnbd_proxy(self.base, self.origin)
         fill = lambda server: run(XNBDBOX, "xnbd-bgctl", "--cache-all", server.control)
         across = lambda server, seconds: fio_across(fio, server, seconds, lambda: bgctl("--switch", server.control))
-        return Row("switch", {"xnbd": Fresh(start, across, fill), "no switch": Fresh(start, fio, fill)}, True)
+        return Row("switch", {"xnbd": Fresh(start, across, fill), "no switch": Fresh(start, fio, fill)}, True, others=False)
 
     # ---- with a delay on the link
 
@@ -191,6 +201,8 @@ class Rows:
             yield self.proxy("delay%d-cold-seq" % ms, through, origin, servers=servers)
             yield self.proxy("delay%d-cold-randread-4k-d32" % ms, Fio("randread", "4k", 32), large)
             yield self.copies("delay%d-copy" % ms, self.small, origin, quick=ms == 10)
+            if ms:
+                yield self.polite("delay%d-polite" % ms, large)
 
     def all(self):
         yield from self.targets()

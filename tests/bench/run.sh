@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # make bench: this server and those of others, under the same load, in turns. What counts
 # is the ratio. Fails when something does not run or a copy is not true; never because
-# something was slow. The table and the plot are left in build/bench.
+# something was slow. The table and the plots are left in build/bench.
 #
 # ROWS (words; a row is run when its name contains one of them), SECONDS (of each run; 1),
 # ROUNDS (3), QUICK=1 (few rows, one round); make hands them over as BENCH_*.
 # BENCH_BEFORE=FILE: another xnbdbox instead of the others.
+# BENCH_SIZES="1 1024" (GiB; of the row that is called sizes).
 # BENCH_DIR (where the disks are; /tmp), BENCH_MIB (size of a disk; 512).
 set -eu
 cd "$(dirname "$0")/../.."

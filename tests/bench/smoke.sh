@@ -6,8 +6,8 @@ cd "$(dirname "$0")/../.." || exit 1
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 trap 'exit 1' INT TERM HUP
-BENCH_OUT=$out BENCH_ROWS="randread-4k-d8 copy-half switch delay1-copy" BENCH_SECONDS=0.05 BENCH_ROUNDS=1 BENCH_MIB=16 \
-	sh tests/bench/run.sh || exit 1
+BENCH_OUT=$out BENCH_ROWS="randread-4k-d8 copy-half switch delay1-copy sizes" BENCH_SECONDS=0.05 BENCH_ROUNDS=1 BENCH_MIB=16 \
+	BENCH_SIZES="1 2" sh tests/bench/run.sh || exit 1
 
 fail() {
 	echo "$1" >&2
@@ -22,3 +22,5 @@ awk -F '\t' 'NR > 1 && !($4 > 0 && $7 > 0 && $12 > 0) { print; bad = 1 } END { e
 [ "$(wc -l <"$out/results.tsv")" = 20 ] || fail "not so many lines"
 [ -s "$out/plot.png" ] || fail "no plot"
 grep -q '^| copy-half-local  *| xnbd ' "$out/table.md" || fail "no table"
+[ "$(cut -f1 "$out/sizes.tsv" | tr '\n' ' ')" = "gib 1 2 " ] || fail "not the sizes that were wanted"
+[ -s "$out/sizes.png" ] || fail "no plot of sizes"
