@@ -55,7 +55,7 @@ struct persist {
  */
 struct request {
 	uint64_t offset; /* bytes */
-	void *buf;       /* READ: length bytes to fill; WRITE: the data;
+	void *buf;       /* READ: length bytes to fill, NULL: of port_read_buf(); WRITE: the data;
 			    BLOCK_STATUS: a struct extents to fill */
 	uint32_t length; /* bytes */
 	uint32_t error;  /* result: an NBD error */
@@ -217,6 +217,8 @@ void core_free(struct core *c);
  * of the protocol document: command, flags, permission, range. Pure.
  */
 uint32_t core_check(const struct core *c, const struct request *r);
+/* Whether r, which core_check() passed, would have to wait for blocks from the origin. */
+bool core_misses(const struct core *c, struct request *r);
 /* Takes r, which core_check() passed. */
 void core_submit(struct core *c, struct request *r);
 /* The owner of r has gone: if it waits for the origin it is answered now, with

@@ -306,6 +306,13 @@ static void read_local(struct core *c, struct request *r)
 	uint64_t first = touched_first(r);
 	uint64_t end = touched_end(r);
 
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && !r->buf) {
+		r->buf = port_read_buf(c, r);
+		if (!r->buf) {
+			request_reply(c, r, NBD_ENOMEM);
+			return;
+		}
+	}
 	if (range_is_busy(&c->ranges, first, end, false)) {
 		take_range(c, r, first, end);
 		return;
@@ -424,6 +431,18 @@ void request_resume(struct core *c, struct request *r, int error)
 		request_fetch(c, r, block);
 }
 
+/* BLOCK_STATUS tells what is missing, and waits for nothing. */
+static uint64_t first_awaited(const struct core *c, struct request *r)
+{
+	return r->type == NBD_CMD_BLOCK_STATUS ? UINT64_MAX : first_needed(c, r);
+}
+
+bool core_misses(const struct core *c, struct request *r)
+{
+	r->scan = 0;
+	return first_awaited(c, r) != UINT64_MAX;
+}
+
 static void request_begin(struct core *c, struct request *r)
 {
 	uint64_t block;
@@ -436,7 +455,7 @@ static void request_begin(struct core *c, struct request *r)
 		wait_for_commit(c, r);
 		return;
 	}
-	block = r->type == NBD_CMD_BLOCK_STATUS ? UINT64_MAX : first_needed(c, r);
+	block = first_awaited(c, r);
 	if (block == UINT64_MAX) {
 		request_go(c, r);
 	} else if (c->mode == MODE_TARGET) {

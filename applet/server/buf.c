@@ -133,27 +133,35 @@ uint32_t buf_size(uint32_t n)
 	return (uint32_t)1 << (SMALLEST_SHIFT + size_class(n));
 }
 
-void *buf_get(uint32_t n)
+void buf_book(uint32_t n)
+{
+	used += buf_size(n);
+}
+
+void *buf_take(uint32_t n)
 {
 	unsigned i = size_class(n);
-	uint32_t size = (uint32_t)1 << (SMALLEST_SHIFT + i);
 	struct unused *p = unused[i];
 
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT && reserve) {
 		void *r = reserve_get(i);
 
-		used += r ? size : 0;
 		if (r)
 			return r;
 	}
-	if (p) {
-		unused[i] = p->next;
-		kept -= size;
-	} else {
-		p = malloc(size);
-	}
+	if (!p)
+		return malloc(buf_size(n));
+	unused[i] = p->next;
+	kept -= buf_size(n);
+	return p;
+}
+
+void *buf_get(uint32_t n)
+{
+	void *p = buf_take(n);
+
 	if (p)
-		used += size;
+		buf_book(n);
 	return p;
 }
 
@@ -163,9 +171,9 @@ void buf_put(void *p, uint32_t n)
 	uint32_t size = (uint32_t)1 << (SMALLEST_SHIFT + i);
 	struct unused *u = p;
 
+	used -= size;
 	if (!p)
 		return;
-	used -= size;
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT && reserve && (uintptr_t)p - (uintptr_t)reserve < reserve_bytes) {
 		reserve_put((uint64_t)((uint8_t *)p - reserve), i);
 		return;

@@ -147,7 +147,7 @@ static struct xfer *xfer_get(struct session *s)
 			return NULL;
 	}
 	x->session = s;
-	x->buf = NULL;
+	x->buf = x->req.buf = x->data = NULL;
 	x->buf_bytes = 0;
 	x->data_bytes = 0;
 	x->submitted = false;
@@ -165,7 +165,7 @@ static void xfer_put(struct xfer *x)
 {
 	struct session *s = x->session;
 
-	if (x->buf_bytes) {
+	if (x->buf_bytes) { /* had, or only booked */
 		buf_put(x->buf, x->buf_bytes);
 		s->used_bytes -= buf_size(x->buf_bytes);
 	}
@@ -269,6 +269,14 @@ void port_reply(struct core *c UNUSED_PARAM, struct request *r)
 	struct xfer *x = (struct xfer *)r;
 
 	reply(x, r->error);
+}
+
+/* Of what was booked when the request came. */
+void *port_read_buf(struct core *c UNUSED_PARAM, struct request *r)
+{
+	struct xfer *x = (struct xfer *)r;
+
+	return x->data = x->buf = buf_take(x->buf_bytes);
 }
 
 /* Takes n sent bytes off the list of replies. */
@@ -422,6 +430,29 @@ static bool payload_skip(struct session *s)
 	return true;
 }
 
+/*
+ * Memory for n bytes of data. That of a READ which must wait for the origin is only booked,
+ * and taken when there is something to put into it: a thousand that wait cost no memory, and
+ * what the fetch has just left is taken while the processor's cache has it. False: there is
+ * none.
+ */
+static bool data_room(struct xfer *x, uint32_t n)
+{
+	struct session *s = x->session;
+
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && x->req.type == NBD_CMD_READ && core_misses(&s->export->core, &x->req)) {
+		buf_book(n);
+	} else {
+		x->buf = buf_get(n);
+		if (!x->buf)
+			return false;
+		x->req.buf = x->data = x->buf;
+	}
+	x->buf_bytes = n;
+	s->used_bytes += buf_size(n);
+	return true;
+}
+
 /* One request. False: it must wait for memory; nothing of it was taken. */
 static bool request_take(struct session *s, const struct nbd_request_header *h)
 {
@@ -437,15 +468,9 @@ static bool request_take(struct session *s, const struct nbd_request_header *h)
 	x->req.length = h->length;
 	x->req.type = h->type;
 	x->req.flags = h->flags;
-	if (n) {
-		x->buf = buf_get(n);
-		if (!x->buf) {
-			xfer_put(x);
-			return false;
-		}
-		x->buf_bytes = n;
-		s->used_bytes += buf_size(n);
-		x->req.buf = x->data = x->buf;
+	if (n && !data_room(x, n)) {
+		xfer_put(x);
+		return false;
 	}
 	s->in_first += NBD_REQUEST_BYTES;
 	if (h->type == NBD_CMD_READ)

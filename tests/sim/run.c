@@ -167,6 +167,21 @@ static void check_answer(const struct slot *s)
 	}
 }
 
+void *port_read_buf(struct core *c, struct request *r)
+{
+	struct slot *s = (struct slot *)r;
+	void *p = sim_malloc(s->length);
+	uint64_t b;
+
+	if (!p)
+		return NULL;
+	sim_free(p);
+	for (b = s->offset / BLOCK_BYTES; b < map_blocks(s->offset + s->length); b++)
+		if (!map_is_local(&c->map, b))
+			broken("memory for a read is taken, block %llu is missing", (unsigned long long)b);
+	return s->buf;
+}
+
 void port_reply(struct core *c, struct request *r)
 {
 	struct slot *s = (struct slot *)r;
@@ -375,6 +390,8 @@ static void submit(struct slot *s)
 		fill(s);
 		compare_touch(s->offset / BLOCK_BYTES, map_blocks(s->offset + s->length));
 	}
+	if (s->req.type == NBD_CMD_READ && core_misses(&core, &s->req))
+		s->req.buf = NULL;
 	note_wanted(s);
 	traces_note(&s->req);
 	s->live = true;
