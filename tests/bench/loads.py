@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # What is done to a server, and what is measured meanwhile.
 import filecmp, json, os, signal, subprocess, time
-from servers import XNBDBOX, Broken
+from servers import XNBDBOX, Broken, run
 
 MIB = 1 << 20
 
@@ -150,6 +150,16 @@ def copy_with(argv, copy, image):
     result.peak_bytes = used.ru_maxrss << 10
     must_be_same(copy, image)
     os.unlink(copy)
+    return result
+
+
+def read_then_write(uri, out, size):
+    """What a first reading cannot do without: all from the origin once, all into a file once."""
+    start = time.monotonic()
+    run("nbdcopy", uri, "null:")
+    run("dd", "if=/dev/zero", "of=" + out, "bs=256k", "count=%d" % (size >> 18))
+    result = Result(time.monotonic() - start, size)
+    os.unlink(out)
     return result
 
 

@@ -2,7 +2,7 @@
 # The rows of the table. A row has a name, and contenders; a contender has begin(),
 # run(seconds) -> Result and end(). All contenders of a row have the same work.
 import os, subprocess
-from loads import MIB, Fio, bgctl, cache_all, copy_with, fio_across, fio_beside, read_all
+from loads import MIB, Fio, bgctl, cache_all, copy_with, fio_across, fio_beside, read_all, read_then_write
 from servers import BEFORE, CROWD_TARGETS, PROXIES, TARGETS, TARGETS_AND_MEMORY, XNBDBOX, nbdkit, relay, run, xnbd_proxy, xnbd_proxy_before
 
 DELAYS_MS = 0, 1, 10, 50
@@ -132,12 +132,19 @@ class Rows:
         fill = lambda server: run("nbdcopy", server.uri(), "null:")
         copy_through = lambda server, seconds: read_all(server, seconds, size)
         yield self.proxy("proxy-cold-seq", copy_through, quick=True)
+        yield self.straight(copy_through, size)
         yield self.proxy("proxy-cold-randread-4k-d32", Fio("randread", "4k", 32), quick=True)
         yield self.proxy("proxy-warm-seq", copy_through, kind=Contender, prepare=fill)
         yield self.proxy("proxy-warm-randread-4k-d1", Fio("randread", "4k", 1), kind=Contender, prepare=fill)
         yield self.proxy("proxy-warm-randread-4k-d32", Fio("randread", "4k", 32), kind=Contender, prepare=fill)
         yield self.proxy("proxy-write-whole-4k-d32", Fio("randwrite", "4k", 32))
         yield self.proxy("proxy-write-part-1k-d32", Fio("randwrite", "1k", 32))
+
+    def straight(self, load, size):
+        """A first reading in order, and what is the least that it has to do."""
+        uri, out = "nbd+unix:///?socket=" + self.origin, self.base + "/out.img"
+        least = Program(lambda: read_then_write(uri, out, size))
+        return Row("cold-seq-straight", {"xnbd": Fresh(lambda: xnbd_proxy(self.base, self.origin), load), "read + write": least}, others=False)
 
     # ---- the copy
 

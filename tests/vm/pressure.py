@@ -105,6 +105,12 @@ def swapped(m):
     return int(said["pswpin"]), int(said["pswpout"])
 
 
+def dropped(m):
+    """Packets whose memory came from the kernel's reserve, and whose socket may not have any of it."""
+    names, numbers = (line.split()[1:] for line in m.run("grep '^TcpExt:' /proc/net/netstat").splitlines())
+    return int(dict(zip(names, numbers))["PFMemallocDrop"])
+
+
 def press(m, sums):
     """Until the time is over and what is in memory has been out by half. The copy is
     done after three quarters, and the switch, too."""
@@ -115,7 +121,7 @@ def press(m, sums):
         check_console()
         turns += 1
         q = m.query()
-        print(f"{time.monotonic() - began:.0f} s: {turns} turns, {q['mode']}, {q['cached']} of {q['blocks']} blocks, swapped {swapped(m)}", file=log)
+        print(f"{time.monotonic() - began:.0f} s: {turns} turns, {q['mode']}, {q['cached']} of {q['blocks']} blocks, swapped {swapped(m)}, {dropped(m)} packets dropped for their memory", file=log)
         if not switched and q["cached"] == q["blocks"]:
             m.run("xnbd-bgctl --switch /run/ctl.sock")
             switched = True
