@@ -8,7 +8,7 @@
 enum {
 	SMALLEST_SHIFT = 12,
 	CLASSES = 14,           /* 4 KiB .. 32 MiB */
-	KEPT_BYTES_MAX = 8 << 20, /* unused, for the next requests */
+	KEPT_BYTES_MAX = 4 << 20, /* unused, for the next requests */
 };
 
 struct unused {
@@ -17,6 +17,7 @@ struct unused {
 
 static struct unused *unused[CLASSES];
 static uint64_t limit, used, kept; /* bytes */
+static uint64_t taken; /* of what is used: the rest is booked */
 
 /* ---- a reserve: one piece of memory, cut into halves and put together again ----------- */
 
@@ -141,18 +142,20 @@ void buf_book(uint32_t n)
 void *buf_take(uint32_t n)
 {
 	unsigned i = size_class(n);
-	struct unused *p = unused[i];
+	uint32_t size = buf_size(n);
+	void *p = NULL;
 
-	if (ENABLE_FEATURE_XNBD_SERVER_INIT && reserve) {
-		void *r = reserve_get(i);
-
-		if (r)
-			return r;
+	if (ENABLE_FEATURE_XNBD_SERVER_INIT && reserve)
+		p = reserve_get(i);
+	if (!p && unused[i]) {
+		p = unused[i];
+		unused[i] = unused[i]->next;
+		kept -= size;
+	} else if (!p) {
+		p = malloc(size);
 	}
-	if (!p)
-		return malloc(buf_size(n));
-	unused[i] = p->next;
-	kept -= buf_size(n);
+	if (p)
+		taken += size;
 	return p;
 }
 
@@ -174,11 +177,12 @@ void buf_put(void *p, uint32_t n)
 	used -= size;
 	if (!p)
 		return;
+	taken -= size;
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT && reserve && (uintptr_t)p - (uintptr_t)reserve < reserve_bytes) {
 		reserve_put((uint64_t)((uint8_t *)p - reserve), i);
 		return;
 	}
-	if (kept + size > KEPT_BYTES_MAX || used + kept + size > limit) {
+	if (kept + size > KEPT_BYTES_MAX || taken + kept + size > limit) {
 		free(p);
 		return;
 	}
