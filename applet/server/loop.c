@@ -130,7 +130,7 @@ static int wait_ms(uint64_t deadline_ms)
  */
 static int wait_for_events(int timeout_ms)
 {
-	uint64_t since = read_clock();
+	uint64_t since = read_clock(), until;
 	int n = 0;
 
 	while (was_short && timeout_ms && !n && read_clock() - since < SPIN_NS) {
@@ -140,7 +140,8 @@ static int wait_for_events(int timeout_ms)
 	}
 	if (!n)
 		n = epoll_wait(epoll_fd, batch, EVENTS_MAX, timeout_ms);
-	was_short = may_spin && read_clock() - since < SPIN_NS;
+	until = read_clock(); /* in any case: what has come has come now */
+	was_short = may_spin && until - since < SPIN_NS;
 	return n;
 }
 
