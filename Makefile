@@ -157,7 +157,7 @@ build/unit/include/autoconf.h: config/full_defconfig Kconfig build/Config.in con
 	@touch $@
 
 build/unit/nbd_test: $(wildcard applet/nbd/*.c)
-build/unit/core_test: $(addprefix applet/core/,map.c range.c state.c trace.c) applet/nbd/wire.c
+build/unit/core_test: $(wildcard applet/core/*.c) applet/nbd/wire.c
 build/unit/libbb_test: $(wildcard applet/libbb/*.c)
 build/unit/pool_test: $(addprefix applet/server/,pool.c loop.c) $(wildcard applet/libbb/*.c)
 $(filter %_test,$(unit_tests)): build/unit/%: tests/unit/%.c

@@ -159,7 +159,7 @@ static bool has_room(const struct core *c, const struct link_state *link)
 		return false;
 	if (k->rate_limit && k->tokens <= 0)
 		return false;
-	if (!fetch_is_far(c) && (c->waiting || c->now_ms - c->waited_ms < COPY_POLITE_MS))
+	if (fetch_stands_back(c))
 		return !used;
 	return !used || used + n <= c->fetch_window[LINK_COPIER];
 }

@@ -169,6 +169,9 @@ struct core {
 	uint64_t fetch_window[LINKS]; /* limits of the above */
 	uint64_t copy_window, copy_window_max; /* of the copier's: at first, and at most */
 	uint64_t copy_ms; /* the shortest time that one of its fetches took; UINT64_MAX: none yet */
+	uint64_t copy_since;   /* ... with a cookie above this: the others came over a link that is lost */
+	uint64_t copy_slow_ms; /* the shortest of the last `copy_slow`, which took long without a reason */
+	unsigned copy_slow;
 	struct link_state link[LINKS];
 	uint64_t answered_ms; /* when the origin last answered anything */
 	uint64_t hold_ms; /* how long requests wait for an origin that is silent, 0 = for ever */
@@ -327,7 +330,7 @@ void fetch_fail_queued(struct core *c, int error);
 void fetch_expire(struct core *c);
 void fetch_pump(struct core *c);
 void fetch_link_lost(struct core *c, unsigned link);
-bool fetch_is_far(const struct core *c);
+bool fetch_stands_back(const struct core *c);
 const struct link_state *fetch_link(const struct core *c, unsigned kind, unsigned *slot);
 
 bool fetch_verify(struct core *c, uint64_t first, uint64_t end);

@@ -54,15 +54,17 @@
 enum {
 	FETCH_BLOCKS_MAX = 64, /* one fetch is at most one word of the bitmap: 256 KiB */
 	FETCH_HASH = 256,      /* buckets of the table of fetches */
-	/* Memory for what comes from the origin, shared by clients and copier. Fetches
-	 * beyond it are queued: they are as many as requests in flight make them. */
+	/* Memory for what comes from the origin, half for clients and half for the copier, as
+	 * long as the link has no delay. Fetches beyond it are queued: they are as many as
+	 * requests in flight make them. */
 	FETCH_WINDOW_BYTES = 10 << 20,
+	FETCH_WINDOW_BYTES_MIN = 2 * FETCH_BLOCKS_MAX * 4096,
 	/* So many times its half of the window the copy may use when the link has a delay: 20 MiB
 	 * fill 3 Gbit/s over 50 ms. */
 	COPY_WINDOW_GROWTH = 4,
 	COPY_NEAR_MS = 4, /* half of the window fills 10 Gbit/s for so long */
-	COPY_POLITE_MS = 250, /* so long after the last client had to wait */
-	FETCH_WINDOW_BYTES_MIN = 2 * FETCH_BLOCKS_MAX * 4096,
+	COPY_SLOW_MAX = 64, /* fetches that take long without a reason, until that is the link's delay */
+	COPY_POLITE_MS = 250, /* so long after the last client had to wait, it asks for one thing at a time */
 	COPIER_IN_FLIGHT_MAX = 128, /* zeroings need no memory, but this bounds them */
 
 	TRACE_GAP_BLOCKS = 8,  /* runs of a trace that lie so near are one: 32 KiB cost less than a wait */

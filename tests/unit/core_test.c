@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The pure pieces of the core: block map, ranges, what a start makes of its files.
- * How they play together is for the simulator. */
+/* The pure pieces of the core: block map, ranges, what a start makes of its files; and how
+ * the copy follows the link and its clients. How all of it plays together is for the simulator. */
+#include "core/core.h"
 #include "core/map.h"
 #include "core/range.h"
 #include "core/state.h"
@@ -416,6 +417,309 @@ static void test_trace_strangers(void)
 	CHECK(strcmp(decode("xnbd-trace 1 4503599627370496\n0 65537\n", 1ULL << 52), outside) == 0);
 }
 
+/* ---- the copy's window and its politeness ---------------------------------------------------- */
+
+enum { KIB = 1024, STEP = 256 * KIB, WINDOW = 5120 * KIB, ASKED_MAX = 1024 };
+
+/* What the origin was asked, by age; the disk does all at once, but for what is held. */
+static struct {
+	struct core core;
+	uint64_t now_ms;
+	struct {
+		uint64_t cookie, at_ms;
+		unsigned link;
+	} asked[ASKED_MAX];
+	unsigned asked_count, replies;
+	bool hold; /* writes to the image stay under way */
+	struct io *held[ASKED_MAX];
+	unsigned held_count;
+	struct request client;
+} w;
+
+bool port_io(struct core *c, struct io *io)
+{
+	(void)c;
+	if (w.hold && io->file == FILE_IMAGE && io->op == IO_WRITE) {
+		w.held[w.held_count++] = io;
+		return false;
+	}
+	if (io->op == IO_READ)
+		memset(io->buf, 1, io->length);
+	return true;
+}
+
+void *port_alloc(struct core *c, uint32_t n)
+{
+	(void)c;
+	return malloc(n);
+}
+
+void port_free(struct core *c, void *p, uint32_t n)
+{
+	(void)c;
+	(void)n;
+	free(p);
+}
+
+void port_reply(struct core *c, struct request *r)
+{
+	(void)c;
+	w.replies += !r->error;
+}
+
+void port_link_read(struct core *c, unsigned link, uint64_t cookie, uint64_t offset, uint32_t length)
+{
+	(void)c;
+	(void)offset;
+	(void)length;
+	w.asked[w.asked_count].cookie = cookie;
+	w.asked[w.asked_count].link = link;
+	w.asked[w.asked_count++].at_ms = w.now_ms;
+}
+
+void port_link_status(struct core *c, unsigned link, uint64_t cookie, uint64_t offset, uint32_t length)
+{
+	(void)c;
+	(void)link;
+	(void)cookie;
+	(void)offset;
+	(void)length;
+}
+
+void port_copy_link(struct core *c, bool wanted)
+{
+	(void)c;
+	(void)wanted;
+}
+
+void port_links_close(struct core *c)
+{
+	(void)c;
+}
+
+void port_job_changed(struct core *c)
+{
+	(void)c;
+}
+
+static void links_up(void)
+{
+	struct link_state link = { .unit_blocks = 1, .max_blocks = FETCH_BLOCKS_MAX };
+
+	core_link_up(&w.core, LINK_CLIENT, &link);
+	core_link_up(&w.core, LINK_COPIER, &link);
+}
+
+/* A disk of 64 GiB, all missing, and the copy begun. */
+static void copy_begin(uint64_t window, bool fixed)
+{
+	struct core_config config = { .size_bytes = 64ULL << 30, .proxy = true, .fetch_window = window, .fixed_window = fixed };
+
+	memset(&w, 0, sizeof(w));
+	w.now_ms = config.now_ms = 1000000;
+	config.words = calloc(1, map_bytes(config.size_bytes));
+	CHECK(core_init(&w.core, &config));
+	links_up();
+	CHECK(core_job_start(&w.core, 0, 0) == 0);
+}
+
+static void copy_end(void)
+{
+	core_job_cancel(&w.core);
+	while (w.asked_count) {
+		w.asked_count--;
+		core_link_data(&w.core, w.asked[w.asked_count].link, w.asked[w.asked_count].cookie, 5);
+	}
+	CHECK(!w.core.fetch_count && !w.core.fetch_bytes[LINK_COPIER]);
+	free(w.core.map.words);
+	core_free(&w.core);
+}
+
+static void at(uint64_t ms)
+{
+	w.now_ms = ms > w.now_ms ? ms : w.now_ms;
+	core_tick(&w.core, w.now_ms);
+}
+
+/* The oldest question over this link is answered so long after it was asked. */
+static void answer(unsigned link, uint64_t ms)
+{
+	uint64_t offset, cookie;
+	uint32_t n;
+	unsigned i;
+	void *p;
+
+	for (i = 0; i < w.asked_count && w.asked[i].link != link; i++)
+		;
+	if (!CHECK(i < w.asked_count))
+		return;
+	cookie = w.asked[i].cookie;
+	at(w.asked[i].at_ms + ms);
+	w.asked_count--;
+	memmove(&w.asked[i], &w.asked[i + 1], (w.asked_count - i) * sizeof(w.asked[0]));
+	p = core_link_buffer(&w.core, link, cookie, &offset, &n);
+	if (CHECK(p))
+		memset(p, 1, n);
+	core_link_data(&w.core, link, cookie, 0);
+}
+
+/* So many of the copy's. */
+static void answers(unsigned n, uint64_t ms)
+{
+	while (n--)
+		answer(LINK_COPIER, ms);
+}
+
+static uint64_t window(void)
+{
+	return w.core.fetch_window[LINK_COPIER];
+}
+
+static void test_window(void)
+{
+	unsigned i;
+
+	/* near: as it is, however long its own queue is */
+	copy_begin(0, false);
+	CHECK(window() == WINDOW && w.asked_count == 20);
+	answers(1, 1);
+	answers(1000, 40);
+	CHECK(window() == WINDOW && w.asked_count == 20);
+	copy_end();
+
+	/* far: what it has room for, and no more */
+	copy_begin(0, false);
+	answers(1000, 50);
+	CHECK(window() == 4 * WINDOW && w.asked_count == 80);
+	answers(1, 51);
+	answers(1000, 74); /* some have to wait */
+	CHECK(window() == 4 * WINDOW);
+	/* what waits for others makes it smaller, as far as two fetches */
+	answers(1, 101);
+	CHECK(window() == 4 * WINDOW - STEP);
+	for (i = 0; i < 12; i++) {
+		answers(10, 150);
+		CHECK(window() >= 2 * STEP);
+	}
+	CHECK(window() == 2 * STEP);
+	answers(100, 50);
+	CHECK(window() == 4 * WINDOW);
+	/* all is new with another link */
+	core_link_down(&w.core, LINK_COPIER);
+	CHECK(window() == WINDOW && w.core.copy_ms == UINT64_MAX);
+	copy_end();
+
+	/* not beyond what is fixed; and not below two fetches, whatever it began with */
+	copy_begin(4 * STEP + 5000, true);
+	answers(100, 50);
+	CHECK(window() == 2 * STEP + 2500);
+	answers(100, 150);
+	CHECK(window() == 2 * STEP + 2500);
+	copy_end();
+	copy_begin(1, true);
+	answers(10, 50);
+	answers(100, 150);
+	CHECK(window() == STEP && w.asked_count == 1);
+	copy_end();
+}
+
+/* The first answers of a near origin were slow. */
+static void test_window_found_near(void)
+{
+	copy_begin(0, false);
+	answers(100, 50);
+	CHECK(window() == 4 * WINDOW);
+	answers(200, 1);
+	CHECK(window() == WINDOW && w.asked_count == 20);
+	copy_end();
+
+	copy_begin(0, false);
+	answers(1, 5);
+	answers(60, 20);
+	CHECK(window() == 2 * STEP);
+	answers(10, 3);
+	CHECK(window() == WINDOW && w.asked_count == 20);
+	copy_end();
+}
+
+/* What came over a link that is lost says nothing of the next one. */
+static void test_window_of_lost_link(void)
+{
+	unsigned i;
+
+	copy_begin(0, false);
+	w.hold = true;
+	answers(1, 1);
+	core_link_down(&w.core, LINK_CLIENT);
+	core_link_down(&w.core, LINK_COPIER);
+	w.asked_count = 0;
+	w.hold = false;
+	CHECK(w.held_count == 1);
+	links_up();
+	for (i = 0; i < w.held_count; i++)
+		w.held[i]->done(w.held[i]);
+	answers(300, 50);
+	CHECK(window() == 4 * WINDOW);
+	copy_end();
+}
+
+/* The way becomes longer, and the link stays. */
+static void test_window_longer_way(void)
+{
+	copy_begin(0, false);
+	answers(100, 10);
+	answers(200, 50);
+	CHECK(w.core.copy_ms == 50 || window() == 2 * STEP);
+	answers(400, 50);
+	CHECK(window() == 4 * WINDOW);
+	/* not for one that has bad luck now and then */
+	answers(80, 110);
+	CHECK(w.core.copy_ms == 50);
+	copy_end();
+}
+
+static void client_reads(void)
+{
+	static uint8_t buf[4096];
+
+	memset(&w.client, 0, sizeof(w.client));
+	w.client.offset = (63ULL << 30) + w.replies * 1048576ULL;
+	w.client.length = sizeof(buf);
+	w.client.buf = buf;
+	CHECK(!core_check(&w.core, &w.client));
+	core_submit(&w.core, &w.client);
+}
+
+static void test_politeness(void)
+{
+	copy_begin(0, false);
+	answers(30, 1);
+	CHECK(w.asked_count == 20);
+	client_reads();
+	CHECK(w.asked_count == 21 && w.core.waiting == 1);
+	answers(20, 1); /* of the copy only one is under way, */
+	CHECK(w.asked_count == 2);
+	answers(5, 1);
+	CHECK(w.asked_count == 2);
+	answer(LINK_CLIENT, 1);
+	CHECK(w.replies == 1 && !w.core.waiting && w.asked_count == 1);
+	at(w.now_ms + COPY_POLITE_MS - 1); /* and for some time nothing else, since the client may be back; */
+	answers(1, 0);
+	CHECK(w.asked_count == 1);
+	at(w.core.waited_ms + COPY_POLITE_MS);
+	answers(1, 0);
+	CHECK(w.asked_count == 20); /* then it goes on */
+	copy_end();
+
+	copy_begin(0, false);
+	answers(1000, 50);
+	client_reads();
+	answer(LINK_CLIENT, 50);
+	answers(10, 50);
+	CHECK(w.replies == 1 && w.asked_count == 80); /* but not over a link with a delay */
+	copy_end();
+}
+
 int main(void)
 {
 	unsigned seed;
@@ -440,5 +744,10 @@ int main(void)
 	test_trace_runs();
 	test_trace_full();
 	test_trace_strangers();
+	test_window();
+	test_window_found_near();
+	test_window_of_lost_link();
+	test_window_longer_way();
+	test_politeness();
 	return test_end();
 }
