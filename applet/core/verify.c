@@ -11,7 +11,8 @@
  * What the origin cannot read is asked again block by block, so that a bad sector
  * leaves one block not compared.
  *
- * Politeness: as the copier. While clients wait for the origin, one question at a time.
+ * Politeness: as the copier, whose window it shares. When clients have waited for the origin
+ * lately, one question at a time.
  */
 #include "core/fetch.h"
 
@@ -109,7 +110,7 @@ static bool has_room(const struct core *c, const struct link_state *link)
 		return false;
 	if (v->rate_limit && v->next_us > c->now_ms * 1000)
 		return false;
-	if (c->waiting)
+	if (fetch_stands_back(c))
 		return !v->in_flight;
 	return !used || used + (uint64_t)FETCH_BLOCKS_MAX * BLOCK_BYTES <= c->fetch_window[LINK_COPIER];
 }
@@ -406,6 +407,8 @@ int core_verify(struct core *c, uint64_t rate)
 		core_run(c);
 		return 0;
 	}
+	/* A copy that has ended may have left it small; only a copy follows the link's delay. */
+	c->fetch_window[LINK_COPIER] = c->copy_window;
 	v->cursor = 0;
 	v->compared = v->different = v->unreadable = 0;
 	v->first = UINT64_MAX;

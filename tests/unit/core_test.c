@@ -518,6 +518,7 @@ static void copy_begin(uint64_t window, bool fixed)
 	memset(&w, 0, sizeof(w));
 	w.now_ms = config.now_ms = 1000000;
 	config.words = calloc(1, map_bytes(config.size_bytes));
+	config.written = calloc(1, written_words(config.size_bytes) * 8);
 	CHECK(core_init(&w.core, &config));
 	links_up();
 	CHECK(core_job_start(&w.core, 0, 0) == 0);
@@ -526,12 +527,14 @@ static void copy_begin(uint64_t window, bool fixed)
 static void copy_end(void)
 {
 	core_job_cancel(&w.core);
+	core_verify_cancel(&w.core);
 	while (w.asked_count) {
 		w.asked_count--;
 		core_link_data(&w.core, w.asked[w.asked_count].link, w.asked[w.asked_count].cookie, 5);
 	}
 	CHECK(!w.core.fetch_count && !w.core.fetch_bytes[LINK_COPIER]);
 	free(w.core.map.words);
+	free(w.core.written);
 	core_free(&w.core);
 }
 
@@ -720,6 +723,43 @@ static void test_politeness(void)
 	copy_end();
 }
 
+/* The comparison is as polite, and does not keep the copy from going on. */
+static void test_politeness_of_verify(void)
+{
+	uint64_t local;
+
+	copy_begin(0, false);
+	answers(1000, 1);
+	core_job_pause(&w.core);
+	answers(w.asked_count, 1);
+	CHECK(!w.asked_count && !core_verify(&w.core, 0));
+	CHECK(w.asked_count == 20);
+	client_reads();
+	answer(LINK_CLIENT, 1);
+	answers(19, 0);
+	CHECK(w.asked_count == 1);
+	CHECK(core_job_resume(&w.core));
+	answers(1, 0);
+	CHECK(w.asked_count == 2);
+	local = w.core.map.local;
+	answers(10, 0); /* in turns */
+	CHECK(w.asked_count == 2 && w.core.map.local > local);
+	at(w.core.waited_ms + COPY_POLITE_MS);
+	answers(2, 0);
+	CHECK(w.asked_count == 20);
+	copy_end();
+
+	/* it has the window that the copy has begun with, however that has ended */
+	copy_begin(0, false);
+	answers(1, 50);
+	answers(60, 150);
+	core_job_pause(&w.core);
+	answers(w.asked_count, 50);
+	CHECK(window() == 2 * STEP && !core_verify(&w.core, 0));
+	CHECK(window() == WINDOW && w.asked_count == 20);
+	copy_end();
+}
+
 int main(void)
 {
 	unsigned seed;
@@ -749,5 +789,6 @@ int main(void)
 	test_window_of_lost_link();
 	test_window_longer_way();
 	test_politeness();
+	test_politeness_of_verify();
 	return test_end();
 }
