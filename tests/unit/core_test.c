@@ -578,6 +578,18 @@ static uint64_t window(void)
 	return w.core.fetch_window[LINK_COPIER];
 }
 
+static void client_reads(void)
+{
+	static uint8_t buf[4096];
+
+	memset(&w.client, 0, sizeof(w.client));
+	w.client.offset = (63ULL << 30) + w.replies * 1048576ULL;
+	w.client.length = sizeof(buf);
+	w.client.buf = buf;
+	CHECK(!core_check(&w.core, &w.client));
+	core_submit(&w.core, &w.client);
+}
+
 static void test_window(void)
 {
 	unsigned i;
@@ -669,6 +681,8 @@ static void test_window_of_lost_link(void)
 /* The way becomes longer, and the link stays. */
 static void test_window_longer_way(void)
 {
+	unsigned i;
+
 	copy_begin(0, false);
 	answers(100, 10);
 	answers(200, 50);
@@ -678,19 +692,18 @@ static void test_window_longer_way(void)
 	/* not for one that has bad luck now and then */
 	answers(80, 110);
 	CHECK(w.core.copy_ms == 50);
+	for (i = 0; i < 20; i++) {
+		answers(40, 150);
+		answers(4, 50);
+	}
+	CHECK(w.core.copy_ms == 50);
+	/* and not while a client's fetch is in the way */
+	answers(60, 150);
+	client_reads();
+	answers(100, 150);
+	CHECK(w.core.copy_ms == 50 && window() == 2 * STEP);
+	answer(LINK_CLIENT, 50);
 	copy_end();
-}
-
-static void client_reads(void)
-{
-	static uint8_t buf[4096];
-
-	memset(&w.client, 0, sizeof(w.client));
-	w.client.offset = (63ULL << 30) + w.replies * 1048576ULL;
-	w.client.length = sizeof(buf);
-	w.client.buf = buf;
-	CHECK(!core_check(&w.core, &w.client));
-	core_submit(&w.core, &w.client);
 }
 
 static void test_politeness(void)
