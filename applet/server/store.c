@@ -6,10 +6,14 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #define CLEAR_HINT "; --clear-bitmap would forget all that is cached and start anew"
 
-enum { LOAD_BYTES = 64 << 10 };
+enum {
+	LOAD_BYTES = 64 << 10,
+	ZFS_MAGIC = 0x2fc12fc1, /* of statfs(2) */
+};
 
 /* ---- opening ---------------------------------------------------------------- */
 
@@ -129,17 +133,28 @@ const char *store_open_target(struct export *e, const char *image, bool readonly
 /* ---- bits --------------------------------------------------------------------- */
 
 /*
- * Where the file has data next, at or behind the offset; a multiple of 8. What was never
- * written is left out: for a large disk that is nearly all, and to read it as zeroes takes
- * seconds. File systems have been wrong about what was not written back yet (ext4 before
- * Linux 4.12, ZFS in 2023), so the caller has synced the file.
+ * Whether the file system can be asked where the file has data. Some have been wrong about
+ * what was not written back yet (ext4 before Linux 4.12), so the file is synced first. ZFS was
+ * (before 2.2.2 and 2.1.14), and there a sync ends with the log: it is not asked.
+ */
+static bool may_seek_data(int fd)
+{
+	struct statfs s;
+
+	return fdatasync(fd) == 0 && fstatfs(fd, &s) == 0 && (uint32_t)s.f_type != ZFS_MAGIC;
+}
+
+/*
+ * Where the file has data next, at or behind the offset; both are multiples of 8. What was
+ * never written is left out: for a large disk that is nearly all, and to read it as zeroes
+ * takes seconds.
  */
 static uint64_t next_data(int fd, uint64_t offset)
 {
 	off_t at = lseek(fd, (off_t)offset, SEEK_DATA);
 
-	if (at < 0)
-		return errno == ENXIO ? UINT64_MAX : offset; /* no more data; it cannot tell */
+	if (at < (off_t)offset)
+		return at < 0 && errno == ENXIO ? UINT64_MAX : offset; /* no more data; it cannot tell */
 	return (uint64_t)at - (uint64_t)at % 8;
 }
 
@@ -148,7 +163,7 @@ static uint64_t next_data(int fd, uint64_t offset)
 static void load_bits(struct export *e, enum io_file file, uint64_t offset, uint64_t n)
 {
 	uint64_t *part = xmalloc(LOAD_BYTES);
-	bool skip = fdatasync(e->fd[file]) == 0;
+	bool skip = may_seek_data(e->fd[file]);
 	uint64_t end = offset + n, first = offset;
 
 	while ((offset = skip ? next_data(e->fd[file], offset) : offset) < end) {

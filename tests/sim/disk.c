@@ -526,6 +526,15 @@ void disk_sync(unsigned slot)
 	sync_now(&files[slot], files[slot].stable);
 }
 
+uint64_t disk_next_data(unsigned slot, uint64_t offset)
+{
+	const struct file *f = &files[slot];
+
+	while (offset < f->size && !f->platter[offset] && !f->gone[offset / SECTOR])
+		offset++;
+	return offset;
+}
+
 void disk_exchange(unsigned a, unsigned b)
 {
 	struct file f = files[a];

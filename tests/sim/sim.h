@@ -218,6 +218,8 @@ void disk_resize(unsigned slot, uint64_t n);
 uint64_t disk_pread(unsigned slot, void *to, uint64_t n, uint64_t offset);
 void disk_pwrite(unsigned slot, const void *from, uint64_t n, uint64_t offset);
 void disk_sync(unsigned slot);
+/* The first byte from there on that is not zero on the platter, or may be lost. */
+uint64_t disk_next_data(unsigned slot, uint64_t offset);
 void disk_exchange(unsigned a, unsigned b);
 /* Whether the image is being written in this block. */
 bool disk_is_busy(uint64_t block);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 int k_open(const char *path, int flags, ...);
@@ -19,6 +20,7 @@ int k_flock(int fd, int how);
 off_t k_lseek(int fd, off_t offset, int whence);
 int k_fstat(int fd, struct stat *st);
 int k_stat(const char *path, struct stat *st);
+int k_fstatfs(int fd, struct statfs *st);
 ssize_t k_pread(int fd, void *to, size_t n, off_t offset);
 ssize_t k_pwrite(int fd, const void *from, size_t n, off_t offset);
 int k_fdatasync(int fd);
@@ -37,6 +39,7 @@ void sim_free(void *p);
 #define flock(fd, how) k_flock(fd, how)
 #define lseek k_lseek
 #define fstat k_fstat
+#define fstatfs k_fstatfs
 #define stat(path, st) k_stat(path, st)
 #define pread k_pread
 #define pwrite k_pwrite
