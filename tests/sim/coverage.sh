@@ -22,12 +22,14 @@ for file in applet/core/*.c; do
 		-O0 --coverage -c -o "$T/sim/$name.o" "$file"
 	$CC -O0 --coverage -c -o "$T/unit/$name.o" "$file"
 done
-$CC -include tests/sim/limits.h -include tests/sim/store_calls.h -O0 --coverage \
-	-c -o "$T/sim/store.o" applet/server/store.c
+for name in store written; do
+	$CC -include tests/sim/limits.h -include tests/sim/store_calls.h -O0 --coverage \
+		-c -o "$T/sim/$name.o" "applet/server/$name.c"
+done
 $CC -include tests/sim/limits.h -O2 --coverage -fno-profile-arcs -fno-test-coverage -o "$T/run_sim" \
 	"$T"/sim/*.o tests/sim/*.c applet/nbd/wire.c -lgcov
 $CC --coverage -fno-profile-arcs -fno-test-coverage -o "$T/run_unit" \
-	"$T/unit/map.o" "$T/unit/range.o" "$T/unit/state.o" "$T/unit/trace.o" tests/unit/core_test.c applet/nbd/wire.c -lgcov
+	"$T"/unit/*.o tests/unit/core_test.c applet/nbd/wire.c -lgcov
 "$T/run_sim" "${SEEDS:-1000}" | tail -1
 "$T/run_unit" | tail -1
 
