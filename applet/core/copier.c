@@ -155,7 +155,7 @@ static bool has_room(const struct core *c, const struct link_state *link)
 	uint64_t used = c->fetch_bytes[LINK_COPIER];
 	uint64_t n = (uint64_t)k->run_blocks * BLOCK_BYTES;
 
-	if (!link || c->queue || k->in_flight >= COPIER_IN_FLIGHT_MAX)
+	if (!link || fetch_is_queued(c) || k->in_flight >= COPIER_IN_FLIGHT_MAX)
 		return false;
 	if (k->rate_limit && k->tokens <= 0)
 		return false;

@@ -18,11 +18,11 @@ bool core_init(struct core *c, const struct core_config *config)
 	c->now_ms = c->answered_ms = config->now_ms;
 	c->hold_ms = config->hold_ms;
 	c->granted_tail = &c->granted;
-	c->queue_tail = &c->queue;
 	if (window < FETCH_WINDOW_BYTES_MIN)
 		window = FETCH_WINDOW_BYTES_MIN;
 	for (i = 0; i < LINKS; i++) {
 		c->fetch_window[i] = window / LINKS;
+		c->queue_tail[i] = &c->queue[i];
 		c->sent_tail[i] = &c->sent[i];
 	}
 	c->copy_window = c->fetch_window[LINK_COPIER];

@@ -162,7 +162,7 @@ struct core {
 
 	struct fetch *fetches[FETCH_HASH];
 	unsigned fetch_count;              /* how many are in the table */
-	struct fetch *queue, **queue_tail; /* to be sent, by age */
+	struct fetch *queue[LINKS], **queue_tail[LINKS]; /* to be sent, by who began them and by age */
 	struct fetch *sent[LINKS], **sent_tail[LINKS]; /* asked, by age */
 	uint64_t last_cookie;
 	uint64_t fetch_bytes[LINKS];  /* memory of those sent or being stored */
@@ -329,6 +329,7 @@ void fetch_zero(struct core *c, uint64_t first, uint64_t end);
 void fetch_fail_queued(struct core *c, int error);
 void fetch_expire(struct core *c);
 void fetch_pump(struct core *c);
+bool fetch_is_queued(const struct core *c);
 void fetch_link_lost(struct core *c, unsigned link);
 bool fetch_stands_back(const struct core *c);
 const struct link_state *fetch_link(const struct core *c, unsigned kind, unsigned *slot);

@@ -119,19 +119,21 @@ static void queue_append(struct core *c, struct fetch *f)
 {
 	f->state = FETCH_QUEUED;
 	f->next = NULL;
-	*c->queue_tail = f;
-	c->queue_tail = &f->next;
+	*c->queue_tail[f->kind] = f;
+	c->queue_tail[f->kind] = &f->next;
 	c->kick = true;
 }
 
-static struct fetch *queue_pop(struct core *c)
+static void queue_pop(struct core *c, unsigned kind)
 {
-	struct fetch *f = c->queue;
+	c->queue[kind] = c->queue[kind]->next;
+	if (!c->queue[kind])
+		c->queue_tail[kind] = &c->queue[kind];
+}
 
-	c->queue = f->next;
-	if (!c->queue)
-		c->queue_tail = &c->queue;
-	return f;
+bool fetch_is_queued(const struct core *c)
+{
+	return c->queue[LINK_CLIENT] || c->queue[LINK_COPIER];
 }
 
 /* Removes the fetch with this cookie from those asked over the link. */
@@ -247,11 +249,11 @@ void fetch_unwait(struct fetch *f, struct request *r)
  * [first, end). If somebody else wants it too, he will ask for it himself. */
 void fetch_forget(struct core *c, uint64_t first, uint64_t end)
 {
-	struct fetch **p = &c->queue;
+	struct fetch **p = &c->queue[LINK_CLIENT];
 	struct fetch *f;
 
 	while ((f = *p)) {
-		if (f->waiters || f->kind != LINK_CLIENT || f->want_first < first || f->want_end > end) {
+		if (f->waiters || f->want_first < first || f->want_end > end) {
 			p = &f->next;
 			continue;
 		}
@@ -259,7 +261,7 @@ void fetch_forget(struct core *c, uint64_t first, uint64_t end)
 		table_remove(c, f);
 		free(f);
 	}
-	c->queue_tail = p;
+	c->queue_tail[LINK_CLIENT] = p;
 }
 
 /* ---- the end -------------------------------------------------------------- */
@@ -373,15 +375,19 @@ static void fetch_finish(struct core *c, struct fetch *f, enum fetch_end how, in
 /* Nobody will bring what is queued: those who wait for it are told. */
 void fetch_fail_queued(struct core *c, int error)
 {
-	struct fetch *f = c->queue;
+	unsigned kind;
 
-	c->queue = NULL;
-	c->queue_tail = &c->queue;
-	while (f) {
-		struct fetch *next = f->next;
+	for (kind = 0; kind < LINKS; kind++) {
+		struct fetch *f = c->queue[kind];
 
-		fetch_finish(c, f, END_GIVE_UP, error);
-		f = next;
+		c->queue[kind] = NULL;
+		c->queue_tail[kind] = &c->queue[kind];
+		while (f) {
+			struct fetch *next = f->next;
+
+			fetch_finish(c, f, END_GIVE_UP, error);
+			f = next;
+		}
 	}
 }
 
@@ -582,7 +588,7 @@ static bool fetch_send(struct core *c, struct fetch *f)
 	n = fetch_bytes(c, f);
 	if (*used && *used + n > c->fetch_window[f->kind])
 		return false;
-	queue_pop(c);
+	queue_pop(c, f->kind);
 	if (f->end - f->first > link->max_blocks) {
 		/* Another origin, with a smaller limit: ask again in its measure. */
 		fetch_finish(c, f, f->verify ? END_ORIGIN : END_OK, f->verify ? EMSGSIZE : 0);
@@ -604,10 +610,14 @@ static bool fetch_send(struct core *c, struct fetch *f)
 	return true;
 }
 
+/* Clients' first: what the copy has lost with a link may be much. */
 void fetch_pump(struct core *c)
 {
-	while (c->queue && fetch_send(c, c->queue))
-		;
+	unsigned kind;
+
+	for (kind = 0; kind < LINKS; kind++)
+		while (c->queue[kind] && fetch_send(c, c->queue[kind]))
+			;
 }
 
 void *core_link_buffer(struct core *c, unsigned link, uint64_t cookie, uint64_t *offset, uint32_t *length)

@@ -106,7 +106,7 @@ static bool has_room(const struct core *c, const struct link_state *link)
 	const struct verify *v = &c->verify;
 	uint64_t used = c->fetch_bytes[LINK_COPIER];
 
-	if (!link || c->queue || v->in_flight >= COPIER_IN_FLIGHT_MAX)
+	if (!link || fetch_is_queued(c) || v->in_flight >= COPIER_IN_FLIGHT_MAX)
 		return false;
 	if (v->rate_limit && v->next_us > c->now_ms * 1000)
 		return false;

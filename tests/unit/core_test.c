@@ -426,7 +426,7 @@ static struct {
 	struct core core;
 	uint64_t now_ms;
 	struct {
-		uint64_t cookie, at_ms;
+		uint64_t cookie, offset, at_ms;
 		unsigned link;
 	} asked[ASKED_MAX];
 	unsigned asked_count, replies;
@@ -470,9 +470,9 @@ void port_reply(struct core *c, struct request *r)
 void port_link_read(struct core *c, unsigned link, uint64_t cookie, uint64_t offset, uint32_t length)
 {
 	(void)c;
-	(void)offset;
 	(void)length;
 	w.asked[w.asked_count].cookie = cookie;
+	w.asked[w.asked_count].offset = offset;
 	w.asked[w.asked_count].link = link;
 	w.asked[w.asked_count++].at_ms = w.now_ms;
 }
@@ -706,6 +706,23 @@ static void test_window_longer_way(void)
 	copy_end();
 }
 
+/* What the copy has lost with the link does not come before what a client has asked since. */
+static void test_lost_link_and_client(void)
+{
+	copy_begin(0, false);
+	answers(1000, 50);
+	CHECK(w.asked_count == 80);
+	core_link_down(&w.core, LINK_CLIENT);
+	core_link_down(&w.core, LINK_COPIER);
+	w.asked_count = 0;
+	client_reads();
+	links_up();
+	CHECK(w.asked_count == 21 && w.asked[0].offset == w.client.offset);
+	answer(LINK_CLIENT, 50);
+	CHECK(w.replies == 1);
+	copy_end();
+}
+
 static void test_politeness(void)
 {
 	copy_begin(0, false);
@@ -801,6 +818,7 @@ int main(void)
 	test_window_found_near();
 	test_window_of_lost_link();
 	test_window_longer_way();
+	test_lost_link_and_client();
 	test_politeness();
 	test_politeness_of_verify();
 	return test_end();
