@@ -192,7 +192,8 @@ static void xfer_put(struct xfer *x)
  * nothing in flight always gets a little, so that nobody is starved by others, and
  * a request larger than its share while the budget is not spent: so what is used
  * never exceeds the budget by more than one request and a reserve a session. (What
- * comes from an origin is counted too, and has a limit of its own: FETCH_WINDOW_BYTES.)
+ * comes from an origin is counted too, and has limits of its own: FETCH_WINDOW_BYTES, and
+ * COPY_WINDOW_GROWTH when the link has a delay.)
  */
 static bool may_take(const struct session *s, uint32_t n)
 {
