@@ -317,7 +317,7 @@ static void window_follow(struct core *c, const struct fetch *f)
 		return;
 	if (ms < c->copy_ms)
 		c->copy_ms = ms;
-	slow = ms > 2 * c->copy_ms && ms > 2 * COPY_NEAR_MS;
+	slow = ms > 2 * c->copy_ms && ms > COPY_NEAR_MS;
 	if (!slow)
 		c->copy_slow = 0;
 	else if (used <= 2 * step && !c->fetch_bytes[LINK_CLIENT])
