@@ -320,7 +320,7 @@ static void window_follow(struct core *c, const struct fetch *f)
 	slow = ms > 2 * c->copy_ms && ms > COPY_NEAR_MS;
 	if (!slow)
 		c->copy_slow = 0;
-	else if (used <= 2 * step && !c->fetch_bytes[LINK_CLIENT])
+	else if (used <= 2 * step && c->copier.in_flight <= 2 && !c->fetch_bytes[LINK_CLIENT])
 		way_is_longer(c, ms);
 	if (!is_far(c))
 		*window = c->copy_window;

@@ -704,6 +704,16 @@ static void test_window_longer_way(void)
 	CHECK(w.core.copy_ms == 50 && window() == 2 * STEP);
 	answer(LINK_CLIENT, 50);
 	copy_end();
+
+	/* many small ones are not little */
+	copy_begin(0, false);
+	core_job_cancel(&w.core);
+	answers(20, 1);
+	CHECK(!w.asked_count && core_job_start(&w.core, 1, 0) == 0);
+	CHECK(w.asked_count == COPIER_IN_FLIGHT_MAX);
+	answers(1000, 6);
+	CHECK(w.core.copy_ms == 1);
+	copy_end();
 }
 
 /* What the copy has lost with the link does not come before what a client has asked since. */
