@@ -168,10 +168,11 @@ static bool has_room(const struct core *c, const struct link_state *link)
 static bool copier_next(struct core *c, const struct link_state *link, unsigned slot)
 {
 	struct copier *k = &c->copier;
+	uint32_t most = fetch_stands_back(c) && k->run_blocks > COPY_POLITE_BLOCKS ? COPY_POLITE_BLOCKS : k->run_blocks;
 	uint64_t first, end, stop;
 	int kind;
 
-	if (!fetch_next_run(c, k->cursor, c->map.blocks, link, k->run_blocks, &first, &end)) {
+	if (!fetch_next_run(c, k->cursor, c->map.blocks, link, most, &first, &end)) {
 		k->cursor = c->map.blocks;
 		return false;
 	}

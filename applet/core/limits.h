@@ -65,6 +65,7 @@ enum {
 	COPY_NEAR_MS = 4, /* half of the window fills 10 Gbit/s for so long */
 	COPY_SLOW_MAX = 64, /* fetches that take long without a reason, until that is the link's delay */
 	COPY_POLITE_MS = 250, /* so long after the last client had to wait, it asks for one thing at a time */
+	COPY_POLITE_BLOCKS = 16, /* ... of no more than that: 64 KiB hold the image and the processor up little */
 	COPIER_IN_FLIGHT_MAX = 128, /* zeroings need no memory, but this bounds them */
 
 	TRACE_GAP_BLOCKS = 8,  /* runs of a trace that lie so near are one: 32 KiB cost less than a wait */

@@ -427,6 +427,7 @@ static struct {
 	uint64_t now_ms;
 	struct {
 		uint64_t cookie, offset, at_ms;
+		uint32_t length;
 		unsigned link;
 	} asked[ASKED_MAX];
 	unsigned asked_count, replies;
@@ -434,6 +435,9 @@ static struct {
 	struct io *held[ASKED_MAX];
 	unsigned held_count;
 	struct request client;
+	uint8_t client_buf[8192];
+	bool no_memory;
+	unsigned taken; /* port_read_buf() */
 } w;
 
 bool port_io(struct core *c, struct io *io)
@@ -461,6 +465,14 @@ void port_free(struct core *c, void *p, uint32_t n)
 	free(p);
 }
 
+void *port_read_buf(struct core *c, struct request *r)
+{
+	(void)c;
+	(void)r;
+	w.taken++;
+	return w.no_memory ? NULL : w.client_buf;
+}
+
 void port_reply(struct core *c, struct request *r)
 {
 	(void)c;
@@ -470,7 +482,7 @@ void port_reply(struct core *c, struct request *r)
 void port_link_read(struct core *c, unsigned link, uint64_t cookie, uint64_t offset, uint32_t length)
 {
 	(void)c;
-	(void)length;
+	w.asked[w.asked_count].length = length;
 	w.asked[w.asked_count].cookie = cookie;
 	w.asked[w.asked_count].offset = offset;
 	w.asked[w.asked_count].link = link;
@@ -580,12 +592,10 @@ static uint64_t window(void)
 
 static void client_reads(void)
 {
-	static uint8_t buf[4096];
-
 	memset(&w.client, 0, sizeof(w.client));
 	w.client.offset = (63ULL << 30) + w.replies * 1048576ULL;
-	w.client.length = sizeof(buf);
-	w.client.buf = buf;
+	w.client.length = 4096;
+	w.client.buf = w.client_buf;
 	CHECK(!core_check(&w.core, &w.client));
 	core_submit(&w.core, &w.client);
 }
@@ -743,7 +753,7 @@ static void test_politeness(void)
 	answers(20, 1); /* of the copy only one is under way, */
 	CHECK(w.asked_count == 2);
 	answers(5, 1);
-	CHECK(w.asked_count == 2);
+	CHECK(w.asked_count == 2 && w.asked[1].length == COPY_POLITE_BLOCKS * 4096); /* and that is short */
 	answer(LINK_CLIENT, 1);
 	CHECK(w.replies == 1 && !w.core.waiting && w.asked_count == 1);
 	at(w.now_ms + COPY_POLITE_MS - 1); /* and for some time nothing else, since the client may be back; */
@@ -751,7 +761,7 @@ static void test_politeness(void)
 	CHECK(w.asked_count == 1);
 	at(w.core.waited_ms + COPY_POLITE_MS);
 	answers(1, 0);
-	CHECK(w.asked_count == 20); /* then it goes on */
+	CHECK(w.asked_count == 20 && w.asked[19].length == STEP); /* then it goes on */
 	copy_end();
 
 	copy_begin(0, false);
@@ -800,6 +810,40 @@ static void test_politeness_of_verify(void)
 	copy_end();
 }
 
+/* A READ without memory of its own: which blocks it waits for, and when it gets some. */
+static void test_read_memory(void)
+{
+	copy_begin(0, false);
+	core_job_cancel(&w.core);
+	answers(w.asked_count, 0);
+	memset(&w.client, 0, sizeof(w.client));
+	w.client.type = NBD_CMD_READ;
+	w.client.offset = 63ULL << 30;
+	w.client.length = 8192;
+	CHECK(core_misses(&w.core, &w.client));
+	core_submit(&w.core, &w.client);
+	CHECK(!w.taken && w.asked_count == 1);
+	answer(LINK_CLIENT, 0);
+	CHECK(w.taken == 1 && w.client.buf == w.client_buf && w.replies == 1);
+	CHECK(!core_misses(&w.core, &w.client));
+
+	memset(&w.client, 0, sizeof(w.client));
+	w.client.offset = 62ULL << 30;
+	w.client.length = 8192;
+	w.no_memory = true;
+	core_submit(&w.core, &w.client);
+	answer(LINK_CLIENT, 0);
+	CHECK(w.taken == 2 && w.client.error == NBD_ENOMEM && w.replies == 1 && !w.core.in_flight);
+	copy_end();
+
+	memset(&w.client, 0, sizeof(w.client));
+	w.client.type = NBD_CMD_BLOCK_STATUS;
+	w.client.length = 8192;
+	copy_begin(0, false);
+	CHECK(!core_misses(&w.core, &w.client));
+	copy_end();
+}
+
 int main(void)
 {
 	unsigned seed;
@@ -831,5 +875,6 @@ int main(void)
 	test_lost_link_and_client();
 	test_politeness();
 	test_politeness_of_verify();
+	test_read_memory();
 	return test_end();
 }
