@@ -149,7 +149,7 @@ install: all
 # Unit tests and simulator run with sanitizers, against the host's libc.
 unit_cc := gcc -std=gnu11 $(warnings) -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all \
 	-Iapplet -Iapplet/libbb -Ibuild/unit/include -Itests/unit
-unit_tests := build/unit/nbd_test build/unit/core_test build/unit/libbb_test build/unit/pool_test build/unit/sim
+unit_tests := build/unit/nbd_test build/unit/core_test build/unit/libbb_test build/unit/loop_test build/unit/pool_test build/unit/sim
 
 # They test everything, whatever .config leaves out.
 build/unit/include/autoconf.h: config/full_defconfig Kconfig build/Config.in config/generate
@@ -159,6 +159,7 @@ build/unit/include/autoconf.h: config/full_defconfig Kconfig build/Config.in con
 build/unit/nbd_test: $(wildcard applet/nbd/*.c)
 build/unit/core_test: $(wildcard applet/core/*.c) applet/nbd/wire.c
 build/unit/libbb_test: $(wildcard applet/libbb/*.c)
+build/unit/loop_test: applet/server/loop.c $(wildcard applet/libbb/*.c)
 build/unit/pool_test: $(addprefix applet/server/,pool.c loop.c) $(wildcard applet/libbb/*.c)
 $(filter %_test,$(unit_tests)): build/unit/%: tests/unit/%.c
 $(filter %_test,$(unit_tests)): $(wildcard applet/*/*.h tests/unit/*.h) build/unit/include/autoconf.h
