@@ -8,7 +8,8 @@
 
 enum {
 	EVENTS_MAX = 64,
-	SPIN_NS = 50000, /* a client that asks one thing after the other comes back sooner */
+	SPIN_NS = 50000,  /* a client that asks one thing after the other comes back sooner */
+	SPIN_PAUSE = 100, /* so many times what was lost by it, it is left alone */
 };
 
 static int epoll_fd;
@@ -17,6 +18,7 @@ static int batch_next, batch_count;
 static struct timer *timers;
 static uint64_t timers_next_ms = UINT64_MAX; /* not later than the first of them */
 static bool may_spin, was_short; /* the last wait */
+static uint64_t spin_from_ns;
 
 uint64_t loop_now_ms;
 
@@ -127,21 +129,29 @@ static int wait_ms(uint64_t deadline_ms)
  * To sleep and to be woken costs both sides more time than most clients need to ask for
  * the next thing. So after a short wait the next is expected to be short too, and for that
  * long the processor is kept, unless somebody else has use for it.
+ *
+ * Who gives the processor away without having slept does not get it back when an event comes,
+ * but when the other has used up what is his. So one that computes costs milliseconds: where
+ * that happens, a hundredth of the time is the most that is lost by it.
  */
 static int wait_for_events(int timeout_ms)
 {
-	uint64_t since = read_clock(), until;
+	uint64_t since = read_clock();
+	uint64_t now = since;
 	int n = 0;
 
-	while (was_short && timeout_ms && !n && read_clock() - since < SPIN_NS) {
+	while (was_short && timeout_ms && !n && now - since < SPIN_NS) {
 		n = epoll_wait(epoll_fd, batch, EVENTS_MAX, 0);
 		if (!n)
 			sched_yield();
+		now = read_clock();
 	}
+	if (now - since > 2 * SPIN_NS)
+		spin_from_ns = now + SPIN_PAUSE * (now - since);
 	if (!n)
 		n = epoll_wait(epoll_fd, batch, EVENTS_MAX, timeout_ms);
-	until = read_clock(); /* in any case: what has come has come now */
-	was_short = may_spin && until - since < SPIN_NS;
+	now = read_clock(); /* in any case: what has come has come now */
+	was_short = may_spin && now - since < SPIN_NS && now >= spin_from_ns;
 	return n;
 }
 

@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The loop: what time it is after a wait. */
+/* The loop: what time it is after a wait, and how long the processor is kept. */
 #include "libbb.h"
 #include "server/loop.h"
 #include "test.h"
 
+#include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/timerfd.h>
 
-enum { PAUSE_MS = 30 };
+enum { PAUSE_MS = 30, WAITS = 20 };
 
 static uint64_t fired_ms, heard_ms;
+static unsigned yields;
+static int others_ms; /* so long the processor is another's once it was given away */
 
 void bb_show_usage(void)
 {
@@ -29,6 +33,15 @@ static void hear(struct event *e, uint32_t events)
 	(void)events;
 	heard_ms = loop_now_ms;
 	CHECK(read(e->fd, &count, sizeof(count)) == sizeof(count));
+}
+
+/* In the place of libc's. */
+int sched_yield(void)
+{
+	yields++;
+	if (others_ms)
+		(void)poll(NULL, 0, others_ms);
+	return 0;
 }
 
 /* What is due is called at the end of the wait for it, and whoever is called knows how late
@@ -61,9 +74,42 @@ static void test_clock(bool spin)
 	timer_clear(&t);
 }
 
+/* Waits of a millisecond, each after one that was short. */
+static void wait_often(void)
+{
+	unsigned i;
+
+	yields = 0;
+	for (i = 0; i < WAITS; i++) {
+		loop_once(loop_now_ms); /* does not wait */
+		loop_once(loop_now_ms + 1);
+	}
+}
+
+/* Nobody else wants it: it is kept for a while each time. Somebody does: it is not. */
+static void test_spin(void)
+{
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		return;
+	loop_init(true);
+	wait_often();
+	CHECK(yields > 0);
+	others_ms = 3;
+	wait_often();
+	CHECK(yields <= 2);
+	others_ms = 0;
+	(void)poll(NULL, 0, 600); /* forgotten by then */
+	wait_often();
+	CHECK(yields > 0);
+	loop_init(false);
+	wait_often();
+	CHECK(yields == 0);
+}
+
 int main(void)
 {
 	test_clock(false);
 	test_clock(true);
+	test_spin();
 	return test_end();
 }
