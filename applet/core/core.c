@@ -99,10 +99,15 @@ static bool hold_runs(const struct core *c)
 	return c->hold_ms && c->waiting;
 }
 
-void core_tick(struct core *c, uint64_t now_ms)
+void core_now(struct core *c, uint64_t now_ms)
 {
 	if (now_ms > c->now_ms)
 		c->now_ms = now_ms;
+}
+
+void core_tick(struct core *c, uint64_t now_ms)
+{
+	core_now(c, now_ms);
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY) {
 		commit_tick(c);
 		copier_tick(c);

@@ -228,6 +228,8 @@ void core_submit(struct core *c, struct request *r);
  * NBD_ESHUTDOWN; else it ends as usual, soon. */
 void core_abandon(struct core *c, struct request *r);
 
+/* So late it is when the core is called next. */
+void core_now(struct core *c, uint64_t now_ms);
 /* Time goes on. Call at least when core_deadline() has come. */
 void core_tick(struct core *c, uint64_t now_ms);
 /* When core_tick() has something to do, UINT64_MAX for never. */

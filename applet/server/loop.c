@@ -155,10 +155,14 @@ static int wait_for_events(int timeout_ms)
 	return n;
 }
 
-void loop_once(uint64_t deadline_ms)
+void loop_wait(uint64_t deadline_ms)
 {
 	batch_next = 0;
 	batch_count = wait_for_events(wait_ms(deadline_ms));
+}
+
+void loop_call(void)
+{
 	while (batch_next < batch_count) {
 		struct epoll_event *ev = &batch[batch_next++];
 		struct event *e = ev->data.ptr;
@@ -167,4 +171,10 @@ void loop_once(uint64_t deadline_ms)
 			e->ready(e, ev->events);
 	}
 	timers_run();
+}
+
+void loop_once(uint64_t deadline_ms)
+{
+	loop_wait(deadline_ms);
+	loop_call();
 }

@@ -39,8 +39,11 @@ void event_remove(struct event *e);
 void timer_set(struct timer *t, uint64_t at_ms);
 void timer_clear(struct timer *t);
 
-/* Waits for events until deadline_ms (UINT64_MAX: for ever) at the latest, then
+/* A turn: waits for events until deadline_ms (UINT64_MAX: for ever) at the latest, then
  * calls those that are ready and the timers that are due. */
 void loop_once(uint64_t deadline_ms);
+/* Its two halves, for who has to know the time before anybody is called. */
+void loop_wait(uint64_t deadline_ms);
+void loop_call(void);
 
 #endif

@@ -245,7 +245,10 @@ static void turn(uint64_t deadline_ms)
 	/* Targets have nothing to do in time. */
 	uint64_t at = export ? core_deadline(&export->core) : UINT64_MAX;
 
-	loop_once(at < deadline_ms ? at : deadline_ms);
+	loop_wait(at < deadline_ms ? at : deadline_ms);
+	if (export)
+		core_now(&export->core, loop_now_ms); /* what comes has not come when the wait began */
+	loop_call();
 	if (export)
 		core_tick(&export->core, loop_now_ms);
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->core.commit.error && export->header.boot_id[0])
