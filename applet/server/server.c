@@ -240,15 +240,9 @@ static void look_for_end(void)
 static bool ending;
 static void loop_take_over(void) NORETURN;
 
-static void turn(uint64_t deadline_ms)
+/* Nothing is left to be done but to wait. */
+static void settle(void)
 {
-	/* Targets have nothing to do in time. */
-	uint64_t at = export ? core_deadline(&export->core) : UINT64_MAX;
-
-	loop_wait(at < deadline_ms ? at : deadline_ms);
-	if (export)
-		core_now(&export->core, loop_now_ms); /* what comes has not come when the wait began */
-	loop_call();
 	if (export)
 		core_tick(&export->core, loop_now_ms);
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->core.commit.error && export->header.boot_id[0])
@@ -262,6 +256,18 @@ static void turn(uint64_t deadline_ms)
 				origin_turn(export->origin);
 		} while (sessions_dirty());
 	} while (pool_flush(!ending));
+}
+
+static void turn(uint64_t deadline_ms)
+{
+	/* Targets have nothing to do in time. */
+	uint64_t at = export ? core_deadline(&export->core) : UINT64_MAX;
+
+	loop_wait(at < deadline_ms ? at : deadline_ms);
+	if (export)
+		core_now(&export->core, loop_now_ms); /* what comes has not come when the wait began */
+	loop_call();
+	settle();
 }
 
 /* ---- the beginning ------------------------------------------------------------------------------ */
@@ -439,7 +445,7 @@ static void last_commits(void)
 		core_commit(&e->core, &e->last_commit);
 		core_tick(&e->core, loop_now_ms);
 	}
-	pool_flush(false); /* else the first turn would wait before it hands them over */
+	settle(); /* a turn begins with a wait */
 	while (commits || (ENABLE_FEATURE_XNBD_SERVER_SNAPSHOT && snapshot_is_busy()))
 		turn(loop_now_ms + 100);
 }
@@ -480,6 +486,7 @@ static int end(void)
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && export)
 		core_verify_cancel(&export->core);
 	sessions_stop();
+	settle(); /* what is given up is answered at once */
 	while (sessions_in_flight() && loop_now_ms < deadline)
 		turn(deadline);
 	last_commits();
