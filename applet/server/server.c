@@ -445,7 +445,7 @@ static void last_commits(void)
 		core_commit(&e->core, &e->last_commit);
 		core_tick(&e->core, loop_now_ms);
 	}
-	settle(); /* a turn begins with a wait */
+	settle();
 	while (commits || (ENABLE_FEATURE_XNBD_SERVER_SNAPSHOT && snapshot_is_busy()))
 		turn(loop_now_ms + 100);
 }
@@ -480,6 +480,7 @@ static int end(void)
 		core_job_cancel(&export->core);
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE) {
 		record_end();
+		settle(); /* a turn begins with a wait */
 		while (record_is_busy() && loop_now_ms < deadline)
 			turn(deadline);
 	}
