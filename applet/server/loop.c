@@ -146,7 +146,7 @@ static int wait_for_events(int timeout_ms)
 			sched_yield();
 		now = read_clock();
 	}
-	if (now - since > 2 * SPIN_NS)
+	if ((now - since) / 2 > SPIN_NS)
 		spin_from_ns = now + SPIN_PAUSE * (now - since);
 	if (!n)
 		n = epoll_wait(epoll_fd, batch, EVENTS_MAX, timeout_ms);
