@@ -42,7 +42,6 @@ class Proxy(Server):
     def stop(self):
         if self.pid:
             self.finish()
-        self.process = None
         Server.stop(self)
 
     def ask(self, what):

@@ -100,34 +100,9 @@ static void NORETURN loop(void)
 		turn();
 }
 
-static unsigned fired;
-
-static void fire(struct timer *t UNUSED_PARAM)
-{
-	fired++;
-}
-
-/* After a wait it is as late as it is, whether the loop may spin or not: a timer fires at its
- * time, and nobody is told of an event with the time at which it was waited for. */
-static void test_clock(bool spin)
-{
-	struct timer t = { .fire = fire };
-	uint64_t at;
-
-	loop_init(spin);
-	at = loop_now_ms + 20;
-	fired = 0;
-	timer_set(&t, at);
-	loop_once(UINT64_MAX);
-	CHECK(loop_now_ms >= at);
-	CHECK(fired == 1);
-	timer_clear(&t);
-}
-
 int main(void)
 {
-	test_clock(false);
-	test_clock(true);
+	loop_init(true);
 	pool_start(2, loop);
 	loop();
 }
