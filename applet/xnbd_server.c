@@ -90,6 +90,15 @@
 //config:	Which blocks a boot asks for, written to a small file; and what such a file
 //config:	names fetched before it is asked for: 4 KB.
 //config:
+//config:config FEATURE_XNBD_SERVER_READAHEAD
+//config:	bool "Read-ahead"
+//config:	default y
+//config:	depends on FEATURE_XNBD_SERVER_PROXY
+//config:	help
+//config:	A proxy fetches more than is asked for: ahead of clients who read in order,
+//config:	and, when the origin is a millisecond away or more, around what others
+//config:	miss: 1 KB.
+//config:
 //config:config FEATURE_XNBD_SERVER_VERIFY
 //config:	bool "Comparison with the origin"
 //config:	default y

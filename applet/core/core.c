@@ -38,6 +38,7 @@ bool core_init(struct core *c, const struct core_config *config)
 		return true;
 	c->written = config->written;
 	c->verify.arrived_tail = &c->verify.arrived;
+	readahead_reset(c);
 	c->commit.snapshot = malloc((size_t)COMMIT_CHUNKS_MAX * MAP_CHUNK_BYTES);
 	c->commit.chunk = malloc(COMMIT_CHUNKS_MAX * sizeof(*c->commit.chunk));
 	return c->commit.snapshot && c->commit.chunk;
@@ -103,6 +104,13 @@ void core_now(struct core *c, uint64_t now_ms)
 {
 	if (now_ms > c->now_ms)
 		c->now_ms = now_ms;
+}
+
+void core_alone(struct core *c)
+{
+	c->waited_ms = 0;
+	c->kick = true;
+	core_run(c);
 }
 
 void core_tick(struct core *c, uint64_t now_ms)

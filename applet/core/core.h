@@ -16,7 +16,8 @@
  *
  * Files: map.c the bits; range.c ranges in flight; request.c what clients ask;
  * fetch.c what the origin is asked; copier.c the background copy; verify.c what is
- * local, compared with the origin; trace.c and prefetch.c the boot trace; commit.c the
+ * local, compared with the origin; readahead.c what clients will
+ * want; trace.c and prefetch.c the boot trace; commit.c the
  * bitmap file and the commit file; core.c start, time, switch.
  */
 #ifndef CORE_CORE_H
@@ -113,6 +114,26 @@ struct prefetch {
 	uint64_t cursor; /* block of the next run: what lies before was looked at */
 };
 
+/* One who reads in order. */
+struct stream {
+	uint64_t next;   /* the block after what was read last; 0: nobody */
+	uint64_t end;    /* what lies before was asked for */
+	uint64_t blocks; /* so far ahead it goes; 0: was seen once */
+	uint64_t used;   /* the number of the last READ that was its */
+};
+
+/* What is fetched ahead of clients, see readahead.c. */
+struct readahead {
+	struct stream stream[READAHEAD_STREAMS];
+	uint64_t reads;     /* so many there were */
+	unsigned answers;   /* to clients' fetches, of this sample */
+	uint64_t sum_ms, least_ms; /* ... what they took, together and at least */
+	uint64_t delay_ms;  /* the least of the last whole sample; 0: the origin is near */
+	uint64_t narrow_ms; /* the sum of the last one in which fetches were not wide */
+	unsigned rest;      /* so many samples are to come before they may be so again */
+	bool wide;          /* a fetch brings the blocks around it too */
+};
+
 /* The comparison with the origin of what is local and no client has written. */
 struct verify {
 	enum job_state state; /* FAILED: something differs, or could not be compared */
@@ -185,6 +206,7 @@ struct core {
 	struct copier copier;
 	struct prefetch prefetch;
 	struct trace trace;
+	struct readahead readahead;
 	struct verify verify;
 	uint64_t *written; /* one bit for WRITTEN_BLOCKS blocks: a client may have written there;
 			      NULL: that is not known */
@@ -227,6 +249,8 @@ void core_submit(struct core *c, struct request *r);
 /* The owner of r has gone: if it waits for the origin it is answered now, with
  * NBD_ESHUTDOWN; else it ends as usual, soon. */
 void core_abandon(struct core *c, struct request *r);
+/* No client is connected any more: the copy need not leave room for the last one. */
+void core_alone(struct core *c);
 
 /* So late it is when the core is called next. */
 void core_now(struct core *c, uint64_t now_ms);
@@ -320,7 +344,8 @@ void request_give_up(struct core *c, struct request *r, uint32_t error);
 
 /* fetch.c */
 struct fetch *fetch_find(const struct core *c, uint64_t block);
-void fetch_missing(struct core *c, uint64_t first, uint64_t end);
+void fetch_missing(struct core *c, uint64_t first, uint64_t end, bool wide);
+bool fetch_ahead(struct core *c, uint64_t first, uint64_t end);
 bool fetch_next_run(const struct core *c, uint64_t first, uint64_t end, const struct link_state *link,
 		    uint32_t max_blocks, uint64_t *run_first, uint64_t *run_end);
 void fetch_wait(struct fetch *f, struct request *r);
@@ -355,6 +380,16 @@ void copier_tick(struct core *c);
 uint64_t copier_deadline(const struct core *c);
 void copier_link_down(struct core *c, unsigned link);
 void copier_stop(struct core *c, enum job_state state);
+
+/* readahead.c */
+/* A client reads [first, end); missed: has to wait for the first missing block of it. */
+void readahead_read(struct core *c, uint64_t first, uint64_t end, bool missed);
+/* Whether what it misses is to be fetched with what lies around it. */
+bool readahead_is_wide(const struct core *c);
+/* A fetch that a client needs was answered. */
+void readahead_answered(struct core *c, const struct fetch *f);
+/* What comes may be another link: nothing is known of it. */
+void readahead_reset(struct core *c);
 
 /* prefetch.c */
 bool prefetch_pump(struct core *c);

@@ -211,10 +211,27 @@ static struct fetch *fetch_start(struct core *c, uint64_t first, uint64_t end, u
 	return f;
 }
 
-/* Asks for the blocks of [first, end) that are missing and not asked yet: in any case
- * for the first, for more of them while there are not too many. */
-void fetch_missing(struct core *c, uint64_t first, uint64_t end)
+/* Grows f, which was just begun, by what lies around it and nobody has asked for. */
+static void fetch_widen(const struct core *c, struct fetch *f)
 {
+	uint64_t begin = f->first / READAHEAD_WIDE_BLOCKS * READAHEAD_WIDE_BLOCKS;
+	uint64_t stop = begin + READAHEAD_WIDE_BLOCKS < c->map.blocks ? begin + READAHEAD_WIDE_BLOCKS : c->map.blocks;
+	uint64_t word = f->first / MAP_WORD_BLOCKS;
+	uint64_t free = ~(c->map.words[word] | word_in_flight(c, word));
+
+	while (f->first > begin && free >> (f->first - 1) % MAP_WORD_BLOCKS & 1)
+		f->first--;
+	while (f->end < stop && free >> f->end % MAP_WORD_BLOCKS & 1)
+		f->end++;
+	f->wide = f->first < f->want_first || f->end > f->want_end;
+}
+
+/* Asks for the blocks of [first, end) that are missing and not asked yet: in any case
+ * for the first, for more of them while there are not too many. wide: and for what lies around
+ * the first. */
+void fetch_missing(struct core *c, uint64_t first, uint64_t end, bool wide)
+{
+	struct fetch *f;
 	uint64_t run_first, run_end;
 	unsigned slot;
 	const struct link_state *link = fetch_link(c, LINK_CLIENT, &slot);
@@ -223,10 +240,19 @@ void fetch_missing(struct core *c, uint64_t first, uint64_t end)
 	while (fetch_next_run(c, at, end, link, FETCH_BLOCKS_MAX, &run_first, &run_end)) {
 		if (run_first != first && c->fetch_count >= FETCH_AHEAD_MAX)
 			return;
-		if (!fetch_start(c, run_first, run_end, LINK_CLIENT))
+		f = fetch_start(c, run_first, run_end, LINK_CLIENT);
+		if (!f)
 			return;
+		if (wide && run_first == first)
+			fetch_widen(c, f);
 		at = run_end;
 	}
+}
+
+/* Asks for [first, end), a run from fetch_next_run(), for which nobody waits yet. */
+bool fetch_ahead(struct core *c, uint64_t first, uint64_t end)
+{
+	return fetch_start(c, first, end, LINK_CLIENT);
 }
 
 void fetch_wait(struct fetch *f, struct request *r)
@@ -362,7 +388,7 @@ static void fetch_finish(struct core *c, struct fetch *f, enum fetch_end how, in
 	if (f->kind == LINK_COPIER)
 		copier_fetch_done(c, error, how == END_LOCAL);
 	while ((r = f->waiters)) {
-		bool only_for_r = f->want_first >= r->offset / BLOCK_BYTES &&
+		bool only_for_r = !f->wide && f->want_first >= r->offset / BLOCK_BYTES &&
 				  f->want_end <= map_blocks(r->offset + r->length);
 
 		f->waiters = r->next;
@@ -640,6 +666,8 @@ void core_link_data(struct core *c, unsigned link, uint64_t cookie, int error)
 	if (!f)
 		return;
 	c->answered_ms = c->now_ms;
+	if (ENABLE_FEATURE_XNBD_SERVER_READAHEAD && f->kind == LINK_CLIENT)
+		readahead_answered(c, f);
 	if (error) {
 		core_note_error(c, "read from the origin", error);
 		fetch_finish(c, f, END_ORIGIN, error);
@@ -676,6 +704,7 @@ void fetch_link_lost(struct core *c, unsigned link)
 	}
 	copier_link_down(c, link);
 	window_reset(c);
+	readahead_reset(c);
 	c->kick = true;
 }
 

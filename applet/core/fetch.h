@@ -13,6 +13,7 @@ struct fetch {
 	enum fetch_state state;
 	uint8_t kind; /* LINK_CLIENT or LINK_COPIER: who began it */
 	bool zero;    /* nothing to fetch: the origin says these blocks are zero */
+	bool wide;    /* brings more than anybody has asked for */
 	bool verify;  /* nothing to store: these blocks are local, and are compared */
 	uint64_t first, end;           /* blocks */
 	uint64_t want_first, want_end; /* before they were aligned for the origin */

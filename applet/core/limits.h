@@ -31,6 +31,23 @@
 #define FETCH_AHEAD_MAX 512
 #endif
 
+/* Blocks, a power of two of at most 64, aligned, that a READ brings with the one it misses when
+ * the link has a delay: 64 KiB. */
+#ifndef READAHEAD_WIDE_BLOCKS
+#define READAHEAD_WIDE_BLOCKS 16
+#endif
+
+/* Blocks that are asked for ahead of one who reads in order: 4 MiB are more than the window
+ * has free. */
+#ifndef READAHEAD_BLOCKS_MAX
+#define READAHEAD_BLOCKS_MAX 1024
+#endif
+
+/* Answers that make a sample: in that many, one that has met no queue. */
+#ifndef READAHEAD_SAMPLE
+#define READAHEAD_SAMPLE 16
+#endif
+
 /* Bytes whose extents are asked for in one status request: fits the 32 bits of its
  * length. The copier asks again behind it. */
 #ifndef STATUS_BYTES_MAX
@@ -66,6 +83,11 @@ enum {
 	COPY_SLOW_MAX = 64, /* fetches that take long without a reason, until that is the link's delay */
 	COPY_POLITE_MS = 250, /* so long after the last client had to wait, it asks for one thing at a time */
 	COPY_POLITE_BLOCKS = 16, /* ... of no more than that: 64 KiB hold the image and the processor up little */
+	READAHEAD_STREAMS = 8,     /* who read in order at the same time; each READ looks at them */
+	READAHEAD_GAP_BLOCKS = 32, /* requests of one who reads in order may overtake each other */
+	READAHEAD_MS_BLOCKS = 64,  /* a link brings 256 KiB in a millisecond: 2 Gbit/s */
+	READAHEAD_WORTH = 4,       /* wide fetches may take so many times as long: they bring 16 times as much */
+	READAHEAD_REST = 64,       /* samples, until they are tried again on a link that was too thin */
 	COPIER_IN_FLIGHT_MAX = 128, /* zeroings need no memory, but this bounds them */
 
 	TRACE_GAP_BLOCKS = 8,  /* runs of a trace that lie so near are one: 32 KiB cost less than a wait */

@@ -119,19 +119,19 @@ static uint64_t first_needed(const struct core *c, struct request *r)
 
 /* Asks for what r needs, so that the parts come side by side: but of a long CACHE
  * (it may be for 4 GiB) only so much that memory stays bounded. */
-static void fetch_needed(struct core *c, const struct request *r)
+static void fetch_needed(struct core *c, const struct request *r, bool wide)
 {
 	uint64_t first = touched_first(r);
 	uint64_t end = touched_end(r);
 
 	if (!is_write(r)) {
-		fetch_missing(c, r->scan, end - r->scan < FETCH_AHEAD_BLOCKS ? end : r->scan + FETCH_AHEAD_BLOCKS);
+		fetch_missing(c, r->scan, end - r->scan < FETCH_AHEAD_BLOCKS ? end : r->scan + FETCH_AHEAD_BLOCKS, wide);
 		return;
 	}
 	if (first < whole_first(r))
-		fetch_missing(c, first, first + 1);
+		fetch_missing(c, first, first + 1, false);
 	if (end > whole_end(c, r))
-		fetch_missing(c, end - 1, end);
+		fetch_missing(c, end - 1, end, false);
 }
 
 /* For the boot trace: what r would have to get from the origin were nothing local yet. A
@@ -394,12 +394,13 @@ static void request_go(struct core *c, struct request *r)
 
 /* ---- the origin ----------------------------------------------------------- */
 
-/* Asks for what r needs, of which `block` is the first, and waits for that one. */
-static void request_fetch(struct core *c, struct request *r, uint64_t block)
+/* Asks for what r needs, of which `block` is the first, and waits for that one. wide: what
+ * lies around it may come too. */
+static void request_fetch(struct core *c, struct request *r, uint64_t block, bool wide)
 {
 	struct fetch *f;
 
-	fetch_needed(c, r);
+	fetch_needed(c, r, wide);
 	f = fetch_find(c, block);
 	if (!f) {
 		request_reply(c, r, NBD_ENOMEM);
@@ -428,7 +429,7 @@ void request_resume(struct core *c, struct request *r, int error)
 	else if (c->mode == MODE_TARGET) /* switched by force: nobody will bring it */
 		request_reply(c, r, NBD_EIO);
 	else
-		request_fetch(c, r, block);
+		request_fetch(c, r, block, false);
 }
 
 /* BLOCK_STATUS tells what is missing, and waits for nothing. */
@@ -464,7 +465,7 @@ static void request_begin(struct core *c, struct request *r)
 		request_reply(c, r, NBD_ENOTSUP); /* a fetch is slower than a write */
 	} else {
 		c->waited++;
-		request_fetch(c, r, block);
+		request_fetch(c, r, block, ENABLE_FEATURE_XNBD_SERVER_READAHEAD && r->type == NBD_CMD_READ && readahead_is_wide(c));
 	}
 }
 
@@ -478,7 +479,14 @@ void core_submit(struct core *c, struct request *r)
 	c->in_flight++;
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && c->trace.recording)
 		request_note(c, r);
-	request_begin(c, r);
+	if (ENABLE_FEATURE_XNBD_SERVER_READAHEAD && r->type == NBD_CMD_READ && c->mode == MODE_PROXY) {
+		uint64_t first = touched_first(r), end = touched_end(r), waited = c->waited;
+
+		request_begin(c, r); /* it may be answered, and gone */
+		readahead_read(c, first, end, c->waited != waited);
+	} else {
+		request_begin(c, r);
+	}
 	core_run(c);
 }
 

@@ -730,6 +730,8 @@ static void session_free(struct session *s)
 	if (s->next)
 		s->next->prev = s->prev;
 	session_count--;
+	if (!session_count && s->export)
+		core_alone(&s->export->core);
 	if (s->ended)
 		s->ended(s->ended_ctx);
 	session_use(s, NULL);

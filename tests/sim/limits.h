@@ -9,6 +9,7 @@ struct limits {
 	unsigned fetch_ahead_blocks, fetch_ahead_max;
 	unsigned status_bytes_max, zero_blocks_max;
 	unsigned trace_runs_max;
+	unsigned readahead_wide_blocks, readahead_blocks_max, readahead_sample;
 };
 
 extern struct limits limits;
@@ -20,5 +21,8 @@ extern struct limits limits;
 #define STATUS_BYTES_MAX (limits.status_bytes_max)
 #define ZERO_BLOCKS_MAX (limits.zero_blocks_max)
 #define TRACE_RUNS_MAX (limits.trace_runs_max)
+#define READAHEAD_WIDE_BLOCKS (limits.readahead_wide_blocks)
+#define READAHEAD_BLOCKS_MAX (limits.readahead_blocks_max)
+#define READAHEAD_SAMPLE (limits.readahead_sample)
 
 #endif

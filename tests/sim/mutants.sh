@@ -144,6 +144,23 @@ mutant "where data begins a word is not read whole" ../server/store.c 's|return 
 mutant "what was skipped is not counted" ../server/store.c 's|uint64_t \*words = e->words + (offset - first) / 8;|static uint64_t *words; words = offset == first ? e->words : words + LOAD_BYTES / 8;|'
 mutant "bits of the commit file are taken for later ones" ../server/store.c 's|e->words + (offset - first) / 8;|e->words + offset / 8;|'
 mutant "a file that cannot tell has no data" ../server/store.c 's|return at < 0 \&\& errno == ENXIO ? UINT64_MAX : offset;|return UINT64_MAX;|'
+mutant "read-ahead goes as far as it likes" readahead.c 's|uint64_t most = (a->delay_ms + 1) \* READAHEAD_MS_BLOCKS;|uint64_t most = READAHEAD_BLOCKS_MAX;|'
+mutant "read-ahead has no end" readahead.c '/^static uint64_t most_blocks/,/^}/s|return .*;|return most;|'
+mutant "read-ahead takes the whole window" readahead.c 's|if (used > room|if (used > 2 * room|'
+mutant "read-ahead does not go on" readahead.c 's|s->end = ask(c, s->end, stop);|ask(c, end, stop); s->end = stop + 1000;|'
+mutant "read-ahead goes beyond the disk" readahead.c 's|stop = end + s->blocks < c->map.blocks ? end + s->blocks : c->map.blocks;|stop = end + s->blocks;|'
+mutant "whoever reads reads in order: read-ahead for all" readahead.c '/^static bool reads_on/,/^}/s|return .*;|return s->next;|'
+mutant "who reads at random makes the read-ahead forget who does not" readahead.c 's|if (s->blocks != oldest->blocks ? !s->blocks : s->used < oldest->used)|if (s->used < oldest->used)|'
+mutant "read-ahead although a boot trace is fetched" readahead.c 's/map_is_complete(&c->map) || prefetch_is_on(c)/map_is_complete(\&c->map)/'
+mutant "read-ahead on a near link is wide" readahead.c 's|a->wide = a->delay_ms \&\& !a->rest;|a->wide = !a->rest;|'
+mutant "read-ahead is wide however long that takes" readahead.c 's|} else if (a->sum_ms > READAHEAD_WORTH \* a->narrow_ms) {|} else if (false) {|'
+mutant "read-ahead is never wide again" readahead.c 's|a->rest -= a->rest > 0;|;|'
+mutant "read-ahead knows a link that is lost" fetch.c 's|readahead_reset(c);|;|'
+mutant "what read-ahead brings is asked for twice" fetch.c 's/uint64_t free = ~(c->map.words\[word\] | word_in_flight(c, word));/uint64_t free = ~c->map.words[word];/'
+mutant "what read-ahead brings is here already" fetch.c 's/uint64_t free = ~(c->map.words\[word\] | word_in_flight(c, word));/uint64_t free = ~word_in_flight(c, word);/'
+mutant "a bad block beside, of the read-ahead, fails a READ" fetch.c 's|bool only_for_r = !f->wide \&\& |bool only_for_r = |'
+mutant "after a bad block the read-ahead is wide again" request.c 's|request_fetch(c, r, block, false);|request_fetch(c, r, block, true);|'
+mutant "the last client's leaving is not noticed" core.c '/^void core_alone/,/^}/s|c->waited_ms = 0;|;|'
 wait
 survivors=$(cat "$T"/*.result | grep -vc '^killed')
 killed=$(cat "$T"/*.result | grep -c '^killed')

@@ -142,6 +142,9 @@ static void draw_limits(void)
 	limits.fetch_ahead_max = chance(80) ? 3 : 512;
 	limits.status_bytes_max = plan.gap == GAP_NONE && chance(80) ? 96 * BLOCK_BYTES : 1u << 30;
 	limits.trace_runs_max = chance(30) ? 1 + (unsigned)chance_of(12) : 4096;
+	limits.readahead_wide_blocks = 1u << chance_of(5);
+	limits.readahead_blocks_max = chance(80) ? 1 + (unsigned)chance_of(12) : 1024;
+	limits.readahead_sample = 1 + (unsigned)chance_of(chance(80) ? 3 : 16);
 	limits.zero_blocks_max = plan.gap == GAP_NONE && chance(80) ? 20 : 1u << 18;
 }
 
@@ -150,6 +153,7 @@ void draw_plan(void)
 	static const uint32_t units[] = { 1, 1, 1, 2, 16 };
 	static const unsigned syncs[] = { 0, 10, 50, 95 };
 	static const unsigned memory[] = { 5, 50, 150 };
+	static const unsigned orders[] = { 0, 0, 30, 90 };
 
 	memset(&plan, 0, sizeof(plan));
 	switch (chance_of(10)) {
@@ -182,6 +186,7 @@ void draw_plan(void)
 	plan.can_status = chance(60) || plan.gap == GAP_ZERO;
 	plan.crashes = chance(60);
 	plan.calm = chance(40);
+	plan.order_percent = orders[chance_of(4)];
 	plan.lies = chance(50);
 	draw_limits();
 }

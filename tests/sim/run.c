@@ -30,6 +30,7 @@ uint64_t now_ms;
 bool faults_on;
 
 static struct slot slots[DEPTH_MAX];
+static uint64_t range_end; /* of the last request */
 static bool adopted; /* nothing of another program is left that is not ours */
 static struct commit_waiter switch_waiter;
 static bool switch_running, switch_forced, forced_target;
@@ -241,13 +242,16 @@ static void draw_range(struct slot *s)
 	uint64_t n = 1 + chance_of(most);
 	uint64_t end;
 
-	if (chance(30)) { /* in whole blocks */
+	if (range_end >= w->first && range_end < w->end && chance(plan.order_percent)) {
+		first = (range_end - w->first) / plan.grain;
+	} else if (chance(30)) { /* in whole blocks */
 		first -= first % (BLOCK_BYTES / plan.grain);
 		n = (n + BLOCK_BYTES / plan.grain - 1) / (BLOCK_BYTES / plan.grain) * (BLOCK_BYTES / plan.grain);
 	}
 	end = w->first + (first + n) * plan.grain;
 	s->offset = w->first + first * plan.grain;
 	s->length = (uint32_t)((end < w->end ? end : w->end) - s->offset);
+	range_end = s->offset + s->length;
 }
 
 /* A request without data may be longer than any memory: up to 4 GiB - 1. */
@@ -319,6 +323,17 @@ static void check_refusals(const struct slot *s)
 		broken("command %u is taken", r.type);
 }
 
+/* What a READ brings of itself, what may come around it, and ahead of it. */
+static void want_more(uint64_t first, uint64_t end)
+{
+	uint64_t wide = READAHEAD_WIDE_BLOCKS;
+	uint64_t around = (end + wide - 1) / wide * wide;
+	uint64_t ahead = end + READAHEAD_BLOCKS_MAX;
+	uint64_t stop = around > ahead ? around : ahead;
+
+	origin_want(first / wide * wide, stop < core.map.blocks ? stop : core.map.blocks);
+}
+
 /* Which blocks somebody may want from the origin (rule 6). */
 static void note_wanted(const struct slot *s)
 {
@@ -327,6 +342,8 @@ static void note_wanted(const struct slot *s)
 
 	switch (s->req.type) {
 	case NBD_CMD_READ:
+		want_more(first, map_blocks(end));
+		break;
 	case NBD_CMD_CACHE:
 		origin_want(first, map_blocks(end));
 		break;
@@ -771,6 +788,8 @@ static void step(void)
 		compare_step();
 	else if (what < 989 && plan.fault_mille[FILE_COMMIT][IO_SYNC])
 		foreign_sync_fails();
+	else if (what < 991 && !live_count())
+		core_alone(&core);
 }
 
 /* The next moment at which something can happen: what the core asks for, or the end of
@@ -855,6 +874,7 @@ static void begin(void)
 	sim_time = 0;
 	faults_on = true;
 	now_ms = chance_of(1 << 30);
+	range_end = 0;
 	draw_plan();
 	memory_crash(); /* nothing has failed yet */
 	model_begin();

@@ -68,6 +68,7 @@ struct plan {
 	bool no_punch;          /* the image's file system knows no holes */
 	bool can_status;        /* the origin offers base:allocation */
 	bool crashes;
+	unsigned order_percent; /* requests that begin where the last one has ended */
 	bool calm;              /* clients hardly write */
 	bool lies;              /* the origin has another byte than it had, when it is compared */
 };

@@ -844,6 +844,251 @@ static void test_read_memory(void)
 	copy_end();
 }
 
+/* ---- read-ahead ------------------------------------------------------------------------------ */
+
+static uint8_t read_buf[256 * KIB];
+
+static void no_copy_begin(void)
+{
+	copy_begin(0, false);
+	core_job_cancel(&w.core);
+	answers(w.asked_count, 0);
+}
+
+/* One of so many clients reads these blocks. */
+static struct request *read_blocks(uint64_t first, uint64_t end)
+{
+	static struct request clients[64];
+	static unsigned turn;
+	struct request *r = &clients[turn++ % 64];
+
+	memset(r, 0, sizeof(*r));
+	r->offset = first * 4096;
+	r->length = (uint32_t)(end - first) * 4096;
+	r->buf = read_buf;
+	core_submit(&w.core, r);
+	return r;
+}
+
+static void answer_all(uint64_t ms)
+{
+	uint64_t since = w.now_ms;
+
+	while (w.asked_count)
+		answer(LINK_CLIENT, since + ms > w.asked[0].at_ms ? since + ms - w.asked[0].at_ms : 0);
+}
+
+/* Whether all that is under way is [first, end), in order. */
+static bool asked_is(uint64_t first, uint64_t end)
+{
+	unsigned i;
+
+	for (i = 0; i < w.asked_count && w.asked[i].offset == first * 4096; i++)
+		first += w.asked[i].length / 4096;
+	return i == w.asked_count && first == end;
+}
+
+static uint64_t asked_bytes(void)
+{
+	uint64_t n = 0;
+	unsigned i;
+
+	for (i = 0; i < w.asked_count; i++)
+		n += w.asked[i].length;
+	return n;
+}
+
+enum { HERE = 1 << 20, FAR = 1 << 21 }; /* blocks of which nothing is local */
+
+/* The answer for a single block, far from the others, takes so long. */
+static void sample_one(uint64_t ms)
+{
+	read_blocks(FAR + w.replies * 1000, FAR + w.replies * 1000 + 1);
+	CHECK(w.asked_count == 1);
+	answer_all(ms);
+}
+
+static void sample(uint64_t ms)
+{
+	unsigned i;
+
+	for (i = 0; i < READAHEAD_SAMPLE; i++)
+		sample_one(ms);
+}
+
+static void test_readahead(void)
+{
+	uint64_t at;
+
+	/* near: from the second READ in order on, twice as much each time, as far as 256 KiB */
+	no_copy_begin();
+	read_blocks(HERE, HERE + 2);
+	CHECK(asked_is(HERE, HERE + 2));
+	answer_all(0);
+	read_blocks(HERE + 2, HERE + 4);
+	CHECK(asked_is(HERE + 2, HERE + 8));
+	answer_all(0);
+	read_blocks(HERE + 4, HERE + 6); /* which is here; so is what follows it, and no more */
+	CHECK(asked_is(HERE + 8, HERE + 14) && w.replies == 3);
+	answer_all(0);
+	read_blocks(HERE + 6, HERE + 8); /* there is enough ahead */
+	CHECK(!w.asked_count);
+	for (at = HERE + 8; at < HERE + 400; at += 2) {
+		read_blocks(at, at + 2);
+		CHECK(asked_bytes() <= 256 * KIB && w.core.readahead.stream[0].blocks <= 64);
+		answer_all(0);
+	}
+	CHECK(w.core.readahead.stream[0].blocks == 64);
+	/* a bit out of order, and of parts of blocks: still in order */
+	read_blocks(at + 8, at + 10);
+	read_blocks(at + 9, at + 11);
+	CHECK(w.core.readahead.stream[0].next == at + 11);
+	/* far from it: somebody else, as is who reads backwards; nothing is asked for him */
+	answer_all(0);
+	read_blocks(FAR, FAR + 1);
+	CHECK(asked_is(FAR, FAR + 1));
+	read_blocks(FAR - 1, FAR);
+	CHECK(w.asked_count == 2 && w.asked[1].length == 4096);
+	read_blocks(FAR - 3, FAR - 1);
+	CHECK(w.asked_count == 3 && w.asked[2].length == 8192);
+	/* and many others do not make forget the one who reads in order */
+	for (at = 2; at < 50; at++)
+		read_blocks(FAR + at * 1000, FAR + at * 1000 + 1);
+	CHECK(w.core.readahead.stream[0].next >= HERE + 400 && w.core.readahead.stream[0].blocks == 64);
+	answer_all(0);
+	copy_end();
+
+	/* far: more, but a quarter of the window stays free */
+	no_copy_begin();
+	sample(9);
+	CHECK(w.core.readahead.delay_ms == 9);
+	for (at = HERE; at < HERE + 8000; at += 32) {
+		read_blocks(at, at + 32);
+		CHECK(asked_bytes() <= WINDOW / 4 * 3);
+		answer_all(9);
+	}
+	CHECK(w.core.readahead.stream[0].blocks == 640);
+	for (at = 0; at < 5; at++)
+		sample(90);
+	for (at = HERE + 8000; at < HERE + 16000; at += 32) {
+		read_blocks(at, at + 32);
+		CHECK(asked_bytes() <= WINDOW / 4 * 3);
+		answer_all(90);
+	}
+	CHECK(w.core.readahead.stream[0].blocks == READAHEAD_BLOCKS_MAX);
+	/* nobody's own miss has to wait for its turn because of it */
+	for (at = 0; at < 4 * 32; at += 32) {
+		read_blocks(HERE + 16000 + at, HERE + 16000 + at + 32);
+		read_blocks(HERE + 300000 + at, HERE + 300000 + at + 32);
+	}
+	CHECK(!w.core.queue[LINK_CLIENT] && asked_bytes() > WINDOW / 2);
+	answer_all(90);
+	copy_end();
+
+	/* not while a boot trace is fetched ahead */
+	no_copy_begin();
+	{
+		struct trace_run run = { FAR, FAR + 100000 };
+
+		CHECK(core_prefetch(&w.core, &run, 1));
+	}
+	read_blocks(HERE, HERE + 2);
+	read_blocks(HERE + 2, HERE + 4);
+	CHECK(w.asked[w.asked_count - 1].offset == (HERE + 2) * 4096ULL && w.asked[w.asked_count - 1].length == 8192);
+	copy_end();
+}
+
+static void test_wide(void)
+{
+	struct request *r;
+	unsigned i;
+
+	/* near: what is asked for is fetched */
+	no_copy_begin();
+	for (i = 0; i < 10; i++)
+		sample(0);
+	read_blocks(HERE + 5, HERE + 6);
+	CHECK(asked_is(HERE + 5, HERE + 6));
+	copy_end();
+
+	no_copy_begin();
+	sample(1);
+	read_blocks(HERE + 30, HERE + 31);
+	CHECK(asked_is(HERE + 16, HERE + 32));
+	read_blocks(HERE + 21, HERE + 22); /* waits for the same */
+	CHECK(w.asked_count == 1);
+	answer_all(1);
+	CHECK(w.replies == READAHEAD_SAMPLE + 2);
+	/* what is here, or under way, is not asked for again */
+	r = read_blocks(HERE + 14, HERE + 18); /* some of that is here */
+	CHECK(asked_is(HERE, HERE + 16));
+	core_abandon(&w.core, r); /* who has gone does not take it with him */
+	CHECK(w.asked_count == 1);
+	answer_all(1);
+	/* only what is missing: of 16 blocks two are here */
+	w.core.map.words[(HERE + 512) / 64] |= 1ULL << 3 | 1ULL << 9;
+	read_blocks(HERE + 512 + 6, HERE + 512 + 7);
+	CHECK(asked_is(HERE + 512 + 4, HERE + 512 + 9));
+	answer_all(1);
+	/* a bad block beside costs him nothing but the way */
+	read_blocks(HERE + 104, HERE + 105);
+	CHECK(asked_is(HERE + 96, HERE + 112));
+	w.asked_count = 0;
+	at(w.now_ms + 1);
+	core_link_data(&w.core, LINK_CLIENT, w.asked[0].cookie, 5);
+	CHECK(asked_is(HERE + 104, HERE + 105));
+	i = w.replies;
+	answer_all(1);
+	CHECK(w.replies == i + 1);
+	/* who writes a part of a block gets that block */
+	memset(&w.client, 0, sizeof(w.client));
+	w.client.type = NBD_CMD_WRITE;
+	w.client.offset = (HERE + 200) * 4096ULL;
+	w.client.length = 512;
+	w.client.buf = w.client_buf;
+	core_submit(&w.core, &w.client);
+	CHECK(asked_is(HERE + 200, HERE + 201));
+	answer_all(1);
+
+	/* too much for this link: not for a while */
+	while (w.core.readahead.answers)
+		sample_one(1);
+	sample(READAHEAD_WORTH);
+	CHECK(readahead_is_wide(&w.core));
+	sample(READAHEAD_WORTH + 1);
+	CHECK(!readahead_is_wide(&w.core));
+	read_blocks(HERE + 305, HERE + 306);
+	CHECK(asked_is(HERE + 305, HERE + 306));
+	answer_all(1);
+	while (w.core.readahead.answers)
+		sample_one(1);
+	for (i = 0; i < READAHEAD_REST - 2; i++)
+		sample(1);
+	CHECK(!readahead_is_wide(&w.core));
+	sample(1);
+	CHECK(readahead_is_wide(&w.core));
+	/* another link, another distance */
+	core_link_down(&w.core, LINK_CLIENT);
+	links_up();
+	CHECK(!readahead_is_wide(&w.core));
+	copy_end();
+}
+
+/* When the last client has gone, the copy takes all at once. */
+static void test_alone(void)
+{
+	copy_begin(0, false);
+	answers(30, 1);
+	client_reads();
+	answers(20, 1);
+	answer(LINK_CLIENT, 1);
+	answers(1, 0);
+	CHECK(w.asked_count == 1);
+	core_alone(&w.core);
+	CHECK(w.asked_count == 21);
+	copy_end();
+}
+
 int main(void)
 {
 	unsigned seed;
@@ -876,5 +1121,8 @@ int main(void)
 	test_politeness();
 	test_politeness_of_verify();
 	test_read_memory();
+	test_readahead();
+	test_wide();
+	test_alone();
 	return test_end();
 }

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Read-ahead: what clients will ask for is fetched before they do.
+ *
+ * In order: who has read on where the last READ ended gets the next blocks fetched, twice as
+ * many each time he has come near their end, up to what the link brings while he would wait.
+ *
+ * At random: over a link with a delay, a READ that misses a block brings the missing ones
+ * around it too, 64 KiB aligned. They cost little beside the wait, and the copy would have
+ * to bring them anyway. On a thin link they cost much: so the time that fetches take with
+ * them is held against the time that they took without, and if it is too long they are
+ * left out for a while.
+ *
+ * All of this is a wish: it takes only what the clients' window has free, waits for nothing,
+ * and where it fails, who needs a block asks for that block alone.
+ */
+#include "core/core.h"
+#include "core/fetch.h"
+
+/* ---- the link ---------------------------------------------------------------- */
+
+static void sample_begin(struct readahead *a)
+{
+	a->answers = 0;
+	a->sum_ms = 0;
+	a->least_ms = UINT64_MAX;
+}
+
+/* As many answers as a sample has were counted. */
+static void sample_end(struct readahead *a)
+{
+	a->delay_ms = a->least_ms;
+	if (!a->wide) {
+		a->narrow_ms = a->sum_ms;
+		a->rest -= a->rest > 0;
+	} else if (a->sum_ms > READAHEAD_WORTH * a->narrow_ms) {
+		a->rest = READAHEAD_REST;
+	}
+	a->wide = a->delay_ms && !a->rest;
+	sample_begin(a);
+}
+
+void readahead_answered(struct core *c, const struct fetch *f)
+{
+	struct readahead *a = &c->readahead;
+	uint64_t ms = c->now_ms - f->sent_ms;
+
+	a->sum_ms += ms;
+	if (ms < a->least_ms)
+		a->least_ms = ms;
+	if (++a->answers >= READAHEAD_SAMPLE)
+		sample_end(a);
+}
+
+void readahead_reset(struct core *c)
+{
+	struct readahead *a = &c->readahead;
+
+	a->delay_ms = 0;
+	a->wide = false;
+	a->rest = 0;
+	sample_begin(a);
+}
+
+bool readahead_is_wide(const struct core *c)
+{
+	/* Who has a boot trace knows better. */
+	return c->readahead.wide && !prefetch_is_on(c);
+}
+
+/* ---- who reads in order -------------------------------------------------------- */
+
+static bool reads_on(const struct stream *s, uint64_t first, uint64_t end)
+{
+	/* A block that is read in parts is read twice. */
+	return s->next && first + 1 >= s->next && first <= s->next + READAHEAD_GAP_BLOCKS && end >= s->next;
+}
+
+/* The one that is worth least: who reads in order is worth more than who does not yet. */
+static struct stream *stream_oldest(struct readahead *a)
+{
+	struct stream *oldest = a->stream;
+	unsigned i;
+
+	for (i = 1; i < READAHEAD_STREAMS; i++) {
+		struct stream *s = &a->stream[i];
+
+		if (s->blocks != oldest->blocks ? !s->blocks : s->used < oldest->used)
+			oldest = s;
+	}
+	return oldest;
+}
+
+/* How far it is worth to go: what comes in the time that one fetch takes. */
+static uint64_t most_blocks(const struct readahead *a)
+{
+	uint64_t most = (a->delay_ms + 1) * READAHEAD_MS_BLOCKS;
+
+	return most < READAHEAD_BLOCKS_MAX ? most : READAHEAD_BLOCKS_MAX;
+}
+
+/* Asks for [first, end) as far as that leaves a part of the window free. Returns where it
+ * has stopped. */
+static uint64_t ask(struct core *c, uint64_t first, uint64_t end)
+{
+	uint64_t room = c->fetch_window[LINK_CLIENT] / 4 * 3;
+	uint64_t used = c->fetch_bytes[LINK_CLIENT];
+	uint64_t run_first, run_end;
+	unsigned slot;
+	const struct link_state *link = fetch_link(c, LINK_CLIENT, &slot);
+
+	while (link && fetch_next_run(c, first, end, link, FETCH_BLOCKS_MAX, &run_first, &run_end)) {
+		used += (run_end - run_first) * BLOCK_BYTES;
+		if (used > room || c->fetch_count >= FETCH_AHEAD_MAX || !fetch_ahead(c, run_first, run_end))
+			return run_first;
+		first = run_end;
+	}
+	return link ? end : first;
+}
+
+static void stream_go(struct core *c, struct stream *s, uint64_t first, uint64_t end)
+{
+	struct readahead *a = &c->readahead;
+	uint64_t stop;
+
+	if (s->end < end)
+		s->end = end;
+	if (s->end - end > s->blocks / 2)
+		return;
+	s->blocks = s->blocks ? 2 * s->blocks : 2 * (end - first);
+	if (s->blocks > most_blocks(a))
+		s->blocks = most_blocks(a);
+	stop = end + s->blocks < c->map.blocks ? end + s->blocks : c->map.blocks;
+	if (s->end < stop)
+		s->end = ask(c, s->end, stop);
+}
+
+void readahead_read(struct core *c, uint64_t first, uint64_t end, bool missed)
+{
+	struct readahead *a = &c->readahead;
+	struct stream *s;
+	unsigned i;
+
+	if (map_is_complete(&c->map) || prefetch_is_on(c))
+		return;
+	a->reads++;
+	for (i = 0; i < READAHEAD_STREAMS; i++) {
+		s = &a->stream[i];
+		if (!reads_on(s, first, end))
+			continue;
+		s->used = a->reads;
+		s->next = end;
+		stream_go(c, s, first, end);
+		return;
+	}
+	if (!missed)
+		return;
+	s = stream_oldest(a);
+	s->used = a->reads;
+	s->next = end;
+	s->end = end;
+	s->blocks = 0;
+}
