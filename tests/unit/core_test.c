@@ -977,7 +977,7 @@ static void test_readahead(void)
 	}
 	CHECK(w.core.readahead.stream[0].blocks == READAHEAD_BLOCKS_MAX);
 	/* nobody's own miss has to wait for its turn because of it */
-	for (at = 0; at < 4 * 32; at += 32) {
+	for (at = 0; at < 30 * 32; at += 32) {
 		read_blocks(HERE + 16000 + at, HERE + 16000 + at + 32);
 		read_blocks(HERE + 300000 + at, HERE + 300000 + at + 32);
 	}
