@@ -43,7 +43,7 @@
 #define READAHEAD_BLOCKS_MAX 1024
 #endif
 
-/* Answers that make a sample: in that many, one that has met no queue. */
+/* So many answers, and milliseconds, make a sample: one of them will have met no queue. */
 #ifndef READAHEAD_SAMPLE
 #define READAHEAD_SAMPLE 16
 #endif

@@ -19,25 +19,30 @@
 
 /* ---- the link ---------------------------------------------------------------- */
 
-static void sample_begin(struct readahead *a)
+static void sample_begin(struct core *c)
 {
+	struct readahead *a = &c->readahead;
+
 	a->answers = 0;
 	a->sum_ms = 0;
 	a->least_ms = UINT64_MAX;
+	a->begun_ms = c->now_ms;
 }
 
-/* As many answers as a sample has were counted. */
-static void sample_end(struct readahead *a)
+static void sample_end(struct core *c)
 {
+	struct readahead *a = &c->readahead;
+	uint64_t mean = a->sum_ms * 1000 / a->answers;
+
 	a->delay_ms = a->least_ms;
 	if (!a->wide) {
-		a->narrow_ms = a->sum_ms;
+		a->narrow_us = mean;
 		a->rest -= a->rest > 0;
-	} else if (a->sum_ms > READAHEAD_WORTH * a->narrow_ms) {
+	} else if (mean > READAHEAD_WORTH * a->narrow_us) {
 		a->rest = READAHEAD_REST;
 	}
 	a->wide = a->delay_ms && !a->rest;
-	sample_begin(a);
+	sample_begin(c);
 }
 
 void readahead_answered(struct core *c, const struct fetch *f)
@@ -48,8 +53,10 @@ void readahead_answered(struct core *c, const struct fetch *f)
 	a->sum_ms += ms;
 	if (ms < a->least_ms)
 		a->least_ms = ms;
-	if (++a->answers >= READAHEAD_SAMPLE)
-		sample_end(a);
+	/* Those of one moment were all asked at one moment, perhaps just before a millisecond was
+	 * over: so answers of many moments are needed to find a link near that is. */
+	if (++a->answers >= READAHEAD_SAMPLE && c->now_ms - a->begun_ms >= READAHEAD_SAMPLE)
+		sample_end(c);
 }
 
 void readahead_reset(struct core *c)
@@ -59,7 +66,7 @@ void readahead_reset(struct core *c)
 	a->delay_ms = 0;
 	a->wide = false;
 	a->rest = 0;
-	sample_begin(a);
+	sample_begin(c);
 }
 
 bool readahead_is_wide(const struct core *c)

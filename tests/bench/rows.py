@@ -207,6 +207,7 @@ class Rows:
             servers = {who: make for who, make in PROXIES.items() if ms < 10 or who != "nbdkit cache"}
             yield self.proxy("delay%d-cold-seq" % ms, through, origin, servers=servers)
             yield self.proxy("delay%d-cold-randread-4k-d32" % ms, Fio("randread", "4k", 32), large)
+            yield self.proxy("delay%d-cold-read-128k-d1" % ms, Fio("read", "128k", 1), large)
             yield self.copies("delay%d-copy" % ms, self.small, origin, quick=ms == 10)
             if ms:
                 yield self.polite("delay%d-polite" % ms, large)

@@ -912,6 +912,7 @@ static void sample(uint64_t ms)
 {
 	unsigned i;
 
+	at(w.core.readahead.begun_ms + READAHEAD_SAMPLE);
 	for (i = 0; i < READAHEAD_SAMPLE; i++)
 		sample_one(ms);
 }
@@ -1011,6 +1012,14 @@ static void test_wide(void)
 	CHECK(asked_is(HERE + 5, HERE + 6));
 	copy_end();
 
+	/* those of one moment may all seem to have taken a millisecond */
+	no_copy_begin();
+	for (i = 0; i < 2 * READAHEAD_SAMPLE; i++)
+		read_blocks(HERE + i * 1000, HERE + i * 1000 + 1);
+	answer_all(1);
+	CHECK(!readahead_is_wide(&w.core));
+	copy_end();
+
 	no_copy_begin();
 	sample(1);
 	read_blocks(HERE + 30, HERE + 31);
@@ -1051,6 +1060,7 @@ static void test_wide(void)
 	answer_all(1);
 
 	/* too much for this link: not for a while */
+	at(w.core.readahead.begun_ms + READAHEAD_SAMPLE);
 	while (w.core.readahead.answers)
 		sample_one(1);
 	sample(READAHEAD_WORTH);
@@ -1060,6 +1070,7 @@ static void test_wide(void)
 	read_blocks(HERE + 305, HERE + 306);
 	CHECK(asked_is(HERE + 305, HERE + 306));
 	answer_all(1);
+	at(w.core.readahead.begun_ms + READAHEAD_SAMPLE);
 	while (w.core.readahead.answers)
 		sample_one(1);
 	for (i = 0; i < READAHEAD_REST - 2; i++)
