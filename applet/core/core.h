@@ -128,7 +128,7 @@ struct readahead {
 	uint64_t reads;     /* so many there were */
 	unsigned answers;   /* to clients' fetches, of this sample */
 	uint64_t sum_ms, least_ms; /* ... what they took, together and at least */
-	uint64_t begun_ms;  /* when it began */
+	uint64_t begun_ms;  /* when the first of them came */
 	uint64_t delay_ms;  /* the least of the last whole sample; 0: the origin is near */
 	uint64_t narrow_us; /* the mean of the last one in which fetches were not wide */
 	unsigned rest;      /* so many samples are to come before they may be so again */

@@ -19,19 +19,8 @@
 
 /* ---- the link ---------------------------------------------------------------- */
 
-static void sample_begin(struct core *c)
+static void sample_end(struct readahead *a)
 {
-	struct readahead *a = &c->readahead;
-
-	a->answers = 0;
-	a->sum_ms = 0;
-	a->least_ms = UINT64_MAX;
-	a->begun_ms = c->now_ms;
-}
-
-static void sample_end(struct core *c)
-{
-	struct readahead *a = &c->readahead;
 	uint64_t mean = a->sum_ms * 1000 / a->answers;
 
 	a->delay_ms = a->least_ms;
@@ -42,7 +31,7 @@ static void sample_end(struct core *c)
 		a->rest = READAHEAD_REST;
 	}
 	a->wide = a->delay_ms && !a->rest;
-	sample_begin(c);
+	a->answers = 0;
 }
 
 void readahead_answered(struct core *c, const struct fetch *f)
@@ -50,13 +39,18 @@ void readahead_answered(struct core *c, const struct fetch *f)
 	struct readahead *a = &c->readahead;
 	uint64_t ms = c->now_ms - f->sent_ms;
 
+	if (!a->answers) {
+		a->begun_ms = c->now_ms;
+		a->sum_ms = 0;
+		a->least_ms = ms;
+	}
 	a->sum_ms += ms;
 	if (ms < a->least_ms)
 		a->least_ms = ms;
 	/* Those of one moment were all asked at one moment, perhaps just before a millisecond was
 	 * over: so answers of many moments are needed to find a link near that is. */
 	if (++a->answers >= READAHEAD_SAMPLE && c->now_ms - a->begun_ms >= READAHEAD_SAMPLE)
-		sample_end(c);
+		sample_end(a);
 }
 
 void readahead_reset(struct core *c)
@@ -66,7 +60,7 @@ void readahead_reset(struct core *c)
 	a->delay_ms = 0;
 	a->wide = false;
 	a->rest = 0;
-	sample_begin(c);
+	a->answers = 0;
 }
 
 bool readahead_is_wide(const struct core *c)

@@ -912,9 +912,11 @@ static void sample(uint64_t ms)
 {
 	unsigned i;
 
-	at(w.core.readahead.begun_ms + READAHEAD_SAMPLE);
-	for (i = 0; i < READAHEAD_SAMPLE; i++)
+	for (i = 0; i < READAHEAD_SAMPLE; i++) {
+		if (i == READAHEAD_SAMPLE - 1)
+			at(w.core.readahead.begun_ms + READAHEAD_SAMPLE);
 		sample_one(ms);
+	}
 }
 
 static void test_readahead(void)
