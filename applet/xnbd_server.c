@@ -96,8 +96,7 @@
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
 //config:	A proxy fetches more than is asked for: ahead of clients who read in order,
-//config:	and, when the origin is a millisecond away or more, around what others
-//config:	miss: 1 KB.
+//config:	and around what others miss, where the link is not too thin for it: 1 KB.
 //config:
 //config:config FEATURE_XNBD_SERVER_VERIFY
 //config:	bool "Comparison with the origin"

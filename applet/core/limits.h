@@ -31,8 +31,8 @@
 #define FETCH_AHEAD_MAX 512
 #endif
 
-/* Blocks, a power of two of at most 64, aligned, that a READ brings with the one it misses when
- * the link has a delay: 64 KiB. */
+/* Blocks, a power of two of at most 64, aligned, that a READ brings with the one it misses:
+ * 64 KiB. */
 #ifndef READAHEAD_WIDE_BLOCKS
 #define READAHEAD_WIDE_BLOCKS 16
 #endif
@@ -86,7 +86,8 @@ enum {
 	READAHEAD_STREAMS = 8,     /* who read in order at the same time; each READ looks at them */
 	READAHEAD_GAP_BLOCKS = 32, /* requests of one who reads in order may overtake each other */
 	READAHEAD_MS_BLOCKS = 64,  /* a link brings 256 KiB in a millisecond: 2 Gbit/s */
-	READAHEAD_WORTH = 4,       /* wide fetches may take so many times as long: they bring 16 times as much */
+	READAHEAD_WORTH = 8,       /* wide fetches may take so many times as long: they bring 16 times as much */
+	READAHEAD_LEAST_US = 125,  /* the clock does not tell less from nothing */
 	READAHEAD_REST = 64,       /* samples, until they are tried again on a link that was too thin */
 	COPIER_IN_FLIGHT_MAX = 128, /* zeroings need no memory, but this bounds them */
 

@@ -5,11 +5,10 @@
  * In order: who has read on where the last READ ended gets the next blocks fetched, twice as
  * many each time he has come near their end, up to what the link brings while he would wait.
  *
- * At random: over a link with a delay, a READ that misses a block brings the missing ones
- * around it too, 64 KiB aligned. They cost little beside the wait, and the copy would have
- * to bring them anyway. On a thin link they cost much: so the time that fetches take with
- * them is held against the time that they took without, and if it is too long they are
- * left out for a while.
+ * At random: a READ that misses a block brings the missing ones around it too, 64 KiB
+ * aligned. They cost little beside the wait, and the copy would have to bring them anyway.
+ * On a thin link they cost much: so the time that fetches take with them is held against the
+ * time that they took without, and if it is too long they are left out for a while.
  *
  * All of this is a wish: it takes only what the clients' window has free, waits for nothing,
  * and where it fails, who needs a block asks for that block alone.
@@ -25,12 +24,12 @@ static void sample_end(struct readahead *a)
 
 	a->delay_ms = a->least_ms;
 	if (!a->wide) {
-		a->narrow_us = mean;
+		a->narrow_us = mean > READAHEAD_LEAST_US ? mean : READAHEAD_LEAST_US;
 		a->rest -= a->rest > 0;
 	} else if (mean > READAHEAD_WORTH * a->narrow_us) {
 		a->rest = READAHEAD_REST;
 	}
-	a->wide = a->delay_ms && !a->rest;
+	a->wide = !a->rest;
 	a->answers = 0;
 }
 
@@ -47,8 +46,8 @@ void readahead_answered(struct core *c, const struct fetch *f)
 	a->sum_ms += ms;
 	if (ms < a->least_ms)
 		a->least_ms = ms;
-	/* Those of one moment were all asked at one moment, perhaps just before a millisecond was
-	 * over: so answers of many moments are needed to find a link near that is. */
+	/* Of many moments: those of one were perhaps all asked just before a millisecond was over,
+	 * and seem to have taken a whole one. */
 	if (++a->answers >= READAHEAD_SAMPLE && c->now_ms - a->begun_ms >= READAHEAD_SAMPLE)
 		sample_end(a);
 }

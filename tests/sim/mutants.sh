@@ -152,7 +152,7 @@ mutant "read-ahead goes beyond the disk" readahead.c 's|stop = end + s->blocks <
 mutant "whoever reads reads in order: read-ahead for all" readahead.c '/^static bool reads_on/,/^}/s|return .*;|return s->next;|'
 mutant "who reads at random makes the read-ahead forget who does not" readahead.c 's|if (s->blocks != oldest->blocks ? !s->blocks : s->used < oldest->used)|if (s->used < oldest->used)|'
 mutant "read-ahead although a boot trace is fetched" readahead.c 's/map_is_complete(&c->map) || prefetch_is_on(c)/map_is_complete(\&c->map)/'
-mutant "read-ahead on a near link is wide" readahead.c 's|a->wide = a->delay_ms \&\& !a->rest;|a->wide = !a->rest;|'
+mutant "read-ahead takes what is nothing for a measure" readahead.c 's|a->narrow_us = mean > READAHEAD_LEAST_US ? mean : READAHEAD_LEAST_US;|a->narrow_us = mean;|'
 mutant "read-ahead is wide however long that takes" readahead.c 's|} else if (mean > READAHEAD_WORTH \* a->narrow_us) {|} else if (false) {|'
 mutant "answers of one moment tell the read-ahead how far it is" readahead.c 's| \&\& c->now_ms - a->begun_ms >= READAHEAD_SAMPLE)|)|'
 mutant "read-ahead is never wide again" readahead.c 's|a->rest -= a->rest > 0;|;|'
