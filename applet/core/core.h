@@ -127,9 +127,9 @@ struct readahead {
 	struct stream stream[READAHEAD_STREAMS];
 	uint64_t reads;     /* so many there were */
 	unsigned answers;   /* to clients' fetches, of this sample */
-	uint64_t sum_ms, least_ms; /* ... what they took, together and at least */
+	uint64_t sum_ms;    /* ... what they took together */
 	uint64_t begun_ms;  /* when the first of them came */
-	uint64_t delay_ms;  /* the least of the last whole sample; 0: the origin is near */
+	uint64_t delay_ms;  /* the least that one has taken over this link; UINT64_MAX: none yet */
 	uint64_t narrow_us; /* the mean of the last one in which fetches were not wide */
 	unsigned rest;      /* so many samples are to come before they may be so again */
 	bool wide;          /* a fetch brings the blocks around it too */

@@ -22,7 +22,6 @@ static void sample_end(struct readahead *a)
 {
 	uint64_t mean = a->sum_ms * 1000 / a->answers;
 
-	a->delay_ms = a->least_ms;
 	if (!a->wide) {
 		a->narrow_us = mean > READAHEAD_LEAST_US ? mean : READAHEAD_LEAST_US;
 		a->rest -= a->rest > 0;
@@ -41,11 +40,10 @@ void readahead_answered(struct core *c, const struct fetch *f)
 	if (!a->answers) {
 		a->begun_ms = c->now_ms;
 		a->sum_ms = 0;
-		a->least_ms = ms;
 	}
 	a->sum_ms += ms;
-	if (ms < a->least_ms)
-		a->least_ms = ms;
+	if (ms < a->delay_ms)
+		a->delay_ms = ms;
 	/* Of many moments: those of one were perhaps all asked just before a millisecond was over,
 	 * and seem to have taken a whole one. */
 	if (++a->answers >= READAHEAD_SAMPLE && c->now_ms - a->begun_ms >= READAHEAD_SAMPLE)
@@ -56,7 +54,7 @@ void readahead_reset(struct core *c)
 {
 	struct readahead *a = &c->readahead;
 
-	a->delay_ms = 0;
+	a->delay_ms = UINT64_MAX;
 	a->wide = false;
 	a->rest = 0;
 	a->answers = 0;
@@ -91,10 +89,11 @@ static struct stream *stream_oldest(struct readahead *a)
 	return oldest;
 }
 
-/* How far it is worth to go: what comes in the time that one fetch takes. */
+/* How far it is worth to go: what comes while a fetch is on its way that meets no queue. More
+ * would be a queue itself, in which the misses of others wait. */
 static uint64_t most_blocks(const struct readahead *a)
 {
-	uint64_t most = (a->delay_ms + 1) * READAHEAD_MS_BLOCKS;
+	uint64_t most = (a->delay_ms == UINT64_MAX ? 1 : a->delay_ms + 1) * READAHEAD_MS_BLOCKS;
 
 	return most < READAHEAD_BLOCKS_MAX ? most : READAHEAD_BLOCKS_MAX;
 }
