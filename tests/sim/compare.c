@@ -145,8 +145,10 @@ static void check_end(void)
 	if (v->state == JOB_DONE && (v->different || v->unreadable || v->error))
 		broken("the comparison has ended well, and was not");
 	check_findings();
-	if (v->state == JOB_FAILED && v->error && !v->unreadable)
-		return; /* it came to no end */
+	/* It may have come to no end: because of an error of ours, also after the origin could
+	 * not read some block. */
+	if (v->state == JOB_FAILED && v->error && (!v->unreadable || disk_has_failed() || memory_has_failed()))
+		return;
 	count(COUNT_COMPARED);
 	for (b = 0; b < blocks(); b++)
 		least += due[b] && is_pristine(b);
