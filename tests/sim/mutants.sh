@@ -23,7 +23,7 @@ one() {
 		echo "changes nothing"
 	elif ! make -s -C "$d" build/unit/sim build/unit/core_test >"$d/log" 2>&1; then
 		echo "does not compile: $(grep -m1 error "$d/log")"
-	elif ! "$d/build/unit/core_test" >"$d/log" 2>&1; then
+	elif ! timeout 120 "$d/build/unit/core_test" >"$d/log" 2>&1; then
 		echo "killed by core_test"
 	elif ! timeout 1200 "$d/build/unit/sim" "$SEEDS" jobs=1 shrink=no >"$d/log" 2>&1; then
 		echo "killed: $({ grep -m1 -E '^seed|ERROR|runtime error' "$d/log" || echo it does not end; } | cut -c 1-100)"
