@@ -86,7 +86,7 @@ mutant "extents are asked for below 4 GiB only" copier.c 's|k->status_cookie, st
 mutant "a fetch without memory is asked for" fetch.c '/^static bool fetch_send/,/^}/s|if (!f->buf)|if (false)|'
 mutant "a request that no fetch could be made for is forgotten" request.c '/^static void request_fetch/,/^}/s|request_reply(c, r, NBD_ENOMEM);|;|'
 mutant "a read that no memory is there for is forgotten" request.c '/^static void read_local/,/^}/s|request_reply(c, r, NBD_ENOMEM);|;|'
-mutant "a read takes its memory before its blocks are there" request.c '/^static void request_fetch/,/^}/s|fetch_needed(c, r);|fetch_needed(c, r); if (r->type == NBD_CMD_READ \&\& !r->buf) r->buf = port_read_buf(c, r);|'
+mutant "a read takes its memory before its blocks are there" request.c '/^static void request_fetch/,/^}/s|fetch_needed(c, r, wide);|fetch_needed(c, r, wide); if (r->type == NBD_CMD_READ \&\& !r->buf) r->buf = port_read_buf(c, r);|'
 mutant "a start without memory goes on" core.c 's|return c->commit.snapshot \&\& c->commit.chunk;|return true;|'
 mutant "an answer counts over any link" fetch.c '/^void \*core_link_buffer/,/^}/s|if (!f)|for (link = 0; !f \&\& link < LINKS; link++) for (f = c->sent[link]; f \&\& f->cookie != cookie; f = f->next) ;\n\tif (!f)|'
 mutant "an answer is taken for the oldest request" fetch.c '/^static struct fetch .sent_take/,/^}/s|while (\*p \&\& (\*p)->cookie != cookie)|while (false)|'

@@ -1093,6 +1093,33 @@ static void test_wide(void)
 	copy_end();
 }
 
+static void switched(struct commit_waiter *own, int error)
+{
+	(void)own;
+	CHECK(!error);
+}
+
+/* What a READ still misses when one of its parts is being stored at a forced switch: nobody
+ * will bring it. */
+static void test_forced_switch(void)
+{
+	struct commit_waiter waiter = { .done = switched };
+	struct request *r;
+
+	no_copy_begin();
+	w.hold = true;
+	r = read_blocks(HERE + 63, HERE + 65);
+	CHECK(w.asked_count == 2);
+	answer(LINK_CLIENT, 1);
+	CHECK(w.held_count == 1);
+	CHECK(!core_switch(&w.core, true, &waiter) && w.core.mode == MODE_TARGET);
+	w.asked_count = 0;
+	CHECK(w.core.in_flight == 1);
+	w.held[0]->done(w.held[0]);
+	CHECK(w.core.in_flight == 0 && r->error == NBD_EIO && !w.asked_count);
+	copy_end();
+}
+
 /* When the last client has gone, the copy takes all at once. */
 static void test_alone(void)
 {
@@ -1142,6 +1169,7 @@ int main(void)
 	test_read_memory();
 	test_readahead();
 	test_wide();
+	test_forced_switch();
 	test_alone();
 	return test_end();
 }
