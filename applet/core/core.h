@@ -389,6 +389,9 @@ void readahead_read(struct core *c, uint64_t first, uint64_t end, bool missed);
 bool readahead_is_wide(const struct core *c);
 /* A fetch that a client needs was answered. */
 void readahead_answered(struct core *c, const struct fetch *f);
+/* A wide fetch has met a bad sector, which may have taken seconds: its neighbours are not to meet
+ * it too. */
+void readahead_failed(struct core *c);
 /* What comes may be another link: nothing is known of it. */
 void readahead_reset(struct core *c);
 

@@ -211,6 +211,13 @@ static struct fetch *fetch_start(struct core *c, uint64_t first, uint64_t end, u
 	return f;
 }
 
+/* An origin with larger blocks is asked for these as it is: aligned later, one that is wide
+ * might reach into another fetch. */
+static bool can_widen(const struct link_state *link)
+{
+	return link && link->unit_blocks == 1 && link->max_blocks >= READAHEAD_WIDE_BLOCKS;
+}
+
 /* Grows f, which was just begun, by what lies around it and nobody has asked for. */
 static void fetch_widen(const struct core *c, struct fetch *f)
 {
@@ -219,6 +226,8 @@ static void fetch_widen(const struct core *c, struct fetch *f)
 	uint64_t word = f->first / MAP_WORD_BLOCKS;
 	uint64_t free = ~(c->map.words[word] | word_in_flight(c, word));
 
+	if (f->end > stop)
+		return;
 	while (f->first > begin && free >> (f->first - 1) % MAP_WORD_BLOCKS & 1)
 		f->first--;
 	while (f->end < stop && free >> f->end % MAP_WORD_BLOCKS & 1)
@@ -243,7 +252,7 @@ void fetch_missing(struct core *c, uint64_t first, uint64_t end, bool wide)
 		f = fetch_start(c, run_first, run_end, LINK_CLIENT);
 		if (!f)
 			return;
-		if (wide && run_first == first)
+		if (wide && run_first == first && can_widen(link))
 			fetch_widen(c, f);
 		at = run_end;
 	}
@@ -666,10 +675,12 @@ void core_link_data(struct core *c, unsigned link, uint64_t cookie, int error)
 	if (!f)
 		return;
 	c->answered_ms = c->now_ms;
-	if (ENABLE_FEATURE_XNBD_SERVER_READAHEAD && f->kind == LINK_CLIENT)
+	if (ENABLE_FEATURE_XNBD_SERVER_READAHEAD && f->kind == LINK_CLIENT && !error)
 		readahead_answered(c, f);
 	if (error) {
 		core_note_error(c, "read from the origin", error);
+		if (ENABLE_FEATURE_XNBD_SERVER_READAHEAD && f->wide)
+			readahead_failed(c);
 		fetch_finish(c, f, END_ORIGIN, error);
 	} else if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && f->verify) {
 		verify_arrived(c, f);

@@ -84,6 +84,7 @@ enum {
 	COPY_POLITE_MS = 250, /* so long after the last client had to wait, it asks for one thing at a time */
 	COPY_POLITE_BLOCKS = 16, /* ... of no more than that: 64 KiB hold the image and the processor up little */
 	READAHEAD_STREAMS = 8,     /* who read in order at the same time; each READ looks at them */
+	READAHEAD_STREAM_READS = 1024, /* of others, until one who read in order has gone */
 	READAHEAD_GAP_BLOCKS = 32, /* requests of one who reads in order may overtake each other */
 	READAHEAD_MS_BLOCKS = 64,  /* a link brings 256 KiB in a millisecond: 2 Gbit/s */
 	READAHEAD_WORTH = 8,       /* wide fetches may take so many times as long: they bring 16 times as much */

@@ -37,17 +37,28 @@ void readahead_answered(struct core *c, const struct fetch *f)
 	struct readahead *a = &c->readahead;
 	uint64_t ms = c->now_ms - f->sent_ms;
 
+	if (ms < a->delay_ms)
+		a->delay_ms = ms;
+	if (f->end - f->first > READAHEAD_WIDE_BLOCKS)
+		return; /* longer than wide: tells nothing of either kind */
 	if (!a->answers) {
 		a->begun_ms = c->now_ms;
 		a->sum_ms = 0;
 	}
 	a->sum_ms += ms;
-	if (ms < a->delay_ms)
-		a->delay_ms = ms;
 	/* Of many moments: those of one were perhaps all asked just before a millisecond was over,
 	 * and seem to have taken a whole one. */
 	if (++a->answers >= READAHEAD_SAMPLE && c->now_ms - a->begun_ms >= READAHEAD_SAMPLE)
 		sample_end(a);
+}
+
+void readahead_failed(struct core *c)
+{
+	struct readahead *a = &c->readahead;
+
+	a->rest = READAHEAD_REST;
+	a->wide = false;
+	a->answers = 0;
 }
 
 void readahead_reset(struct core *c)
@@ -74,7 +85,13 @@ static bool reads_on(const struct stream *s, uint64_t first, uint64_t end)
 	return s->next && first + 1 >= s->next && first <= s->next + READAHEAD_GAP_BLOCKS && end >= s->next;
 }
 
-/* The one that is worth least: who reads in order is worth more than who does not yet. */
+/* Has read in order, and not only long ago. */
+static bool lives(const struct readahead *a, const struct stream *s)
+{
+	return s->blocks && a->reads - s->used < READAHEAD_STREAM_READS;
+}
+
+/* The one that is worth least: who reads in order is worth more than who does not. */
 static struct stream *stream_oldest(struct readahead *a)
 {
 	struct stream *oldest = a->stream;
@@ -83,7 +100,7 @@ static struct stream *stream_oldest(struct readahead *a)
 	for (i = 1; i < READAHEAD_STREAMS; i++) {
 		struct stream *s = &a->stream[i];
 
-		if (s->blocks != oldest->blocks ? !s->blocks : s->used < oldest->used)
+		if (lives(a, s) != lives(a, oldest) ? lives(a, oldest) : s->used < oldest->used)
 			oldest = s;
 	}
 	return oldest;
@@ -103,11 +120,14 @@ static uint64_t most_blocks(const struct readahead *a)
 static uint64_t ask(struct core *c, uint64_t first, uint64_t end)
 {
 	uint64_t room = c->fetch_window[LINK_CLIENT] / 4 * 3;
-	uint64_t used = c->fetch_bytes[LINK_CLIENT];
-	uint64_t run_first, run_end;
+	uint64_t run_first, run_end, used;
 	unsigned slot;
 	const struct link_state *link = fetch_link(c, LINK_CLIENT, &slot);
 
+	fetch_pump(c); /* what clients have asked for comes first */
+	if (c->queue[LINK_CLIENT])
+		return first;
+	used = c->fetch_bytes[LINK_CLIENT];
 	while (link && fetch_next_run(c, first, end, link, FETCH_BLOCKS_MAX, &run_first, &run_end)) {
 		used += (run_end - run_first) * BLOCK_BYTES;
 		if (used > room || c->fetch_count >= FETCH_AHEAD_MAX || !fetch_ahead(c, run_first, run_end))

@@ -150,7 +150,7 @@ static void draw_limits(void)
 
 void draw_plan(void)
 {
-	static const uint32_t units[] = { 1, 1, 1, 2, 16 };
+	static const uint32_t units[] = { 1, 1, 1, 1, 2, 4, 8, 16 };
 	static const unsigned syncs[] = { 0, 10, 50, 95 };
 	static const unsigned memory[] = { 5, 50, 150 };
 	static const unsigned orders[] = { 0, 0, 30, 90 };
@@ -169,7 +169,7 @@ void draw_plan(void)
 	draw_windows();
 	plan.target = chance(8);
 	plan.readonly = plan.target && chance(20);
-	plan.unit_blocks = units[chance_of(5)];
+	plan.unit_blocks = units[chance_of(8)];
 	plan.sync_percent = syncs[chance_of(4)];
 	plan.depth = 1 + (unsigned)chance_of(DEPTH_MAX);
 	plan.bad_percent = chance(15) ? 8 : 0;

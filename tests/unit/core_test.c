@@ -992,6 +992,26 @@ static void test_readahead(void)
 	answer_all(90);
 	copy_end();
 
+	/* who has read in order long ago makes room for who does now */
+	no_copy_begin();
+	for (at = 0; at < READAHEAD_STREAMS; at++) {
+		read_blocks(FAR + at * 10000, FAR + at * 10000 + 1);
+		read_blocks(FAR + at * 10000 + 1, FAR + at * 10000 + 2);
+		answer_all(0);
+	}
+	CHECK(w.core.readahead.stream[READAHEAD_STREAMS - 1].blocks == 2);
+	for (at = 0; at < READAHEAD_STREAM_READS; at++)
+		read_blocks(FAR, FAR + 1); /* which is here */
+	for (at = 0; at < 4; at++) { /* and somebody at random between */
+		read_blocks(FAR + 200000 + at * 1000, FAR + 200000 + at * 1000 + 1);
+		read_blocks(HERE + 2 * at, HERE + 2 * at + 2);
+		answer_all(0);
+	}
+	for (at = 0; at < READAHEAD_STREAMS && w.core.readahead.stream[at].next != HERE + 8; at++)
+		;
+	CHECK(at < READAHEAD_STREAMS && w.core.readahead.stream[at].blocks > 2);
+	copy_end();
+
 	/* not while a boot trace is fetched ahead */
 	no_copy_begin();
 	{
@@ -1007,6 +1027,7 @@ static void test_readahead(void)
 
 static void test_wide(void)
 {
+	const struct link_state large = { .unit_blocks = 4, .max_blocks = FETCH_BLOCKS_MAX };
 	struct request *r;
 	unsigned i;
 
@@ -1057,6 +1078,10 @@ static void test_wide(void)
 	i = w.replies;
 	answer_all(1);
 	CHECK(w.replies == i + 1);
+	CHECK(!readahead_is_wide(&w.core)); /* his neighbours do not go that way */
+	for (i = 0; i < READAHEAD_REST; i++)
+		sample(1);
+	CHECK(readahead_is_wide(&w.core));
 	/* who writes a part of a block gets that block */
 	memset(&w.client, 0, sizeof(w.client));
 	w.client.type = NBD_CMD_WRITE;
@@ -1090,6 +1115,16 @@ static void test_wide(void)
 	core_link_down(&w.core, LINK_CLIENT);
 	links_up();
 	CHECK(!readahead_is_wide(&w.core));
+	/* one with larger blocks: none is asked for twice, whatever is here between them */
+	core_link_down(&w.core, LINK_COPIER);
+	core_link_down(&w.core, LINK_CLIENT);
+	core_link_up(&w.core, LINK_CLIENT, &large);
+	sample(1);
+	CHECK(readahead_is_wide(&w.core));
+	w.core.map.words[(HERE + 1024) / 64] |= 1ULL << 10 | 1ULL << 13;
+	read_blocks(HERE + 1024 + 4, HERE + 1024 + 15);
+	CHECK(asked_is(HERE + 1024 + 4, HERE + 1024 + 16));
+	answer_all(1);
 	copy_end();
 }
 
