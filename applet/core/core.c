@@ -38,7 +38,8 @@ bool core_init(struct core *c, const struct core_config *config)
 		return true;
 	c->written = config->written;
 	c->verify.arrived_tail = &c->verify.arrived;
-	readahead_reset(c);
+	if (ENABLE_FEATURE_XNBD_SERVER_READAHEAD)
+		readahead_reset(c);
 	c->commit.snapshot = malloc((size_t)COMMIT_CHUNKS_MAX * MAP_CHUNK_BYTES);
 	c->commit.chunk = malloc(COMMIT_CHUNKS_MAX * sizeof(*c->commit.chunk));
 	return c->commit.snapshot && c->commit.chunk;

@@ -131,8 +131,8 @@ struct readahead {
 	uint64_t begun_ms;  /* when the first of them came */
 	uint64_t delay_ms;  /* the least that one has taken over this link; UINT64_MAX: none yet */
 	uint64_t narrow_us; /* the mean of the last one in which fetches were not wide */
-	unsigned rest;      /* so many samples are to come before they may be so again */
-	bool wide;          /* a fetch brings the blocks around it too */
+	unsigned rest;      /* so many samples are to come before fetches are wide: bring what
+			       lies around too; the first is for the measure */
 };
 
 /* The comparison with the origin of what is local and no client has written. */

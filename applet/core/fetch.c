@@ -224,10 +224,11 @@ static void fetch_widen(const struct core *c, struct fetch *f)
 	uint64_t begin = f->first / READAHEAD_WIDE_BLOCKS * READAHEAD_WIDE_BLOCKS;
 	uint64_t stop = begin + READAHEAD_WIDE_BLOCKS < c->map.blocks ? begin + READAHEAD_WIDE_BLOCKS : c->map.blocks;
 	uint64_t word = f->first / MAP_WORD_BLOCKS;
-	uint64_t free = ~(c->map.words[word] | word_in_flight(c, word));
+	uint64_t free;
 
 	if (f->end > stop)
 		return;
+	free = ~(c->map.words[word] | word_in_flight(c, word));
 	while (f->first > begin && free >> (f->first - 1) % MAP_WORD_BLOCKS & 1)
 		f->first--;
 	while (f->end < stop && free >> f->end % MAP_WORD_BLOCKS & 1)
@@ -715,7 +716,8 @@ void fetch_link_lost(struct core *c, unsigned link)
 	}
 	copier_link_down(c, link);
 	window_reset(c);
-	readahead_reset(c);
+	if (ENABLE_FEATURE_XNBD_SERVER_READAHEAD)
+		readahead_reset(c);
 	c->kick = true;
 }
 

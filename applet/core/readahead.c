@@ -22,13 +22,12 @@ static void sample_end(struct readahead *a)
 {
 	uint64_t mean = a->sum_ms * 1000 / a->answers;
 
-	if (!a->wide) {
+	if (a->rest) {
 		a->narrow_us = mean > READAHEAD_LEAST_US ? mean : READAHEAD_LEAST_US;
-		a->rest -= a->rest > 0;
+		a->rest--;
 	} else if (mean > READAHEAD_WORTH * a->narrow_us) {
 		a->rest = READAHEAD_REST;
 	}
-	a->wide = !a->rest;
 	a->answers = 0;
 }
 
@@ -57,7 +56,6 @@ void readahead_failed(struct core *c)
 	struct readahead *a = &c->readahead;
 
 	a->rest = READAHEAD_REST;
-	a->wide = false;
 	a->answers = 0;
 }
 
@@ -66,15 +64,14 @@ void readahead_reset(struct core *c)
 	struct readahead *a = &c->readahead;
 
 	a->delay_ms = UINT64_MAX;
-	a->wide = false;
-	a->rest = 0;
+	a->rest = 1;
 	a->answers = 0;
 }
 
 bool readahead_is_wide(const struct core *c)
 {
 	/* Who has a boot trace knows better. */
-	return c->readahead.wide && !prefetch_is_on(c);
+	return !c->readahead.rest && !prefetch_is_on(c);
 }
 
 /* ---- who reads in order -------------------------------------------------------- */
@@ -125,16 +122,16 @@ static uint64_t ask(struct core *c, uint64_t first, uint64_t end)
 	const struct link_state *link = fetch_link(c, LINK_CLIENT, &slot);
 
 	fetch_pump(c); /* what clients have asked for comes first */
-	if (c->queue[LINK_CLIENT])
+	if (!link || c->queue[LINK_CLIENT])
 		return first;
 	used = c->fetch_bytes[LINK_CLIENT];
-	while (link && fetch_next_run(c, first, end, link, FETCH_BLOCKS_MAX, &run_first, &run_end)) {
+	while (fetch_next_run(c, first, end, link, FETCH_BLOCKS_MAX, &run_first, &run_end)) {
 		used += (run_end - run_first) * BLOCK_BYTES;
 		if (used > room || c->fetch_count >= FETCH_AHEAD_MAX || !fetch_ahead(c, run_first, run_end))
 			return run_first;
 		first = run_end;
 	}
-	return link ? end : first;
+	return end;
 }
 
 static void stream_go(struct core *c, struct stream *s, uint64_t first, uint64_t end)

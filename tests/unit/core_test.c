@@ -919,6 +919,14 @@ static void sample(uint64_t ms)
 	}
 }
 
+/* One that has begun comes to its end. */
+static void sample_finish(void)
+{
+	at(w.core.readahead.begun_ms + READAHEAD_SAMPLE);
+	while (w.core.readahead.answers)
+		sample_one(1);
+}
+
 static void test_readahead(void)
 {
 	uint64_t at;
@@ -1093,9 +1101,7 @@ static void test_wide(void)
 	answer_all(1);
 
 	/* too much for this link: not for a while */
-	at(w.core.readahead.begun_ms + READAHEAD_SAMPLE);
-	while (w.core.readahead.answers)
-		sample_one(1);
+	sample_finish();
 	sample(READAHEAD_WORTH);
 	CHECK(readahead_is_wide(&w.core));
 	sample(READAHEAD_WORTH + 1);
@@ -1103,9 +1109,7 @@ static void test_wide(void)
 	read_blocks(HERE + 305, HERE + 306);
 	CHECK(asked_is(HERE + 305, HERE + 306));
 	answer_all(1);
-	at(w.core.readahead.begun_ms + READAHEAD_SAMPLE);
-	while (w.core.readahead.answers)
-		sample_one(1);
+	sample_finish();
 	for (i = 0; i < READAHEAD_REST - 2; i++)
 		sample(1);
 	CHECK(!readahead_is_wide(&w.core));
