@@ -427,12 +427,14 @@ void fetch_fail_queued(struct core *c, int error)
 	}
 }
 
-/* Requests that have waited for an origin that is silent as long as they may. What
- * they asked for goes on being asked for. */
+/* Requests that have waited for an origin that is silent as long as they may. With each of
+ * them go the fetches in the queue that nobody waits for: who reads on while the origin is
+ * gone would leave one for each READ. */
 void fetch_expire(struct core *c)
 {
 	struct request **p, *r;
 	struct fetch *f;
+	bool given_up = false;
 	unsigned i;
 
 	for (i = 0; i < FETCH_HASH; i++)
@@ -445,8 +447,11 @@ void fetch_expire(struct core *c)
 					continue;
 				}
 				*p = r->next;
+				given_up = true;
 				request_give_up(c, r, NBD_EIO);
 			}
+	if (given_up)
+		fetch_forget(c, 0, UINT64_MAX);
 }
 
 /* ---- storing -------------------------------------------------------------- */

@@ -419,7 +419,7 @@ static void test_trace_strangers(void)
 
 /* ---- the copy's window and its politeness ---------------------------------------------------- */
 
-enum { KIB = 1024, STEP = 256 * KIB, WINDOW = 5120 * KIB, ASKED_MAX = 1024 };
+enum { KIB = 1024, STEP = 256 * KIB, WINDOW = 5120 * KIB, ASKED_MAX = 2048 };
 
 /* What the origin was asked, by age; the disk does all at once, but for what is held. */
 static struct {
@@ -1159,6 +1159,40 @@ static void test_forced_switch(void)
 	copy_end();
 }
 
+/* With --hold, who reads on while nothing comes from the origin, whether the link is down or
+ * silent, leaves nothing behind; what somebody waits for is kept. */
+static void test_hold(void)
+{
+	unsigned i, down;
+
+	for (down = 0; down < 2; down++) {
+		no_copy_begin();
+		w.core.hold_ms = 100;
+		if (down) {
+			core_link_down(&w.core, LINK_COPIER);
+			core_link_down(&w.core, LINK_CLIENT);
+		}
+		for (i = 0; i < 2000; i++) {
+			struct request *r = read_blocks(HERE + i * 1000, HERE + i * 1000 + 1);
+
+			at(w.now_ms + 50);
+			CHECK(w.core.waiting);
+			read_blocks(FAR + i * 1000, FAR + i * 1000 + 1);
+			at(w.now_ms + 50);
+			CHECK(r->error == NBD_EIO && w.core.waiting);
+			at(w.now_ms + 50);
+			CHECK(!w.core.waiting);
+		}
+		CHECK(!w.core.in_flight && !w.replies);
+		CHECK(w.core.fetch_bytes[LINK_CLIENT] <= WINDOW && w.core.fetch_count <= WINDOW / 4096);
+		CHECK(!w.core.queue[LINK_CLIENT]);
+		read_blocks(HERE + 2000000, HERE + 2000001);
+		CHECK(w.core.fetch_count == w.core.fetch_bytes[LINK_CLIENT] / 4096 + 1);
+		at(w.now_ms + 100);
+		copy_end();
+	}
+}
+
 /* When the last client has gone, the copy takes all at once. */
 static void test_alone(void)
 {
@@ -1209,6 +1243,7 @@ int main(void)
 	test_readahead();
 	test_wide();
 	test_forced_switch();
+	test_hold();
 	test_alone();
 	return test_end();
 }
