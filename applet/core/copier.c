@@ -159,7 +159,7 @@ static bool has_room(const struct core *c, const struct link_state *link)
 		return false;
 	if (k->rate_limit && k->tokens <= 0)
 		return false;
-	if (fetch_stands_back(c))
+	if (way_stands_back(c))
 		return !used;
 	return !used || used + n <= c->fetch_window[LINK_COPIER];
 }
@@ -168,7 +168,7 @@ static bool has_room(const struct core *c, const struct link_state *link)
 static bool copier_next(struct core *c, const struct link_state *link, unsigned slot)
 {
 	struct copier *k = &c->copier;
-	uint32_t most = fetch_stands_back(c) && k->run_blocks > COPY_POLITE_BLOCKS ? COPY_POLITE_BLOCKS : k->run_blocks;
+	uint32_t most = way_stands_back(c) && k->run_blocks > COPY_POLITE_BLOCKS ? COPY_POLITE_BLOCKS : k->run_blocks;
 	uint64_t first, end, stop;
 	int kind;
 

@@ -27,7 +27,7 @@ bool core_init(struct core *c, const struct core_config *config)
 	}
 	c->copy_window = c->fetch_window[LINK_COPIER];
 	c->copy_window_max = c->copy_window * (config->fixed_window ? 1 : COPY_WINDOW_GROWTH);
-	c->copy_ms = UINT64_MAX;
+	way_reset(c);
 	commit_init(c);
 	/* A server that died may have left what it had answered in the page cache: the
 	 * first FLUSH must sync that. */
@@ -38,8 +38,6 @@ bool core_init(struct core *c, const struct core_config *config)
 		return true;
 	c->written = config->written;
 	c->verify.arrived_tail = &c->verify.arrived;
-	if (ENABLE_FEATURE_XNBD_SERVER_READAHEAD)
-		readahead_reset(c);
 	c->commit.snapshot = malloc((size_t)COMMIT_CHUNKS_MAX * MAP_CHUNK_BYTES);
 	c->commit.chunk = malloc(COMMIT_CHUNKS_MAX * sizeof(*c->commit.chunk));
 	return c->commit.snapshot && c->commit.chunk;

@@ -15,10 +15,10 @@
  * function. Times are milliseconds of any steady clock.
  *
  * Files: map.c the bits; range.c ranges in flight; request.c what clients ask;
- * fetch.c what the origin is asked; copier.c the background copy; verify.c what is
- * local, compared with the origin; readahead.c what clients will
- * want; trace.c and prefetch.c the boot trace; commit.c the
- * bitmap file and the commit file; core.c start, time, switch.
+ * fetch.c what the origin is asked; way.c how much of it at once; copier.c the
+ * background copy; verify.c what is local, compared with the origin; readahead.c what
+ * clients will want; trace.c and prefetch.c the boot trace; commit.c the bitmap file
+ * and the commit file; core.c start, time, switch.
  */
 #ifndef CORE_CORE_H
 #define CORE_CORE_H
@@ -129,7 +129,8 @@ struct readahead {
 	unsigned answers;   /* to clients' fetches, of this sample */
 	uint64_t sum_ms;    /* ... what they took together */
 	uint64_t begun_ms;  /* when the first of them came */
-	uint64_t delay_ms;  /* the least that one has taken over this link; UINT64_MAX: none yet */
+	uint64_t most;      /* blocks: who reads in order gets no more ahead, or the link has a queue */
+	uint64_t since;     /* when that became less: fetches with a lower cookie tell of before */
 	uint64_t narrow_us; /* the mean of the last one in which fetches were not wide */
 	unsigned rest;      /* so many samples are to come before fetches are wide: bring what
 			       lies around too; the first is for the measure */
@@ -171,6 +172,13 @@ struct commit {
 	int error;            /* a sync failed: latched for ever */
 };
 
+/* How far away the origin is: what fetches told that were asked over the links that are up. */
+struct way {
+	uint64_t least_ms; /* what the quickest of them took; UINT64_MAX: none has come yet */
+	uint64_t slow_ms;  /* the quickest of the last `slow`, which took long without a reason */
+	unsigned slow;
+};
+
 struct core {
 	enum core_mode mode;
 	bool readonly;
@@ -190,10 +198,8 @@ struct core {
 	uint64_t fetch_bytes[LINKS];  /* memory of those sent or being stored */
 	uint64_t fetch_window[LINKS]; /* limits of the above */
 	uint64_t copy_window, copy_window_max; /* of the copier's: at first, and at most */
-	uint64_t copy_ms; /* the shortest time that one of its fetches took; UINT64_MAX: none yet */
-	uint64_t copy_since;   /* ... with a cookie above this: the others came over a link that is lost */
-	uint64_t copy_slow_ms; /* the shortest of the last `copy_slow`, which took long without a reason */
-	unsigned copy_slow;
+	uint64_t copy_since; /* its fetches with a lower cookie came over a link that is lost */
+	struct way way[LINKS]; /* by who began the fetches: clients' are smaller, and not stored yet */
 	struct link_state link[LINKS];
 	uint64_t answered_ms; /* when the origin last answered anything */
 	uint64_t hold_ms; /* how long requests wait for an origin that is silent, 0 = for ever */
@@ -359,7 +365,6 @@ void fetch_expire(struct core *c);
 void fetch_pump(struct core *c);
 bool fetch_is_queued(const struct core *c);
 void fetch_link_lost(struct core *c, unsigned link);
-bool fetch_stands_back(const struct core *c);
 const struct link_state *fetch_link(const struct core *c, unsigned kind, unsigned *slot);
 
 bool fetch_verify(struct core *c, uint64_t first, uint64_t end);
@@ -382,12 +387,24 @@ uint64_t copier_deadline(const struct core *c);
 void copier_link_down(struct core *c, unsigned link);
 void copier_stop(struct core *c, enum job_state state);
 
+/* way.c */
+/* Whether a fetch that took ms has met a queue. */
+bool way_is_slow(const struct way *w, uint64_t ms);
+/* One has come; little: not much else was under way, so that if it is slow there is no reason. */
+void way_note(struct way *w, uint64_t ms, bool little);
+/* f, of the copier, is stored: its window follows the link. */
+void way_window_follow(struct core *c, const struct fetch *f);
+/* Whether copy and comparison ask for one thing at a time, because of clients. */
+bool way_stands_back(const struct core *c);
+/* What comes up may be another link: nothing is known of it. */
+void way_reset(struct core *c);
+
 /* readahead.c */
 /* A client reads [first, end); missed: has to wait for the first missing block of it. */
 void readahead_read(struct core *c, uint64_t first, uint64_t end, bool missed);
 /* Whether what it misses is to be fetched with what lies around it. */
 bool readahead_is_wide(const struct core *c);
-/* A fetch that a client needs was answered. */
+/* A fetch of kind LINK_CLIENT was answered; its memory still counts. */
 void readahead_answered(struct core *c, const struct fetch *f);
 /* A wide fetch has met a bad sector, which may have taken seconds: its neighbours are not to meet
  * it too. */

@@ -311,70 +311,6 @@ static void fetch_release(struct core *c, struct fetch *f)
 	f->buf = NULL;
 }
 
-/* Whether the origin is so far away that the copy needs more than a few fetches under way. */
-static bool is_far(const struct core *c)
-{
-	return c->copy_ms > COPY_NEAR_MS && c->copy_ms != UINT64_MAX;
-}
-
-/* Whether copy and comparison ask for one thing at a time, because of clients. */
-bool fetch_stands_back(const struct core *c)
-{
-	return !is_far(c) && (c->waiting || c->now_ms - c->waited_ms < COPY_POLITE_MS);
-}
-
-/* f took long although little was under way. One may have had bad luck; many in a row: the
- * way to the origin has become longer, while the link stayed. */
-static void way_is_longer(struct core *c, uint64_t ms)
-{
-	if (!c->copy_slow++ || ms < c->copy_slow_ms)
-		c->copy_slow_ms = ms;
-	if (c->copy_slow < COPY_SLOW_MAX)
-		return;
-	c->copy_ms = c->copy_slow_ms;
-	c->copy_slow = 0;
-}
-
-/*
- * The copy's window follows a link with a delay: what has come about as soon as ever, although
- * as much was under way as might be, has not filled it; what took twice as long has waited in
- * a queue, and would have clients' fetches wait there too. A short link is filled by the
- * window as it is at first, which the processor's cache can hold.
- */
-static void window_follow(struct core *c, const struct fetch *f)
-{
-	uint64_t *window = &c->fetch_window[LINK_COPIER];
-	uint64_t used = c->fetch_bytes[LINK_COPIER];
-	uint64_t ms = c->now_ms - f->sent_ms;
-	uint64_t step = (uint64_t)FETCH_BLOCKS_MAX * BLOCK_BYTES;
-	bool slow;
-
-	if (f->cookie <= c->copy_since)
-		return;
-	if (ms < c->copy_ms)
-		c->copy_ms = ms;
-	slow = ms > 2 * c->copy_ms && ms > COPY_NEAR_MS;
-	if (!slow)
-		c->copy_slow = 0;
-	else if (used <= 2 * step && c->copier.in_flight <= 2 && !c->fetch_bytes[LINK_CLIENT])
-		way_is_longer(c, ms);
-	if (!is_far(c))
-		*window = c->copy_window;
-	else if (ms > 2 * c->copy_ms && *window >= 3 * step)
-		*window -= step;
-	else if (ms <= c->copy_ms + c->copy_ms / 2 && used + step > *window)
-		*window = *window + step < c->copy_window_max ? *window + step : c->copy_window_max;
-}
-
-/* What comes up may be another link, and what has still to be stored came over the old one. */
-static void window_reset(struct core *c)
-{
-	c->fetch_window[LINK_COPIER] = c->copy_window;
-	c->copy_ms = UINT64_MAX;
-	c->copy_slow = 0;
-	c->copy_since = c->last_cookie;
-}
-
 enum fetch_end { END_OK, END_ORIGIN, END_LOCAL, END_GIVE_UP };
 
 /* f is in no list any more. Tells everybody who waits for it, and frees it. */
@@ -383,7 +319,7 @@ static void fetch_finish(struct core *c, struct fetch *f, enum fetch_end how, in
 	struct request *r;
 
 	if (how == END_OK && f->buf && f->kind == LINK_COPIER)
-		window_follow(c, f);
+		way_window_follow(c, f);
 	fetch_release(c, f);
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && f->verify) {
 		if (verify_fetch_done(c, f, error, how == END_ORIGIN))
@@ -720,9 +656,7 @@ void fetch_link_lost(struct core *c, unsigned link)
 		f = next;
 	}
 	copier_link_down(c, link);
-	window_reset(c);
-	if (ENABLE_FEATURE_XNBD_SERVER_READAHEAD)
-		readahead_reset(c);
+	way_reset(c);
 	c->kick = true;
 }
 

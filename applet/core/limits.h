@@ -79,8 +79,8 @@ enum {
 	/* So many times its half of the window the copy may use when the link has a delay: 20 MiB
 	 * fill 3 Gbit/s over 50 ms. */
 	COPY_WINDOW_GROWTH = 4,
-	COPY_NEAR_MS = 4, /* half of the window fills 10 Gbit/s for so long */
-	COPY_SLOW_MAX = 64, /* fetches that take long without a reason, until that is the link's delay */
+	WAY_NEAR_MS = 4,   /* half of the window fills 10 Gbit/s for so long */
+	WAY_SLOW_MAX = 64, /* fetches that take long without a reason, until that is the link's delay */
 	COPY_POLITE_MS = 250, /* so long after the last client had to wait, it asks for one thing at a time */
 	COPY_POLITE_BLOCKS = 16, /* ... of no more than that: 64 KiB hold the image and the processor up little */
 	READAHEAD_STREAMS = 8,     /* who read in order at the same time; each READ looks at them */

@@ -31,13 +31,45 @@ static void sample_end(struct readahead *a)
 	a->answers = 0;
 }
 
+/* What comes while a fetch is on its way that meets no queue. */
+static uint64_t blocks_under_way(const struct way *w)
+{
+	uint64_t blocks = (w->least_ms == UINT64_MAX ? 1 : w->least_ms + 1) * READAHEAD_MS_BLOCKS;
+
+	return blocks < READAHEAD_BLOCKS_MAX ? blocks : READAHEAD_BLOCKS_MAX;
+}
+
+/*
+ * How far it is worth to go: to fill the link, and no further. More would be a queue, in which
+ * the misses of others wait. So as with TCP: half of it when an answer was slow, once for all
+ * that was under way then; more when one was not, although as much was under way as might be.
+ */
+static void most_follow(struct core *c, const struct fetch *f, uint64_t ms)
+{
+	struct readahead *a = &c->readahead;
+	const struct way *way = &c->way[LINK_CLIENT];
+	uint64_t blocks = f->end - f->first;
+
+	if (way_is_slow(way, ms)) {
+		if (f->cookie <= a->since)
+			return;
+		a->most = a->most / 2 > READAHEAD_MS_BLOCKS ? a->most / 2 : READAHEAD_MS_BLOCKS;
+		a->since = c->last_cookie;
+	} else if (2 * c->fetch_bytes[LINK_CLIENT] >= a->most * BLOCK_BYTES) {
+		a->most += blocks;
+	}
+	if (a->most > blocks_under_way(way))
+		a->most = blocks_under_way(way);
+}
+
 void readahead_answered(struct core *c, const struct fetch *f)
 {
 	struct readahead *a = &c->readahead;
+	uint64_t own = (f->end - f->first) * BLOCK_BYTES;
 	uint64_t ms = c->now_ms - f->sent_ms;
 
-	if (ms < a->delay_ms)
-		a->delay_ms = ms;
+	way_note(&c->way[LINK_CLIENT], ms, c->fetch_bytes[LINK_CLIENT] <= own && !c->fetch_bytes[LINK_COPIER]);
+	most_follow(c, f, ms);
 	if (f->end - f->first > READAHEAD_WIDE_BLOCKS)
 		return; /* longer than wide: tells nothing of either kind */
 	if (!a->answers) {
@@ -63,7 +95,8 @@ void readahead_reset(struct core *c)
 {
 	struct readahead *a = &c->readahead;
 
-	a->delay_ms = UINT64_MAX;
+	a->most = blocks_under_way(&c->way[LINK_CLIENT]);
+	a->since = 0;
 	a->rest = 1;
 	a->answers = 0;
 }
@@ -103,15 +136,6 @@ static struct stream *stream_oldest(struct readahead *a)
 	return oldest;
 }
 
-/* How far it is worth to go: what comes while a fetch is on its way that meets no queue. More
- * would be a queue itself, in which the misses of others wait. */
-static uint64_t most_blocks(const struct readahead *a)
-{
-	uint64_t most = (a->delay_ms == UINT64_MAX ? 1 : a->delay_ms + 1) * READAHEAD_MS_BLOCKS;
-
-	return most < READAHEAD_BLOCKS_MAX ? most : READAHEAD_BLOCKS_MAX;
-}
-
 /* Asks for [first, end) as far as that leaves a part of the window free. Returns where it
  * has stopped. */
 static uint64_t ask(struct core *c, uint64_t first, uint64_t end)
@@ -144,8 +168,8 @@ static void stream_go(struct core *c, struct stream *s, uint64_t first, uint64_t
 	if (s->end - end > s->blocks / 2)
 		return;
 	s->blocks = s->blocks ? 2 * s->blocks : 2 * (end - first);
-	if (s->blocks > most_blocks(a))
-		s->blocks = most_blocks(a);
+	if (s->blocks > a->most)
+		s->blocks = a->most;
 	stop = end + s->blocks < c->map.blocks ? end + s->blocks : c->map.blocks;
 	if (s->end < stop)
 		s->end = ask(c, s->end, stop);

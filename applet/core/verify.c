@@ -110,7 +110,7 @@ static bool has_room(const struct core *c, const struct link_state *link)
 		return false;
 	if (v->rate_limit && v->next_us > c->now_ms * 1000)
 		return false;
-	if (fetch_stands_back(c))
+	if (way_stands_back(c))
 		return !v->in_flight;
 	return !used || used + (uint64_t)FETCH_BLOCKS_MAX * BLOCK_BYTES <= c->fetch_window[LINK_COPIER];
 }

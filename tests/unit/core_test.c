@@ -631,7 +631,7 @@ static void test_window(void)
 	CHECK(window() == 4 * WINDOW);
 	/* all is new with another link */
 	core_link_down(&w.core, LINK_COPIER);
-	CHECK(window() == WINDOW && w.core.copy_ms == UINT64_MAX);
+	CHECK(window() == WINDOW && w.core.way[LINK_COPIER].least_ms == UINT64_MAX);
 	copy_end();
 
 	/* not beyond what is fixed; and not below two fetches, whatever it began with */
@@ -696,22 +696,22 @@ static void test_window_longer_way(void)
 	copy_begin(0, false);
 	answers(100, 10);
 	answers(200, 50);
-	CHECK(w.core.copy_ms == 50 || window() == 2 * STEP);
+	CHECK(w.core.way[LINK_COPIER].least_ms == 50 || window() == 2 * STEP);
 	answers(400, 50);
 	CHECK(window() == 4 * WINDOW);
 	/* not for one that has bad luck now and then */
 	answers(80, 110);
-	CHECK(w.core.copy_ms == 50);
+	CHECK(w.core.way[LINK_COPIER].least_ms == 50);
 	for (i = 0; i < 20; i++) {
 		answers(40, 150);
 		answers(4, 50);
 	}
-	CHECK(w.core.copy_ms == 50);
+	CHECK(w.core.way[LINK_COPIER].least_ms == 50);
 	/* and not while a client's fetch is in the way */
 	answers(60, 150);
 	client_reads();
 	answers(100, 150);
-	CHECK(w.core.copy_ms == 50 && window() == 2 * STEP);
+	CHECK(w.core.way[LINK_COPIER].least_ms == 50 && window() == 2 * STEP);
 	answer(LINK_CLIENT, 50);
 	copy_end();
 
@@ -722,7 +722,7 @@ static void test_window_longer_way(void)
 	CHECK(!w.asked_count && core_job_start(&w.core, 1, 0) == 0);
 	CHECK(w.asked_count == COPIER_IN_FLIGHT_MAX);
 	answers(1000, 6);
-	CHECK(w.core.copy_ms == 1);
+	CHECK(w.core.way[LINK_COPIER].least_ms == 1);
 	copy_end();
 }
 
@@ -972,7 +972,7 @@ static void test_readahead(void)
 	/* far: more, but a quarter of the window stays free */
 	no_copy_begin();
 	sample(9);
-	CHECK(w.core.readahead.delay_ms == 9);
+	CHECK(w.core.way[LINK_CLIENT].least_ms == 9);
 	for (at = HERE; at < HERE + 8000; at += 32) {
 		read_blocks(at, at + 32);
 		CHECK(asked_bytes() <= WINDOW / 4 * 3);
@@ -980,11 +980,11 @@ static void test_readahead(void)
 	}
 	CHECK(w.core.readahead.stream[0].blocks == 640);
 	sample(90); /* what waits in a queue makes no link longer */
-	CHECK(w.core.readahead.delay_ms == 9);
+	CHECK(w.core.way[LINK_CLIENT].least_ms == 9);
 	core_link_down(&w.core, LINK_CLIENT);
 	links_up();
 	sample(90);
-	CHECK(w.core.readahead.delay_ms == 90);
+	CHECK(w.core.way[LINK_CLIENT].least_ms == 90);
 	for (at = HERE + 8000; at < HERE + 16000; at += 32) {
 		read_blocks(at, at + 32);
 		CHECK(asked_bytes() <= WINDOW / 4 * 3);
@@ -992,7 +992,7 @@ static void test_readahead(void)
 	}
 	CHECK(w.core.readahead.stream[0].blocks == READAHEAD_BLOCKS_MAX);
 	/* nobody's own miss has to wait for its turn because of it */
-	for (at = 0; at < 30 * 32; at += 32) {
+	for (at = 0; at < 9 * 32; at += 32) {
 		read_blocks(HERE + 16000 + at, HERE + 16000 + at + 32);
 		read_blocks(HERE + 300000 + at, HERE + 300000 + at + 32);
 	}
@@ -1030,6 +1030,63 @@ static void test_readahead(void)
 	read_blocks(HERE, HERE + 2);
 	read_blocks(HERE + 2, HERE + 4);
 	CHECK(w.asked[w.asked_count - 1].offset == (HERE + 2) * 4096ULL && w.asked[w.asked_count - 1].length == 8192);
+	copy_end();
+}
+
+/* Reads on from *at, 128 KiB at a time, over a link that brings a block in so many ms. Returns
+ * the most bytes that were under way in the second half of these reads. */
+static uint64_t read_on(uint64_t *at, unsigned reads, uint64_t delay_ms, uint64_t block_ms)
+{
+	uint64_t free_ms = w.now_ms, most = 0;
+	unsigned i;
+
+	for (i = 0; i < reads; i++, *at += 32) {
+		unsigned replies = w.replies;
+
+		read_blocks(*at, *at + 32);
+		while (w.replies == replies && CHECK(w.asked_count)) {
+			uint64_t begin = w.asked[0].at_ms + delay_ms > free_ms ? w.asked[0].at_ms + delay_ms : free_ms;
+
+			if (i > reads / 2 && asked_bytes() > most)
+				most = asked_bytes();
+			free_ms = begin + w.asked[0].length / 4096 * block_ms;
+			answer(LINK_CLIENT, free_ms - w.asked[0].at_ms);
+		}
+	}
+	return most;
+}
+
+/* It goes as far as the link needs it, so that what others miss does not wait behind it. */
+static void test_readahead_follows(void)
+{
+	uint64_t at = HERE;
+	unsigned i;
+
+	no_copy_begin();
+	sample(50);
+	CHECK(read_on(&at, 200, 50, 4) <= 512 * KIB); /* thin: 1 MiB/s */
+	CHECK(w.core.way[LINK_CLIENT].least_ms == 50);
+	CHECK(read_on(&at, 200, 50, 0) > WINDOW / 2); /* not thin any more */
+	CHECK(w.core.readahead.most == READAHEAD_BLOCKS_MAX && w.asked_count > 4);
+	answer_all(120); /* all of them have met one queue */
+	CHECK(w.core.readahead.most == READAHEAD_BLOCKS_MAX / 2);
+	CHECK(read_on(&at, 40, 50, 4) > 0);
+	CHECK(read_on(&at, 10, 50, 4) <= 512 * KIB); /* it is again */
+	CHECK(read_on(&at, 200, 200, 0) <= 512 * KIB);
+	answer_all(200);
+	for (i = 0; i < WAY_SLOW_MAX; i++)
+		sample_one(200);
+	CHECK(read_on(&at, 200, 200, 0) > WINDOW / 2); /* a longer way is no queue */
+	CHECK(w.core.way[LINK_CLIENT].least_ms > 100);
+	answer_all(200);
+	copy_end();
+
+	/* nor does it go further than one needs who reads little */
+	no_copy_begin();
+	sample(50);
+	for (i = 0; i < 200; i++)
+		sample_one(50);
+	CHECK(w.core.readahead.most == READAHEAD_MS_BLOCKS);
 	copy_end();
 }
 
@@ -1241,6 +1298,7 @@ int main(void)
 	test_politeness_of_verify();
 	test_read_memory();
 	test_readahead();
+	test_readahead_follows();
 	test_wide();
 	test_forced_switch();
 	test_hold();
