@@ -129,8 +129,8 @@ struct readahead {
 	unsigned answers;   /* to clients' fetches, of this sample */
 	uint64_t sum_ms;    /* ... what they took together */
 	uint64_t begun_ms;  /* when the first of them came */
-	uint64_t most;      /* blocks: who reads in order gets no more ahead, or the link has a queue */
-	uint64_t since;     /* when that became less: fetches with a lower cookie tell of before */
+	uint64_t most;      /* blocks: so far ahead of who reads in order; more would be a queue */
+	uint64_t since;     /* when that became less: fetches up to this cookie tell of before */
 	uint64_t narrow_us; /* the mean of the last one in which fetches were not wide */
 	unsigned rest;      /* so many samples are to come before fetches are wide: bring what
 			       lies around too; the first is for the measure */
@@ -198,7 +198,7 @@ struct core {
 	uint64_t fetch_bytes[LINKS];  /* memory of those sent or being stored */
 	uint64_t fetch_window[LINKS]; /* limits of the above */
 	uint64_t copy_window, copy_window_max; /* of the copier's: at first, and at most */
-	uint64_t copy_since; /* its fetches with a lower cookie came over a link that is lost */
+	uint64_t copy_since; /* what it asked up to this cookie, a link that is lost may have brought */
 	struct way way[LINKS]; /* by who began the fetches: clients' are smaller, and not stored yet */
 	struct link_state link[LINKS];
 	uint64_t answered_ms; /* when the origin last answered anything */
@@ -347,7 +347,6 @@ void core_note_error(struct core *c, const char *what, int error);
 
 /* request.c: the fetch that r waited for has ended; r no longer waits for any. */
 void request_resume(struct core *c, struct request *r, int error);
-void request_give_up(struct core *c, struct request *r, uint32_t error);
 
 /* fetch.c */
 struct fetch *fetch_find(const struct core *c, uint64_t block);
@@ -357,7 +356,7 @@ bool fetch_next_run(const struct core *c, uint64_t first, uint64_t end, const st
 		    uint32_t max_blocks, uint64_t *run_first, uint64_t *run_end);
 void fetch_wait(struct fetch *f, struct request *r);
 void fetch_unwait(struct fetch *f, struct request *r);
-void fetch_forget(struct core *c, uint64_t first, uint64_t end);
+void fetch_forget(struct core *c);
 void fetch_copy(struct core *c, uint64_t first, uint64_t end);
 void fetch_zero(struct core *c, uint64_t first, uint64_t end);
 void fetch_fail_queued(struct core *c, int error);
@@ -388,7 +387,7 @@ void copier_link_down(struct core *c, unsigned link);
 void copier_stop(struct core *c, enum job_state state);
 
 /* way.c */
-/* Whether a fetch that took ms has met a queue. */
+/* Whether ms is much longer than the quickest fetch took: the others have met a queue. */
 bool way_is_slow(const struct way *w, uint64_t ms);
 /* One has come; little: not much else was under way, so that if it is slow there is no reason. */
 void way_note(struct way *w, uint64_t ms, bool little);

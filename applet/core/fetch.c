@@ -281,21 +281,22 @@ void fetch_unwait(struct fetch *f, struct request *r)
 	*p = r->next;
 }
 
-/* Takes what nobody waits for any more out of the queue, as far as it was asked for
- * [first, end). If somebody else wants it too, he will ask for it himself. */
-void fetch_forget(struct core *c, uint64_t first, uint64_t end)
+/* Takes what nobody waits for out of the queue. Who wants it nevertheless, as a long READ that
+ * waits for another part, will ask for it himself. */
+void fetch_forget(struct core *c)
 {
 	struct fetch **p = &c->queue[LINK_CLIENT];
 	struct fetch *f;
 
 	while ((f = *p)) {
-		if (f->waiters || f->want_first < first || f->want_end > end) {
+		if (f->waiters) {
 			p = &f->next;
 			continue;
 		}
 		*p = f->next;
 		table_remove(c, f);
 		free(f);
+		c->kick = true; /* the copy may have waited for the end of it */
 	}
 	c->queue_tail[LINK_CLIENT] = p;
 }
@@ -363,8 +364,8 @@ void fetch_fail_queued(struct core *c, int error)
 	}
 }
 
-/* Requests that have waited for an origin that is silent as long as they may. With each of
- * them go the fetches in the queue that nobody waits for: who reads on while the origin is
+/* Requests that have waited for an origin that is silent as long as they may. After them go
+ * the fetches in the queue that nobody waits for any more: who reads on while the origin is
  * gone would leave one for each READ. */
 void fetch_expire(struct core *c)
 {
@@ -384,10 +385,10 @@ void fetch_expire(struct core *c)
 				}
 				*p = r->next;
 				given_up = true;
-				request_give_up(c, r, NBD_EIO);
+				request_resume(c, r, EIO);
 			}
 	if (given_up)
-		fetch_forget(c, 0, UINT64_MAX);
+		fetch_forget(c);
 }
 
 /* ---- storing -------------------------------------------------------------- */

@@ -26,7 +26,8 @@
 #endif
 
 /* Fetches that may be asked for ahead, by all together. Beyond it a request asks only
- * for what it waits for; so there are never more than this and one a request. */
+ * for what it waits for; so there are never many more than this, one a request, and what a
+ * silent origin was asked for by those who do not wait any more (the window is the limit). */
 #ifndef FETCH_AHEAD_MAX
 #define FETCH_AHEAD_MAX 512
 #endif
@@ -43,7 +44,7 @@
 #define READAHEAD_BLOCKS_MAX 1024
 #endif
 
-/* So many answers, and milliseconds, make a sample: one of them will have met no queue. */
+/* So many answers, and milliseconds, make a sample of how long fetches take. */
 #ifndef READAHEAD_SAMPLE
 #define READAHEAD_SAMPLE 16
 #endif
@@ -79,14 +80,14 @@ enum {
 	/* So many times its half of the window the copy may use when the link has a delay: 20 MiB
 	 * fill 3 Gbit/s over 50 ms. */
 	COPY_WINDOW_GROWTH = 4,
-	WAY_NEAR_MS = 4,   /* half of the window fills 10 Gbit/s for so long */
+	WAY_NEAR_MS = 4,   /* half of the window fills 10 Gbit/s for so long; less is never slow */
 	WAY_SLOW_MAX = 64, /* fetches that take long without a reason, until that is the link's delay */
 	COPY_POLITE_MS = 250, /* so long after the last client had to wait, it asks for one thing at a time */
 	COPY_POLITE_BLOCKS = 16, /* ... of no more than that: 64 KiB hold the image and the processor up little */
 	READAHEAD_STREAMS = 8,     /* who read in order at the same time; each READ looks at them */
 	READAHEAD_STREAM_READS = 1024, /* of others, until one who read in order has gone */
 	READAHEAD_GAP_BLOCKS = 32, /* requests of one who reads in order may overtake each other */
-	READAHEAD_MS_BLOCKS = 64,  /* a link brings 256 KiB in a millisecond: 2 Gbit/s */
+	READAHEAD_MS_BLOCKS = 64,  /* a link brings 256 KiB in a millisecond: 2 Gbit/s; the least, too */
 	READAHEAD_WORTH = 8,       /* wide fetches may take so many times as long: they bring 16 times as much */
 	READAHEAD_LEAST_US = 125,  /* the clock does not tell less from nothing */
 	READAHEAD_REST = 64,       /* samples, until they are tried again on a link that was too thin */

@@ -3,7 +3,8 @@
  * Read-ahead: what clients will ask for is fetched before they do.
  *
  * In order: who has read on where the last READ ended gets the next blocks fetched, twice as
- * many each time he has come near their end, up to what the link brings while he would wait.
+ * many each time he has come near their end: 256 KiB at first, and more where the link brings
+ * that too as soon as ever.
  *
  * At random: a READ that misses a block brings the missing ones around it too, 64 KiB
  * aligned. They cost little beside the wait, and the copy would have to bring them anyway.
@@ -43,6 +44,7 @@ static uint64_t blocks_under_way(const struct way *w)
  * How far it is worth to go: to fill the link, and no further. More would be a queue, in which
  * the misses of others wait. So as with TCP: half of it when an answer was slow, once for all
  * that was under way then; more when one was not, although as much was under way as might be.
+ * A queue that is mostly the copy's is for the copy to shorten.
  */
 static void most_follow(struct core *c, const struct fetch *f, uint64_t ms)
 {
@@ -51,7 +53,7 @@ static void most_follow(struct core *c, const struct fetch *f, uint64_t ms)
 	uint64_t blocks = f->end - f->first;
 
 	if (way_is_slow(way, ms)) {
-		if (f->cookie <= a->since)
+		if (f->cookie <= a->since || c->fetch_bytes[LINK_COPIER] > c->fetch_bytes[LINK_CLIENT])
 			return;
 		a->most = a->most / 2 > READAHEAD_MS_BLOCKS ? a->most / 2 : READAHEAD_MS_BLOCKS;
 		a->since = c->last_cookie;

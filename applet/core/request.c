@@ -412,8 +412,8 @@ static void request_fetch(struct core *c, struct request *r, uint64_t block, boo
 }
 
 /*
- * Called when the fetch that r waited for has ended. An error counts for r only if
- * the fetch was for nothing outside of r (rule 9); else r asks for its own part.
+ * Called when the fetch that r waited for has ended, or has forgotten it. An error counts for r
+ * only if the fetch was for nothing outside of r (rule 9); else r asks for its own part.
  */
 void request_resume(struct core *c, struct request *r, int error)
 {
@@ -490,18 +490,12 @@ void core_submit(struct core *c, struct request *r)
 	core_run(c);
 }
 
-/* The fetch that r waited for has forgotten it. */
-void request_give_up(struct core *c, struct request *r, uint32_t error)
-{
-	c->waiting--;
-	request_reply(c, r, error);
-}
-
 void core_abandon(struct core *c, struct request *r)
 {
 	if (!ENABLE_FEATURE_XNBD_SERVER_PROXY || r->state != REQ_FETCH)
 		return;
 	fetch_unwait(r->fetch, r);
-	fetch_forget(c, touched_first(r), touched_end(r));
-	request_give_up(c, r, NBD_ESHUTDOWN);
+	fetch_forget(c);
+	c->waiting--;
+	request_reply(c, r, NBD_ESHUTDOWN);
 }

@@ -1216,6 +1216,12 @@ static void test_forced_switch(void)
 	copy_end();
 }
 
+static void links_down(void)
+{
+	core_link_down(&w.core, LINK_COPIER);
+	core_link_down(&w.core, LINK_CLIENT);
+}
+
 /* With --hold, who reads on while nothing comes from the origin, whether the link is down or
  * silent, leaves nothing behind; what somebody waits for is kept. */
 static void test_hold(void)
@@ -1225,10 +1231,8 @@ static void test_hold(void)
 	for (down = 0; down < 2; down++) {
 		no_copy_begin();
 		w.core.hold_ms = 100;
-		if (down) {
-			core_link_down(&w.core, LINK_COPIER);
-			core_link_down(&w.core, LINK_CLIENT);
-		}
+		if (down)
+			links_down();
 		for (i = 0; i < 2000; i++) {
 			struct request *r = read_blocks(HERE + i * 1000, HERE + i * 1000 + 1);
 
@@ -1248,6 +1252,66 @@ static void test_hold(void)
 		at(w.now_ms + 100);
 		copy_end();
 	}
+}
+
+/* Of those who go, also the last one leaves nothing, whoever had asked first. */
+static void test_abandon(void)
+{
+	struct request *a, *b;
+
+	no_copy_begin();
+	links_down();
+	a = read_blocks(HERE, HERE + 64);
+	b = read_blocks(HERE, HERE + 1);
+	CHECK(w.core.fetch_count == 1);
+	core_abandon(&w.core, a);
+	CHECK(w.core.fetch_count == 1);
+	core_abandon(&w.core, b);
+	CHECK(!w.core.fetch_count && !w.core.waiting && !w.core.in_flight);
+	copy_end();
+}
+
+/* A READ waits for the last missing block, which somebody writes meanwhile: with --hold it is
+ * answered in the end, and the copy has come to its end too. */
+static void test_hold_and_write(void)
+{
+	struct request *r;
+
+	no_copy_begin();
+	w.core.hold_ms = 100;
+	map_set(&w.core.map, 0, HERE);
+	map_set(&w.core.map, HERE + 1, w.core.map.blocks);
+	links_down();
+	r = read_blocks(HERE, HERE + 1);
+	CHECK(core_job_start(&w.core, 0, 0) == 0);
+	memset(&w.client, 0, sizeof(w.client));
+	w.client.type = NBD_CMD_WRITE;
+	w.client.offset = HERE * 4096ULL;
+	w.client.length = 4096;
+	w.client.buf = w.client_buf;
+	core_submit(&w.core, &w.client);
+	CHECK(w.replies == 1 && w.core.waiting == 1 && w.core.copier.state == JOB_RUNNING);
+	at(w.now_ms + 100);
+	CHECK(w.replies == 2 && !r->error && !w.core.fetch_count && w.core.copier.state == JOB_DONE);
+	copy_end();
+}
+
+/* A queue that the copy has made does not hold up who reads in order. */
+static void test_readahead_beside_copy(void)
+{
+	uint64_t first;
+
+	copy_begin(0, false);
+	answers(1000, 50);
+	for (first = HERE * 8ULL; first < HERE * 8ULL + 16000; first += 32) {
+		unsigned replies = w.replies;
+
+		read_blocks(first, first + 32);
+		while (w.replies == replies)
+			answer(LINK_CLIENT, first < HERE * 8ULL + 8000 ? 50 : 120);
+		CHECK(first < HERE * 8ULL + 8000 - 32 || w.core.readahead.most == READAHEAD_BLOCKS_MAX);
+	}
+	copy_end();
 }
 
 /* When the last client has gone, the copy takes all at once. */
@@ -1302,6 +1366,9 @@ int main(void)
 	test_wide();
 	test_forced_switch();
 	test_hold();
+	test_abandon();
+	test_hold_and_write();
+	test_readahead_beside_copy();
 	test_alone();
 	return test_end();
 }
