@@ -50,7 +50,7 @@ static void most_follow(struct core *c, const struct fetch *f, uint64_t ms)
 {
 	struct readahead *a = &c->readahead;
 	const struct way *way = &c->way[LINK_CLIENT];
-	uint64_t blocks = f->end - f->first;
+	uint64_t limit = blocks_under_way(way);
 
 	if (way_is_slow(way, ms)) {
 		if (f->cookie <= a->since || c->fetch_bytes[LINK_COPIER] > c->fetch_bytes[LINK_CLIENT])
@@ -58,21 +58,22 @@ static void most_follow(struct core *c, const struct fetch *f, uint64_t ms)
 		a->most = a->most / 2 > READAHEAD_MS_BLOCKS ? a->most / 2 : READAHEAD_MS_BLOCKS;
 		a->since = c->last_cookie;
 	} else if (2 * c->fetch_bytes[LINK_CLIENT] >= a->most * BLOCK_BYTES) {
-		a->most += blocks;
+		a->most += f->end - f->first;
 	}
-	if (a->most > blocks_under_way(way))
-		a->most = blocks_under_way(way);
+	if (a->most > limit)
+		a->most = limit;
 }
 
 void readahead_answered(struct core *c, const struct fetch *f)
 {
 	struct readahead *a = &c->readahead;
-	uint64_t own = (f->end - f->first) * BLOCK_BYTES;
+	uint64_t blocks = f->end - f->first;
 	uint64_t ms = c->now_ms - f->sent_ms;
 
-	way_note(&c->way[LINK_CLIENT], ms, c->fetch_bytes[LINK_CLIENT] <= own && !c->fetch_bytes[LINK_COPIER]);
+	way_note(&c->way[LINK_CLIENT], ms,
+		 c->fetch_bytes[LINK_CLIENT] <= blocks * BLOCK_BYTES && !c->fetch_bytes[LINK_COPIER]);
 	most_follow(c, f, ms);
-	if (f->end - f->first > READAHEAD_WIDE_BLOCKS)
+	if (blocks > READAHEAD_WIDE_BLOCKS)
 		return; /* longer than wide: tells nothing of either kind */
 	if (!a->answers) {
 		a->begun_ms = c->now_ms;

@@ -58,7 +58,7 @@ void way_window_follow(struct core *c, const struct fetch *f)
 	way_note(way, ms, used <= 2 * step && c->copier.in_flight <= 2 && !c->fetch_bytes[LINK_CLIENT]);
 	if (!is_far(way))
 		*window = c->copy_window;
-	else if (ms > 2 * way->least_ms && *window >= 3 * step)
+	else if (way_is_slow(way, ms) && *window >= 3 * step)
 		*window -= step;
 	else if (ms <= way->least_ms + way->least_ms / 2 && used + step > *window)
 		*window = *window + step < c->copy_window_max ? *window + step : c->copy_window_max;

@@ -15,7 +15,10 @@ one() {
 	shift 2
 	fio --name=x --filename="$T/file" --size=1g --rw="$rw" --bs=4k --invalidate=0 --runtime=4 --time_based \
 		--randrepeat=0 --norandommap --gtod_reduce=1 --iodepth_batch_submit=32 --iodepth_batch_complete_max=32 \
-		"$@" --output-format=terse --terse-version=3 --output="$T/out" >/dev/null 2>&1
+		"$@" --output-format=terse --terse-version=3 --output="$T/out" >"$T/log" 2>&1 || {
+		cat "$T/log"
+		exit 1
+	}
 	# fields 8 and 49: reads and writes a second
 	awk -F';' -v what="$rw $name" '/^3;/ { printf "%-26s %6.0f k/s\n", what, ($8 + $49) / 1000 }' "$T/out"
 }

@@ -522,6 +522,12 @@ static void links_up(void)
 	core_link_up(&w.core, LINK_COPIER, &link);
 }
 
+static void links_down(void)
+{
+	core_link_down(&w.core, LINK_COPIER);
+	core_link_down(&w.core, LINK_CLIENT);
+}
+
 /* A disk of 64 GiB, all missing, and the copy begun. */
 static void copy_begin(uint64_t window, bool fixed)
 {
@@ -675,8 +681,7 @@ static void test_window_of_lost_link(void)
 	copy_begin(0, false);
 	w.hold = true;
 	answers(1, 1);
-	core_link_down(&w.core, LINK_CLIENT);
-	core_link_down(&w.core, LINK_COPIER);
+	links_down();
 	w.asked_count = 0;
 	w.hold = false;
 	CHECK(w.held_count == 1);
@@ -732,8 +737,7 @@ static void test_lost_link_and_client(void)
 	copy_begin(0, false);
 	answers(1000, 50);
 	CHECK(w.asked_count == 80);
-	core_link_down(&w.core, LINK_CLIENT);
-	core_link_down(&w.core, LINK_COPIER);
+	links_down();
 	w.asked_count = 0;
 	client_reads();
 	links_up();
@@ -930,6 +934,7 @@ static void sample_finish(void)
 static void test_readahead(void)
 {
 	uint64_t at;
+	unsigned i;
 
 	/* near: from the second READ in order on, twice as much each time, as far as 256 KiB */
 	no_copy_begin();
@@ -991,10 +996,15 @@ static void test_readahead(void)
 		answer_all(90);
 	}
 	CHECK(w.core.readahead.stream[0].blocks == READAHEAD_BLOCKS_MAX);
-	/* nobody's own miss has to wait for its turn because of it */
-	for (at = 0; at < 9 * 32; at += 32) {
-		read_blocks(HERE + 16000 + at, HERE + 16000 + at + 32);
-		read_blocks(HERE + 300000 + at, HERE + 300000 + at + 32);
+	/* nobody's own miss has to wait for its turn because of it: one who has what follows reads on,
+	 * beside one who begins */
+	for (at = HERE + 16000; w.core.readahead.stream[0].end < at + 30 * 32; at += 32) {
+		read_blocks(at, at + 32);
+		answer_all(90);
+	}
+	for (i = 0; i < 30; i++, at += 32) {
+		read_blocks(at, at + 32);
+		read_blocks(HERE + 300000 + i * 32, HERE + 300000 + i * 32 + 32);
 	}
 	CHECK(!w.core.queue[LINK_CLIENT] && asked_bytes() > WINDOW / 2);
 	answer_all(90);
@@ -1177,8 +1187,7 @@ static void test_wide(void)
 	links_up();
 	CHECK(!readahead_is_wide(&w.core));
 	/* one with larger blocks: none is asked for twice, whatever is here between them */
-	core_link_down(&w.core, LINK_COPIER);
-	core_link_down(&w.core, LINK_CLIENT);
+	links_down();
 	core_link_up(&w.core, LINK_CLIENT, &large);
 	sample(1);
 	CHECK(readahead_is_wide(&w.core));
@@ -1214,12 +1223,6 @@ static void test_forced_switch(void)
 	w.held[0]->done(w.held[0]);
 	CHECK(w.core.in_flight == 0 && r->error == NBD_EIO && !w.asked_count);
 	copy_end();
-}
-
-static void links_down(void)
-{
-	core_link_down(&w.core, LINK_COPIER);
-	core_link_down(&w.core, LINK_CLIENT);
 }
 
 /* With --hold, who reads on while nothing comes from the origin, whether the link is down or
@@ -1303,13 +1306,13 @@ static void test_readahead_beside_copy(void)
 
 	copy_begin(0, false);
 	answers(1000, 50);
-	for (first = HERE * 8ULL; first < HERE * 8ULL + 16000; first += 32) {
+	for (first = HERE; first < HERE + 16000; first += 32) {
 		unsigned replies = w.replies;
 
 		read_blocks(first, first + 32);
 		while (w.replies == replies)
-			answer(LINK_CLIENT, first < HERE * 8ULL + 8000 ? 50 : 120);
-		CHECK(first < HERE * 8ULL + 8000 - 32 || w.core.readahead.most == READAHEAD_BLOCKS_MAX);
+			answer(LINK_CLIENT, first < HERE + 8000 ? 50 : 120);
+		CHECK(first < HERE + 8000 - 32 || w.core.readahead.most == READAHEAD_BLOCKS_MAX);
 	}
 	copy_end();
 }
