@@ -253,7 +253,9 @@ uint32_t core_check(const struct core *c, const struct request *r);
 bool core_misses(const struct core *c, struct request *r);
 /* Takes r, which core_check() passed. */
 void core_submit(struct core *c, struct request *r);
-/* The owner of r has gone: if it waits for the origin it is answered now, with
+/* r goes on, for which port_read_buf() had set *later; it is asked again. */
+void core_read(struct core *c, struct request *r);
+/* The owner of r has gone: if it waits for the origin, or for him, it is answered now, with
  * NBD_ESHUTDOWN; else it ends as usual, soon. */
 void core_abandon(struct core *c, struct request *r);
 /* No client is connected any more: the copy need not leave room for the last one. */

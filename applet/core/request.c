@@ -3,6 +3,7 @@
  * What clients ask: one request from core_submit() to port_reply().
  *
  *   FETCH   waits for blocks from the origin (holds no range)
+ *   PARKED  a READ whose blocks have come, until its owner has room for the data
  *   RANGE   waits for its range in flight
  *   DISK    waits for the image
  *   BITMAP  its blocks became local: waits for their bits to be in the bitmap file
@@ -17,7 +18,7 @@
 #include <errno.h>
 #include <stddef.h>
 
-enum { REQ_NEW, REQ_FETCH, REQ_RANGE, REQ_DISK, REQ_BITMAP, REQ_COMMIT };
+enum { REQ_NEW, REQ_FETCH, REQ_PARKED, REQ_RANGE, REQ_DISK, REQ_BITMAP, REQ_COMMIT };
 
 #define REQUEST_OF(ptr, member) ((struct request *)(void *)((char *)(ptr)-offsetof(struct request, member)))
 
@@ -297,6 +298,21 @@ static void take_range(struct core *c, struct request *r, uint64_t first, uint64
 		range_granted(&r->range);
 }
 
+/* False: r is parked, or answered with an error. */
+static bool read_room(struct core *c, struct request *r)
+{
+	bool later = false;
+
+	r->buf = port_read_buf(c, r, &later);
+	if (r->buf)
+		return true;
+	if (later)
+		r->state = REQ_PARKED;
+	else
+		request_reply(c, r, NBD_ENOMEM);
+	return false;
+}
+
 /*
  * A read that needs nothing but the image: most of them, so they take no range
  * when the page cache answers at once.
@@ -306,13 +322,8 @@ static void read_local(struct core *c, struct request *r)
 	uint64_t first = touched_first(r);
 	uint64_t end = touched_end(r);
 
-	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && !r->buf) {
-		r->buf = port_read_buf(c, r);
-		if (!r->buf) {
-			request_reply(c, r, NBD_ENOMEM);
-			return;
-		}
-	}
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && !r->buf && !read_room(c, r))
+		return;
 	if (range_is_busy(&c->ranges, first, end, false)) {
 		take_range(c, r, first, end);
 		return;
@@ -490,12 +501,20 @@ void core_submit(struct core *c, struct request *r)
 	core_run(c);
 }
 
+void core_read(struct core *c, struct request *r)
+{
+	read_local(c, r); /* local blocks stay local */
+	core_run(c);
+}
+
 void core_abandon(struct core *c, struct request *r)
 {
-	if (!ENABLE_FEATURE_XNBD_SERVER_PROXY || r->state != REQ_FETCH)
+	if (!ENABLE_FEATURE_XNBD_SERVER_PROXY || (r->state != REQ_FETCH && r->state != REQ_PARKED))
 		return;
-	fetch_unwait(r->fetch, r);
-	fetch_forget(c);
-	c->waiting--;
+	if (r->state == REQ_FETCH) {
+		fetch_unwait(r->fetch, r);
+		fetch_forget(c);
+		c->waiting--;
+	}
 	request_reply(c, r, NBD_ESHUTDOWN);
 }

@@ -46,7 +46,7 @@ struct xfer {
 	struct request req; /* first: port_reply() gets it */
 	struct session *session;
 	struct xfer *prev, *next; /* all of the session's */
-	struct xfer *next_out;    /* in the order of sending */
+	struct xfer *next_out;    /* in the order of sending, or of those parked */
 	uint64_t cookie;
 	uint8_t *buf;
 	uint32_t buf_bytes; /* as given to buf_get(), 0 = none */
@@ -78,6 +78,7 @@ struct session {
 
 	struct xfer *xfers; /* all, in flight or being sent */
 	struct xfer *out, **out_tail;
+	struct xfer *parked, **parked_tail; /* READs whose blocks have come while too much waited in out */
 	uint32_t out_sent; /* bytes of the first of them that have left */
 	uint64_t out_bytes; /* of all of them, with those that have left */
 	bool full;          /* OUT_BYTES: takes no request until some have left */
@@ -272,12 +273,36 @@ void port_reply(struct core *c UNUSED_PARAM, struct request *r)
 	reply(x, r->error);
 }
 
-/* Of what was booked when the request came. */
-void *port_read_buf(struct core *c UNUSED_PARAM, struct request *r)
+/*
+ * Of what was booked when the request came. It stays booked while replies wait: a client that
+ * takes them slower than its blocks come from the origin would else have all of them in memory.
+ */
+void *port_read_buf(struct core *c UNUSED_PARAM, struct request *r, bool *later)
 {
 	struct xfer *x = (struct xfer *)r;
+	struct session *s = x->session;
 
+	if (s->out_bytes >= OUT_BYTES && !stopping) {
+		x->next_out = NULL;
+		*s->parked_tail = x;
+		s->parked_tail = &x->next_out;
+		*later = true;
+		return NULL;
+	}
 	return x->data = x->buf = buf_take(x->buf_bytes);
+}
+
+/* Those parked go on, as far as there is room. */
+static void session_unpark(struct session *s)
+{
+	struct xfer *x;
+
+	while ((x = s->parked) && (s->out_bytes < OUT_BYTES || stopping)) {
+		s->parked = x->next_out;
+		if (!s->parked)
+			s->parked_tail = &s->parked;
+		core_read(&s->export->core, &x->req);
+	}
 }
 
 /* Takes n sent bytes off the list of replies. */
@@ -772,6 +797,8 @@ static void session_close(struct session *s)
 		s->out = x->next_out;
 		xfer_put(x);
 	}
+	s->out_bytes = 0;
+	s->parked = NULL; /* answered with the others */
 	session_abandon(s);
 	session_mark(s);
 }
@@ -799,6 +826,7 @@ static struct session *session_new(int fd)
 		return NULL;
 	}
 	s->out_tail = &s->out;
+	s->parked_tail = &s->parked;
 	s->next = sessions;
 	if (sessions)
 		sessions->prev = s;
@@ -855,6 +883,7 @@ static void session_settle(struct session *s)
 
 	if (s->state != SESSION_CLOSED && !session_send(s))
 		session_close(s);
+	session_unpark(s);
 	if (s->full && s->out_bytes < OUT_BYTES && s->state == SESSION_TRANSMISSION) {
 		s->full = false;
 		session_mark(s); /* what it takes now is answered before the turn ends */
@@ -942,6 +971,7 @@ void sessions_stop(void)
 		if (s->state == SESSION_HANDSHAKE)
 			s->hang_up = true;
 		session_mark(s);
+		session_unpark(s);
 		session_abandon(s);
 	}
 }

@@ -17,6 +17,7 @@ enum { DRAIN_MAX = 400000 };
 struct slot {
 	struct request req;
 	bool live, abandoned;
+	bool parked; /* a READ whose client takes no data yet */
 	uint64_t sent, sent_ms;
 	uint64_t offset; /* as it was asked */
 	uint32_t length;
@@ -168,12 +169,18 @@ static void check_answer(const struct slot *s)
 	}
 }
 
-void *port_read_buf(struct core *c, struct request *r)
+void *port_read_buf(struct core *c, struct request *r, bool *later)
 {
 	struct slot *s = (struct slot *)r;
-	void *p = sim_malloc(s->length);
+	void *p;
 	uint64_t b;
 
+	if (faults_on && chance(plan.park_percent)) {
+		trace("READ at %llu+%u is parked", (unsigned long long)s->offset, s->length);
+		count(COUNT_PARKED);
+		return s->parked = *later = true, NULL;
+	}
+	p = sim_malloc(s->length);
 	if (!p)
 		return NULL;
 	sim_free(p);
@@ -190,6 +197,8 @@ void port_reply(struct core *c, struct request *r)
 	(void)c;
 	if (!s->live)
 		broken("rule 9: a request is answered twice");
+	if (s->parked && !s->abandoned)
+		broken("a READ is answered whose client takes no data yet");
 	trace("%s at %llu+%u is answered: %u", type_name(r), (unsigned long long)s->offset, s->length, r->error);
 	if (r->error && !may_fail(s, r->error))
 		broken("rule 9: error %u for %s at %llu+%u", r->error, type_name(r), (unsigned long long)s->offset,
@@ -430,6 +439,20 @@ static void submit_one(void)
 		}
 }
 
+static bool unpark_one(void)
+{
+	unsigned i;
+
+	for (i = 0; i < DEPTH_MAX; i++)
+		if (slots[i].live && slots[i].parked) {
+			event("the client of READ at %llu+%u takes data", (unsigned long long)slots[i].offset, slots[i].length);
+			slots[i].parked = false;
+			core_read(&core, &slots[i].req);
+			return true;
+		}
+	return false;
+}
+
 static void abandon_one(void)
 {
 	struct slot *s = &slots[chance_of(DEPTH_MAX)];
@@ -440,6 +463,8 @@ static void abandon_one(void)
 	count(COUNT_ABANDONED);
 	s->abandoned = true;
 	core_abandon(&core, &s->req);
+	if (s->live && s->parked)
+		broken("a READ without a client stays parked");
 }
 
 static void check_hold(void)
@@ -715,7 +740,7 @@ static void finish(void)
 			slots[i].abandoned = true;
 			core_abandon(&core, &slots[i].req);
 		}
-	while (live_count() && (disk_step() || origin_step()))
+	while (live_count() && (unpark_one() || disk_step() || origin_step()))
 		;
 	last_commit.done = last_commit_done;
 	core_commit(&core, &last_commit);
@@ -790,6 +815,8 @@ static void step(void)
 		foreign_sync_fails();
 	else if (what < 991 && !live_count())
 		core_alone(&core);
+	else
+		unpark_one();
 }
 
 /* The next moment at which something can happen: what the core asks for, or the end of
@@ -817,6 +844,8 @@ static void drain(void)
 			if (origin_copy_wanted)
 				origin_up(LINK_COPIER);
 		}
+		if (unpark_one())
+			continue;
 		if (chance(50) ? disk_step() || origin_step() : origin_step() || disk_step())
 			continue;
 		start_tick();

@@ -436,7 +436,7 @@ static struct {
 	unsigned held_count;
 	struct request client;
 	uint8_t client_buf[8192];
-	bool no_memory;
+	bool no_memory, park;
 	unsigned taken; /* port_read_buf() */
 } w;
 
@@ -465,12 +465,13 @@ void port_free(struct core *c, void *p, uint32_t n)
 	free(p);
 }
 
-void *port_read_buf(struct core *c, struct request *r)
+void *port_read_buf(struct core *c, struct request *r, bool *later)
 {
 	(void)c;
 	(void)r;
-	w.taken++;
-	return w.no_memory ? NULL : w.client_buf;
+	*later = w.park;
+	w.taken += !w.park;
+	return w.park || w.no_memory ? NULL : w.client_buf;
 }
 
 void port_reply(struct core *c, struct request *r)
@@ -814,12 +815,19 @@ static void test_politeness_of_verify(void)
 	copy_end();
 }
 
-/* A READ without memory of its own: which blocks it waits for, and when it gets some. */
-static void test_read_memory(void)
+static void no_copy_begin(void)
 {
 	copy_begin(0, false);
 	core_job_cancel(&w.core);
 	answers(w.asked_count, 0);
+}
+
+/* A READ without memory of its own: which blocks it waits for, and when it gets some. */
+static void test_read_memory(void)
+{
+	unsigned gone;
+
+	no_copy_begin();
 	memset(&w.client, 0, sizeof(w.client));
 	w.client.type = NBD_CMD_READ;
 	w.client.offset = 63ULL << 30;
@@ -840,6 +848,25 @@ static void test_read_memory(void)
 	CHECK(w.taken == 2 && w.client.error == NBD_ENOMEM && w.replies == 1 && !w.core.in_flight);
 	copy_end();
 
+	/* ... and not before its owner has room, or has gone */
+	for (gone = 0; gone < 2; gone++) {
+		no_copy_begin();
+		memset(&w.client, 0, sizeof(w.client));
+		w.client.length = 8192;
+		w.client.offset = 62ULL << 30;
+		w.park = true;
+		core_submit(&w.core, &w.client);
+		answer(LINK_CLIENT, 0);
+		CHECK(!w.taken && !w.replies && w.core.in_flight == 1 && !w.core.waiting);
+		w.park = false;
+		if (gone)
+			core_abandon(&w.core, &w.client);
+		else
+			core_read(&w.core, &w.client);
+		CHECK(w.taken == !gone && w.client.error == (gone ? NBD_ESHUTDOWN : NBD_SUCCESS) && !w.core.in_flight);
+		copy_end();
+	}
+
 	memset(&w.client, 0, sizeof(w.client));
 	w.client.type = NBD_CMD_BLOCK_STATUS;
 	w.client.length = 8192;
@@ -851,13 +878,6 @@ static void test_read_memory(void)
 /* ---- read-ahead ------------------------------------------------------------------------------ */
 
 static uint8_t read_buf[256 * KIB];
-
-static void no_copy_begin(void)
-{
-	copy_begin(0, false);
-	core_job_cancel(&w.core);
-	answers(w.asked_count, 0);
-}
 
 /* One of so many clients reads these blocks. */
 static struct request *read_blocks(uint64_t first, uint64_t end)
