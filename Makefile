@@ -26,7 +26,7 @@ else
 out := build
 CFLAGS ?= -Os -fomit-frame-pointer -fno-asynchronous-unwind-tables -fno-stack-protector -fno-pie
 LDFLAGS ?= -static -no-pie -Wl,--gc-sections -Wl,--build-id=none -Wl,-z,norelro -Wl,-z,noexecstack \
-	-Wl,-z,noseparate-code -Wl,-z,common-page-size=512
+	-Wl,-z,noseparate-code -Wl,-z,common-page-size=64
 # clang has no musl of its own: it takes the headers, and the link, of musl-gcc.
 ifneq ($(filter clang%,$(notdir $(CC))),)
 LINK := musl-gcc
@@ -56,7 +56,7 @@ endif
 ifndef SANITIZE
 override CFLAGS += $(if $(CONFIG_STACK_PROTECTOR),-fstack-protector-strong) $(if $(CONFIG_STATIC_PIE),-fPIE)
 ifdef CONFIG_STATIC_PIE
-override LDFLAGS := $(filter-out -static -no-pie %norelro %common-page-size=512,$(LDFLAGS)) -Wl,-z,relro,-z,now
+override LDFLAGS := $(filter-out -static -no-pie %norelro %common-page-size=64,$(LDFLAGS)) -Wl,-z,relro,-z,now
 ifeq ($(notdir $(LINK)),musl-gcc)
 # musl-gcc's specs know no -static-pie: what gcc would do for it.
 musl_lib := $(patsubst %/Scrt1.o,%,$(shell musl-gcc -\#\#\# x.o 2>&1 | grep -o '[^ "]*/Scrt1.o'))

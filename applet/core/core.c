@@ -26,6 +26,7 @@ bool core_init(struct core *c, const struct core_config *config)
 		c->sent_tail[i] = &c->sent[i];
 	}
 	c->copy_window = c->fetch_window[LINK_COPIER];
+	c->client_window_max = c->fetch_window[LINK_CLIENT] * (config->fixed_window ? 1 : CLIENT_WINDOW_GROWTH);
 	c->copy_window_max = c->copy_window * (config->fixed_window ? 1 : COPY_WINDOW_GROWTH);
 	way_reset(c);
 	commit_init(c);
@@ -132,6 +133,8 @@ uint64_t core_deadline(const struct core *c)
 
 	if (!ENABLE_FEATURE_XNBD_SERVER_PROXY)
 		return UINT64_MAX;
+	if (c->kick) /* core_abandon() may have left something to do */
+		return c->now_ms;
 	at = commit_deadline(c);
 	copier = copier_deadline(c);
 	if (copier < at)

@@ -198,6 +198,7 @@ struct core {
 	uint64_t fetch_bytes[LINKS];  /* memory of those sent or being stored */
 	uint64_t fetch_window[LINKS]; /* limits of the above */
 	uint64_t copy_window, copy_window_max; /* of the copier's: at first, and at most */
+	uint64_t client_window_max; /* of the clients' */
 	uint64_t copy_since; /* what it asked up to this cookie, a link that is lost may have brought */
 	struct way way[LINKS]; /* by who began the fetches: clients' are smaller, and not stored yet */
 	struct link_state link[LINKS];
@@ -234,7 +235,7 @@ struct core_config {
 	uint64_t *written;     /* proxy: written_words() words, owned by the caller, or NULL */
 	bool all_dirty;        /* proxy: no bit is in the commit file yet */
 	uint64_t fetch_window; /* bytes of memory for what comes from the origin, 0 = FETCH_WINDOW_BYTES */
-	bool fixed_window;     /* not more for the copy when the link is long */
+	bool fixed_window;     /* not more when the link is long */
 	uint64_t hold_ms;
 	uint64_t now_ms;
 };
@@ -397,6 +398,8 @@ void way_note(struct way *w, uint64_t ms, bool little);
 void way_window_follow(struct core *c, const struct fetch *f);
 /* Whether copy and comparison ask for one thing at a time, because of clients. */
 bool way_stands_back(const struct core *c);
+/* Bytes that may be under way for clients. */
+uint64_t way_client_window(const struct core *c);
 /* What comes up may be another link: nothing is known of it. */
 void way_reset(struct core *c);
 

@@ -564,7 +564,7 @@ static bool fetch_send(struct core *c, struct fetch *f)
 	}
 	fetch_align(c, f, link->unit_blocks);
 	n = fetch_bytes(c, f);
-	if (*used && *used + n > c->fetch_window[f->kind])
+	if (*used && *used + n > (f->kind == LINK_CLIENT ? way_client_window(c) : c->fetch_window[f->kind]))
 		return false;
 	queue_pop(c, f->kind);
 	if (f->end - f->first > link->max_blocks) {

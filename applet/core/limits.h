@@ -38,10 +38,10 @@
 #define READAHEAD_WIDE_BLOCKS 16
 #endif
 
-/* Blocks that are asked for ahead of one who reads in order: 4 MiB are more than the window
+/* Blocks that are asked for ahead of one who reads in order: 8 MiB are more than the window
  * has free. */
 #ifndef READAHEAD_BLOCKS_MAX
-#define READAHEAD_BLOCKS_MAX 1024
+#define READAHEAD_BLOCKS_MAX 2048
 #endif
 
 /* So many answers, and milliseconds, make a sample of how long fetches take. */
@@ -80,6 +80,7 @@ enum {
 	/* So many times its half of the window the copy may use when the link has a delay: 20 MiB
 	 * fill 3 Gbit/s over 50 ms. */
 	COPY_WINDOW_GROWTH = 4,
+	CLIENT_WINDOW_GROWTH = 2, /* the same for what clients miss */
 	WAY_NEAR_MS = 4,   /* half of the window fills 10 Gbit/s for so long; less is never slow */
 	WAY_SLOW_MAX = 64, /* fetches that take long without a reason, until that is the link's delay */
 	COPY_POLITE_MS = 250, /* so long after the last client had to wait, it asks for one thing at a time */

@@ -143,7 +143,7 @@ static struct stream *stream_oldest(struct readahead *a)
  * has stopped. */
 static uint64_t ask(struct core *c, uint64_t first, uint64_t end)
 {
-	uint64_t room = c->fetch_window[LINK_CLIENT] / 4 * 3;
+	uint64_t room = way_client_window(c) / 4 * 3;
 	uint64_t run_first, run_end, used;
 	unsigned slot;
 	const struct link_state *link = fetch_link(c, LINK_CLIENT, &slot);

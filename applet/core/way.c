@@ -27,10 +27,16 @@ void way_note(struct way *w, uint64_t ms, bool little)
 	w->slow = 0;
 }
 
-/* Whether the origin is so far away that the copy needs more than a few fetches under way. */
+/* Whether the origin is so far away that a few fetches under way do not fill the link. */
 static bool is_far(const struct way *w)
 {
 	return w->least_ms > WAY_NEAR_MS && w->least_ms != UINT64_MAX;
+}
+
+/* What clients miss has to come in any case, so memory is all that bounds it. */
+uint64_t way_client_window(const struct core *c)
+{
+	return is_far(&c->way[LINK_CLIENT]) ? c->client_window_max : c->fetch_window[LINK_CLIENT];
 }
 
 /* Whether copy and comparison ask for one thing at a time, because of clients. */

@@ -194,7 +194,7 @@ static void xfer_put(struct xfer *x)
  * a request larger than its share while the budget is not spent: so what is used
  * never exceeds the budget by more than one request and a reserve a session. (What
  * comes from an origin is counted too, and has limits of its own: FETCH_WINDOW_BYTES, and
- * COPY_WINDOW_GROWTH when the link has a delay.)
+ * COPY_WINDOW_GROWTH and CLIENT_WINDOW_GROWTH when the link has a delay.)
  */
 static bool may_take(const struct session *s, uint32_t n)
 {

@@ -17,6 +17,7 @@ WANTED = setting("ROWS", "").split()
 ROUNDS = int(setting("ROUNDS", 1 if QUICK else 3))
 SECONDS = float(setting("SECONDS", 1))
 MIB = int(setting("MIB", 256 if QUICK else 512))
+PIECE_BYTES = int(setting("PIECE_KIB", 1024)) << 10
 
 
 def wanted(name, quick):
@@ -50,7 +51,7 @@ def main(out):
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     rows = None
     try:
-        rows = Rows(base, os.path.abspath(out) + "/relay", MIB)
+        rows = Rows(base, os.path.abspath(out) + "/relay", MIB, PIECE_BYTES)
         report = Report(out, ROUNDS, SECONDS, MIB)
         for row in rows.all():
             if wanted(row.name, row.quick):

@@ -12,7 +12,7 @@ class Result:
     def __init__(self, seconds, bytes, requests=None, p50_us=None, p99_us=None, max_us=None):
         self.seconds, self.bytes, self.requests = seconds, bytes, requests
         self.p50_us, self.p99_us, self.max_us = p50_us, p99_us, max_us
-        self.cpu_s = self.peak_bytes = None
+        self.cpu_s = self.peak_bytes = self.client_percent = None
 
     def rate(self):
         """In thousands of requests, or MiB, a second."""
@@ -59,6 +59,7 @@ def fio_result(out, by_request):
         result.requests = sum(side["total_ios"] for side in sides)
     result.p50_us = slower["clat_ns"]["percentile"]["50.000000"] / 1000
     result.p99_us = slower["clat_ns"]["percentile"]["99.000000"] / 1000
+    result.client_percent = job["usr_cpu"] + job["sys_cpu"]
     result.max_us = slower["clat_ns"]["max"] / 1000
     return result
 

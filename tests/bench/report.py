@@ -4,8 +4,8 @@
 import os, re, subprocess
 from statistics import median
 
-HEAD = ["row", "server", "rate", "to best", "rounds", "p50 us", "p99 us", "max us", "CPU s", "peak MiB"]
-WIDTHS = [28, 14, 12, 7, 12, 8, 8, 8, 10, 8]
+HEAD = ["row", "server", "rate", "to best", "rounds", "p50 us", "p99 us", "max us", "CPU s", "peak MiB", "client %"]
+WIDTHS = [28, 14, 12, 7, 12, 8, 8, 8, 10, 8, 8]
 
 
 def middle(values):
@@ -33,12 +33,13 @@ class Line:
         self.max_us = middle([r.max_us for r in results])
         self.cpu = middle([r.cpu() for r in results])
         self.peak_mib = max((r.peak_bytes or 0) for r in results) / (1 << 20)
+        self.client_percent = middle([r.client_percent for r in results])
         self.ratio = None
 
     def cells(self, row):
         unit, per = ("k/s", "/M") if self.by_request else ("MiB/s", "/GiB")
         return [row, self.who, number(self.rate) + " " + unit, "%.2f" % self.ratio, number(self.low) + ".." + number(self.high),
-                number(self.p50_us), number(self.p99_us), number(self.max_us), number(self.cpu) + " " + per, number(self.peak_mib)]
+                number(self.p50_us), number(self.p99_us), number(self.max_us), number(self.cpu) + " " + per, number(self.peak_mib), number(self.client_percent)]
 
 
 class Report:
@@ -49,7 +50,8 @@ class Report:
         self.table = open(out + "/table.md", "w")
         self.print("Medians of %d rounds of %g s, in turns; disk of %d MiB; %d processors, Linux %s." % (rounds, seconds, mib, os.cpu_count(), os.uname().release))
         self.print("`to best`: the rate as a part of that of the best of the others. `CPU s`: of the server, for")
-        self.print("a million requests or a GiB. `peak MiB`: the most memory it had, code and all.")
+        self.print("a million requests or a GiB. `peak MiB`: the most memory it had, code and all. `client %`:")
+        self.print("how much of its time a thread of fio computes; near 100 it is fio that bounds the rate.")
         self.print("")
         self.row(HEAD)
         self.row(["-" * (w if i < 2 else w - 1) + ("" if i < 2 else ":") for i, w in enumerate(WIDTHS)])
@@ -83,7 +85,7 @@ class Report:
         print("see %s/table.md, results.tsv" % self.out)
 
     def write_numbers(self):
-        names = "who by_request rate low high ratio p50_us p99_us max_us cpu peak_mib".split()
+        names = "who by_request rate low high ratio p50_us p99_us max_us cpu peak_mib client_percent".split()
         with open(self.out + "/results.tsv", "w") as f:
             print("row", *names, sep="\t", file=f)
             for row, lines in self.rows.items():

@@ -69,8 +69,8 @@ class Program:
 class Rows:
     """They need a disk, a sparse one and a small one, each served by an origin."""
 
-    def __init__(self, base, relay_program, mib):
-        self.base, self.relay_program = base, relay_program
+    def __init__(self, base, relay_program, mib, piece_bytes):
+        self.base, self.relay_program, self.piece_bytes = base, relay_program, piece_bytes
         self.running = []
         self.disk = self.make("disk", mib, mib)
         self.sparse = self.make("sparse", mib, max(1, mib // 32))
@@ -81,11 +81,12 @@ class Rows:
 
     def make(self, name, mib, data_mib):
         path = "%s/%s.img" % (self.base, name)
-        with open(path, "wb") as f:
+        with open(path, "wb", buffering=0) as f:
             f.truncate(mib * MIB)
             for i in range(data_mib):  # a MiB here and there, or everywhere
                 f.seek(i * (mib // data_mib) * MIB)
-                f.write(os.urandom(MIB))
+                for _ in range(MIB // self.piece_bytes):
+                    f.write(os.urandom(self.piece_bytes))
         return path
 
     def serve(self, server):

@@ -175,7 +175,10 @@ mutant "read-ahead knows a link that is lost" way.c 's|readahead_reset(c);|if (!
 mutant "what read-ahead brings is asked for twice" fetch.c 's/free = ~(c->map.words\[word\] | word_in_flight(c, word));/free = ~c->map.words[word];/'
 mutant "what read-ahead brings is here already" fetch.c 's/free = ~(c->map.words\[word\] | word_in_flight(c, word));/free = ~word_in_flight(c, word);/'
 mutant "a bad block beside, of the read-ahead, fails a READ" fetch.c 's|bool only_for_r = !f->wide \&\& |bool only_for_r = |'
+mutant "who goes and leaves something to do wakes nobody" core.c 's|if (c->kick) /|if (false) /|'
 mutant "who goes leaves a READ that waits for him" request.c 's| \&\& r->state != REQ_PARKED||'
+mutant "clients have no more under way on a far link" way.c 's|return is_far(&c->way.LINK_CLIENT.)|return false|'
+mutant "clients have more under way on any link" way.c 's|return is_far(&c->way.LINK_CLIENT.)|return true|'
 mutant "after a bad block the read-ahead is wide again" request.c 's|request_fetch(c, r, block, false);|request_fetch(c, r, block, true);|'
 mutant "the last client's leaving is not noticed" core.c '/^void core_alone/,/^}/s|c->waited_ms = 0;|;|'
 wait

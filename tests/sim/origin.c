@@ -93,7 +93,7 @@ void *port_alloc(struct core *c, uint32_t n)
 		return NULL;
 	buffers++;
 	buffer_bytes += n;
-	if (buffer_bytes > core.fetch_window[LINK_CLIENT] + core.copy_window_max)
+	if (buffer_bytes > core.client_window_max + core.copy_window_max)
 		broken("%llu bytes of the origin in memory", (unsigned long long)buffer_bytes);
 	return p;
 }

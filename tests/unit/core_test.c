@@ -875,9 +875,55 @@ static void test_read_memory(void)
 	copy_end();
 }
 
-/* ---- read-ahead ------------------------------------------------------------------------------ */
-
 static uint8_t read_buf[256 * KIB];
+
+/* 40 MiB asked at once: how much of it is under way. */
+static void crowd_reads(uint64_t first)
+{
+	static struct request clients[160];
+	unsigned i;
+
+	for (i = 0; i < 160; i++, first += FETCH_BLOCKS_MAX) {
+		memset(&clients[i], 0, sizeof(clients[i]));
+		clients[i].offset = first * BLOCK_BYTES;
+		clients[i].length = FETCH_BLOCKS_MAX * BLOCK_BYTES;
+		clients[i].buf = read_buf;
+		core_submit(&w.core, &clients[i]);
+	}
+}
+
+static void test_client_window(void)
+{
+	static const struct {
+		uint64_t ms, window;
+		bool fixed;
+	} links[] = {
+		{ 1, WINDOW, false }, { 4, WINDOW, false }, { 5, 2 * WINDOW, false }, { 50, 2 * WINDOW, false }, { 50, WINDOW, true },
+	};
+	unsigned i;
+
+	for (i = 0; i < sizeof(links) / sizeof(links[0]); i++) {
+		copy_begin(0, links[i].fixed);
+		core_job_cancel(&w.core);
+		answers(w.asked_count, 0);
+		crowd_reads(10000);
+		CHECK(w.core.fetch_bytes[LINK_CLIENT] == WINDOW); /* nothing is known yet */
+		while (w.replies < 60)
+			answer(LINK_CLIENT, links[i].ms);
+		CHECK(w.core.fetch_bytes[LINK_CLIENT] == links[i].window);
+		/* another link has to show it again */
+		links_down();
+		w.asked_count = 0;
+		links_up();
+		CHECK(w.core.fetch_bytes[LINK_CLIENT] == WINDOW);
+		while (w.replies < 160)
+			answer(LINK_CLIENT, 0);
+		CHECK(!w.core.fetch_bytes[LINK_CLIENT]);
+		copy_end();
+	}
+}
+
+/* ---- read-ahead ------------------------------------------------------------------------------ */
 
 /* One of so many clients reads these blocks. */
 static struct request *read_blocks(uint64_t first, uint64_t end)
@@ -1010,15 +1056,15 @@ static void test_readahead(void)
 	links_up();
 	sample(90);
 	CHECK(w.core.way[LINK_CLIENT].least_ms == 90);
-	for (at = HERE + 8000; at < HERE + 16000; at += 32) {
+	for (at = HERE + 8000; at < HERE + 24000; at += 32) {
 		read_blocks(at, at + 32);
-		CHECK(asked_bytes() <= WINDOW / 4 * 3);
+		CHECK(asked_bytes() <= 2 * WINDOW / 4 * 3);
 		answer_all(90);
 	}
-	CHECK(w.core.readahead.stream[0].blocks == READAHEAD_BLOCKS_MAX);
+	CHECK(w.core.readahead.stream[0].blocks * 4096 >= 2 * WINDOW / 4 * 3);
 	/* nobody's own miss has to wait for its turn because of it: one who has what follows reads on,
 	 * beside one who begins */
-	for (at = HERE + 16000; w.core.readahead.stream[0].end < at + 30 * 32; at += 32) {
+	for (at = HERE + 24000; w.core.readahead.stream[0].end < at + 30 * 32; at += 32) {
 		read_blocks(at, at + 32);
 		answer_all(90);
 	}
@@ -1100,7 +1146,7 @@ static void test_readahead_follows(void)
 	CHECK(w.core.readahead.most == READAHEAD_BLOCKS_MAX && w.asked_count > 4);
 	answer_all(120); /* all of them have met one queue */
 	CHECK(w.core.readahead.most == READAHEAD_BLOCKS_MAX / 2);
-	CHECK(read_on(&at, 40, 50, 4) > 0);
+	read_on(&at, 130, 50, 4); /* what it was ahead by then is used up */
 	CHECK(read_on(&at, 10, 50, 4) <= 512 * KIB); /* it is again */
 	CHECK(read_on(&at, 200, 200, 0) <= 512 * KIB);
 	answer_all(200);
@@ -1291,6 +1337,10 @@ static void test_abandon(void)
 	CHECK(w.core.fetch_count == 1);
 	core_abandon(&w.core, b);
 	CHECK(!w.core.fetch_count && !w.core.waiting && !w.core.in_flight);
+	/* somebody may have waited for its end */
+	CHECK(core_deadline(&w.core) == w.now_ms);
+	at(w.now_ms);
+	CHECK(core_deadline(&w.core) > w.now_ms);
 	copy_end();
 }
 
@@ -1384,6 +1434,7 @@ int main(void)
 	test_politeness();
 	test_politeness_of_verify();
 	test_read_memory();
+	test_client_window();
 	test_readahead();
 	test_readahead_follows();
 	test_wide();
