@@ -502,7 +502,8 @@ void store_open(struct export *e, uint64_t size_bytes, const struct fingerprint 
 	uint64_t image_bytes = store_bytes(e, FILE_IMAGE);
 	char *new_commit = NULL;
 
-	store_load(e, how, size_bytes);
+	if (!e->words) /* else store_look() has read them; nobody else writes these files */
+		store_load(e, how, size_bytes);
 	store_check_room(e, size_bytes, image_bytes);
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY)
 		written_load(e, how, size_bytes);

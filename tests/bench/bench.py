@@ -17,7 +17,7 @@ WANTED = setting("ROWS", "").split()
 ROUNDS = int(setting("ROUNDS", 1 if QUICK else 3))
 SECONDS = float(setting("SECONDS", 1))
 MIB = int(setting("MIB", 256 if QUICK else 512))
-PIECE_BYTES = int(setting("PIECE_KIB", 1024)) << 10
+PIECE_BYTES = int(setting("PIECE_KIB", 4)) << 10
 
 
 def wanted(name, quick):

@@ -67,26 +67,29 @@ class Program:
 
 
 class Rows:
-    """They need a disk, a sparse one and a small one, each served by an origin."""
+    """They need a disk, a sparse one and a small one, each served by an origin; and one to be
+    written at random. That was written in small pieces: ext4 walks over all blocks of a piece as
+    the page cache holds it for each write, and would be what is measured."""
 
     def __init__(self, base, relay_program, mib, piece_bytes):
-        self.base, self.relay_program, self.piece_bytes = base, relay_program, piece_bytes
+        self.base, self.relay_program = base, relay_program
         self.running = []
         self.disk = self.make("disk", mib, mib)
+        self.pieces = self.make("pieces", mib, mib, piece_bytes)
         self.sparse = self.make("sparse", mib, max(1, mib // 32))
         self.small = self.make("small", max(1, mib // 4), max(1, mib // 4))
         self.origin = self.serve(nbdkit(base, self.disk))
         self.sparse_origin = self.serve(nbdkit(base, self.sparse))
         self.small_origin = self.serve(nbdkit(base, self.small))
 
-    def make(self, name, mib, data_mib):
+    def make(self, name, mib, data_mib, piece_bytes=MIB):
         path = "%s/%s.img" % (self.base, name)
         with open(path, "wb", buffering=0) as f:
             f.truncate(mib * MIB)
             for i in range(data_mib):  # a MiB here and there, or everywhere
                 f.seek(i * (mib // data_mib) * MIB)
-                for _ in range(MIB // self.piece_bytes):
-                    f.write(os.urandom(self.piece_bytes))
+                for _ in range(MIB // piece_bytes):
+                    f.write(os.urandom(piece_bytes))
         return path
 
     def serve(self, server):
@@ -99,25 +102,25 @@ class Rows:
 
     # ---- a disk that is here
 
-    def target(self, name, load, tcp=False, servers=TARGETS, quick=False):
-        start = lambda make: lambda: make(self.base, self.disk, tcp)
+    def target(self, name, load, tcp=False, servers=TARGETS, quick=False, disk=None):
+        start = lambda make: lambda: make(self.base, disk or self.disk, tcp)
         return Row(name, {who: Contender(start(make), load) for who, make in servers.items()}, quick)
 
     def targets(self):
-        for rw in "randread", "randwrite":
+        for rw, disk in ("randread", self.disk), ("randwrite", self.pieces):
             for depth in 1, 8, 32, 128:
-                yield self.target("%s-4k-d%d" % (rw, depth), Fio(rw, "4k", depth), quick=depth in (1, 32),
+                yield self.target("%s-4k-d%d" % (rw, depth), Fio(rw, "4k", depth), quick=depth in (1, 32), disk=disk,
                                   servers=TARGETS_AND_MEMORY if rw == "randread" and depth in (1, 32) else TARGETS)
             for depth in 1, 32:
-                yield self.target("%s-4k-d%d-tcp" % (rw, depth), Fio(rw, "4k", depth), tcp=True)
+                yield self.target("%s-4k-d%d-tcp" % (rw, depth), Fio(rw, "4k", depth), tcp=True, disk=disk)
             for jobs in 4, 16:
                 yield self.target("%s-4k-d8-c%d" % (rw, jobs), Fio(rw, "4k", 8, jobs), quick=rw == "randread" and jobs == 4,
-                                  servers=TARGETS if jobs == 4 else CROWD_TARGETS)
-            yield self.target(rw + "-64k-d8", Fio(rw, "64k", 8))
+                                  servers=TARGETS if jobs == 4 else CROWD_TARGETS, disk=disk)
+            yield self.target(rw + "-64k-d8", Fio(rw, "64k", 8), disk=disk)
         yield self.target("seqread-256k-d4", Fio("read", "256k", 4), quick=True)
         yield self.target("seqwrite-256k-d4", Fio("write", "256k", 4), quick=True)
-        yield self.target("mixed-4k-d32", Fio("randrw", "4k", 32, 1, "--rwmixread=70"))
-        yield self.target("flush-4k-d1", Fio("randwrite", "4k", 1, 1, "--fsync=16"))
+        yield self.target("mixed-4k-d32", Fio("randrw", "4k", 32, 1, "--rwmixread=70"), disk=self.pieces)
+        yield self.target("flush-4k-d1", Fio("randwrite", "4k", 1, 1, "--fsync=16"), disk=self.pieces)
         size = os.path.getsize(self.disk)
         yield self.target("nbdcopy-read", lambda server, seconds: read_all(server, seconds, size))
         yield self.target("nbdcopy-read-tcp", lambda server, seconds: read_all(server, seconds, size), tcp=True)

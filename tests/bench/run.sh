@@ -8,8 +8,8 @@
 # ROUNDS (3), QUICK=1 (few rows, one round); make hands them over as BENCH_*.
 # BENCH_BEFORE=FILE: another xnbdbox instead of the others.
 # BENCH_SIZES="1 1024" (GiB; of the row that is called sizes).
-# BENCH_DIR (where the disks are; /tmp), BENCH_MIB (size of a disk; 512), BENCH_PIECE_KIB (so much
-# of one is written at a time; 1024, up to that: the page cache keeps it in pieces as large).
+# BENCH_DIR (where the disks are; /tmp), BENCH_MIB (size of a disk; 512), BENCH_PIECE_KIB (the one
+# that is written at random was first written so much at a time; 4, at most 1024).
 set -eu
 cd "$(dirname "$0")/../.."
 out=${BENCH_OUT:-build/bench}
