@@ -538,15 +538,6 @@ void session_drain(struct session *s)
 	session_mark(s);
 }
 
-/* So many replies wait that they are sent first. False: the client has gone. */
-static bool out_is_low(struct session *s)
-{
-	if (s->out_bytes >= OUT_BYTES && !session_send(s))
-		return false;
-	s->full = s->out_bytes >= OUT_BYTES;
-	return true;
-}
-
 /* What has been received, in the transmission phase. False: protocol broken. */
 static bool session_parse(struct session *s)
 {
@@ -566,10 +557,10 @@ static bool session_parse(struct session *s)
 		}
 		if (have < NBD_REQUEST_BYTES)
 			return true;
-		if (!out_is_low(s))
-			return false;
-		if (s->full)
+		if (s->out_bytes >= OUT_BYTES) {
+			s->full = true;
 			return true;
+		}
 		if (!nbd_request_decode(s->in + s->in_first, &h))
 			return false;
 		if (h.type == NBD_CMD_DISC) {
@@ -733,11 +724,27 @@ static bool session_receive(struct session *s)
 	return session_process(s);
 }
 
+/* There is room for replies: what has waited for that goes on. False: close it. */
+static bool session_go_on(struct session *s)
+{
+	if (!session_send(s))
+		return false;
+	session_unpark(s);
+	if (!s->full || s->out_bytes >= OUT_BYTES)
+		return true;
+	s->full = false;
+	return session_process(s);
+}
+
 static void session_ready(struct event *e, uint32_t events)
 {
 	struct session *s = (struct session *)(void *)((char *)e - offsetof(struct session, event));
 
 	session_mark(s);
+	if ((events & EPOLLOUT) && !session_go_on(s)) {
+		session_close(s);
+		return;
+	}
 	if ((events & EPOLLIN) && (s->watched & EPOLLIN)) {
 		if (!session_receive(s))
 			session_close(s);
@@ -883,13 +890,6 @@ static void session_settle(struct session *s)
 
 	if (s->state != SESSION_CLOSED && !session_send(s))
 		session_close(s);
-	session_unpark(s);
-	if (s->full && s->out_bytes < OUT_BYTES && s->state == SESSION_TRANSMISSION) {
-		s->full = false;
-		session_mark(s); /* what it takes now is answered before the turn ends */
-		if (!session_process(s))
-			session_close(s);
-	}
 	if (s->hang_up && !s->hs_out_bytes)
 		session_close(s);
 	if (s->state == SESSION_DRAINING && !s->xfers)
@@ -899,7 +899,8 @@ static void session_settle(struct session *s)
 			session_free(s);
 		return;
 	}
-	if (s->out || s->hs_out_bytes)
+	/* Half a MiB a turn: a client that takes it at once leaves time for the others. */
+	if (s->out || s->hs_out_bytes || s->parked || s->full)
 		events |= EPOLLOUT;
 	if (!s->stalled && !s->full && !s->hang_up && !stopping && s->state != SESSION_DRAINING)
 		events |= EPOLLIN;
