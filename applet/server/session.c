@@ -33,6 +33,8 @@ enum {
 				        byte for so long, is given up */
 	HOARD_CHECK_MS = 2000,
 	XFER_SPARE = 512,            /* kept for the next requests */
+	BATCHES_MAX = 8,             /* as much as that, so often in a turn of the loop: then others
+				        are looked at */
 	OUT_BYTES = 512 << 10,       /* replies that wait: before more is read for a session,
 				        these are to leave, while the processor's cache has them */
 	RESERVE_BYTES = 1 << 20,     /* what a session with nothing in flight may take
@@ -82,6 +84,7 @@ struct session {
 	uint32_t out_sent; /* bytes of the first of them that have left */
 	uint64_t out_bytes; /* of all of them, with those that have left */
 	bool full;          /* OUT_BYTES: takes no request until some have left */
+	unsigned batches;   /* so often it was full in this turn */
 	uint32_t used_bytes;
 	unsigned used_count;
 	bool dirty;   /* in the list of those with something to do at the turn's end */
@@ -538,6 +541,19 @@ void session_drain(struct session *s)
 	session_mark(s);
 }
 
+/* So many replies wait that they are sent first, while the processor's cache has them. False:
+ * the client has gone. */
+static bool out_is_low(struct session *s)
+{
+	if (s->out_bytes >= OUT_BYTES && s->batches < BATCHES_MAX) {
+		s->batches++;
+		if (!session_send(s))
+			return false;
+	}
+	s->full = s->out_bytes >= OUT_BYTES;
+	return true;
+}
+
 /* What has been received, in the transmission phase. False: protocol broken. */
 static bool session_parse(struct session *s)
 {
@@ -557,10 +573,10 @@ static bool session_parse(struct session *s)
 		}
 		if (have < NBD_REQUEST_BYTES)
 			return true;
-		if (s->out_bytes >= OUT_BYTES) {
-			s->full = true;
+		if (!out_is_low(s))
+			return false;
+		if (s->full)
 			return true;
-		}
 		if (!nbd_request_decode(s->in + s->in_first, &h))
 			return false;
 		if (h.type == NBD_CMD_DISC) {
@@ -724,27 +740,12 @@ static bool session_receive(struct session *s)
 	return session_process(s);
 }
 
-/* There is room for replies: what has waited for that goes on. False: close it. */
-static bool session_go_on(struct session *s)
-{
-	if (!session_send(s))
-		return false;
-	session_unpark(s);
-	if (!s->full || s->out_bytes >= OUT_BYTES)
-		return true;
-	s->full = false;
-	return session_process(s);
-}
-
 static void session_ready(struct event *e, uint32_t events)
 {
 	struct session *s = (struct session *)(void *)((char *)e - offsetof(struct session, event));
 
 	session_mark(s);
-	if ((events & EPOLLOUT) && !session_go_on(s)) {
-		session_close(s);
-		return;
-	}
+	s->batches = 0;
 	if ((events & EPOLLIN) && (s->watched & EPOLLIN)) {
 		if (!session_receive(s))
 			session_close(s);
@@ -883,12 +884,28 @@ void session_disown(struct session *s)
 		timer_set(&s->deadline, loop_now_ms + DRAIN_MS);
 }
 
+/* There may be room for replies: what has waited for that goes on, and is answered before the
+ * turn ends; or in the next, so that a client who takes them at once leaves time for the others.
+ * False: close it. */
+static bool session_go_on(struct session *s)
+{
+	if ((!s->full && !s->parked) || s->out_bytes >= OUT_BYTES || s->batches == BATCHES_MAX)
+		return true;
+	s->batches++;
+	s->full = false;
+	session_mark(s);
+	session_unpark(s);
+	return session_process(s);
+}
+
 /* Decides what to watch for, and whether the session has come to its end. */
 static void session_settle(struct session *s)
 {
 	uint32_t events = 0;
 
 	if (s->state != SESSION_CLOSED && !session_send(s))
+		session_close(s);
+	if (!session_go_on(s))
 		session_close(s);
 	if (s->hang_up && !s->hs_out_bytes)
 		session_close(s);
@@ -899,7 +916,6 @@ static void session_settle(struct session *s)
 			session_free(s);
 		return;
 	}
-	/* Half a MiB a turn: a client that takes it at once leaves time for the others. */
 	if (s->out || s->hs_out_bytes || s->parked || s->full)
 		events |= EPOLLOUT;
 	if (!s->stalled && !s->full && !s->hang_up && !stopping && s->state != SESSION_DRAINING)
