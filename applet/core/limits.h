@@ -103,7 +103,7 @@ enum {
 	 * So the record takes 2 MiB a TiB; more is left out of a comparison than was written. */
 	WRITTEN_BLOCKS = 16,
 
-	COMMIT_HEADER_BYTES = 4096, /* the bits follow this header in the commit file */
+	COMMIT_HEADER_BYTES = 8192, /* of the commit file: two copies of its header; the planes follow, see state.h */
 	COMMIT_INTERVAL_MS = 5000,  /* what is lost at most, of blocks, by a power cut */
 	JOB_SAMPLE_MS = 1000,       /* how often the copy's rate is measured */
 };

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The commit file's header, in its first sector:
+ * A copy of the commit file's header:
  *
- *   0  8  "XNBDCMT1"
- *   8  4  byte order mark: the bits that follow the header are native words
+ *   0  8  "XNBDCMT2"
+ *   8  4  byte order mark: the bits that follow the headers are native words
  *  12  4  block size
- *  16  8  disk size in bytes
- *  24 40  boot id of the kernel that ran when it was written
- *  64 256 samples of the origin
- * 504  8  checksum of all before it
+ *  16 40  boot id of the kernel that ran when it was written
+ *  56     the numbers of struct state_header, 8 bytes each, in its order; then zeroes
+ * 1016 8  checksum of all before it
  *
  * Its integers are big endian, but for the byte order mark.
  */
@@ -18,9 +17,20 @@
 
 #include <string.h>
 
-enum { AT_ORDER = 8, AT_BLOCK = 12, AT_SIZE = 16, AT_BOOT_ID = 24, AT_SAMPLES = 64, AT_SUM = 504 };
+enum {
+	AT_ORDER = 8,
+	AT_BLOCK = 12,
+	AT_BOOT_ID = 16,
+	AT_NUMBERS = AT_BOOT_ID + STATE_BOOT_ID_BYTES,
+	AT_SUM = STATE_HEADER_BYTES - 8,
+	NUMBERS = (sizeof(struct state_header) - STATE_BOOT_ID_BYTES) / sizeof(uint64_t),
+};
 
-static const char magic[8] = { 'X', 'N', 'B', 'D', 'C', 'M', 'T', '1' };
+_Static_assert(AT_NUMBERS + 8 * NUMBERS <= AT_SUM, "state_header");
+
+const char state_old_version[] = "of an earlier version";
+
+static const char magic[8] = { 'X', 'N', 'B', 'D', 'C', 'M', 'T', '2' };
 static const uint32_t order_mark = 0x01020304;
 
 /* FNV-1a, 64 bits: against accidents, not against an enemy. */
@@ -71,40 +81,59 @@ void fingerprint_add(struct fingerprint *b, const struct fingerprint *a)
 			b->sample[i] = a->sample[i];
 }
 
+static uint64_t pages(uint64_t n)
+{
+	return (n + 4095) & ~4095ULL;
+}
+
+uint64_t commit_written_offset(uint64_t size_bytes)
+{
+	return COMMIT_HEADER_BYTES + pages(map_bytes(size_bytes));
+}
+
+uint64_t commit_file_bytes(uint64_t size_bytes)
+{
+	uint64_t runs = (map_blocks(size_bytes) + WRITTEN_BLOCKS - 1) / WRITTEN_BLOCKS;
+
+	return commit_written_offset(size_bytes) + pages((runs + 7) / 8);
+}
+
 void state_header_encode(uint8_t *p, const struct state_header *h)
 {
+	const uint64_t *number = &h->counter;
 	size_t i;
 
 	memset(p, 0, STATE_HEADER_BYTES);
 	memcpy(p, magic, sizeof(magic));
 	memcpy(p + AT_ORDER, &order_mark, sizeof(order_mark));
 	nbd_put32(p + AT_BLOCK, BLOCK_BYTES);
-	nbd_put64(p + AT_SIZE, h->size_bytes);
 	memcpy(p + AT_BOOT_ID, h->boot_id, STATE_BOOT_ID_BYTES);
-	for (i = 0; i < STATE_SAMPLES; i++)
-		nbd_put64(p + AT_SAMPLES + 8 * i, h->fingerprint.sample[i]);
+	for (i = 0; i < NUMBERS; i++)
+		nbd_put64(p + AT_NUMBERS + 8 * i, number[i]);
 	nbd_put64(p + AT_SUM, checksum(p, AT_SUM));
 }
 
 const char *state_header_decode(const uint8_t *p, size_t n, struct state_header *h)
 {
+	uint64_t *number = &h->counter;
 	size_t i;
 
 	if (n < STATE_HEADER_BYTES)
 		return "too short";
-	if (memcmp(p, magic, sizeof(magic)) != 0)
+	if (memcmp(p, magic, sizeof(magic) - 1) != 0)
 		return "no commit file";
+	if (p[sizeof(magic) - 1] != magic[sizeof(magic) - 1])
+		return state_old_version;
 	if (nbd_get64(p + AT_SUM) != checksum(p, AT_SUM))
 		return "checksum wrong";
 	if (memcmp(p + AT_ORDER, &order_mark, sizeof(order_mark)) != 0)
 		return "written on a machine of another byte order";
 	if (nbd_get32(p + AT_BLOCK) != BLOCK_BYTES)
 		return "of another block size";
-	h->size_bytes = nbd_get64(p + AT_SIZE);
 	memcpy(h->boot_id, p + AT_BOOT_ID, STATE_BOOT_ID_BYTES);
 	h->boot_id[STATE_BOOT_ID_BYTES - 1] = '\0';
-	for (i = 0; i < STATE_SAMPLES; i++)
-		h->fingerprint.sample[i] = nbd_get64(p + AT_SAMPLES + 8 * i);
+	for (i = 0; i < NUMBERS; i++)
+		number[i] = nbd_get64(p + AT_NUMBERS + 8 * i);
 	return NULL;
 }
 
@@ -113,13 +142,13 @@ const char *state_header_decode(const uint8_t *p, size_t n, struct state_header 
  * blocks for each bit, disk size, the times of image and commit file, the sum of the bits
  * that follow, and at 504 the checksum.
  */
-enum { AT_IMAGE_NS = 24, AT_COMMIT_NS = 32, AT_BITS_SUM = 40 };
+enum { AT_SIZE = 16, AT_IMAGE_NS = 24, AT_COMMIT_NS = 32, AT_BITS_SUM = 40, AT_WRITTEN_SUM = WRITTEN_HEADER_BYTES - 8 };
 
 static const char written_magic[8] = { 'X', 'N', 'B', 'D', 'W', 'R', 'T', '1' };
 
 void written_encode(uint8_t *p, const struct written_header *h)
 {
-	memset(p, 0, STATE_HEADER_BYTES);
+	memset(p, 0, WRITTEN_HEADER_BYTES);
 	memcpy(p, written_magic, sizeof(written_magic));
 	memcpy(p + AT_ORDER, &order_mark, sizeof(order_mark));
 	nbd_put32(p + AT_BLOCK, WRITTEN_BLOCKS);
@@ -127,16 +156,16 @@ void written_encode(uint8_t *p, const struct written_header *h)
 	nbd_put64(p + AT_IMAGE_NS, h->image_ns);
 	nbd_put64(p + AT_COMMIT_NS, h->commit_ns);
 	nbd_put64(p + AT_BITS_SUM, h->sum);
-	nbd_put64(p + AT_SUM, checksum(p, AT_SUM));
+	nbd_put64(p + AT_WRITTEN_SUM, checksum(p, AT_WRITTEN_SUM));
 }
 
 const char *written_decode(const uint8_t *p, size_t n, struct written_header *h)
 {
-	if (n < STATE_HEADER_BYTES)
+	if (n < WRITTEN_HEADER_BYTES)
 		return "too short";
 	if (memcmp(p, written_magic, sizeof(written_magic)) != 0)
 		return "no such record";
-	if (nbd_get64(p + AT_SUM) != checksum(p, AT_SUM))
+	if (nbd_get64(p + AT_WRITTEN_SUM) != checksum(p, AT_WRITTEN_SUM))
 		return "checksum wrong";
 	if (memcmp(p + AT_ORDER, &order_mark, sizeof(order_mark)) != 0 || nbd_get32(p + AT_BLOCK) != WRITTEN_BLOCKS)
 		return "written by another program";
@@ -155,6 +184,9 @@ enum state_start state_decide(const struct state_found *f, const char **why)
 		return START_NEW;
 	*why = "the commit file is damaged";
 	if (f->commit == COMMIT_DAMAGED)
+		return START_REFUSE;
+	*why = "the commit file is of an earlier version, which this program cannot read";
+	if (f->commit == COMMIT_OLD_VERSION)
 		return START_REFUSE;
 	*why = "the commit file is of a disk of another size";
 	if (f->commit == COMMIT_GOOD && f->commit_size_bytes != f->size_bytes)

@@ -11,10 +11,22 @@
 #include <stdint.h>
 
 enum {
-	STATE_HEADER_BYTES = 512, /* one sector: written whole or not at all */
-	STATE_SAMPLES = 32,       /* blocks of the origin that are remembered */
-	STATE_BOOT_ID_BYTES = 40, /* /proc/sys/kernel/random/boot_id, NUL-padded */
+	STATE_HEADER_BYTES = 1024, /* of a copy of the header that are used */
+	STATE_COPY_BYTES = 4096,   /* a copy begins at a multiple of this */
+	STATE_COPIES = 2,
+	STATE_SAMPLES = 32,        /* blocks of the origin that are remembered */
+	STATE_RECENT = 16,         /* blocks of the cache image that are remembered */
+	STATE_BOOT_ID_BYTES = 40,  /* /proc/sys/kernel/random/boot_id, NUL-padded */
+	WRITTEN_HEADER_BYTES = 512,
 };
+
+/*
+ * The commit file: two copies of its header (COMMIT_HEADER_BYTES), then two planes of bits,
+ * each a whole number of pages: which blocks are committed, and where clients have written
+ * (a bit for WRITTEN_BLOCKS).
+ */
+uint64_t commit_written_offset(uint64_t size_bytes); /* where the second plane begins */
+uint64_t commit_file_bytes(uint64_t size_bytes);
 
 /*
  * The sampled blocks of an origin. 0 = not known (it could not be read); two
@@ -34,16 +46,32 @@ bool fingerprint_match(const struct fingerprint *a, const struct fingerprint *b)
 /* What is known of a is known of both; the rest of b stays. */
 void fingerprint_add(struct fingerprint *b, const struct fingerprint *a);
 
+/*
+ * The header of the commit file. It is in the file twice. A copy is never written over
+ * while it is the newest: the next one goes to the other place, so that a torn write leaves
+ * one that is whole. The copy with the larger counter counts.
+ */
 struct state_header {
-	uint64_t size_bytes;
 	char boot_id[STATE_BOOT_ID_BYTES]; /* "" = not known */
+	/* From here on: 64-bit numbers only. 0 = not known, where nothing else is said. */
+	uint64_t counter;    /* the copy's place is this, less 1, modulo STATE_COPIES */
+	uint64_t size_bytes; /* of the disk */
+	uint64_t image, commit; /* which files, or which device, these are */
+	uint64_t mounts, mount_space, disks; /* what has to be the same while the machine stays up */
+	uint64_t clean;      /* 1: the last server ended well, and left the files as follows */
+	uint64_t image_ns, bitmap_ns; /* when they were changed last */
 	struct fingerprint fingerprint;
+	struct state_recent {
+		uint64_t block, sample; /* sample 0 = none */
+	} recent[STATE_RECENT];
 };
 
 /* p: STATE_HEADER_BYTES. */
 void state_header_encode(uint8_t *p, const struct state_header *h);
-/* NULL, or what is wrong with the n bytes at p: a few words. */
+/* NULL, or what is wrong with the n bytes at p, one copy: a few words. */
 const char *state_header_decode(const uint8_t *p, size_t n, struct state_header *h);
+/* The words for a commit file that this program has not learned to read. */
+extern const char state_old_version[];
 
 /* The header of the record of what clients have written: what it belongs to. */
 struct written_header {
@@ -52,12 +80,12 @@ struct written_header {
 	uint64_t sum; /* fingerprint_sample() of the bits behind it */
 };
 
-/* p: STATE_HEADER_BYTES. */
+/* p: WRITTEN_HEADER_BYTES. */
 void written_encode(uint8_t *p, const struct written_header *h);
 /* NULL, or what is wrong with the n bytes at p: a few words. */
 const char *written_decode(const uint8_t *p, size_t n, struct written_header *h);
 
-enum state_commit { COMMIT_ABSENT, COMMIT_GOOD, COMMIT_DAMAGED };
+enum state_commit { COMMIT_ABSENT, COMMIT_GOOD, COMMIT_DAMAGED, COMMIT_OLD_VERSION };
 
 /* What a start finds. */
 struct state_found {

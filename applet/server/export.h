@@ -28,7 +28,13 @@ struct export {
 	const char *commit_trouble; /* ... and what is wrong with it, NULL = nothing */
 	uint64_t *words; /* the bitmap */
 	uint64_t *written; /* what clients have written, see core.h; NULL = not kept */
-	struct state_header header; /* as in the commit file */
+	struct state_header header; /* as in the commit file, or about to be: see header_save() */
+	struct {
+		struct job job;
+		struct state_header header; /* on its way; the loop's thread may change the other one */
+		bool busy, again;
+		int error;
+	} save;
 	struct origin *origin;
 	int base_fd;         /* copy on write: the base; fd[FILE_IMAGE] has what was written. Else -1 */
 	uint32_t *cow_words; /* ... and which blocks that are; 32 bits are atomic on every machine */
@@ -105,13 +111,19 @@ void written_forget(const struct export *e);
 /* At a good end: nothing is under way any more, everything is committed. */
 void written_save(const struct export *e);
 
-/* ---- again store.c ------------------------------------------------------------------ */
+/* ---- header.c: the header of the commit file -------------------------------------------- */
 
-/* Writes h to the commit file, over this descriptor, and syncs it. 0 or errno. May block. */
-int store_write_header(int fd, const struct state_header *h);
-
+/* The newest copy that is whole. NULL, or what is wrong: a few words. May block. */
+const char *header_read(int fd, struct state_header *h);
+/* Writes h, a counter larger than the last one, over this descriptor, and syncs it. 0 or
+ * errno. May block. */
+int header_write(int fd, const struct state_header *h);
+/* e->header goes to the disk, by a worker; one write at a time, so that the other copy is
+ * always whole. Then origin_header_saved() is called. A failure is one of a sync. Loop's
+ * thread; does not wait. */
+void header_save(struct export *e);
 /* A sync has failed: the next start, also of this boot, is to trust only what was committed
- * before. Loop's thread; does not wait for the disk. */
-void store_distrust(struct export *e);
+ * before. In the same way. */
+void header_distrust(struct export *e);
 
 #endif

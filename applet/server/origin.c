@@ -147,22 +147,6 @@ void origin_link_failed(struct origin *o, unsigned slot, const char *why)
 	retry_later(o, slot);
 }
 
-/* The header of the commit file is being written anew: its sync may take its time. */
-struct header_job {
-	struct job job;
-	struct origin *origin;
-	int fd;
-	struct state_header header; /* a copy: the loop's thread may change the other one */
-	int error;
-};
-
-static void header_write(struct job *j)
-{
-	struct header_job *h = (struct header_job *)j;
-
-	h->error = store_write_header(h->fd, &h->header);
-}
-
 static void tell_core(struct origin *o, unsigned slot)
 {
 	const struct nbd_client_handshake *h = &o->link[slot].handshake;
@@ -188,34 +172,20 @@ static void client_link_use(struct origin *o, const char *error)
 
 /* Only now may bytes of another content come, and the one who asked go away: a start
  * would know the new origin again. */
-static void header_written(struct job *j)
+void origin_header_saved(struct origin *o, int error)
 {
-	struct header_job *h = (struct header_job *)j;
-	struct export *e = h->origin->export;
-
-	h->origin->header_busy = false;
-	if (h->error)
-		core_sync_failed(&e->core, h->error);
-	/* What the next start is not to trust was told while this was on its way. */
-	if (!e->header.boot_id[0])
-		store_distrust(e);
-	client_link_use(h->origin, h->error ? "the new origin is in use, but the commit file cannot be written: do not restart this server" : NULL);
-	free(h);
+	if (!o->header_busy)
+		return;
+	o->header_busy = false;
+	client_link_use(o, error ? "the new origin is in use, but the commit file cannot be written: do not restart this server" : NULL);
 }
 
 /* This is what our disk's origin looks like from now on. */
 static void fingerprint_accept(struct origin *o, const struct fingerprint *fp)
 {
-	struct header_job *h = xzalloc(sizeof(*h));
-
 	o->fingerprint = o->export->header.fingerprint = *fp;
 	o->header_busy = true;
-	h->origin = o;
-	h->fd = o->export->header_fd;
-	h->header = o->export->header;
-	h->job.run = header_write;
-	h->job.done = header_written;
-	pool_submit(&h->job);
+	header_save(o->export);
 }
 
 /* Rule 12. NULL: this is our disk. */
@@ -258,7 +228,7 @@ void origin_link_ready(struct origin *o, unsigned slot)
 	address_set(&o->candidate, NULL, NULL, NULL);
 	l->handshake.export_name = o->address.name;
 	if (o->header_busy)
-		return; /* header_written() goes on */
+		return; /* origin_header_saved() goes on */
 	/* Without a descriptor there is nothing to be changed (--check). */
 	if (memcmp(&known, &o->fingerprint, sizeof(known)) != 0 && o->export->header_fd >= 0)
 		fingerprint_accept(o, &known);

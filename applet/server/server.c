@@ -246,7 +246,7 @@ static void settle(void)
 	if (export)
 		core_tick(&export->core, loop_now_ms);
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->core.commit.error && export->header.boot_id[0])
-		store_distrust(export);
+		header_distrust(export);
 	if (ENABLE_FEATURE_XNBD_SERVER_AUTO && export && export->core.map.words)
 		look_for_end();
 	do {
@@ -491,6 +491,8 @@ static int end(void)
 	while (sessions_in_flight() && loop_now_ms < deadline)
 		turn(deadline);
 	last_commits();
+	while (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->save.busy && loop_now_ms < deadline)
+		turn(deadline);
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && export && export->written)
 		keep_record(deadline);
 	if ((ENABLE_FEATURE_XNBD_SERVER_PROXY || ENABLE_XNBD_WRAPPER) && server_config->control)

@@ -156,6 +156,8 @@ bool origin_reconnect(struct origin *o, const char *host, const char *port, cons
 /* The same with a connection to the new address that is past its handshake and gives
  * simple replies. True: fd is the origin's. */
 bool origin_adopt(struct origin *o, int fd, origin_callback *done);
+/* The commit file's header is on the disk, or (error: errno) is not. */
+void origin_header_saved(struct origin *o, int error);
 const char *origin_host(const struct origin *o);
 const char *origin_port(const struct origin *o);
 const char *origin_export(const struct origin *o);

@@ -241,13 +241,11 @@ static bool is_complete(const struct export *e, uint64_t size_bytes)
 
 static void read_header(struct export *e)
 {
-	uint8_t raw[STATE_HEADER_BYTES];
-	ssize_t n = pread(e->fd[FILE_COMMIT], raw, sizeof(raw), 0);
-	const char *why = n < 0 ? strerror(errno) : state_header_decode(raw, (size_t)n, &e->header);
+	const char *why = header_read(e->fd[FILE_COMMIT], &e->header);
 
-	if (!why && store_bytes(e, FILE_COMMIT) < COMMIT_HEADER_BYTES + map_bytes(e->header.size_bytes))
+	if (!why && store_bytes(e, FILE_COMMIT) < commit_file_bytes(e->header.size_bytes))
 		why = "cut short"; /* bits that are not there are not zero */
-	e->commit_found = why ? COMMIT_DAMAGED : COMMIT_GOOD;
+	e->commit_found = !why ? COMMIT_GOOD : why == state_old_version ? COMMIT_OLD_VERSION : COMMIT_DAMAGED;
 	e->commit_trouble = why;
 }
 
@@ -372,30 +370,6 @@ static void allocate(struct export *e, enum io_file file, uint64_t n)
 	reserve(e, file, n, 0);
 }
 
-int store_write_header(int fd, const struct state_header *h)
-{
-	uint8_t raw[STATE_HEADER_BYTES];
-	ssize_t n;
-
-	state_header_encode(raw, h);
-	n = pwrite(fd, raw, sizeof(raw), 0);
-	if (n != (ssize_t)sizeof(raw))
-		return n < 0 ? errno : EIO;
-	return fdatasync(fd) < 0 ? errno : 0;
-}
-
-void store_distrust(struct export *e)
-{
-	uint8_t raw[STATE_HEADER_BYTES];
-
-	/* No boot has this id. Not synced: after a power cut it is another boot anyway. */
-	e->header.boot_id[0] = '\0';
-	state_header_encode(raw, &e->header);
-	if (pwrite(e->fd[FILE_COMMIT], raw, sizeof(raw), 0) != (ssize_t)sizeof(raw))
-		bb_perror_msg("a sync failed, and '%s' cannot tell the next start: remove '%s' before it",
-			      e->path[FILE_COMMIT], e->path[FILE_BITMAP]);
-}
-
 /* The bits in memory, into this file. */
 static void write_bits(struct export *e, enum io_file file, uint64_t offset, uint64_t size_bytes)
 {
@@ -418,14 +392,14 @@ static char *prepare_commit(struct export *e, uint64_t size_bytes, bool with_bit
 
 	if (e->fd[FILE_COMMIT] >= 0)
 		close(e->fd[FILE_COMMIT]);
-	e->fd[FILE_COMMIT] = open(name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	e->fd[FILE_COMMIT] = open(name, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (e->fd[FILE_COMMIT] < 0)
 		bb_perror_msg_and_die("cannot create '%s'", name);
 	server_owns_path(name, true);
-	allocate(e, FILE_COMMIT, COMMIT_HEADER_BYTES + map_bytes(size_bytes));
+	allocate(e, FILE_COMMIT, commit_file_bytes(size_bytes));
 	if (with_bits)
 		write_bits(e, FILE_COMMIT, COMMIT_HEADER_BYTES, size_bytes);
-	errno = store_write_header(e->fd[FILE_COMMIT], &e->header);
+	errno = header_write(e->fd[FILE_COMMIT], &e->header);
 	if (errno)
 		bb_perror_msg_and_die("cannot write '%s'", name);
 	return name;
@@ -488,6 +462,7 @@ static void grow_image(struct export *e, uint64_t size_bytes, uint64_t have_byte
 /* What the header says from now on. */
 static void set_header(struct export *e, uint64_t size_bytes, const struct fingerprint *fp, bool forget)
 {
+	e->header.counter++;
 	e->header.size_bytes = size_bytes;
 	read_boot_id(e->header.boot_id);
 	if (forget)
@@ -526,7 +501,7 @@ void store_open(struct export *e, uint64_t size_bytes, const struct fingerprint 
 	/* Only now may the header say that the bitmap belongs to this boot. */
 	if (new_commit)
 		place_commit(e, new_commit);
-	else if ((errno = store_write_header(e->fd[FILE_COMMIT], &e->header)) != 0)
+	else if ((errno = header_write(e->fd[FILE_COMMIT], &e->header)) != 0)
 		bb_perror_msg_and_die("cannot write '%s'", e->path[FILE_COMMIT]);
 	if (how == START_ADOPT)
 		bb_error_msg("'%s' has no commit file: its bits were never safe against power loss", e->path[FILE_BITMAP]);

@@ -52,7 +52,7 @@ static const char *read_record(struct export *e, int fd, uint64_t size_bytes)
 {
 	struct written_header h = { 0 }, want = expected(e, size_bytes);
 	size_t n = (size_t)written_words(size_bytes) * sizeof(uint64_t);
-	uint8_t raw[STATE_HEADER_BYTES];
+	uint8_t raw[WRITTEN_HEADER_BYTES];
 	ssize_t got = pread(fd, raw, sizeof(raw), 0);
 	const char *why = got < 0 ? strerror(errno) : written_decode(raw, (size_t)got, &h);
 
@@ -60,7 +60,7 @@ static const char *read_record(struct export *e, int fd, uint64_t size_bytes)
 		return why;
 	if (h.size_bytes != want.size_bytes || h.image_ns != want.image_ns || h.commit_ns != want.commit_ns)
 		return "image or commit file have been changed since";
-	got = pread(fd, e->written, n, STATE_HEADER_BYTES);
+	got = pread(fd, e->written, n, WRITTEN_HEADER_BYTES);
 	if (got < 0)
 		return strerror(errno);
 	if ((size_t)got != n)
@@ -110,8 +110,8 @@ static int write_record(const struct export *e, const char *path, const char *un
 	uint64_t size = e->core.size_bytes;
 	size_t n = (size_t)written_words(size) * sizeof(uint64_t);
 	struct written_header h = expected(e, size);
-	uint8_t raw[STATE_HEADER_BYTES];
-	int fd = open(unfinished, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	uint8_t raw[WRITTEN_HEADER_BYTES];
+	int fd = open(unfinished, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
 	int error = 0;
 
 	if (fd < 0)
@@ -120,7 +120,7 @@ static int write_record(const struct export *e, const char *path, const char *un
 	written_encode(raw, &h);
 	errno = ENOSPC; /* of a write that is short */
 	if (pwrite(fd, raw, sizeof(raw), 0) != (ssize_t)sizeof(raw) ||
-	    pwrite(fd, e->written, n, STATE_HEADER_BYTES) != (ssize_t)n || fsync(fd) < 0 || rename(unfinished, path) < 0)
+	    pwrite(fd, e->written, n, WRITTEN_HEADER_BYTES) != (ssize_t)n || fsync(fd) < 0 || rename(unfinished, path) < 0)
 		error = errno;
 	close(fd);
 	return error;

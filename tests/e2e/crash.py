@@ -175,7 +175,7 @@ def look_at_files(what, power_cut):
     image = open(disks.image, "rb").read(SIZE)
     bits = open(disks.bitmap, "rb").read()
     if power_cut:
-        bits = open(disks.bitmap + ".commit", "rb").read()[4096:]
+        bits = open(disks.bitmap + ".commit", "rb").read()[8192:]
     for block in range(FIO // BLOCK):
         local = bits[block // 8] >> block % 8 & 1
         for c in range(block * BLOCK // CELL, (block + 1) * BLOCK // CELL):

@@ -35,7 +35,7 @@ enum files_how {
 	FILES_SHORT_IMAGE = 1 << 7,
 };
 
-enum { BLOCK = 4096, AT_SIZE = 16, AT_BOOT_ID = 24, AT_SAMPLES = 64, AT_SUM = 504, HEAD = SCRIPT_HEAD + 3, FILE_BYTES_MAX = 4 << 20 };
+enum { BLOCK = 4096, AT_BOOT_ID = 16, AT_SIZE = 64, AT_SAMPLES = 136, AT_SUM = STATE_HEADER_BYTES - 8, HEAD = SCRIPT_HEAD + 3, FILE_BYTES_MAX = 4 << 20 };
 
 static const uint8_t *bitmap, *commit, *record;
 static size_t bitmap_bytes, commit_bytes, record_bytes;
@@ -90,7 +90,7 @@ static void put_commit(uint64_t size)
 	script_put_file("bitmap.commit", header, n, 0);
 	if (commit_bytes > sizeof(header))
 		script_put_file("bitmap.commit", commit + sizeof(header), commit_bytes - sizeof(header),
-				how & FILES_BITS ? BLOCK : sizeof(header));
+				how & FILES_BITS ? COMMIT_HEADER_BYTES : sizeof(header));
 }
 
 static uint64_t changed_ns(const char *name)
@@ -107,7 +107,7 @@ static void put_record(uint64_t size)
 	uint64_t n = (map_blocks(size) + 16 * 64 - 1) / (16 * 64) * 8;
 	struct written_header h = { .size_bytes = size, .image_ns = changed_ns("image"),
 				    .commit_ns = changed_ns("bitmap.commit") };
-	uint8_t header[STATE_HEADER_BYTES];
+	uint8_t header[WRITTEN_HEADER_BYTES];
 
 	if (!(how & FILES_CHECKSUM)) {
 		script_put_file("bitmap.written", record, record_bytes, 0);

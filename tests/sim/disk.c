@@ -97,10 +97,10 @@ void disk_begin(void)
 			    files[FILE_IMAGE].cache + at);
 	all_alike(&files[FILE_IMAGE]);
 	file_begin(&files[FILE_BITMAP], bits);
-	file_begin(&files[FILE_COMMIT], COMMIT_HEADER_BYTES + bits);
-	file_begin(&files[SLOT_NEW], COMMIT_HEADER_BYTES + bits);
-	file_begin(&files[SLOT_WRITTEN], STATE_HEADER_BYTES + written_words(plan.size_bytes) * 8);
-	file_begin(&files[SLOT_WRITTEN_NEW], STATE_HEADER_BYTES + written_words(plan.size_bytes) * 8);
+	file_begin(&files[FILE_COMMIT], commit_file_bytes(plan.size_bytes));
+	file_begin(&files[SLOT_NEW], commit_file_bytes(plan.size_bytes));
+	file_begin(&files[SLOT_WRITTEN], WRITTEN_HEADER_BYTES + written_words(plan.size_bytes) * 8);
+	file_begin(&files[SLOT_WRITTEN_NEW], WRITTEN_HEADER_BYTES + written_words(plan.size_bytes) * 8);
 	if (plan.target)
 		files[FILE_IMAGE].size = files[FILE_IMAGE].size_platter = plan.size_bytes;
 	if (plan.adopt)

@@ -181,6 +181,9 @@ mutant "clients have no more under way on a far link" way.c 's|return is_far(&c-
 mutant "clients have more under way on any link" way.c 's|return is_far(&c->way.LINK_CLIENT.)|return true|'
 mutant "after a bad block the read-ahead is wide again" request.c 's|request_fetch(c, r, block, false);|request_fetch(c, r, block, true);|'
 mutant "the last client's leaving is not noticed" core.c '/^void core_alone/,/^}/s|c->waited_ms = 0;|;|'
+mutant "the newest header is written over in place" ../server/header.c 's|(off_t)((h->counter - 1) % STATE_COPIES \* STATE_COPY_BYTES)|0|'
+mutant "the counter of the header is not raised" ../server/store.c 's|e->header.counter++;|if (!e->header.counter) e->header.counter++;|'
+mutant "the older copy of the header counts" ../server/header.c 's|copy.counter > h->counter|copy.counter < h->counter|'
 wait
 survivors=$(cat "$T"/*.result | grep -vc '^killed')
 killed=$(cat "$T"/*.result | grep -c '^killed')

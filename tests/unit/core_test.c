@@ -157,10 +157,13 @@ static void test_header(void)
 
 	for (i = 0; i < STATE_SAMPLES; i++)
 		h.fingerprint.sample[i] = i * 0x0101010101010101ULL;
+	h.counter = 77;
+	h.recent[STATE_RECENT - 1].sample = 5;
 	state_header_encode(raw, &h);
 	CHECK(state_header_decode(raw, sizeof(raw), &back) == NULL);
 	CHECK(back.size_bytes == h.size_bytes && strcmp(back.boot_id, h.boot_id) == 0);
 	CHECK(memcmp(&back.fingerprint, &h.fingerprint, sizeof(h.fingerprint)) == 0);
+	CHECK(back.counter == 77 && back.recent[STATE_RECENT - 1].sample == 5);
 	CHECK(state_header_decode(raw, sizeof(raw) - 1, &back) != NULL);
 	CHECK(state_header_decode(raw, 0, &back) != NULL);
 	for (i = 0; i < sizeof(raw); i++) { /* no byte of it can change unseen */
@@ -185,7 +188,7 @@ static void test_header_foreign(void)
 
 		state_header_encode(raw, &h);
 		raw[at[i]] ^= 1;
-		nbd_put64(raw + 504, fingerprint_sample(raw, 504)); /* the same sum */
+		nbd_put64(raw + 1016, fingerprint_sample(raw, 1016)); /* the same sum */
 		why = state_header_decode(raw, sizeof(raw), &h);
 		CHECK(why != NULL && strcmp(why, "checksum wrong") != 0);
 	}
@@ -195,16 +198,16 @@ static void test_written_header(void)
 {
 	static const unsigned at[] = { 0, 8, 12 }; /* magic, byte order, blocks a bit */
 	struct written_header h = { .size_bytes = 1ULL << 40, .image_ns = 5, .commit_ns = ~0ULL, .sum = 7 }, back;
-	uint8_t raw[STATE_HEADER_BYTES];
+	uint8_t raw[STATE_HEADER_BYTES] = { 0 };
 	unsigned i;
 
 	written_encode(raw, &h);
-	CHECK(written_decode(raw, sizeof(raw), &back) == NULL && memcmp(&h, &back, sizeof(h)) == 0);
-	CHECK(written_decode(raw, sizeof(raw) - 1, &back) != NULL);
-	CHECK(state_header_decode(raw, sizeof(raw), &(struct state_header){ 0 }) != NULL); /* the other file */
-	for (i = 0; i < STATE_HEADER_BYTES; i++) {
+	CHECK(written_decode(raw, WRITTEN_HEADER_BYTES, &back) == NULL && memcmp(&h, &back, sizeof(h)) == 0);
+	CHECK(written_decode(raw, WRITTEN_HEADER_BYTES - 1, &back) != NULL);
+	CHECK(state_header_decode(raw, STATE_HEADER_BYTES, &(struct state_header){ 0 }) != NULL); /* the other file */
+	for (i = 0; i < WRITTEN_HEADER_BYTES; i++) {
 		raw[i] ^= 0x10;
-		CHECK(written_decode(raw, sizeof(raw), &back) != NULL);
+		CHECK(written_decode(raw, WRITTEN_HEADER_BYTES, &back) != NULL);
 		raw[i] ^= 0x10;
 	}
 	for (i = 0; i < 3; i++) {
@@ -213,9 +216,19 @@ static void test_written_header(void)
 		written_encode(raw, &h);
 		raw[at[i]] ^= 1;
 		nbd_put64(raw + 504, fingerprint_sample(raw, 504)); /* the same sum */
-		why = written_decode(raw, sizeof(raw), &back);
+		why = written_decode(raw, WRITTEN_HEADER_BYTES, &back);
 		CHECK(why != NULL && strcmp(why, "checksum wrong") != 0);
 	}
+}
+
+static void test_layout(void)
+{
+	/* The smallest, one that fills a page of bits, and one bit more. */
+	CHECK(commit_written_offset(1) == 8192 + 4096 && commit_file_bytes(1) == 8192 + 2 * 4096);
+	CHECK(commit_written_offset(128 << 20) == 8192 + 4096 && commit_written_offset((128 << 20) + 1) == 8192 + 8192);
+	CHECK(commit_file_bytes(2048ULL << 20) == 8192 + 16 * 4096 + 4096);
+	CHECK(commit_file_bytes((2048ULL << 20) + 1) == 8192 + 17 * 4096 + 8192);
+	CHECK(commit_file_bytes(0) == 8192);
 }
 
 static void test_fingerprint(void)
@@ -274,6 +287,8 @@ static void test_decide(void)
 	f.commit_size_bytes++;
 	CHECK(decide(f) == START_REFUSE);
 	f = good;
+	f.commit = COMMIT_OLD_VERSION;
+	CHECK(decide(f) == START_REFUSE);
 	f.commit = COMMIT_DAMAGED;
 	CHECK(decide(f) == START_REFUSE);
 	f.clear = true;
@@ -1418,6 +1433,7 @@ int main(void)
 	test_map_chunks();
 	test_range();
 	test_header();
+	test_layout();
 	test_header_foreign();
 	test_written_header();
 	test_fingerprint();

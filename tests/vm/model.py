@@ -5,7 +5,7 @@ import nbd
 from disk import SECTOR
 
 BLOCK = 4096
-HEADER = 4096  # of the commit file, before its bits
+HEADER = 8192  # of the commit file, before its bits
 
 
 class Model:
