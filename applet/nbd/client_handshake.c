@@ -187,7 +187,7 @@ static enum nbd_handshake_state newstyle_step(struct nbd_client_handshake *h, co
 	h->no_zeroes = flags & NBD_FLAG_NO_ZEROES;
 	nbd_put32(client_flags, flags);
 	h->send(h->ctx, client_flags, sizeof(client_flags));
-	return flags & NBD_FLAG_FIXED_NEWSTYLE ? ask(h, NBD_OPT_STRUCTURED_REPLY) : ask_export_name(h);
+	return flags & NBD_FLAG_FIXED_NEWSTYLE && !h->plain ? ask(h, NBD_OPT_STRUCTURED_REPLY) : ask_export_name(h);
 }
 
 static enum nbd_handshake_state greeting_step(struct nbd_client_handshake *h, const uint8_t *in, size_t n, size_t *used)
@@ -348,4 +348,9 @@ enum nbd_handshake_state nbd_client_step(struct nbd_client_handshake *h, const u
 	if (h->state == NBD_OPT_EXPORT_NAME)
 		return export_name_step(h, in, n, used);
 	return reply_step(h, in, n, used);
+}
+
+bool nbd_client_is_haggling(const struct nbd_client_handshake *h)
+{
+	return h->state != GREETING && h->state != NBD_OPT_EXPORT_NAME;
 }

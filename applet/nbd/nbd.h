@@ -274,6 +274,7 @@ struct nbd_client_handshake {
 	void (*send)(void *ctx, const void *p, size_t n);
 	void *ctx;
 	const char *export_name; /* "" is the default export; at most NBD_NAME_MAX bytes */
+	bool plain; /* ask by EXPORT_NAME and by nothing else */
 	/* private */
 	int state;
 	bool no_zeroes;
@@ -298,6 +299,11 @@ void nbd_client_start(struct nbd_client_handshake *h);
  * once. On NBD_HS_CLOSE `error` says why ("export 'x' is unknown to the
  * origin", "does not speak NBD", ...). */
 enum nbd_handshake_state nbd_client_step(struct nbd_client_handshake *h, const uint8_t *in, size_t n, size_t *used);
+
+/* Whether the reply to an option is awaited that an old server may trip over. nbd-server 3.8
+ * to 3.14 answers one that it does not know without reading the rest of it, and then hangs up:
+ * it has to be asked once more, with `plain`. */
+bool nbd_client_is_haggling(const struct nbd_client_handshake *h);
 
 /* ---- gaps.c: which bytes of a structured reply are still to come --------- */
 

@@ -58,6 +58,15 @@ static void link_fail(struct link *l, const char *why)
 	origin_link_failed(l->origin, l->slot, why);
 }
 
+/* The connection has gone. error: errno, 0 = the origin closed it. */
+static void link_lost(struct link *l, int error)
+{
+	bool negotiating = l->phase == LINK_HANDSHAKE;
+
+	l->tripped = negotiating && nbd_client_is_haggling(&l->handshake);
+	link_fail(l, error ? strerror(error) : negotiating ? "it hung up during the handshake" : "it hung up");
+}
+
 /* ---- sending --------------------------------------------------------------------- */
 
 static void out_append(void *ctx, const void *p, size_t n)
@@ -93,7 +102,7 @@ void link_turn(struct link *l)
 		ssize_t n = send(l->event.fd, l->out, l->out_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
 
 		if (n < 0 && errno != EAGAIN && errno != EINTR) {
-			link_fail(l, strerror(errno));
+			link_lost(l, errno);
 			return;
 		}
 		if (n > 0) {
@@ -175,6 +184,7 @@ static void verify_begin(struct link *l)
 	unsigned i;
 
 	l->phase = LINK_VERIFY;
+	l->shaken = true;
 	memset(&l->fingerprint, 0, sizeof(l->fingerprint));
 	for (i = 0; h->size_bytes && i < STATE_SAMPLES; i++) {
 		uint64_t first = fingerprint_block(h->size_bytes, i) * BLOCK_BYTES / unit * unit;
@@ -489,8 +499,7 @@ static void link_received(struct link *l)
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n <= 0) {
-		link_fail(l, n < 0 ? strerror(errno)
-				   : l->phase == LINK_HANDSHAKE ? "it hung up during the handshake" : "it hung up");
+		link_lost(l, n < 0 ? errno : 0);
 		return;
 	}
 	l->progress_ms = loop_now_ms;
@@ -676,6 +685,7 @@ static bool link_begin(struct link *l, const char *export_name)
 	l->handshake.send = out_append;
 	l->handshake.ctx = l;
 	l->handshake.export_name = export_name;
+	l->shaken = l->tripped = false;
 	if (!l->in)
 		l->in = malloc(IN_BYTES);
 	if (!l->extents)
@@ -714,10 +724,11 @@ void link_adopt(struct link *l, int fd, uint64_t size_bytes)
 	verify_begin(l);
 }
 
-void link_connect(struct link *l, const char *host, const char *port, const char *export_name)
+void link_connect(struct link *l, const char *host, const char *port, const char *export_name, bool plain)
 {
 	if (!link_begin(l, export_name))
 		return;
+	l->handshake.plain = plain;
 	if (strncmp(host, "unix:", 5) == 0) {
 		l->endpoints.count = 1;
 		if (endpoint_unix(&l->endpoints.at[0], host + 5))

@@ -37,6 +37,8 @@ struct link {
 	struct fingerprint fingerprint; /* as far as VERIFY has come */
 	bool want_out;
 	bool adopted; /* nobody told its size */
+	bool shaken;  /* its handshake was done, */
+	bool tripped; /* or the origin hung up while options were negotiated */
 	bool starved; /* there was no memory to ask: it ends with this turn */
 
 	uint8_t *in;
@@ -56,8 +58,8 @@ struct link {
 };
 
 void link_init(struct link *l, struct origin *o, unsigned slot);
-/* From DOWN. */
-void link_connect(struct link *l, const char *host, const char *port, const char *export_name);
+/* From DOWN. plain: as in struct nbd_client_handshake. */
+void link_connect(struct link *l, const char *host, const char *port, const char *export_name, bool plain);
 /* From DOWN to VERIFY, over fd, which is past its handshake and gives simple replies:
  * the link's from here on. size_bytes: what the disk has to have. */
 void link_adopt(struct link *l, int fd, uint64_t size_bytes);

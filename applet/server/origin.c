@@ -14,6 +14,7 @@ enum { PAUSE_MIN_MS = 100, PAUSE_MAX_MS = 5000 };
 
 struct address {
 	char *host, *port, *name;
+	bool plain; /* its server takes no option but EXPORT_NAME */
 };
 
 struct origin {
@@ -43,13 +44,19 @@ struct core *origin_core(struct origin *o)
 
 /* ---- attempts ---------------------------------------------------------------------- */
 
+/* The address that is tried. */
+static struct address *address_of(struct origin *o)
+{
+	return o->candidate.host ? &o->candidate : &o->address;
+}
+
 static void attempt(struct origin *o, unsigned slot)
 {
-	const struct address *a = o->candidate.host ? &o->candidate : &o->address;
+	const struct address *a = address_of(o);
 
 	timer_clear(&o->retry[slot]);
 	if (!o->closed && o->link[slot].phase == LINK_DOWN)
-		link_connect(&o->link[slot], a->host, a->port, a->name);
+		link_connect(&o->link[slot], a->host, a->port, a->name, a->plain);
 }
 
 static void retry_client(struct timer *t)
@@ -102,6 +109,7 @@ static void address_set(struct address *a, const char *host, const char *port, c
 	a->host = host ? host_dup(host) : NULL;
 	a->port = port ? xstrdup(port) : NULL;
 	a->name = name ? xstrdup(name) : NULL;
+	a->plain = false;
 	free(old.host);
 	free(old.port);
 	free(old.name);
@@ -118,12 +126,26 @@ static void report(struct origin *o, const char *error, bool refused)
 
 /* ---- what a link tells -------------------------------------------------------------- */
 
+/* An attempt has failed before the handshake was done. True: another kind of it, at once.
+ * The kind that works is kept, until it does not or the address changes. */
+static bool try_plain(struct origin *o, unsigned slot)
+{
+	struct address *a = address_of(o);
+
+	a->plain = !a->plain && o->link[slot].tripped;
+	if (a->plain)
+		attempt(o, slot);
+	return a->plain;
+}
+
 void origin_link_failed(struct origin *o, unsigned slot, const char *why)
 {
 	bool first = !o->known;
 
 	if (o->started)
 		core_link_down(&o->export->core, slot);
+	if (!o->link[slot].shaken && try_plain(o, slot))
+		return;
 	if (slot == LINK_COPIER) {
 		retry_later(o, slot);
 		return;
@@ -225,6 +247,7 @@ void origin_link_ready(struct origin *o, unsigned slot)
 	o->size_bytes = l->handshake.size_bytes;
 	if (o->candidate.host)
 		address_set(&o->address, o->candidate.host, o->candidate.port, o->candidate.name);
+	o->address.plain = l->handshake.plain;
 	address_set(&o->candidate, NULL, NULL, NULL);
 	l->handshake.export_name = o->address.name;
 	if (o->header_busy)

@@ -73,6 +73,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	if (n < 2)
 		return 0;
 	h.export_name = names[data[0] % 3];
+	h.plain = data[0] & 0x80;
 	piece = data[1] ? data[1] : n;
 	nbd_client_start(&h);
 	while (state == NBD_HS_MORE && first + have < n) {

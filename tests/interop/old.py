@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The old handshakes by hand, as they were before "fixed newstyle".
+"""The old handshakes by hand, as they were before "fixed newstyle" and with its first servers.
 
-  old.py serve oldstyle|newstyle SOCKET FILE        reads only, one connection after the other
-  old.py use oldstyle|newstyle SOCKET NAME MODEL    a client: reads all, writes a little, reads again
+  old.py serve oldstyle|newstyle|tripping SOCKET FILE    reads only, one connection after the other
+  old.py use oldstyle|newstyle SOCKET NAME MODEL         a client: reads all, writes a little, reads again
+
+tripping: as nbd-server 3.8 to 3.14. It says fixed newstyle, and knows EXPORT_NAME and ABORT. To any other option it
+answers ERR_UNSUP, but leaves the option's length and data unread; so it finds no magic next, and hangs up.
 """
 import socket, struct, sys
 
@@ -24,11 +27,28 @@ def greet(s, size):
     if style == "oldstyle":
         s.sendall(b"NBDMAGIC" + OLD_MAGIC + struct.pack(">QI", size, 3) + bytes(124))
         return
+    if style == "tripping":
+        greet_tripping(s, size)
+        return
     s.sendall(b"NBDMAGIC" + NEW_MAGIC + struct.pack(">H", 0))
     flags, magic, option, n = struct.unpack(">I8sII", exactly(s, 20))
     assert (flags, magic, option) == (0, NEW_MAGIC, 1), (flags, magic, option)
     exactly(s, n)
     s.sendall(struct.pack(">QH", size, 3) + bytes(124))
+
+
+def greet_tripping(s, size):
+    s.sendall(b"NBDMAGIC" + NEW_MAGIC + struct.pack(">H", 3))
+    no_zeroes = exactly(s, 4)[3] & 2
+    while True:
+        magic, option = struct.unpack(">8sI", exactly(s, 12))
+        if magic != NEW_MAGIC or option == 2:
+            raise EOFError
+        if option == 1:
+            break
+        s.sendall(struct.pack(">QIII", 0x3E889045565A9, option, 0x80000001, 0))
+    exactly(s, struct.unpack(">I", exactly(s, 4))[0])
+    s.sendall(struct.pack(">QH", size, 3) + bytes(0 if no_zeroes else 124))
 
 
 def serve(disk):

@@ -4,8 +4,9 @@
 # shellcheck shell=sh
 
 # in_front ROW LINKS COMMAND...: COMMAND serves far.sock, whose disk is content.img. Of the
-# way there a relay sees how many connections are used: LINKS, or "cut", see relay.py.
-# $export, $errors and $proxy_options are for the rows that need them.
+# way there a relay sees how many connections are used: LINKS, "twice" for one that has to
+# be begun twice, or "cut", see relay.py.
+# $export, $errors and $deaf are for the rows that need them.
 in_front() {
 	row=$1 links=$2
 	shift 2
@@ -36,12 +37,13 @@ links_are_right() {
 	read -r most total <count
 	case $links in
 	cut) if [ "$total" -gt 4 ]; then echo right; else echo "cut off, but only $total connections"; fi ;;
+	twice) if [ "$total" = 2 ]; then echo right; else echo "$total connections"; fi ;;
 	*) if [ "$most" = "$links" ]; then echo right; else echo "$most"; fi ;;
 	esac
 }
 
 origin_is_the_same() {
-	if [ "$errors" ] || is_gone "$far"; then # it cannot be asked: its file must do
+	if [ "$errors$deaf" ] || is_gone "$far"; then # it cannot be asked: its file must do
 		right_if cmp disk.img content.img
 		return
 	fi
@@ -54,7 +56,7 @@ kit() {
 	in_front "nbdkit $row" "$links" nbdkit -f -U "$T/far.sock" "$@"
 }
 
-export="" errors="" cut="" request=262144
+export="" errors="" cut="" deaf="" request=262144
 head -c $(((6 << 20) + 4096 + 512)) /dev/urandom >disk.img
 cp disk.img content.img
 kit "file" 2 file disk.img
@@ -160,6 +162,9 @@ in_front "our wrapper, by name" 2 xnbd-wrapper --lport 0 --unix "$T/far.sock" --
 export=
 in_front "oldstyle by hand" 1 "$PYTHON" "$HERE/old.py" serve oldstyle "$T/far.sock" disk.img
 in_front "plain newstyle by hand" 1 "$PYTHON" "$HERE/old.py" serve newstyle "$T/far.sock" disk.img
+deaf=deaf # to libnbd
+in_front "nbd-server 3.8 to 3.14, by hand" twice "$PYTHON" "$HERE/old.py" serve tripping "$T/far.sock" disk.img
+deaf=
 
 target disk.img
 mv origin.sock first.sock

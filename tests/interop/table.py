@@ -28,8 +28,8 @@ def row(cells):
 
 
 def program_of(origin):
-    m = re.match(r"nbdkit|qemu-nbd|nbd-server|our", origin)
-    return {"our": "ours: target, proxy, wrapper", None: "written by hand: oldstyle, newstyle"}.get(m and m[0], m and m[0])
+    m = None if origin.endswith("by hand") else re.match(r"nbdkit|qemu-nbd|nbd-server|our", origin)
+    return {"our": "ours: target, proxy, wrapper", None: "written by hand: oldstyle, newstyle, nbd-server 3.8"}.get(m and m[0], m and m[0])
 
 
 def count(cells):

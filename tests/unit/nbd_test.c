@@ -1004,6 +1004,7 @@ static void test_meta_then_go(void)
 /* What a server says, and what comes of it. */
 struct meeting {
 	const char *name; /* the client asks for */
+	bool plain;
 	struct buf says;
 	struct buf wants; /* what the client should say */
 	struct buf gets;
@@ -1029,6 +1030,7 @@ static void meet_one_way(struct meeting *m, int way)
 	m->h.send = send_to_buf;
 	m->h.ctx = &m->gets;
 	m->h.export_name = m->name;
+	m->h.plain = m->plain;
 	nbd_client_start(&m->h);
 	m->state = feed(client_step, &m->h, m->says.p, m->says.n, way, &m->used);
 }
@@ -1211,6 +1213,29 @@ static void test_client_newstyle(void)
 	put64(&m.says, UINT64_MAX);
 	put16(&m.says, 1);
 	CHECK(meeting_ends(&m, NBD_HS_CLOSE, "announces a size that makes no sense"));
+}
+
+/* A server that trips over options: it is seen where it hangs up, and asked without them. */
+static void test_client_plain(void)
+{
+	struct meeting m;
+	int way;
+
+	meet(&m, "disk", 3);
+	CHECK((meet_one_way(&m, 0), m.state == NBD_HS_MORE && nbd_client_is_haggling(&m.h)));
+	put_reply(&m.says, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ERR_UNSUP, "", 0);
+	CHECK((meet_one_way(&m, 0), m.state == NBD_HS_MORE && nbd_client_is_haggling(&m.h)));
+	drop(&m.says);
+	drop(&m.wants);
+	drop(&m.gets);
+	meet(&m, "disk", 3);
+	m.plain = true;
+	put_option(&m.wants, NBD_OPT_EXPORT_NAME, "disk", 4);
+	for (way = 0; way < WAYS; way++)
+		CHECK((meet_one_way(&m, way), m.state == NBD_HS_MORE && same(&m.gets, &m.wants) && !nbd_client_is_haggling(&m.h)));
+	put64(&m.says, 4096);
+	put16(&m.says, 1);
+	CHECK(meeting_ends(&m, NBD_HS_DONE, ""));
 }
 
 /* All that fixed newstyle has. */
@@ -1797,6 +1822,7 @@ int main(void)
 	test_not_nbd();
 	test_client_oldstyle();
 	test_client_newstyle();
+	test_client_plain();
 	test_client_fixed();
 	test_client_meta();
 	test_client_does_without();
