@@ -42,6 +42,14 @@
 //config:	help
 //config:	Has the copy compared with the origin, before the switch: 0.5 KB.
 //config:
+//config:config FEATURE_XNBD_BGCTL_HOLD
+//config:	bool "--hold"
+//config:	default y
+//config:	depends on XNBD_BGCTL
+//config:	help
+//config:	Limits how long requests wait for a lost origin, while the proxy
+//config:	runs: 0.1 KB.
+//config:
 //config:config FEATURE_XNBD_BGCTL_RECONNECT
 //config:	bool "--reconnect"
 //config:	default y
@@ -74,6 +82,8 @@
 //usage:       "xnbd-bgctl " IF_LONG_OPTS("--pause|--resume|--cancel") IF_NOT_LONG_OPTS("-P|-G|-X") " CONTROL_SOCKET")
 //usage:	IF_FEATURE_XNBD_BGCTL_VERIFY("\n"
 //usage:       "xnbd-bgctl " IF_LONG_OPTS("--verify") IF_NOT_LONG_OPTS("-v") " [OPTIONS] CONTROL_SOCKET")
+//usage:	IF_FEATURE_XNBD_BGCTL_HOLD("\n"
+//usage:       "xnbd-bgctl " IF_LONG_OPTS("--hold") IF_NOT_LONG_OPTS("-H") " SECONDS CONTROL_SOCKET")
 //usage:	IF_FEATURE_XNBD_BGCTL_RECONNECT("\n"
 //usage:       "xnbd-bgctl " IF_LONG_OPTS("--reconnect") IF_NOT_LONG_OPTS("-r") " [OPTIONS] CONTROL_SOCKET REMOTE_HOST REMOTE_PORT")
 //usage:#define xnbd_bgctl_full_usage "\n\n"
@@ -90,6 +100,9 @@
 //usage:	)
 //usage:	IF_FEATURE_XNBD_BGCTL_VERIFY(
 //usage:     "\n	-v,--verify		Compare what no client has written with the remote server"
+//usage:	)
+//usage:	IF_FEATURE_XNBD_BGCTL_HOLD(
+//usage:     "\n	-H,--hold SECONDS	Fail what waits so long for the remote server (0 = never)"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_BGCTL_EXPORTNAME(
 //usage:     "\n	-n,--exportname NAME	Ask it for this export"
@@ -133,8 +146,10 @@ enum {
 	OPT_CANCEL = ENABLE_FEATURE_XNBD_BGCTL_JOB << (OPTBIT_PAUSE + 2),
 	OPTBIT_VERIFY = OPTBIT_PAUSE + 4 * ENABLE_FEATURE_XNBD_BGCTL_JOB,
 	OPT_VERIFY = ENABLE_FEATURE_XNBD_BGCTL_VERIFY << OPTBIT_VERIFY,
+	OPTBIT_HOLD = OPTBIT_VERIFY + ENABLE_FEATURE_XNBD_BGCTL_VERIFY,
+	OPT_HOLD = ENABLE_FEATURE_XNBD_BGCTL_HOLD << OPTBIT_HOLD,
 	OPT_COMMANDS = OPT_QUERY | OPT_SWITCH | OPT_CACHE_ALL | OPT_CACHE_ALL2 | OPT_RECONNECT | OPT_PAUSE |
-		       OPT_RESUME | OPT_CANCEL | OPT_VERIFY,
+		       OPT_RESUME | OPT_CANCEL | OPT_VERIFY | OPT_HOLD,
 
 	QUERY_TIMEOUT_S = 30,
 	NAME_MAX_BYTES = 4096, /* NBD: the longest name of an export */
@@ -146,7 +161,7 @@ enum {
 static const char options[] ALIGN1 = "qscfb:"
 	IF_FEATURE_XNBD_BGCTL_CACHE_ALL2("C") IF_FEATURE_XNBD_BGCTL_PROGRESS("p") IF_FEATURE_XNBD_BGCTL_RECONNECT("r")
 	IF_FEATURE_XNBD_BGCTL_EXPORTNAME("n:") IF_FEATURE_XNBD_BGCTL_JOB("PGXR:")
-	IF_FEATURE_XNBD_BGCTL_VERIFY("v");
+	IF_FEATURE_XNBD_BGCTL_VERIFY("v") IF_FEATURE_XNBD_BGCTL_HOLD("H:");
 
 #if ENABLE_LONG_OPTS
 static const char long_options[] ALIGN1 =
@@ -165,7 +180,8 @@ static const char long_options[] ALIGN1 =
 	"resume\0" No_argument "G"
 	"cancel\0" No_argument "X"
 	"rate\0" Required_argument "R")
-	IF_FEATURE_XNBD_BGCTL_VERIFY("verify\0" No_argument "v");
+	IF_FEATURE_XNBD_BGCTL_VERIFY("verify\0" No_argument "v")
+	IF_FEATURE_XNBD_BGCTL_HOLD("hold\0" Required_argument "H");
 #endif
 
 /* The control socket, and what has been read of it. */
@@ -768,6 +784,8 @@ static int old_main(const char *path, unsigned opt, const char *blocks, char **a
 		bb_error_msg_and_die("%s: a server of xNBD does not know what clients have written", path);
 	if (opt & (OPT_PAUSE | OPT_RESUME | OPT_CANCEL))
 		bb_error_msg_and_die("%s: a server of xNBD has no copy of its own", path);
+	if (opt & OPT_HOLD)
+		bb_error_msg_and_die("%s: a server of xNBD cannot be told how long requests wait", path);
 	old_open(o);
 	if (opt & OPT_QUERY)
 		old_query(o);
@@ -891,11 +909,13 @@ int xnbd_bgctl_main(int argc UNUSED_PARAM, char **argv)
 	char *blocks = NULL;
 	char *name UNUSED_PARAM = NULL;
 	IF_FEATURE_XNBD_BGCTL_JOB(char *rate = NULL;)
+	IF_FEATURE_XNBD_BGCTL_HOLD(char *hold = NULL;)
 	int status;
 	char request[3 * (NAME_MAX_BYTES + 2 * ADDRESS_MAX_BYTES) + 128];
 	char *to = request;
 	unsigned opt = getopt32long(argv, options, long_options,
-				    &blocks IF_FEATURE_XNBD_BGCTL_EXPORTNAME(, &name) IF_FEATURE_XNBD_BGCTL_JOB(, &rate));
+				    &blocks IF_FEATURE_XNBD_BGCTL_EXPORTNAME(, &name) IF_FEATURE_XNBD_BGCTL_JOB(, &rate)
+				    IF_FEATURE_XNBD_BGCTL_HOLD(, &hold));
 
 	argv += optind;
 	check_usage(opt, argv);
@@ -935,6 +955,10 @@ int xnbd_bgctl_main(int argc UNUSED_PARAM, char **argv)
 		to = stpcpy(to, "resume");
 	if (opt & OPT_CANCEL)
 		to = stpcpy(to, "cancel");
+#if ENABLE_FEATURE_XNBD_BGCTL_HOLD
+	if (opt & OPT_HOLD)
+		to += snprintf(to, 32, "hold seconds=%u", xatou(hold));
+#endif
 #if ENABLE_FEATURE_XNBD_BGCTL_RECONNECT
 	if (opt & OPT_RECONNECT)
 		to = put_reconnect(to, argv[1], argv[2], name);

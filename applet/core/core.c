@@ -113,6 +113,14 @@ void core_alone(struct core *c)
 	core_run(c);
 }
 
+void core_hold(struct core *c, uint64_t hold_ms)
+{
+	c->hold_ms = hold_ms;
+	if (hold_runs(c))
+		fetch_expire(c);
+	core_run(c);
+}
+
 void core_tick(struct core *c, uint64_t now_ms)
 {
 	core_now(c, now_ms);

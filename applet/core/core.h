@@ -261,6 +261,9 @@ void core_read(struct core *c, struct request *r);
 void core_abandon(struct core *c, struct request *r);
 /* No client is connected any more: the copy need not leave room for the last one. */
 void core_alone(struct core *c);
+/* From now on requests wait so long for an origin that is silent; those that have waited
+ * longer already are answered with EIO now. 0 = for ever. */
+void core_hold(struct core *c, uint64_t hold_ms);
 
 /* So late it is when the core is called next. */
 void core_now(struct core *c, uint64_t now_ms);

@@ -21,8 +21,8 @@ enum {
 /* The words behind the verb of a request. */
 struct words {
 	char *host, *port, *name;
-	uint64_t blocks, rate;
-	bool force, follow, rate_given;
+	uint64_t blocks, rate, seconds;
+	bool force, follow, rate_given, seconds_given;
 };
 
 static struct event listener;
@@ -220,6 +220,7 @@ static void say_status(struct control *k)
 	control_say_number(k, "in_flight", c->in_flight);
 	control_say_number(k, "waiting", c->waiting);
 	control_say_number(k, "waited", c->waited);
+	control_say_number(k, "hold", c->hold_ms / 1000);
 	control_say_number(k, "buffer_used", buf_used());
 	control_say_number(k, "buffer_limit", server_config->max_buf_bytes);
 	say_errors(k, c);
@@ -512,6 +513,8 @@ static bool word(struct words *w, char *p)
 		return number(value, &w->blocks);
 	if (strcmp(p, "rate") == 0)
 		return w->rate_given = number(value, &w->rate);
+	if (strcmp(p, "seconds") == 0)
+		return w->seconds_given = number(value, &w->seconds) && w->seconds <= UINT32_MAX;
 	if (strcmp(p, "host") == 0)
 		return (w->host = value) != NULL;
 	if (strcmp(p, "port") == 0)
@@ -547,6 +550,9 @@ static void request(struct control *k, char *line)
 		begin_copy(k, &w);
 	} else if (strcmp(verb, "reconnect") == 0) {
 		begin_reconnect(k, w.host, w.port, w.name, w.force);
+	} else if (strcmp(verb, "hold") == 0 && w.seconds_given) {
+		core_hold(c, w.seconds * 1000);
+		control_answer(k, NULL);
 	} else if (strcmp(verb, "pause") == 0) {
 		control_answer(k, core_job_pause(c) ? NULL : "no copy is running");
 	} else if (strcmp(verb, "resume") == 0) {

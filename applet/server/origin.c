@@ -372,6 +372,19 @@ bool origin_adopt(struct origin *o, int fd, origin_callback *done)
 	return true;
 }
 
+void origin_hurry(struct origin *o)
+{
+	struct link *l = &o->link[LINK_CLIENT];
+
+	if (!o->started)
+		return;
+	if (l->phase < LINK_HANDSHAKE)
+		link_close(l);
+	o->pause_ms[LINK_CLIENT] = o->pause_ms[LINK_COPIER] = 0;
+	attempt(o, LINK_CLIENT);
+	copy_link_begin(o);
+}
+
 const char *origin_host(const struct origin *o)
 {
 	return o->address.host;

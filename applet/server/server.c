@@ -161,6 +161,45 @@ static const char *switch_begin(void)
 	return why;
 }
 
+/* The log may have been renamed, and its file system may hang. */
+static struct {
+	struct job job;
+	char *path; /* NULL: messages do not go to a file */
+	bool busy, again;
+	int fd;
+} log_file;
+
+static void log_open_run(struct job *j UNUSED_PARAM)
+{
+	log_file.fd = open(log_file.path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW, 0644);
+	if (log_file.fd < 0)
+		bb_perror_msg("cannot open '%s'", log_file.path);
+}
+
+static void log_reopen(void);
+
+static void log_open_done(struct job *j UNUSED_PARAM)
+{
+	log_file.busy = false;
+	if (log_file.fd >= 0) {
+		dup2(log_file.fd, STDERR_FILENO);
+		close(log_file.fd);
+	}
+	if (log_file.again)
+		log_reopen();
+}
+
+static void log_reopen(void)
+{
+	log_file.again = log_file.busy;
+	if (!log_file.path || log_file.busy)
+		return;
+	log_file.busy = true;
+	log_file.job.run = log_open_run;
+	log_file.job.done = log_open_done;
+	pool_submit(&log_file.job);
+}
+
 static void signal_ready(struct event *e, uint32_t events UNUSED_PARAM)
 {
 	struct signalfd_siginfo info;
@@ -171,6 +210,11 @@ static void signal_ready(struct event *e, uint32_t events UNUSED_PARAM)
 	if (info.ssi_signo == SIGUSR1) {
 		if (ENABLE_FEATURE_XNBD_SERVER_SNAPSHOT && export)
 			snapshot_begin(export);
+	} else if (info.ssi_signo == SIGHUP) {
+		if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && is_ready)
+			log_reopen();
+		if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->origin)
+			origin_hurry(export->origin);
 	} else if (info.ssi_signo != SIGUSR2) {
 		stopping = true;
 	} else if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->core.map.words) { /* a proxy, and begun */
@@ -187,11 +231,11 @@ static void signals_begin(void)
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGUSR1);
 	sigaddset(&set, SIGUSR2);
 	sigprocmask(SIG_BLOCK, &set, NULL); /* before the workers are born */
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGHUP, SIG_IGN);
 	signal_event.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	signal_event.ready = signal_ready;
 	if (signal_event.fd < 0 || !event_add(&signal_event, EPOLLIN))
@@ -390,8 +434,10 @@ static void begin(void)
 	if (ENABLE_FEATURE_XNBD_SERVER_INETD && s->one_client)
 		spare_client(s->client_fd);
 	/* Opened before anything is changed on disk. */
-	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && s->logpath)
+	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && s->logpath) {
 		log_fd = create(s->logpath, O_APPEND);
+		log_file.path = path_absolute(s->logpath);
+	}
 	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && s->pidfile)
 		pid_fd = create(s->pidfile, 0);
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && s->record)

@@ -158,6 +158,8 @@ bool origin_reconnect(struct origin *o, const char *host, const char *port, cons
 bool origin_adopt(struct origin *o, int fd, origin_callback *done);
 /* The commit file's header is on the disk, or (error: errno) is not. */
 void origin_header_saved(struct origin *o, int error);
+/* An attempt to reach it begins now, not after a pause. */
+void origin_hurry(struct origin *o);
 const char *origin_host(const struct origin *o);
 const char *origin_port(const struct origin *o);
 const char *origin_export(const struct origin *o);

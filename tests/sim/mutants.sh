@@ -95,6 +95,7 @@ mutant "what is lost with a link waits for another reason to be asked" copier.c 
 mutant "nobody is woken for the next commit" core.c 's|at = commit_deadline(c);|at = UINT64_MAX;|'
 mutant "who is given up leaves his fetch in the queue" fetch.c 's|if (given_up)|if (false)|'
 mutant "nobody is woken for --hold" core.c 's|if (hold_runs(c) \&\& c->now_ms + HOLD_TICK_MS < at)|if (false)|'
+mutant "a shorter --hold leaves those who have waited for longer" core.c '/^void core_hold/,/^}/s|fetch_expire(c);|;|'
 mutant "a switch by force leaves those who wait" core.c 's|fetch_fail_queued(c, EIO);|;|'
 mutant "after a switch by force the origin is still asked" request.c 's|else if (c->mode == MODE_TARGET) /. switched by force.*|else if (false)|'
 mutant "a trace names what was only written" request.c 's|if (t->recording)$|if (false)|'

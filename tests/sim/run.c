@@ -493,6 +493,15 @@ static void check_deadline(void)
 			broken("nobody is woken for --hold");
 }
 
+/* --hold while it runs. */
+static void hold_step(void)
+{
+	plan.hold_ms = chance(50) ? 0 : chance(50) ? 3000 : 100 + chance_of(500);
+	event("--hold is %llu ms", (unsigned long long)plan.hold_ms);
+	core_hold(&core, plan.hold_ms);
+	check_hold();
+}
+
 static void advance(uint64_t ms)
 {
 	if (map_is_complete(&core.map) != !core_job_eta_s(&core))
@@ -815,6 +824,8 @@ static void step(void)
 		foreign_sync_fails();
 	else if (what < 991 && !live_count())
 		core_alone(&core);
+	else if (what < 993 && !plan.target)
+		hold_step();
 	else
 		unpark_one();
 }
