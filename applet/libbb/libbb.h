@@ -73,11 +73,11 @@ extern const char *applet_name;
 /* The exit status of what dies; 1 from the start. */
 extern uint8_t xfunc_error_retval;
 
-/* From now on messages go to /dev/log or, when nobody listens there, to the kernel's log,
- * as those of a daemon. */
-void bb_log_to_syslog(void);
+/* Where messages go: each a line with its end, n bytes, from any thread. NULL, as it is from
+ * the start: to stderr, however long that takes. */
+extern void (*bb_message_out)(const char *line, size_t n);
 
-/* "APPLET: TEXT" on stderr, in one write(2). bb_perror_: ": " and strerror(errno)
+/* "APPLET: TEXT", in one write(2). bb_perror_: ": " and strerror(errno)
  * behind it. errno is kept. */
 void bb_error_msg(const char *format, ...) PRINTF_LIKE(1, 2);
 void bb_perror_msg(const char *format, ...) PRINTF_LIKE(1, 2);

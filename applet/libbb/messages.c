@@ -2,9 +2,6 @@
 /* One line on stderr. */
 #include "libbb.h"
 
-#include <sys/un.h>
-#include <syslog.h> /* of it, the numbers only */
-
 const char *applet_name = "xnbdbox";
 uint8_t xfunc_error_retval = 1;
 
@@ -17,53 +14,25 @@ void xfunc_die(void)
 	exit(xfunc_error_retval);
 }
 
-static bool log_to_syslog;
-static int kmsg_fd = -1;
-
-/* The kernel's log is opened at once: a server that has outlived its initramfs finds no
- * path any more. */
-void bb_log_to_syslog(void)
-{
-	kmsg_fd = open("/dev/kmsg", O_WRONLY | O_CLOEXEC | O_NONBLOCK);
-	log_to_syslog = true;
-}
-
-/* As syslog(3) would, without its date, which the other side knows. Never waits. */
-static void to_syslog(const char *line, size_t n)
-{
-	static const struct sockaddr_un log = { .sun_family = AF_UNIX, .sun_path = "/dev/log" };
-	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	ssize_t sent = sendto(fd, line, n, MSG_DONTWAIT | MSG_NOSIGNAL, (const struct sockaddr *)&log, sizeof(log));
-
-	close(fd);
-	if (sent < 0)
-		full_write(kmsg_fd, line, n);
-}
+void (*bb_message_out)(const char *line, size_t n);
 
 /* error: an errno, or 0 for none. */
 static void message(const char *format, va_list args, int error)
 {
-	bool syslog = ENABLE_FEATURE_XNBD_SERVER_SYSLOG && log_to_syslog;
 	char line[LINE_BYTES];
-	size_t n;
+	size_t n = (size_t)snprintf(line, LINE_BYTES - 1, "%s: ", applet_name);
 
-	if (syslog)
-		snprintf(line, LINE_BYTES - 1, "<%u>%s[%u]: ", LOG_DAEMON | LOG_ERR, applet_name, (unsigned)getpid());
-	else
-		snprintf(line, LINE_BYTES - 1, "%s: ", applet_name);
-	n = strlen(line);
 	vsnprintf(line + n, LINE_BYTES - 1 - n, format, args);
 	if (error) {
 		n = strlen(line);
 		snprintf(line + n, LINE_BYTES - 1 - n, ": %s", strerror(error));
 	}
 	n = strlen(line);
-	if (syslog) {
-		to_syslog(line, n);
-		return;
-	}
-	line[n] = '\n';
-	full_write(STDERR_FILENO, line, n + 1);
+	line[n++] = '\n';
+	if (bb_message_out)
+		bb_message_out(line, n);
+	else
+		full_write(STDERR_FILENO, line, n);
 }
 
 void bb_error_msg(const char *format, ...)

@@ -9,6 +9,7 @@
 #include "libbb.h"
 #include "server/buf.h"
 #include "server/control.h"
+#include "server/log.h"
 
 enum {
 	CONNECTIONS_MAX = 32,
@@ -223,6 +224,7 @@ static void say_status(struct control *k)
 	control_say_number(k, "hold", c->hold_ms / 1000);
 	control_say_number(k, "buffer_used", buf_used());
 	control_say_number(k, "buffer_limit", server_config->max_buf_bytes);
+	control_say_number(k, "messages_lost", log_lost());
 	say_errors(k, c);
 }
 

@@ -150,6 +150,7 @@ void init_run_hook(const char *program, const struct export *e)
 	signal(SIGCHLD, SIG_DFL);
 	signal(SIGPIPE, SIG_DFL);
 	signal(SIGHUP, SIG_DFL);
+	signal(SIGTTOU, SIG_DFL);
 	if (server_config->root_storage) { /* that was for us */
 		set_oom_score("0");
 		prctl(X_PR_SET_IO_FLUSHER, 0, 0, 0, 0);

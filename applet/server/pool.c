@@ -251,7 +251,7 @@ static void jobs_done(struct event *e UNUSED_PARAM, uint32_t events UNUSED_PARAM
 	all_done(j);
 }
 
-static void start_thread(void *(*run)(void *), size_t stack_bytes)
+void thread_start(void *(*run)(void *), size_t stack_bytes)
 {
 	pthread_attr_t attr;
 	pthread_t thread;
@@ -276,10 +276,10 @@ void pool_start(unsigned workers, void (*loop)(void))
 	if (done_event.fd < 0 || !event_add(&done_event, EPOLLIN | EPOLLET))
 		bb_simple_perror_msg_and_die("eventfd");
 	while (workers--)
-		start_thread(worker, WORKER_STACK_BYTES);
+		thread_start(worker, WORKER_STACK_BYTES);
 	take_over = loop;
 	if (loop)
-		start_thread(standby, LOOP_STACK_BYTES);
+		thread_start(standby, LOOP_STACK_BYTES);
 }
 
 void pool_submit(struct job *j)

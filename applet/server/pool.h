@@ -11,6 +11,7 @@
 #define SERVER_POOL_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 /* Jobs of one turn are not run beside each other. All zero at the start; it stays until
  * the last of them is done. */
@@ -28,6 +29,9 @@ struct job {
 	bool quick;                  /* seldom blocks */
 	struct job *next;
 };
+
+/* A thread, which nobody waits for. Dies when it cannot be had. */
+void thread_start(void *(*run)(void *), size_t stack_bytes);
 
 /* loop: what a thread does that takes the loop over, until the process ends; NULL: none
  * ever does, and no job is quick. Dies when threads cannot be had. */

@@ -2,6 +2,7 @@
 /* The server: from its beginning to its end. */
 #include "libbb.h"
 #include "server/buf.h"
+#include "server/log.h"
 #include "server/loop.h"
 #include "server/pool.h"
 #include "server/server.h"
@@ -108,16 +109,15 @@ static void tell_ready(void)
 	int null;
 
 	is_ready = true;
-	if (ENABLE_FEATURE_XNBD_SERVER_INIT)
-		init_notify("READY=1");
-	if (ENABLE_FEATURE_XNBD_SERVER_SYSLOG && server_config->syslog)
-		bb_log_to_syslog();
-	if (!ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE)
-		return;
-	if (log_fd >= 0) {
+	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && log_fd >= 0) {
 		dup2(log_fd, STDERR_FILENO);
 		close(log_fd);
 	}
+	log_begin(server_config->syslog);
+	if (ENABLE_FEATURE_XNBD_SERVER_INIT)
+		log_notify("READY=1");
+	if (!ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE)
+		return;
 	if (ready_fd < 0)
 		return;
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -236,6 +236,7 @@ static void signals_begin(void)
 	sigaddset(&set, SIGUSR2);
 	sigprocmask(SIG_BLOCK, &set, NULL); /* before the workers are born */
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGTTOU, SIG_IGN); /* a message to the terminal of another is no reason to stop */
 	signal_event.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	signal_event.ready = signal_ready;
 	if (signal_event.fd < 0 || !event_add(&signal_event, EPOLLIN))
@@ -520,7 +521,7 @@ static int end(void)
 
 	ending = true;
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT)
-		init_notify("STOPPING=1");
+		log_notify("STOPPING=1");
 	listen_end();
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export)
 		core_job_cancel(&export->core);

@@ -72,7 +72,7 @@ void server_owns_path(const char *path, bool unless_ready);
 
 /* The i-th socket that systemd has opened for us (LISTEN_FDS, sd_listen_fds(3)), or -1. */
 int init_socket(unsigned i);
-/* Tells the service manager, if there is one (NOTIFY_SOCKET, sd_notify(3)). */
+/* Tells the service manager, if there is one (NOTIFY_SOCKET, sd_notify(3)); waits for it. */
 void init_notify(const char *state);
 /* From now on this process needs nothing that could be on the disk it serves; dies when it
  * may not. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The workers of server/pool.h, without threads: jobs run when they are handed over or,
- * on a slow disk, when the world says so. */
+ * on a slow disk, when the world says so. And server/log.h: messages are written at once. */
 #include "libbb.h"
+#include "server/log.h"
 #include "server/loop.h"
 #include "server/pool.h"
 #include "world.h"
@@ -100,4 +101,17 @@ bool pool_flush(bool at_once UNUSED_PARAM)
 	while (!pool_slow && pool_step(false))
 		;
 	return false;
+}
+
+void log_begin(bool syslog UNUSED_PARAM)
+{
+}
+
+void log_notify(const char *state UNUSED_PARAM)
+{
+}
+
+uint64_t log_lost(void)
+{
+	return 0;
 }
