@@ -15,10 +15,13 @@
 
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define CORE_OF(ptr, member) ((struct core *)(void *)((char *)(ptr)-offsetof(struct core, member)))
 
 /* ---- bitmap file ---------------------------------------------------------- */
+
+static void persist_event(struct io *io);
 
 /* The words from p on, joined with those of its followers that touch them. Sets
  * the cursor to the first follower that does not. */
@@ -37,12 +40,29 @@ static void persist_prepare(struct core *c, struct persist *p)
 		end = e > end ? e : end;
 	}
 	c->persist_cursor = p;
-	c->persist_io.op = IO_WRITE;
-	c->persist_io.file = FILE_BITMAP;
-	c->persist_io.offset = first * sizeof(uint64_t);
-	c->persist_io.length = (end - first) * sizeof(uint64_t);
-	c->persist_io.buf = c->map.words + first;
-	c->persist_io.error = 0;
+	c->persist_word = first;
+	c->persist_end = end;
+}
+
+/* Writes the next of these words, from a copy: others are set meanwhile. */
+static bool persist_write(struct core *c)
+{
+	uint64_t n = c->persist_end - c->persist_word;
+	struct io *io = &c->persist_io;
+
+	if (n > MAP_CHUNK_BYTES / sizeof(uint64_t))
+		n = MAP_CHUNK_BYTES / sizeof(uint64_t);
+	memcpy(c->persist_copy, c->map.words + c->persist_word, n * sizeof(uint64_t));
+	io->op = IO_WRITE;
+	io->file = FILE_BITMAP;
+	io->offset = c->persist_word * sizeof(uint64_t);
+	io->length = n * sizeof(uint64_t);
+	io->buf = c->persist_copy;
+	io->error = 0;
+	io->owner = c;
+	io->done = persist_event;
+	c->persist_word += n;
+	return port_io(c, io);
 }
 
 static void persist_written(struct core *c)
@@ -69,10 +89,10 @@ static void persist_round(struct core *c)
 	while (c->persist_now) {
 		struct persist *p;
 
-		while (c->persist_cursor) {
-			persist_prepare(c, c->persist_cursor);
-			c->persist_io.done = persist_event;
-			if (!port_io(c, &c->persist_io))
+		while (c->persist_word < c->persist_end || c->persist_cursor) {
+			if (c->persist_word == c->persist_end)
+				persist_prepare(c, c->persist_cursor);
+			if (!persist_write(c))
 				return;
 			persist_written(c);
 		}
@@ -114,6 +134,7 @@ static bool commit_io(struct core *c, uint8_t op, uint8_t file)
 	c->commit.io.op = op;
 	c->commit.io.file = file;
 	c->commit.io.error = 0;
+	c->commit.io.owner = c;
 	c->commit.io.done = commit_event;
 	return port_io(c, &c->commit.io);
 }

@@ -180,7 +180,7 @@ static bool copier_next(struct core *c, const struct link_state *link, unsigned 
 	if (kind < 0)
 		return false;
 	if (kind > 0) {
-		end = stop - first < ZERO_BLOCKS_MAX ? stop : first + ZERO_BLOCKS_MAX;
+		end = stop - first < c->zero_blocks ? stop : first + c->zero_blocks;
 		fetch_zero(c, first, end);
 	} else {
 		end = stop < end ? stop : end;

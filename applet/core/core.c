@@ -18,6 +18,7 @@ bool core_init(struct core *c, const struct core_config *config)
 	c->now_ms = c->answered_ms = config->now_ms;
 	c->hold_ms = config->hold_ms;
 	c->granted_tail = &c->granted;
+	c->zero_blocks = ZERO_BLOCKS_MIN;
 	if (window < FETCH_WINDOW_BYTES_MIN)
 		window = FETCH_WINDOW_BYTES_MIN;
 	for (i = 0; i < LINKS; i++) {
@@ -40,14 +41,16 @@ bool core_init(struct core *c, const struct core_config *config)
 	c->written = config->written;
 	c->verify.arrived_tail = &c->verify.arrived;
 	c->commit.snapshot = malloc((size_t)COMMIT_CHUNKS_MAX * MAP_CHUNK_BYTES);
+	c->persist_copy = malloc(MAP_CHUNK_BYTES);
 	c->commit.chunk = malloc(COMMIT_CHUNKS_MAX * sizeof(*c->commit.chunk));
-	return c->commit.snapshot && c->commit.chunk;
+	return c->commit.snapshot && c->commit.chunk && c->persist_copy;
 }
 
 void core_free(struct core *c)
 {
 	map_free(&c->map);
 	free(c->commit.snapshot);
+	free(c->persist_copy);
 	free(c->commit.chunk);
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE) {
 		free(c->prefetch.run);

@@ -56,6 +56,7 @@ struct persist {
  */
 struct request {
 	uint64_t offset; /* bytes */
+	const void *owner; /* whose it is: the disk is shared fairly between owners */
 	void *buf;       /* READ: length bytes to fill, NULL: of port_read_buf(); WRITE: the data;
 			    BLOCK_STATUS: a struct extents to fill */
 	uint32_t length; /* bytes */
@@ -67,7 +68,8 @@ struct request {
 	struct fetch *fetch;  /* the one it waits for */
 	struct request *next; /* in that one's list of waiters */
 	uint64_t scan;        /* no block it needs is missing before this one */
-	uint64_t begun_ms;    /* when it came */
+	uint64_t begun_ms;    /* when it came; of zeroes and trims: the piece under way */
+	uint32_t rest;        /* zeroes and trims: bytes behind that piece */
 	struct core *core;
 	struct range range;
 	struct io io;
@@ -205,7 +207,11 @@ struct core {
 	uint64_t answered_ms; /* when the origin last answered anything */
 	uint64_t hold_ms; /* how long requests wait for an origin that is silent, 0 = for ever */
 
+	uint64_t zero_blocks; /* so long a piece of zeroes, or of a trim, is */
+
 	struct persist *persist_next, **persist_tail, *persist_now, *persist_cursor;
+	uint64_t persist_word, persist_end; /* words that are still to be written of what is under way */
+	uint64_t *persist_copy; /* a chunk of them, while they are written */
 	struct io persist_io;
 	int bitmap_error; /* the bitmap file cannot be written: latched, writes fail */
 
@@ -353,6 +359,9 @@ void core_note_error(struct core *c, const char *what, int error);
 
 /* request.c: the fetch that r waited for has ended; r no longer waits for any. */
 void request_resume(struct core *c, struct request *r, int error);
+
+/* Zeroes, or a trim, of so many blocks took so long: how long the next piece is. */
+void zero_measure(struct core *c, uint64_t blocks, uint64_t ms);
 
 /* fetch.c */
 struct fetch *fetch_find(const struct core *c, uint64_t block);

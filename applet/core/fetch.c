@@ -426,6 +426,8 @@ static void store_end(struct core *c, struct fetch *f)
 		fetch_finish(c, f, END_LOCAL, f->io.error);
 		return;
 	}
+	if (f->zero)
+		zero_measure(c, f->end - f->first, c->now_ms - f->sent_ms);
 	map_set(&c->map, f->first, f->end);
 	f->persist.first = f->first;
 	f->persist.end = f->end;
@@ -459,6 +461,7 @@ static bool store_prepare(struct core *c, struct fetch *f)
 	f->io.length = bytes_end(c, b) - f->io.offset;
 	f->io.buf = f->zero ? NULL : f->buf + (first - f->first) * BLOCK_BYTES;
 	f->io.error = 0;
+	f->io.owner = f->kind == LINK_COPIER ? (void *)&c->copier : c;
 	f->io.done = store_event;
 	return true;
 }
@@ -521,6 +524,7 @@ void fetch_zero(struct core *c, uint64_t first, uint64_t end)
 		return;
 	}
 	f->zero = true;
+	f->sent_ms = c->now_ms;
 	c->copier.in_flight++;
 	store_begin(c, f);
 }

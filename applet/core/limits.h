@@ -55,9 +55,13 @@
 #define STATUS_BYTES_MAX (1u << 30)
 #endif
 
-/* Blocks made zero in one go, 1 GiB: clients who want them wait meanwhile. */
+/* Blocks made zero, or trimmed, in one go, 256 KiB to 256 MiB: who wants one of them, or the
+ * file system's lock, waits meanwhile. As many as the disk does in ZERO_MS. */
 #ifndef ZERO_BLOCKS_MAX
-#define ZERO_BLOCKS_MAX (1u << 18)
+#define ZERO_BLOCKS_MAX (1u << 16)
+#endif
+#ifndef ZERO_BLOCKS_MIN
+#define ZERO_BLOCKS_MIN 64u
 #endif
 
 /* Runs of a boot trace. One that is full records no more: a boot is shorter. Each costs 16
@@ -92,6 +96,7 @@ enum {
 	READAHEAD_WORTH = 8,       /* wide fetches may take so many times as long: they bring 16 times as much */
 	READAHEAD_LEAST_US = 125,  /* the clock does not tell less from nothing */
 	READAHEAD_REST = 64,       /* samples, until they are tried again on a link that was too thin */
+	ZERO_MS = 8,
 	COPIER_IN_FLIGHT_MAX = 128, /* zeroings need no memory, but this bounds them */
 
 	TRACE_GAP_BLOCKS = 8,  /* runs of a trace that lie so near are one: 32 KiB cost less than a wait */

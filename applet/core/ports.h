@@ -10,6 +10,8 @@
 #ifndef CORE_PORTS_H
 #define CORE_PORTS_H
 
+#include "core/job.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -39,7 +41,10 @@ enum io_flags {
 /* One transfer between memory and a file. Owned by the core until done. */
 struct io {
 	void (*done)(struct io *io); /* called once, when port_io() returned false */
-	void *port[6];               /* for the port alone */
+	struct job job;              /* for the port alone, and the two below */
+	struct core *core;
+	bool sync_failed;
+	const void *owner;           /* the port is fair between owners: a client, what serves clients, the copy */
 	uint64_t offset;             /* bytes */
 	uint64_t length;             /* bytes, > 0 except for IO_SYNC */
 	void *buf;

@@ -181,6 +181,8 @@ static void commit_done(struct commit_waiter *w, int error)
 	request_reply(r->core, r, error ? NBD_EIO : NBD_SUCCESS);
 }
 
+static void piece_begin(struct core *c, struct request *r);
+
 static void wait_for_commit(struct core *c, struct request *r)
 {
 	r->state = REQ_COMMIT;
@@ -191,7 +193,9 @@ static void wait_for_commit(struct core *c, struct request *r)
 static void request_end_write(struct core *c, struct request *r, int error)
 {
 	release_range(c, r);
-	if (!error && (r->flags & NBD_CMD_FLAG_FUA))
+	if (!error && r->rest)
+		piece_begin(c, r);
+	else if (!error && (r->flags & NBD_CMD_FLAG_FUA))
 		wait_for_commit(c, r);
 	else
 		request_reply(c, r, nbd_error_from_errno(error));
@@ -211,8 +215,10 @@ static void write_done(struct core *c, struct request *r)
 	int error = r->io.error;
 
 	c->commit.image_dirty = true;
+	if (r->type != NBD_CMD_WRITE)
+		zero_measure(c, r->range.end - r->range.first, c->now_ms - r->begun_ms);
 	if (error == EOPNOTSUPP && r->type == NBD_CMD_TRIM)
-		error = 0; /* a hint that cannot be followed: missing blocks stay missing */
+		error = r->rest = 0; /* a hint that cannot be followed: missing blocks stay missing */
 	else if (error && error != EOPNOTSUPP) /* that is FAST_ZERO's: not fast */
 		core_note_error(c, "write to the image", error);
 	else if (ENABLE_FEATURE_XNBD_SERVER_PROXY && !error &&
@@ -271,6 +277,7 @@ static void prepare_io(struct request *r)
 	r->io.length = r->length;
 	r->io.buf = r->buf;
 	r->io.error = 0;
+	r->io.owner = r->owner;
 	r->io.done = disk_event;
 }
 
@@ -296,6 +303,42 @@ static void take_range(struct core *c, struct request *r, uint64_t first, uint64
 	r->range.granted = range_granted;
 	if (range_lock(&c->ranges, &r->range))
 		range_granted(&r->range);
+}
+
+/*
+ * Zeroes and trims may be as long as the disk, and go in pieces, each under a range of its own:
+ * who wants some of these blocks waits for one piece, and the port takes others' work before
+ * the next. An error ends it.
+ */
+static void piece_begin(struct core *c, struct request *r)
+{
+	uint32_t all = r->length;
+	uint64_t most;
+
+	if (r->rest) { /* behind one that went well */
+		r->offset += all;
+		all = r->rest;
+		r->flags &= (uint16_t)~NBD_CMD_FLAG_FAST_ZERO; /* too late to refuse it */
+	}
+	most = (touched_first(r) + c->zero_blocks) * BLOCK_BYTES - r->offset;
+	r->length = all < most ? all : (uint32_t)most;
+	r->rest = all - r->length;
+	r->begun_ms = c->now_ms;
+	take_range(c, r, touched_first(r), touched_end(r));
+}
+
+/* Longer pieces while the disk does them in no time, shorter ones when somebody had to wait. */
+void zero_measure(struct core *c, uint64_t blocks, uint64_t ms)
+{
+	if (blocks < c->zero_blocks && (ms <= ZERO_MS || c->zero_blocks == ZERO_BLOCKS_MIN))
+		return;
+	if (ms > ZERO_MS)
+		blocks = blocks * ZERO_MS / ms;
+	else if (ms < ZERO_MS / 4)
+		blocks *= 2;
+	if (blocks > ZERO_BLOCKS_MAX)
+		blocks = ZERO_BLOCKS_MAX;
+	c->zero_blocks = blocks > ZERO_BLOCKS_MIN ? blocks : ZERO_BLOCKS_MIN;
 }
 
 /* False: r is parked, or answered with an error. */
@@ -357,7 +400,7 @@ static void trim(struct core *c, struct request *r)
 	if (stop > end * BLOCK_BYTES)
 		stop = end * BLOCK_BYTES;
 	r->length = (uint32_t)(stop - r->offset);
-	take_range(c, r, first, end);
+	piece_begin(c, r);
 }
 
 /* Missing blocks may hold anything; for local ones the image is asked. The reply
@@ -397,6 +440,9 @@ static void request_go(struct core *c, struct request *r)
 		break;
 	case NBD_CMD_TRIM:
 		trim(c, r);
+		break;
+	case NBD_CMD_WRITE_ZEROES:
+		piece_begin(c, r);
 		break;
 	default:
 		take_range(c, r, touched_first(r), touched_end(r));
@@ -487,6 +533,7 @@ void core_submit(struct core *c, struct request *r)
 	r->fetch = NULL;
 	r->scan = 0;
 	r->begun_ms = c->now_ms;
+	r->rest = 0;
 	c->in_flight++;
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && c->trace.recording)
 		request_note(c, r);

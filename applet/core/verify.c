@@ -213,6 +213,7 @@ static bool compare_prepare(const struct core *c, struct fetch *f)
 	f->io.length = stop - f->io.offset;
 	f->io.buf = c->verify.buf;
 	f->io.error = 0;
+	f->io.owner = &c->copier;
 	f->io.done = compare_event;
 	return true;
 }

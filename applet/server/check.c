@@ -82,7 +82,7 @@ static bool say_bits(struct control *k, struct export *e, enum state_start how, 
 static void begin_origin(struct export *e)
 {
 	loop_init(false);
-	pool_start(WORKERS, NULL);
+	pool_start(WORKERS, false, NULL);
 	buf_init(server_config->max_buf_bytes);
 	server_reach_origin(e);
 }

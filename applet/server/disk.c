@@ -21,16 +21,9 @@ enum {
 
 enum { QUICK_BYTES = 64 << 10 };
 
-struct disk_job { /* lives in io->port */
-	struct job job;
-	struct export *export;
-};
-
-_Static_assert(sizeof(struct disk_job) <= sizeof(((struct io *)0)->port), "io->port");
-
 static struct io *io_of(struct job *j)
 {
-	return (struct io *)(void *)((char *)j - offsetof(struct io, port));
+	return (struct io *)(void *)((char *)j - offsetof(struct io, job));
 }
 
 /* pread or pwrite all of it; 0 or errno. */
@@ -81,17 +74,32 @@ static int write_zeroes(int fd, uint64_t offset, uint64_t n)
 	return 0;
 }
 
-static int zero(int fd, unsigned flags, uint64_t offset, uint64_t n)
+/* Zeroes as bytes are on the disk before the next come: a FLUSH would have to wait for all that
+ * the page cache takes. This may be the one that is told of an error of others' writes. */
+static int write_through(struct io *io, int fd)
+{
+	int error = write_zeroes(fd, io->offset, io->length);
+
+	if (error || io->length <= QUICK_BYTES ||
+	    sync_file_range(fd, (off_t)io->offset, (off_t)io->length,
+			    SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER) == 0 ||
+	    (errno != EIO && errno != ENOSPC && errno != EDQUOT))
+		return error;
+	io->sync_failed = true;
+	return errno;
+}
+
+static int zero(struct io *io, int fd)
 {
 	int error = EOPNOTSUPP;
 
-	if (!(flags & IO_NO_HOLE))
-		error = punch(fd, X_FALLOC_PUNCH_HOLE, offset, n);
+	if (!(io->flags & IO_NO_HOLE))
+		error = punch(fd, X_FALLOC_PUNCH_HOLE, io->offset, io->length);
 	if (error == EOPNOTSUPP)
-		error = punch(fd, X_FALLOC_ZERO_RANGE, offset, n);
+		error = punch(fd, X_FALLOC_ZERO_RANGE, io->offset, io->length);
 	/* EINVAL: a block device wants whole sectors. */
-	if ((error == EOPNOTSUPP || error == EINVAL) && !(flags & IO_FAST))
-		error = write_zeroes(fd, offset, n);
+	if ((error == EOPNOTSUPP || error == EINVAL) && !(io->flags & IO_FAST))
+		error = write_through(io, fd);
 	return error == EINVAL ? EOPNOTSUPP : error;
 }
 
@@ -130,7 +138,7 @@ static void disk_do(struct io *io, int fd)
 		io->error = disk_transfer(fd, io->op == IO_WRITE, io->buf, io->length, io->offset);
 		break;
 	case IO_ZERO:
-		io->error = zero(fd, io->flags, io->offset, io->length);
+		io->error = zero(io, fd);
 		break;
 	case IO_TRIM:
 		io->error = punch(fd, X_FALLOC_PUNCH_HOLE, io->offset, io->length);
@@ -190,21 +198,31 @@ static void direct_do(struct io *io, int fd)
 
 static void disk_run(struct job *j)
 {
-	const struct disk_job *d = (struct disk_job *)(void *)j;
 	struct io *io = io_of(j);
+	struct export *e = export_of(io->core);
 
-	if (ENABLE_FEATURE_XNBD_SERVER_COW && d->export->base_fd >= 0)
-		cow_do(d->export, io, d->export->fd[FILE_IMAGE]);
-	else if (is_direct(d->export, io))
-		direct_do(io, d->export->direct_fd);
+	if (ENABLE_FEATURE_XNBD_SERVER_COW && e->base_fd >= 0)
+		cow_do(e, io, e->fd[FILE_IMAGE]);
+	else if (is_direct(e, io))
+		direct_do(io, e->direct_fd);
 	else
-		disk_do(io, d->export->fd[io->file]);
+		disk_do(io, e->fd[io->file]);
+}
+
+/* Something that holds the inode's lock for long. */
+static bool is_zeroing(const struct io *io)
+{
+	return io->op == IO_ZERO || io->op == IO_TRIM;
 }
 
 static void disk_done(struct job *j)
 {
 	struct io *io = io_of(j);
 
+	if (is_zeroing(io))
+		export_of(io->core)->zeroing--;
+	if (io->sync_failed)
+		core_sync_failed(io->core, io->error);
 	io->done(io);
 }
 
@@ -228,21 +246,26 @@ static bool read_now(struct export *e, struct io *io)
 bool port_io(struct core *c, struct io *io)
 {
 	struct export *e = export_of(c);
-	struct disk_job *d = (void *)io->port;
+	struct job *j = &io->job;
 	bool is_image_write = io->op == IO_WRITE && io->file == FILE_IMAGE;
 	bool is_bits = io->op == IO_WRITE && io->file == FILE_BITMAP;
 
 	if (io->op == IO_READ && io->file == FILE_IMAGE && read_now(e, io))
 		return true;
-	d->job.run = disk_run;
-	d->job.done = disk_done;
-	d->export = e;
+	io->core = c;
+	io->sync_failed = false;
+	if (is_zeroing(io))
+		e->zeroing++;
+	j->run = disk_run;
+	j->done = disk_done;
+	j->owner = io->owner;
+	j->class = io->op == IO_EXTENTS || (is_zeroing(io) && io->length > QUICK_BYTES) ? JOB_LONG : JOB_SHORT;
 	/* Of these no sync follows at once, as of one to the commit file. */
-	d->job.quick = (is_image_write || is_bits) && io->length <= QUICK_BYTES && !is_direct(e, io);
+	j->quick = ((is_image_write && !e->zeroing) || is_bits) && io->length <= QUICK_BYTES && !is_direct(e, io);
 	/* A file system lets one writer at a time into a file. Others that wait for
 	 * it spin, and would take the processor from those who have work. */
-	d->job.turn = is_image_write && !e->is_device ? &e->image_turn : NULL;
-	pool_submit(&d->job);
+	j->turn = e->is_device ? NULL : j->class == JOB_LONG && io->op != IO_EXTENTS ? &e->zero_turn : is_image_write ? &e->image_turn : NULL;
+	pool_submit(j);
 	return false;
 }
 

@@ -41,6 +41,8 @@ struct export {
 	unsigned users;      /* sessions, and the list while it is not removed */
 	bool removed;        /* nobody finds it any more */
 	struct turn image_turn; /* of writes */
+	struct turn zero_turn;  /* of what is long and holds the file's lock, too */
+	unsigned zeroing;       /* so many zeroings and trims are under way */
 	struct job last_sync;
 	struct commit_waiter last_commit;
 	struct export *next;

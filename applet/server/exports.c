@@ -144,6 +144,7 @@ void export_drop(struct export *e)
 	}
 	e->last_sync.run = sync_run;
 	e->last_sync.done = sync_done;
+	e->last_sync.class = JOB_SLOW;
 	pool_submit(&e->last_sync);
 }
 

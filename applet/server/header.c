@@ -77,6 +77,7 @@ void header_save(struct export *e)
 	e->save.header = e->header;
 	e->save.job.run = save_run;
 	e->save.job.done = save_done;
+	e->save.job.class = JOB_SLOW;
 	pool_submit(&e->save.job);
 }
 

@@ -652,6 +652,7 @@ static void resolve(struct link *l, const char *host, const char *port)
 	r->link = l;
 	r->job.run = resolve_run;
 	r->job.done = resolve_done;
+	r->job.class = JOB_SLOW;
 	pool_submit(&r->job);
 }
 

@@ -138,7 +138,8 @@ void log_begin(bool syslog)
 	if (ENABLE_FEATURE_XNBD_SERVER_SYSLOG && syslog)
 		kmsg_fd = open("/dev/kmsg", O_WRONLY | O_CLOEXEC | O_NONBLOCK);
 	to_syslog = syslog;
-	thread_start(writer, STACK_BYTES);
+	if (!thread_start(writer, NULL, STACK_BYTES))
+		bb_simple_perror_msg_and_die("cannot start a thread");
 	bb_message_out = line_put;
 	atexit(log_end);
 }

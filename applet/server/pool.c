@@ -4,23 +4,38 @@
 #include "server/loop.h"
 #include "server/pool.h"
 
-#include <pthread.h>
+#include <limits.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sys/eventfd.h>
 
 enum {
+	/* Beside what libc itself needs of a stack. */
 	WORKER_STACK_BYTES = 64 << 10,
 	LOOP_STACK_BYTES = 128 << 10, /* a reader of control lines needs 17 KiB */
+	SLOW_MAX = 8, /* one that hangs for ever leaves some for others */
 	TICK_MS = 1,
 	DISTRUST_MS = 100, /* so long nothing is quick, after the loop was taken over */
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
+
+struct job_list {
+	struct job *first, **tail;
+};
+
 /* Under the lock. */
-static struct job_list todo, todo_quick, finished;
+static struct crew {
+	struct job *todo; /* a queue */
+	unsigned threads, max;
+	unsigned idle;  /* of them, and not called yet */
+	unsigned calls; /* of those that were, and have not come yet */
+	pthread_cond_t wake;
+} crews[JOB_CLASSES] = {
+	{ .wake = PTHREAD_COND_INITIALIZER }, { .wake = PTHREAD_COND_INITIALIZER }, { .wake = PTHREAD_COND_INITIALIZER },
+};
+static struct job_list todo_quick, finished;
 static struct job_list ran; /* quick ones that the loop's thread has run since it came to pool_flush() */
-static unsigned idle;
 static unsigned quick_steps; /* one for each quick job that begins and for each that ends: odd while one runs */
 static bool standing_by;     /* a thread is there that would take the loop over */
 static bool dozing;          /* it waits for the next quick job */
@@ -58,28 +73,96 @@ static struct job *list_take(struct job_list *l)
 	return j;
 }
 
-/* j may run now, or has its place behind others of its turn. True: a worker is needed. */
-static bool enqueue(struct job *j, bool here)
-{
-	bool worker = false;
+/* ---- queues: a list of owners, each with the list of its jobs --------------------------- */
 
-	if (j->turn && j->turn->taken) {
-		list_append(&j->turn->waiting, j);
+static void queue_put(struct job **owner, struct job *j)
+{
+	j->next = j->next_owner = NULL;
+	j->last = j;
+	while (*owner && (*owner)->owner != j->owner)
+		owner = &(*owner)->next_owner;
+	if (*owner) {
+		(*owner)->last->next = j;
+		(*owner)->last = j;
 	} else {
-		if (j->turn) {
-			j->turn->taken = true;
-			list_init(&j->turn->waiting);
-		}
-		worker = !here || !j->quick;
-		list_append(worker ? &todo : &todo_quick, j);
+		*owner = j;
 	}
-	return worker;
+}
+
+/* The first owner's first job; this owner is the last now. */
+static struct job *queue_take(struct job **owner)
+{
+	struct job *j = *owner;
+	struct job *rest = j ? j->next : NULL;
+
+	if (j)
+		*owner = j->next_owner;
+	if (rest) {
+		rest->last = j->last;
+		rest->next_owner = NULL;
+		while (*owner)
+			owner = &(*owner)->next_owner;
+		*owner = rest;
+	}
+	return j;
+}
+
+/* ---- workers ----------------------------------------------------------------------------- */
+
+bool thread_start(void *(*run)(void *), void *arg, size_t stack_bytes)
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	pthread_attr_init(&attr);
+	errno = pthread_attr_setstacksize(&attr, (size_t)PTHREAD_STACK_MIN + stack_bytes);
+	if (!errno)
+		errno = pthread_create(&thread, &attr, run, arg);
+	return !errno;
+}
+
+static void *worker(void *arg);
+
+/* One job more waits: one thread more that looks for it, if there is or may be one. Those that
+ * are at work find it later. */
+static void call_worker(struct crew *c)
+{
+	if (c->idle) {
+		c->idle--;
+		c->calls++;
+		pthread_cond_signal(&c->wake);
+	} else if (c->threads < c->max && thread_start(worker, c, WORKER_STACK_BYTES)) {
+		c->threads++;
+	}
+}
+
+static void give_worker(struct job *j)
+{
+	struct crew *c = &crews[j->class];
+
+	queue_put(&c->todo, j);
+	call_worker(c);
+}
+
+/* j may run now, or has its place behind others of its turn. */
+static void enqueue(struct job *j, bool here)
+{
+	if (j->turn && j->turn->taken) {
+		queue_put(&j->turn->waiting, j);
+		return;
+	}
+	if (j->turn)
+		j->turn->taken = true;
+	if (here && j->quick)
+		list_append(&todo_quick, j);
+	else
+		give_worker(j);
 }
 
 /* j has been run: who waited for its turn may run now. Returns that one, or NULL. */
 static struct job *pass_turn(struct job *j)
 {
-	struct job *next = j->turn ? list_take(&j->turn->waiting) : NULL;
+	struct job *next = j->turn ? queue_take(&j->turn->waiting) : NULL;
 
 	if (j->turn && !next)
 		j->turn->taken = false;
@@ -107,18 +190,18 @@ static void finish(struct job *first)
 
 static void *worker(void *arg)
 {
+	struct crew *c = arg;
 	struct job *next = NULL;
 
 	pthread_mutex_lock(&lock);
 	for (;;) {
-		struct job *j = next ? next : list_take(&todo);
+		struct job *j = next ? next : queue_take(&c->todo);
 
-		if (!j)
-			j = list_take(&todo_quick);
 		if (!j) {
-			idle++;
-			pthread_cond_wait(&wake, &lock);
-			idle--;
+			c->idle++;
+			while (!c->calls)
+				pthread_cond_wait(&c->wake, &lock);
+			c->calls--;
 			continue;
 		}
 		pthread_mutex_unlock(&lock);
@@ -168,10 +251,13 @@ static struct job *take_ran(void)
 /* Returns, with the lock, when the loop is this thread's. */
 static void stand_by(void)
 {
+	struct job *j;
+
 	watch_loop();
 	quick_from_ms = loop_now_ms + DISTRUST_MS;
-	/* For what the other one has left: to be run, and to be told. */
-	pthread_cond_broadcast(&wake);
+	/* What the other one has left: to be run, and to be told. */
+	while ((j = list_take(&todo_quick)) != NULL)
+		give_worker(j);
 	finish(take_ran());
 }
 
@@ -201,8 +287,7 @@ static bool run_here(struct job *j)
 	if (next && next->quick && quick_steps == step) {
 		list_append(&todo_quick, next);
 	} else if (next) {
-		list_append(&todo, next);
-		pthread_cond_signal(&wake);
+		give_worker(next);
 	}
 	if (quick_steps != step)
 		return false;
@@ -251,21 +336,11 @@ static void jobs_done(struct event *e UNUSED_PARAM, uint32_t events UNUSED_PARAM
 	all_done(j);
 }
 
-void thread_start(void *(*run)(void *), size_t stack_bytes)
+void pool_start(unsigned workers, bool at_once, void (*loop)(void))
 {
-	pthread_attr_t attr;
-	pthread_t thread;
+	const unsigned max[JOB_CLASSES] = { workers, (workers + 1) / 2, SLOW_MAX };
+	struct crew *c;
 
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, stack_bytes);
-	errno = pthread_create(&thread, &attr, run, NULL);
-	if (errno)
-		bb_simple_perror_msg_and_die("cannot start a thread");
-}
-
-void pool_start(unsigned workers, void (*loop)(void))
-{
-	list_init(&todo);
 	list_init(&todo_quick);
 	list_init(&finished);
 	list_init(&ran);
@@ -275,11 +350,19 @@ void pool_start(unsigned workers, void (*loop)(void))
 	/* EPOLLET: each write is an event, so that nobody has to read it. */
 	if (done_event.fd < 0 || !event_add(&done_event, EPOLLIN | EPOLLET))
 		bb_simple_perror_msg_and_die("eventfd");
-	while (workers--)
-		thread_start(worker, WORKER_STACK_BYTES);
+	pthread_mutex_lock(&lock);
+	for (c = crews; c < crews + JOB_CLASSES; c++) {
+		c->max = max[c - crews];
+		do
+			call_worker(c);
+		while (at_once && c->threads && c->threads < c->max);
+		if (!c->threads)
+			break;
+	}
+	pthread_mutex_unlock(&lock);
 	take_over = loop;
-	if (loop)
-		thread_start(standby, LOOP_STACK_BYTES);
+	if (c != crews + JOB_CLASSES || (loop && !thread_start(standby, NULL, LOOP_STACK_BYTES)))
+		bb_simple_perror_msg_and_die("cannot start a thread");
 }
 
 void pool_submit(struct job *j)
@@ -290,7 +373,6 @@ void pool_submit(struct job *j)
 bool pool_flush(bool at_once)
 {
 	struct job *j, *next;
-	unsigned n = 0;
 
 	if (!submitted.first)
 		return false;
@@ -298,11 +380,9 @@ bool pool_flush(bool at_once)
 	at_once = at_once && standing_by && loop_now_ms >= quick_from_ms;
 	for (j = submitted.first; j; j = next) {
 		next = j->next;
-		n += enqueue(j, at_once);
+		enqueue(j, at_once);
 	}
 	list_init(&submitted);
-	for (n = n < idle ? n : idle; n; n--)
-		pthread_cond_signal(&wake);
 	if (at_once)
 		run_quick();
 	j = take_ran();

@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Worker threads for what may block. A job is run on one of them and comes back to
- * the loop's thread as done(). Order between jobs is not kept.
+ * Worker threads for what may block. A job (core/job.h) is run on one of them and comes back
+ * to the loop's thread as done(). Order between jobs is not kept.
+ *
+ * Each class of jobs has workers of its own, so what takes long never takes all of them. Inside
+ * a class, and among those of one turn, the owners of jobs are served in turns, one job each:
+ * nobody waits for more than one job of each other owner, however many those have submitted.
+ * Work that is long goes in pieces, each a job that is submitted when the one before is done.
  *
  * To wake a worker and to be woken costs more than a write to the page cache. So a job
  * that is quick is run by the loop's thread itself; should it block nevertheless, another
@@ -10,32 +15,20 @@
 #ifndef SERVER_POOL_H
 #define SERVER_POOL_H
 
-#include <stdbool.h>
+#include "core/job.h"
+
 #include <stddef.h>
 
-/* Jobs of one turn are not run beside each other. All zero at the start; it stays until
- * the last of them is done. */
-struct turn {
-	bool taken;
-	struct job_list {
-		struct job *first, **tail;
-	} waiting;
-};
+/* A thread, which nobody waits for; stack_bytes: beside what libc needs. False with errno. */
+bool thread_start(void *(*run)(void *), void *arg, size_t stack_bytes);
 
-struct job {
-	void (*run)(struct job *j);  /* on any thread: touches nothing but the job */
-	void (*done)(struct job *j); /* on the loop's thread */
-	struct turn *turn;           /* or NULL */
-	bool quick;                  /* seldom blocks */
-	struct job *next;
-};
-
-/* A thread, which nobody waits for. Dies when it cannot be had. */
-void thread_start(void *(*run)(void *), size_t stack_bytes);
-
-/* loop: what a thread does that takes the loop over, until the process ends; NULL: none
- * ever does, and no job is quick. Dies when threads cannot be had. */
-void pool_start(unsigned workers, void (*loop)(void));
+/*
+ * workers: most of JOB_SHORT; half of them of JOB_LONG, and 8 of JOB_SLOW. Each class begins
+ * with one, more are started as jobs wait; at_once: all are there from the beginning, so that
+ * no memory is taken later. loop: what a thread does that takes the loop over, until the
+ * process ends; NULL: none ever does, and no job is quick. Dies when threads cannot be had.
+ */
+void pool_start(unsigned workers, bool at_once, void (*loop)(void));
 /* Loop's thread only. The job starts with the next pool_flush(). */
 void pool_submit(struct job *j);
 /* Hands over what was submitted, at once: one lock and few wake-ups for many jobs.

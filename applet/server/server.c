@@ -12,7 +12,8 @@
 #include <sys/wait.h>
 
 enum {
-	WORKERS = 4,
+	WORKERS_MIN = 4, /* that wait for the disk */
+	WORKERS_MAX = 32,
 	STOP_MS = 3000,      /* clients that do not read their last replies are left after that */
 	OWN_PATHS_MAX = 10,  /* Unix socket, control socket, pid file; log, image, bitmap,
 				commit file, and the one it is made from */
@@ -427,6 +428,13 @@ static void begin_exports(void)
 		bb_simple_error_msg_and_die(why);
 }
 
+static unsigned workers(void)
+{
+	long n = 2 * sysconf(_SC_NPROCESSORS_ONLN);
+
+	return n < WORKERS_MIN ? WORKERS_MIN : n > WORKERS_MAX ? WORKERS_MAX : (unsigned)n;
+}
+
 static void begin(void)
 {
 	const struct server_config *s = server_config;
@@ -450,7 +458,7 @@ static void begin(void)
 		init_root_storage();
 	loop_init(!(ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage));
 	signals_begin();
-	pool_start(WORKERS, loop_take_over);
+	pool_start(workers(), ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage, loop_take_over);
 	buf_init(s->max_buf_bytes);
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage)
 		buf_reserve();

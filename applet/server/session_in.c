@@ -112,6 +112,7 @@ static bool request_take(struct session *s, const struct nbd_request_header *h)
 	x->req.length = h->length;
 	x->req.type = h->type;
 	x->req.flags = h->flags;
+	x->req.owner = s;
 	if (n && !data_room(x, n)) {
 		xfer_put(x);
 		return false;

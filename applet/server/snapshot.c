@@ -121,6 +121,7 @@ void snapshot_begin(struct export *e)
 	s->unfinished = xasprintf("%s.new", s->path);
 	s->job.run = snapshot_run;
 	s->job.done = snapshot_done;
+	s->job.class = JOB_SLOW;
 	s->freeze.frozen = frozen;
 	core_freeze(&e->core, &s->freeze);
 }

@@ -97,6 +97,7 @@ void record_begin(struct export *e)
 	file.export = e;
 	file.job.run = write_run;
 	file.job.done = write_done;
+	file.job.class = JOB_SLOW;
 	file.timer.fire = timer_fired;
 	timer_set(&file.timer, loop_now_ms + WRITE_MS);
 }

@@ -11,7 +11,9 @@
 
 bool pool_slow;
 
-static struct job_list submitted, todo, finished;
+static struct job_list {
+	struct job *first, **tail;
+} submitted, todo, finished;
 static struct event done_event;
 
 static void list_init(struct job_list *l)
@@ -53,7 +55,7 @@ static void jobs_done(struct event *e, uint32_t events UNUSED_PARAM)
 	}
 }
 
-void pool_start(unsigned workers UNUSED_PARAM, void (*loop)(void) UNUSED_PARAM)
+void pool_start(unsigned workers UNUSED_PARAM, bool at_once UNUSED_PARAM, void (*loop)(void) UNUSED_PARAM)
 {
 	list_init(&submitted);
 	list_init(&todo);

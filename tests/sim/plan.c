@@ -146,6 +146,7 @@ static void draw_limits(void)
 	limits.readahead_blocks_max = chance(80) ? 1 + (unsigned)chance_of(12) : 1024;
 	limits.readahead_sample = 1 + (unsigned)chance_of(chance(80) ? 3 : 16);
 	limits.zero_blocks_max = plan.gap == GAP_NONE && chance(80) ? 20 : 1u << 18;
+	limits.zero_blocks_min = limits.zero_blocks_max == 20 ? 1 + (unsigned)chance_of(8) : 1u << 18;
 }
 
 void draw_plan(void)

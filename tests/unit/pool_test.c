@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The pool: what becomes of the loop, and of jobs, when a quick job is not quick. */
+/* The pool: its classes, how it is fair, and what becomes of the loop, and of jobs, when a quick
+ * job is not quick. */
 #include "libbb.h"
 #include "server/loop.h"
 #include "server/pool.h"
@@ -9,6 +10,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { TAKEN_OVER = 25, LATE_MS = 60000 };
 
@@ -33,6 +35,105 @@ void bb_show_usage(void)
 
 static void run_well(struct job *j UNUSED_PARAM)
 {
+}
+
+/* ---- classes, and owners in turns ------------------------------------------------------------- */
+
+enum { JOBS = 8 };
+
+struct simple_job {
+	struct job job;
+	char name;
+};
+
+static atomic_bool gate;
+static atomic_uint met;
+static char order[JOBS + 1];
+static unsigned ended;
+
+static void wait_until(atomic_uint *n, unsigned enough)
+{
+	unsigned ms;
+
+	for (ms = 0; *n < enough && ms < LATE_MS; ms++)
+		poll(NULL, 0, 1);
+	late += ms == LATE_MS;
+}
+
+static void run_gate(struct job *j UNUSED_PARAM)
+{
+	unsigned ms;
+
+	for (ms = 0; !gate && ms < LATE_MS; ms++)
+		poll(NULL, 0, 1);
+	late += ms == LATE_MS;
+}
+
+/* Of these one runs at a time. */
+static void run_noted(struct job *j)
+{
+	order[strlen(order)] = ((struct simple_job *)(void *)j)->name;
+}
+
+/* Ends when all of them run. */
+static void run_meets(struct job *j UNUSED_PARAM)
+{
+	met++;
+	wait_until(&met, JOBS);
+}
+
+static void simple_done(struct job *j UNUSED_PARAM)
+{
+	ended++;
+}
+
+static void hand_over(struct simple_job *t, char name, enum job_class class, struct turn *in_turn, void (*run)(struct job *j))
+{
+	*t = (struct simple_job){ .job = { .run = run, .done = simple_done, .turn = in_turn, .class = (unsigned char)class }, .name = name };
+	t->job.owner = name == 'A' ? "A" : name == 'B' ? "B" : NULL;
+	pool_submit(&t->job);
+}
+
+static void wait_ended(unsigned n)
+{
+	while (ended < n)
+		loop_once(loop_now_ms + 1);
+}
+
+/* Behind one that keeps class, or turn, busy: six of A, then two of B. */
+static void test_owners(enum job_class class, struct turn *in_turn)
+{
+	static struct simple_job busy, job[JOBS];
+	unsigned i;
+
+	gate = false;
+	ended = 0;
+	memset(order, 0, sizeof(order));
+	hand_over(&busy, 'g', class, in_turn, run_gate);
+	pool_flush(false);
+	for (i = 0; i < JOBS; i++)
+		hand_over(&job[i], i < JOBS - 2 ? 'A' : 'B', class, in_turn, run_noted);
+	pool_flush(false);
+	gate = true;
+	wait_ended(JOBS + 1);
+	CHECK(strcmp(order, "ABABAAAA") == 0);
+}
+
+static void test_classes(void)
+{
+	static struct simple_job busy[JOBS], job[JOBS];
+	unsigned i;
+
+	gate = false;
+	ended = 0;
+	for (i = 0; i < JOBS; i++)
+		hand_over(&busy[i], 'g', JOB_LONG, NULL, run_gate);
+	for (i = 0; i < JOBS; i++)
+		hand_over(&job[i], 'm', i ? JOB_SLOW : JOB_SHORT, NULL, run_meets);
+	pool_flush(false);
+	wait_ended(JOBS);
+	gate = true;
+	wait_ended(2 * JOBS);
 }
 
 /* Ends when another thread has gone on with the loop, and has told what was done before. */
@@ -102,7 +203,12 @@ static void NORETURN loop(void)
 
 int main(void)
 {
+	static struct turn own_turn;
+
 	loop_init(true);
-	pool_start(2, loop);
+	pool_start(2, false, loop);
+	test_owners(JOB_LONG, NULL);
+	test_owners(JOB_SHORT, &own_turn);
+	test_classes();
 	loop();
 }

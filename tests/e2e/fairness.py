@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# fairness.py NEIGHBOUR SOCKET: how much longer a client waits while its neighbour keeps the
+# slowest legal work going. Prints "fair", or the ratios of the 99th percentiles: with the
+# neighbour to without, measured in turns, so that what else the machine does is in both.
+import os, random, signal, struct, sys, time
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import peer
+
+ROUNDS, READS, FLUSHES, MOST = 5, 500, 100, 3
+LOCAL = 16 << 20  # so much at the beginning is there, and stays
+NO_HOLE = 2
+
+
+def zeroes(path):
+    """The whole disk, 32 requests at a time, on a file system that has to write them."""
+    s = peer.connect(path, 300)
+    size = peer.shake_hands(s)
+    part = (size - LOCAL) // 32
+    keep_going(s, [(peer.ZEROES, LOCAL + i * part, part, NO_HOLE) for i in range(32)])
+
+
+def trims(path):
+    s = peer.connect(path, 300)
+    size = peer.shake_hands(s)
+    keep_going(s, [(peer.TRIM, LOCAL, min(size - LOCAL, 0xfffff000), 0)] * 8)
+
+
+def keep_going(s, requests):
+    for i, (kind, at, n, flags) in enumerate(requests):
+        s.sendall(peer.request(kind, i, at, n, flags))
+    while True:
+        magic, error, i = struct.unpack(">IIQ", peer.receive(s, 16))
+        assert magic == 0x67446698 and error == 0, error
+        kind, at, n, flags = requests[i]
+        s.sendall(peer.request(kind, i, at, n, flags))
+
+
+def status(path):
+    """Of all, 64 requests at a time."""
+    import nbd
+    h = nbd.NBD()
+    h.add_meta_context("base:allocation")
+    h.connect_unix(path)
+    n = min(h.get_size(), 0xfffff000)
+    while True:
+        all = [h.aio_block_status(n, 0, lambda *a: 0) for _ in range(64)]
+        while h.aio_in_flight():
+            h.poll(-1)
+        for cookie in all:
+            h.aio_command_completed(cookie)
+
+
+def missing(path):
+    """Reads that wait for an origin that is lost."""
+    s = peer.session(path, 300)
+    for i in range(64):
+        s.sendall(peer.request(peer.READ, i, LOCAL + i * (1 << 20), 1 << 20))
+    time.sleep(300)
+
+
+def payload(path):
+    """Writes whose data comes at a byte a second, on as many connections."""
+    all = [peer.session(path, 300) for _ in range(4)]
+    for s in all:
+        s.sendall(peer.request(peer.WRITE, 1, LOCAL, 32 << 20))
+    while True:
+        for s in all:
+            try:
+                s.sendall(b"x")
+            except OSError:
+                pass
+        time.sleep(1)
+
+
+def ask(s, kind, at, n, data=b""):
+    """Seconds that it took."""
+    begin = time.monotonic()
+    s.sendall(peer.request(kind, 1, at, n) + data)
+    magic, error, cookie = struct.unpack(">IIQ", peer.receive(s, 16))
+    if kind == peer.READ:
+        peer.receive(s, n)
+    assert magic == 0x67446698 and error == 0, error
+    return time.monotonic() - begin
+
+
+def p99(all):
+    return sorted(all)[len(all) * 99 // 100]
+
+
+def window(s):
+    reads = [ask(s, peer.READ, 4096 * random.randrange(LOCAL >> 12), 4096) for _ in range(READS)]
+    flushes = []
+    for _ in range(FLUSHES):
+        ask(s, peer.WRITE, 4096 * random.randrange(LOCAL >> 12), 4096, b"w" * 4096)
+        flushes.append(ask(s, peer.FLUSH, 0, 0))
+    return p99(reads), p99(flushes)
+
+
+def main(neighbour, path):
+    s = peer.session(path, 300)
+    quiet, noisy = [], []
+    window(s)
+    for _ in range(ROUNDS):
+        quiet.append(window(s))
+        pid = os.fork()
+        if not pid:
+            s.close()
+            os.nice(20)
+            neighbour(path)
+        time.sleep(.3)
+        noisy.append(window(s))
+        assert os.waitpid(pid, os.WNOHANG) == (0, 0), "the neighbour has ended"
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        time.sleep(.1)
+    median = lambda all, i: sorted(w[i] for w in all)[ROUNDS // 2]
+    text, fair = [], True
+    for i, what in enumerate(("reads", "flushes")):
+        before, after = median(quiet, i), median(noisy, i)
+        text.append("%s %.2f ms, %.2f without" % (what, after * 1000, before * 1000))
+        fair = fair and after <= MOST * before
+    print("fair" if fair else "unfair: " + "; ".join(text))
+
+
+main(globals()[sys.argv[1]], sys.argv[2])
