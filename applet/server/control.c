@@ -763,13 +763,6 @@ static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
 	control_count++;
 }
 
-void control_bind(const char *path)
-{
-	listener.fd = listen_unix(path);
-	listener.ready = listener_ready;
-	accept_pause.fire = pause_over;
-}
-
 void control_switched(void)
 {
 	struct control *k;
@@ -784,6 +777,9 @@ void control_switched(void)
 void control_begin(struct export *e)
 {
 	exported = e;
+	listener.fd = listen_unix(server_config->control);
+	listener.ready = listener_ready;
+	accept_pause.fire = pause_over;
 	if (!event_add(&listener, EPOLLIN))
 		bb_simple_perror_msg_and_die("epoll_ctl");
 }

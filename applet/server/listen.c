@@ -5,18 +5,22 @@
 #include "server/loop.h"
 #include "server/server.h"
 
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 enum {
 	LISTENERS_MAX = ENDPOINTS_MAX + 1, /* addresses, and a Unix socket */
 	BACKLOG = 128,
 	PAUSE_MS = 200, /* after accept failed for lack of descriptors */
+	LOCK_TRIES = 100, LOCK_TRY_MS = 10, /* who locks a directory for longer is no server that starts */
 };
 
 static struct event listeners[LISTENERS_MAX];
 static unsigned count;
 static struct timer accept_pause;
-
+static const char *unix_path; /* of a socket that is made when clients are served */
 
 /* ---- binding ------------------------------------------------------------------ */
 
@@ -54,15 +58,15 @@ static void bind_tcp(void)
 		bb_perror_msg_and_die("cannot listen on port %s", server_config->lport);
 }
 
-/* Removes the socket of a server that has died; dies for anything else. */
-static void remove_stale(const struct endpoint *e)
+/* Whether there is the socket of a server that has died; dies of anything else that is there. */
+static bool is_stale(const struct endpoint *e)
 {
 	const char *path = e->address.local.sun_path;
 	struct stat st;
 	int fd, connected;
 
 	if (lstat(path, &st) < 0)
-		return;
+		return false;
 	if (!S_ISSOCK(st.st_mode))
 		bb_error_msg_and_die("'%s' exists and is not a socket: remove it or choose another path", path);
 	fd = endpoint_socket(e);
@@ -70,23 +74,54 @@ static void remove_stale(const struct endpoint *e)
 	if (connected == 0 || errno != ECONNREFUSED)
 		bb_error_msg_and_die("'%s' is in use by another server: stop that one first", path);
 	close(fd);
-	unlink(path);
+	return true;
+}
+
+/* Whoever makes a socket in this directory does it alone: one that is new is not taken for a stale
+ * one. The lock ends with the descriptor. Where there are no locks it is done without. */
+static int lock_directory(const char *path)
+{
+	char *dir = path_absolute(path);
+	char *slash = strrchr(dir, '/');
+	unsigned tries = 0;
+	int fd;
+
+	slash[slash == dir] = '\0';
+	fd = access(dir, W_OK | X_OK) < 0 ? -1 : open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	free(dir);
+	if (fd < 0)
+		bb_perror_msg_and_die("cannot listen on '%s'", path);
+	while (flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK && tries++ < LOCK_TRIES)
+		poll(NULL, 0, LOCK_TRY_MS);
+	return fd;
+}
+
+void listen_check(const char *path)
+{
+	struct endpoint e;
+
+	if (!endpoint_unix(&e, path))
+		bb_error_msg_and_die("'%s' cannot be the path of a socket: it has 1 to 107 bytes", path);
+	is_stale(&e);
+	close(lock_directory(path));
 }
 
 int listen_unix(const char *path)
 {
+	int dir = lock_directory(path);
 	struct endpoint e;
 	mode_t mask;
 	int fd;
 
-	if (!endpoint_unix(&e, path))
-		bb_error_msg_and_die("'%s' cannot be the path of a socket: it has 1 to 107 bytes", path);
-	remove_stale(&e);
+	endpoint_unix(&e, path);
+	if (is_stale(&e))
+		unlink(path);
 	fd = endpoint_socket(&e);
 	mask = umask(0177); /* mode 0600 from the first moment */
 	if (fd < 0 || bind(fd, &e.address.any, e.bytes) < 0 || listen(fd, BACKLOG) < 0)
 		bb_perror_msg_and_die("cannot listen on '%s'", path);
 	umask(mask);
+	close(dir);
 	server_owns_path(path, false);
 	return fd;
 }
@@ -105,8 +140,9 @@ void listen_bind(void)
 		return;
 	if (server_config->lport)
 		bind_tcp();
-	if (server_config->unix_path)
-		listeners[count++].fd = listen_unix(server_config->unix_path);
+	unix_path = server_config->unix_path;
+	if (unix_path)
+		listen_check(unix_path);
 }
 
 /* ---- accepting ------------------------------------------------------------------ */
@@ -147,6 +183,8 @@ void listen_begin(void)
 	unsigned i;
 
 	accept_pause.fire = pause_over;
+	if (unix_path)
+		listeners[count++].fd = listen_unix(unix_path);
 	for (i = 0; i < count; i++) {
 		listeners[i].ready = listener_ready;
 		if (!event_add(&listeners[i], EPOLLIN))

@@ -15,6 +15,7 @@ enum {
 	WORKERS_MIN = 4, /* that wait for the disk */
 	WORKERS_MAX = 32,
 	STOP_MS = 3000,      /* clients that do not read their last replies are left after that */
+	HAVE_CONTROL = ENABLE_FEATURE_XNBD_SERVER_PROXY || ENABLE_XNBD_WRAPPER,
 	OWN_PATHS_MAX = 10,  /* Unix socket, control socket, pid file; log, image, bitmap,
 				commit file, and the one it is made from */
 };
@@ -354,7 +355,6 @@ static void begin_proxy(void)
 	const struct server_config *s = server_config;
 	bool all_dirty;
 
-	control_bind(s->control);
 	if (store_look(export, s->image, s->bitmap, s->clear_bitmap)) {
 		/* Complete: needs no origin, not even to start. */
 		export->origin = origin_new(export, s->origin_host, s->origin_port, s->origin_export, NULL, NULL);
@@ -373,7 +373,6 @@ static void begin_proxy(void)
 		record_begin(export);
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && s->prefetch)
 		prefetch_begin(export, s->prefetch);
-	control_begin(export);
 }
 
 /* Of inetd, standard error is the client too: no message may go there, not even of the
@@ -417,12 +416,8 @@ static void begin_exports(void)
 		why = export_add("", s->image);
 		export = exports;
 	} else if (ENABLE_XNBD_WRAPPER) {
-		if (s->control)
-			control_bind(s->control);
 		for (l = s->images; l && !why; l = l->link)
 			why = export_add(l->data, l->data);
-		if (s->control)
-			control_begin(NULL);
 	}
 	if (why)
 		bb_simple_error_msg_and_die(why);
@@ -464,6 +459,8 @@ static void begin(void)
 		buf_reserve();
 	if (!s->one_client)
 		listen_bind();
+	if (HAVE_CONTROL && s->control)
+		listen_check(s->control);
 	begin_exports();
 	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && s->pidfile)
 		write_pidfile(s->pidfile);
@@ -471,6 +468,8 @@ static void begin(void)
 		listen_begin();
 	else
 		begin_session(s->client_fd, s->past_handshake);
+	if (HAVE_CONTROL && s->control)
+		control_begin(export);
 	tell_ready();
 }
 
@@ -550,7 +549,7 @@ static int end(void)
 		turn(deadline);
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && export && export->written)
 		keep_record(deadline);
-	if ((ENABLE_FEATURE_XNBD_SERVER_PROXY || ENABLE_XNBD_WRAPPER) && server_config->control)
+	if (HAVE_CONTROL && server_config->control)
 		control_end();
 	if (commit_error)
 		bb_simple_error_msg("the image could not be synced to disk: do not trust it");

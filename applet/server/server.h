@@ -101,15 +101,17 @@ bool snapshot_is_busy(void);
 
 /* ---- listen.c ------------------------------------------------------------------ */
 
-/* Binds what the configuration asks for; dies when it cannot. Nobody is accepted
- * before listen_begin(). */
+/* Binds ports that the configuration asks for, and looks whether Unix sockets can be made;
+ * dies when not. Nobody is accepted before listen_begin(), which makes them: whoever waits
+ * for the file of one is served. */
 void listen_bind(void);
 void listen_begin(void);
 /* Accepts nobody any more. */
 void listen_end(void);
-/* Binds a Unix socket: a stale file is replaced, anything else in the way is
- * fatal. Returns the descriptor. */
+/* Binds a Unix socket that listen_check() has allowed: a stale file is replaced, anything
+ * else in the way is fatal. Returns the descriptor. */
 int listen_unix(const char *path);
+void listen_check(const char *path);
 
 /* ---- session.c ------------------------------------------------------------------ */
 
@@ -169,8 +171,7 @@ void origin_turn(struct origin *o);
 
 /* ---- control.c -------------------------------------------------------------------- */
 
-void control_bind(const char *path);
-/* e: the proxy's, NULL for a wrapper. */
+/* Listens from now on; dies when it cannot. e: the proxy's, NULL for a wrapper. */
 void control_begin(struct export *e);
 /* The job moved: those who follow it are told. */
 void control_job_changed(struct export *e);
