@@ -72,6 +72,16 @@ bool fingerprint_match(const struct fingerprint *a, const struct fingerprint *b)
 	return common || !known; /* one that can read none of them says nothing */
 }
 
+const char *fingerprint_refuse(uint64_t known_bytes, const struct fingerprint *known, uint64_t size_bytes,
+			       const struct fingerprint *seen, bool force)
+{
+	if (size_bytes != known_bytes)
+		return "it serves a disk of another size";
+	if (!force && !fingerprint_match(seen, known))
+		return "it serves a disk of other content";
+	return NULL;
+}
+
 void fingerprint_add(struct fingerprint *b, const struct fingerprint *a)
 {
 	unsigned i;

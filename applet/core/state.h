@@ -43,6 +43,10 @@ uint64_t fingerprint_sample(const uint8_t *p, size_t n);
 /* Whether both can be of the same disk, b's being the one we know: where it has samples,
  * a must have one of them too. */
 bool fingerprint_match(const struct fingerprint *a, const struct fingerprint *b);
+/* Rule 12. Whether an origin of this size and with these samples has our disk, of which `known`
+ * was seen. force: its content may be another one. NULL, or why not: a line. */
+const char *fingerprint_refuse(uint64_t known_bytes, const struct fingerprint *known, uint64_t size_bytes,
+			       const struct fingerprint *seen, bool force);
 /* What is known of a is known of both; the rest of b stays. */
 void fingerprint_add(struct fingerprint *b, const struct fingerprint *a);
 

@@ -84,7 +84,7 @@ static void begin_origin(struct export *e)
 	loop_init(false);
 	pool_start(WORKERS, false, NULL);
 	buf_init(server_config->max_buf_bytes);
-	server_reach_origin(e);
+	server_reach_origin(e, true);
 }
 
 /* NULL, or what differs. */

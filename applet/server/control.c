@@ -180,6 +180,7 @@ static void say_origin(struct control *k, const struct origin *o)
 	control_say_string(k, "origin_port", origin_port(o));
 	control_say_string(k, "origin_exportname", origin_export(o));
 	control_say_string(k, "origin_state", origin_state(o));
+	control_say_string(k, "origin_error", origin_error(o));
 }
 
 static void say_errors(struct control *k, const struct core *c)

@@ -81,8 +81,9 @@ char *path_absolute(const char *path);
  * until the next call. Dies of nothing. */
 const char *store_open_target(struct export *e, const char *image, bool readonly);
 
-/* Opens and locks what exists of a proxy's files and reads the header. True: the
- * cache is complete, the origin is not needed; e->header.size_bytes is the size. */
+/* Opens and locks what exists of a proxy's files and reads the header. With a good commit file
+ * e->words are there, and e->header.size_bytes is the size: a start can do without the origin.
+ * True: the cache is complete, the origin is not needed. */
 bool store_look(struct export *e, const char *image, const char *bitmap, bool clear);
 
 /* The same only to look: nothing can be changed, and others may look too. The steps of

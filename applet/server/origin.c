@@ -158,12 +158,12 @@ void origin_link_failed(struct origin *o, unsigned slot, const char *why)
 			attempt(o, slot);
 		return;
 	}
-	if (first) {
-		report(o, why, true);
-		return;
-	}
-	if (strcmp(o->last_error, why) != 0) {
+	if (first || strcmp(o->last_error, why) != 0) {
 		snprintf(o->last_error, sizeof(o->last_error), "%s", why);
+		if (first) {
+			report(o, why, true);
+			return;
+		}
 		bb_error_msg("origin %s:%s: %s; trying again", o->address.host, o->address.port, why);
 	}
 	retry_later(o, slot);
@@ -210,16 +210,13 @@ static void fingerprint_accept(struct origin *o, const struct fingerprint *fp)
 	header_save(o->export);
 }
 
-/* Rule 12. NULL: this is our disk. */
+/* NULL: this is our disk. */
 static const char *identify(struct origin *o, const struct link *l)
 {
 	if (!o->known)
 		return NULL;
-	if (l->handshake.size_bytes != o->size_bytes)
-		return "it serves a disk of another size";
-	if (!fingerprint_match(&l->fingerprint, &o->fingerprint) && !(o->candidate.host && o->force))
-		return "it serves a disk of other content";
-	return NULL;
+	return fingerprint_refuse(o->size_bytes, &o->fingerprint, l->handshake.size_bytes, &l->fingerprint,
+				  o->candidate.host && o->force);
 }
 
 void origin_link_ready(struct origin *o, unsigned slot)
@@ -302,20 +299,8 @@ const struct fingerprint *origin_fingerprint(const struct origin *o)
 	return &o->fingerprint;
 }
 
-void origin_start(struct origin *o)
-{
-	o->started = true;
-	/* An earlier start may have known more of our disk than this one could read. */
-	if (o->known)
-		o->fingerprint = o->export->header.fingerprint;
-	if (o->link[LINK_CLIENT].phase == LINK_UP)
-		tell_core(o, LINK_CLIENT);
-	else if (!o->closed)
-		attempt(o, LINK_CLIENT);
-}
-
-/* A complete cache needs no origin, until somebody wants one: what it was filled from is in
- * its header. */
+/* What our disk was filled from is in the header of the commit file: a complete cache needs no
+ * origin until somebody wants one, others can wait for it. */
 static void recall(struct origin *o)
 {
 	if (o->known)
@@ -324,6 +309,30 @@ static void recall(struct origin *o)
 	o->fingerprint = o->export->header.fingerprint;
 	o->known = true;
 	o->closed = false;
+}
+
+/* Nobody waits for the first attempt any more: it goes on, or is made again, as after a loss. */
+static void start_without(struct origin *o)
+{
+	if (!o->last_error[0])
+		strcpy(o->last_error, "no answer yet");
+	bb_error_msg("origin %s:%s: %s; going on with what is here", o->address.host, o->address.port, o->last_error);
+	o->done = NULL;
+	recall(o);
+}
+
+void origin_start(struct origin *o)
+{
+	o->started = true;
+	/* An earlier start may have known more of our disk than this one could read. */
+	if (o->known)
+		o->fingerprint = o->export->header.fingerprint;
+	else if (!o->closed)
+		start_without(o);
+	if (o->link[LINK_CLIENT].phase == LINK_UP)
+		tell_core(o, LINK_CLIENT);
+	else if (!o->closed)
+		attempt(o, LINK_CLIENT);
 }
 
 /* False: it is being reconnected already. */
@@ -398,6 +407,11 @@ const char *origin_port(const struct origin *o)
 const char *origin_export(const struct origin *o)
 {
 	return o->address.name;
+}
+
+const char *origin_error(const struct origin *o)
+{
+	return o->last_error[0] ? o->last_error : "none";
 }
 
 const char *origin_state(const struct origin *o)

@@ -14,6 +14,7 @@
 enum {
 	WORKERS_MIN = 4, /* that wait for the disk */
 	WORKERS_MAX = 32,
+	START_MS = 5000,     /* so long a start waits for an origin that it can do without */
 	STOP_MS = 3000,      /* clients that do not read their last replies are left after that */
 	HAVE_CONTROL = ENABLE_FEATURE_XNBD_SERVER_PROXY || ENABLE_XNBD_WRAPPER,
 	OWN_PATHS_MAX = 10,  /* Unix socket, control socket, pid file; log, image, bitmap,
@@ -319,54 +320,52 @@ static void turn(uint64_t deadline_ms)
 
 /* ---- the beginning ------------------------------------------------------------------------------ */
 
-struct first_attempt {
+static struct {
 	bool ended;
 	char error[256];
-};
+} first_attempt;
 
-static void first_attempt_ended(void *ctx, const char *error, bool refused UNUSED_PARAM)
+static void first_attempt_ended(void *ctx UNUSED_PARAM, const char *error, bool refused UNUSED_PARAM)
 {
-	struct first_attempt *a = ctx;
-
-	a->ended = true;
-	snprintf(a->error, sizeof(a->error), "%s", error ? error : "");
+	first_attempt.ended = true;
+	snprintf(first_attempt.error, sizeof(first_attempt.error), "%s", error ? error : "");
 }
 
-void server_reach_origin(struct export *e)
+bool server_reach_origin(struct export *e, bool needed)
 {
 	const struct server_config *s = server_config;
-	struct first_attempt a = { 0 };
+	uint64_t until_ms = needed ? UINT64_MAX : loop_now_ms + START_MS;
 
-	e->origin = origin_new(e, s->origin_host, s->origin_port, s->origin_export, first_attempt_ended, &a);
-	while (!a.ended && !stopping) {
+	e->origin = origin_new(e, s->origin_host, s->origin_port, s->origin_export, first_attempt_ended, NULL);
+	while (!first_attempt.ended && !stopping && loop_now_ms < until_ms) {
 		pool_flush(false);
-		if (!a.ended)
-			loop_once(UINT64_MAX);
+		if (!first_attempt.ended)
+			loop_once(until_ms);
 		origin_turn(e->origin);
 	}
 	if (stopping)
 		bb_error_msg_and_die("origin %s:%s: ended by a signal before it answered", s->origin_host, s->origin_port);
-	if (a.error[0])
-		bb_error_msg_and_die("origin %s:%s: %s", s->origin_host, s->origin_port, a.error);
+	if (needed && first_attempt.error[0])
+		bb_error_msg_and_die("origin %s:%s: %s", s->origin_host, s->origin_port, first_attempt.error);
+	return first_attempt.ended && !first_attempt.error[0];
 }
 
 static void begin_proxy(void)
 {
 	const struct server_config *s = server_config;
+	const struct fingerprint *fp = NULL;
+	uint64_t size_bytes;
 	bool all_dirty;
 
-	if (store_look(export, s->image, s->bitmap, s->clear_bitmap)) {
-		/* Complete: needs no origin, not even to start. */
+	if (store_look(export, s->image, s->bitmap, s->clear_bitmap)) /* complete: needs no origin, not even to start */
 		export->origin = origin_new(export, s->origin_host, s->origin_port, s->origin_export, NULL, NULL);
-		store_open(export, export->header.size_bytes, NULL, false, &all_dirty);
-	} else {
-		server_reach_origin(export);
-		store_open(export, origin_size_bytes(export->origin), origin_fingerprint(export->origin),
-			   s->clear_bitmap, &all_dirty);
-	}
+	else if (server_reach_origin(export, !export->words))
+		fp = origin_fingerprint(export->origin);
+	size_bytes = fp ? origin_size_bytes(export->origin) : export->header.size_bytes;
+	store_open(export, size_bytes, fp, s->clear_bitmap, &all_dirty);
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage)
 		init_root_files(export);
-	if (!export_begin(export, export->header.size_bytes, all_dirty))
+	if (!export_begin(export, size_bytes, all_dirty))
 		bb_simple_error_msg_and_die("out of memory");
 	origin_start(export->origin);
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && s->record)

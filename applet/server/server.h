@@ -60,9 +60,9 @@ int server_check(const struct server_config *config);
 
 extern const struct server_config *server_config;
 
-/* Reaches the origin of e for the first time; dies when it is not there or not an NBD
- * server. */
-void server_reach_origin(struct export *e);
+/* Reaches the origin of e for the first time. needed: dies when it is not there or not an NBD
+ * server. Else waits for a moment only; false: it may come later. */
+bool server_reach_origin(struct export *e, bool needed);
 
 /* This path is removed when the server ends, however it ends by itself; unless_ready:
  * only if it ends before it serves, so that a start that fails leaves nothing. */
@@ -149,7 +149,8 @@ struct origin *origin_new(struct export *e, const char *host, const char *port, 
 /* After the first attempt went well: what the origin is. */
 uint64_t origin_size_bytes(const struct origin *o);
 const struct fingerprint *origin_fingerprint(const struct origin *o);
-/* The core exists from now on: gives it the link. */
+/* The core exists from now on: gives it the link. One that has not been reached yet is, then
+ * or later, and has to be the one that e->header tells of. */
 void origin_start(struct origin *o);
 /* Drops the links and tries another address; the old one is kept when that is
  * refused. One at a time: false when one is under way. name NULL: as before. */
@@ -166,6 +167,8 @@ const char *origin_host(const struct origin *o);
 const char *origin_port(const struct origin *o);
 const char *origin_export(const struct origin *o);
 const char *origin_state(const struct origin *o);
+/* Why it is lost, or refused: one line; "none" */
+const char *origin_error(const struct origin *o);
 /* At the end of each turn of the loop: sends what was asked. */
 void origin_turn(struct origin *o);
 

@@ -318,12 +318,14 @@ bool origin_step(void)
 
 /* ---- links -------------------------------------------------------------------------------- */
 
+static bool is_ours(void);
+
 void origin_up(unsigned link)
 {
 	static const uint32_t max_blocks[] = { 64, 64, 16, 4 };
 	struct link_state l = { .unit_blocks = 1, .max_blocks = 64, .can_status = plan.can_status };
 
-	if (origin_closed || core.link[link].up)
+	if (origin_closed || core.link[link].up || !is_ours())
 		return;
 	if (faults_on) {
 		l.unit_blocks = chance(50) ? plan.unit_blocks : 1;
@@ -427,6 +429,33 @@ void origin_samples(struct fingerprint *fp)
 	if (!knows_any(&known))
 		take_fingerprint(&known);
 	*fp = known;
+}
+
+/* Whoever comes is looked at: perhaps another one than ours, which has to be refused. */
+static bool is_ours(void)
+{
+	const struct state_header *h = start_header();
+	uint64_t size = plan.size_bytes;
+	struct fingerprint fp;
+
+	origin_samples(&fp);
+	if (fingerprint_refuse(h->size_bytes, &h->fingerprint, size, &fp, false))
+		broken("rule 12: our origin is refused");
+	if (!faults_on || chance(80))
+		return true;
+	if (chance(50))
+		size += chance(50) ? 1 + chance_of(2 * BLOCK_BYTES) : (uint64_t)-1;
+	else if (knows_any(&fp))
+		spoil(&fp);
+	else
+		return true;
+	event("another disk comes: of %llu bytes", (unsigned long long)size);
+	count(COUNT_WRONG_ORIGIN);
+	if (!fingerprint_refuse(h->size_bytes, &h->fingerprint, size, &fp, false))
+		broken("rule 12: another disk is taken for ours");
+	if (!fingerprint_refuse(h->size_bytes, &h->fingerprint, size, &fp, true) != (size == plan.size_bytes))
+		broken("rule 12: force is for another content, not for another size");
+	return false;
 }
 
 void origin_reconnect(void)

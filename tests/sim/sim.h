@@ -124,6 +124,7 @@ enum count {
 	EVENTS_END,
 	/* what became of them */
 	COUNT_SWITCHED = EVENTS_END,
+	COUNT_STARTS_WITHOUT,
 	COUNT_SWITCHED_BY_FORCE,
 	COUNT_DISK_FAULTS,
 	COUNT_SYNC_FAULTS,
@@ -235,6 +236,9 @@ enum start_end { START_GOOD, START_DIED, START_CRASHED };
 void start_begin(bool adopt);
 /* What a server does before it has a core. *words: the bitmap. */
 enum start_end start_files(uint64_t **words, bool *all_dirty);
+/* What it knows of its disk. */
+struct state_header;
+const struct state_header *start_header(void);
 /* What it does when a commit has failed. */
 void start_tick(void);
 /* The record of what clients have written is there, for the next start; what the last one

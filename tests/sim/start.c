@@ -455,9 +455,12 @@ void start_free(void)
 
 static void look_and_open(bool *all_dirty)
 {
+	bool complete = store_look(&export, paths[FILE_IMAGE], paths[FILE_BITMAP], false);
 	struct fingerprint fp;
 
-	if (store_look(&export, paths[FILE_IMAGE], paths[FILE_BITMAP], false)) {
+	if (complete || (export.words && chance(50))) {
+		count(COUNT_STARTS_WITHOUT);
+		event("a start without the origin");
 		store_open(&export, export.header.size_bytes, NULL, false, all_dirty);
 		return;
 	}
@@ -492,6 +495,11 @@ void start_tick(void)
 		header_distrust(&export);
 		no_faults = false;
 	}
+}
+
+const struct state_header *start_header(void)
+{
+	return &export.header;
 }
 
 bool start_has_record(void)
