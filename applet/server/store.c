@@ -4,6 +4,7 @@
 #include "server/server.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -12,6 +13,8 @@
 
 enum {
 	LOAD_BYTES = 64 << 10,
+	BUSY_TRIES = 40, /* to open a block device; two seconds */
+	BUSY_WAIT_MS = 50,
 	ZFS_MAGIC = 0x2fc12fc1, /* of statfs(2) */
 };
 
@@ -29,14 +32,21 @@ char *path_absolute(const char *path)
 	return full;
 }
 
-/* False: it does not exist. */
+/* False: it does not exist. O_EXCL: of a block device the kernel has one exclusive user at a
+ * time. Mounts, swap, RAID, LVM and the mkfs programs are such users, and a proxy is one too.
+ * Programs that udev runs after a write to the device are, for a moment. */
 static bool open_file(struct export *e, enum io_file file, int flags)
 {
-	/* O_NONBLOCK: a FIFO is refused, not waited for. */
-	e->fd[file] = open(e->path[file], flags | O_CLOEXEC | O_NONBLOCK, 0600);
+	unsigned tries = BUSY_TRIES;
+
+	do /* O_NONBLOCK: a FIFO is refused, not waited for. */
+		e->fd[file] = open(e->path[file], flags | O_EXCL | O_CLOEXEC | O_NONBLOCK);
+	while (e->fd[file] < 0 && errno == EBUSY && --tries && poll(NULL, 0, BUSY_WAIT_MS) == 0);
 	if (e->fd[file] >= 0)
 		return true;
-	if (errno != ENOENT || (flags & O_CREAT))
+	if (errno == EBUSY)
+		bb_error_msg_and_die("'%s' is in use: mounted, swap, RAID, LVM (see lsblk) or another server", e->path[file]);
+	if (errno != ENOENT)
 		bb_perror_msg_and_die("cannot open '%s'", e->path[file]);
 	return false;
 }
@@ -49,25 +59,6 @@ static const char *perror_of(const char *what, const char *path)
 {
 	snprintf(wrong, sizeof(wrong), "%s '%s': %s", what, path, strerror(errno));
 	return wrong;
-}
-
-/* A target may share its image with other targets, a proxy with nobody. */
-static const char *lock_error(struct export *e, enum io_file file, int how)
-{
-	if (flock(e->fd[file], how | LOCK_NB) == 0)
-		return NULL;
-	if (errno != EWOULDBLOCK)
-		return perror_of("cannot lock", e->path[file]);
-	snprintf(wrong, sizeof(wrong), "'%s' is in use by another server: stop that one first", e->path[file]);
-	return wrong;
-}
-
-static const char *size_error(struct export *e, enum io_file file, uint64_t *bytes)
-{
-	off_t n = e->fd[file] < 0 ? 0 : lseek(e->fd[file], 0, SEEK_END);
-
-	*bytes = (uint64_t)n;
-	return n < 0 ? perror_of("cannot measure", e->path[file]) : NULL;
 }
 
 static const char *kind_error(struct export *e, enum io_file file, bool *regular)
@@ -83,6 +74,39 @@ static const char *kind_error(struct export *e, enum io_file file, bool *regular
 		return NULL;
 	snprintf(wrong, sizeof(wrong), "'%s' is neither a regular file nor a block device", e->path[file]);
 	return wrong;
+}
+
+/* 0, or -1 and errno. how: LOCK_SH or LOCK_EX. Not flock(2) for block devices: udev takes that
+ * for each of its events, and puts them off while another has it. */
+static int lock(int fd, bool regular, int how)
+{
+	struct flock l = { .l_type = how == LOCK_SH ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET, .l_len = 1 };
+
+	if (regular)
+		return flock(fd, how | LOCK_NB);
+	return fcntl(fd, F_OFD_SETLK, &l) < 0 && errno != EINVAL ? -1 : 0; /* that: Linux before 3.15 */
+}
+
+/* A target may share its image with other targets, a proxy with nobody. */
+static const char *lock_error(struct export *e, enum io_file file, int how)
+{
+	bool regular;
+	const char *error = kind_error(e, file, &regular);
+
+	if (error || lock(e->fd[file], regular, how) == 0)
+		return error;
+	if (errno != EWOULDBLOCK)
+		return perror_of("cannot lock", e->path[file]);
+	snprintf(wrong, sizeof(wrong), "'%s' is in use by another server: stop that one first", e->path[file]);
+	return wrong;
+}
+
+static const char *size_error(struct export *e, enum io_file file, uint64_t *bytes)
+{
+	off_t n = e->fd[file] < 0 ? 0 : lseek(e->fd[file], 0, SEEK_END);
+
+	*bytes = (uint64_t)n;
+	return n < 0 ? perror_of("cannot measure", e->path[file]) : NULL;
 }
 
 static void die_of(const char *error)
@@ -115,16 +139,13 @@ static bool is_regular(struct export *e, enum io_file file)
 const char *store_open_target(struct export *e, const char *image, bool readonly)
 {
 	const char *error;
-	bool regular;
 
 	e->path[FILE_IMAGE] = path_absolute(image);
 	/* O_NONBLOCK: a FIFO is refused, not waited for. */
 	e->fd[FILE_IMAGE] = open(image, (readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
 	if (e->fd[FILE_IMAGE] < 0)
 		return perror_of("cannot open", image);
-	error = kind_error(e, FILE_IMAGE, &regular);
-	if (!error)
-		error = lock_error(e, FILE_IMAGE, LOCK_SH);
+	error = lock_error(e, FILE_IMAGE, LOCK_SH);
 	if (!error)
 		error = size_error(e, FILE_IMAGE, &e->header.size_bytes);
 	return error;
@@ -284,32 +305,26 @@ static void check_distinct(struct export *e)
 	}
 }
 
-/* What exists of them. flags: of open(2); lock: of flock(2). */
-static void open_files(struct export *e, const char *image, const char *bitmap, int flags, int lock)
+/* What exists of them. flags: of open(2); how: of lock(). */
+static void open_files(struct export *e, const char *image, const char *bitmap, int flags, int how)
 {
 	e->path[FILE_IMAGE] = path_absolute(image);
 	e->path[FILE_BITMAP] = path_absolute(bitmap);
 	e->path[FILE_COMMIT] = xasprintf("%s.commit", e->path[FILE_BITMAP]);
 	check_distinct(e);
-	if (open_file(e, FILE_IMAGE, flags)) {
-		is_regular(e, FILE_IMAGE);
-		lock_file(e, FILE_IMAGE, lock);
-	}
+	if (open_file(e, FILE_IMAGE, flags))
+		lock_file(e, FILE_IMAGE, how);
 	if (open_file(e, FILE_BITMAP, flags))
-		lock_file(e, FILE_BITMAP, lock);
+		lock_file(e, FILE_BITMAP, how);
 	if (open_file(e, FILE_COMMIT, flags))
 		read_header(e);
 }
 
 void store_peek(struct export *e, const char *image, const char *bitmap)
 {
-	unsigned i;
-
 	open_files(e, image, bitmap, O_RDONLY, LOCK_SH);
-	/* Others cannot be opened for writing, or hold nothing. */
-	for (i = 0; i < ARRAY_SIZE(e->fd); i++)
-		if (e->fd[i] >= 0)
-			is_regular(e, i);
+	if (e->fd[FILE_COMMIT] >= 0)
+		is_regular(e, FILE_COMMIT); /* others cannot be opened for writing, or hold nothing */
 }
 
 bool store_look(struct export *e, const char *image, const char *bitmap, bool clear)

@@ -221,7 +221,7 @@ int k_open(const char *path, int flags, ...)
 		return FD_BOOT_ID;
 	if (call("open", slot))
 		return -1;
-	if ((flags & O_EXCL) && exists[slot]) {
+	if ((flags & O_EXCL) && (flags & O_CREAT) && exists[slot]) {
 		errno = EEXIST;
 		return -1;
 	}
