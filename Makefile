@@ -15,13 +15,14 @@ q := $(if $(V),,@)
 say := @$(if $(findstring s,$(firstword -$(MAKEFLAGS))),:,echo)
 
 # make SANITIZE=1: against the host's libc, with address and undefined behaviour
-# sanitizers, into a directory of its own.
+# sanitizers, into a directory of its own. SANITIZE=thread: with ThreadSanitizer.
 ifdef SANITIZE
-out := build/sanitize
+out := build/sanitize$(if $(filter thread,$(SANITIZE)),/thread)
+sanitizers := $(if $(filter thread,$(SANITIZE)),thread,address,undefined)
 CC := $(if $(filter clang%,$(CC)),$(CC),gcc)
 LINK := $(CC)
-CFLAGS ?= -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-LDFLAGS ?= -fsanitize=address,undefined -lpthread
+CFLAGS ?= -O1 -g -fsanitize=$(sanitizers) -fno-sanitize-recover=all -fno-omit-frame-pointer
+LDFLAGS ?= -fsanitize=$(sanitizers) -lpthread
 else
 out := build
 CFLAGS ?= -Os -fomit-frame-pointer -fno-asynchronous-unwind-tables -fno-stack-protector -fno-pie
@@ -95,7 +96,7 @@ $(out)/obj/%.o: applet/%.c build/include/autoconf.h build/include/applets.h buil
 	$(say) "  CC      $@"
 	$(q)$(CC) $(flags) -MMD -MP -c -o $@ $<
 
--include $(wildcard build/obj/*.d build/obj/*/*.d build/sanitize/obj/*.d build/sanitize/obj/*/*.d)
+-include $(wildcard build/obj/*.d build/obj/*/*.d build/sanitize/obj/*.d build/sanitize/obj/*/*.d build/sanitize/thread/obj/*.d build/sanitize/thread/obj/*/*.d)
 
 # ---- configuration -------------------------------------------------------------
 
@@ -182,7 +183,7 @@ $(sim_world): build/unit/sim_world/%.o: tests/sim/%.c Makefile $(wildcard tests/
 	$(say) "  CC      $@"
 	$(q)$(sim_cc) -fno-sanitize=all -c -o $@ $<
 # What a start makes of the files, with system calls that are the simulator's.
-sim_files := $(addprefix build/unit/sim_core/,store.o header.o written.o)
+sim_files := $(addprefix build/unit/sim_core/,store.o header.o written.o holes.o)
 $(sim_files): build/unit/sim_core/%.o: applet/server/%.c Makefile $(wildcard tests/sim/*.h applet/*/*.h) build/unit/include/autoconf.h
 	@mkdir -p $(dir $@)
 	$(say) "  CC      $@"

@@ -137,6 +137,8 @@ int server_check(const struct server_config *config)
 
 	server_config = config;
 	e = export_new("");
+	if (!e)
+		bb_simple_error_msg_and_die("out of memory");
 	store_peek(e, config->image, config->bitmap);
 	check_exists(e);
 	control_say_string(k, "commit_file", e->commit_trouble ? e->commit_trouble : found[e->commit_found]);

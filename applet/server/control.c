@@ -387,7 +387,7 @@ static void begin_verify(struct control *k, struct words *w)
 
 /* ---- requests that take time ---------------------------------------------------------------- */
 
-static void late_answer(struct control *k, const char *error)
+void control_answer_late(struct control *k, const char *error)
 {
 	k->waiting = false;
 	if (k->dead) {
@@ -401,7 +401,7 @@ static void switch_done(struct commit_waiter *w, int error)
 {
 	struct control *k = (struct control *)(void *)((char *)w - offsetof(struct control, commit));
 
-	late_answer(k, error ? "the cache could not be synced to disk: not switched" : NULL);
+	control_answer_late(k, error ? "the cache could not be synced to disk: not switched" : NULL);
 }
 
 static void begin_switch(struct control *k, bool force)
@@ -434,7 +434,7 @@ static void reconnect_done(void *ctx, const char *error, bool refused)
 		snprintf(text, sizeof(text), "the new origin is refused: %s; the old one stays", error);
 	else if (error)
 		snprintf(text, sizeof(text), "%s", error);
-	late_answer(k, error ? text : NULL);
+	control_answer_late(k, error ? text : NULL);
 }
 
 static void begin_reconnect(struct control *k, const char *host, const char *port, const char *name, bool force)

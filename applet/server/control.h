@@ -53,6 +53,8 @@ void control_say_cache(struct control *k, const struct export *e, uint64_t size_
 void control_say_verify(struct control *k, const struct core *c);
 /* The last line of a reply. error: NULL for "ok". */
 void control_answer(struct control *k, const char *error);
+/* ... of one that was `waiting`, and may have gone meanwhile. */
+void control_answer_late(struct control *k, const char *error);
 /* %XX in place. False: malformed, or a NUL. */
 bool control_decode(char *p);
 /* Closes it as soon as it has got what there is for it; not from inside this call. */

@@ -27,6 +27,24 @@ void images_list(struct control *k)
 	control_answer(k, NULL);
 }
 
+static void image_added(void *ctx, const char *why)
+{
+	control_answer_late(ctx, why);
+}
+
+/* The file is opened by a worker: its disk may hang. */
+static void image_add(struct control *k, const char *name, const char *path)
+{
+	const char *why = "a name has at most 4096 bytes";
+
+	if (strlen(name) <= NBD_NAME_MAX)
+		why = export_add_later(name, path, image_added, k) ? NULL : "out of memory";
+	if (why)
+		control_answer(k, why);
+	else
+		k->waiting = true;
+}
+
 void images_request(struct control *k, const char *verb, char *rest)
 {
 	char *name = strsep(&rest, " ");
@@ -37,7 +55,7 @@ void images_request(struct control *k, const char *verb, char *rest)
 	if (strcmp(verb, "list") == 0 && !name) {
 		images_list(k);
 	} else if (strcmp(verb, "add") == 0 && name && path && decoded) {
-		control_answer(k, strlen(name) > NBD_NAME_MAX ? "a name has at most 4096 bytes" : export_add(name, path));
+		image_add(k, name, path);
 	} else if (strcmp(verb, "remove") == 0 && name && !path && decoded) {
 		e = export_find(name, strlen(name));
 		if (e)

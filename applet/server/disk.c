@@ -5,6 +5,7 @@
  */
 #include "libbb.h"
 #include "server/cow.h"
+#include "server/holes.h"
 #include "server/pool.h"
 #include "server/buf.h"
 
@@ -103,25 +104,16 @@ static int zero(struct io *io, int fd)
 	return error == EINVAL ? EOPNOTSUPP : error;
 }
 
-/* Data and holes by lseek(2). What cannot be told is data. */
-static int extents(int fd, struct extents *out, uint64_t offset, uint64_t n)
+static int extents(const struct export *e, struct extents *out, uint64_t offset, uint64_t n)
 {
 	uint64_t end = offset + n;
 
 	out->count = 0;
 	while (offset < end && out->count < EXTENTS_MAX) {
-		off_t data = lseek(fd, (off_t)offset, SEEK_DATA);
-		bool hole = data < 0 ? errno == ENXIO : (uint64_t)data > offset;
-		uint64_t stop = end;
+		uint64_t data = holes_data(e->fd[FILE_IMAGE], e->holes_known, offset);
+		bool hole = data > offset;
+		uint64_t stop = hole ? data : holes_data_end(e->fd[FILE_IMAGE], e->holes_known, offset);
 
-		if (hole && data >= 0)
-			stop = (uint64_t)data;
-		if (!hole && data >= 0) {
-			off_t next = lseek(fd, (off_t)offset, SEEK_HOLE);
-
-			if (next > (off_t)offset)
-				stop = (uint64_t)next;
-		}
 		stop = stop < end ? stop : end;
 		out->extent[out->count].length = (uint32_t)(stop - offset);
 		out->extent[out->count++].flags = hole ? NBD_STATE_HOLE | NBD_STATE_ZERO : 0;
@@ -130,7 +122,7 @@ static int extents(int fd, struct extents *out, uint64_t offset, uint64_t n)
 	return 0;
 }
 
-static void disk_do(struct io *io, int fd)
+static void disk_do(const struct export *e, struct io *io, int fd)
 {
 	switch (io->op) {
 	case IO_READ:
@@ -149,7 +141,7 @@ static void disk_do(struct io *io, int fd)
 		io->error = fdatasync(fd) < 0 ? errno : 0;
 		break;
 	default:
-		io->error = extents(fd, io->buf, io->offset, io->length);
+		io->error = extents(e, io->buf, io->offset, io->length);
 	}
 }
 
@@ -169,7 +161,7 @@ static void cow_do(struct export *e, struct io *io, int fd)
 	default:
 		io->error = cow_prepare(e, io->length, io->offset);
 		if (!io->error)
-			disk_do(io, fd);
+			disk_do(e, io, fd);
 		if (!io->error)
 			cow_written(e, io->length, io->offset);
 	}
@@ -186,14 +178,14 @@ static bool is_direct(const struct export *e, const struct io *io)
 
 /* Zeroes as bytes, and nothing discarded: for both the kernel takes memory that others, who
  * wait for us, may have. */
-static void direct_do(struct io *io, int fd)
+static void direct_do(const struct export *e, struct io *io, int fd)
 {
 	if (io->op == IO_TRIM || (io->op == IO_ZERO && io->flags & IO_FAST))
 		io->error = EOPNOTSUPP;
 	else if (io->op == IO_ZERO)
 		io->error = write_zeroes(fd, io->offset, io->length);
 	else
-		disk_do(io, fd);
+		disk_do(e, io, fd);
 }
 
 static void disk_run(struct job *j)
@@ -204,9 +196,9 @@ static void disk_run(struct job *j)
 	if (ENABLE_FEATURE_XNBD_SERVER_COW && e->base_fd >= 0)
 		cow_do(e, io, e->fd[FILE_IMAGE]);
 	else if (is_direct(e, io))
-		direct_do(io, e->direct_fd);
+		direct_do(e, io, e->direct_fd);
 	else
-		disk_do(io, e->fd[io->file]);
+		disk_do(e, io, e->fd[io->file]);
 }
 
 /* Something that holds the inode's lock for long. */

@@ -22,6 +22,7 @@ struct export {
 	int direct_fd;  /* --root-storage: the image again, past the page cache; -1 = not there */
 	uint32_t direct_unit; /* ... where all has to be multiples of this */
 	bool is_device; /* the image is a block device */
+	bool holes_known; /* of the image: see holes.h */
 	bool no_nowait; /* the image's file system knows no RWF_NOWAIT, or a base is behind it */
 	char *path[3];  /* absolute */
 	enum state_commit commit_found; /* what store_look() found */
@@ -43,7 +44,7 @@ struct export {
 	struct turn image_turn; /* of writes */
 	struct turn zero_turn;  /* of what is long and holds the file's lock, too */
 	unsigned zeroing;       /* so many zeroings and trims are under way */
-	struct job last_sync;
+	struct job closing;
 	struct commit_waiter last_commit;
 	struct export *next;
 };
@@ -57,12 +58,16 @@ static inline struct export *export_of(struct core *c)
 
 extern struct export *exports;
 
-/* One more, in the list from now on; the caller opens its files and begins it. */
+/* One more, with one user; the caller opens its files, begins it, and puts it into the list.
+ * NULL: out of memory. */
 struct export *export_new(const char *name);
+void export_enlist(struct export *e);
 /* Its core begins to live. False: out of memory. */
 bool export_begin(struct export *e, uint64_t size_bytes, bool all_dirty);
 /* A target of this name (copied). NULL, or why not: one line. May wait for the disk. */
 const char *export_add(const char *name, const char *image);
+/* The same by a worker: added() is told why, or NULL. False: out of memory, it is not called. */
+bool export_add_later(const char *name, const char *image, void (*added)(void *ctx, const char *why), void *ctx);
 /* NULL: there is none. */
 struct export *export_find(const char *name, size_t n);
 /* Nobody finds it any more; it ends with its last user. */
@@ -70,6 +75,8 @@ void export_remove(struct export *e);
 /* A user more, a user less. */
 void export_hold(struct export *e);
 void export_drop(struct export *e);
+/* Files of exports that have ended are being synced and closed. */
+bool exports_are_closing(void);
 
 /* ---- store.c: the files at a start. All of it may block, and dies with one line
  * that says what to do; then nothing was changed on disk. ------------------------ */

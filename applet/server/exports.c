@@ -2,6 +2,7 @@
 /* The exports: by name, and as long as somebody uses them. */
 #include "libbb.h"
 #include "server/cow.h"
+#include "server/holes.h"
 #include "server/loop.h"
 #include "server/pool.h"
 #include "server/server.h"
@@ -10,18 +11,28 @@ struct export *exports;
 
 struct export *export_new(const char *name)
 {
-	static uint64_t serial;
-	struct export *e = xzalloc(sizeof(*e));
-	struct export **last = &exports;
+	struct export *e = calloc(1, sizeof(*e));
 
-	e->nbd.name = xstrdup(name);
-	e->serial = serial++;
+	if (!e)
+		return NULL;
+	e->nbd.name = strdup(name);
 	e->fd[FILE_IMAGE] = e->fd[FILE_BITMAP] = e->fd[FILE_COMMIT] = e->base_fd = e->direct_fd = -1;
 	e->users = 1;
+	if (e->nbd.name)
+		return e;
+	free(e);
+	return NULL;
+}
+
+void export_enlist(struct export *e)
+{
+	static uint64_t serial;
+	struct export **last = &exports;
+
+	e->serial = serial++;
 	while (*last)
 		last = &(*last)->next;
 	*last = e;
-	return e;
 }
 
 struct export *export_find(const char *name, size_t n)
@@ -71,24 +82,52 @@ bool export_begin(struct export *e, uint64_t size_bytes, bool all_dirty)
 	return true;
 }
 
-static void export_free(struct export *e)
+/* ---- the end of one ------------------------------------------------------------------- */
+
+static unsigned closing;
+
+bool exports_are_closing(void)
 {
-	struct export **p = &exports;
+	return closing;
+}
+
+static struct export *export_of_closing(struct job *j)
+{
+	return (struct export *)(void *)((char *)j - offsetof(struct export, closing));
+}
+
+/* By a worker: what its clients have written is not to be lost with the last of them, and a network's
+ * file system may have something to do at a close, too. */
+static void close_run(struct job *j)
+{
+	struct export *e = export_of_closing(j);
 	unsigned i;
 
-	while (*p != e)
-		p = &(*p)->next;
-	*p = e->next;
-	core_free(&e->core);
-	for (i = 0; i < ARRAY_SIZE(e->fd); i++) {
+	if (e->nbd.min_block && e->base_fd < 0 && !e->core.readonly && fdatasync(e->fd[FILE_IMAGE]) < 0)
+		bb_perror_msg("'%s' could not be synced to disk", e->path[FILE_IMAGE]);
+	for (i = 0; i < ARRAY_SIZE(e->fd); i++)
 		if (e->fd[i] >= 0)
 			close(e->fd[i]);
-		free(e->path[i]);
-	}
 	if (e->base_fd >= 0)
 		close(e->base_fd);
 	if (e->direct_fd >= 0)
 		close(e->direct_fd);
+}
+
+static void close_done(struct job *j)
+{
+	struct export *e = export_of_closing(j);
+	struct export **p = &exports;
+	unsigned i;
+
+	closing--;
+	while (*p && *p != e)
+		p = &(*p)->next;
+	if (*p) /* else it never came so far */
+		*p = e->next;
+	core_free(&e->core);
+	for (i = 0; i < ARRAY_SIZE(e->fd); i++)
+		free(e->path[i]);
 	free(e->words);
 	free(e->written);
 	free(e->cow_words);
@@ -96,23 +135,15 @@ static void export_free(struct export *e)
 	free(e);
 }
 
-const char *export_add(const char *name, const char *image)
+void export_drop(struct export *e)
 {
-	const struct server_config *s = server_config;
-	struct export *e;
-	const char *why;
-
-	if (export_find(name, strlen(name)))
-		return "there is an image of this name already";
-	e = export_new(name);
-	why = store_open_target(e, image, s->readonly || s->cow);
-	if (!why && ENABLE_FEATURE_XNBD_SERVER_COW && s->cow)
-		why = cow_begin(e);
-	if (!why && !export_begin(e, e->header.size_bytes, false))
-		why = "out of memory";
-	if (why)
-		export_free(e);
-	return why;
+	if (--e->users)
+		return;
+	closing++;
+	e->closing.run = close_run;
+	e->closing.done = close_done;
+	e->closing.class = JOB_SLOW;
+	pool_submit(&e->closing);
 }
 
 void export_hold(struct export *e)
@@ -120,36 +151,95 @@ void export_hold(struct export *e)
 	e->users++;
 }
 
-static void sync_run(struct job *j)
-{
-	struct export *e = (struct export *)(void *)((char *)j - offsetof(struct export, last_sync));
-
-	if (fdatasync(e->fd[FILE_IMAGE]) < 0)
-		bb_perror_msg("'%s' could not be synced to disk", e->path[FILE_IMAGE]);
-}
-
-static void sync_done(struct job *j)
-{
-	export_free((struct export *)(void *)((char *)j - offsetof(struct export, last_sync)));
-}
-
-/* What its clients have written is not to be lost with the last of them. */
-void export_drop(struct export *e)
-{
-	if (--e->users)
-		return;
-	if (e->fd[FILE_IMAGE] < 0 || e->base_fd >= 0 || e->core.readonly) {
-		export_free(e);
-		return;
-	}
-	e->last_sync.run = sync_run;
-	e->last_sync.done = sync_done;
-	e->last_sync.class = JOB_SLOW;
-	pool_submit(&e->last_sync);
-}
-
 void export_remove(struct export *e)
 {
 	e->removed = true;
 	export_drop(e);
+}
+
+/* ---- targets --------------------------------------------------------------------------- */
+
+/* NULL, or why not: one line, of this thread. May block. */
+static const char *target_open(struct export *e, const char *image)
+{
+	const struct server_config *s = server_config;
+	const char *why = store_open_target(e, image, s->readonly || s->cow);
+
+	if (!why && ENABLE_FEATURE_XNBD_SERVER_COW && s->cow)
+		why = cow_begin(e);
+	if (!why)
+		e->holes_known = holes_known(e->fd[FILE_IMAGE]);
+	return why;
+}
+
+/* It is open: it is served from now on. NULL, or why not. */
+static const char *target_begin(struct export *e)
+{
+	if (export_find(e->nbd.name, strlen(e->nbd.name)))
+		return "there is an image of this name already";
+	if (!export_begin(e, e->header.size_bytes, false))
+		return "out of memory";
+	export_enlist(e);
+	return NULL;
+}
+
+const char *export_add(const char *name, const char *image)
+{
+	struct export *e = export_new(name);
+	const char *why = e ? target_open(e, image) : "out of memory";
+
+	return why ? why : target_begin(e);
+}
+
+struct adding {
+	struct job job;
+	struct export *export;
+	char *image;
+	char why[1024]; /* "": it is open */
+	void (*added)(void *ctx, const char *why);
+	void *ctx;
+};
+
+static void add_run(struct job *j)
+{
+	struct adding *a = (struct adding *)j;
+	const char *why = target_open(a->export, a->image);
+
+	snprintf(a->why, sizeof(a->why), "%s", why ? why : "");
+}
+
+static void add_done(struct job *j)
+{
+	struct adding *a = (struct adding *)j;
+	const char *why = a->why[0] ? a->why : target_begin(a->export);
+
+	a->added(a->ctx, why);
+	if (why)
+		export_drop(a->export);
+	free(a->image);
+	free(a);
+}
+
+bool export_add_later(const char *name, const char *image, void (*added)(void *ctx, const char *why), void *ctx)
+{
+	struct adding *a = calloc(1, sizeof(*a));
+
+	if (a) {
+		a->image = strdup(image);
+		a->export = export_new(name);
+	}
+	if (!a || !a->image || !a->export) {
+		if (a) {
+			free(a->image);
+			free(a);
+		}
+		return false;
+	}
+	a->job.run = add_run;
+	a->job.done = add_done;
+	a->job.class = JOB_SLOW;
+	a->added = added;
+	a->ctx = ctx;
+	pool_submit(&a->job);
+	return true;
 }

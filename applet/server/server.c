@@ -2,6 +2,7 @@
 /* The server: from its beginning to its end. */
 #include "libbb.h"
 #include "server/buf.h"
+#include "server/holes.h"
 #include "server/log.h"
 #include "server/loop.h"
 #include "server/pool.h"
@@ -15,6 +16,7 @@ enum {
 	WORKERS_MIN = 4, /* that wait for the disk */
 	WORKERS_MAX = 32,
 	START_MS = 5000,     /* so long a start waits for an origin that it can do without */
+	TELL_MS = 5000,      /* so often an end that takes long says why */
 	STOP_MS = 3000,      /* clients that do not read their last replies are left after that */
 	HAVE_CONTROL = ENABLE_FEATURE_XNBD_SERVER_PROXY || ENABLE_XNBD_WRAPPER,
 	OWN_PATHS_MAX = 10,  /* Unix socket, control socket, pid file; log, image, bitmap,
@@ -200,7 +202,16 @@ static void log_reopen(void)
 	log_file.busy = true;
 	log_file.job.run = log_open_run;
 	log_file.job.done = log_open_done;
+	log_file.job.class = JOB_SLOW;
 	pool_submit(&log_file.job);
+}
+
+/* What an end would still have to do. */
+static const char *end_awaits(void)
+{
+	if (ENABLE_FEATURE_XNBD_SERVER_SNAPSHOT && snapshot_is_busy())
+		return "a snapshot is not complete";
+	return "what clients have written may not be on the disk";
 }
 
 static void signal_ready(struct event *e, uint32_t events UNUSED_PARAM)
@@ -219,6 +230,8 @@ static void signal_ready(struct event *e, uint32_t events UNUSED_PARAM)
 		if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->origin)
 			origin_hurry(export->origin);
 	} else if (info.ssi_signo != SIGUSR2) {
+		if (stopping)
+			bb_error_msg_and_die("ended by a second signal before the end was reached: %s", end_awaits());
 		stopping = true;
 	} else if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->core.map.words) { /* a proxy, and begun */
 		why = switch_begin();
@@ -363,6 +376,7 @@ static void begin_proxy(void)
 		fp = origin_fingerprint(export->origin);
 	size_bytes = fp ? origin_size_bytes(export->origin) : export->header.size_bytes;
 	store_open(export, size_bytes, fp, s->clear_bitmap, &all_dirty);
+	export->holes_known = holes_known(export->fd[FILE_IMAGE]);
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage)
 		init_root_files(export);
 	if (!export_begin(export, size_bytes, all_dirty))
@@ -410,6 +424,9 @@ static void begin_exports(void)
 
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && s->bitmap) {
 		export = export_new("");
+		if (!export)
+			bb_simple_error_msg_and_die("out of memory");
+		export_enlist(export);
 		begin_proxy();
 	} else if (s->image) {
 		why = export_add("", s->image);
@@ -487,6 +504,7 @@ static void last_commit_done(struct commit_waiter *w UNUSED_PARAM, int error)
 /* Everything is made durable. */
 static void last_commits(void)
 {
+	uint64_t tell_ms = loop_now_ms + TELL_MS;
 	struct export *e;
 
 	for (e = exports; e; e = e->next) {
@@ -499,8 +517,13 @@ static void last_commits(void)
 		core_tick(&e->core, loop_now_ms);
 	}
 	settle();
-	while (commits || (ENABLE_FEATURE_XNBD_SERVER_SNAPSHOT && snapshot_is_busy()))
+	while (commits || exports_are_closing() || (ENABLE_FEATURE_XNBD_SERVER_SNAPSHOT && snapshot_is_busy())) {
 		turn(loop_now_ms + 100);
+		if (loop_now_ms < tell_ms)
+			continue;
+		bb_error_msg("the end waits for the disk, a second signal would not: %s", end_awaits());
+		tell_ms = loop_now_ms + TELL_MS;
+	}
 }
 
 /* Nothing is under way that could still be written. */

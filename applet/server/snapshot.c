@@ -7,6 +7,7 @@
  */
 #include "libbb.h"
 #include "server/cow.h"
+#include "server/holes.h"
 #include "server/server.h"
 
 #include <sys/ioctl.h>
@@ -25,38 +26,30 @@ static struct snapshot {
 } snapshot;
 
 /* Data of [offset, end), a hole stays one. 0 or errno. */
-static int copy_data(int from, int to, uint8_t *buf, off_t offset, off_t end)
+static int copy_data(int from, int to, uint8_t *buf, uint64_t offset, uint64_t end)
 {
 	int error = 0;
 
 	while (!error && offset < end) {
-		uint64_t step = end - offset < COPY_BYTES ? (uint64_t)(end - offset) : COPY_BYTES;
+		uint64_t step = end - offset < COPY_BYTES ? end - offset : COPY_BYTES;
 
-		error = disk_transfer(from, false, buf, step, (uint64_t)offset);
+		error = disk_transfer(from, false, buf, step, offset);
 		if (!error)
-			error = disk_transfer(to, true, buf, step, (uint64_t)offset);
-		offset += (off_t)step;
+			error = disk_transfer(to, true, buf, step, offset);
+		offset += step;
 	}
 	return error;
 }
 
-static int copy(int from, int to, off_t size)
+static int copy(int from, bool holes, int to, uint64_t size)
 {
 	uint8_t *buf = malloc(COPY_BYTES);
-	off_t data = 0, hole;
-	int error = !buf ? ENOMEM : ftruncate(to, size) < 0 ? errno : 0;
+	uint64_t data = 0, end;
+	int error = !buf ? ENOMEM : ftruncate(to, (off_t)size) < 0 || fdatasync(from) < 0 ? errno : 0;
 
-	for (; !error && data < size; data = hole) {
-		off_t at = lseek(from, data, SEEK_DATA);
-
-		if (at < 0 && errno == ENXIO)
-			break; /* nothing but a hole is left */
-		if (at >= 0)
-			data = at;
-		hole = at < 0 ? -1 : lseek(from, data, SEEK_HOLE);
-		if (hole <= data)
-			hole = size; /* it cannot tell */
-		error = copy_data(from, to, buf, data, hole < size ? hole : size);
+	for (; !error && (data = holes_data(from, holes, data)) < size; data = end) {
+		end = holes_data_end(from, holes, data);
+		error = copy_data(from, to, buf, data, end < size ? end : size);
 	}
 	free(buf);
 	return error;
@@ -70,7 +63,7 @@ static void snapshot_run(struct job *j)
 
 	s->error = to < 0 ? errno : 0;
 	if (!s->error && ioctl(to, X_FICLONE, from) < 0)
-		s->error = copy(from, to, (off_t)s->export->core.size_bytes);
+		s->error = copy(from, s->export->holes_known, to, s->export->core.size_bytes);
 	if (!s->error && (fsync(to) < 0 || rename(s->unfinished, s->path) < 0))
 		s->error = errno;
 	if (s->error && to >= 0)

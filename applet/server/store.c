@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The files at a start: image, bitmap and commit file. */
 #include "libbb.h"
+#include "server/holes.h"
 #include "server/server.h"
 
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 
 #define CLEAR_HINT "; --clear-bitmap would forget all that is cached and start anew"
 
@@ -15,7 +15,6 @@ enum {
 	LOAD_BYTES = 64 << 10,
 	BUSY_TRIES = 40, /* to open a block device; two seconds */
 	BUSY_WAIT_MS = 50,
-	ZFS_MAGIC = 0x2fc12fc1, /* of statfs(2) */
 };
 
 /* ---- opening ---------------------------------------------------------------- */
@@ -53,7 +52,7 @@ static bool open_file(struct export *e, enum io_file file, int flags)
 
 /* What is wrong with a file: one line, valid until the next, or NULL. Those who start with
  * one die of it; one that is added later is refused. */
-static char wrong[1024];
+static _Thread_local char wrong[1024];
 
 static const char *perror_of(const char *what, const char *path)
 {
@@ -153,41 +152,16 @@ const char *store_open_target(struct export *e, const char *image, bool readonly
 
 /* ---- bits --------------------------------------------------------------------- */
 
-/*
- * Whether the file system can be asked where the file has data. Some have been wrong about
- * what was not written back yet (ext4 before Linux 4.12), so the file is synced first. ZFS was
- * (before 2.2.2 and 2.1.14), and there a sync ends with the log: it is not asked.
- */
-static bool may_seek_data(int fd)
-{
-	struct statfs s;
-
-	return fdatasync(fd) == 0 && fstatfs(fd, &s) == 0 && (uint32_t)s.f_type != ZFS_MAGIC;
-}
-
-/*
- * Where the file has data next, at or behind the offset; both are multiples of 8. What was
- * never written is left out: for a large disk that is nearly all, and to read it as zeroes
- * takes seconds.
- */
-static uint64_t next_data(int fd, uint64_t offset)
-{
-	off_t at = lseek(fd, (off_t)offset, SEEK_DATA);
-
-	if (at < (off_t)offset)
-		return at < 0 && errno == ENXIO ? UINT64_MAX : offset; /* no more data; it cannot tell */
-	return (uint64_t)at - (uint64_t)at % 8;
-}
-
-/* Adds the bits of a file to the words in memory. Reads what is there; words that
- * are zero are not touched, so that they cost no memory. */
+/* Adds the bits of a file to the words in memory. Reads what is there: what was never
+ * written, of a large disk nearly all, would take seconds. Words that are zero are not touched,
+ * so that they cost no memory. */
 static void load_bits(struct export *e, enum io_file file, uint64_t offset, uint64_t n)
 {
 	uint64_t *part = xmalloc(LOAD_BYTES);
-	bool skip = may_seek_data(e->fd[file]);
+	bool known = fdatasync(e->fd[file]) == 0 && holes_known(e->fd[file]);
 	uint64_t end = offset + n, first = offset;
 
-	while ((offset = skip ? next_data(e->fd[file], offset) : offset) < end) {
+	while ((offset = holes_data(e->fd[file], known, offset) & ~7ULL) < end) {
 		size_t step = end - offset < LOAD_BYTES ? (size_t)(end - offset) : LOAD_BYTES;
 		ssize_t got = pread(e->fd[file], part, step, (off_t)offset);
 		uint64_t *words = e->words + (offset - first) / 8;

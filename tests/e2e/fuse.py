@@ -103,14 +103,17 @@ def reply(unique, op, node, data):
             raise
 
 
+def must_hang():
+    return hang and os.path.exists(hang)
+
+
 fuse = os.open("/dev/fuse", os.O_RDWR)
 libc = ctypes.CDLL(None, use_errno=True)
 if libc.mount(b"fuse", os.fsencode(mountpoint), b"fuse", 0, b"fd=%d,rootmode=%o,user_id=0,group_id=0,allow_other" % (fuse, stat.S_IFDIR)):
     raise OSError(ctypes.get_errno(), "mount")
 late = []  # answers that wait: until when, and what of
 while True:
-    now = time.monotonic()
-    hangs = hang and os.path.exists(hang)
+    now, hangs = time.monotonic(), must_hang()
     for l in [l for l in late if l[0] <= now and not (hangs and l[2] in HANGS)]:
         late.remove(l)
         reply(*l[1:])
@@ -127,7 +130,8 @@ while True:
     _, op, unique, node = struct.unpack_from("<2I2Q", raw)
     if op in (FORGET, BATCH_FORGET, INTERRUPT):
         continue
-    if hangs and op in HANGS:
+    now = time.monotonic()
+    if op in HANGS and must_hang():
         late.append((0, unique, op, node, raw[40:]))
     elif slow and op == WRITE and len(raw) > 65536:
         late.append((now + slow, unique, op, node, raw[40:]))

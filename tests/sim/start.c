@@ -259,7 +259,7 @@ int k_fstatfs(int fd, struct statfs *st)
 {
 	fd_slot(fd);
 	file_system_lies = chance(20);
-	st->f_type = file_system_lies ? 0x2fc12fc1 : 0xef53;
+	st->f_type = !file_system_lies ? 0xef53 : chance(50) ? 0x2fc12fc1 : 0x65735546; /* ZFS, FUSE */
 	return 0;
 }
 

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Where a file has holes. One policy for all who ask: what cannot be told, or not be believed, is
+ * data. Any thread; all of it may block.
+ *
+ * ext4 before Linux 4.12 could call a hole what was not written back yet: who can wait syncs first.
+ */
+#ifndef SERVER_HOLES_H
+#define SERVER_HOLES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Whether the file system is believed; asked once for a descriptor, and given to those below. */
+bool holes_known(int fd);
+/* The first byte of data at or behind the offset; UINT64_MAX: only a hole is left. */
+uint64_t holes_data(int fd, bool known, uint64_t offset);
+/* The end of the data at the offset: at or behind it; UINT64_MAX: nobody knows. */
+uint64_t holes_data_end(int fd, bool known, uint64_t offset);
+
+#endif
