@@ -57,8 +57,9 @@ struct persist {
 struct request {
 	uint64_t offset; /* bytes */
 	const void *owner; /* whose it is: the disk is shared fairly between owners */
-	void *buf;       /* READ: length bytes to fill, NULL: of port_read_buf(); WRITE: the data;
-			    BLOCK_STATUS: a struct extents to fill */
+	void *buf;       /* READ: length bytes to fill, NULL: it is answered when its blocks are
+			    local, and core_read() reads them; WRITE: the data; BLOCK_STATUS: a
+			    struct extents to fill */
 	uint32_t length; /* bytes */
 	uint32_t error;  /* result: an NBD error */
 	uint16_t type;   /* NBD_CMD_x */
@@ -260,10 +261,11 @@ uint32_t core_check(const struct core *c, const struct request *r);
 bool core_misses(const struct core *c, struct request *r);
 /* Takes r, which core_check() passed. */
 void core_submit(struct core *c, struct request *r);
-/* r goes on, for which port_read_buf() had set *later; it is asked again. */
+/* Reads blocks that are local, as all of a READ are that was answered without a buffer: a local
+ * block stays local. r: a READ, or a part of one, with a buffer. */
 void core_read(struct core *c, struct request *r);
-/* The owner of r has gone: if it waits for the origin, or for him, it is answered now, with
- * NBD_ESHUTDOWN; else it ends as usual, soon. */
+/* The owner of r has gone: if it waits for the origin it is answered now, with NBD_ESHUTDOWN;
+ * else it ends as usual, soon. */
 void core_abandon(struct core *c, struct request *r);
 /* No client is connected any more: the copy need not leave room for the last one. */
 void core_alone(struct core *c);

@@ -77,11 +77,6 @@ bool port_io(struct core *c, struct io *io);
 void *port_alloc(struct core *c, uint32_t n);
 void port_free(struct core *c, void *p, uint32_t n);
 
-/* Memory for the r->length bytes of a READ that was submitted without: its blocks are there
- * now. It belongs to the owner of `r`. NULL: there is none; or *later was set, and the owner
- * calls core_read() when it has room, or core_abandon(). */
-void *port_read_buf(struct core *c, struct request *r, bool *later);
-
 /* Request `r` is answered: r->error is an NBD error, READ data is in r->buf. `r`
  * belongs to its owner again. Must not call into the core. */
 void port_reply(struct core *c, struct request *r);

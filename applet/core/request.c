@@ -3,7 +3,6 @@
  * What clients ask: one request from core_submit() to port_reply().
  *
  *   FETCH   waits for blocks from the origin (holds no range)
- *   PARKED  a READ whose blocks have come, until its owner has room for the data
  *   RANGE   waits for its range in flight
  *   DISK    waits for the image
  *   BITMAP  its blocks became local: waits for their bits to be in the bitmap file
@@ -18,7 +17,7 @@
 #include <errno.h>
 #include <stddef.h>
 
-enum { REQ_NEW, REQ_FETCH, REQ_PARKED, REQ_RANGE, REQ_DISK, REQ_BITMAP, REQ_COMMIT };
+enum { REQ_NEW, REQ_FETCH, REQ_RANGE, REQ_DISK, REQ_BITMAP, REQ_COMMIT };
 
 #define REQUEST_OF(ptr, member) ((struct request *)(void *)((char *)(ptr)-offsetof(struct request, member)))
 
@@ -58,12 +57,7 @@ uint32_t core_check(const struct core *c, const struct request *r)
 		if (outside)
 			return r->type == NBD_CMD_TRIM ? NBD_EINVAL : NBD_ENOSPC;
 	}
-	if (outside || !r->length)
-		return NBD_EINVAL;
-	/* The memory for it would be too much ("Size constraints"). */
-	if (r->type <= NBD_CMD_WRITE && r->length > NBD_PAYLOAD_MAX)
-		return NBD_EINVAL;
-	return NBD_SUCCESS;
+	return outside || !r->length ? NBD_EINVAL : NBD_SUCCESS;
 }
 
 /* ---- blocks of a request -------------------------------------------------- */
@@ -341,21 +335,6 @@ void zero_measure(struct core *c, uint64_t blocks, uint64_t ms)
 	c->zero_blocks = blocks > ZERO_BLOCKS_MIN ? blocks : ZERO_BLOCKS_MIN;
 }
 
-/* False: r is parked, or answered with an error. */
-static bool read_room(struct core *c, struct request *r)
-{
-	bool later = false;
-
-	r->buf = port_read_buf(c, r, &later);
-	if (r->buf)
-		return true;
-	if (later)
-		r->state = REQ_PARKED;
-	else
-		request_reply(c, r, NBD_ENOMEM);
-	return false;
-}
-
 /*
  * A read that needs nothing but the image: most of them, so they take no range
  * when the page cache answers at once.
@@ -365,8 +344,6 @@ static void read_local(struct core *c, struct request *r)
 	uint64_t first = touched_first(r);
 	uint64_t end = touched_end(r);
 
-	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && !r->buf && !read_room(c, r))
-		return;
 	if (range_is_busy(&c->ranges, first, end, false)) {
 		take_range(c, r, first, end);
 		return;
@@ -430,8 +407,11 @@ static void request_go(struct core *c, struct request *r)
 {
 	switch (r->type) {
 	case NBD_CMD_READ:
-		read_local(c, r);
-		break;
+		if (r->buf) {
+			read_local(c, r);
+			break;
+		}
+		/* fall through */
 	case NBD_CMD_CACHE:
 		request_reply(c, r, NBD_SUCCESS);
 		break;
@@ -550,18 +530,18 @@ void core_submit(struct core *c, struct request *r)
 
 void core_read(struct core *c, struct request *r)
 {
-	read_local(c, r); /* local blocks stay local */
+	r->core = c;
+	c->in_flight++;
+	read_local(c, r);
 	core_run(c);
 }
 
 void core_abandon(struct core *c, struct request *r)
 {
-	if (!ENABLE_FEATURE_XNBD_SERVER_PROXY || (r->state != REQ_FETCH && r->state != REQ_PARKED))
+	if (!ENABLE_FEATURE_XNBD_SERVER_PROXY || r->state != REQ_FETCH)
 		return;
-	if (r->state == REQ_FETCH) {
-		fetch_unwait(r->fetch, r);
-		fetch_forget(c);
-		c->waiting--;
-	}
+	fetch_unwait(r->fetch, r);
+	fetch_forget(c);
+	c->waiting--;
 	request_reply(c, r, NBD_ESHUTDOWN);
 }

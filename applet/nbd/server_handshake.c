@@ -209,6 +209,7 @@ static enum nbd_handshake_state info_or_go(struct nbd_server_handshake *h, uint3
 		if (wanted >> type & 1)
 			send_info(h, option, (uint16_t)type, e);
 	answer(h, option, NBD_REP_ACK);
+	h->sized = wanted >> NBD_INFO_BLOCK_SIZE & 1;
 	return option == NBD_OPT_GO ? begin_transmission(h, e) : NBD_HS_MORE;
 }
 

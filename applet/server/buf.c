@@ -1,113 +1,143 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Memory for data in flight. */
+/*
+ * Memory for data in flight.
+ *
+ * One piece of address space as large as the budget is mapped at the start, and cut into
+ * chunks. A chunk is empty, or cut into buffers of one size. What was used last is used next;
+ * pages that were never used cost nothing. So no request maps memory, however many there are.
+ */
 #include "libbb.h"
 #include "server/buf.h"
+#include "server/loop.h"
 
 #include <sys/mman.h>
 
 enum {
 	SMALLEST_SHIFT = 12,
-	CLASSES = 14,           /* 4 KiB .. 32 MiB */
-	KEPT_BYTES_MAX = 4 << 20, /* unused, for the next requests */
+	CLASSES = 7, /* 4 KiB .. 256 KiB */
+	CHUNK_BYTES = BUF_BYTES_MAX,
+	ARENA_BYTES_MAX = 1 << 30, /* of a budget without a limit */
+	TRIM_MS = 5000, /* so often it is looked whether any of it is needed */
 };
 
-struct unused {
-	struct unused *next;
+_Static_assert(1 << (SMALLEST_SHIFT + CLASSES - 1) == BUF_BYTES_MAX, "CLASSES");
+
+struct chunk {
+	struct chunk *next, **link; /* of those that are empty, or have room, of one class */
+	void *unused;               /* buffers that were given back: each begins with the next */
+	uint32_t fresh, used;       /* buffers that were handed out ever, and are now */
 };
 
-static struct unused *unused[CLASSES];
-static uint64_t limit, used, kept; /* bytes */
-static uint64_t taken; /* of what is used: the rest is booked */
+static uint64_t limit, used; /* bytes */
+static uint8_t *arena;
+static unsigned arena_chunks, fresh_chunks; /* so many there are, and were taken ever */
+static struct chunk *chunks, *empty, *partial[CLASSES];
+static bool keeps;
+static struct timer trim_timer;
 
-/* ---- a reserve: one piece of memory, cut into halves and put together again ----------- */
-
-enum { IN_USE = 0xff };
-
-struct half {
-	struct half *next, **link;
-};
-
-static struct half *halves[CLASSES]; /* what is free */
-static uint8_t *reserve;
-static uint64_t reserve_bytes;
-static uint8_t *class_of; /* of the free piece that begins at this page, or IN_USE */
-
-static void half_add(uint64_t at, unsigned i)
+/* So many buffers make a chunk. */
+static uint32_t chunk_buffers(unsigned i)
 {
-	struct half *h = (struct half *)(void *)(reserve + at);
-
-	h->next = halves[i];
-	h->link = &halves[i];
-	if (h->next)
-		h->next->link = &h->next;
-	halves[i] = h;
-	class_of[at >> SMALLEST_SHIFT] = (uint8_t)i;
+	return CHUNK_BYTES >> (SMALLEST_SHIFT + i);
 }
 
-static uint64_t half_take(struct half *h)
+static void chunk_link(struct chunk *c, struct chunk **list)
 {
-	uint64_t at = (uint64_t)((uint8_t *)h - reserve);
-
-	*h->link = h->next;
-	if (h->next)
-		h->next->link = h->link;
-	class_of[at >> SMALLEST_SHIFT] = IN_USE;
-	return at;
+	c->next = *list;
+	c->link = list;
+	if (c->next)
+		c->next->link = &c->next;
+	*list = c;
 }
 
-static void *reserve_get(unsigned i)
+static void chunk_unlink(struct chunk *c)
 {
-	unsigned from = i;
-	uint64_t at;
+	*c->link = c->next;
+	if (c->next)
+		c->next->link = c->link;
+}
 
-	while (from < CLASSES && !halves[from])
-		from++;
-	if (from == CLASSES)
-		return NULL;
-	at = half_take(halves[from]);
-	while (from > i) {
-		from--;
-		half_add(at + ((uint64_t)1 << (SMALLEST_SHIFT + from)), from);
+/* NULL: none is left. */
+static struct chunk *chunk_get(void)
+{
+	struct chunk *c = empty;
+
+	if (c)
+		chunk_unlink(c);
+	else if (fresh_chunks < arena_chunks)
+		c = &chunks[fresh_chunks++];
+	if (c) {
+		c->unused = NULL;
+		c->fresh = c->used = 0;
 	}
-	return reserve + at;
+	return c;
 }
 
-static void reserve_put(uint64_t at, unsigned i)
+static void *arena_get(unsigned i)
 {
-	for (; i < CLASSES - 1; i++) {
-		uint64_t size = (uint64_t)1 << (SMALLEST_SHIFT + i);
-		uint64_t other = at ^ size;
+	struct chunk *c = partial[i];
+	void *p;
 
-		if (other + size > reserve_bytes || class_of[other >> SMALLEST_SHIFT] != i)
-			break;
-		half_take((struct half *)(void *)(reserve + other));
-		at &= ~size;
+	if (!c) {
+		c = chunk_get();
+		if (!c)
+			return NULL;
+		chunk_link(c, &partial[i]);
 	}
-	half_add(at, i);
+	p = c->unused;
+	if (p)
+		memcpy(&c->unused, p, sizeof(c->unused));
+	else
+		p = arena + (size_t)(c - chunks) * CHUNK_BYTES + ((size_t)c->fresh++ << (SMALLEST_SHIFT + i));
+	if (++c->used == chunk_buffers(i))
+		chunk_unlink(c);
+	return p;
+}
+
+static void arena_put(void *p, size_t at, unsigned i)
+{
+	struct chunk *c = &chunks[at / CHUNK_BYTES];
+
+	memcpy(p, &c->unused, sizeof(c->unused));
+	c->unused = p;
+	if (c->used-- == chunk_buffers(i))
+		chunk_link(c, &partial[i]);
+	if (!c->used) {
+		chunk_unlink(c);
+		chunk_link(c, &empty);
+	}
+}
+
+/* When nothing happens just now, all goes back to the system. */
+static void trim(struct timer *t)
+{
+	if (used)
+		timer_set(t, loop_now_ms + TRIM_MS);
+	else
+		madvise(arena, (size_t)fresh_chunks * CHUNK_BYTES, MADV_DONTNEED);
+}
+
+void buf_init(uint64_t limit_bytes)
+{
+	uint64_t n = limit_bytes && limit_bytes < ARENA_BYTES_MAX ? limit_bytes : ARENA_BYTES_MAX;
+
+	trim_timer.fire = trim;
+	limit = limit_bytes ? limit_bytes : UINT64_MAX / 2;
+	arena_chunks = (unsigned)((n + CHUNK_BYTES - 1) / CHUNK_BYTES);
+	chunks = calloc(arena_chunks, sizeof(*chunks));
+	/* cppcheck-suppress invalidFunctionArg ; it does not know that -1 goes with MAP_ANONYMOUS */
+	arena = mmap(NULL, (size_t)arena_chunks * CHUNK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (!chunks || arena == MAP_FAILED)
+		arena_chunks = 0;
 }
 
 void buf_reserve(void)
 {
-	uint64_t pages = limit >> SMALLEST_SHIFT, i;
-
-	if (limit >= SIZE_MAX / 2) /* none is as large */
+	if (limit > ARENA_BYTES_MAX) /* none is as large */
 		bb_simple_error_msg_and_die("--root-storage needs a limit of memory: --max-buf-size");
-	/* cppcheck-suppress invalidFunctionArg ; it does not know that -1 goes with MAP_ANONYMOUS */
-	reserve = mmap(NULL, (size_t)(pages << SMALLEST_SHIFT), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	class_of = malloc((size_t)pages);
-	if (reserve == MAP_FAILED || !class_of)
+	if (!arena_chunks)
 		bb_simple_error_msg_and_die("out of memory");
-	reserve_bytes = pages << SMALLEST_SHIFT;
-	memset(class_of, IN_USE, (size_t)pages);
-	for (i = 0; i < pages; i++)
-		reserve_put(i << SMALLEST_SHIFT, 0);
-}
-
-/* ---- */
-
-void buf_init(uint64_t limit_bytes)
-{
-	limit = limit_bytes ? limit_bytes : UINT64_MAX / 2;
+	keeps = true;
 }
 
 uint64_t buf_limit(void)
@@ -134,59 +164,28 @@ uint32_t buf_size(uint32_t n)
 	return (uint32_t)1 << (SMALLEST_SHIFT + size_class(n));
 }
 
-void buf_book(uint32_t n)
-{
-	used += buf_size(n);
-}
-
-void *buf_take(uint32_t n)
-{
-	unsigned i = size_class(n);
-	uint32_t size = buf_size(n);
-	void *p = NULL;
-
-	if (ENABLE_FEATURE_XNBD_SERVER_INIT && reserve)
-		p = reserve_get(i);
-	if (!p && unused[i]) {
-		p = unused[i];
-		unused[i] = unused[i]->next;
-		kept -= size;
-	} else if (!p) {
-		p = malloc(size);
-	}
-	if (p)
-		taken += size;
-	return p;
-}
-
 void *buf_get(uint32_t n)
 {
-	void *p = buf_take(n);
+	unsigned i = size_class(n);
+	void *p = arena_get(i);
 
+	if (!p)
+		p = malloc((size_t)1 << (SMALLEST_SHIFT + i));
 	if (p)
-		buf_book(n);
+		used += buf_size(n);
+	if (!trim_timer.set && !keeps)
+		timer_set(&trim_timer, loop_now_ms + TRIM_MS);
 	return p;
 }
 
 void buf_put(void *p, uint32_t n)
 {
-	unsigned i = size_class(n);
-	uint32_t size = (uint32_t)1 << (SMALLEST_SHIFT + i);
-	struct unused *u = p;
+	size_t at = (uintptr_t)p - (uintptr_t)arena;
 
-	used -= size;
-	if (!p)
-		return;
-	taken -= size;
-	if (ENABLE_FEATURE_XNBD_SERVER_INIT && reserve && (uintptr_t)p - (uintptr_t)reserve < reserve_bytes) {
-		reserve_put((uint64_t)((uint8_t *)p - reserve), i);
-		return;
-	}
-	if (kept + size > KEPT_BYTES_MAX || taken + kept + size > limit) {
+	used -= buf_size(n);
+	if (at < (size_t)arena_chunks * CHUNK_BYTES)
+		arena_put(p, at, size_class(n));
+	else
 		free(p);
-		return;
-	}
-	u->next = unused[i];
-	unused[i] = u;
-	kept += size;
 }
+

@@ -5,6 +5,7 @@
 
 #include <arpa/inet.h>
 #include <netdb.h>
+#include <netinet/tcp.h>
 
 bool endpoint_unix(struct endpoint *e, const char *path)
 {
@@ -135,4 +136,16 @@ bool endpoints_find(struct endpoints *l, const char *host, const char *port)
 {
 	l->count = 0;
 	return ENABLE_FEATURE_XNBD_SERVER_NAMES ? find_names(l, host, port) : find_numbers(l, host, port);
+}
+
+void endpoint_keep(int fd)
+{
+	const int on = 1, idle = 10, interval = 5, probes = 3;
+
+	/* Harmless errors on a Unix socket. */
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
 }

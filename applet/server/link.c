@@ -2,6 +2,7 @@
 /* A link: connecting, asking, and reading the answers. */
 #include "libbb.h"
 #include "server/buf.h"
+#include "server/endpoint.h"
 #include "server/link.h"
 #include "server/pool.h"
 
@@ -512,17 +513,10 @@ static void link_received(struct link *l)
 
 static void connected(struct link *l)
 {
-	const int on = 1, idle = 10, interval = 5, probes = 3;
 	const unsigned dead_ms = 20000;
-	int fd = l->event.fd;
 
-	/* Harmless errors on a Unix socket. */
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
-	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
-	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
-	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &dead_ms, sizeof(dead_ms));
+	endpoint_keep(l->event.fd);
+	setsockopt(l->event.fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &dead_ms, sizeof(dead_ms));
 	l->phase = LINK_HANDSHAKE;
 	timer_set(&l->timer, loop_now_ms + ATTEMPT_MS);
 	l->want_out = false;

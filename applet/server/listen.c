@@ -15,6 +15,7 @@ enum {
 	BACKLOG = 128,
 	PAUSE_MS = 200, /* after accept failed for lack of descriptors */
 	LOCK_TRIES = 100, LOCK_TRY_MS = 10, /* who locks a directory for longer is no server that starts */
+	TOLD_MS = 10000, /* so often it is told, at most, that there is no place */
 };
 
 static struct event listeners[LISTENERS_MAX];
@@ -160,9 +161,27 @@ static void pause_over(struct timer *t UNUSED_PARAM)
 	watch_all(EPOLLIN);
 }
 
+static void tell_turned_away(const struct endpoint *e)
+{
+	static uint64_t told_ms;
+	static unsigned more;
+	char host[ENDPOINT_TEXT_BYTES], port[8];
+
+	if (told_ms && loop_now_ms - told_ms < TOLD_MS) {
+		more++;
+		return;
+	}
+	if (e->address.any.sa_family == AF_UNIX || !endpoint_text(e, host, port))
+		strcpy(host, "a local client");
+	bb_error_msg("%s is turned away, and %u more were: %u clients are here (--max-clients)", host, more, server_config->max_clients);
+	told_ms = loop_now_ms;
+	more = 0;
+}
+
 static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
 {
-	int fd = accept4(e->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct endpoint from = { .bytes = sizeof(from.address) };
+	int fd = accept4(e->fd, &from.address.any, &from.bytes, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	if (fd < 0) {
 		if (errno != EMFILE && errno != ENFILE && errno != ENOMEM && errno != ENOBUFS)
@@ -172,10 +191,12 @@ static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
 		timer_set(&accept_pause, loop_now_ms + PAUSE_MS);
 		return;
 	}
-	if (server_config->max_clients && sessions_count() >= server_config->max_clients)
-		close(fd);
-	else
+	if (session_place()) {
 		session_begin(fd, NULL);
+	} else {
+		close(fd);
+		tell_turned_away(&from);
+	}
 }
 
 void listen_begin(void)

@@ -119,6 +119,9 @@ void listen_check(const char *path);
  * to wait for; fd is closed. e: NULL, or the client has done its handshake, for this
  * export, and takes simple replies. */
 struct session *session_begin(int fd, struct export *e);
+/* Whether there is a place for one more client; it is made, where one of those who are here does
+ * not get on. */
+bool session_place(void);
 /* The client has gone and its last request is done: ended() is called. */
 void session_tell(struct session *s, void (*ended)(void *ctx), void *ctx);
 /* As if the client had sent a DISC: what is in flight is answered. */

@@ -4,13 +4,16 @@
  *
  *   HANDSHAKE -> TRANSMISSION -> DRAINING (DISC: answers what is in flight) -> CLOSED
  *
- * Any state falls to CLOSED when the client hangs up or breaks the protocol. A
- * closed session has no descriptor; it is freed when its last request is answered.
+ * Any state falls to CLOSED when the connection is lost or the client breaks the
+ * protocol. The end of what a client sends counts as DISC, but nothing waits for the
+ * origin then. A closed session has no descriptor; it is freed when its last request
+ * is answered.
  *
- * One recv takes as many requests as there are; their replies leave together with
- * one writev at the end of the loop's turn. A request takes memory from the common
- * budget until its reply has left; when its share is spent a session is not read.
+ * One recvmsg takes as many requests as there are; their replies leave together with
+ * one sendmsg at the end of the loop's turn. A request takes memory from the common
+ * budget; when there is none for the next one, a session is not read.
  */
+#include "server/endpoint.h"
 #include "server/session.h"
 
 #include <netinet/in.h>
@@ -18,24 +21,25 @@
 #include <sys/socket.h>
 
 enum {
-	HANDSHAKE_MS = 10000,        /* a client has so long to get through it */
 	HANDSHAKE_OUT_BYTES = 32768, /* replies it may leave unread before that and still ask
 				        for more; one alone (a list) may be longer */
 	DRAIN_MS = 30000,            /* after DISC, for what waits for the origin */
-	HOARD_MS = 30000,            /* who holds memory that others wait for, and moves no
-				        byte for so long, is given up */
-	HOARD_CHECK_MS = 2000,
+	HANDSHAKE_MS = 10000,        /* after so long, in the handshake or with one piece of the */
+	PAYLOAD_MS = 30000,          /* data of a WRITE, a client loses its place to a new one */
+	CHECK_MS = 5000,             /* so often it is looked who has gone */
+	SILENT_MS = 20000,           /* no answer to what was sent, for so long and */
+	SILENT_TRIES = 4,            /* so many times: the client's machine has gone */
 };
 
 struct session *sessions;
 unsigned session_count, xfer_count;
 bool sessions_stopping;
 static struct session *dirty;
-static unsigned stalled_count;
+static unsigned stalled_count, closed_count;
 
 static void session_close(struct session *s);
-static void hoard_check(struct timer *t);
-static struct timer hoard_timer = { .fire = hoard_check };
+static void sessions_check(struct timer *t);
+static struct timer check_timer = { .fire = sessions_check };
 
 unsigned sessions_count(void)
 {
@@ -68,12 +72,13 @@ static void session_watch(struct session *s, uint32_t events)
 	s->watched = events;
 	event_set(&s->event, events);
 }
+
 void session_stall(struct session *s)
 {
+	if (s->stalled)
+		return;
 	s->stalled = true;
 	stalled_count++;
-	if (!hoard_timer.set) /* not put off by one who tries again */
-		timer_set(&hoard_timer, loop_now_ms + HOARD_CHECK_MS);
 }
 
 /* ---- handshake --------------------------------------------------------------------- */
@@ -154,10 +159,8 @@ static bool handshake_step(struct session *s)
 		session_mark(s);
 		return s->hs_out_bytes != 0;
 	}
-	if (state == NBD_HS_DONE) {
+	if (state == NBD_HS_DONE)
 		s->state = SESSION_TRANSMISSION;
-		timer_clear(&s->deadline);
-	}
 	return true;
 }
 
@@ -165,6 +168,7 @@ static void session_late(struct timer *t)
 {
 	session_close((struct session *)(void *)((char *)t - offsetof(struct session, deadline)));
 }
+
 /* ---- life ------------------------------------------------------------------------- */
 
 bool session_process(struct session *s)
@@ -175,6 +179,7 @@ bool session_process(struct session *s)
 		return session_parse(s);
 	return true;
 }
+
 void session_drain(struct session *s)
 {
 	if (s->state != SESSION_TRANSMISSION)
@@ -184,6 +189,41 @@ void session_drain(struct session *s)
 	if (!s->ended) /* somebody waits for the last answer of one that was handed over */
 		timer_set(&s->deadline, loop_now_ms + DRAIN_MS);
 	session_mark(s);
+}
+
+/* Nobody will wait for the origin any more. */
+static void session_abandon(struct session *s)
+{
+	struct xfer *x;
+
+	for (x = s->xfers; x; x = xfer_next) {
+		xfer_next = x->next; /* not that, when it is freed meanwhile */
+		if (x->submitted)
+			core_abandon(&s->export->core, &x->req);
+	}
+}
+
+bool session_end_of_input(struct session *s)
+{
+	if (s->state != SESSION_TRANSMISSION)
+		return false;
+	session_drain(s);
+	session_abandon(s);
+	return true;
+}
+
+/* The client has hung up, while it is not read. What it has sent before, perhaps a DISC, may
+ * wait to be read: it has some time for that, unless its place is needed. */
+static void session_gone(struct session *s)
+{
+	char byte;
+
+	s->gone = true; /* it is not to be told again */
+	if (s->state != SESSION_TRANSMISSION)
+		return;
+	timer_set(&s->deadline, loop_now_ms + DRAIN_MS);
+	if (s->in_first == s->in_end && recv(s->event.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
+		session_end_of_input(s);
 }
 
 static void session_ready(struct event *e, uint32_t events)
@@ -197,6 +237,8 @@ static void session_ready(struct event *e, uint32_t events)
 			session_close(s);
 	} else if (events & (EPOLLHUP | EPOLLERR)) {
 		session_close(s);
+	} else if (events & EPOLLRDHUP) {
+		session_gone(s);
 	}
 }
 
@@ -209,6 +251,7 @@ static void session_free(struct session *s)
 	if (s->next)
 		s->next->prev = s->prev;
 	session_count--;
+	closed_count--;
 	if (!session_count && s->export)
 		core_alone(&s->export->core);
 	if (s->ended)
@@ -219,18 +262,6 @@ static void session_free(struct session *s)
 	free(s);
 }
 
-/* Nobody will wait for the origin any more. */
-static void session_abandon(struct session *s)
-{
-	struct xfer *x, *next;
-
-	for (x = s->xfers; x; x = next) {
-		next = x->next; /* only x itself is answered, and perhaps freed */
-		if (x->submitted)
-			core_abandon(&s->export->core, &x->req);
-	}
-}
-
 /* Hangs up. Requests in flight go on without it; it is freed after the last. */
 static void session_close(struct session *s)
 {
@@ -238,6 +269,7 @@ static void session_close(struct session *s)
 
 	if (s->state == SESSION_CLOSED)
 		return;
+	closed_count++;
 	event_remove(&s->event);
 	close(s->event.fd);
 	timer_clear(&s->deadline);
@@ -246,13 +278,16 @@ static void session_close(struct session *s)
 		stalled_count--;
 	s->stalled = false;
 	payload_drop(s);
-	while (s->out) {
-		x = s->out;
-		s->out = x->next_out;
-		xfer_put(x);
+	while (s->out.first)
+		xfer_put(list_take(&s->out));
+	while (s->held.first)
+		xfer_put(list_take(&s->held));
+	while (s->ready.first) {
+		x = list_take(&s->ready);
+		if (!s->reading) /* else it goes with its piece */
+			xfer_put(x);
+		s->reading = false;
 	}
-	s->out_bytes = 0;
-	s->parked = NULL; /* answered with the others */
 	session_abandon(s);
 	session_mark(s);
 }
@@ -279,14 +314,15 @@ static struct session *session_new(int fd)
 		close(fd);
 		return NULL;
 	}
-	s->out_tail = &s->out;
-	s->parked_tail = &s->parked;
+	list_init(&s->out);
+	list_init(&s->held);
+	list_init(&s->ready);
 	s->next = sessions;
 	if (sessions)
 		sessions->prev = s;
 	sessions = s;
 	session_count++;
-	s->moved_ms = loop_now_ms;
+	s->since_ms = loop_now_ms;
 	s->deadline.fire = session_late;
 	s->handshake.ops = &handshake_ops;
 	s->handshake.ctx = s;
@@ -296,13 +332,12 @@ static struct session *session_new(int fd)
 struct session *session_begin(int fd, struct export *e)
 {
 	struct session *s = session_new(fd);
-	const int on = 1;
 
 	if (!s)
 		return NULL;
-	/* Harmless errors on a Unix socket. */
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	endpoint_keep(fd);
+	if (!check_timer.set)
+		timer_set(&check_timer, loop_now_ms + CHECK_MS);
 	if (e) {
 		session_use(s, e);
 		s->state = SESSION_TRANSMISSION;
@@ -312,7 +347,6 @@ struct session *session_begin(int fd, struct export *e)
 		s->state = SESSION_TRANSMISSION;
 	} else {
 		nbd_server_greet(&s->handshake);
-		timer_set(&s->deadline, loop_now_ms + HANDSHAKE_MS);
 	}
 	return s;
 }
@@ -335,12 +369,18 @@ void session_disown(struct session *s)
  * False: close it. */
 static bool session_go_on(struct session *s)
 {
-	if ((!s->full && !s->parked) || s->out_bytes >= OUT_BYTES || s->batches == BATCHES_MAX)
+	bool did;
+
+	if (s->state == SESSION_CLOSED || out_is_full(s) || s->batches == BATCHES_MAX)
+		return true;
+	did = session_read(s);
+	if (!did && (!s->full || s->ready.first))
 		return true;
 	s->batches++;
-	s->full = false;
 	session_mark(s);
-	session_unpark(s);
+	if (s->ready.first)
+		return true;
+	s->full = false;
 	return session_process(s);
 }
 
@@ -349,9 +389,7 @@ static void session_settle(struct session *s)
 {
 	uint32_t events = 0;
 
-	if (s->state != SESSION_CLOSED && !session_send(s))
-		session_close(s);
-	if (!session_go_on(s))
+	if (s->broken || (s->state != SESSION_CLOSED && !session_send(s)) || !session_go_on(s))
 		session_close(s);
 	if (s->hang_up && !s->hs_out_bytes)
 		session_close(s);
@@ -362,28 +400,57 @@ static void session_settle(struct session *s)
 			session_free(s);
 		return;
 	}
-	if (s->out || s->hs_out_bytes || s->parked || s->full)
+	if (s->out.first || s->hs_out_bytes || s->batches == BATCHES_MAX)
 		events |= EPOLLOUT;
-	if (!s->stalled && !s->full && !s->hang_up && !sessions_stopping && s->state != SESSION_DRAINING)
+	if (!s->stalled && !s->full && !s->ready.first && !s->hang_up && !sessions_stopping && s->state != SESSION_DRAINING)
 		events |= EPOLLIN;
+	if (!s->gone)
+		events |= EPOLLRDHUP;
 	session_watch(s, events);
 }
 
-/* While somebody waits for memory: those who hold some, and neither take their replies
- * nor send the data that they announced, lose it. Who waits tries again: it may have
- * been the kernel that had none, and nobody tells when it has. */
-static void hoard_check(struct timer *t)
+/* Whether nobody answers any more at the other end: not even that he has no room. (With
+ * TCP_USER_TIMEOUT the kernel would hang up on who has none for so long.) */
+static bool session_is_dead(const struct session *s)
+{
+	struct tcp_info i;
+	socklen_t n = sizeof(i);
+
+	return s->state != SESSION_CLOSED && getsockopt(s->event.fd, IPPROTO_TCP, TCP_INFO, &i, &n) == 0 &&
+	       i.tcpi_retransmits + i.tcpi_probes >= SILENT_TRIES && i.tcpi_last_ack_recv > SILENT_MS;
+}
+
+static void sessions_check(struct timer *t)
 {
 	struct session *s;
 
-	for (s = sessions; s && stalled_count; s = s->next) {
-		if ((s->out || s->payload) && loop_now_ms > s->moved_ms + HOARD_MS)
+	for (s = sessions; s; s = s->next)
+		if (session_is_dead(s))
 			session_close(s);
-		else if (s->stalled)
-			session_mark(s);
-	}
-	if (stalled_count)
-		timer_set(t, loop_now_ms + HOARD_CHECK_MS);
+	if (session_count)
+		timer_set(t, loop_now_ms + CHECK_MS);
+}
+
+/* Who does not get on, and so may have to give his place to another. */
+static bool session_is_late(const struct session *s)
+{
+	uint64_t ms = loop_now_ms - s->since_ms;
+
+	return (s->state == SESSION_HANDSHAKE && ms >= HANDSHAKE_MS) || (s->state == SESSION_TRANSMISSION && s->gone) ||
+	       (s->piece && ms >= PAYLOAD_MS);
+}
+
+bool session_place(void)
+{
+	struct session *s = sessions;
+
+	if (!server_config->max_clients || session_count - closed_count < server_config->max_clients)
+		return true;
+	while (s && !session_is_late(s))
+		s = s->next;
+	if (s)
+		session_close(s);
+	return s;
 }
 
 /* Lets those go on that waited for memory. */
@@ -392,15 +459,14 @@ static void sessions_unstall(void)
 	struct session *s;
 
 	for (s = stalled_count ? sessions : NULL; s; s = s->next) {
-		uint32_t first = s->in_first;
-
 		if (!s->stalled)
 			continue;
 		s->stalled = false;
 		stalled_count--;
-		if (!session_process(s))
+		session_read(s);
+		if (!s->stalled && !session_process(s))
 			session_close(s);
-		if (s->in_first != first)
+		if (!s->stalled)
 			session_mark(s);
 	}
 }
@@ -434,7 +500,6 @@ void sessions_stop(void)
 		if (s->state == SESSION_HANDSHAKE)
 			s->hang_up = true;
 		session_mark(s);
-		session_unpark(s);
 		session_abandon(s);
 	}
 }

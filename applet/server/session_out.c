@@ -7,6 +7,12 @@
 
 enum { SEND_IOV = 128 }; /* pieces of one sendmsg */
 
+/* Whether no other reply may come between the pieces of the one to x. */
+static bool is_one_chunk(const struct xfer *x)
+{
+	return !x->session->handshake.structured || x->req.flags & NBD_CMD_FLAG_DF;
+}
+
 /* Fills in x->header. "Simple reply message", "Structured reply chunk message". */
 static void reply_encode(struct xfer *x, uint32_t error)
 {
@@ -16,17 +22,17 @@ static void reply_encode(struct xfer *x, uint32_t error)
 	if (!ENABLE_FEATURE_XNBD_SERVER_STRUCTURED || !x->session->handshake.structured) {
 		nbd_simple_reply_encode(p, error, x->cookie);
 		x->header_bytes = NBD_SIMPLE_REPLY_BYTES;
-		if (error)
-			x->data_bytes = 0;
 	} else if (error) {
 		nbd_chunk_encode(p, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_ERROR, x->cookie, 6);
 		p = nbd_put32(p + NBD_CHUNK_BYTES, error);
 		nbd_put16(p, 0); /* no message */
 		x->header_bytes = NBD_CHUNK_BYTES + 6;
-		x->data_bytes = 0;
+	} else if (read && !x->buf) { /* its data has gone in pieces */
+		nbd_chunk_encode(p, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_NONE, x->cookie, 0);
+		x->header_bytes = NBD_CHUNK_BYTES;
 	} else if (read) {
 		nbd_chunk_encode(p, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_OFFSET_DATA, x->cookie,
-				 NBD_CHUNK_OFFSET_BYTES + x->data_bytes);
+				 NBD_CHUNK_OFFSET_BYTES + x->req.length);
 		nbd_put64(p + NBD_CHUNK_BYTES, x->req.offset);
 		x->header_bytes = NBD_CHUNK_BYTES + NBD_CHUNK_OFFSET_BYTES;
 	} else if (x->req.type == NBD_CMD_BLOCK_STATUS) {
@@ -37,69 +43,88 @@ static void reply_encode(struct xfer *x, uint32_t error)
 		nbd_simple_reply_encode(p, 0, x->cookie);
 		x->header_bytes = NBD_SIMPLE_REPLY_BYTES;
 	}
+	if (read && !error && x->buf) {
+		x->data = x->buf;
+		x->data_bytes = x->req.length;
+	}
+}
+
+static void out_add(struct session *s, struct xfer *x)
+{
+	s->out_bytes += x->header_bytes + x->data_bytes;
+	list_add(&s->out, x);
 }
 
 void reply(struct xfer *x, uint32_t error)
 {
 	struct session *s = x->session;
 
-	x->submitted = false;
 	session_mark(s);
 	if (s->state == SESSION_CLOSED) {
 		xfer_put(x);
 		return;
 	}
 	reply_encode(x, error);
-	s->out_bytes += x->header_bytes + x->data_bytes;
-	x->next_out = NULL;
-	*s->out_tail = x;
-	s->out_tail = &x->next_out;
+	if (!x->data_bytes)
+		xfer_room_put(x);
+	if (s->open)
+		list_add(&s->held, x);
+	else
+		out_add(s, x);
+}
+
+void reply_piece(struct xfer *p)
+{
+	struct xfer *x = p->whole;
+	struct session *s = p->session;
+	uint8_t *h = p->header;
+	bool one_chunk = is_one_chunk(x);
+
+	p->data = p->buf;
+	p->data_bytes = p->req.length;
+	p->header_bytes = 0;
+	if (!s->handshake.structured && !x->begun) {
+		nbd_simple_reply_encode(h, 0, x->cookie);
+		p->header_bytes = NBD_SIMPLE_REPLY_BYTES;
+	} else if (s->handshake.structured && (!one_chunk || !x->begun)) {
+		/* Not the last one: an error may still be found. */
+		nbd_chunk_encode(h, 0, NBD_REPLY_TYPE_OFFSET_DATA, x->cookie,
+				 NBD_CHUNK_OFFSET_BYTES + (one_chunk ? x->req.length : p->req.length));
+		nbd_put64(h + NBD_CHUNK_BYTES, p->req.offset);
+		p->header_bytes = NBD_CHUNK_BYTES + NBD_CHUNK_OFFSET_BYTES;
+	}
+	x->begun = true;
+	s->open = one_chunk;
+	out_add(s, p);
+}
+
+void reply_release(struct session *s)
+{
+	while (s->held.first)
+		out_add(s, list_take(&s->held));
 }
 
 void port_reply(struct core *c UNUSED_PARAM, struct request *r)
 {
 	struct xfer *x = (struct xfer *)r;
 
-	reply(x, r->error);
-}
-
-/*
- * Of what was booked when the request came. It stays booked while replies wait: a client that
- * takes them slower than its blocks come from the origin would else have all of them in memory.
- */
-void *port_read_buf(struct core *c UNUSED_PARAM, struct request *r, bool *later)
-{
-	struct xfer *x = (struct xfer *)r;
-	struct session *s = x->session;
-
-	if (s->out_bytes >= OUT_BYTES && !sessions_stopping) {
-		x->next_out = NULL;
-		*s->parked_tail = x;
-		s->parked_tail = &x->next_out;
-		*later = true;
-		return NULL;
-	}
-	return x->data = x->buf = buf_take(x->buf_bytes);
-}
-
-/* Those parked go on, as far as there is room. */
-void session_unpark(struct session *s)
-{
-	struct xfer *x;
-
-	while ((x = s->parked) && (s->out_bytes < OUT_BYTES || sessions_stopping)) {
-		s->parked = x->next_out;
-		if (!s->parked)
-			s->parked_tail = &s->parked;
-		core_read(&s->export->core, &x->req);
-	}
+	x->submitted = false;
+	session_mark(x->session);
+	if (x->whole && r->type == NBD_CMD_READ)
+		read_piece_done(x);
+	else if (x->whole)
+		write_piece_done(x);
+	else if (r->type == NBD_CMD_READ && !x->buf && !r->error)
+		read_ready(x);
+	else
+		reply(x, r->error);
 }
 
 /* Takes n sent bytes off the list of replies. */
 static void out_advance(struct session *s, size_t n)
 {
-	while (s->out) {
-		struct xfer *x = s->out;
+	while (s->out.first) {
+		struct xfer *x = s->out.first;
 		uint32_t total = x->header_bytes + x->data_bytes;
 
 		if (s->out_sent + n < total) {
@@ -109,10 +134,7 @@ static void out_advance(struct session *s, size_t n)
 		n -= total - s->out_sent;
 		s->out_sent = 0;
 		s->out_bytes -= total;
-		s->out = x->next_out;
-		if (!s->out)
-			s->out_tail = &s->out;
-		xfer_put(x);
+		xfer_put(list_take(&s->out));
 	}
 }
 
@@ -122,7 +144,7 @@ static int out_gather(const struct session *s, struct iovec *v)
 	const struct xfer *x;
 	int n = 0;
 
-	for (x = s->out; x && n < SEND_IOV - 1; x = x->next_out) {
+	for (x = s->out.first; x && n < SEND_IOV - 1; x = x->next_in_list) {
 		if (sent < x->header_bytes) {
 			v[n].iov_base = (uint8_t *)x->header + sent;
 			v[n++].iov_len = x->header_bytes - sent;
@@ -139,37 +161,38 @@ static int out_gather(const struct session *s, struct iovec *v)
 	return n;
 }
 
-/* Sends what can be sent. False: the client has gone. */
+/* What is left of the handshake. False: the client has gone. */
+static bool send_handshake(struct session *s)
+{
+	ssize_t n = send(s->event.fd, s->hs_out, s->hs_out_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR;
+	s->hs_out_bytes -= (uint32_t)n;
+	memmove(s->hs_out, s->hs_out + n, s->hs_out_bytes);
+	return true;
+}
+
 bool session_send(struct session *s)
 {
 	struct iovec v[SEND_IOV];
 	struct msghdr m = { .msg_iov = v };
 
-	if (s->hs_out_bytes) {
-		ssize_t n = send(s->event.fd, s->hs_out, s->hs_out_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
-
-		if (n < 0 && errno != EAGAIN && errno != EINTR)
-			return false;
-		if (n > 0) {
-			s->moved_ms = loop_now_ms;
-			s->hs_out_bytes -= (uint32_t)n;
-			memmove(s->hs_out, s->hs_out + n, s->hs_out_bytes);
-		}
-		if (s->hs_out_bytes)
-			return true;
-	}
+	if (s->hs_out_bytes && !send_handshake(s))
+		return false;
+	if (s->hs_out_bytes)
+		return true;
 	if (s->hs_out && s->state >= SESSION_TRANSMISSION) {
 		free(s->hs_out); /* the handshake is over */
 		s->hs_out = NULL;
 	}
-	while (s->out) {
+	while (s->out.first) {
 		ssize_t n;
 
 		m.msg_iovlen = out_gather(s, v);
 		n = sendmsg(s->event.fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (n < 0)
 			return errno == EAGAIN || errno == EINTR;
-		s->moved_ms = loop_now_ms;
 		out_advance(s, (size_t)n);
 	}
 	return true;

@@ -1,15 +1,41 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Sessions: the memory that a request takes until its reply has left, and who may have it. */
+/* Sessions: requests, the memory for their data, and who may have it. */
 #include "server/session.h"
 
 enum {
-	XFER_SPARE = 512,            /* kept for the next requests */
-	RESERVE_BYTES = 1 << 20,     /* what a session with nothing in flight may take
-				        when others have spent the budget */
+	XFER_SPARE = 512,          /* kept for the next requests */
+	RESERVE_BYTES = 32 << 10,  /* what a session may have in each direction when others have
+				      spent the budget: so each goes on, slowly */
 };
 
+struct xfer *xfer_next;
 static struct xfer *spare;
 static unsigned spare_count;
+
+void list_init(struct xfer_list *l)
+{
+	l->first = NULL;
+	l->tail = &l->first;
+}
+
+void list_add(struct xfer_list *l, struct xfer *x)
+{
+	x->next_in_list = NULL;
+	*l->tail = x;
+	l->tail = &x->next_in_list;
+}
+
+struct xfer *list_take(struct xfer_list *l)
+{
+	struct xfer *x = l->first;
+
+	l->first = x->next_in_list;
+	if (!l->first)
+		l->tail = &l->first;
+	return x;
+}
+
+/* ---- requests --------------------------------------------------------------------- */
 
 struct xfer *xfer_get(struct session *s)
 {
@@ -24,8 +50,12 @@ struct xfer *xfer_get(struct session *s)
 			return NULL;
 	}
 	x->session = s;
+	x->req.owner = s;
 	x->buf = x->req.buf = x->data = NULL;
-	x->buf_bytes = 0;
+	x->whole = NULL;
+	x->pieces = 0;
+	x->begun = false;
+	x->error = 0;
 	x->data_bytes = 0;
 	x->submitted = false;
 	x->prev = NULL;
@@ -42,10 +72,9 @@ void xfer_put(struct xfer *x)
 {
 	struct session *s = x->session;
 
-	if (x->buf_bytes) { /* had, or only booked */
-		buf_put(x->buf, x->buf_bytes);
-		s->used_bytes -= buf_size(x->buf_bytes);
-	}
+	xfer_room_put(x);
+	if (x == xfer_next)
+		xfer_next = x->next;
 	if (x->prev)
 		x->prev->next = x->next;
 	else
@@ -63,30 +92,91 @@ void xfer_put(struct xfer *x)
 	}
 }
 
-/*
- * Whether a request with n bytes of data may be taken now. Half of the budget is
- * for whoever comes; of the rest each session has its share. A session with
- * nothing in flight always gets a little, so that nobody is starved by others, and
- * a request larger than its share while the budget is not spent: so what is used
- * never exceeds the budget by more than one request and a reserve a session. (What
- * comes from an origin is counted too, and has limits of its own: FETCH_WINDOW_BYTES, and
- * COPY_WINDOW_GROWTH and CLIENT_WINDOW_GROWTH when the link has a delay.)
- */
-bool may_take(const struct session *s, uint32_t n)
-{
-	uint64_t limit = buf_limit();
-	uint64_t used = buf_used();
-	uint64_t share = limit / (session_count + 1);
-	unsigned max_queue = server_config->max_queue;
+/* ---- memory ------------------------------------------------------------------------- */
 
-	if (max_queue && xfer_count >= max_queue && s->used_count >= max_queue / (session_count + 1) && s->used_count)
+static uint32_t *bytes_of(struct xfer *x)
+{
+	return x->req.type == NBD_CMD_WRITE ? &x->session->write_bytes : &x->session->read_bytes;
+}
+
+bool xfer_room(struct xfer *x, uint32_t n)
+{
+	x->buf = buf_get(n);
+	if (!x->buf)
 		return false;
-	if (!n)
-		return true;
+	x->req.buf = x->buf;
+	x->buf_bytes = n;
+	*bytes_of(x) += buf_size(n);
+	return true;
+}
+
+void xfer_room_put(struct xfer *x)
+{
+	if (!x->buf)
+		return;
+	buf_put(x->buf, x->buf_bytes);
+	*bytes_of(x) -= buf_size(x->buf_bytes);
+	x->buf = NULL;
+}
+
+struct xfer *xfer_piece(struct xfer *whole, uint32_t n)
+{
+	struct xfer *p = xfer_get(whole->session);
+
+	if (!p)
+		return NULL;
+	p->req.type = whole->req.type;
+	p->req.flags = whole->req.flags & (uint16_t)~NBD_CMD_FLAG_FUA;
+	p->req.offset = whole->at;
+	p->req.length = n;
+	if (!xfer_room(p, n)) {
+		xfer_put(p);
+		return NULL;
+	}
+	p->whole = whole;
+	p->cookie = whole->cookie;
+	whole->at += n;
+	whole->rest -= n;
+	whole->pieces++;
+	return p;
+}
+
+/*
+ * Whether n more bytes fit into what all sessions share: the budget less what each may have
+ * in any case. Half of it is for whoever comes; of the rest each session has its share.
+ * (What comes from an origin is counted too, and has limits of its own: FETCH_WINDOW_BYTES,
+ * and COPY_WINDOW_GROWTH and CLIENT_WINDOW_GROWTH when the link has a delay.)
+ */
+static bool fits(const struct session *s, uint32_t n)
+{
+	uint64_t reserve = (uint64_t)session_count * 2 * RESERVE_BYTES;
+	uint64_t limit = buf_limit();
+	uint64_t used;
+
 	n = buf_size(n);
-	if (used + n <= limit / 2 || !used)
-		return true;
-	if (used + n <= limit && s->used_bytes + n <= share)
-		return true;
-	return !s->used_bytes && (n <= RESERVE_BYTES || used <= limit);
+	used = buf_used() + n;
+	limit -= reserve < limit / 2 ? reserve : limit / 2;
+	return used <= limit / 2 || (used <= limit && s->read_bytes + s->write_bytes + n <= limit / (session_count + 1));
+}
+
+uint32_t room_for(const struct xfer *x, bool first)
+{
+	uint32_t n = x->rest < PIECE_BYTES ? x->rest : PIECE_BYTES;
+
+	if (!fits(x->session, n)) {
+		if (!first)
+			return 0;
+		if (n > RESERVE_BYTES)
+			n = RESERVE_BYTES;
+	}
+	if (n < x->rest) /* no sector is of two pieces */
+		n -= (uint32_t)((x->at + n) % BLOCK_BYTES);
+	return n;
+}
+
+bool queue_is_full(const struct session *s)
+{
+	unsigned most = server_config->max_queue;
+
+	return most && xfer_count >= most && s->used_count && s->used_count >= most / (session_count + 1);
 }

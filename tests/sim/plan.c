@@ -155,7 +155,7 @@ void draw_plan(void)
 	static const unsigned syncs[] = { 0, 10, 50, 95 };
 	static const unsigned memory[] = { 5, 50, 150 };
 	static const unsigned orders[] = { 0, 0, 30, 90 };
-	static const unsigned parks[] = { 0, 0, 30, 90 };
+	static const unsigned slow[] = { 0, 0, 30, 90 };
 
 	memset(&plan, 0, sizeof(plan));
 	switch (chance_of(10)) {
@@ -179,7 +179,7 @@ void draw_plan(void)
 	plan.zero_shift = 512 * (uint32_t)chance_of(8);
 	plan.hold_ms = chance(10) ? 3000 : 0;
 	draw_faults(chance(15), chance(12));
-	plan.park_percent = parks[chance_of(4)];
+	plan.slow_percent = slow[chance_of(4)];
 	plan.memory_mille = chance(15) ? memory[chance_of(3)] : 0;
 	plan.start_mille = chance(10) ? 50 : 0;
 	plan.adopt = !plan.target && (plan.gap == GAP_LOCAL || chance(10));

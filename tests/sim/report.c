@@ -12,7 +12,7 @@ enum tell tell;
 static const char *const names[COUNTS] = {
 	[COUNT_REQUESTS] = "requests of clients",
 	[COUNT_ABANDONED] = "clients gone",
-	[COUNT_PARKED] = "READs parked",
+	[COUNT_PIECES] = "pieces of READs",
 	[COUNT_TRANSFERS] = "steps of the disk",
 	[COUNT_ANSWERS] = "answers of the origin",
 	[COUNT_TICKS] = "ticks",

@@ -17,10 +17,11 @@ enum { DRAIN_MAX = 400000 };
 struct slot {
 	struct request req;
 	bool live, abandoned;
-	bool parked; /* a READ whose client takes no data yet */
+	bool ready; /* a READ without a buffer, whose blocks are local: its client takes data, or not yet */
 	uint64_t sent, sent_ms;
 	uint64_t offset; /* as it was asked */
 	uint32_t length;
+	uint32_t read; /* bytes of it that its client has */
 	unsigned write; /* of the model; 0 = none */
 	uint8_t *buf;
 };
@@ -151,7 +152,7 @@ static void check_answer(const struct slot *s)
 		check_bits(s);
 		break;
 	case NBD_CMD_READ:
-		model_read(s->offset, s->length, s->buf, s->sent);
+		model_read(s->req.offset, s->req.length, s->req.buf, s->sent);
 		break;
 	case NBD_CMD_FLUSH:
 		if (core.commit.error)
@@ -169,25 +170,24 @@ static void check_answer(const struct slot *s)
 	}
 }
 
-void *port_read_buf(struct core *c, struct request *r, bool *later)
+/* The blocks of a READ without a buffer are local, or a piece of it was read. True: there is
+ * more of it to be read. */
+static bool is_in_pieces(struct slot *s)
 {
-	struct slot *s = (struct slot *)r;
-	void *p;
 	uint64_t b;
 
-	if (faults_on && chance(plan.park_percent)) {
-		trace("READ at %llu+%u is parked", (unsigned long long)s->offset, s->length);
-		count(COUNT_PARKED);
-		return s->parked = *later = true, NULL;
+	if (s->req.type != NBD_CMD_READ || s->req.error || s->abandoned)
+		return false;
+	if (!s->req.buf)
+		for (b = s->offset / BLOCK_BYTES; b < map_blocks(s->offset + s->length); b++)
+			if (!map_is_local(&core.map, b))
+				broken("a READ goes on, block %llu is missing", (unsigned long long)b);
+	if (s->req.buf) {
+		check_answer(s);
+		s->read += s->req.length;
 	}
-	p = sim_malloc(s->length);
-	if (!p)
-		return NULL;
-	sim_free(p);
-	for (b = s->offset / BLOCK_BYTES; b < map_blocks(s->offset + s->length); b++)
-		if (!map_is_local(&c->map, b))
-			broken("memory for a read is taken, block %llu is missing", (unsigned long long)b);
-	return s->buf;
+	s->ready = s->read < s->length;
+	return s->ready;
 }
 
 void port_reply(struct core *c, struct request *r)
@@ -197,13 +197,15 @@ void port_reply(struct core *c, struct request *r)
 	(void)c;
 	if (!s->live)
 		broken("rule 9: a request is answered twice");
-	if (s->parked && !s->abandoned)
+	if (s->ready)
 		broken("a READ is answered whose client takes no data yet");
+	if (is_in_pieces(s))
+		return;
 	trace("%s at %llu+%u is answered: %u", type_name(r), (unsigned long long)s->offset, s->length, r->error);
 	if (r->error && !may_fail(s, r->error))
 		broken("rule 9: error %u for %s at %llu+%u", r->error, type_name(r), (unsigned long long)s->offset,
 		       s->length);
-	if (!r->error)
+	if (!r->error && r->type != NBD_CMD_READ)
 		check_answer(s);
 	if (s->write)
 		model_written(s->write, r->error != 0, r->flags & NBD_CMD_FLAG_FUA);
@@ -318,11 +320,6 @@ static void check_refusals(const struct slot *s)
 	if (!core_check(&core, &r))
 		broken("rule 11: %llu+%u is taken", (unsigned long long)r.offset, r.length);
 	r = s->req;
-	r.length = NBD_PAYLOAD_MAX + 1;
-	r.offset = 0;
-	if (r.type <= NBD_CMD_WRITE && !core_check(&core, &r))
-		broken("%s of %u bytes is taken", type_name(&r), r.length);
-	r = s->req;
 	r.flags |= 1 << 15;
 	if (!core_check(&core, &r))
 		broken("a flag of no command is taken");
@@ -416,7 +413,7 @@ static void submit(struct slot *s)
 		fill(s);
 		compare_touch(s->offset / BLOCK_BYTES, map_blocks(s->offset + s->length));
 	}
-	if (s->req.type == NBD_CMD_READ && core_misses(&core, &s->req))
+	if (s->req.type == NBD_CMD_READ && (core_misses(&core, &s->req) || chance(10)))
 		s->req.buf = NULL;
 	note_wanted(s);
 	traces_note(&s->req);
@@ -439,15 +436,31 @@ static void submit_one(void)
 		}
 }
 
-static bool unpark_one(void)
+/* A piece, which ends between two sectors. */
+static void read_piece(struct slot *s)
+{
+	uint32_t rest = s->length - s->read;
+	uint32_t n = chance(50) ? rest : (uint32_t)chance_of(rest) + 1;
+
+	s->req.offset = s->offset + s->read;
+	if (n < rest)
+		n += (uint32_t)(-(s->req.offset + n) % 512);
+	s->req.length = n < rest ? n : rest;
+	s->req.buf = s->buf + s->read;
+	s->ready = false;
+	event("the client of READ at %llu+%u takes data: %llu+%u", (unsigned long long)s->offset, s->length,
+	      (unsigned long long)s->req.offset, s->req.length);
+	count(COUNT_PIECES);
+	core_read(&core, &s->req);
+}
+
+static bool read_one(void)
 {
 	unsigned i;
 
 	for (i = 0; i < DEPTH_MAX; i++)
-		if (slots[i].live && slots[i].parked) {
-			event("the client of READ at %llu+%u takes data", (unsigned long long)slots[i].offset, slots[i].length);
-			slots[i].parked = false;
-			core_read(&core, &slots[i].req);
+		if (slots[i].live && slots[i].ready) {
+			read_piece(&slots[i]);
 			return true;
 		}
 	return false;
@@ -462,9 +475,10 @@ static void abandon_one(void)
 	event("the client of %s at %llu+%u has gone", type_name(&s->req), (unsigned long long)s->offset, s->length);
 	count(COUNT_ABANDONED);
 	s->abandoned = true;
-	core_abandon(&core, &s->req);
-	if (s->live && s->parked)
-		broken("a READ without a client stays parked");
+	if (s->ready)
+		port_reply(&core, (s->ready = false, &s->req));
+	else
+		core_abandon(&core, &s->req);
 }
 
 static void check_hold(void)
@@ -747,9 +761,10 @@ static void finish(void)
 	for (i = 0; i < DEPTH_MAX; i++)
 		if (slots[i].live) {
 			slots[i].abandoned = true;
-			core_abandon(&core, &slots[i].req);
+			if (!slots[i].ready)
+				core_abandon(&core, &slots[i].req);
 		}
-	while (live_count() && (unpark_one() || disk_step() || origin_step()))
+	while (live_count() && (read_one() || disk_step() || origin_step()))
 		;
 	last_commit.done = last_commit_done;
 	core_commit(&core, &last_commit);
@@ -827,7 +842,9 @@ static void step(void)
 	else if (what < 993 && !plan.target)
 		hold_step();
 	else
-		unpark_one();
+		read_one();
+	if (!chance(plan.slow_percent))
+		read_one();
 }
 
 /* The next moment at which something can happen: what the core asks for, or the end of
@@ -855,7 +872,7 @@ static void drain(void)
 			if (origin_copy_wanted)
 				origin_up(LINK_COPIER);
 		}
-		if (unpark_one())
+		if (read_one())
 			continue;
 		if (chance(50) ? disk_step() || origin_step() : origin_step() || disk_step())
 			continue;

@@ -60,7 +60,7 @@ struct plan {
 	unsigned depth;         /* requests in flight */
 	uint64_t hold_ms;
 	uint16_t fault_mille[FILES][OPS];
-	unsigned park_percent;  /* READs of clients that take no data yet */
+	unsigned slow_percent;  /* READs of clients that take no data yet */
 	unsigned memory_mille;  /* allocations that fail */
 	unsigned start_mille;   /* system calls of a start that fail */
 	bool adopt;             /* image and bitmap are of another program */
@@ -105,7 +105,7 @@ enum count {
 	/* what the world does to the core: each is an event */
 	COUNT_REQUESTS,
 	COUNT_ABANDONED,
-	COUNT_PARKED,
+	COUNT_PIECES,
 	COUNT_TRANSFERS,
 	COUNT_ANSWERS,
 	COUNT_TICKS,
