@@ -16,13 +16,13 @@ def connect(path, timeout=20):
 
 
 def receive(s, n):
-    data = b""
+    data = bytearray()
     while len(data) < n:
         part = s.recv(min(n - len(data), 1 << 20))
         if not part:
             raise EOFError(len(data))
         data += part
-    return data
+    return bytes(data)
 
 
 def option(s, number, data=b""):

@@ -18,6 +18,7 @@ struct asked {
 	struct nbd_request_header h;
 	bool answered;
 	bool twin; /* another one has its cookie */
+	size_t got; /* bytes of a READ, in chunks that have come */
 };
 
 static struct asked asked[REQUESTS_MAX];
@@ -109,6 +110,7 @@ static void take_requests(const uint8_t *p, size_t n)
 		if (bytes > n)
 			return;
 		a->answered = a->twin = false;
+		a->got = 0;
 		for (i = 0; i < asked_count; i++)
 			if (asked[i].h.cookie == a->h.cookie)
 				asked[i].twin = a->twin = true;
@@ -151,25 +153,40 @@ static struct asked *find_asked(const struct nbd_reply_header *r)
 	return taken;
 }
 
-static void check_data(const struct nbd_request_header *h, const uint8_t *p, size_t n)
+static void check_data(uint64_t offset, const uint8_t *p, size_t n)
 {
-	if (h->offset > client_disk.size_bytes || n > client_disk.size_bytes - h->offset)
+	if (offset > client_disk.size_bytes || n > client_disk.size_bytes - offset)
 		finding("bytes from beyond the end of the disk");
-	if (client_disk.readonly && memcmp(p, origin_bytes() + h->offset, n) != 0)
+	if (client_disk.readonly && memcmp(p, origin_bytes() + offset, n) != 0)
 		finding("a client has read a wrong byte");
 }
 
+/* A READ may be answered in chunks, which come in order; with DF in one. */
+static void check_chunk(struct asked *a, const struct nbd_reply_header *r, const uint8_t *p)
+{
+	size_t n = r->type == NBD_REPLY_TYPE_OFFSET_DATA ? r->length - NBD_CHUNK_OFFSET_BYTES : 0;
+
+	if (n && (nbd_get64(p) != a->h.offset + a->got || n > a->h.length - a->got))
+		finding("a chunk with other bytes than are to come");
+	if (n && a->got && a->h.flags & NBD_CMD_FLAG_DF)
+		finding("a second chunk in answer to a READ that wants one");
+	check_data(a->h.offset + a->got, p + NBD_CHUNK_OFFSET_BYTES, n);
+	a->got += n;
+	if (r->flags & NBD_REPLY_FLAG_DONE && a->got != a->h.length)
+		finding("a READ is answered, and bytes are missing");
+}
+
 /* The body of a reply to a, of which n bytes at p are here; its length. */
-static size_t check_body(const struct asked *a, const struct nbd_reply_header *r, const uint8_t *p, size_t n)
+static size_t check_body(struct asked *a, const struct nbd_reply_header *r, const uint8_t *p, size_t n)
 {
 	size_t bytes = r->structured ? r->length : a->h.type == NBD_CMD_READ && !r->error ? a->h.length : 0;
-	size_t front = r->structured ? NBD_CHUNK_OFFSET_BYTES : 0;
 
 	if (a->twin || bytes > n || a->h.type != NBD_CMD_READ || r->error || (r->structured && r->type & NBD_REPLY_TYPE_ERR))
 		return bytes;
-	if (bytes != a->h.length + front || (front && nbd_get64(p) != a->h.offset))
-		finding("a READ is answered with other bytes than it asked for");
-	check_data(&a->h, p + front, a->h.length);
+	if (r->structured)
+		check_chunk(a, r, p);
+	else
+		check_data(a->h.offset, p, bytes);
 	return bytes;
 }
 
@@ -182,14 +199,14 @@ static bool check_replies(const uint8_t *p, size_t n, bool structured)
 	int head;
 
 	while ((head = nbd_reply_decode(p, n, &r)) > 0) {
-		if (r.structured && (!structured || !(r.flags & NBD_REPLY_FLAG_DONE)))
+		if (r.structured && !structured)
 			finding("a chunk that nobody can use");
 		a = find_asked(&r);
 		if (structured && !r.structured && a->h.type == NBD_CMD_READ && !a->twin)
 			finding("a simple reply to a READ, after structured ones were negotiated");
 		if (a->twin && !r.structured)
 			return false;
-		a->answered = true;
+		a->answered = !r.structured || r.flags & NBD_REPLY_FLAG_DONE;
 		bytes = (size_t)head + check_body(a, &r, p + head, n - (size_t)head);
 		if (bytes > n)
 			return true; /* the rest is under way */

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -176,6 +177,13 @@ void *fuzz_realloc(void *old, size_t n)
 	if (p)
 		fuzz_free(old);
 	return p;
+}
+
+/* No memory: each buffer is to be a piece of its own, which sanitizers watch. */
+void *fuzz_mmap(void *at, size_t n, int protection, int flags, int fd, off_t offset);
+void *fuzz_mmap(void *at, size_t n, int protection, int flags, int fd, off_t offset)
+{
+	return fd < 0 ? MAP_FAILED : mmap(at, n, protection, flags, fd, offset);
 }
 
 /* ---- the clock, and waiting ------------------------------------------------------------ */
