@@ -184,6 +184,8 @@
 //usage:     "\n	-b,--max-buf-size BYTES	Memory for them (33554432; 0 = no limit)"
 //usage:	IF_FEATURE_XNBD_SERVER_PROXY(
 //usage:     "\n	-c,--clear-bitmap	Forget what is cached"
+//usage:     "\n	-X,--adopt-bitmap	Take over a cache of xNBD"
+//usage:     "\n	-I,--accept-image	Take image and bitmap although others have changed or exchanged them"
 //usage:     "\n	-R,--rate BYTES		Background copy per second (0 = no limit)"
 //usage:     "\n	-H,--hold SECONDS	Fail what waits so long for the remote server (0 = never)"
 //usage:	)
@@ -217,7 +219,7 @@ enum {
 	OPTBIT_SYSLOG = OPTBIT_DAEMONIZE + 3 * ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE,
 	OPTBIT_INIT = OPTBIT_SYSLOG + ENABLE_FEATURE_XNBD_SERVER_SYSLOG,
 	OPTBIT_PROXY = OPTBIT_INIT + ENABLE_FEATURE_XNBD_SERVER_INIT,
-	OPTBIT_AUTO = OPTBIT_PROXY + 5 * ENABLE_FEATURE_XNBD_SERVER_PROXY,
+	OPTBIT_AUTO = OPTBIT_PROXY + 7 * ENABLE_FEATURE_XNBD_SERVER_PROXY,
 	OPT_OLDSTYLE = ENABLE_FEATURE_XNBD_SERVER_OLDSTYLE << OPTBIT_OLDSTYLE,
 	OPT_COW = ENABLE_FEATURE_XNBD_SERVER_COW << OPTBIT_COW,
 	OPT_INETD = ENABLE_FEATURE_XNBD_SERVER_INETD << OPTBIT_INETD,
@@ -234,6 +236,8 @@ enum {
 	OPT_CHECK = ENABLE_FEATURE_XNBD_SERVER_CHECK << OPTBIT_CHECK,
 	OPT_PROXY = ENABLE_FEATURE_XNBD_SERVER_PROXY << OPTBIT_PROXY,
 	OPT_CLEAR = ENABLE_FEATURE_XNBD_SERVER_PROXY << (OPTBIT_PROXY + 1),
+	OPT_ADOPT = ENABLE_FEATURE_XNBD_SERVER_PROXY << (OPTBIT_PROXY + 2),
+	OPT_ACCEPT = ENABLE_FEATURE_XNBD_SERVER_PROXY << (OPTBIT_PROXY + 3),
 };
 
 static const char options[] ALIGN1 = "trl:a:u:m:q:b:"
@@ -243,7 +247,7 @@ static const char options[] ALIGN1 = "trl:a:u:m:q:b:"
 	IF_FEATURE_XNBD_SERVER_DAEMONIZE("dP:L:")
 	IF_FEATURE_XNBD_SERVER_SYSLOG("S")
 	IF_FEATURE_XNBD_SERVER_INIT("K")
-	IF_FEATURE_XNBD_SERVER_PROXY("pcn:R:H:")
+	IF_FEATURE_XNBD_SERVER_PROXY("pcXIn:R:H:")
 	IF_FEATURE_XNBD_SERVER_AUTO("Ax:" IF_FEATURE_XNBD_SERVER_VERIFY("V"))
 	IF_FEATURE_XNBD_SERVER_TRACE("T:f:")
 	IF_FEATURE_XNBD_SERVER_CHECK("k");
@@ -272,6 +276,8 @@ static const char long_options[] ALIGN1 =
 	IF_FEATURE_XNBD_SERVER_PROXY(
 	"proxy\0" No_argument "p"
 	"clear-bitmap\0" No_argument "c"
+	"adopt-bitmap\0" No_argument "X"
+	"accept-image\0" No_argument "I"
 	"target-exportname\0" Required_argument "n"
 	"rate\0" Required_argument "R"
 	"hold\0" Required_argument "H")
@@ -355,6 +361,8 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	c.auto_switch = opt & OPT_AUTO_SWITCH;
 	c.verify = opt & OPT_VERIFY;
 	c.clear_bitmap = opt & OPT_CLEAR;
+	c.adopt_bitmap = opt & OPT_ADOPT;
+	c.accept_image = opt & OPT_ACCEPT;
 	c.cow = opt & OPT_COW;
 	c.past_handshake = opt & OPT_CONNECTED_FD;
 	c.one_client = opt & (OPT_INETD | OPT_CONNECTED_FD);

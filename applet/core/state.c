@@ -207,7 +207,13 @@ enum state_start state_decide(const struct state_found *f, const char **why)
 	*why = "the origin is not the one that this cache was filled from";
 	if (f->commit == COMMIT_GOOD && !f->same_origin)
 		return START_REFUSE;
+	*why = "there is no commit file; --adopt-bitmap would take it over from xNBD";
 	if (f->commit == COMMIT_ABSENT)
-		return f->bitmap_bytes ? START_ADOPT : START_NEW;
+		return !f->bitmap_set ? START_NEW : f->adopt ? START_ADOPT : START_REFUSE;
+	*why = f->other ? f->other : f->changed;
+	if (f->changed && f->adopt && f->bitmap_bytes)
+		return START_ADOPT;
+	if (*why && !f->accept)
+		return START_REFUSE;
 	return f->same_boot && f->bitmap_bytes ? START_BOTH : START_COMMIT;
 }

@@ -60,13 +60,16 @@ struct state_header {
 	/* From here on: 64-bit numbers only. 0 = not known, where nothing else is said. */
 	uint64_t counter;    /* the copy's place is this, less 1, modulo STATE_COPIES */
 	uint64_t size_bytes; /* of the disk */
-	uint64_t image, commit; /* which files, or which device, these are */
+	uint64_t image, bitmap, commit; /* which files, or which device, these are */
 	uint64_t mounts, mount_space, disks; /* what has to be the same while the machine stays up */
 	uint64_t clean;      /* 1: the last server ended well, and left the files as follows */
 	uint64_t image_ns, bitmap_ns; /* when they were changed last */
+	uint64_t mixed;      /* 1: an origin of other content was accepted: blocks are local of several */
 	struct fingerprint fingerprint;
+	/* What the image holds for certain: these bytes were on the disk before this header was,
+	 * and a header without them is there before they change. sample 0 = none. */
 	struct state_recent {
-		uint64_t block, sample; /* sample 0 = none */
+		uint64_t block, sample;
 	} recent[STATE_RECENT];
 };
 
@@ -93,18 +96,22 @@ enum state_commit { COMMIT_ABSENT, COMMIT_GOOD, COMMIT_DAMAGED, COMMIT_OLD_VERSI
 
 /* What a start finds. */
 struct state_found {
-	bool clear;            /* --clear-bitmap */
+	bool clear, adopt, accept; /* --clear-bitmap, --adopt-bitmap, --accept-image */
 	uint64_t size_bytes;   /* of the disk */
 	uint64_t bitmap_bytes; /* of the bitmap file, 0 = absent or empty */
+	bool bitmap_set;       /* commit file absent: a bit is set in the bitmap; else it is one that a
+				  start has left that was killed */
 	enum state_commit commit;
 	uint64_t commit_size_bytes; /* the disk that the commit file speaks of */
 	bool same_boot;             /* the machine has not gone down since */
 	bool same_origin;           /* fingerprints match, or none is known */
+	const char *other;          /* why these are not the files of the last server; NULL: they are */
+	const char *changed;        /* ... or somebody has written to them since it ended */
 };
 
 enum state_start {
 	START_NEW,    /* write both files anew, nothing is local */
-	START_ADOPT,  /* trust the bitmap; it is xNBD's: its bits were never committed */
+	START_ADOPT,  /* trust the bitmap; it is xNBD's: what it says was never committed */
 	START_BOTH,   /* a bit set in either file is good: same boot, the page cache is intact */
 	START_COMMIT, /* trust the commit file only; rewrite the bitmap from it */
 	START_REFUSE,

@@ -139,6 +139,8 @@ int server_check(const struct server_config *config)
 	e = export_new("");
 	if (!e)
 		bb_simple_error_msg_and_die("out of memory");
+	e->adopt = config->adopt_bitmap;
+	e->accept = config->accept_image;
 	store_peek(e, config->image, config->bitmap);
 	check_exists(e);
 	control_say_string(k, "commit_file", e->commit_trouble ? e->commit_trouble : found[e->commit_found]);
@@ -152,6 +154,9 @@ int server_check(const struct server_config *config)
 	beyond = say_bits(k, e, how, size);
 	print(k);
 	store_check_room(e, size, store_bytes(e, FILE_IMAGE));
+	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY)
+		written_load(e, config->accept_image ? START_ADOPT : how, size);
+	store_check_content(e, how, size);
 	if (beyond)
 		bb_error_msg_and_die("'%s': bits are set past the end of the disk; a start ignores them, if this is the bitmap of this disk",
 				     e->path[FILE_BITMAP]);

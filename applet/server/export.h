@@ -23,6 +23,7 @@ struct export {
 	uint32_t direct_unit; /* ... where all has to be multiples of this */
 	bool is_device; /* the image is a block device */
 	bool holes_known; /* of the image: see holes.h */
+	bool adopt, accept; /* --adopt-bitmap, --accept-image */
 	bool no_nowait; /* the image's file system knows no RWF_NOWAIT, or a base is behind it */
 	char *path[3];  /* absolute */
 	enum state_commit commit_found; /* what store_look() found */
@@ -100,6 +101,8 @@ void store_peek(struct export *e, const char *image, const char *bitmap);
 enum state_start store_decide(struct export *e, uint64_t size_bytes, const struct fingerprint *fp, bool clear);
 void store_load(struct export *e, enum state_start how, uint64_t size_bytes);
 void store_check_room(struct export *e, uint64_t size_bytes, uint64_t have_bytes);
+/* ... and, when e->written is there too, whether it has the bytes that the header knows. */
+void store_check_content(struct export *e, enum state_start how, uint64_t size_bytes);
 /* How long a file is; 0: it is not there. */
 uint64_t store_bytes(struct export *e, enum io_file file);
 
@@ -121,6 +124,23 @@ void written_forget(const struct export *e);
 /* At a good end: nothing is under way any more, everything is committed. */
 void written_save(const struct export *e);
 
+/* ---- identity.c: whether these are the files that the last server has left. May block. ---- */
+
+/* The machine has not gone down since the header was written, nor the file systems and disks of
+ * image and bitmap; and it is that bitmap. */
+bool identity_same_boot(const struct export *e);
+/* Looks at the files; sets f->other and f->changed. */
+void identity_look(const struct export *e, struct state_found *f);
+/* Compares what the header knows of the image's bytes, of blocks that are local by e->words.
+ * NULL, or what is wrong. */
+const char *identity_content(const struct export *e, uint64_t size_bytes);
+/* The header knows these files, as files in use. */
+void identity_set(struct export *e);
+/* Syncs the files and tells h how they are left. 0 or errno. Any thread. */
+int identity_leave(const struct export *e, struct state_header *h);
+/* A header with this counter has been written over this descriptor. Any thread. */
+void identity_stamp(int fd, uint64_t counter);
+
 /* ---- header.c: the header of the commit file -------------------------------------------- */
 
 /* The newest copy that is whole. NULL, or what is wrong: a few words. May block. */
@@ -132,6 +152,9 @@ int header_write(int fd, const struct state_header *h);
  * always whole. Then origin_header_saved() is called. A failure is one of a sync. Loop's
  * thread; does not wait. */
 void header_save(struct export *e);
+/* A good end: nothing is written any more, and all is committed. The header says so, and how
+ * the files were left. In the same way. */
+void header_finish(struct export *e);
 /* A sync has failed: the next start, also of this boot, is to trust only what was committed
  * before. In the same way. */
 void header_distrust(struct export *e);

@@ -34,7 +34,10 @@ int header_write(int fd, const struct state_header *h)
 	n = pwrite(fd, raw, sizeof(raw), (off_t)((h->counter - 1) % STATE_COPIES * STATE_COPY_BYTES));
 	if (n != (ssize_t)sizeof(raw))
 		return n < 0 ? errno : EIO;
-	return fdatasync(fd) < 0 ? errno : 0;
+	if (fdatasync(fd) < 0)
+		return errno;
+	identity_stamp(fd, h->counter);
+	return 0;
 }
 
 /* ---- while the server runs ------------------------------------------------------------ */
@@ -48,7 +51,9 @@ static void save_run(struct job *j)
 {
 	struct export *e = export_of_job(j);
 
-	e->save.error = header_write(e->header_fd, &e->save.header);
+	e->save.error = e->save.header.clean ? identity_leave(e, &e->save.header) : 0;
+	if (!e->save.error)
+		e->save.error = header_write(e->header_fd, &e->save.header);
 }
 
 static void save_done(struct job *j)
@@ -79,6 +84,12 @@ void header_save(struct export *e)
 	e->save.job.done = save_done;
 	e->save.job.class = JOB_SLOW;
 	pool_submit(&e->save.job);
+}
+
+void header_finish(struct export *e)
+{
+	e->header.clean = 1;
+	header_save(e);
 }
 
 void header_distrust(struct export *e)

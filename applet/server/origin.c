@@ -235,8 +235,10 @@ void origin_link_ready(struct origin *o, unsigned slot)
 		return;
 	}
 	/* By force: nothing that is known of the old content is of the new one. */
-	if (!fingerprint_match(&l->fingerprint, &known))
+	if (!fingerprint_match(&l->fingerprint, &known)) {
 		memset(&known, 0, sizeof(known));
+		o->export->header.mixed = 1;
+	}
 	fingerprint_add(&known, &l->fingerprint);
 	if (!o->known)
 		o->fingerprint = known;

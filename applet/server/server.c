@@ -370,6 +370,8 @@ static void begin_proxy(void)
 	uint64_t size_bytes;
 	bool all_dirty;
 
+	export->adopt = s->adopt_bitmap;
+	export->accept = s->accept_image;
 	if (store_look(export, s->image, s->bitmap, s->clear_bitmap)) /* complete: needs no origin, not even to start */
 		export->origin = origin_new(export, s->origin_host, s->origin_port, s->origin_export, NULL, NULL);
 	else if (server_reach_origin(export, !export->words))
@@ -532,14 +534,20 @@ static bool is_quiet(const struct core *c)
 	return !c->ranges.oldest && !c->persist_now && !c->persist_next && c->commit.state == COMMIT_IDLE;
 }
 
-/* What clients have written is remembered, if it is known for certain. */
-static void keep_record(uint64_t deadline_ms)
+/* What the next start finds is as this server has left it, if that is known for certain. */
+static void leave_files(uint64_t deadline_ms)
 {
 	const struct core *c = &export->core;
 
-	while (!is_quiet(c) && loop_now_ms < deadline_ms)
+	while ((!is_quiet(c) || export->save.busy) && loop_now_ms < deadline_ms)
 		turn(deadline_ms);
-	if (is_quiet(c) && !c->commit.error && !c->bitmap_error)
+	if (!is_quiet(c) || c->commit.error || c->bitmap_error || export->save.busy)
+		return;
+	header_finish(export);
+	settle(); /* a turn begins with a wait */
+	while (export->save.busy && loop_now_ms < deadline_ms)
+		turn(deadline_ms);
+	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && export->written && !export->save.busy)
 		written_save(export);
 }
 
@@ -567,10 +575,8 @@ static int end(void)
 	while (sessions_in_flight() && loop_now_ms < deadline)
 		turn(deadline);
 	last_commits();
-	while (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->save.busy && loop_now_ms < deadline)
-		turn(deadline);
-	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && export && export->written)
-		keep_record(deadline);
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->core.map.words)
+		leave_files(deadline);
 	if (HAVE_CONTROL && server_config->control)
 		control_end();
 	if (commit_error)

@@ -36,7 +36,7 @@ struct server_config {
 	bool auto_switch;           /* ... which is done as soon as it can be */
 	bool verify;                /* ... after a comparison with the origin */
 	bool root_storage;          /* the root file system may depend on this server */
-	bool readonly, cow, daemonize, clear_bitmap, oldstyle, syslog;
+	bool readonly, cow, daemonize, clear_bitmap, adopt_bitmap, accept_image, oldstyle, syslog;
 };
 
 /* Defaults, as they are written on a command line. */

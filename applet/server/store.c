@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #define CLEAR_HINT "; --clear-bitmap would forget all that is cached and start anew"
+#define ACCEPT_HINT "; --accept-image would take the files as they are"
 
 enum {
 	LOAD_BYTES = 64 << 10,
@@ -193,27 +194,6 @@ static void alloc_words(struct export *e, uint64_t size_bytes)
 				     (unsigned long long)map_bytes(size_bytes));
 }
 
-static void read_boot_id(char *id)
-{
-	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-
-	memset(id, 0, STATE_BOOT_ID_BYTES);
-	if (fd < 0)
-		return; /* unknown: counts as another boot, which is safe */
-	if (full_read(fd, id, STATE_BOOT_ID_BYTES - 1) < 0)
-		id[0] = '\0';
-	id[strcspn(id, "\n")] = '\0';
-	close(fd);
-}
-
-static bool same_boot(const struct export *e)
-{
-	char id[STATE_BOOT_ID_BYTES];
-
-	read_boot_id(id);
-	return id[0] && strcmp(id, e->header.boot_id) == 0;
-}
-
 void store_load(struct export *e, enum state_start how, uint64_t size_bytes)
 {
 	alloc_words(e, size_bytes);
@@ -248,18 +228,27 @@ enum state_start store_decide(struct export *e, uint64_t size_bytes, const struc
 {
 	struct state_found f = {
 		.clear = clear,
+		.adopt = e->adopt,
+		.accept = e->accept,
 		.size_bytes = size_bytes,
 		.bitmap_bytes = store_bytes(e, FILE_BITMAP),
 		.commit = e->commit_found,
 		.commit_size_bytes = e->header.size_bytes,
-		.same_boot = same_boot(e),
+		.same_boot = identity_same_boot(e),
 		.same_origin = !fp || fingerprint_match(fp, &e->header.fingerprint),
 	};
 	const char *why = NULL;
-	enum state_start how = state_decide(&f, &why);
+	enum state_start how;
 
+	if (f.commit == COMMIT_ABSENT && f.bitmap_bytes && f.bitmap_bytes == map_bytes(size_bytes)) {
+		store_load(e, START_ADOPT, size_bytes);
+		f.bitmap_set = bits_next(e->words, 0, map_blocks(size_bytes), 0) < map_blocks(size_bytes);
+	}
+	identity_look(e, &f);
+	how = state_decide(&f, &why);
 	if (how == START_REFUSE)
-		bb_error_msg_and_die("'%s': %s" CLEAR_HINT, e->path[FILE_BITMAP], why);
+		bb_error_msg_and_die("'%s': %s%s" CLEAR_HINT, e->path[FILE_BITMAP], why,
+				     why == f.other || why == f.changed ? ACCEPT_HINT : "");
 	return how;
 }
 
@@ -324,11 +313,9 @@ static void sync_directory(const char *path)
 
 	slash[slash == dir] = '\0';
 	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd >= 0) {
-		if (fsync(fd) < 0 && errno != EINVAL) /* that: the file system has no such thing */
-			bb_perror_msg_and_die("cannot sync '%s'", dir);
-		close(fd);
-	}
+	if (fd < 0 || (fsync(fd) < 0 && errno != EINVAL)) /* that: the file system has no such thing */
+		bb_perror_msg_and_die("cannot sync '%s'", dir);
+	close(fd);
 	free(dir);
 }
 
@@ -374,7 +361,7 @@ static void write_bits(struct export *e, enum io_file file, uint64_t offset, uin
 }
 
 /* A commit file, without a bit or with those in memory, whose blocks are on the disk: all
- * of it, and its room, but not yet in its place. Returns its name, to be freed. */
+ * of it but its header, and its room, but not yet in its place. Returns its name, to be freed. */
 static char *prepare_commit(struct export *e, uint64_t size_bytes, bool with_bits)
 {
 	char *name = xasprintf("%s.new", e->path[FILE_COMMIT]);
@@ -388,9 +375,6 @@ static char *prepare_commit(struct export *e, uint64_t size_bytes, bool with_bit
 	allocate(e, FILE_COMMIT, commit_file_bytes(size_bytes));
 	if (with_bits)
 		write_bits(e, FILE_COMMIT, COMMIT_HEADER_BYTES, size_bytes);
-	errno = header_write(e->fd[FILE_COMMIT], &e->header);
-	if (errno)
-		bb_perror_msg_and_die("cannot write '%s'", name);
 	return name;
 }
 
@@ -433,6 +417,16 @@ static void check_image(struct export *e, uint64_t size_bytes, uint64_t have_byt
 	map_free(&m);
 }
 
+void store_check_content(struct export *e, enum state_start how, uint64_t size_bytes)
+{
+	const char *why = NULL;
+
+	if ((how == START_BOTH || how == START_COMMIT) && !e->accept)
+		why = identity_content(e, size_bytes);
+	if (why)
+		bb_error_msg_and_die("'%s': %s" ACCEPT_HINT CLEAR_HINT, e->path[FILE_IMAGE], why);
+}
+
 void store_check_room(struct export *e, uint64_t size_bytes, uint64_t have_bytes)
 {
 	if (e->fd[FILE_IMAGE] >= 0 && !is_regular(e, FILE_IMAGE) && have_bytes < size_bytes)
@@ -449,15 +443,20 @@ static void grow_image(struct export *e, uint64_t size_bytes, uint64_t have_byte
 }
 
 /* What the header says from now on. */
-static void set_header(struct export *e, uint64_t size_bytes, const struct fingerprint *fp, bool forget)
+static void set_header(struct export *e, enum state_start how, uint64_t size_bytes, const struct fingerprint *fp)
 {
-	e->header.counter++;
-	e->header.size_bytes = size_bytes;
-	read_boot_id(e->header.boot_id);
-	if (forget)
-		memset(&e->header.fingerprint, 0, sizeof(e->header.fingerprint));
+	struct state_header *h = &e->header;
+	uint64_t counter = h->counter;
+
+	if (how == START_NEW)
+		memset(h, 0, sizeof(*h));
+	if (how == START_ADOPT || e->accept)
+		memset(h->recent, 0, sizeof(h->recent));
+	h->counter = counter + 1;
+	h->size_bytes = size_bytes;
 	if (fp)
-		fingerprint_add(&e->header.fingerprint, fp);
+		fingerprint_add(&h->fingerprint, fp);
+	identity_set(e);
 }
 
 void store_open(struct export *e, uint64_t size_bytes, const struct fingerprint *fp, bool clear, bool *all_dirty)
@@ -470,10 +469,10 @@ void store_open(struct export *e, uint64_t size_bytes, const struct fingerprint 
 		store_load(e, how, size_bytes);
 	store_check_room(e, size_bytes, image_bytes);
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY)
-		written_load(e, how, size_bytes);
+		written_load(e, e->accept ? START_ADOPT : how, size_bytes);
+	store_check_content(e, how, size_bytes);
 	if (e->fd[FILE_IMAGE] < 0)
 		create_file(e, FILE_IMAGE);
-	set_header(e, size_bytes, fp, how == START_NEW);
 	/* From now on a power cut leaves only what is committed: what xNBD has left has to
 	 * be, clients' writes among it. */
 	if (how == START_ADOPT && fdatasync(e->fd[FILE_IMAGE]) < 0)
@@ -488,10 +487,12 @@ void store_open(struct export *e, uint64_t size_bytes, const struct fingerprint 
 		write_bits(e, FILE_BITMAP, 0, size_bytes);
 	}
 	/* Only now may the header say that the bitmap belongs to this boot. */
+	set_header(e, how, size_bytes, fp);
+	errno = header_write(e->fd[FILE_COMMIT], &e->header);
+	if (errno)
+		bb_perror_msg_and_die("cannot write '%s'", new_commit ? new_commit : e->path[FILE_COMMIT]);
 	if (new_commit)
 		place_commit(e, new_commit);
-	else if ((errno = header_write(e->fd[FILE_COMMIT], &e->header)) != 0)
-		bb_perror_msg_and_die("cannot write '%s'", e->path[FILE_COMMIT]);
 	if (how == START_ADOPT)
 		bb_error_msg("'%s' has no commit file: its bits were never safe against power loss", e->path[FILE_BITMAP]);
 	e->header_fd = open(e->path[FILE_COMMIT], O_WRONLY | O_CLOEXEC);

@@ -25,6 +25,8 @@ struct file {
 	uint64_t bytes; /* a multiple of SECTOR */
 	uint64_t room;  /* of what is allocated, kept from run to run */
 	uint64_t size, size_platter; /* as the file system tells it */
+	uint64_t birth, changed, changed_platter;
+	uint64_t stamp, stamp_platter; /* an extended attribute */
 	uint8_t *gone;  /* by sector: see sync_fails() */
 };
 
@@ -35,6 +37,7 @@ struct pending {
 };
 
 static struct file files[SLOTS];
+static uint64_t births;
 static struct pending pending[PENDING_MAX];
 static unsigned pending_count;
 static bool failed;
@@ -53,7 +56,8 @@ static void file_begin(struct file *f, uint64_t bytes)
 	memset(f->cache, 0, 3 * f->bytes);
 	f->stable = f->cache + f->bytes;
 	f->platter = f->stable + f->bytes;
-	f->size = f->size_platter = 0;
+	f->size = f->size_platter = f->stamp = f->stamp_platter = f->changed = f->changed_platter = 0;
+	f->birth = ++births;
 }
 
 static void all_alike(struct file *f)
@@ -168,6 +172,7 @@ static void apply(const struct io *io, uint8_t *to, unsigned percent)
 	uint64_t start = at_byte(io->file, io->offset), end = at_byte(io->file, io->offset + io->length);
 	uint64_t at, stop;
 
+	files[io->file].changed++;
 	for (at = start; at < end; at = stop) {
 		stop = (at / SECTOR + 1) * SECTOR < end ? (at / SECTOR + 1) * SECTOR : end;
 		if (percent < 100 && !chance(percent))
@@ -240,7 +245,8 @@ static bool differs(const uint8_t *a, const uint8_t *b)
 	return or;
 }
 
-static void sync_now(struct file *f, const uint8_t *snapshot)
+/* all: fsync(2), which brings its times to the platter too. */
+static void sync_now(struct file *f, const uint8_t *snapshot, bool all)
 {
 	uint64_t at;
 
@@ -248,6 +254,10 @@ static void sync_now(struct file *f, const uint8_t *snapshot)
 		if (!f->gone[at / SECTOR] && differs(f->platter + at, f->cache + at))
 			memcpy(f->platter + at, chance(50) ? f->cache + at : snapshot + at, SECTOR);
 	f->size_platter = f->size;
+	if (chance(50))
+		f->stamp_platter = f->stamp;
+	if (all || chance(50))
+		f->changed_platter = f->changed;
 }
 
 /* The kernel writes back some sectors. */
@@ -322,7 +332,7 @@ static void happen(const struct pending *p)
 		read_now(io, p->have, io->length);
 		break;
 	case IO_SYNC:
-		sync_now(f, p->snapshot);
+		sync_now(f, p->snapshot, false);
 		break;
 	case IO_EXTENTS:
 		extents_now(io);
@@ -462,6 +472,8 @@ void disk_crash(bool power)
 			write_back(f, 50);
 			memcpy(f->cache, f->platter, f->bytes);
 			f->size = f->size_platter = chance(50) ? f->size : f->size_platter;
+			f->stamp = f->stamp_platter = chance(50) ? f->stamp : f->stamp_platter;
+			f->changed = f->changed_platter = chance(50) ? f->changed : f->changed_platter;
 			forget_behind(f);
 		}
 		if (power)
@@ -477,7 +489,8 @@ void disk_new_file(unsigned slot)
 {
 	struct file *f = &files[slot];
 
-	f->size = f->size_platter = 0;
+	f->size = f->size_platter = f->stamp = f->stamp_platter = 0;
+	f->birth = ++births;
 	if (slot != FILE_IMAGE)
 		memset(f->cache, 0, 3 * f->bytes);
 }
@@ -493,8 +506,24 @@ void disk_resize(unsigned slot, uint64_t n)
 
 	if (slot == FILE_IMAGE ? n != plan.size_bytes : n > f->bytes)
 		broken("start: a file of %llu bytes", (unsigned long long)n);
+	f->changed += n != f->size;
 	f->size = n;
 	forget_behind(f);
+}
+
+uint64_t disk_birth(unsigned slot)
+{
+	return files[slot].birth;
+}
+
+uint64_t disk_changed(unsigned slot)
+{
+	return files[slot].changed;
+}
+
+uint64_t *disk_stamp(unsigned slot)
+{
+	return &files[slot].stamp;
 }
 
 uint64_t disk_pread(unsigned slot, void *to, uint64_t n, uint64_t offset)
@@ -504,7 +533,10 @@ uint64_t disk_pread(unsigned slot, void *to, uint64_t n, uint64_t offset)
 	if (offset >= f->size)
 		return 0;
 	n = n < f->size - offset ? n : f->size - offset;
-	memcpy(to, f->cache + offset, n);
+	if (slot == FILE_IMAGE && gap_end(offset))
+		model_bytes(0, offset, n, to);
+	else
+		memcpy(to, f->cache + at_byte((uint8_t)slot, offset), n);
 	return n;
 }
 
@@ -514,6 +546,7 @@ void disk_pwrite(unsigned slot, const void *from, uint64_t n, uint64_t offset)
 
 	if (slot == FILE_IMAGE || offset + n > f->bytes)
 		broken("start: a write beyond what there is");
+	f->changed++;
 	memcpy(f->cache + offset, from, n);
 	memcpy(f->stable + offset, from, n);
 	memset(f->gone + offset / SECTOR, 0, (offset + n - 1) / SECTOR - offset / SECTOR + 1);
@@ -521,9 +554,9 @@ void disk_pwrite(unsigned slot, const void *from, uint64_t n, uint64_t offset)
 		f->size = offset + n;
 }
 
-void disk_sync(unsigned slot)
+void disk_sync(unsigned slot, bool all)
 {
-	sync_now(&files[slot], files[slot].stable);
+	sync_now(&files[slot], files[slot].stable, all);
 }
 
 uint64_t disk_next_data(unsigned slot, uint64_t offset)

@@ -221,7 +221,11 @@ uint64_t disk_size(unsigned slot);
 void disk_resize(unsigned slot, uint64_t n);
 uint64_t disk_pread(unsigned slot, void *to, uint64_t n, uint64_t offset);
 void disk_pwrite(unsigned slot, const void *from, uint64_t n, uint64_t offset);
-void disk_sync(unsigned slot);
+void disk_sync(unsigned slot, bool all);
+/* Which file it is, how often it was changed, and its extended attribute. */
+uint64_t disk_birth(unsigned slot);
+uint64_t disk_changed(unsigned slot);
+uint64_t *disk_stamp(unsigned slot);
 /* The first byte from there on that is not zero on the platter, or may be lost. */
 uint64_t disk_next_data(unsigned slot, uint64_t offset);
 void disk_exchange(unsigned a, unsigned b);

@@ -217,8 +217,12 @@ int k_open(const char *path, int flags, ...)
 
 	if (strcmp(path, "/d") == 0)
 		return FD_DIRECTORY;
-	if (slot == SLOTS)
+	if (slot == SLOTS && strncmp(path, "/proc/", 6) == 0)
 		return FD_BOOT_ID;
+	if (slot == SLOTS) {
+		errno = ENOENT;
+		return -1;
+	}
 	if (call("open", slot))
 		return -1;
 	if ((flags & O_EXCL) && (flags & O_CREAT) && exists[slot]) {
@@ -293,7 +297,8 @@ int k_fstat(int fd, struct stat *st)
 {
 	memset(st, 0, sizeof(*st));
 	st->st_mode = S_IFREG;
-	st->st_ino = 1 + fd_slot(fd);
+	st->st_ino = disk_birth(fd_slot(fd));
+	st->st_mtim.tv_nsec = fd_slot(fd) == FILE_COMMIT ? 0 : (long)disk_changed(fd_slot(fd)); /* nobody asks for that */
 	return 0;
 }
 
@@ -302,9 +307,49 @@ int k_stat(const char *path, struct stat *st)
 	unsigned slot = path_slot(path);
 
 	memset(st, 0, sizeof(*st));
-	st->st_ino = 1 + slot;
 	errno = ENOENT;
-	return exists[slot] ? 0 : -1;
+	if (slot == SLOTS || !exists[slot])
+		return -1;
+	st->st_ino = disk_birth(slot);
+	return 0;
+}
+
+/* Nothing is known but what is here for good. */
+long k_statx(int fd, unsigned what, uint64_t *to)
+{
+	(void)fd;
+	(void)what;
+	memset(to, 0, 256);
+	return 0;
+}
+
+int k_ioctl(int fd, unsigned long what, void *to)
+{
+	(void)fd;
+	(void)what;
+	(void)to;
+	broken("start: ioctl");
+}
+
+ssize_t k_fgetxattr(int fd, const char *name, void *to, size_t n)
+{
+	uint64_t *stamp = disk_stamp(fd_slot(fd));
+
+	(void)name;
+	if (!*stamp || n != sizeof(*stamp))
+		return -1;
+	memcpy(to, stamp, n);
+	return (ssize_t)n;
+}
+
+int k_fsetxattr(int fd, const char *name, const void *from, size_t n, int flags)
+{
+	(void)name;
+	(void)flags;
+	if (call("fsetxattr", fd_slot(fd)))
+		return -1;
+	memcpy(disk_stamp(fd_slot(fd)), from, n);
+	return 0;
 }
 
 ssize_t k_pread(int fd, void *to, size_t n, off_t offset)
@@ -322,24 +367,29 @@ ssize_t k_pwrite(int fd, const void *from, size_t n, off_t offset)
 	return (ssize_t)n;
 }
 
-int k_fdatasync(int fd)
+static int sync_file(int fd, bool all)
 {
 	unsigned slot = fd_slot(fd);
 
-	if (call("fdatasync", slot))
+	if (call(all ? "fsync" : "fdatasync", slot))
 		return -1;
-	if (slot == FILE_BITMAP && faults_on && !no_faults && chance(10)) { /* a start does without */
+	if (slot == FILE_BITMAP && !all && faults_on && !no_faults && chance(10)) { /* a start does without */
 		errno = EIO;
 		return -1;
 	}
-	disk_sync(slot);
+	disk_sync(slot, all);
 	return 0;
+}
+
+int k_fdatasync(int fd)
+{
+	return sync_file(fd, false);
 }
 
 int k_fsync(int fd)
 {
 	if (fd != FD_DIRECTORY)
-		return k_fdatasync(fd);
+		return sync_file(fd, true);
 	call("fsync of the directory", SLOTS);
 	journal_count = 0;
 	return 0;
@@ -475,6 +525,7 @@ enum start_end start_files(uint64_t **words, bool *all_dirty)
 
 	memset(&export, 0, sizeof(export));
 	export.fd[0] = export.fd[1] = export.fd[2] = -1;
+	export.adopt = plan.adopt;
 	calls_left = faults_on && plan.crashes && chance(40) ? (int)chance_of(32) : -1;
 	how = setjmp(over);
 	if (!how) {
@@ -516,7 +567,9 @@ void start_save(void)
 {
 	calls_left = faults_on && plan.crashes && chance(20) ? (int)chance_of(8) : -1;
 	export.core.size_bytes = plan.size_bytes;
-	if (!setjmp(over))
+	if (!setjmp(over)) {
+		header_finish(&export);
 		written_save(&export);
+	}
 	calls_left = -1;
 }

@@ -7,11 +7,15 @@
 #define _GNU_SOURCE
 #endif
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 int k_open(const char *path, int flags, ...);
@@ -27,6 +31,10 @@ int k_fdatasync(int fd);
 int k_fsync(int fd);
 int k_ftruncate(int fd, off_t n);
 int k_fallocate(int fd, int mode, off_t offset, off_t n);
+long k_statx(int fd, unsigned what, uint64_t *to);
+int k_ioctl(int fd, unsigned long what, void *to);
+ssize_t k_fgetxattr(int fd, const char *name, void *to, size_t n);
+int k_fsetxattr(int fd, const char *name, const void *from, size_t n, int flags);
 int k_unlink(const char *path);
 int k_rename(const char *from, const char *to);
 void *sim_malloc(size_t n);
@@ -48,6 +56,10 @@ void sim_free(void *p);
 #define ftruncate k_ftruncate
 #define fallocate k_fallocate
 #define rename k_rename
+#define syscall(number, fd, path, flags, what, to) k_statx(fd, what, to)
+#define ioctl k_ioctl
+#define fgetxattr k_fgetxattr
+#define fsetxattr k_fsetxattr
 #define unlink k_unlink
 #define malloc sim_malloc
 #define calloc sim_calloc

@@ -296,9 +296,30 @@ static void test_decide(void)
 	f = good;
 	f.commit = COMMIT_ABSENT; /* xNBD's own */
 	f.same_boot = false;
+	CHECK(decide(f) == START_NEW); /* a start was killed */
+	f.bitmap_set = true;
+	CHECK(decide(f) == START_REFUSE);
+	f.adopt = true;
 	CHECK(decide(f) == START_ADOPT);
+	f.bitmap_set = false;
 	f.bitmap_bytes = 0;
 	CHECK(decide(f) == START_NEW);
+	f = good;
+	f.other = "exchanged";
+	CHECK(decide(f) == START_REFUSE);
+	f.adopt = true; /* that is for what xNBD has changed */
+	CHECK(decide(f) == START_REFUSE);
+	f.accept = true;
+	CHECK(decide(f) == START_BOTH);
+	f = good;
+	f.changed = "written to";
+	CHECK(decide(f) == START_REFUSE);
+	f.accept = true;
+	CHECK(decide(f) == START_BOTH);
+	f.adopt = true;
+	CHECK(decide(f) == START_ADOPT);
+	f.same_origin = false; /* not by these options */
+	CHECK(decide(f) == START_REFUSE);
 }
 
 static void test_unknown_origin(void)

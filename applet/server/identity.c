@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Are these the files that the last server has left?
+ *
+ * The commit file's header knows which files they were (inode and birth time; a device by its
+ * serial number or what else it has), how a server that ended well has left them (their times
+ * of change), and the bytes of some blocks. An older copy of the commit file in its own place
+ * is found out by a stamp in an extended attribute, which no copy over the file takes away:
+ * the counter of the newest header.
+ *
+ * What the kernel or the file system cannot tell is 0, and not compared.
+ */
+#include "libbb.h"
+#include "server/server.h"
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+#include <sys/xattr.h>
+
+/* linux/stat.h, linux/loop.h, linux/magic.h: kernel headers are not needed for some numbers. */
+enum {
+	X_STATX_BTIME = 0x800,
+	X_STATX_MNT_ID_UNIQUE = 0x4000, /* Linux 6.8 */
+	X_STATX_WORDS = 256 / 8, /* struct statx; the words of it that are wanted: */
+	X_BTIME_S = 0x50 / 8,
+	X_BTIME_NS,
+	X_MNT_ID = 0x90 / 8,
+	X_LOOP_GET_STATUS64 = 0x4C05,
+	X_LOOP_WORDS = 232 / 8,
+	X_LOOP_INODE = 1, /* words of struct loop_info64 */
+	X_LOOP_OFFSET = 3,
+};
+
+#define STAMP "user.xnbd"
+
+/* ---- devices ---------------------------------------------------------------------------- */
+
+/* An attribute of a block device in sysfs, without the space around it: how many bytes, 0 =
+ * it has none. */
+static size_t sysfs_read(dev_t dev, const char *name, char *to, size_t size)
+{
+	char path[80];
+	ssize_t n = 0;
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s", major(dev), minor(dev), name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		n = full_read(fd, to, size);
+		close(fd);
+	}
+	while (n > 0 && to[n - 1] <= ' ')
+		n--;
+	return n > 0 ? (size_t)n : 0;
+}
+
+/* A partition is its number and what its disk is, which is the directory above. */
+static uint64_t device_identity(int fd, dev_t dev)
+{
+	static const char names[] = "wwid\0device/wwid\0serial\0device/serial\0dm/uuid\0"
+				    "../wwid\0../device/wwid\0../serial\0../device/serial\0../dm/uuid\0";
+	uint64_t loop[X_LOOP_WORDS];
+	char text[256];
+	const char *name;
+	size_t n = 0;
+
+	if (ioctl(fd, X_LOOP_GET_STATUS64, loop) == 0) {
+		loop[0] = loop[X_LOOP_OFFSET];
+		return fingerprint_sample((uint8_t *)loop, 2 * sizeof(loop[0]));
+	}
+	for (name = names; *name && !n; name += strlen(name) + 1)
+		n = sysfs_read(dev, name, text, sizeof(text) - 16);
+	if (!n)
+		return 0;
+	n += sysfs_read(dev, "partition", text + n, 16);
+	return fingerprint_sample((uint8_t *)text, n);
+}
+
+/* ---- files ------------------------------------------------------------------------------ */
+
+/* What stat(2) does not tell. The system call itself, since libc may be older. False: the kernel
+ * or the file system does not know. */
+static bool extended_stat(int fd, unsigned what, uint64_t *to)
+{
+	uint32_t known;
+
+	if (syscall(SYS_statx, fd, "", AT_EMPTY_PATH, what, to) != 0)
+		return false;
+	memcpy(&known, to, sizeof(known)); /* stx_mask */
+	return known & what;
+}
+
+/* FAT, exFAT, FUSE and 9P make inode numbers up. */
+static bool inodes_last(int fd)
+{
+	static const uint32_t others[] = { 0x4d44, 0x2011bab2, 0x65735546, 0x01021997 };
+	struct statfs s;
+	unsigned i;
+
+	if (fstatfs(fd, &s) < 0)
+		return false;
+	for (i = 0; i < ARRAY_SIZE(others); i++)
+		if ((uint32_t)s.f_type == others[i])
+			return false;
+	return true;
+}
+
+/* The file system is left out: its id changes with the name of its device (XFS), and a copy of
+ * a file system has the same. */
+static uint64_t identity_of(int fd)
+{
+	uint64_t id[3] = { 0 }, more[X_STATX_WORDS];
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return 0;
+	if (S_ISBLK(st.st_mode))
+		return device_identity(fd, st.st_rdev);
+	if (extended_stat(fd, X_STATX_BTIME, more)) {
+		id[0] = more[X_BTIME_S];
+		id[1] = more[X_BTIME_NS]; /* and four bytes that are zero */
+	}
+	if (inodes_last(fd))
+		id[2] = st.st_ino;
+	return id[0] | id[2] ? fingerprint_sample((uint8_t *)id, sizeof(id)) : 0;
+}
+
+/* When it was changed last; 0: a device does not tell. */
+static uint64_t changed_ns(int fd)
+{
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return 0;
+	return (uint64_t)st.st_mtim.tv_sec * 1000000000 + (uint64_t)st.st_mtim.tv_nsec;
+}
+
+static uint64_t stamp_of(int fd)
+{
+	uint64_t stamp;
+
+	return fgetxattr(fd, STAMP, &stamp, sizeof(stamp)) == sizeof(stamp) ? stamp : 0;
+}
+
+void identity_stamp(int fd, uint64_t counter)
+{
+	fsetxattr(fd, STAMP, &counter, sizeof(counter), 0); /* not everywhere */
+}
+
+/* ---- the same boot ------------------------------------------------------------------------ */
+
+static void read_boot_id(char *id)
+{
+	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+
+	memset(id, 0, STATE_BOOT_ID_BYTES);
+	if (fd < 0)
+		return; /* unknown: counts as another boot, which is safe */
+	if (full_read(fd, id, STATE_BOOT_ID_BYTES - 1) < 0)
+		id[0] = '\0';
+	id[strcspn(id, "\n")] = '\0';
+	close(fd);
+}
+
+/* The mounts and disks of image and bitmap: of these the kernel never uses a number twice. A
+ * mount's is another one in each mount namespace. */
+static void read_mounts(const struct export *e, struct state_header *h)
+{
+	uint64_t mounts[2] = { 0 }, more[X_STATX_WORDS];
+	char disks[2 * 20];
+	struct stat st;
+	size_t n = 0;
+	unsigned i;
+
+	for (i = 0; i < ARRAY_SIZE(mounts); i++) {
+		size_t length;
+		dev_t dev;
+
+		if (e->fd[i] < 0 || fstat(e->fd[i], &st) < 0)
+			continue;
+		dev = S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev;
+		if (!S_ISBLK(st.st_mode) && extended_stat(e->fd[i], X_STATX_MNT_ID_UNIQUE, more))
+			mounts[i] = more[X_MNT_ID];
+		length = sysfs_read(dev, "diskseq", disks + n, 20);
+		n += length ? length : sysfs_read(dev, "../diskseq", disks + n, 20);
+	}
+	h->disks = n ? fingerprint_sample((uint8_t *)disks, n) : 0;
+	h->mounts = mounts[0] | mounts[1] ? fingerprint_sample((uint8_t *)mounts, sizeof(mounts)) : 0;
+	h->mount_space = stat("/proc/self/ns/mnt", &st) == 0 ? st.st_ino : 0;
+}
+
+static bool differ(uint64_t a, uint64_t b)
+{
+	return a && b && a != b;
+}
+
+bool identity_same_boot(const struct export *e)
+{
+	const struct state_header *h = &e->header;
+	struct state_header now;
+
+	read_boot_id(now.boot_id);
+	read_mounts(e, &now);
+	return now.boot_id[0] && strcmp(now.boot_id, h->boot_id) == 0 && !differ(now.disks, h->disks) &&
+	       (now.mount_space != h->mount_space || !differ(now.mounts, h->mounts)) &&
+	       !differ(identity_of(e->fd[FILE_BITMAP]), h->bitmap);
+}
+
+/* ---- at a start ---------------------------------------------------------------------------- */
+
+void identity_look(const struct export *e, struct state_found *f)
+{
+	const struct state_header *h = &e->header;
+
+	if (f->commit != COMMIT_GOOD)
+		return;
+	if (stamp_of(e->fd[FILE_COMMIT]) > h->counter || differ(identity_of(e->fd[FILE_COMMIT]), h->commit))
+		f->other = "the commit file is not the one that the last server has left, but a copy, or of another cache";
+	else if (differ(identity_of(e->fd[FILE_IMAGE]), h->image))
+		f->other = "the image is not the one that belongs to it";
+	else if (h->clean && (differ(changed_ns(e->fd[FILE_IMAGE]), h->image_ns) ||
+			      (f->same_boot && differ(changed_ns(e->fd[FILE_BITMAP]), h->bitmap_ns))))
+		f->changed = "image or bitmap were changed after the last server had ended";
+}
+
+/* False: the image has other bytes there. */
+static bool block_is(const struct export *e, uint64_t size_bytes, uint64_t block, uint64_t sample)
+{
+	/* not on the stack: it is a page */
+	static uint8_t buf[BLOCK_BYTES];
+	uint64_t start = block * BLOCK_BYTES;
+	size_t n = size_bytes - start < BLOCK_BYTES ? (size_t)(size_bytes - start) : BLOCK_BYTES;
+
+	if (pread(e->fd[FILE_IMAGE], buf, n, (off_t)start) != (ssize_t)n)
+		return false;
+	return fingerprint_sample(buf, n) == sample;
+}
+
+static bool has_bit(const uint64_t *words, uint64_t i)
+{
+	return words[i / 64] >> i % 64 & 1;
+}
+
+const char *identity_content(const struct export *e, uint64_t size_bytes)
+{
+	const struct state_header *h = &e->header;
+	uint64_t block, blocks = map_blocks(size_bytes);
+	unsigned i;
+
+	for (i = 0; i < STATE_RECENT; i++) {
+		block = h->recent[i].block;
+		if (h->recent[i].sample && block < blocks && has_bit(e->words, block) && !block_is(e, size_bytes, block, h->recent[i].sample))
+			return "the image is not as the last server has left it: an older copy, or another one";
+	}
+	for (i = 0; e->written && !h->mixed && i < STATE_SAMPLES; i++) {
+		block = fingerprint_block(size_bytes, i);
+		if (h->fingerprint.sample[i] && has_bit(e->words, block) && !has_bit(e->written, block / WRITTEN_BLOCKS) &&
+		    !block_is(e, size_bytes, block, h->fingerprint.sample[i]))
+			return "the image is not of this origin, or not the one of this bitmap";
+	}
+	return NULL;
+}
+
+/* What is not known now stays as it was: /sys may come later. */
+static void learn(uint64_t *known, uint64_t id)
+{
+	if (id)
+		*known = id;
+}
+
+void identity_set(struct export *e)
+{
+	struct state_header *h = &e->header;
+
+	read_boot_id(h->boot_id);
+	read_mounts(e, h);
+	learn(&h->image, identity_of(e->fd[FILE_IMAGE]));
+	h->bitmap = identity_of(e->fd[FILE_BITMAP]);
+	h->commit = identity_of(e->fd[FILE_COMMIT]);
+	h->clean = h->image_ns = h->bitmap_ns = 0;
+}
+
+int identity_leave(const struct export *e, struct state_header *h)
+{
+	if (fsync(e->fd[FILE_IMAGE]) < 0 || fsync(e->fd[FILE_BITMAP]) < 0)
+		return errno;
+	h->image_ns = changed_ns(e->fd[FILE_IMAGE]);
+	h->bitmap_ns = changed_ns(e->fd[FILE_BITMAP]);
+	return 0;
+}
