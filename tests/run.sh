@@ -73,6 +73,7 @@ if [ $# = 0 ]; then
 		count "$(basename "$t" .sh)" sh "$t"
 	done
 	count "make bench, in miniature" sh tests/bench/smoke.sh
+	count "no data race (ThreadSanitizer)" sh tests/threads.sh
 fi
 for binary in build/xnbdbox build/sanitize/xnbdbox; do
 	echo "=== $binary"

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Holes of files, by lseek(2). */
+#include "libbb.h"
 #include "server/holes.h"
 
-#include <errno.h>
 #include <sys/vfs.h>
-#include <unistd.h>
 
 bool holes_known(int fd)
 {
