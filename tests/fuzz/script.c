@@ -303,7 +303,7 @@ static void synced(int fd)
 /* Each block whose bit is in the file is as on the origin. */
 static void check_blocks(uint64_t size, const uint8_t *image, const char *file, uint64_t first_bit, const char *why)
 {
-	static uint8_t bits[8192];
+	static uint8_t bits[COMMIT_HEADER_BYTES + 8192];
 	uint64_t end = 8 * script_read_file(file, bits, sizeof(bits));
 	uint64_t at;
 
@@ -327,7 +327,7 @@ static void check_disk(uint64_t size)
 		if (have < size)
 			memset(image + have, 0, size - have);
 		check_blocks(size, image, "bitmap", 0, "a block that is said to be here is wrong");
-		check_blocks(size, durable, "bitmap.commit", 8 * BLOCK, "a block was committed before it was synced");
+		check_blocks(size, durable, "bitmap.commit", 8 * COMMIT_HEADER_BYTES, "a block was committed before it was synced");
 	} else if (have != size || memcmp(image, origin_bytes(), have) != 0) {
 		finding("a target's disk has changed, and nobody could write");
 	}
