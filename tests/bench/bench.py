@@ -51,7 +51,7 @@ def main(out):
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     rows = None
     try:
-        rows = Rows(base, os.path.abspath(out) + "/relay", MIB, PIECE_BYTES)
+        rows = Rows(base, os.path.abspath(out) + "/relay", os.path.abspath(out) + "/lean", MIB, PIECE_BYTES)
         report = Report(out, ROUNDS, SECONDS, MIB)
         for row in rows.all():
             if wanted(row.name, row.quick):

@@ -102,6 +102,39 @@ class Fio:
         return measured(server, lambda: self.end(self.begin(server, seconds), server))
 
 
+class Lean:
+    """tests/bench/lean.c: a client that leaves the processors to the server. stuck: so many
+    clients beside it that have asked for 32 MiB and take nothing."""
+
+    def __init__(self, program, rw, block, depth, connections, stuck=0):
+        self.by_request = block < 64 << 10
+        self.argv = [program, "-b", str(block), "-d", str(depth), "-c", str(connections), "-k", str(stuck)]
+        self.argv += ["-w"] if rw == "write" else []
+
+    def __call__(self, server, seconds):
+        where = str(server.port) if server.port else "unix:" + server.socket
+
+        def load():
+            argv = self.argv + ["-s", str(seconds), where]
+            process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            peak = watch(process, server)
+            said = process.communicate()[0]
+            if process.returncode:
+                raise Broken("%s: status %d: %s" % (" ".join(argv), process.returncode, said[-800:]))
+            result = self.result(said.splitlines()[1].split())
+            result.peak_bytes = peak
+            return result
+
+        return measured(server, load)
+
+    def result(self, words):
+        told = {key: float(value) for key, value in zip(words[::2], words[1::2])}
+        requests = told["requests"] if self.by_request else None
+        result = Result(told["seconds"], told["bytes"], requests, told["p50_us"], told["p99_us"], told["max_us"])
+        result.client_percent = 100 * told["cpu_s"] / told["seconds"]
+        return result
+
+
 def read_all(server, _seconds, size):
     """A client reads the whole disk, with all that nbdcopy can do to be fast."""
 

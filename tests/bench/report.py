@@ -51,7 +51,7 @@ class Report:
         self.print("Medians of %d rounds of %g s, in turns; disk of %d MiB; %d processors, Linux %s." % (rounds, seconds, mib, os.cpu_count(), os.uname().release))
         self.print("`to best`: the rate as a part of that of the best of the others. `CPU s`: of the server, for")
         self.print("a million requests or a GiB. `peak MiB`: the most memory it had, code and all. `client %`:")
-        self.print("how much of its time a thread of fio computes; near 100 it is fio that bounds the rate.")
+        self.print("how much of its time the client's thread (fio, lean) computes; near 100 it bounds the rate.")
         self.print("")
         self.row(HEAD)
         self.row(["-" * (w if i < 2 else w - 1) + ("" if i < 2 else ":") for i, w in enumerate(WIDTHS)])

@@ -2,10 +2,13 @@
 # The rows of the table. A row has a name, and contenders; a contender has begin(),
 # run(seconds) -> Result and end(). All contenders of a row have the same work.
 import os, subprocess
-from loads import MIB, Fio, bgctl, cache_all, copy_with, fio_across, fio_beside, read_all, read_then_write
-from servers import BEFORE, CROWD_TARGETS, PROXIES, TARGETS, TARGETS_AND_MEMORY, XNBDBOX, nbdkit, relay, run, xnbd_proxy, xnbd_proxy_before
+from loads import MIB, Fio, Lean, bgctl, cache_all, copy_with, fio_across, fio_beside, read_all, read_then_write
+from servers import BEFORE, CROWD_TARGETS, LEAN_TARGETS, PROXIES, TARGETS, TARGETS_AND_MEMORY, XNBDBOX, nbdkit, relay, run, xnbd_proxy, xnbd_proxy_before
 
 DELAYS_MS = 0, 1, 10, 50
+KIB = 1 << 10
+LEAN_CLIENTS = 1, 4, 16, 50, 150, 256
+LEAN_SIZES = {"4k": 4 * KIB, "16k": 16 * KIB, "64k": 64 * KIB, "128k": 128 * KIB, "256k": 256 * KIB, "1m": MIB, "4m": 4 * MIB, "32m": 32 * MIB}
 
 
 class Row:
@@ -71,8 +74,8 @@ class Rows:
     written at random. That was written in small pieces: ext4 walks over all blocks of a piece as
     the page cache holds it for each write, and would be what is measured."""
 
-    def __init__(self, base, relay_program, mib, piece_bytes):
-        self.base, self.relay_program = base, relay_program
+    def __init__(self, base, relay_program, lean_program, mib, piece_bytes):
+        self.base, self.relay_program, self.lean_program = base, relay_program, lean_program
         self.running = []
         self.disk = self.make("disk", mib, mib)
         self.pieces = self.make("pieces", mib, mib, piece_bytes)
@@ -124,6 +127,19 @@ class Rows:
         size = os.path.getsize(self.disk)
         yield self.target("nbdcopy-read", lambda server, seconds: read_all(server, seconds, size))
         yield self.target("nbdcopy-read-tcp", lambda server, seconds: read_all(server, seconds, size), tcp=True)
+
+    def lean(self):
+        """Any number of clients and any size of request, without and with two clients that take
+        nothing. What is in flight of large ones is one a client: nbdkit has it all in memory."""
+        for stuck in 0, 2:
+            for rw, disk in ("read", self.disk), ("write", self.pieces):
+                for size, block in LEAN_SIZES.items():
+                    for clients in LEAN_CLIENTS:
+                        if block > os.path.getsize(disk):
+                            continue
+                        load = Lean(self.lean_program, rw, block, 8 if block < MIB else 1, clients, stuck)
+                        name = "lean-%s-%s-c%d%s" % (rw, size, clients, "-stuck" if stuck else "")
+                        yield self.target(name, load, servers=LEAN_TARGETS, disk=disk, quick=size in ("4k", "128k") and clients in (1, 50) and not stuck)
 
     # ---- one that stands before an origin
 
@@ -218,6 +234,7 @@ class Rows:
 
     def all(self):
         yield from self.targets()
+        yield from self.lean()
         yield from self.proxies()
         yield from self.background()
         yield from self.delayed()

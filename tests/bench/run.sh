@@ -15,4 +15,5 @@ cd "$(dirname "$0")/../.."
 out=${BENCH_OUT:-build/bench}
 mkdir -p "$out"
 gcc -O2 -Wall -Wextra -o "$out/relay" tests/bench/relay.c
+gcc -O2 -Wall -Wextra -o "$out/lean" tests/bench/lean.c
 exec /usr/bin/python3 tests/bench/bench.py "$out"

@@ -111,7 +111,7 @@ class Server:
 
 def xnbd(base, image, tcp=False, binary=XNBDBOX):
     s = Server(base, tcp)
-    argv = [binary, "xnbd-server", "--target", "--laddr", "127.0.0.1", "--lport", str(s.port or 0), "--unix", s.socket, image]
+    argv = [binary, "xnbd-server", "--target", "--laddr", "127.0.0.1", "--lport", str(s.port or 0), "--unix", s.socket, "--max-clients", "0", image]
     return s.start(argv, lambda: size_at(s.uri()) == 0)
 
 
@@ -201,5 +201,7 @@ else:
     TARGETS = {"xnbd": xnbd, "nbdkit": nbdkit, "qemu-nbd": qemu_nbd, "nbd-server": nbd_server}
     PROXIES = {"xnbd": xnbd_proxy, "nbdkit cache": nbdkit_cache, "nbdkit cow": nbdkit_cow, "qemu-nbd cor": qemu_copy_on_read}
     TARGETS_AND_MEMORY = dict(TARGETS, **{"nbdkit memory": nbdkit_memory})
+# One peer is enough for rows of which there are many.
+LEAN_TARGETS = {who: make for who, make in TARGETS.items() if who in ("xnbd", "before", "nbdkit")}
 # nbd-server's queue of those who connect is too short for 16 at once.
 CROWD_TARGETS = {who: make for who, make in TARGETS.items() if make != nbd_server}
