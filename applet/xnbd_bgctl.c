@@ -152,6 +152,7 @@ enum {
 		       OPT_RESUME | OPT_CANCEL | OPT_VERIFY | OPT_HOLD,
 
 	QUERY_TIMEOUT_S = 30,
+	EXIT_PARTIAL = 2, /* of --verify: nothing differs, but not all was compared */
 	NAME_MAX_BYTES = 4096, /* NBD: the longest name of an export */
 	ADDRESS_MAX_BYTES = 512, /* host and port; a host name has at most 253 */
 	REPLY_BYTES = 3 * NAME_MAX_BYTES + 64, /* the longest line: a name, encoded */
@@ -392,6 +393,8 @@ static void show_end(struct progress *p)
 		full_write(STDERR_FILENO, "\n", 1);
 	else if (p->groups && (p->groups - 1) % GROUPS_PER_LINE != 0)
 		print_news(&p->news); /* the last ones, not shown yet */
+	p->drawn = false;
+	p->groups = 0;
 }
 
 #endif
@@ -806,6 +809,7 @@ static int old_main(const char *path, unsigned opt, const char *blocks, char **a
 static int converse(struct control *c, char *request, unsigned opt)
 {
 	size_t n = strlen(request);
+	int status = EXIT_FAILURE; /* of an answer that is an error */
 	char *line, *value;
 #if ENABLE_FEATURE_XNBD_BGCTL_PROGRESS
 	struct progress progress;
@@ -825,10 +829,15 @@ static int converse(struct control *c, char *request, unsigned opt)
 		if (!value)
 			bb_error_msg_and_die("%s: the answer is not one of xnbd-server", c->path);
 		*value++ = '\0';
-		if (strcmp(line, "error") == 0) {
+		if (strcmp(line, "error") == 0 || strcmp(line, "note") == 0) {
 			IF_FEATURE_XNBD_BGCTL_PROGRESS(show_end(&progress);)
-			bb_error_msg_and_die("%s: %s", c->path, value);
+			bb_error_msg("%s: %s", c->path, value);
+			if (line[0] == 'e')
+				return status;
+			continue;
 		}
+		if (opt & OPT_VERIFY && strcmp(line, "verify") == 0)
+			status = strcmp(value, "partial") == 0 ? EXIT_PARTIAL : EXIT_FAILURE;
 		if (opt & OPT_QUERY) {
 			value[-1] = ' ';
 			n = strlen(line);

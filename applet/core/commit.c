@@ -6,9 +6,10 @@
  * a time; whoever set them holds its range until then. This is what makes them
  * survive the death of the process.
  *
- * Commit: note (copy) the new bits, sync the image, write the noted bits to the
- * commit file, sync it. This is what makes them survive the death of the machine.
- * The order is rule 2: bits noted before the sync belong to bytes that it covers.
+ * Commit: take (copy) the new bits, sync the image and what was noted of clients' writes
+ * (written.c), write the bits that were taken to the commit file, sync it. This is what makes
+ * them survive the death of the machine.
+ * The order is rule 2: bits taken before the sync belong to bytes that it covers.
  * A torn write of bits is harmless because bits only go from 0 to 1.
  */
 #include "core/core.h"
@@ -139,7 +140,24 @@ static bool commit_io(struct core *c, uint8_t op, uint8_t file)
 	return port_io(c, &c->commit.io);
 }
 
-/* Notes the next bits and begins to sync the image. */
+static void commit_file_synced(struct persist *p, int error)
+{
+	(void)error; /* latched */
+	commit_step(CORE_OF(p, commit.note));
+}
+
+/* Syncs the commit file: where notes are made together with them, so that an error of a sync is
+ * told to both. */
+static bool commit_sync_file(struct core *c)
+{
+	if (!ENABLE_FEATURE_XNBD_SERVER_VERIFY)
+		return commit_io(c, IO_SYNC, FILE_COMMIT);
+	c->commit.note.done = commit_file_synced;
+	written_sync(c, &c->commit.note);
+	return false;
+}
+
+/* Takes the next bits and begins to sync the image. */
 static bool commit_pass(struct core *c)
 {
 	struct commit *k = &c->commit;
@@ -158,7 +176,7 @@ static bool commit_pass(struct core *c)
 	return commit_io(c, IO_SYNC, FILE_IMAGE);
 }
 
-/* Writes the next run of noted chunks that are neighbours. */
+/* Writes the next run of chunks that are neighbours. */
 static bool commit_write(struct core *c)
 {
 	struct commit *k = &c->commit;
@@ -222,11 +240,15 @@ static void commit_step(struct core *c)
 		}
 		if (k->state == COMMIT_SYNC_FILE) {
 			done = commit_pass(c);
+		} else if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && k->state == COMMIT_SYNC_IMAGE &&
+			   c->written.durable != c->written.in_file) {
+			k->state = COMMIT_SYNC_NOTES;
+			done = commit_sync_file(c);
 		} else if (k->written < k->chunks) {
 			done = commit_write(c);
 		} else {
 			k->state = COMMIT_SYNC_FILE;
-			done = commit_io(c, IO_SYNC, FILE_COMMIT);
+			done = commit_sync_file(c);
 		}
 		if (!done)
 			return;
@@ -295,6 +317,8 @@ void commit_kick(struct core *c)
 		c->persist_tail = &c->persist_next;
 		persist_round(c);
 	}
+	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && ENABLE_FEATURE_XNBD_SERVER_PROXY)
+		written_kick(c);
 	commit_start(c);
 }
 

@@ -38,12 +38,12 @@ bool core_init(struct core *c, const struct core_config *config)
 		return false;
 	if (!ENABLE_FEATURE_XNBD_SERVER_PROXY || !config->proxy)
 		return true;
-	c->written = config->written;
 	c->verify.arrived_tail = &c->verify.arrived;
-	c->commit.snapshot = malloc((size_t)COMMIT_CHUNKS_MAX * MAP_CHUNK_BYTES);
+	c->commit.snapshot = malloc((size_t)(COMMIT_CHUNKS_MAX + 1) * MAP_CHUNK_BYTES);
 	c->persist_copy = malloc(MAP_CHUNK_BYTES);
 	c->commit.chunk = malloc(COMMIT_CHUNKS_MAX * sizeof(*c->commit.chunk));
-	return c->commit.snapshot && c->commit.chunk && c->persist_copy;
+	return c->commit.snapshot && c->commit.chunk && c->persist_copy &&
+	       (!ENABLE_FEATURE_XNBD_SERVER_VERIFY || written_init(c, config->written));
 }
 
 void core_free(struct core *c)
@@ -56,7 +56,10 @@ void core_free(struct core *c)
 		free(c->prefetch.run);
 		trace_free(&c->trace);
 	}
-	free(c->verify.buf);
+	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY) {
+		free(c->verify.buf);
+		written_free(c);
+	}
 }
 
 void core_note_error(struct core *c, const char *what, int error)
@@ -192,6 +195,15 @@ static void switch_committed(struct commit_waiter *own, int error)
 	}
 }
 
+/* What clients write from now on is not noted. */
+static void switch_noted(struct persist *p, int error)
+{
+	struct core *c = (struct core *)(void *)((char *)p - offsetof(struct core, switch_note));
+
+	(void)error; /* latched */
+	core_commit(c, &c->switch_commit);
+}
+
 const char *core_switch(struct core *c, bool force, struct commit_waiter *w)
 {
 	if (c->mode == MODE_TARGET) {
@@ -206,7 +218,11 @@ const char *core_switch(struct core *c, bool force, struct commit_waiter *w)
 	c->switch_waiters = w;
 	if (!w->next) {
 		c->switch_commit.done = switch_committed;
-		core_commit(c, &c->switch_commit);
+		c->switch_note.done = switch_noted;
+		if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && c->written.map.words)
+			written_lose(c, &c->switch_note);
+		else
+			core_commit(c, &c->switch_commit);
 	}
 	core_run(c);
 	return NULL;

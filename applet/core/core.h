@@ -17,8 +17,8 @@
  * Files: map.c the bits; range.c ranges in flight; request.c what clients ask;
  * fetch.c what the origin is asked; way.c how much of it at once; copier.c the
  * background copy; verify.c what is local, compared with the origin; readahead.c what
- * clients will want; trace.c and prefetch.c the boot trace; commit.c the bitmap file
- * and the commit file; core.c start, time, switch.
+ * clients will want; trace.c and prefetch.c the boot trace; written.c what clients have
+ * written; commit.c the bitmap file and the commit file; core.c start, time, switch.
  */
 #ifndef CORE_CORE_H
 #define CORE_CORE_H
@@ -43,11 +43,13 @@ struct commit_waiter {
 	struct commit_waiter *next;
 };
 
-/* Called when the bits of [first, end) are in the bitmap file. */
+/* Called when the bits of [first, end) are in a file: those of blocks in the bitmap, or what was
+ * noted of clients' writes in the commit file. */
 struct persist {
 	void (*done)(struct persist *p, int error); /* errno */
 	struct persist *next;
-	uint64_t first, end; /* blocks */
+	uint64_t first, end; /* blocks; or bits of the record */
+	bool durable;        /* the record: not before they are on the disk */
 };
 
 /*
@@ -148,7 +150,9 @@ struct verify {
 	struct fetch *arrived, **arrived_tail; /* answered, not compared yet */
 	struct fetch *comparing;
 	uint8_t *buf;         /* what the image has, beside what the origin has */
+	uint64_t local;       /* blocks that were local when it began */
 	uint64_t compared, different; /* blocks */
+	uint64_t written;     /* blocks left out, since a client has written there */
 	uint64_t unreadable;  /* blocks that the origin could not read */
 	uint64_t first;       /* the first byte that differs */
 	int error;            /* the last failure: errno, 0 = none */
@@ -158,14 +162,33 @@ struct verify {
 	uint64_t rate;        /* bytes a second, lately */
 };
 
-enum commit_state { COMMIT_IDLE, COMMIT_SYNC_IMAGE, COMMIT_WRITE, COMMIT_SYNC_FILE };
+/* The record of what clients have written, see written.c. */
+enum { NOTE_WRITE, NOTE_SYNC, NOTE_STAGES };
+
+struct written {
+	struct map map;    /* a bit for WRITTEN_BLOCKS blocks, and one behind them: what is local now may
+			      have been written by anybody. words NULL: no record is kept */
+	uint64_t *safe;    /* of these bits those that are known to be on the disk */
+	struct persist *next[NOTE_STAGES], **tail[NOTE_STAGES]; /* wait for a stage */
+	struct persist *now[NOTE_STAGES];                       /* are in it */
+	struct io write, sync;
+	uint8_t *buf;      /* the chunk that is being written */
+	uint64_t chunk;    /* the next to be looked at */
+	/* How many bits were set: as the write began, as the last one ended; as the sync began, as the
+	 * last one ended. */
+	uint64_t taken, in_file, covered, durable;
+	int error; /* it cannot be written: latched, writes that need a note fail */
+};
+
+enum commit_state { COMMIT_IDLE, COMMIT_SYNC_IMAGE, COMMIT_SYNC_NOTES, COMMIT_WRITE, COMMIT_SYNC_FILE };
 
 struct commit {
 	enum commit_state state;
 	struct commit_waiter *now, *next, **next_tail;
 	struct commit_waiter timer;
 	struct io io;
-	uint8_t *snapshot;    /* COMMIT_CHUNKS_MAX chunks */
+	struct persist note;  /* waits for a sync of the commit file */
+	uint8_t *snapshot;    /* COMMIT_CHUNKS_MAX chunks, and the one that written.c writes */
 	uint64_t *chunk;      /* their numbers */
 	unsigned chunks, written;
 	uint64_t cursor;      /* first chunk that the running commit did not look at */
@@ -217,14 +240,14 @@ struct core {
 	int bitmap_error; /* the bitmap file cannot be written: latched, writes fail */
 
 	struct commit commit;
+	struct written written;
+	struct persist switch_note;
 	struct commit_waiter switch_commit, *switch_waiters;
 	struct copier copier;
 	struct prefetch prefetch;
 	struct trace trace;
 	struct readahead readahead;
 	struct verify verify;
-	uint64_t *written; /* one bit for WRITTEN_BLOCKS blocks: a client may have written there;
-			      NULL: that is not known */
 
 	unsigned in_flight; /* requests not yet answered */
 	unsigned waiting;   /* ... of which wait for the origin */
@@ -239,7 +262,7 @@ struct core_config {
 	bool proxy;
 	bool readonly;
 	uint64_t *words;       /* proxy: the bitmap, owned by the caller, outlives the core */
-	uint64_t *written;     /* proxy: written_words() words, owned by the caller, or NULL */
+	uint64_t *written;     /* proxy: written_bytes() bytes, owned by the caller, or NULL: no record is kept */
 	bool all_dirty;        /* proxy: no bit is in the commit file yet */
 	uint64_t fetch_window; /* bytes of memory for what comes from the origin, 0 = FETCH_WINDOW_BYTES */
 	bool fixed_window;     /* not more when the link is long */
@@ -319,7 +342,8 @@ bool core_prefetch(struct core *c, const struct trace_run *run, unsigned runs);
 /* ---- comparison with the origin ------------------------------------------- */
 
 /*
- * Begins to compare what is local now and no client has written. rate: as of the copy.
+ * Begins to compare all that is local now and no client has written; what becomes local
+ * meanwhile may be compared or not. rate: as of the copy.
  * 0 or an errno (ENOLINK: there is no origin any more; ENOMEM). One that runs already goes
  * on, with this rate.
  */
@@ -327,10 +351,19 @@ int core_verify(struct core *c, uint64_t rate);
 void core_verify_cancel(struct core *c);
 /* Seconds until it ends, UINT64_MAX when unknown. */
 uint64_t core_verify_eta_s(const struct core *c);
-/* The record of what clients have written, for a disk of this size: how many words; and
- * all blocks that are local according to these words count as written. */
-uint64_t written_words(uint64_t size_bytes);
-void written_from_local(uint64_t *written, const uint64_t *local, uint64_t size_bytes);
+/* Of how many blocks compared is a part: all that are local, but for those of which it is
+ * known that clients have written them. Not larger than compared: nothing is left out. */
+uint64_t core_verify_comparable(const struct core *c);
+/* The last one has ended, found nothing wrong, and left out what it should have compared; or
+ * there was nothing to compare. */
+bool core_verify_is_partial(const struct core *c);
+
+/* The record of what clients have written, of a disk of this size: from now on it does not know
+ * who has written what is local. */
+void written_forget(uint64_t *written, uint64_t size_bytes);
+/* Is that so, then all blocks that are local according to these words count as written.
+ * False: it is so. */
+bool written_from_local(uint64_t *written, const uint64_t *local, uint64_t size_bytes);
 
 /* ---- durability and switch ---------------------------------------------- */
 
@@ -386,8 +419,23 @@ const struct link_state *fetch_link(const struct core *c, unsigned kind, unsigne
 bool fetch_verify(struct core *c, uint64_t first, uint64_t end);
 void fetch_compared(struct core *c, struct fetch *f, int error);
 
+/* written.c */
+bool written_init(struct core *c, uint64_t *words);
+void written_free(struct core *c);
+/* p is to write to blocks [first, end), which nobody else touches now: notes that. True: it may
+ * begin at once. Else p->done() is called when it may, or when it cannot be noted. */
+bool written_note(struct core *c, struct persist *p, uint64_t first, uint64_t end);
+/* p->done() is called when what is in the commit file now, and all notes, are on the disk. */
+void written_sync(struct core *c, struct persist *p);
+/* The same; and a later start will not know who has written what is local then. */
+void written_lose(struct core *c, struct persist *p);
+bool written_is_known(const struct core *c);
+/* The first run of blocks in [first, end) that no client has written. *run_end: its end, or
+ * `end`. */
+uint64_t written_next(const struct core *c, uint64_t first, uint64_t end, uint64_t *run_end);
+void written_kick(struct core *c);
+
 /* verify.c */
-void verify_note_write(struct core *c, uint64_t first, uint64_t end);
 void verify_pump(struct core *c);
 void verify_arrived(struct core *c, struct fetch *f);
 bool verify_fetch_done(struct core *c, struct fetch *f, int error, bool of_origin);

@@ -55,6 +55,12 @@
 #define STATUS_BYTES_MAX (1u << 30)
 #endif
 
+/* Blocks of which it is known only together whether a client has written them: 64 KiB.
+ * So the record takes 2 MiB a TiB; more is left out of a comparison than was written. */
+#ifndef WRITTEN_BLOCKS
+#define WRITTEN_BLOCKS 16
+#endif
+
 /* Blocks made zero, or trimmed, in one go, 256 KiB to 256 MiB: who wants one of them, or the
  * file system's lock, waits meanwhile. As many as the disk does in ZERO_MS. */
 #ifndef ZERO_BLOCKS_MAX
@@ -104,10 +110,6 @@ enum {
 	TRACE_RUN_BLOCKS_MAX = 1 << 16, /* of one run, 256 MiB: the walk over it is short */
 	TRACE_LINE_BYTES = 16 + 1 + 5 + 1, /* a block below 2^51, a count */
 	TRACE_BYTES_MAX = 64 + 4096 * TRACE_LINE_BYTES, /* of the file */
-	/* Blocks of which it is known only together whether a client has written them: 64 KiB.
-	 * So the record takes 2 MiB a TiB; more is left out of a comparison than was written. */
-	WRITTEN_BLOCKS = 16,
-
 	COMMIT_HEADER_BYTES = 8192, /* of the commit file: two copies of its header; the planes follow, see state.h */
 	COMMIT_INTERVAL_MS = 5000,  /* what is lost at most, of blocks, by a power cut */
 	JOB_SAMPLE_MS = 1000,       /* how often the copy's rate is measured */

@@ -4,6 +4,7 @@
  *
  *   FETCH   waits for blocks from the origin (holds no range)
  *   RANGE   waits for its range in flight
+ *   NOTE    a write: waits until it is noted that clients have written there
  *   DISK    waits for the image
  *   BITMAP  its blocks became local: waits for their bits to be in the bitmap file
  *   COMMIT  FUA or FLUSH: waits for a commit
@@ -17,7 +18,7 @@
 #include <errno.h>
 #include <stddef.h>
 
-enum { REQ_NEW, REQ_FETCH, REQ_RANGE, REQ_DISK, REQ_BITMAP, REQ_COMMIT };
+enum { REQ_NEW, REQ_FETCH, REQ_RANGE, REQ_NOTE, REQ_DISK, REQ_BITMAP, REQ_COMMIT };
 
 #define REQUEST_OF(ptr, member) ((struct request *)(void *)((char *)(ptr)-offsetof(struct request, member)))
 
@@ -275,17 +276,34 @@ static void prepare_io(struct request *r)
 	r->io.done = disk_event;
 }
 
+static void disk_begin(struct core *c, struct request *r)
+{
+	r->state = REQ_DISK;
+	prepare_io(r);
+	if (port_io(c, &r->io))
+		disk_done(c, r);
+}
+
+static void noted(struct persist *p, int error)
+{
+	struct request *r = REQUEST_OF(p, persist);
+
+	if (error)
+		request_end_write(r->core, r, error);
+	else
+		disk_begin(r->core, r);
+}
+
 static void range_granted(struct range *range)
 {
 	struct request *r = REQUEST_OF(range, range);
 
-	r->state = REQ_DISK;
+	r->state = REQ_NOTE;
+	r->persist.done = noted;
 	/* Under the range: who compares these blocks has done so, or will leave them out. */
-	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && range->exclusive)
-		verify_note_write(r->core, range->first, range->end);
-	prepare_io(r);
-	if (port_io(r->core, &r->io))
-		disk_done(r->core, r);
+	if (!ENABLE_FEATURE_XNBD_SERVER_VERIFY || !ENABLE_FEATURE_XNBD_SERVER_PROXY || !range->exclusive ||
+	    written_note(r->core, &r->persist, range->first, range->end))
+		disk_begin(r->core, r);
 }
 
 static void take_range(struct core *c, struct request *r, uint64_t first, uint64_t end)

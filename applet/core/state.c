@@ -101,11 +101,19 @@ uint64_t commit_written_offset(uint64_t size_bytes)
 	return COMMIT_HEADER_BYTES + pages(map_bytes(size_bytes));
 }
 
+uint64_t written_runs(uint64_t blocks)
+{
+	return (blocks + WRITTEN_BLOCKS - 1) / WRITTEN_BLOCKS;
+}
+
+uint64_t written_bytes(uint64_t size_bytes)
+{
+	return (written_runs(map_blocks(size_bytes)) / 64 + 1) * 8;
+}
+
 uint64_t commit_file_bytes(uint64_t size_bytes)
 {
-	uint64_t runs = (map_blocks(size_bytes) + WRITTEN_BLOCKS - 1) / WRITTEN_BLOCKS;
-
-	return commit_written_offset(size_bytes) + pages((runs + 7) / 8);
+	return commit_written_offset(size_bytes) + pages(written_bytes(size_bytes));
 }
 
 void state_header_encode(uint8_t *p, const struct state_header *h)
@@ -144,45 +152,6 @@ const char *state_header_decode(const uint8_t *p, size_t n, struct state_header 
 	h->boot_id[STATE_BOOT_ID_BYTES - 1] = '\0';
 	for (i = 0; i < NUMBERS; i++)
 		number[i] = nbd_get64(p + AT_NUMBERS + 8 * i);
-	return NULL;
-}
-
-/*
- * The record of what clients have written, in the same way: "XNBDWRT1", byte order mark,
- * blocks for each bit, disk size, the times of image and commit file, the sum of the bits
- * that follow, and at 504 the checksum.
- */
-enum { AT_SIZE = 16, AT_IMAGE_NS = 24, AT_COMMIT_NS = 32, AT_BITS_SUM = 40, AT_WRITTEN_SUM = WRITTEN_HEADER_BYTES - 8 };
-
-static const char written_magic[8] = { 'X', 'N', 'B', 'D', 'W', 'R', 'T', '1' };
-
-void written_encode(uint8_t *p, const struct written_header *h)
-{
-	memset(p, 0, WRITTEN_HEADER_BYTES);
-	memcpy(p, written_magic, sizeof(written_magic));
-	memcpy(p + AT_ORDER, &order_mark, sizeof(order_mark));
-	nbd_put32(p + AT_BLOCK, WRITTEN_BLOCKS);
-	nbd_put64(p + AT_SIZE, h->size_bytes);
-	nbd_put64(p + AT_IMAGE_NS, h->image_ns);
-	nbd_put64(p + AT_COMMIT_NS, h->commit_ns);
-	nbd_put64(p + AT_BITS_SUM, h->sum);
-	nbd_put64(p + AT_WRITTEN_SUM, checksum(p, AT_WRITTEN_SUM));
-}
-
-const char *written_decode(const uint8_t *p, size_t n, struct written_header *h)
-{
-	if (n < WRITTEN_HEADER_BYTES)
-		return "too short";
-	if (memcmp(p, written_magic, sizeof(written_magic)) != 0)
-		return "no such record";
-	if (nbd_get64(p + AT_WRITTEN_SUM) != checksum(p, AT_WRITTEN_SUM))
-		return "checksum wrong";
-	if (memcmp(p + AT_ORDER, &order_mark, sizeof(order_mark)) != 0 || nbd_get32(p + AT_BLOCK) != WRITTEN_BLOCKS)
-		return "written by another program";
-	h->size_bytes = nbd_get64(p + AT_SIZE);
-	h->image_ns = nbd_get64(p + AT_IMAGE_NS);
-	h->commit_ns = nbd_get64(p + AT_COMMIT_NS);
-	h->sum = nbd_get64(p + AT_BITS_SUM);
 	return NULL;
 }
 

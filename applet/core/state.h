@@ -17,15 +17,16 @@ enum {
 	STATE_SAMPLES = 32,        /* blocks of the origin that are remembered */
 	STATE_RECENT = 16,         /* blocks of the cache image that are remembered */
 	STATE_BOOT_ID_BYTES = 40,  /* /proc/sys/kernel/random/boot_id, NUL-padded */
-	WRITTEN_HEADER_BYTES = 512,
 };
 
 /*
  * The commit file: two copies of its header (COMMIT_HEADER_BYTES), then two planes of bits,
  * each a whole number of pages: which blocks are committed, and where clients have written
- * (a bit for WRITTEN_BLOCKS).
+ * (a bit for WRITTEN_BLOCKS, and one behind them: see core/written.c).
  */
 uint64_t commit_written_offset(uint64_t size_bytes); /* where the second plane begins */
+uint64_t written_runs(uint64_t blocks); /* how many bits of it speak of so many blocks */
+uint64_t written_bytes(uint64_t size_bytes); /* of the second plane: whole words */
 uint64_t commit_file_bytes(uint64_t size_bytes);
 
 /*
@@ -79,18 +80,6 @@ void state_header_encode(uint8_t *p, const struct state_header *h);
 const char *state_header_decode(const uint8_t *p, size_t n, struct state_header *h);
 /* The words for a commit file that this program has not learned to read. */
 extern const char state_old_version[];
-
-/* The header of the record of what clients have written: what it belongs to. */
-struct written_header {
-	uint64_t size_bytes; /* of the disk */
-	uint64_t image_ns, commit_ns; /* when the cache image and the commit file were last changed */
-	uint64_t sum; /* fingerprint_sample() of the bits behind it */
-};
-
-/* p: WRITTEN_HEADER_BYTES. */
-void written_encode(uint8_t *p, const struct written_header *h);
-/* NULL, or what is wrong with the n bytes at p: a few words. */
-const char *written_decode(const uint8_t *p, size_t n, struct written_header *h);
 
 enum state_commit { COMMIT_ABSENT, COMMIT_GOOD, COMMIT_DAMAGED, COMMIT_OLD_VERSION };
 

@@ -21,56 +21,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- what clients have written ---------------------------------------------- */
-
-static uint64_t written_runs(uint64_t blocks)
-{
-	return (blocks + WRITTEN_BLOCKS - 1) / WRITTEN_BLOCKS;
-}
-
-uint64_t written_words(uint64_t size_bytes)
-{
-	return (written_runs(map_blocks(size_bytes)) + 63) / 64;
-}
-
-static void written_set(uint64_t *written, uint64_t first, uint64_t end)
-{
-	uint64_t run;
-
-	for (run = first / WRITTEN_BLOCKS; run * WRITTEN_BLOCKS < end; run++)
-		written[run / 64] |= 1ULL << (run % 64);
-}
-
-void written_from_local(uint64_t *written, const uint64_t *local, uint64_t size_bytes)
-{
-	uint64_t blocks = map_blocks(size_bytes), first, end;
-
-	for (first = 0; (first = bits_next(local, first, blocks, 0)) < blocks; first = end) {
-		end = bits_next(local, first, blocks, ~0ULL);
-		written_set(written, first, end);
-	}
-}
-
-void verify_note_write(struct core *c, uint64_t first, uint64_t end)
-{
-	if (c->written)
-		written_set(c->written, first, end);
-}
-
-/* The first run of blocks in [first, end) that no client has written. *run_end: its end, or
- * `end`. */
-static uint64_t next_unwritten(const struct core *c, uint64_t first, uint64_t end, uint64_t *run_end)
-{
-	uint64_t runs = written_runs(end);
-	uint64_t open = bits_next(c->written, first / WRITTEN_BLOCKS, runs, ~0ULL);
-	uint64_t stop = bits_next(c->written, open, runs, 0) * WRITTEN_BLOCKS;
-
-	*run_end = stop < end ? stop : end;
-	if (open * WRITTEN_BLOCKS > first)
-		first = open * WRITTEN_BLOCKS;
-	return first < end ? first : end;
-}
-
 /* ---- its state --------------------------------------------------------------- */
 
 /* Whether what comes now is of a comparison that still runs. */
@@ -116,8 +66,8 @@ static bool has_room(const struct core *c, const struct link_state *link)
 }
 
 /* The next blocks to compare: local, not written, in one word of the bitmap, not more than
- * the link allows. False: there are none. */
-static bool next_run(const struct core *c, const struct link_state *link, uint64_t *run_first, uint64_t *run_end)
+ * the link allows. False: there are none. Counts those that it passes over. */
+static bool next_run(struct core *c, const struct link_state *link, uint64_t *run_first, uint64_t *run_end)
 {
 	uint64_t first = c->verify.cursor, at, end, stop, blocks = c->map.blocks;
 
@@ -127,10 +77,11 @@ static bool next_run(const struct core *c, const struct link_state *link, uint64
 			return false;
 		end = (first / MAP_WORD_BLOCKS + 1) * MAP_WORD_BLOCKS;
 		end = end < blocks ? end : blocks;
-		at = next_unwritten(c, first, end, &stop);
+		at = written_next(c, first, end, &stop);
 		if (at == first)
 			break;
-		first = at;
+		for (; first < at; first++)
+			c->verify.written += map_is_local(&c->map, first);
 	}
 	end = first - first % link->unit_blocks + link->max_blocks;
 	end = end < stop ? end : stop;
@@ -197,12 +148,15 @@ static void compare_blocks(struct core *c, const struct fetch *f)
 static void compare_event(struct io *io);
 
 /* Prepares to read the next blocks that nobody has written yet. False: there are none. */
-static bool compare_prepare(const struct core *c, struct fetch *f)
+static bool compare_prepare(struct core *c, struct fetch *f)
 {
 	uint64_t first, end, stop;
 
-	first = next_unwritten(c, f->position, f->want_end, &end);
-	if (first == f->want_end || !counts(c))
+	if (!counts(c))
+		return false;
+	first = written_next(c, f->position, f->want_end, &end);
+	c->verify.written += first - f->position;
+	if (first == f->want_end)
 		return false;
 	f->position = end;
 	stop = end * BLOCK_BYTES < c->size_bytes ? end * BLOCK_BYTES : c->size_bytes;
@@ -393,7 +347,7 @@ int core_verify(struct core *c, uint64_t rate)
 {
 	struct verify *v = &c->verify;
 
-	if (c->mode == MODE_TARGET || !c->written)
+	if (c->mode == MODE_TARGET || !c->written.map.words)
 		return ENOLINK;
 	if (!v->buf)
 		v->buf = malloc((size_t)FETCH_BLOCKS_MAX * BLOCK_BYTES);
@@ -411,7 +365,8 @@ int core_verify(struct core *c, uint64_t rate)
 	/* A copy that has ended may have left it small; only a copy follows the link's delay. */
 	c->fetch_window[LINK_COPIER] = c->copy_window;
 	v->cursor = 0;
-	v->compared = v->different = v->unreadable = 0;
+	v->local = c->map.local;
+	v->compared = v->different = v->written = v->unreadable = 0;
 	v->first = UINT64_MAX;
 	v->error = 0;
 	v->rate = 0;
@@ -434,4 +389,21 @@ uint64_t core_verify_eta_s(const struct core *c)
 	if (!bytes)
 		return 0;
 	return c->verify.rate ? bytes / c->verify.rate + 1 : UINT64_MAX;
+}
+
+/* What the walk has met is counted, and not only what it had to meet: so that it cannot come
+ * to a good end where it has overlooked something. */
+uint64_t core_verify_comparable(const struct core *c)
+{
+	const struct verify *v = &c->verify;
+	uint64_t met = v->compared + v->unreadable + v->written;
+
+	return (met > v->local ? met : v->local) - (written_is_known(c) ? v->written : 0);
+}
+
+bool core_verify_is_partial(const struct core *c)
+{
+	const struct verify *v = &c->verify;
+
+	return v->state == JOB_DONE && (!v->compared || v->compared < core_verify_comparable(c));
 }

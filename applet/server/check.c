@@ -12,7 +12,10 @@
 #include "server/loop.h"
 #include "server/pool.h"
 
-enum { WORKERS = 2 }; /* for the origin's name, and to read the image */
+enum {
+	WORKERS = 2, /* for the origin's name, and to read the image */
+	EXIT_PARTIAL = 2,
+};
 
 /* Lines as of the control socket; here they go to stdout. */
 static void print(struct control *k)
@@ -87,8 +90,8 @@ static void begin_origin(struct export *e)
 	server_reach_origin(e, true);
 }
 
-/* NULL, or what differs. */
-static const char *compare(struct export *e, uint64_t size_bytes)
+/* Its core compares what is local, but for what clients have written. */
+static void compare(struct export *e, uint64_t size_bytes)
 {
 	struct core *c = &e->core;
 
@@ -106,23 +109,27 @@ static const char *compare(struct export *e, uint64_t size_bytes)
 		loop_once(core_deadline(c));
 		core_tick(c, loop_now_ms);
 	}
-	return control_verdict(c);
 }
 
-static void compare_and_tell(struct control *k, struct export *e, uint64_t size_bytes)
+/* Returns the exit status: as of xnbd-bgctl --verify. Where it is not known who has written
+ * what, all is compared: what is equal is good, whoever it was; what differs may be good. */
+static int compare_and_tell(struct control *k, struct export *e, uint64_t size_bytes, bool known)
 {
-	const char *record = written_read(e, size_bytes);
-	const char *why = compare(e, size_bytes);
+	bool good, undecided;
+	const char *text;
 
-	control_say_string(k, "record", record ? record : "good");
+	if (!known)
+		memset(e->written, 0, (size_t)written_bytes(size_bytes));
+	compare(e, size_bytes);
+	good = control_verdict(&e->core, &text);
+	undecided = !known && e->core.verify.different;
+	control_say_string(k, "record", known ? "good" : "unknown");
 	control_say_verify(k, &e->core);
 	print(k);
-	if (why && (!record || !e->core.verify.different))
-		bb_error_msg_and_die("'%s': %s", e->path[FILE_IMAGE], why);
-	if (why)
-		bb_error_msg("'%s': %llu of %llu local blocks differ from the origin: clients may have written them, no record tells",
-			     e->path[FILE_IMAGE], (unsigned long long)e->core.verify.different,
-			     (unsigned long long)e->core.verify.compared);
+	bb_error_msg("'%s': %s%s", e->path[FILE_IMAGE], text, undecided ? "; or clients have written them: that is not known" : "");
+	if (good)
+		return EXIT_SUCCESS;
+	return undecided || core_verify_is_partial(&e->core) ? EXIT_PARTIAL : EXIT_FAILURE;
 }
 
 int server_check(const struct server_config *config)
@@ -133,7 +140,7 @@ int server_check(const struct server_config *config)
 	enum state_start how;
 	struct export *e;
 	uint64_t size;
-	bool beyond;
+	bool beyond, known;
 
 	server_config = config;
 	e = export_new("");
@@ -154,14 +161,12 @@ int server_check(const struct server_config *config)
 	beyond = say_bits(k, e, how, size);
 	print(k);
 	store_check_room(e, size, store_bytes(e, FILE_IMAGE));
-	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY)
-		written_load(e, config->accept_image ? START_ADOPT : how, size);
+	known = store_load_written(e, how, size);
 	store_check_content(e, how, size);
 	if (beyond)
 		bb_error_msg_and_die("'%s': bits are set past the end of the disk; a start ignores them, if this is the bitmap of this disk",
 				     e->path[FILE_BITMAP]);
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && fp)
-		compare_and_tell(k, e, size);
-	free(k);
+		return compare_and_tell(k, e, size, known);
 	return EXIT_SUCCESS;
 }

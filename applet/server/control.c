@@ -166,8 +166,9 @@ void control_say_verify(struct control *k, const struct core *c)
 {
 	const struct verify *v = &c->verify;
 
-	control_say_string(k, "verify", job_name(v->state));
+	control_say_string(k, "verify", core_verify_is_partial(c) ? "partial" : job_name(v->state));
 	control_say_number(k, "verify_compared", v->compared);
+	control_say_number(k, "verify_comparable", core_verify_comparable(c));
 	control_say_number(k, "verify_different", v->different);
 	control_say_number(k, "verify_unreadable", v->unreadable);
 	if (v->different)
@@ -275,24 +276,29 @@ static void say_failure(struct control *k, const struct core *c)
 	say(k, "\n");
 }
 
-const char *control_verdict(const struct core *c)
+bool control_verdict(const struct core *c, const char **text)
 {
-	static char text[200];
+	static char line[256];
 	const struct verify *v = &c->verify;
+	size_t n = (size_t)snprintf(line, sizeof(line), "compared %llu of %llu blocks", (unsigned long long)v->compared,
+				    (unsigned long long)core_verify_comparable(c));
+	size_t room = sizeof(line) - n;
 
-	if (v->state == JOB_DONE)
-		return NULL;
-	if (v->state != JOB_FAILED)
-		return "the comparison with the origin was cancelled";
-	if (v->different)
-		snprintf(text, sizeof(text), "%llu of %llu blocks that no client has written differ from the origin, the first at byte %llu: keep the origin",
-			 (unsigned long long)v->different, (unsigned long long)v->compared, (unsigned long long)v->first);
+	*text = line;
+	if (v->state == JOB_IDLE)
+		*text = "the comparison with the origin was cancelled";
+	else if (v->different)
+		snprintf(line + n, room, ": %llu differ from the origin, the first at byte %llu: keep the origin",
+			 (unsigned long long)v->different, (unsigned long long)v->first);
 	else if (v->unreadable)
-		snprintf(text, sizeof(text), "%llu blocks could not be compared: the origin cannot read them (%s)",
-			 (unsigned long long)v->unreadable, strerror(v->error));
-	else
-		snprintf(text, sizeof(text), "the comparison with the origin failed: %s", strerror(v->error));
-	return text;
+		snprintf(line + n, room, ": the origin cannot read %llu (%s)", (unsigned long long)v->unreadable, strerror(v->error));
+	else if (v->state != JOB_DONE)
+		snprintf(line + n, room, ": the comparison failed: %s", strerror(v->error));
+	else if (!written_is_known(c))
+		snprintf(line + n, room, ": who has written the others is not known");
+	else if (v->written)
+		snprintf(line + n, room, ", %llu were written by clients", (unsigned long long)v->written);
+	return v->state == JOB_DONE && !core_verify_is_partial(c);
 }
 
 /* The job has come to an end: so has the reply. */
@@ -303,7 +309,12 @@ static void follow_end(struct control *k)
 	say_news(k);
 	k->follow = k->owns_job = false;
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && k->verifies) {
-		control_answer(k, control_verdict(c));
+		const char *text;
+		bool good = control_verdict(c, &text);
+
+		if (good)
+			say(k, "note %s\n", text);
+		control_answer(k, good ? NULL : text);
 		return;
 	}
 	if (c->copier.state != JOB_FAILED) {

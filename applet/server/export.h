@@ -29,7 +29,7 @@ struct export {
 	enum state_commit commit_found; /* what store_look() found */
 	const char *commit_trouble; /* ... and what is wrong with it, NULL = nothing */
 	uint64_t *words; /* the bitmap */
-	uint64_t *written; /* what clients have written, see core.h; NULL = not kept */
+	uint64_t *written; /* what clients have written, see core.h; NULL: that is not kept */
 	struct state_header header; /* as in the commit file, or about to be: see header_save() */
 	struct {
 		struct job job;
@@ -100,6 +100,9 @@ bool store_look(struct export *e, const char *image, const char *bitmap, bool cl
 void store_peek(struct export *e, const char *image, const char *bitmap);
 enum state_start store_decide(struct export *e, uint64_t size_bytes, const struct fingerprint *fp, bool clear);
 void store_load(struct export *e, enum state_start how, uint64_t size_bytes);
+/* The same of what clients have written, into e->written; after that. False: it is not known,
+ * then all that is local counts as written. */
+bool store_load_written(struct export *e, enum state_start how, uint64_t size_bytes);
 void store_check_room(struct export *e, uint64_t size_bytes, uint64_t have_bytes);
 /* ... and, when e->written is there too, whether it has the bytes that the header knows. */
 void store_check_content(struct export *e, enum state_start how, uint64_t size_bytes);
@@ -110,19 +113,6 @@ uint64_t store_bytes(struct export *e, enum io_file file);
  * and fingerprint (NULL: it was not asked), creates and repairs them, fills
  * e->words. *all_dirty: no bit is known to be in the commit file. */
 void store_open(struct export *e, uint64_t size_bytes, const struct fingerprint *fp, bool clear, bool *all_dirty);
-
-/* ---- written.c: the record of what clients have written. May block. ---------------- */
-
-/* Fills e->written: from the record, if it is of these files. NULL, or why it is not there:
- * then nothing counts as written. */
-const char *written_read(struct export *e, uint64_t size_bytes);
-/* The same for a start, when e->words is known; but without a record all that is local
- * counts as written. */
-void written_load(struct export *e, enum state_start how, uint64_t size_bytes);
-/* Removes the record; the directory is to be synced then. */
-void written_forget(const struct export *e);
-/* At a good end: nothing is under way any more, everything is committed. */
-void written_save(const struct export *e);
 
 /* ---- identity.c: whether these are the files that the last server has left. May block. ---- */
 
@@ -142,6 +132,7 @@ int identity_leave(const struct export *e, struct state_header *h);
 void identity_stamp(int fd, uint64_t counter);
 
 /* ---- header.c: the header of the commit file -------------------------------------------- */
+
 
 /* The newest copy that is whole. NULL, or what is wrong: a few words. May block. */
 const char *header_read(int fd, struct state_header *h);

@@ -256,7 +256,7 @@ const char *identity_content(const struct export *e, uint64_t size_bytes)
 		if (h->recent[i].sample && block < blocks && has_bit(e->words, block) && !block_is(e, size_bytes, block, h->recent[i].sample))
 			return "the image is not as the last server has left it: an older copy, or another one";
 	}
-	for (i = 0; e->written && !h->mixed && i < STATE_SAMPLES; i++) {
+	for (i = 0; ENABLE_FEATURE_XNBD_SERVER_VERIFY && e->written && !h->mixed && i < STATE_SAMPLES; i++) {
 		block = fingerprint_block(size_bytes, i);
 		if (h->fingerprint.sample[i] && has_bit(e->words, block) && !has_bit(e->written, block / WRITTEN_BLOCKS) &&
 		    !block_is(e, size_bytes, block, h->fingerprint.sample[i]))

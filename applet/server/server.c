@@ -266,7 +266,8 @@ static void signals_begin(void)
 static bool is_verified(struct core *c)
 {
 	static bool begun, told;
-	const char *why;
+	const char *text;
+	bool good;
 
 	if (c->verify.state == JOB_RUNNING) /* also one that was asked for before */
 		return false;
@@ -274,11 +275,11 @@ static bool is_verified(struct core *c)
 		begun = map_is_complete(&c->map) && core_verify(c, server_config->rate_bytes) == 0;
 		return false;
 	}
-	why = control_verdict(c);
-	if (why && !told)
-		bb_error_msg("not switched: %s", why);
-	told = why;
-	return !why;
+	good = control_verdict(c, &text);
+	if (!good && !told)
+		bb_error_msg("not switched: %s", text);
+	told = !good;
+	return good;
 }
 
 /* --auto-switch and --exec: looked at once a turn. */
@@ -547,8 +548,6 @@ static void leave_files(uint64_t deadline_ms)
 	settle(); /* a turn begins with a wait */
 	while (export->save.busy && loop_now_ms < deadline_ms)
 		turn(deadline_ms);
-	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && export->written && !export->save.busy)
-		written_save(export);
 }
 
 /* What was accepted is finished, what waits for the origin is given up. */

@@ -183,7 +183,7 @@ void control_begin(struct export *e);
 void control_job_changed(struct export *e);
 /* How the last comparison with the origin has ended. NULL: well; else one line, valid until
  * the next call. */
-const char *control_verdict(const struct core *c);
+bool control_verdict(const struct core *c, const char **text);
 /* The origin is no longer needed: those who wait for it are told. */
 void control_switched(void);
 void control_end(void);

@@ -153,10 +153,10 @@ const char *store_open_target(struct export *e, const char *image, bool readonly
 
 /* ---- bits --------------------------------------------------------------------- */
 
-/* Adds the bits of a file to the words in memory. Reads what is there: what was never
+/* Adds the bits of a file to words in memory. Reads what is there: what was never
  * written, of a large disk nearly all, would take seconds. Words that are zero are not touched,
  * so that they cost no memory. */
-static void load_bits(struct export *e, enum io_file file, uint64_t offset, uint64_t n)
+static void load_bits(struct export *e, uint64_t *to, enum io_file file, uint64_t offset, uint64_t n)
 {
 	uint64_t *part = xmalloc(LOAD_BYTES);
 	bool known = fdatasync(e->fd[file]) == 0 && holes_known(e->fd[file]);
@@ -165,7 +165,7 @@ static void load_bits(struct export *e, enum io_file file, uint64_t offset, uint
 	while ((offset = holes_data(e->fd[file], known, offset) & ~7ULL) < end) {
 		size_t step = end - offset < LOAD_BYTES ? (size_t)(end - offset) : LOAD_BYTES;
 		ssize_t got = pread(e->fd[file], part, step, (off_t)offset);
-		uint64_t *words = e->words + (offset - first) / 8;
+		uint64_t *words = to + (offset - first) / 8;
 		size_t i;
 
 		if (got < 0)
@@ -182,25 +182,34 @@ static void load_bits(struct export *e, enum io_file file, uint64_t offset, uint
 	free(part);
 }
 
-/* Room for the words: zero pages, which cost memory only once they are written. */
-static void alloc_words(struct export *e, uint64_t size_bytes)
+/* Room for words: zero pages, which cost memory only once they are written. */
+static uint64_t *alloc_words(uint64_t *old, uint64_t n)
 {
-	uint64_t n = map_bytes(size_bytes) + 8;
-
-	free(e->words);
-	e->words = n > SIZE_MAX ? NULL : calloc(1, (size_t)n); /* a size_t may have 32 bits */
-	if (!e->words)
-		bb_error_msg_and_die("out of memory: the bitmap takes %llu bytes",
-				     (unsigned long long)map_bytes(size_bytes));
+	free(old);
+	old = n >= SIZE_MAX - 8 ? NULL : calloc(1, (size_t)n + 8); /* a size_t may have 32 bits */
+	if (!old)
+		bb_error_msg_and_die("out of memory: the bitmap takes %llu bytes", (unsigned long long)n);
+	return old;
 }
 
 void store_load(struct export *e, enum state_start how, uint64_t size_bytes)
 {
-	alloc_words(e, size_bytes);
+	e->words = alloc_words(e->words, map_bytes(size_bytes));
 	if (how == START_ADOPT || how == START_BOTH)
-		load_bits(e, FILE_BITMAP, 0, map_bytes(size_bytes));
+		load_bits(e, e->words, FILE_BITMAP, 0, map_bytes(size_bytes));
 	if (how == START_COMMIT || how == START_BOTH)
-		load_bits(e, FILE_COMMIT, COMMIT_HEADER_BYTES, map_bytes(size_bytes));
+		load_bits(e, e->words, FILE_COMMIT, COMMIT_HEADER_BYTES, map_bytes(size_bytes));
+}
+
+bool store_load_written(struct export *e, enum state_start how, uint64_t size_bytes)
+{
+	e->written = alloc_words(e->written, written_bytes(size_bytes));
+	if (how == START_COMMIT || how == START_BOTH)
+		load_bits(e, e->written, FILE_COMMIT, commit_written_offset(size_bytes), written_bytes(size_bytes));
+	/* Another program does not note what it writes; neither do we, so configured. */
+	if (how == START_ADOPT || (e->accept && how != START_NEW) || !ENABLE_FEATURE_XNBD_SERVER_VERIFY)
+		written_forget(e->written, size_bytes);
+	return ENABLE_FEATURE_XNBD_SERVER_VERIFY && written_from_local(e->written, e->words, size_bytes);
 }
 
 static bool is_complete(const struct export *e, uint64_t size_bytes)
@@ -346,18 +355,24 @@ static void allocate(struct export *e, enum io_file file, uint64_t n)
 	reserve(e, file, n, 0);
 }
 
-/* The bits in memory, into this file. */
-static void write_bits(struct export *e, enum io_file file, uint64_t offset, uint64_t size_bytes)
+/* The bits in memory, n bytes, into this file. */
+static void write_bits(struct export *e, enum io_file file, uint64_t offset, const uint64_t *words, uint64_t n)
 {
-	uint64_t n = map_bytes(size_bytes);
 	uint64_t i;
 
 	for (i = 0; i < n; i += LOAD_BYTES) {
 		size_t step = n - i < LOAD_BYTES ? (size_t)(n - i) : LOAD_BYTES;
 
-		if (pwrite(e->fd[file], (uint8_t *)e->words + i, step, (off_t)(offset + i)) != (ssize_t)step)
+		if (pwrite(e->fd[file], (const uint8_t *)words + i, step, (off_t)(offset + i)) != (ssize_t)step)
 			bb_perror_msg_and_die("cannot write '%s'", e->path[file]);
 	}
+}
+
+/* All of it, also what is in the file already: that may not be on the disk, and would never be,
+ * after a sync that has failed. It is synced with the header. */
+static void write_written(struct export *e, uint64_t size_bytes)
+{
+	write_bits(e, FILE_COMMIT, commit_written_offset(size_bytes), e->written, written_bytes(size_bytes));
 }
 
 /* A commit file, without a bit or with those in memory, whose blocks are on the disk: all
@@ -374,7 +389,8 @@ static char *prepare_commit(struct export *e, uint64_t size_bytes, bool with_bit
 	server_owns_path(name, true);
 	allocate(e, FILE_COMMIT, commit_file_bytes(size_bytes));
 	if (with_bits)
-		write_bits(e, FILE_COMMIT, COMMIT_HEADER_BYTES, size_bytes);
+		write_bits(e, FILE_COMMIT, COMMIT_HEADER_BYTES, e->words, map_bytes(size_bytes));
+	write_written(e, size_bytes);
 	return name;
 }
 
@@ -468,8 +484,7 @@ void store_open(struct export *e, uint64_t size_bytes, const struct fingerprint 
 	if (!e->words) /* else store_look() has read them; nobody else writes these files */
 		store_load(e, how, size_bytes);
 	store_check_room(e, size_bytes, image_bytes);
-	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY)
-		written_load(e, e->accept ? START_ADOPT : how, size_bytes);
+	store_load_written(e, how, size_bytes);
 	store_check_content(e, how, size_bytes);
 	if (e->fd[FILE_IMAGE] < 0)
 		create_file(e, FILE_IMAGE);
@@ -484,9 +499,11 @@ void store_open(struct export *e, uint64_t size_bytes, const struct fingerprint 
 		create_bitmap(e, size_bytes);
 	if (how == START_COMMIT) {
 		allocate(e, FILE_BITMAP, map_bytes(size_bytes));
-		write_bits(e, FILE_BITMAP, 0, size_bytes);
+		write_bits(e, FILE_BITMAP, 0, e->words, map_bytes(size_bytes));
 	}
 	/* Only now may the header say that the bitmap belongs to this boot. */
+	if (!new_commit)
+		write_written(e, size_bytes);
 	set_header(e, how, size_bytes, fp);
 	errno = header_write(e->fd[FILE_COMMIT], &e->header);
 	if (errno)
@@ -499,8 +516,6 @@ void store_open(struct export *e, uint64_t size_bytes, const struct fingerprint 
 	if (e->header_fd < 0)
 		bb_perror_msg_and_die("cannot open '%s'", e->path[FILE_COMMIT]);
 	grow_image(e, size_bytes, image_bytes);
-	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY)
-		written_forget(e);
 	/* In any case: the server that created them may have died before it came here. */
 	sync_directory(e->path[FILE_IMAGE]);
 	sync_directory(e->path[FILE_COMMIT]);

@@ -154,7 +154,7 @@ proxy() {
 
 # Removes what a proxy has left.
 fresh() {
-	rm -f cache.img cache.bm cache.bm.commit cache.bm.written ctl.sock proxy.sock
+	rm -f cache.img cache.bm cache.bm.commit ctl.sock proxy.sock
 }
 
 # job_is STATE; is_at_least KEY N

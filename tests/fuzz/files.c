@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A proxy, and the files beside the image that it finds at its start: bitmap, commit file,
- * record of what clients have written.
+ * A proxy, and the files beside the image that it finds at its start: bitmap, and commit file
+ * with the record of what clients have written.
  *
  * The input: three bytes for server and origin (script.h); one of the bits below; the
  * length of the bitmap, 15 bits; the bitmap; the commit file. With the 16th bit, there is a
@@ -20,12 +20,11 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <fcntl.h>
 
 enum files_how {
-	FILES_CHECKSUM = 1 << 0, /* of the commit file, and all of the record's header, is made right */
+	FILES_CHECKSUM = 1 << 0, /* of the commit file is made right */
 	FILES_BOOT_ID = 1 << 1,  /* ... as its boot id, */
 	FILES_SAMPLES = 1 << 2,  /* ... and its samples */
 	FILES_BITS = 1 << 3,     /* behind the header come the bits at once, not the rest of its page */
@@ -41,8 +40,8 @@ static const uint8_t *bitmap, *commit, *record;
 static size_t bitmap_bytes, commit_bytes, record_bytes;
 static uint8_t how;
 
-static const char *const files[] = { "image", "bitmap", "bitmap.commit", "bitmap.written" };
-enum { FILES = 4, RECORD = 0x8000 };
+static const char *const files[] = { "image", "bitmap", "bitmap.commit" };
+enum { FILES = 3, RECORD = 0x8000 };
 static uint8_t *before[FILES];
 static size_t before_bytes[FILES];
 
@@ -93,30 +92,11 @@ static void put_commit(uint64_t size)
 				how & FILES_BITS ? COMMIT_HEADER_BYTES : sizeof(header));
 }
 
-static uint64_t changed_ns(const char *name)
-{
-	struct stat st = { 0 };
-
-	stat(world_path(name), &st);
-	return (uint64_t)st.st_mtim.tv_sec * 1000000000 + (uint64_t)st.st_mtim.tv_nsec;
-}
-
-/* The last: it knows when the others were changed. */
+/* It lies behind the committed bits; then the file is as long as it has to be. */
 static void put_record(uint64_t size)
 {
-	uint64_t n = (map_blocks(size) + 16 * 64 - 1) / (16 * 64) * 8;
-	struct written_header h = { .size_bytes = size, .image_ns = changed_ns("image"),
-				    .commit_ns = changed_ns("bitmap.commit") };
-	uint8_t header[WRITTEN_HEADER_BYTES];
-
-	if (!(how & FILES_CHECKSUM)) {
-		script_put_file("bitmap.written", record, record_bytes, 0);
-		return;
-	}
-	h.sum = fingerprint_sample(record, record_bytes < n ? record_bytes : n);
-	written_encode(header, &h);
-	script_put_file("bitmap.written", header, sizeof(header), 0);
-	script_put_file("bitmap.written", record, record_bytes, sizeof(header));
+	script_put_file("bitmap.commit", record, record_bytes, commit_written_offset(size));
+	script_put_file("bitmap.commit", "", 1, commit_file_bytes(size) - 1);
 }
 
 static void put_files(uint64_t size)

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+static bool lost;            /* it is known that the record cannot know all, from some start on */
 static bool *touched;        /* by block: a client may have written there */
 static bool *due;            /* by block: was local when the comparison began */
 static bool running;         /* as the core has told last */
@@ -25,6 +26,7 @@ static uint64_t blocks(void)
 
 void compare_begin(void)
 {
+	lost = plan.adopt;
 	touched = calloc(blocks() + 1, sizeof(*touched));
 	due = calloc(blocks() + 1, sizeof(*due));
 	running = lied = false;
@@ -49,20 +51,30 @@ static void spare_gaps(void)
 
 	for (run = 0; run * WRITTEN_BLOCKS < blocks(); run++)
 		if (gap_end(run * WRITTEN_BLOCKS * BLOCK_BYTES))
-			core.written[run / 64] |= 1ULL << (run % 64);
+			map_set(&core.written.map, run, run + 1);
 }
 
-void compare_started(bool kept)
+void compare_lose(void)
 {
-	uint64_t b;
+	lost = true;
+}
 
-	running = false;
-	if (plan.target)
-		return;
-	for (b = 0; !kept && b < blocks(); b++)
-		touched[b] |= map_is_local(&core.map, b);
-	if (plan.gap == GAP_ZERO)
-		spare_gaps();
+static bool is_noted(uint64_t block)
+{
+	uint64_t run = block / WRITTEN_BLOCKS;
+
+	return core.written.map.words[run / 64] >> (run % 64) & 1;
+}
+
+/* Whether the image has what the origin has. */
+static bool is_origins(uint64_t block)
+{
+	uint8_t theirs[BLOCK_BYTES];
+	uint64_t start = block * BLOCK_BYTES;
+	uint64_t n = plan.size_bytes - start < BLOCK_BYTES ? plan.size_bytes - start : BLOCK_BYTES;
+
+	model_bytes(0, start, n, theirs);
+	return memcmp(theirs, disk_image(start), n) == 0;
 }
 
 /* Nobody has touched what is noted together with this block. */
@@ -74,6 +86,41 @@ static bool is_pristine(uint64_t block)
 		if (touched[b])
 			return false;
 	return !gap_end(block * BLOCK_BYTES);
+}
+
+/* A block that is local and not as the origin has it was written by a client: then it is noted.
+ * A block near which no client has ever written is not. */
+void compare_audit(void)
+{
+	uint64_t b;
+
+	if (plan.target || core.mode == MODE_TARGET)
+		return;
+	if (!written_is_known(&core) && !lost)
+		broken("the record says that it does not know, and has no reason");
+	for (b = 0; b < blocks(); b++) {
+		if (gap_end(b * BLOCK_BYTES)) {
+			b = gap_end(b * BLOCK_BYTES) / BLOCK_BYTES - 1;
+			continue;
+		}
+		if (!is_noted(b) && map_is_local(&core.map, b) && !is_origins(b))
+			broken("block %llu was written by a client, and is not noted", (unsigned long long)b);
+		if (is_noted(b) && is_pristine(b) && written_is_known(&core))
+			broken("block %llu is noted, and no client has written near it", (unsigned long long)b);
+	}
+}
+
+void compare_started(void)
+{
+	uint64_t b;
+
+	running = false;
+	if (plan.target)
+		return;
+	for (b = 0; !written_is_known(&core) && b < blocks(); b++)
+		touched[b] |= map_is_local(&core.map, b);
+	if (plan.gap == GAP_ZERO)
+		spare_gaps();
 }
 
 void compare_order(void)
@@ -155,7 +202,10 @@ static void check_end(void)
 	if (v->compared + v->unreadable < least)
 		broken("%llu blocks were to be compared, %llu were", (unsigned long long)least,
 		       (unsigned long long)v->compared);
-	if (v->compared + v->unreadable > core.map.local)
+	if (v->state == JOB_DONE && core_verify_is_partial(&core) != (!v->compared || (v->written && !written_is_known(&core))))
+		broken("%llu of %llu blocks were compared, %llu left out: is that all?", (unsigned long long)v->compared,
+		       (unsigned long long)core_verify_comparable(&core), (unsigned long long)v->written);
+	if (v->compared + v->unreadable + v->written > core.map.local)
 		broken("%llu blocks were compared, more than there are", (unsigned long long)v->compared);
 	if (lie != UINT64_MAX && due[lie] && is_pristine(lie) && !origin_is_bad(lie) && !v->unreadable && !v->different)
 		broken("the origin lies about block %llu: that is not found", (unsigned long long)lie);

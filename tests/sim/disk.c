@@ -103,8 +103,6 @@ void disk_begin(void)
 	file_begin(&files[FILE_BITMAP], bits);
 	file_begin(&files[FILE_COMMIT], commit_file_bytes(plan.size_bytes));
 	file_begin(&files[SLOT_NEW], commit_file_bytes(plan.size_bytes));
-	file_begin(&files[SLOT_WRITTEN], WRITTEN_HEADER_BYTES + written_words(plan.size_bytes) * 8);
-	file_begin(&files[SLOT_WRITTEN_NEW], WRITTEN_HEADER_BYTES + written_words(plan.size_bytes) * 8);
 	if (plan.target)
 		files[FILE_IMAGE].size = files[FILE_IMAGE].size_platter = plan.size_bytes;
 	if (plan.adopt)

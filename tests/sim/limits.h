@@ -9,6 +9,7 @@ struct limits {
 	unsigned fetch_ahead_blocks, fetch_ahead_max;
 	unsigned status_bytes_max, zero_blocks_max, zero_blocks_min;
 	unsigned trace_runs_max;
+	unsigned written_blocks;
 	unsigned readahead_wide_blocks, readahead_blocks_max, readahead_sample;
 };
 
@@ -22,6 +23,7 @@ extern struct limits limits;
 #define ZERO_BLOCKS_MAX (limits.zero_blocks_max)
 #define ZERO_BLOCKS_MIN (limits.zero_blocks_min)
 #define TRACE_RUNS_MAX (limits.trace_runs_max)
+#define WRITTEN_BLOCKS (limits.written_blocks)
 #define READAHEAD_WIDE_BLOCKS (limits.readahead_wide_blocks)
 #define READAHEAD_BLOCKS_MAX (limits.readahead_blocks_max)
 #define READAHEAD_SAMPLE (limits.readahead_sample)

@@ -214,8 +214,8 @@ const uint8_t *disk_platter(enum io_file file);
 uint8_t *disk_image(uint64_t offset);
 /* A write or a sync failed on purpose since the last start. */
 bool disk_has_failed(void);
-/* For start.c: each file of the core, the next commit file, the record, and the next one. */
-enum { SLOT_NEW = FILES, SLOT_WRITTEN, SLOT_WRITTEN_NEW, SLOTS };
+/* For start.c: each file of the core, and the next commit file. */
+enum { SLOT_NEW = FILES, SLOTS };
 void disk_new_file(unsigned slot);
 uint64_t disk_size(unsigned slot);
 void disk_resize(unsigned slot, uint64_t n);
@@ -245,9 +245,7 @@ struct state_header;
 const struct state_header *start_header(void);
 /* What it does when a commit has failed. */
 void start_tick(void);
-/* The record of what clients have written is there, for the next start; what the last one
- * has made of it. */
-bool start_has_record(void);
+/* What the last start has made of the record of what clients have written. */
 uint64_t *start_written(void);
 /* What a server does at its good end; it may die of it. */
 void start_save(void);
@@ -260,8 +258,12 @@ void compare_begin(void);
 void compare_end(void);
 /* A client may have written there. */
 void compare_touch(uint64_t first, uint64_t end);
-/* A start is done; kept: it knows what clients had written. */
-void compare_started(bool kept);
+/* A start is done: what it takes for written by clients is true. */
+void compare_started(void);
+/* The same at any time. */
+void compare_audit(void);
+/* From now on a start need not know who has written what is local. */
+void compare_lose(void);
 /* An order, by chance. */
 void compare_step(void);
 /* One that has to come to its end well. */

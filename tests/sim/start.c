@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A start: applet/server/store.c and written.c themselves, on a kernel of a few lines. Its system calls
+ * A start: applet/server/store.c itself, on a kernel of a few lines. Its system calls
  * have other names here (store_calls.h). Each may be the last one before a crash, and
  * some fail.
  *
- * A directory with six names, each with a file of disk.c. What was created, renamed or removed
+ * A directory with four names, each with a file of disk.c. What was created or renamed
  * since the directory was synced is undone by a power cut, from the end on, as far as
  * chance says; sizes likewise (disk.c).
  */
@@ -22,11 +22,10 @@
 
 enum { FD_FILE = 100, FD_DIRECTORY = 200, FD_BOOT_ID = 201, JOURNAL_MAX = 16 };
 
-static const char *const paths[SLOTS] = { "/d/image", "/d/bitmap", "/d/bitmap.commit", "/d/bitmap.commit.new",
-					  "/d/bitmap.written", "/d/bitmap.written.new" };
+static const char *const paths[SLOTS] = { "/d/image", "/d/bitmap", "/d/bitmap.commit", "/d/bitmap.commit.new" };
 
 /* What the directory has done and not synced. */
-enum what { CREATED, REMOVED, RENAMED };
+enum what { CREATED, RENAMED };
 struct change {
 	enum what what;
 	bool replaced; /* RENAMED: another file, which is now where the new one was */
@@ -417,41 +416,16 @@ static void exchange(unsigned from, unsigned to)
 	slot_of_fd[from] = to;
 }
 
-/* Where a new file of this slot is made. */
-static unsigned slot_new(unsigned slot)
-{
-	return slot == FILE_COMMIT ? SLOT_NEW : SLOT_WRITTEN_NEW;
-}
-
 int k_rename(const char *from, const char *to)
 {
-	unsigned slot = path_slot(to), new = slot_new(slot);
-
-	if ((slot != FILE_COMMIT && slot != SLOT_WRITTEN) || path_slot(from) != new)
+	if (path_slot(to) != FILE_COMMIT || path_slot(from) != SLOT_NEW)
 		broken("start: rename of %s to %s", from, to);
-	if (call("rename", new))
+	if (call("rename", SLOT_NEW))
 		return -1;
-	journal_add((struct change){ .what = RENAMED, .slot = slot, .replaced = exists[slot] });
-	exchange(new, slot);
-	exists[slot] = true;
-	exists[new] = false;
-	return 0;
-}
-
-int k_unlink(const char *path)
-{
-	unsigned slot = path_slot(path);
-
-	if (slot != SLOT_WRITTEN && slot != SLOT_WRITTEN_NEW)
-		broken("start: %s is removed", path);
-	if (!exists[slot]) {
-		errno = ENOENT;
-		return -1;
-	}
-	if (call("unlink", slot))
-		return -1;
-	journal_add((struct change){ .what = REMOVED, .slot = slot });
-	exists[slot] = false;
+	journal_add((struct change){ .what = RENAMED, .slot = FILE_COMMIT, .replaced = exists[FILE_COMMIT] });
+	exchange(SLOT_NEW, FILE_COMMIT);
+	exists[FILE_COMMIT] = true;
+	exists[SLOT_NEW] = false;
 	return 0;
 }
 
@@ -459,14 +433,12 @@ int k_unlink(const char *path)
 
 static void undo(const struct change *c)
 {
-	unsigned new = slot_new(c->slot);
-
 	if (c->what != RENAMED) {
-		exists[c->slot] = c->what == REMOVED;
+		exists[c->slot] = false;
 		return;
 	}
-	exchange(new, c->slot);
-	exists[new] = true;
+	exchange(SLOT_NEW, c->slot);
+	exists[SLOT_NEW] = true;
 	exists[c->slot] = c->replaced;
 }
 
@@ -553,11 +525,6 @@ const struct state_header *start_header(void)
 	return &export.header;
 }
 
-bool start_has_record(void)
-{
-	return exists[SLOT_WRITTEN];
-}
-
 uint64_t *start_written(void)
 {
 	return export.written;
@@ -567,9 +534,7 @@ void start_save(void)
 {
 	calls_left = faults_on && plan.crashes && chance(20) ? (int)chance_of(8) : -1;
 	export.core.size_bytes = plan.size_bytes;
-	if (!setjmp(over)) {
+	if (!setjmp(over))
 		header_finish(&export);
-		written_save(&export);
-	}
 	calls_left = -1;
 }

@@ -35,7 +35,6 @@ long k_statx(int fd, unsigned what, uint64_t *to);
 int k_ioctl(int fd, unsigned long what, void *to);
 ssize_t k_fgetxattr(int fd, const char *name, void *to, size_t n);
 int k_fsetxattr(int fd, const char *name, const void *from, size_t n, int flags);
-int k_unlink(const char *path);
 int k_rename(const char *from, const char *to);
 void *sim_malloc(size_t n);
 void *sim_calloc(size_t n, size_t m);
@@ -60,7 +59,6 @@ void sim_free(void *p);
 #define ioctl k_ioctl
 #define fgetxattr k_fgetxattr
 #define fsetxattr k_fsetxattr
-#define unlink k_unlink
 #define malloc sim_malloc
 #define calloc sim_calloc
 #define free sim_free

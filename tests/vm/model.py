@@ -96,6 +96,19 @@ def bits(commit, size):
     return [len(commit) > HEADER and bool(commit[HEADER + b // 8] >> b % 8 & 1) for b in range(-(-size // BLOCK))]
 
 
+def noted(commit, size):
+    """Which blocks a client may have written, by a commit file; None: that is not known."""
+    blocks = -(-size // BLOCK)
+    at = HEADER + -(-blocks // (8 * BLOCK)) * BLOCK  # a bit for 16 blocks, and one behind them
+
+    def bit(i):
+        return commit[at + i // 8] >> i % 8 & 1
+
+    if len(commit) <= at or bit(-(-blocks // 16)):
+        return None
+    return [bool(bit(b // 16)) for b in range(blocks)]
+
+
 def read_files(file_system, *names):
     """Files of an ext4 file system after a power cut, None for those that are not there.
     The journal is replayed by e2fsck, which may find nothing else to mend."""

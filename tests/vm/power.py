@@ -7,10 +7,13 @@
 # host: what FLUSH or FUA has acknowledged is there, all else is old or new, sector by
 # sector; no block that was committed is forgotten, and every committed one is right. From
 # the last throw the machine goes on. At the end: copy, switch, cut; twice.
+#
+# Of a committed block that is not as the origin has it, the commit file says that a client may
+# have written it. So all other blocks can still be compared, and are, after each start.
 import random, sys, threading, time
 from disk import Disk, SECTOR, outcome
 from machine import HOST, Machine, connect, make_ext4, serve_origin
-from model import BLOCK, Model, Writer, bits, read_files
+from model import BLOCK, Model, Writer, bits, noted, read_files
 
 KIND, CUTS, SEED = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 SIZE = (40 << 20) - 3 * SECTOR  # the last block is short
@@ -40,6 +43,7 @@ class Cache:
         self.image = Disk("image.sock", image, self.power)
         self.bitmap = Disk("bitmap.sock", make_ext4("fs.img", 16 << 20, *lazy), self.power)
         self.local = bits(b"", SIZE)
+        self.comparable = []  # local, and not written by clients; None: that is not known
 
     def boot(self):
         m = Machine("nbd+unix:///?socket=image.sock", "nbd+unix:///?socket=bitmap.sock")
@@ -54,7 +58,7 @@ class Cache:
         commit = read_files(bitmap, "/cache.bm.commit")[0]
         if KIND == "file":
             image = read_files(image, "/cache.img")[0]
-        return image or b"", bits(commit or b"", SIZE)
+        return image or b"", bits(commit or b"", SIZE), noted(commit or b"", SIZE)
 
     def power_off(self, m):
         self.power.set()
@@ -66,12 +70,16 @@ class Cache:
         """What the power cut has left. known: so many blocks are committed."""
         for _ in range(THROWS):
             disks = [outcome(disk.stable, disk.pending, rng) for disk in (self.image, self.bitmap)]
-            image, local = self.look(*disks)
+            image, local, written = self.look(*disks)
             wrong = model.wrong(image, local)
             if wrong:
                 sys.exit(wrong)
             if any(was and not now for was, now in zip(self.local, local)) or sum(local) < known:
                 sys.exit(f"{sum(local)} blocks count as local, there were {max(known, sum(self.local))}")
+            self.comparable = written and [b for b, here in enumerate(local) if here and not written[b]]
+            for b in self.comparable or []:
+                if image[b * BLOCK:(b + 1) * BLOCK][:SIZE - b * BLOCK] != model.origin[b * BLOCK:(b + 1) * BLOCK]:
+                    sys.exit(f"block {b} is not the origin's, and nothing says that a client has written it")
         self.local = local
         print(f"{len(self.image.pending)} and {len(self.bitmap.pending)} writes were in the caches", file=log)
         self.power.clear()
@@ -105,6 +113,12 @@ def check_start(m, client):
     cached = int(m.query()["cached"])
     if cached != sum(cache.local):
         sys.exit(f"{cached} blocks are local after the start, {sum(cache.local)} were committed")
+    said = m.run("xnbd-bgctl --verify /run/ctl.sock 2>&1; echo status $?")
+    n = len(cache.comparable or [])
+    expected = f"compared {n} of {n if cache.comparable is not None else cached} blocks", f"status {0 if n else 2}"
+    if not all(words in said for words in expected):
+        sys.exit(f"after the start: {said}; expected: {expected}")
+    print(expected[0], file=log)
     check_reads(client, model)
 
 
