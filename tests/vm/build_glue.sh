@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # build_glue.sh initramfs-tools|dracut|dracut-systemd: an initramfs as Debian's own tool makes
 # it with what is in config/, into build/vm/NAME.initrd. After build.sh and build_boot.sh.
+# build_glue.sh udev: that of build.sh, with Debian's udev and LVM in /d.
 # The tools are in a small Debian in build/vm/bookworm; nothing is installed on this machine.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -30,6 +31,31 @@ small_debian >"$dir/bookworm.log" 2>&1 || {
 	echo "debootstrap has not made a small Debian with: $packages" >&2
 	exit 1
 }
+# debian_program FILE: with the libraries it wants. In the small Debian, /bin and /lib are links into /usr.
+debian_program() {
+	for file in "$1" $(chroot "$system" ldd "$1" | grep -o '/[^ ]*'); do
+		cp -L --parents ".$(chroot "$system" readlink -f "$(dirname "$file")")/${file##*/}" "$dir/udev/d"
+	done
+}
+
+if [ "$name" = udev ]; then
+	rm -rf "$dir/udev"
+	for d in dev proc sys run mnt tmp etc; do
+		mkdir -p "$dir/udev/d/$d"
+	done
+	cd "$system"
+	cp -a bin sbin lib lib64 "$dir/udev/d"
+	for program in usr/bin/udevadm usr/sbin/lvm usr/sbin/mkfs.ext4; do
+		debian_program "/$program"
+	done
+	mkdir -p "$dir/udev/d/usr/lib/systemd"
+	ln -s /bin/udevadm "$dir/udev/d/usr/lib/systemd/systemd-udevd"
+	ln -s lvm "$dir/udev/d/usr/sbin/pvcreate"
+	cp -a --parents usr/lib/udev/rules.d etc/passwd etc/group etc/mke2fs.conf etc/lvm/lvm.conf "$dir/udev/d"
+	cd "$dir/udev"
+	find . | cpio -o -H newc --quiet | cat "$dir/initrd" - >"$dir/udev.initrd"
+	exit
+fi
 # Not again when it would become the same.
 sum=$(cat "$0" config/initramfs/init config/initramfs-tools/*/* config/initramfs-tools/*/*/* config/dracut/*/* \
 	"$dir/boot/tree/build/xnbdbox" 2>/dev/null | sha256sum)
@@ -50,7 +76,7 @@ dracut | dracut-systemd)
 	make="$make --force /tmp/initrd"
 	;;
 *)
-	echo "usage: build_glue.sh initramfs-tools|dracut|dracut-systemd" >&2
+	echo "usage: build_glue.sh initramfs-tools|dracut|dracut-systemd|udev" >&2
 	exit 1
 	;;
 esac
