@@ -16,7 +16,7 @@ installkernel() {
 }
 
 install() {
-	inst_multiple xnbdbox nbd-client ip mount umount grep sed sleep
+	inst_multiple xnbdbox nbd-client cat ip ln mkdir mount umount grep sed sleep
 	ln_r "$(command -v xnbdbox)" /bin/xnbd-server
 	ln_r "$(command -v xnbdbox)" /bin/xnbd-bgctl
 	inst_script /usr/share/xnbdbox/init /bin/xnbd-root
