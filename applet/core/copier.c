@@ -41,6 +41,7 @@ static void pass_begin(struct core *c, uint32_t run_blocks)
 	struct copier *k = &c->copier;
 
 	k->cursor = 0;
+	k->at_end = false;
 	k->run_blocks = run_blocks;
 	k->pass_local = c->map.local;
 	k->pass_error = 0;
@@ -191,6 +192,37 @@ static bool copier_next(struct core *c, const struct link_state *link, unsigned 
 	return true;
 }
 
+/* What clients have asked for counts too, so it is waited for; but not for what they ask from the
+ * end of the walk on: some ask again and again for what the origin cannot read. */
+static bool pass_is_over(struct core *c)
+{
+	struct copier *k = &c->copier;
+
+	if (!k->at_end) {
+		k->at_end = true;
+		c->fetch_pass++;
+		c->fetch_old = c->fetch_count;
+	}
+	return !k->in_flight && !c->fetch_old;
+}
+
+/* The pass that asks block by block has passed these by, because a client was asking for them: now
+ * they are asked for like all others, before he asks again. */
+void copier_client_failed(struct core *c, uint64_t first, uint64_t end, bool old)
+{
+	struct copier *k = &c->copier;
+	const struct link_state *link;
+	uint64_t stop;
+	unsigned slot;
+
+	if (k->state != JOB_RUNNING || k->run_blocks > 1 || (k->at_end && !old))
+		return;
+	end = end < k->cursor ? end : k->cursor;
+	link = fetch_link(c, LINK_COPIER, &slot);
+	for (; fetch_next_run(c, first, end, link, 1, &first, &stop); first = stop)
+		fetch_copy(c, first, stop);
+}
+
 void copier_pump(struct core *c)
 {
 	struct copier *k = &c->copier;
@@ -204,8 +236,7 @@ void copier_pump(struct core *c)
 		/* When nothing is missing there is nothing to walk for, and no link is
 		 * needed to know it. */
 		if (k->cursor >= c->map.blocks || map_is_complete(&c->map)) {
-			/* What clients have asked for counts too: wait for it. */
-			if (k->in_flight || c->fetch_count)
+			if (!pass_is_over(c))
 				return;
 			pass_end(c);
 		} else if (!has_room(c, link) || !copier_next(c, link, slot)) {

@@ -64,6 +64,8 @@ struct request {
 			    struct extents to fill */
 	uint32_t length; /* bytes */
 	uint32_t error;  /* result: an NBD error */
+	const char *why; /* result: of NBD_EIO, static text, a few words for a person; NULL, as the
+			    owner sets it before: image, bitmap or commit file */
 	uint16_t type;   /* NBD_CMD_x */
 	uint16_t flags;  /* NBD_CMD_FLAG_x */
 	/* private to the core, which may also change offset and length */
@@ -91,6 +93,7 @@ struct copier {
 	enum job_state state;
 	uint64_t cursor;      /* block: everything before was looked at in this pass */
 	uint64_t pass_local;  /* local blocks when the pass began */
+	bool at_end;          /* the walk is done: what was asked for until then is waited for */
 	uint64_t found;       /* local blocks when the job began */
 	unsigned in_flight;   /* its fetches and zeroings */
 	uint32_t run_blocks;  /* longest fetch it makes */
@@ -218,6 +221,8 @@ struct core {
 
 	struct fetch *fetches[FETCH_HASH];
 	unsigned fetch_count;              /* how many are in the table */
+	unsigned fetch_pass, fetch_old;    /* passes of the copy that have come to their end; so many in
+					      the table were begun before the last one had */
 	struct fetch *queue[LINKS], **queue_tail[LINKS]; /* to be sent, by who began them and by age */
 	struct fetch *sent[LINKS], **sent_tail[LINKS]; /* asked, by age */
 	uint64_t last_cookie;
@@ -280,6 +285,8 @@ void core_free(struct core *c);
  * of the protocol document: command, flags, permission, range. Pure.
  */
 uint32_t core_check(const struct core *c, const struct request *r);
+/* Whether some of r lies outside of the disk. */
+bool core_is_outside(const struct core *c, const struct request *r);
 /* Whether r, which core_check() passed, would have to wait for blocks from the origin. */
 bool core_misses(const struct core *c, struct request *r);
 /* Takes r, which core_check() passed. */
@@ -446,6 +453,9 @@ uint64_t verify_deadline(const struct core *c);
 void copier_link_want(struct core *c);
 void copier_pump(struct core *c);
 void copier_fetch_done(struct core *c, int error, bool local_error);
+/* One of a client, of these blocks, has ended with an error; old: it was begun before the walk was
+ * done. */
+void copier_client_failed(struct core *c, uint64_t first, uint64_t end, bool old);
 void copier_tick(struct core *c);
 uint64_t copier_deadline(const struct core *c);
 void copier_link_down(struct core *c, unsigned link);

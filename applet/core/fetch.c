@@ -71,6 +71,7 @@ static void table_remove(struct core *c, struct fetch *f)
 		p = &(*p)->next_hash;
 	*p = f->next_hash;
 	c->fetch_count--;
+	c->fetch_old -= f->pass != c->fetch_pass;
 }
 
 /*
@@ -184,6 +185,7 @@ static struct fetch *fetch_new(struct core *c, uint64_t first, uint64_t end, uin
 		return NULL;
 	f->core = c;
 	f->kind = kind;
+	f->pass = c->fetch_pass;
 	f->first = f->want_first = first;
 	f->end = f->want_end = end;
 	return f;
@@ -334,11 +336,14 @@ static void fetch_finish(struct core *c, struct fetch *f, enum fetch_end how, in
 		table_remove(c, f);
 	if (f->kind == LINK_COPIER)
 		copier_fetch_done(c, error, how == END_LOCAL);
+	else if (error)
+		copier_client_failed(c, f->first, f->end, f->pass != c->fetch_pass);
 	while ((r = f->waiters)) {
 		bool only_for_r = !f->wide && f->want_first >= r->offset / BLOCK_BYTES &&
 				  f->want_end <= map_blocks(r->offset + r->length);
 
 		f->waiters = r->next;
+		r->why = how == END_ORIGIN ? "the origin cannot read it" : NULL;
 		request_resume(c, r, how == END_GIVE_UP || only_for_r ? error : 0);
 	}
 	free(f);
@@ -385,6 +390,7 @@ void fetch_expire(struct core *c)
 				}
 				*p = r->next;
 				given_up = true;
+			r->why = "the origin is away";
 				request_resume(c, r, EIO);
 			}
 	if (given_up)

@@ -15,6 +15,7 @@ struct fetch {
 	bool zero;    /* nothing to fetch: the origin says these blocks are zero */
 	bool wide;    /* brings more than anybody has asked for */
 	bool verify;  /* nothing to store: these blocks are local, and are compared */
+	unsigned pass;                 /* c->fetch_pass when it was begun */
 	uint64_t first, end;           /* blocks */
 	uint64_t want_first, want_end; /* before they were aligned for the origin */
 	uint64_t rest_end;             /* verify: up to here it goes on, block by block */

@@ -42,9 +42,14 @@ static uint16_t flags_allowed(uint16_t type)
 	}
 }
 
+bool core_is_outside(const struct core *c, const struct request *r)
+{
+	return r->offset > c->size_bytes || r->length > c->size_bytes - r->offset;
+}
+
 uint32_t core_check(const struct core *c, const struct request *r)
 {
-	bool outside = r->offset > c->size_bytes || r->length > c->size_bytes - r->offset;
+	bool outside = core_is_outside(c, r);
 
 	if (r->type > NBD_CMD_BLOCK_STATUS || r->type == NBD_CMD_DISC)
 		return NBD_EINVAL;
@@ -163,6 +168,13 @@ static void request_reply(struct core *c, struct request *r, uint32_t error)
 	port_reply(c, r);
 }
 
+/* Switched by force: nobody will bring what r needs. */
+static void request_lacks(struct core *c, struct request *r)
+{
+	r->why = "not here, and the origin was given up";
+	request_reply(c, r, NBD_EIO);
+}
+
 static void release_range(struct core *c, struct request *r)
 {
 	c->granted_tail = range_unlock(&c->ranges, &r->range, c->granted_tail);
@@ -274,6 +286,7 @@ static void prepare_io(struct request *r)
 	r->io.error = 0;
 	r->io.owner = r->owner;
 	r->io.done = disk_event;
+	r->why = NULL;
 }
 
 static void disk_begin(struct core *c, struct request *r)
@@ -467,8 +480,8 @@ static void request_fetch(struct core *c, struct request *r, uint64_t block, boo
 }
 
 /*
- * Called when the fetch that r waited for has ended, or has forgotten it. An error counts for r
- * only if the fetch was for nothing outside of r (rule 9); else r asks for its own part.
+ * Called when the fetch that r waited for has ended, or has forgotten it. An error, of which
+ * r->why may tell, counts for r only if the fetch was for nothing outside of r (rule 9); else r asks for its own part.
  */
 void request_resume(struct core *c, struct request *r, int error)
 {
@@ -479,10 +492,10 @@ void request_resume(struct core *c, struct request *r, int error)
 	r->state = REQ_NEW;
 	if (block == UINT64_MAX)
 		request_go(c, r);
+	else if (c->mode == MODE_TARGET)
+		request_lacks(c, r);
 	else if (error)
 		request_reply(c, r, nbd_error_from_errno(error));
-	else if (c->mode == MODE_TARGET) /* switched by force: nobody will bring it */
-		request_reply(c, r, NBD_EIO);
 	else
 		request_fetch(c, r, block, false);
 }
@@ -515,7 +528,7 @@ static void request_begin(struct core *c, struct request *r)
 	if (block == UINT64_MAX) {
 		request_go(c, r);
 	} else if (c->mode == MODE_TARGET) {
-		request_reply(c, r, NBD_EIO);
+		request_lacks(c, r);
 	} else if (r->flags & NBD_CMD_FLAG_FAST_ZERO) {
 		request_reply(c, r, NBD_ENOTSUP); /* a fetch is slower than a write */
 	} else {

@@ -228,7 +228,6 @@ struct nbd_server_handshake {
 	void *ctx;                        /* set by the caller */
 	bool got_client_flags;
 	bool fixed;      /* the client speaks fixed newstyle */
-	bool no_zeroes;  /* ... and wants no 124 zero bytes */
 	bool structured; /* result: structured replies were negotiated */
 	bool allocation; /* result: base:allocation is selected, id NBD_BASE_ALLOCATION_ID */
 	bool local;      /* result: x-xnbd:local is, id NBD_XNBD_LOCAL_ID */

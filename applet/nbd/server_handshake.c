@@ -24,7 +24,9 @@ void nbd_server_greet(struct nbd_server_handshake *h)
 
 	p = nbd_put64(p, NBD_INIT_MAGIC);
 	p = nbd_put64(p, NBD_OPTION_MAGIC);
-	nbd_put16(p, NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES);
+	/* Not NO_ZEROES: nbd-client 3.3 to 3.9.1 ors these flags into those of the export, where
+	 * its bit is READ_ONLY. It would save 124 bytes of one handshake. */
+	nbd_put16(p, NBD_FLAG_FIXED_NEWSTYLE);
 	h->ops->send(h->ctx, greeting, sizeof(greeting));
 }
 
@@ -59,10 +61,22 @@ static void reply_data(struct nbd_server_handshake *h, uint32_t option, uint32_t
 		h->ops->send(h->ctx, string, string_bytes);
 }
 
+/* What a person is told of an error. */
+static const char *error_text(uint32_t type)
+{
+	if (type == NBD_REP_ERR_UNSUP)
+		return "not supported";
+	if (type == NBD_REP_ERR_UNKNOWN)
+		return "no such export";
+	if (type == NBD_REP_ERR_INVALID)
+		return "malformed, or STRUCTURED_REPLY must come first";
+	return type == NBD_REP_ERR_TOO_BIG ? "too long" : "";
+}
+
 /* The final reply to an option that does not end the handshake. */
 static enum nbd_handshake_state answer(struct nbd_server_handshake *h, uint32_t option, uint32_t type)
 {
-	reply_data(h, option, type, (const uint8_t *)"", 0, "");
+	reply_data(h, option, type, (const uint8_t *)"", 0, error_text(type));
 	return NBD_HS_MORE;
 }
 
@@ -141,7 +155,7 @@ static enum nbd_handshake_state export_name(struct nbd_server_handshake *h, stru
 	if (!e)
 		return NBD_HS_CLOSE;
 	nbd_put16(nbd_put64(reply, e->size_bytes), transmission_flags(h, e));
-	h->ops->send(h->ctx, reply, h->no_zeroes ? 10 : sizeof(reply));
+	h->ops->send(h->ctx, reply, sizeof(reply));
 	return begin_transmission(h, e);
 }
 
@@ -337,10 +351,9 @@ static enum nbd_handshake_state flags_step(struct nbd_server_handshake *h, const
 	if (n < CLIENT_FLAGS_BYTES)
 		return NBD_HS_MORE;
 	flags = nbd_get32(in);
-	if (flags & ~(uint32_t)(NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES))
+	if (flags & ~(uint32_t)NBD_FLAG_FIXED_NEWSTYLE) /* unknown, or not offered */
 		return NBD_HS_CLOSE;
 	h->fixed = flags & NBD_FLAG_FIXED_NEWSTYLE;
-	h->no_zeroes = flags & NBD_FLAG_NO_ZEROES;
 	h->got_client_flags = true;
 	*used = CLIENT_FLAGS_BYTES;
 	return NBD_HS_MORE;

@@ -139,6 +139,11 @@ void sessions_stop(void);
 unsigned sessions_count(void);
 unsigned sessions_in_flight(void);
 
+/* ---- reason.c --------------------------------------------------------------------- */
+
+/* Why r was answered with this error: static text, "" when there is nothing to say. */
+const char *reason(const struct core *c, const struct request *r, uint32_t error);
+
 /* ---- origin.c, link.c ------------------------------------------------------------ */
 
 /* How an attempt to reach an origin ended: error NULL for well, else one line; refused:

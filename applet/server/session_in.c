@@ -50,8 +50,10 @@ void write_piece_done(struct xfer *p)
 {
 	struct xfer *w = p->whole;
 
-	if (!w->error)
+	if (!w->error) {
 		w->error = p->req.error;
+		w->req.why = p->req.why;
+	}
 	xfer_put(p);
 	if (!--w->pieces && !w->rest)
 		write_end(w);

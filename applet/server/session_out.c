@@ -23,10 +23,14 @@ static void reply_encode(struct xfer *x, uint32_t error)
 		nbd_simple_reply_encode(p, error, x->cookie);
 		x->header_bytes = NBD_SIMPLE_REPLY_BYTES;
 	} else if (error) {
-		nbd_chunk_encode(p, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_ERROR, x->cookie, 6);
-		p = nbd_put32(p + NBD_CHUNK_BYTES, error);
-		nbd_put16(p, 0); /* no message */
+		const char *why = reason(&x->session->export->core, &x->req, error);
+		uint16_t n = (uint16_t)strlen(why);
+
+		nbd_chunk_encode(p, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_ERROR, x->cookie, 6U + n);
+		nbd_put16(nbd_put32(p + NBD_CHUNK_BYTES, error), n);
 		x->header_bytes = NBD_CHUNK_BYTES + 6;
+		x->data = (uint8_t *)why;
+		x->data_bytes = n;
 	} else if (read && !x->buf) { /* its data has gone in pieces */
 		nbd_chunk_encode(p, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_NONE, x->cookie, 0);
 		x->header_bytes = NBD_CHUNK_BYTES;
@@ -65,7 +69,7 @@ void reply(struct xfer *x, uint32_t error)
 		return;
 	}
 	reply_encode(x, error);
-	if (!x->data_bytes)
+	if (error || !x->data_bytes)
 		xfer_room_put(x);
 	if (s->open)
 		list_add(&s->held, x);

@@ -57,6 +57,7 @@ struct xfer *xfer_get(struct session *s)
 	x->begun = false;
 	x->error = 0;
 	x->data_bytes = 0;
+	x->req.why = NULL;
 	x->submitted = false;
 	x->prev = NULL;
 	x->next = s->xfers;

@@ -38,7 +38,7 @@ def option_reply(s):
 def shake_hands(s):
     """Fixed newstyle, simple replies, the default export. Returns its size."""
     receive(s, 18)
-    s.sendall(struct.pack(">I", 3))
+    s.sendall(struct.pack(">I", 1))
     option(s, 7, struct.pack(">IH", 0, 0))
     size = None
     while True:

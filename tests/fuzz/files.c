@@ -155,7 +155,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
 	/* A client reads 8 KiB, then 64 KiB. */
-	static const char client[] = "\0\0\0\3IHAVEOPT\0\0\0\1\0\0\0\0"
+	static const char client[] = "\0\0\0\1IHAVEOPT\0\0\0\1\0\0\0\0"
 		"\x25\x60\x95\x13\0\0\0\0\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\0\0\0\x20\0"
 		"\x25\x60\x95\x13\0\0\0\0\0\0\0\0\0\0\0\2\0\0\0\0\0\0\x20\0\0\1\0\0";
 	uint8_t script[SCRIPT_HEAD + sizeof(client) - 1];

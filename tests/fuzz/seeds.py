@@ -29,7 +29,7 @@ def name(text=b''):
     return be('I', len(text)) + text
 
 
-FLAGS = be('I', 3)
+FLAGS = be('I', 1)
 EXPORT_NAME = FLAGS + option(1)
 GO = option(7, name() + be('HH', 1, 3))
 CONTEXT = name() + be('I', 1) + name(b'base:allocation')

@@ -124,6 +124,7 @@ each_client() {
 	client "nbdkit's nbd plugin" "$1" nbdkit_nbd
 	client "nbd-client -l" "$1" nbd_client_list
 	client "plain newstyle by hand" "$1" "by_hand newstyle"
+	client "newstyle as nbd-client 3.3 to 3.9.1" "$1" "by_hand ored"
 }
 
 anew=

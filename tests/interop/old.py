@@ -2,14 +2,18 @@
 """The old handshakes by hand, as they were before "fixed newstyle" and with its first servers.
 
   old.py serve oldstyle|newstyle|tripping SOCKET FILE    reads only, one connection after the other
-  old.py use oldstyle|newstyle SOCKET NAME MODEL         a client: reads all, writes a little, reads again
+  old.py use oldstyle|newstyle|ored SOCKET NAME MODEL    a client: reads all, writes a little, reads again
 
 tripping: as nbd-server 3.8 to 3.14. It says fixed newstyle, and knows EXPORT_NAME and ABORT. To any other option it
 answers ERR_UNSUP, but leaves the option's length and data unread; so it finds no magic next, and hangs up.
+
+ored: newstyle as nbd-client 3.3 to 3.9.1 speaks it. The flags of the handshake are or-ed into those of the export, and
+the disk is set up by the result.
 """
 import socket, struct, sys
 
 role, style, path = sys.argv[1:4]
+READ_ONLY = 2
 OLD_MAGIC, NEW_MAGIC = struct.pack(">Q", 0x0000420281861253), b"IHAVEOPT"
 
 
@@ -79,10 +83,12 @@ def shake_hands(s, name):
         assert exactly(s, 4 + 124)[4:] == bytes(124)
         return size
     assert exactly(s, 8) == NEW_MAGIC
-    exactly(s, 2)
+    of_handshake = struct.unpack(">H", exactly(s, 2))[0]
     s.sendall(struct.pack(">I8sII", 0, NEW_MAGIC, 1, len(name)) + name)
-    size = struct.unpack(">Q", exactly(s, 8))[0]
-    assert exactly(s, 2 + 124)[2:] == bytes(124)
+    size, of_export = struct.unpack(">QH", exactly(s, 10))
+    assert exactly(s, 124) == bytes(124)
+    if (of_export | (of_handshake if style == "ored" else 0)) & READ_ONLY:
+        sys.exit("it is read-only")
     return size
 
 

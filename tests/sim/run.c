@@ -858,6 +858,26 @@ static uint64_t next_ms(void)
 	return at > now_ms ? at : now_ms + 1;
 }
 
+/* Clients who ask again and again for what the origin cannot read, as long as the copy runs: by
+ * then always one of them has something under way. */
+static uint64_t stubborn[2]; /* blocks */
+static bool stubborn_on;
+
+static void read_begin(struct slot *s, uint64_t first, uint64_t end);
+
+static void ask_again(void)
+{
+	unsigned i;
+
+	stubborn_on &= core.copier.state == JOB_RUNNING;
+	for (i = 0; stubborn_on && i < 2; i++)
+		if (!slots[i].live) {
+			uint64_t end = (stubborn[i] + 1) * BLOCK_BYTES;
+
+			read_begin(&slots[i], stubborn[i] * BLOCK_BYTES, end < plan.size_bytes ? end : plan.size_bytes);
+		}
+}
+
 /* Nothing goes wrong any more: everything comes to its end. */
 static void drain(void)
 {
@@ -865,6 +885,7 @@ static void drain(void)
 
 	for (n = 0; n < DRAIN_MAX; n++) {
 		sim_time++;
+		ask_again();
 		if (!origin_closed) {
 			origin_up(LINK_CLIENT);
 			if (origin_copy_wanted)
@@ -883,20 +904,36 @@ static void drain(void)
 	       core.waiting, core.copier.state, switch_running);
 }
 
-static void read_window(const struct window *w)
+static void read_begin(struct slot *s, uint64_t first, uint64_t end)
 {
-	struct slot *s = &slots[0];
-
 	memset(s, 0, sizeof(*s));
-	s->offset = s->req.offset = w->first;
-	s->length = s->req.length = (uint32_t)(w->end - w->first);
+	s->offset = s->req.offset = first;
+	s->length = s->req.length = (uint32_t)(end - first);
 	s->req.buf = s->buf = malloc(s->length);
 	s->sent = sim_time;
 	s->sent_ms = now_ms;
 	s->live = true;
-	origin_want(w->first / BLOCK_BYTES, map_blocks(w->end));
+	origin_want(first / BLOCK_BYTES, map_blocks(end));
 	core_submit(&core, &s->req);
+}
+
+static void read_window(const struct window *w)
+{
+	read_begin(&slots[0], w->first, w->end);
 	drain();
+}
+
+/* Two missing blocks that the origin cannot read, where there are two. */
+static void find_stubborn(void)
+{
+	unsigned i, n = 0;
+	uint64_t b;
+
+	for (i = 0; i < plan.windows; i++)
+		for (b = plan.window[i].first / BLOCK_BYTES; n < 2 && b < plan.window[i].end / BLOCK_BYTES; b++)
+			if (core.mode == MODE_PROXY && origin_is_bad(b) && !map_is_local(&core.map, b))
+				stubborn[n++] = b;
+	stubborn_on = n == 2;
 }
 
 static void read_all(void)
@@ -914,6 +951,7 @@ static void finish_copy(void)
 
 	core_job_cancel(&core);
 	origin_want(0, core.map.blocks);
+	find_stubborn();
 	core_job_start(&core, 0, 0);
 	drain();
 	if (core.mode == MODE_TARGET || disk_has_failed() || core.commit.error || core.bitmap_error)
