@@ -17,6 +17,7 @@ enum {
 	WORKERS_MAX = 32,
 	START_MS = 5000,     /* so long a start waits for an origin that it can do without */
 	TELL_MS = 5000,      /* so often an end that takes long says why */
+	PART_MS = 50,        /* a client that is still sending notices the end */
 	STOP_MS = 3000,      /* clients that do not read their last replies are left after that */
 	HAVE_CONTROL = ENABLE_FEATURE_XNBD_SERVER_PROXY || ENABLE_XNBD_WRAPPER,
 	OWN_PATHS_MAX = 10,  /* Unix socket, control socket, pid file; log, image, bitmap,
@@ -573,6 +574,8 @@ static int end(void)
 	settle(); /* what is given up is answered at once */
 	while (sessions_in_flight() && loop_now_ms < deadline)
 		turn(deadline);
+	while (sessions_part() && loop_now_ms < deadline)
+		turn(loop_now_ms + PART_MS);
 	last_commits();
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->core.map.words)
 		leave_files(deadline);

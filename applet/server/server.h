@@ -133,6 +133,10 @@ void session_disown(struct session *s);
 void sessions_turn(void);
 /* Whether there is something for sessions_turn() to do. */
 bool sessions_dirty(void);
+/* All that will be answered has been: tells the clients, and throws away what they have sent, for
+ * unread it would make TCP reset the connection, and with it replies that are on their way. True:
+ * there was some, and more may come. */
+bool sessions_part(void);
 /* Sessions read nothing any more; those that wait for the origin are answered. */
 void sessions_stop(void);
 /* How many there are, and how many requests of them are not answered yet. */

@@ -491,6 +491,20 @@ void sessions_turn(void)
 	} while (dirty);
 }
 
+bool sessions_part(void)
+{
+	struct session *s;
+	bool more = false;
+
+	for (s = sessions; s; s = s->next) {
+		if (s->state == SESSION_CLOSED)
+			continue;
+		shutdown(s->event.fd, SHUT_WR);
+		more |= recv(s->event.fd, s->in, RECV_BYTES, MSG_DONTWAIT) > 0;
+	}
+	return more;
+}
+
 void sessions_stop(void)
 {
 	struct session *s;

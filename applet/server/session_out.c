@@ -64,7 +64,9 @@ void reply(struct xfer *x, uint32_t error)
 	struct session *s = x->session;
 
 	session_mark(s);
-	if (s->state == SESSION_CLOSED) {
+	/* At the server's end what was not done is not answered: who can connect again does so, and
+	 * asks again; an error would go to his file system. */
+	if (s->state == SESSION_CLOSED || (sessions_stopping && error == NBD_ESHUTDOWN)) {
 		xfer_put(x);
 		return;
 	}

@@ -41,8 +41,10 @@ void read_piece_done(struct xfer *p)
 		xfer_put(x);
 		return;
 	}
-	if (!x->error)
+	if (!x->error) {
 		x->error = p->req.error;
+		x->req.why = p->req.why;
+	}
 	if (x->error && !s->open) {
 		xfer_put(p);
 		read_end(s);
