@@ -177,18 +177,44 @@ static void verified(struct link *l)
 	origin_link_ready(l->origin, l->slot);
 }
 
-/* Asks for the sampled blocks, in the origin's own blocks. */
+void link_compared(struct link *l, bool differ)
+{
+	l->spots = NULL;
+	l->differs = differ;
+	verified(l);
+}
+
+/* All has come that was asked for. */
+static void samples_done(struct link *l)
+{
+	if (!l->spots) {
+		verified(l);
+		return;
+	}
+	l->spots->sent = true;
+	spots_compare(l->spots, l);
+}
+
+static uint64_t sampled_block(const struct link *l, unsigned i)
+{
+	return i < STATE_SAMPLES ? fingerprint_block(l->handshake.size_bytes, i) : l->spots->spot[i - STATE_SAMPLES].block;
+}
+
+/* Asks for the sampled blocks, and the spots, in the origin's own blocks. */
 static void verify_begin(struct link *l)
 {
 	const struct nbd_client_handshake *h = &l->handshake;
 	uint64_t unit = h->min_block > BLOCK_BYTES ? h->min_block : BLOCK_BYTES;
-	unsigned i;
+	unsigned i, n;
 
 	l->phase = LINK_VERIFY;
 	l->shaken = true;
+	l->differs = false;
 	memset(&l->fingerprint, 0, sizeof(l->fingerprint));
-	for (i = 0; h->size_bytes && i < STATE_SAMPLES; i++) {
-		uint64_t first = fingerprint_block(h->size_bytes, i) * BLOCK_BYTES / unit * unit;
+	l->spots = spots_new(origin_disk(l->origin), h->size_bytes);
+	n = STATE_SAMPLES + (l->spots ? l->spots->count : 0);
+	for (i = 0; h->size_bytes && i < n; i++) {
+		uint64_t first = sampled_block(l, i) * BLOCK_BYTES / unit * unit;
 		uint64_t rest = h->size_bytes - first;
 		uint32_t length = (uint32_t)(rest < unit ? rest : unit);
 		uint8_t *buf = malloc(length);
@@ -204,14 +230,14 @@ static void verify_begin(struct link *l)
 		p->buf = buf;
 	}
 	if (!l->pending)
-		verified(l);
+		samples_done(l);
 }
 
 /* A sample that the origin cannot read stays unknown. */
 static void sample_done(struct link *l, const struct pending *p, int error)
 {
 	uint64_t size = l->handshake.size_bytes;
-	uint64_t start = fingerprint_block(size, p->sample) * BLOCK_BYTES;
+	uint64_t start = sampled_block(l, p->sample) * BLOCK_BYTES;
 	uint64_t n = size - start < BLOCK_BYTES ? size - start : BLOCK_BYTES;
 
 	if (error && l->adopted && l->phase == LINK_VERIFY) {
@@ -220,10 +246,11 @@ static void sample_done(struct link *l, const struct pending *p, int error)
 		return;
 	}
 	if (!error)
-		l->fingerprint.sample[p->sample] = fingerprint_sample(p->buf + (start - p->offset), (size_t)n);
+		*(p->sample < STATE_SAMPLES ? &l->fingerprint.sample[p->sample] : &l->spots->spot[p->sample - STATE_SAMPLES].sample) =
+			fingerprint_sample(p->buf + (start - p->offset), (size_t)n);
 	free(p->buf);
 	if (!l->pending)
-		verified(l);
+		samples_done(l);
 }
 
 /* ---- replies --------------------------------------------------------------------------- */
@@ -752,6 +779,11 @@ void link_close(struct link *l)
 	if (l->resolving)
 		l->resolving->link = NULL;
 	l->resolving = NULL;
+	if (l->spots && l->spots->sent)
+		l->spots->link = NULL;
+	else
+		free(l->spots);
+	l->spots = NULL;
 	while ((p = l->pending)) {
 		l->pending = p->next;
 		if (p->kind == PENDING_SAMPLE)

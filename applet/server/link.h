@@ -4,7 +4,8 @@
  *
  *   DOWN -> RESOLVING -> CONNECTING -> HANDSHAKE -> VERIFY -> UP
  *
- * VERIFY reads the sampled blocks, so that nobody gets a byte from another disk.
+ * VERIFY reads the sampled blocks, and some that are drawn by chance and compared with the image
+ * (spots.c), so that nobody gets a byte from another disk.
  * Any failure, from any state, leads to DOWN and one call of origin_link_failed();
  * no step may take longer than link.c allows it.
  * What was asked and not answered is forgotten here: the core asks again.
@@ -14,11 +15,28 @@
 
 #include "server/endpoint.h"
 #include "server/loop.h"
+#include "server/pool.h"
 #include "server/server.h"
 
 enum { LINK_ERROR_BYTES = 200 };
 
 enum link_phase { LINK_DOWN, LINK_RESOLVING, LINK_CONNECTING, LINK_HANDSHAKE, LINK_VERIFY, LINK_UP };
+
+enum { SPOTS = 16 };
+
+/* Blocks that are compared with the image. */
+struct spots {
+	struct job job;
+	struct link *link; /* NULL: the attempt has been given up */
+	const struct export *export;
+	unsigned count;
+	bool sent; /* they are being compared: done() frees them */
+	struct {
+		uint64_t block, sample; /* sample: of the origin; 0 = not known */
+		bool differs;
+	} spot[SPOTS];
+	uint8_t buf[BLOCK_BYTES];
+};
 
 struct pending; /* asked, not answered */
 struct resolving;
@@ -35,6 +53,8 @@ struct link {
 	unsigned tried;             /* how many of them */
 	struct nbd_client_handshake handshake;
 	struct fingerprint fingerprint; /* as far as VERIFY has come */
+	struct spots *spots;
+	bool differs; /* the origin and the image, in a spot */
 	bool want_out;
 	bool adopted; /* nobody told its size */
 	bool shaken;  /* its handshake was done, */
@@ -72,11 +92,22 @@ void link_turn(struct link *l);
 void link_ask_read(struct link *l, uint64_t cookie, uint64_t offset, uint32_t length, uint8_t *buf);
 void link_ask_status(struct link *l, uint64_t cookie, uint64_t offset, uint32_t length);
 
+/* ---- spots.c ---- */
+
+/* Draws spots of a disk that has size_bytes at the origin; to be freed. NULL: no memory, or there
+ * is nothing to compare. */
+struct spots *spots_new(const struct export *e, uint64_t size_bytes);
+/* Compares what the samples tell with the image, on a worker; then link_compared() is called,
+ * if s->link is not NULL by then. It is freed. */
+void spots_compare(struct spots *s, struct link *l);
+void link_compared(struct link *l, bool differ);
+
 /* Called by the link: it is UP as far as it can tell itself; it is DOWN. */
 void origin_link_ready(struct origin *o, unsigned slot);
 /* ... it has answered something, or has not gone down at once. */
 void origin_link_steady(struct origin *o, unsigned slot);
 void origin_link_failed(struct origin *o, unsigned slot, const char *why);
 struct core *origin_core(struct origin *o);
+struct export *origin_disk(struct origin *o);
 
 #endif

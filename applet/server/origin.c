@@ -42,6 +42,11 @@ struct core *origin_core(struct origin *o)
 	return &o->export->core;
 }
 
+struct export *origin_disk(struct origin *o)
+{
+	return o->export;
+}
+
 /* ---- attempts ---------------------------------------------------------------------- */
 
 /* The address that is tried. */
@@ -213,10 +218,13 @@ static void fingerprint_accept(struct origin *o, const struct fingerprint *fp)
 /* NULL: this is our disk. */
 static const char *identify(struct origin *o, const struct link *l)
 {
+	bool force = o->candidate.host && o->force;
+
+	if (l->differs && !force)
+		return o->known ? "it serves a disk of other content" : "it is not the one that this cache was filled from";
 	if (!o->known)
 		return NULL;
-	return fingerprint_refuse(o->size_bytes, &o->fingerprint, l->handshake.size_bytes, &l->fingerprint,
-				  o->candidate.host && o->force);
+	return fingerprint_refuse(o->size_bytes, &o->fingerprint, l->handshake.size_bytes, &l->fingerprint, force);
 }
 
 void origin_link_ready(struct origin *o, unsigned slot)
@@ -224,10 +232,14 @@ void origin_link_ready(struct origin *o, unsigned slot)
 	struct link *l = &o->link[slot];
 	const char *why = identify(o, l);
 	struct fingerprint known = o->fingerprint;
+	bool other;
 
 	if (why) {
 		link_close(l);
-		origin_link_failed(o, slot, why);
+		if (o->known)
+			origin_link_failed(o, slot, why);
+		else
+			report(o, why, false); /* the start ends */
 		return;
 	}
 	if (slot == LINK_COPIER) {
@@ -235,7 +247,8 @@ void origin_link_ready(struct origin *o, unsigned slot)
 		return;
 	}
 	/* By force: nothing that is known of the old content is of the new one. */
-	if (!fingerprint_match(&l->fingerprint, &known)) {
+	other = l->differs || !fingerprint_match(&l->fingerprint, &known);
+	if (other) {
 		memset(&known, 0, sizeof(known));
 		o->export->header.mixed = 1;
 	}
@@ -252,7 +265,7 @@ void origin_link_ready(struct origin *o, unsigned slot)
 	if (o->header_busy)
 		return; /* origin_header_saved() goes on */
 	/* Without a descriptor there is nothing to be changed (--check). */
-	if (memcmp(&known, &o->fingerprint, sizeof(known)) != 0 && o->export->header_fd >= 0)
+	if ((other || memcmp(&known, &o->fingerprint, sizeof(known)) != 0) && o->export->header_fd >= 0)
 		fingerprint_accept(o, &known);
 	else
 		client_link_use(o, NULL);
@@ -413,7 +426,7 @@ const char *origin_export(const struct origin *o)
 
 const char *origin_error(const struct origin *o)
 {
-	return o->last_error[0] ? o->last_error : "none";
+	return o->last_error[0] && o->link[LINK_CLIENT].phase != LINK_UP ? o->last_error : "none";
 }
 
 const char *origin_state(const struct origin *o)

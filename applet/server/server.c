@@ -336,13 +336,14 @@ static void turn(uint64_t deadline_ms)
 /* ---- the beginning ------------------------------------------------------------------------------ */
 
 static struct {
-	bool ended;
+	bool ended, away;
 	char error[256];
 } first_attempt;
 
-static void first_attempt_ended(void *ctx UNUSED_PARAM, const char *error, bool refused UNUSED_PARAM)
+static void first_attempt_ended(void *ctx UNUSED_PARAM, const char *error, bool refused)
 {
 	first_attempt.ended = true;
+	first_attempt.away = refused;
 	snprintf(first_attempt.error, sizeof(first_attempt.error), "%s", error ? error : "");
 }
 
@@ -360,7 +361,7 @@ bool server_reach_origin(struct export *e, bool needed)
 	}
 	if (stopping)
 		bb_error_msg_and_die("origin %s:%s: ended by a signal before it answered", s->origin_host, s->origin_port);
-	if (needed && first_attempt.error[0])
+	if (first_attempt.error[0] && (needed || !first_attempt.away))
 		bb_error_msg_and_die("origin %s:%s: %s", s->origin_host, s->origin_port, first_attempt.error);
 	return first_attempt.ended && !first_attempt.error[0];
 }

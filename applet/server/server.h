@@ -151,7 +151,7 @@ const char *reason(const struct core *c, const struct request *r, uint32_t error
 /* ---- origin.c, link.c ------------------------------------------------------------ */
 
 /* How an attempt to reach an origin ended: error NULL for well, else one line; refused:
- * it is not in use. */
+ * it is not in use. The first attempt of all: not refused with an error, it is another disk's. */
 typedef void origin_callback(void *ctx, const char *error, bool refused);
 
 /* An origin at this address; strings are copied. Connects at once. `first` is

@@ -299,6 +299,13 @@ void store_peek(struct export *e, const char *image, const char *bitmap)
 		is_regular(e, FILE_COMMIT); /* others cannot be opened for writing, or hold nothing */
 }
 
+/* What is local, and what clients have written. */
+static void load(struct export *e, enum state_start how, uint64_t size_bytes)
+{
+	store_load(e, how, size_bytes);
+	store_load_written(e, how, size_bytes);
+}
+
 bool store_look(struct export *e, const char *image, const char *bitmap, bool clear)
 {
 	enum state_start how;
@@ -307,7 +314,7 @@ bool store_look(struct export *e, const char *image, const char *bitmap, bool cl
 	if (clear || e->commit_found != COMMIT_GOOD || e->fd[FILE_IMAGE] < 0)
 		return false;
 	how = store_decide(e, e->header.size_bytes, NULL, false);
-	store_load(e, how, e->header.size_bytes);
+	load(e, how, e->header.size_bytes);
 	return is_complete(e, e->header.size_bytes);
 }
 
@@ -481,10 +488,9 @@ void store_open(struct export *e, uint64_t size_bytes, const struct fingerprint 
 	uint64_t image_bytes = store_bytes(e, FILE_IMAGE);
 	char *new_commit = NULL;
 
-	if (!e->words) /* else store_look() has read them; nobody else writes these files */
-		store_load(e, how, size_bytes);
+	if (!e->written) /* else store_look() has read all; nobody else writes these files */
+		load(e, how, size_bytes);
 	store_check_room(e, size_bytes, image_bytes);
-	store_load_written(e, how, size_bytes);
 	store_check_content(e, how, size_bytes);
 	if (e->fd[FILE_IMAGE] < 0)
 		create_file(e, FILE_IMAGE);
