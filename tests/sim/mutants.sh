@@ -142,7 +142,7 @@ mutant "the switch tells nobody that no more is noted" core.c 's|^\t\tif (ENABLE
 mutant "the switch does not wait until that is on the disk" written.c '/^void written_lose/,/^}/s|written_sync(c, p);|p->done(p, 0);|'
 mutant "the record is not read" ../server/store.c 's|load_bits(e, e->written, .*;|;|'
 mutant "the notes of the last server are taken for safe" ../server/store.c '/^void store_open/,/^}/s|write_written(e, size_bytes);|;|'
-mutant "who wrote what is adopted is known" ../server/store.c 's|how == START_ADOPT \&\& bits_next|false \&\& bits_next|'
+mutant "who wrote what is adopted is known" ../server/store.c 's/how == START_ADOPT || (e->accept/(e->accept/'
 mutant "what nobody knows the writer of is compared" written.c 's|^\tif (!is_unknown(written, size_bytes))$|\tif (true)|'
 mutant "what was written since it was asked for is compared" verify.c '/^static bool compare_prepare/,/^}/s|first = written_next(c, f->position, f->want_end, &end);|first = f->position; end = f->want_end;|'
 mutant "a comparison overlooks what a client writes meanwhile" verify.c 's|c->verify.written += first - f->position;|;|'
