@@ -157,6 +157,7 @@ enum {
 	ADDRESS_MAX_BYTES = 512, /* host and port; a host name has at most 253 */
 	REPLY_BYTES = 3 * NAME_MAX_BYTES + 64, /* the longest line: a name, encoded */
 	GROUPS_PER_LINE = 25, /* without a terminal: a line every five seconds */
+	PROGRESS_BLOCK_BYTES = 4096,
 };
 
 static const char options[] ALIGN1 = "qscfb:"
@@ -288,7 +289,11 @@ struct progress {
 	struct news news;
 	bool terminal;
 	bool drawn; /* the cursor stands behind a bar */
+	bool ended;
+	bool paced; /* the rate is known */
 	unsigned groups;
+	unsigned long long began_ms, first_ms; /* asked for, first group */
+	unsigned long long first;              /* blocks that were done then */
 };
 
 static void copy_value(char *to, size_t room, const char *value)
@@ -319,15 +324,29 @@ static bool take_news(struct news *n, const char *key, const char *value)
 	return true;
 }
 
-/* " 53.2%  118.4 MB/s  12 s left": what stands behind the bar. */
-static int describe(char *to, size_t room, const struct news *n)
+/* The mean rate, from one group to another if there are two. 0: unknown. */
+static unsigned long long mean_rate(const struct progress *p)
 {
-	unsigned tenths = (unsigned)(n->rate / 100000);
-	int bytes = snprintf(to, room, " %s %u.%u MB/s", n->percent, tenths / 10, tenths % 10);
+	bool many = p->groups > 1;
+	unsigned long long ms = monotonic_ms() - (many ? p->first_ms : p->began_ms);
 
-	if (n->cached == n->blocks)
-		return bytes;
-	if (strcmp(n->origin, "up") != 0)
+	return (p->news.cached - (many ? p->first : p->news.found)) * PROGRESS_BLOCK_BYTES * 1000 / (ms + 1);
+}
+
+/* " 53.2% 118.4 MB/s 12 s left": what stands behind the bar; at the end, " 100.0% 97.1 MB/s
+ * in 60.4 s", the mean of it all. */
+static int describe(char *to, size_t room, const struct progress *p)
+{
+	const struct news *n = &p->news;
+	unsigned rate = (unsigned)((p->ended ? mean_rate(p) : n->rate) / 100000);
+	unsigned took = (unsigned)((monotonic_ms() - p->began_ms) / 100);
+	int bytes = snprintf(to, room, " %s", n->percent);
+
+	if (p->ended ? rate : p->paced)
+		bytes += snprintf(to + bytes, room - (size_t)bytes, " %u.%u MB/s", rate / 10, rate % 10);
+	if (p->ended)
+		bytes += snprintf(to + bytes, room - (size_t)bytes, " in %u.%u s", took / 10, took % 10);
+	else if (strcmp(n->origin, "up") != 0)
 		bytes += snprintf(to + bytes, room - (size_t)bytes, " origin is %s", n->origin);
 	else if (n->eta[0] && n->eta[0] != '-')
 		bytes += snprintf(to + bytes, room - (size_t)bytes, " %s s left", n->eta);
@@ -340,7 +359,7 @@ static void draw_bar(struct progress *p)
 	const struct news *n = &p->news;
 	char text[128], line[512];
 	int width = get_terminal_width(STDERR_FILENO) - 1;
-	int bar = width - 2 - describe(text, sizeof(text), n);
+	int bar = width - 2 - describe(text, sizeof(text), p);
 	int found, local, i;
 	char *to = line;
 
@@ -361,12 +380,13 @@ static void draw_bar(struct progress *p)
 	p->drawn = true;
 }
 
-static void print_news(const struct news *n)
+static void print_news(const struct progress *p)
 {
+	const struct news *n = &p->news;
 	char text[128], line[256];
 	int bytes;
 
-	describe(text, sizeof(text), n);
+	describe(text, sizeof(text), p);
 	bytes = snprintf(line, sizeof(line), "%s: %llu of %llu blocks,%s\n", applet_name, n->cached, n->blocks, text);
 	full_write(STDERR_FILENO, line, (size_t)bytes);
 }
@@ -375,25 +395,35 @@ static void progress_begin(struct progress *p, unsigned opt)
 {
 	memset(p, 0, sizeof(*p));
 	p->terminal = (opt & OPT_PROGRESS) && isatty(STDERR_FILENO);
+	p->began_ms = monotonic_ms();
 }
 
 static void show_line(struct progress *p, const char *key, const char *value)
 {
 	if (!take_news(&p->news, key, value))
 		return;
+	p->paced |= p->news.rate != 0;
+	if (!p->groups) {
+		p->first_ms = monotonic_ms();
+		p->first = p->news.cached;
+	}
 	if (p->terminal)
 		draw_bar(p);
-	else if (p->groups++ % GROUPS_PER_LINE == 0)
-		print_news(&p->news);
+	else if (p->groups % GROUPS_PER_LINE == 0 && p->news.cached != p->news.blocks)
+		print_news(p);
+	p->groups++;
 }
 
 static void show_end(struct progress *p)
 {
-	if (p->drawn)
+	p->ended = true;
+	if (p->drawn) {
+		draw_bar(p);
 		full_write(STDERR_FILENO, "\n", 1);
-	else if (p->groups && (p->groups - 1) % GROUPS_PER_LINE != 0)
-		print_news(&p->news); /* the last ones, not shown yet */
-	p->drawn = false;
+	} else if (p->groups) {
+		print_news(p);
+	}
+	p->drawn = false; /* the end is shown once */
 	p->groups = 0;
 }
 
@@ -698,6 +728,21 @@ static void old_cache_all(struct old *o, unsigned run_blocks, unsigned opt)
 				     (unsigned long long)(o->blocks - o->local), (unsigned long long)o->refused);
 }
 
+/* Whether pids that the other side of a Unix socket tells mean the same to us. */
+static bool old_same_pids(int fd)
+{
+	struct stat ours, theirs;
+	struct ucred peer;
+	socklen_t n = sizeof(peer);
+	char path[32];
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0)
+		return false;
+	snprintf(path, sizeof(path), "/proc/%d/ns/pid", (int)peer.pid); /* 0: a process that we cannot see */
+	return stat(path, &theirs) == 0 && stat("/proc/self/ns/pid", &ours) == 0 && theirs.st_ino == ours.st_ino &&
+	       theirs.st_dev == ours.st_dev;
+}
+
 static void old_switch(const struct old *o, unsigned opt)
 {
 	int fd;
@@ -706,6 +751,8 @@ static void old_switch(const struct old *o, unsigned opt)
 		bb_error_msg_and_die("%s: %llu of %llu blocks are missing: run --cache-all first, or --force to do without them",
 				     o->path, (unsigned long long)(o->blocks - o->local), (unsigned long long)o->blocks);
 	fd = old_command(o, OLD_DETECT_SWITCH);
+	if (!old_same_pids(fd))
+		bb_error_msg_and_die("%s: process %d is of another pid namespace: send it SIGUSR2 there", o->path, (int)o->status.pid);
 	if (o->status.pid <= 0 || kill(o->status.pid, SIGUSR2) < 0)
 		bb_perror_msg_and_die("%s: process %d", o->path, (int)o->status.pid);
 	old_wait(fd);

@@ -63,8 +63,9 @@ int bb_snprintf(char *to, size_t size, const char *format, ...) PRINTF_LIKE(3, 4
 #define vsnprintf bb_vsnprintf
 #define snprintf  bb_snprintf
 
-/* The caller frees. */
+/* The caller frees. bb_: NULL when there is no memory. */
 char *xasprintf(const char *format, ...) PRINTF_LIKE(1, 2);
+char *bb_asprintf(const char *format, ...) PRINTF_LIKE(1, 2);
 
 /* ---- messages.c ---------------------------------------------------------------------- */
 

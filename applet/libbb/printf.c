@@ -165,18 +165,41 @@ int bb_snprintf(char *to, size_t size, const char *format, ...)
 	return n;
 }
 
+static char *format_new(const char *format, va_list args)
+{
+	va_list again;
+	size_t n;
+	char *s;
+
+	va_copy(again, args);
+	n = (size_t)bb_vsnprintf(NULL, 0, format, again) + 1;
+	va_end(again);
+	s = malloc(n);
+	if (s)
+		bb_vsnprintf(s, n, format, args);
+	return s;
+}
+
+char *bb_asprintf(const char *format, ...)
+{
+	va_list args;
+	char *s;
+
+	va_start(args, format);
+	s = format_new(format, args);
+	va_end(args);
+	return s;
+}
+
 char *xasprintf(const char *format, ...)
 {
 	va_list args;
 	char *s;
-	int n;
 
 	va_start(args, format);
-	n = bb_vsnprintf(NULL, 0, format, args);
+	s = format_new(format, args);
 	va_end(args);
-	s = xmalloc((size_t)n + 1);
-	va_start(args, format);
-	bb_vsnprintf(s, (size_t)n + 1, format, args);
-	va_end(args);
+	if (!s)
+		bb_simple_error_msg_and_die("out of memory");
 	return s;
 }

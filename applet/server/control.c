@@ -450,15 +450,18 @@ static void reconnect_done(void *ctx, const char *error, bool refused)
 
 static void begin_reconnect(struct control *k, const char *host, const char *port, const char *name, bool force)
 {
+	const char *why;
+
 	if (!host || !port || !*host) {
 		control_answer(k, "reconnect needs host= and port=");
 	} else if (exported->core.mode == MODE_TARGET) {
 		control_answer(k, "this server was switched: it needs no origin");
 	} else {
 		k->waiting = true;
-		if (!origin_reconnect(exported->origin, host, port, name, force, reconnect_done, k)) {
+		why = origin_reconnect(exported->origin, host, port, name, force, reconnect_done, k);
+		if (why) {
 			k->waiting = false;
-			control_answer(k, "another reconnect is under way");
+			control_answer(k, why);
 		}
 	}
 }
@@ -746,7 +749,7 @@ static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
 	struct control *k;
 
 	if (fd < 0) {
-		if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
+		if (!listen_failed())
 			return;
 		/* No descriptors: looking again at once would only spin. */
 		event_set(&listener, 0);

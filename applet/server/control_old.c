@@ -73,6 +73,7 @@ static void adopted(void *ctx UNUSED_PARAM, const char *error, bool refused)
 /* The command that needs a descriptor has got it. False: close the connection. */
 static bool take_fd(struct control *k, struct export *e, uint32_t command)
 {
+	const char *why = "none is wanted now";
 	int fd = k->passed_fd;
 
 	k->passed_fd = -1;
@@ -83,9 +84,11 @@ static bool take_fd(struct control *k, struct export *e, uint32_t command)
 			session_tell(k->old_session, session_ended, k);
 		return k->old_session != NULL;
 	case OLD_REGISTER_FORWARDER_FD:
-		if (e->core.mode == MODE_PROXY && origin_adopt(e->origin, fd, adopted))
+		if (e->core.mode == MODE_PROXY)
+			why = origin_adopt(e->origin, fd, adopted);
+		if (!why)
 			return false;
-		bb_simple_error_msg("an origin was handed over, but none is wanted now");
+		bb_error_msg("an origin was handed over, but %s", why);
 		break;
 	}
 	close(fd); /* a shared buffer is of no use here */

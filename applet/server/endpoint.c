@@ -4,6 +4,7 @@
 #include "server/endpoint.h"
 
 #include <arpa/inet.h>
+#include <net/if.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
 
@@ -40,6 +41,8 @@ bool endpoint_text(const struct endpoint *e, char *host, char *port)
 		n = e->address.v6.sin6_addr.s6_addr;
 		for (i = 0; i < 16; i += 2)
 			host += snprintf(host, 6, i ? ":%x" : "%x", n[i] << 8 | n[i + 1]);
+		if (e->address.v6.sin6_scope_id)
+			snprintf(host, 12, "%%%u", e->address.v6.sin6_scope_id);
 		break;
 	default:
 		return false;
@@ -63,23 +66,17 @@ static bool find_names(struct endpoints *l, const char *host, const char *port)
 		.ai_socktype = SOCK_STREAM,
 	};
 	struct addrinfo *list, *a;
-	bool all = true;
 
 	if (getaddrinfo(host, port, &hints, &list) != 0)
 		return false;
-	for (a = list; a; a = a->ai_next) {
-		struct endpoint *e = &l->at[l->count];
+	for (a = list; a && l->count < ENDPOINTS_MAX; a = a->ai_next) {
+		struct endpoint *e = &l->at[l->count++];
 
-		if (l->count == ENDPOINTS_MAX) {
-			all = false;
-			break;
-		}
 		e->bytes = a->ai_addrlen;
 		memcpy(&e->address, a->ai_addr, a->ai_addrlen);
-		l->count++;
 	}
 	freeaddrinfo(list);
-	return all && l->count;
+	return l->count;
 }
 
 /* ---- with numbers only -------------------------------------------------------------------- */
@@ -109,26 +106,44 @@ static void add_v4(struct endpoints *l, struct in_addr a, in_port_t port)
 	e->address.v4 = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = port, .sin_addr = a };
 }
 
-static void add_v6(struct endpoints *l, const struct in6_addr *a, in_port_t port)
+static void add_v6(struct endpoints *l, const struct in6_addr *a, uint32_t scope, in_port_t port)
 {
 	struct endpoint *e = &l->at[l->count++];
 
 	e->bytes = sizeof(e->address.v6);
-	e->address.v6 = (struct sockaddr_in6){ .sin6_family = AF_INET6, .sin6_port = port, .sin6_addr = *a };
+	e->address.v6 = (struct sockaddr_in6){ .sin6_family = AF_INET6, .sin6_port = port, .sin6_addr = *a, .sin6_scope_id = scope };
+}
+
+/* An address, perhaps with the interface behind it that it is valid on: fe80::1%eth0. */
+static bool v6_number(const char *host, struct in6_addr *a, uint32_t *scope)
+{
+	char text[INET6_ADDRSTRLEN];
+	size_t n = strcspn(host, "%");
+	char *end;
+
+	if (n >= sizeof(text))
+		return false;
+	memcpy(text, host, n);
+	text[n] = '\0';
+	*scope = host[n] ? (uint32_t)strtoul(host + n + 1, &end, 10) : 0;
+	if (host[n] && *end)
+		*scope = if_nametoindex(host + n + 1);
+	return (*scope || !host[n]) && inet_pton(AF_INET6, text, a) == 1;
 }
 
 static bool find_numbers(struct endpoints *l, const char *host, const char *port)
 {
 	struct in6_addr v6 = IN6ADDR_ANY_INIT;
 	struct in_addr v4 = { .s_addr = INADDR_ANY };
+	uint32_t scope = 0;
 	in_port_t n;
 
 	if (!port_number(port, &n))
 		return false;
 	if (!host || inet_pton(AF_INET, host, &v4) == 1)
 		add_v4(l, v4, n);
-	if (ENABLE_FEATURE_IPV6 && (!host || (!l->count && inet_pton(AF_INET6, host, &v6) == 1)))
-		add_v6(l, &v6, n);
+	if (ENABLE_FEATURE_IPV6 && (!host || (!l->count && v6_number(host, &v6, &scope))))
+		add_v6(l, &v6, scope, n);
 	return l->count;
 }
 

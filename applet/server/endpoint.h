@@ -28,9 +28,10 @@ struct endpoints {
 };
 
 /*
- * All addresses of a host: a name (where FEATURE_XNBD_SERVER_NAMES is in; then this may
- * block for long) or a number, of IPv4 or IPv6. host NULL: those to listen on for
- * everybody. False: there is none, or they are more than ENDPOINTS_MAX. Any thread.
+ * The addresses of a host, the first ENDPOINTS_MAX of them: a name (where
+ * FEATURE_XNBD_SERVER_NAMES is in; then this may block for long) or a number, of IPv4 or
+ * IPv6, there with "%INTERFACE" behind it if need be. host NULL: those to listen on for
+ * everybody. False: there is none. Any thread.
  */
 bool endpoints_find(struct endpoints *l, const char *host, const char *port);
 

@@ -82,8 +82,10 @@ bool exports_are_closing(void);
 /* ---- store.c: the files at a start. All of it may block, and dies with one line
  * that says what to do; then nothing was changed on disk. ------------------------ */
 
-/* path as seen from the root; to be freed. */
+/* path as seen from the root; to be freed. NULL with errno: no memory, or no current
+ * directory; x: dies then. */
 char *path_absolute(const char *path);
+char *xpath_absolute(const char *path);
 
 /* The image of a target: opens, locks and measures it. NULL, or why not: one line, valid
  * until the next call. Dies of nothing. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* How this server lives with what starts and ends the machine. */
 #include "libbb.h"
+#include "server/pool.h"
 #include "server/server.h"
 
 #include <sched.h>
@@ -134,30 +135,61 @@ void init_root_files(struct export *e)
 	pin(e->fd[FILE_COMMIT]);
 }
 
-void init_run_hook(const char *program, const struct export *e)
+static struct {
+	struct job job;
+	char *argv[3];
+	int error; /* the child shares our memory */
+} hook;
+
+/* In the memory of its parent, one thread of which waits for it: nothing but system calls. */
+static void hook_exec(void)
 {
 	sigset_t none;
-	pid_t pid;
 
-	signal(SIGCHLD, SIG_IGN); /* nobody waits */
-	pid = fork();
-	if (pid < 0)
-		bb_perror_msg("cannot run '%s'", program);
-	if (pid != 0)
-		return;
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGCHLD, SIG_DFL);
 	signal(SIGPIPE, SIG_DFL);
-	signal(SIGHUP, SIG_DFL);
 	signal(SIGTTOU, SIG_DFL);
 	if (server_config->root_storage) { /* that was for us */
 		set_oom_score("0");
 		prctl(X_PR_SET_IO_FLUSHER, 0, 0, 0, 0);
 		set_scheduler(SCHED_OTHER, 0);
 	}
-	setenv("XNBD_IMAGE", e->path[FILE_IMAGE], 1);
-	execl(program, program, e->path[FILE_IMAGE], (char *)NULL);
-	bb_perror_msg("cannot run '%s'", program);
-	_exit(127);
+	execv(hook.argv[0], hook.argv);
+	hook.error = errno;
+}
+
+/* A fork(2) would have each page that we touch copied, which takes memory that there may not
+ * be, and locks nothing of it. vfork(2) waits until the program has been read, perhaps from
+ * the disk that we serve: so it is a worker that waits. */
+static void hook_run(struct job *j UNUSED_PARAM)
+{
+	pid_t pid;
+
+	signal(SIGCHLD, SIG_IGN); /* nobody waits */
+	hook.error = 0;
+	pid = vfork();
+	if (pid == 0) {
+		hook_exec();
+		_exit(127);
+	}
+	if (pid < 0)
+		hook.error = errno;
+}
+
+static void hook_done(struct job *j UNUSED_PARAM)
+{
+	errno = hook.error;
+	if (errno)
+		bb_perror_msg("cannot run '%s'", hook.argv[0]);
+}
+
+void init_run_hook(char *program)
+{
+	hook.argv[0] = program;
+	hook.argv[1] = getenv("XNBD_IMAGE");
+	hook.job.run = hook_run;
+	hook.job.done = hook_done;
+	pool_submit(&hook.job);
 }

@@ -13,6 +13,7 @@
 enum {
 	LISTENERS_MAX = ENDPOINTS_MAX + 1, /* addresses, and a Unix socket */
 	BACKLOG = 128,
+	TELL_MS = 60000, /* so seldom this is told */
 	PAUSE_MS = 200, /* after accept failed for lack of descriptors */
 	LOCK_TRIES = 100, LOCK_TRY_MS = 10, /* who locks a directory for longer is no server that starts */
 	TOLD_MS = 10000, /* so often it is told, at most, that there is no place */
@@ -51,8 +52,8 @@ static void bind_tcp(void)
 	unsigned i;
 
 	if (!endpoints_find(&found, server_config->laddr, server_config->lport))
-		bb_error_msg_and_die("cannot listen on '%s': no such address, or more than %u",
-				     server_config->laddr ? server_config->laddr : server_config->lport, ENDPOINTS_MAX);
+		bb_error_msg_and_die("cannot listen on '%s': no such address",
+				     server_config->laddr ? server_config->laddr : server_config->lport);
 	for (i = 0; i < found.count; i++)
 		bind_address(&found.at[i]);
 	if (!count)
@@ -82,7 +83,7 @@ static bool is_stale(const struct endpoint *e)
  * one. The lock ends with the descriptor. Where there are no locks it is done without. */
 static int lock_directory(const char *path)
 {
-	char *dir = path_absolute(path);
+	char *dir = xpath_absolute(path);
 	char *slash = strrchr(dir, '/');
 	unsigned tries = 0;
 	int fd;
@@ -178,13 +179,26 @@ static void tell_turned_away(const struct endpoint *e)
 	more = 0;
 }
 
+bool listen_failed(void)
+{
+	static uint64_t tell_ms; /* not before */
+
+	if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
+		return false;
+	if (loop_now_ms >= tell_ms) {
+		bb_simple_perror_msg("clients cannot be accepted");
+		tell_ms = loop_now_ms + TELL_MS;
+	}
+	return true;
+}
+
 static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
 {
 	struct endpoint from = { .bytes = sizeof(from.address) };
 	int fd = accept4(e->fd, &from.address.any, &from.bytes, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	if (fd < 0) {
-		if (errno != EMFILE && errno != ENFILE && errno != ENOMEM && errno != ENOBUFS)
+		if (!listen_failed())
 			return;
 		/* The client stays in the queue; looking again at once would only spin. */
 		watch_all(0);

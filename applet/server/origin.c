@@ -94,30 +94,38 @@ static void retry_later(struct origin *o, unsigned slot)
 	timer_set(&o->retry[slot], loop_now_ms + pause / 2 + chance % (pause / 2));
 }
 
-/* Our copy of a host. A path is made absolute: a daemon leaves its directory. */
+/* Our copy of a host, or NULL. A path is made absolute: a daemon leaves its directory. */
 static char *host_dup(const char *host)
 {
 	char *path, *full;
 
 	if (strncmp(host, "unix:", 5) != 0)
-		return xstrdup(host);
+		return strdup(host);
 	path = path_absolute(host + 5);
-	full = xasprintf("unix:%s", path);
+	full = path ? bb_asprintf("unix:%s", path) : NULL;
 	free(path);
 	return full;
 }
 
-static void address_set(struct address *a, const char *host, const char *port, const char *name)
+/* a holds nothing from now on. */
+static void address_clear(struct address *a)
 {
-	struct address old = *a;
+	free(a->host);
+	free(a->port);
+	free(a->name);
+	memset(a, 0, sizeof(*a));
+}
 
-	a->host = host ? host_dup(host) : NULL;
-	a->port = port ? xstrdup(port) : NULL;
-	a->name = name ? xstrdup(name) : NULL;
-	a->plain = false;
-	free(old.host);
-	free(old.port);
-	free(old.name);
+/* a, which holds nothing, gets copies. False: out of memory, and it still does. */
+static bool address_set(struct address *a, const char *host, const char *port, const char *name)
+{
+	a->host = host_dup(host);
+	a->port = strdup(port);
+	a->name = strdup(name);
+	if (a->host && a->port && a->name)
+		return true;
+	address_clear(a);
+	return false;
 }
 
 static void report(struct origin *o, const char *error, bool refused)
@@ -157,7 +165,7 @@ void origin_link_failed(struct origin *o, unsigned slot, const char *why)
 	}
 	if (o->candidate.host) {
 		/* The old one stays; it is tried at once. */
-		address_set(&o->candidate, NULL, NULL, NULL);
+		address_clear(&o->candidate);
 		report(o, why, true);
 		if (!first)
 			attempt(o, slot);
@@ -257,10 +265,12 @@ void origin_link_ready(struct origin *o, unsigned slot)
 		o->fingerprint = known;
 	o->known = true;
 	o->size_bytes = l->handshake.size_bytes;
-	if (o->candidate.host)
-		address_set(&o->address, o->candidate.host, o->candidate.port, o->candidate.name);
+	if (o->candidate.host) {
+		address_clear(&o->address);
+		o->address = o->candidate;
+		memset(&o->candidate, 0, sizeof(o->candidate));
+	}
 	o->address.plain = l->handshake.plain;
-	address_set(&o->candidate, NULL, NULL, NULL);
 	l->handshake.export_name = o->address.name;
 	if (o->header_busy)
 		return; /* origin_header_saved() goes on */
@@ -290,7 +300,8 @@ struct origin *origin_new(struct export *e, const char *host, const char *port, 
 	unsigned i;
 
 	o->export = e;
-	address_set(&o->address, host, port, name);
+	if (!address_set(&o->address, host, port, name))
+		bb_simple_error_msg_and_die("out of memory");
 	for (i = 0; i < LINKS; i++)
 		link_init(&o->link[i], o, i);
 	o->retry[LINK_CLIENT].fire = retry_client;
@@ -350,13 +361,15 @@ void origin_start(struct origin *o)
 		attempt(o, LINK_CLIENT);
 }
 
-/* False: it is being reconnected already. */
-static bool reconnect_begin(struct origin *o, const char *host, const char *port, const char *name)
+/* NULL, or why not: then all is as it was. */
+static const char *reconnect_begin(struct origin *o, const char *host, const char *port, const char *name)
 {
 	unsigned i;
 
 	if (o->done || o->header_busy)
-		return false;
+		return "another reconnect is under way";
+	if (!address_set(&o->candidate, host, port, name ? name : o->address.name))
+		return "out of memory";
 	recall(o);
 	/* The old links first: one that is half open would else block what comes. */
 	for (i = 0; i < LINKS; i++) {
@@ -364,36 +377,39 @@ static bool reconnect_begin(struct origin *o, const char *host, const char *port
 		link_close(&o->link[i]);
 		core_link_down(&o->export->core, i);
 	}
-	address_set(&o->candidate, host, port, name ? name : o->address.name);
-	return true;
+	return NULL;
 }
 
-bool origin_reconnect(struct origin *o, const char *host, const char *port, const char *name, bool force,
-		      origin_callback *done, void *ctx)
+const char *origin_reconnect(struct origin *o, const char *host, const char *port, const char *name, bool force,
+			     origin_callback *done, void *ctx)
 {
-	if (!reconnect_begin(o, host, port, name))
-		return false;
+	const char *why = reconnect_begin(o, host, port, name);
+
+	if (why)
+		return why;
 	o->force = force;
 	o->done = done;
 	o->done_ctx = ctx;
 	attempt(o, LINK_CLIENT);
-	return true;
+	return NULL;
 }
 
-bool origin_adopt(struct origin *o, int fd, origin_callback *done)
+const char *origin_adopt(struct origin *o, int fd, origin_callback *done)
 {
 	struct endpoint peer = { .bytes = sizeof(peer.address) };
 	char host[ENDPOINT_TEXT_BYTES], port[8];
 	/* Where it will be looked for when this connection is lost. */
 	bool told = getpeername(fd, &peer.address.any, &peer.bytes) == 0 && endpoint_text(&peer, host, port);
 
-	if (!reconnect_begin(o, told ? host : o->address.host, told ? port : o->address.port, NULL))
-		return false;
+	const char *why = reconnect_begin(o, told ? host : o->address.host, told ? port : o->address.port, NULL);
+
+	if (why)
+		return why;
 	o->force = false;
 	o->done = done;
 	o->done_ctx = NULL;
 	link_adopt(&o->link[LINK_CLIENT], fd, o->size_bytes);
-	return true;
+	return NULL;
 }
 
 void origin_hurry(struct origin *o)
@@ -489,7 +505,7 @@ void port_links_close(struct core *c)
 		timer_clear(&o->retry[i]);
 		link_close(&o->link[i]);
 	}
-	address_set(&o->candidate, NULL, NULL, NULL);
+	address_clear(&o->candidate);
 	control_switched();
 	report(o, "the proxy was switched meanwhile and needs no origin", true);
 }

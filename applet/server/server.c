@@ -9,6 +9,7 @@
 #include "server/server.h"
 
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 
@@ -20,53 +21,96 @@ enum {
 	PART_MS = 50,        /* a client that is still sending notices the end */
 	STOP_MS = 3000,      /* clients that do not read their last replies are left after that */
 	HAVE_CONTROL = ENABLE_FEATURE_XNBD_SERVER_PROXY || ENABLE_XNBD_WRAPPER,
-	OWN_PATHS_MAX = 10,  /* Unix socket, control socket, pid file; log, image, bitmap,
-				commit file, and the one it is made from */
 };
 
 const struct server_config *server_config;
 
 static struct export *export; /* that of xnbd-server; NULL: many, of xnbd-wrapper */
 static struct event signal_event;
-static struct {
+static struct own {
+	struct own *next;
 	char *path;
+	dev_t dev;
+	ino_t ino;
 	bool unless_ready;
-} own[OWN_PATHS_MAX];
-static unsigned own_count;
+} *own;
 static bool is_ready;
 static int pid_fd = -1;
 static int ready_fd = -1; /* --daemonize: tells the parent */
 static int log_fd = -1;   /* --logpath */
 static char *hook;        /* --exec, absolute: a daemon leaves its directory */
 
+/* The log may have been renamed, and its file system may hang. */
+static struct {
+	struct job job;
+	char *path; /* NULL: messages do not go to a file */
+	bool busy, again;
+	int fd;
+} log_file;
+
 /* ---- files that vanish with the server -------------------------------------------------- */
 
+/* A path that leads to another file by now is not ours. */
 static void remove_own_paths(void)
 {
-	unsigned i;
+	const struct own *o;
+	struct stat st;
 
-	for (i = 0; i < own_count; i++)
-		if (!own[i].unless_ready || !is_ready)
-			unlink(own[i].path);
+	for (o = own; o; o = o->next)
+		if ((!o->unless_ready || !is_ready) && lstat(o->path, &st) == 0 && st.st_ino == o->ino && st.st_dev == o->dev)
+			unlink(o->path);
 }
 
 void server_owns_path(const char *path, bool unless_ready)
 {
-	own[own_count].path = path_absolute(path);
-	own[own_count++].unless_ready = unless_ready;
+	struct own *o = xzalloc(sizeof(*o));
+	struct stat st;
+
+	if (lstat(path, &st) == 0) {
+		o->dev = st.st_dev;
+		o->ino = st.st_ino;
+	}
+	o->path = xpath_absolute(path);
+	o->unless_ready = unless_ready;
+	o->next = own;
+	own = o;
 }
 
-static int create(const char *path, int flags)
+static int open_or_die(const char *path, int flags)
 {
-	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | flags, 0644);
+	int fd = open(path, flags | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW, 0644);
 
-	if (fd >= 0)
-		server_owns_path(path, true);
-	else if (errno == EEXIST)
-		fd = open(path, O_WRONLY | O_CLOEXEC | O_NONBLOCK | flags);
-	if (fd < 0)
+	if (fd < 0 && errno != EEXIST)
 		bb_perror_msg_and_die("cannot open '%s'", path);
 	return fd;
+}
+
+static void open_log(const char *path)
+{
+	log_fd = open_or_die(path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND);
+	if (log_fd >= 0)
+		server_owns_path(path, true);
+	else
+		log_fd = open_or_die(path, O_WRONLY | O_CREAT | O_APPEND);
+	log_file.path = xpath_absolute(path);
+}
+
+/* Its lock is held as long as this process lives: one that is left behind is taken over, that
+ * of a server that runs is neither emptied nor removed. */
+static void open_pidfile(const char *path)
+{
+	struct stat st, there;
+
+	do {
+		close(pid_fd);
+		pid_fd = open_or_die(path, O_RDWR | O_CREAT);
+		if (fstat(pid_fd, &st) < 0 || !S_ISREG(st.st_mode))
+			bb_error_msg_and_die("'%s' is not a regular file", path);
+		if (flock(pid_fd, LOCK_EX | LOCK_NB) < 0)
+			bb_perror_msg_and_die("'%s' is the pid file of another server: cannot lock it", path);
+		/* Else the other one has just ended, and removed what we have opened. */
+	} while (stat(path, &there) < 0 || there.st_ino != st.st_ino || there.st_dev != st.st_dev);
+	server_owns_path(path, false);
 }
 
 static void write_pidfile(const char *path)
@@ -76,8 +120,6 @@ static void write_pidfile(const char *path)
 
 	if (ftruncate(pid_fd, 0) < 0 || full_write(pid_fd, text, (size_t)n) != n)
 		bb_perror_msg_and_die("cannot write '%s'", path);
-	close(pid_fd);
-	server_owns_path(path, false);
 }
 
 /* ---- daemon ------------------------------------------------------------------------------- */
@@ -166,14 +208,6 @@ static const char *switch_begin(void)
 	}
 	return why;
 }
-
-/* The log may have been renamed, and its file system may hang. */
-static struct {
-	struct job job;
-	char *path; /* NULL: messages do not go to a file */
-	bool busy, again;
-	int fd;
-} log_file;
 
 static void log_open_run(struct job *j UNUSED_PARAM)
 {
@@ -294,7 +328,7 @@ static void look_for_end(void)
 			switch_begin(); /* refused until it can be done */
 	} else if (hook && !hook_done && map_is_complete(&c->map)) {
 		hook_done = true;
-		init_run_hook(hook, export);
+		init_run_hook(hook);
 	}
 }
 
@@ -459,16 +493,16 @@ static void begin(void)
 	if (ENABLE_FEATURE_XNBD_SERVER_INETD && s->one_client)
 		spare_client(s->client_fd);
 	/* Opened before anything is changed on disk. */
-	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && s->logpath) {
-		log_fd = create(s->logpath, O_APPEND);
-		log_file.path = path_absolute(s->logpath);
-	}
+	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && s->logpath)
+		open_log(s->logpath);
 	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && s->pidfile)
-		pid_fd = create(s->pidfile, 0);
+		open_pidfile(s->pidfile);
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && s->record)
 		record_open(s->record);
-	if (ENABLE_FEATURE_XNBD_SERVER_AUTO && s->hook)
-		hook = path_absolute(s->hook);
+	if (ENABLE_FEATURE_XNBD_SERVER_AUTO && s->hook) {
+		hook = xpath_absolute(s->hook);
+		setenv("XNBD_IMAGE", xpath_absolute(s->image), 1);
+	}
 	/* Before the workers are born: they inherit it. */
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage)
 		init_root_storage();

@@ -79,8 +79,9 @@ void init_notify(const char *state);
 void init_root_storage(void);
 /* ... and its files need no memory while they are used, as far as the kernel allows it. */
 void init_root_files(struct export *e);
-/* Runs a program, once; nobody waits for it. */
-void init_run_hook(const char *program, const struct export *e);
+/* Runs a program, once, with the image's path, which the environment has as XNBD_IMAGE;
+ * nobody waits for its end. Takes no memory. */
+void init_run_hook(char *program);
 
 /* ---- trace_file.c: the boot trace of a proxy --------------------------------------------- */
 
@@ -108,6 +109,9 @@ void listen_bind(void);
 void listen_begin(void);
 /* Accepts nobody any more. */
 void listen_end(void);
+/* After accept(2) failed, of any listener. True: not because nobody is there; told by a
+ * message now and then, and the caller is not to try again at once. */
+bool listen_failed(void);
 /* Binds a Unix socket that listen_check() has allowed: a stale file is replaced, anything
  * else in the way is fatal. Returns the descriptor. */
 int listen_unix(const char *path);
@@ -155,7 +159,7 @@ const char *reason(const struct core *c, const struct request *r, uint32_t error
 typedef void origin_callback(void *ctx, const char *error, bool refused);
 
 /* An origin at this address; strings are copied. Connects at once. `first` is
- * called once, when the first attempt has ended. */
+ * called once, when the first attempt has ended. Dies when there is no memory. */
 struct origin *origin_new(struct export *e, const char *host, const char *port, const char *name, origin_callback *first,
 			  void *ctx);
 /* After the first attempt went well: what the origin is. */
@@ -165,12 +169,12 @@ const struct fingerprint *origin_fingerprint(const struct origin *o);
  * or later, and has to be the one that e->header tells of. */
 void origin_start(struct origin *o);
 /* Drops the links and tries another address; the old one is kept when that is
- * refused. One at a time: false when one is under way. name NULL: as before. */
-bool origin_reconnect(struct origin *o, const char *host, const char *port, const char *name, bool force,
+ * refused. One at a time. name NULL: as before. NULL, or why it was not begun: one line. */
+const char *origin_reconnect(struct origin *o, const char *host, const char *port, const char *name, bool force,
 		      origin_callback *done, void *ctx);
 /* The same with a connection to the new address that is past its handshake and gives
- * simple replies. True: fd is the origin's. */
-bool origin_adopt(struct origin *o, int fd, origin_callback *done);
+ * simple replies. NULL: fd is the origin's. */
+const char *origin_adopt(struct origin *o, int fd, origin_callback *done);
 /* The commit file's header is on the disk, or (error: errno) is not. */
 void origin_header_saved(struct origin *o, int error);
 /* An attempt to reach it begins now, not after a pause. */

@@ -109,9 +109,14 @@ void snapshot_begin(struct export *e)
 	}
 	if (s->export)
 		return; /* one is being made */
+	s->path = bb_asprintf("%s.%llu", e->path[FILE_IMAGE], (unsigned long long)time(NULL));
+	s->unfinished = s->path ? bb_asprintf("%s.new", s->path) : NULL;
+	if (!s->unfinished) {
+		bb_simple_error_msg("no snapshot: out of memory");
+		free(s->path);
+		return;
+	}
 	s->export = e;
-	s->path = xasprintf("%s.%llu", e->path[FILE_IMAGE], (unsigned long long)time(NULL));
-	s->unfinished = xasprintf("%s.new", s->path);
 	s->job.run = snapshot_run;
 	s->job.done = snapshot_done;
 	s->job.class = JOB_SLOW;

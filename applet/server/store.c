@@ -25,10 +25,19 @@ char *path_absolute(const char *path)
 	char *cwd, *full;
 
 	if (*path == '/')
-		return xstrdup(path);
+		return bb_asprintf("%s", path);
 	cwd = getcwd(NULL, 0);
-	full = xasprintf("%s/%s", cwd ? cwd : "", path);
+	full = cwd ? bb_asprintf("%s/%s", cwd, path) : NULL;
 	free(cwd);
+	return full;
+}
+
+char *xpath_absolute(const char *path)
+{
+	char *full = path_absolute(path);
+
+	if (!full)
+		bb_perror_msg_and_die("'%s'", path);
 	return full;
 }
 
@@ -141,6 +150,8 @@ const char *store_open_target(struct export *e, const char *image, bool readonly
 	const char *error;
 
 	e->path[FILE_IMAGE] = path_absolute(image);
+	if (!e->path[FILE_IMAGE])
+		return perror_of("cannot open", image);
 	/* O_NONBLOCK: a FIFO is refused, not waited for. */
 	e->fd[FILE_IMAGE] = open(image, (readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
 	if (e->fd[FILE_IMAGE] < 0)
@@ -280,8 +291,8 @@ static void check_distinct(struct export *e)
 /* What exists of them. flags: of open(2); how: of lock(). */
 static void open_files(struct export *e, const char *image, const char *bitmap, int flags, int how)
 {
-	e->path[FILE_IMAGE] = path_absolute(image);
-	e->path[FILE_BITMAP] = path_absolute(bitmap);
+	e->path[FILE_IMAGE] = xpath_absolute(image);
+	e->path[FILE_BITMAP] = xpath_absolute(bitmap);
 	e->path[FILE_COMMIT] = xasprintf("%s.commit", e->path[FILE_BITMAP]);
 	check_distinct(e);
 	if (open_file(e, FILE_IMAGE, flags))

@@ -30,7 +30,7 @@ static struct {
 
 void record_open(const char *path)
 {
-	char *dir = path_absolute(path);
+	char *dir = xpath_absolute(path);
 	char *slash = strrchr(dir, '/');
 
 	file.name = xstrdup(slash + 1);

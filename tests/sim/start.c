@@ -139,6 +139,17 @@ char *xasprintf(const char *format, ...)
 	return xstrdup(text);
 }
 
+char *bb_asprintf(const char *format, ...)
+{
+	char text[256];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	return xstrdup(text);
+}
+
 int bb_snprintf(char *to, size_t size, const char *format, ...)
 {
 	va_list args;
