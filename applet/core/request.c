@@ -188,7 +188,7 @@ static void commit_done(struct commit_waiter *w, int error)
 	request_reply(r->core, r, error ? NBD_EIO : NBD_SUCCESS);
 }
 
-static void piece_begin(struct core *c, struct request *r);
+static void piece_next(struct core *c, struct request *r);
 
 static void wait_for_commit(struct core *c, struct request *r)
 {
@@ -201,7 +201,7 @@ static void request_end_write(struct core *c, struct request *r, int error)
 {
 	release_range(c, r);
 	if (!error && r->rest)
-		piece_begin(c, r);
+		piece_next(c, r);
 	else if (!error && (r->flags & NBD_CMD_FLAG_FUA))
 		wait_for_commit(c, r);
 	else
@@ -314,19 +314,25 @@ static void range_granted(struct range *range)
 	r->state = REQ_NOTE;
 	r->persist.done = noted;
 	/* Under the range: who compares these blocks has done so, or will leave them out. */
-	if (!ENABLE_FEATURE_XNBD_SERVER_VERIFY || !ENABLE_FEATURE_XNBD_SERVER_PROXY || !range->exclusive ||
+	if (!ENABLE_FEATURE_XNBD_SERVER_VERIFY || !range->exclusive ||
 	    written_note(r->core, &r->persist, range->first, range->end))
 		disk_begin(r->core, r);
 }
 
-static void take_range(struct core *c, struct request *r, uint64_t first, uint64_t end)
+/* True: nobody else has any of it. */
+static bool range_take(struct core *c, struct request *r, uint64_t first, uint64_t end)
 {
 	r->state = REQ_RANGE;
 	r->range.first = first;
 	r->range.end = end;
 	r->range.exclusive = is_write(r);
 	r->range.granted = range_granted;
-	if (range_lock(&c->ranges, &r->range))
+	return range_lock(&c->ranges, &r->range);
+}
+
+static void take_range(struct core *c, struct request *r, uint64_t first, uint64_t end)
+{
+	if (range_take(c, r, first, end))
 		range_granted(&r->range);
 }
 
@@ -335,21 +341,32 @@ static void take_range(struct core *c, struct request *r, uint64_t first, uint64
  * who wants some of these blocks waits for one piece, and the port takes others' work before
  * the next. An error ends it.
  */
-static void piece_begin(struct core *c, struct request *r)
+static void piece_cut(const struct core *c, struct request *r, uint32_t all)
 {
-	uint32_t all = r->length;
-	uint64_t most;
+	uint64_t most = (touched_first(r) + c->zero_blocks) * BLOCK_BYTES - r->offset;
 
-	if (r->rest) { /* behind one that went well */
-		r->offset += all;
-		all = r->rest;
-		r->flags &= (uint16_t)~NBD_CMD_FLAG_FAST_ZERO; /* too late to refuse it */
-	}
-	most = (touched_first(r) + c->zero_blocks) * BLOCK_BYTES - r->offset;
 	r->length = all < most ? all : (uint32_t)most;
 	r->rest = all - r->length;
 	r->begun_ms = c->now_ms;
+}
+
+static void piece_begin(struct core *c, struct request *r)
+{
+	piece_cut(c, r, r->length);
 	take_range(c, r, touched_first(r), touched_end(r));
+}
+
+/* Behind one that went well. core_run() begins it: pieces do not call each other. */
+static void piece_next(struct core *c, struct request *r)
+{
+	r->offset += r->length;
+	r->flags &= (uint16_t)~NBD_CMD_FLAG_FAST_ZERO; /* too late to refuse it */
+	piece_cut(c, r, r->rest);
+	if (!range_take(c, r, touched_first(r), touched_end(r)))
+		return;
+	r->range.next_granted = NULL;
+	*c->granted_tail = &r->range;
+	c->granted_tail = &r->range.next_granted;
 }
 
 /* Longer pieces while the disk does them in no time, shorter ones when somebody had to wait. */

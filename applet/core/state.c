@@ -140,7 +140,7 @@ const char *state_header_decode(const uint8_t *p, size_t n, struct state_header 
 		return "too short";
 	if (memcmp(p, magic, sizeof(magic) - 1) != 0)
 		return "no commit file";
-	if (p[sizeof(magic) - 1] != magic[sizeof(magic) - 1])
+	if (memcmp(p, magic, sizeof(magic)) != 0)
 		return state_old_version;
 	if (nbd_get64(p + AT_SUM) != checksum(p, AT_SUM))
 		return "checksum wrong";

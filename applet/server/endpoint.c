@@ -125,9 +125,12 @@ static bool v6_number(const char *host, struct in6_addr *a, uint32_t *scope)
 		return false;
 	memcpy(text, host, n);
 	text[n] = '\0';
-	*scope = host[n] ? (uint32_t)strtoul(host + n + 1, &end, 10) : 0;
-	if (host[n] && *end)
-		*scope = if_nametoindex(host + n + 1);
+	*scope = 0;
+	if (host[n]) {
+		*scope = (uint32_t)strtoul(host + n + 1, &end, 10);
+		if (*end)
+			*scope = if_nametoindex(host + n + 1);
+	}
 	return (*scope || !host[n]) && inet_pton(AF_INET6, text, a) == 1;
 }
 
@@ -153,9 +156,9 @@ bool endpoints_find(struct endpoints *l, const char *host, const char *port)
 	return ENABLE_FEATURE_XNBD_SERVER_NAMES ? find_names(l, host, port) : find_numbers(l, host, port);
 }
 
-void endpoint_keep(int fd)
+void endpoint_keep(int fd, int interval)
 {
-	const int on = 1, idle = 10, interval = 5, probes = 3;
+	const int on = 1, idle = 10, probes = 3;
 
 	/* Harmless errors on a Unix socket. */
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));

@@ -47,8 +47,8 @@ bool endpoint_text(const struct endpoint *e, char *host, char *port);
 /* socket(2) for it: a stream that does not block. -1 with errno. */
 int endpoint_socket(const struct endpoint *e);
 
-/* A connection over TCP: without delay, and lost half a minute after the last sign of the other
- * side, when nothing is under way to it. */
-void endpoint_keep(int fd);
+/* A connection over TCP: without delay, and lost 10 + 3 x interval seconds after the last sign of
+ * the other side, when nothing is under way to it. */
+void endpoint_keep(int fd, int interval);
 
 #endif

@@ -224,15 +224,13 @@ bool export_add_later(const char *name, const char *image, void (*added)(void *c
 {
 	struct adding *a = calloc(1, sizeof(*a));
 
-	if (a) {
-		a->image = strdup(image);
-		a->export = export_new(name);
-	}
-	if (!a || !a->image || !a->export) {
-		if (a) {
-			free(a->image);
-			free(a);
-		}
+	if (!a)
+		return false;
+	a->image = strdup(image);
+	a->export = a->image ? export_new(name) : NULL;
+	if (!a->export) {
+		free(a->image);
+		free(a);
 		return false;
 	}
 	a->job.run = add_run;

@@ -542,7 +542,7 @@ static void connected(struct link *l)
 {
 	const unsigned dead_ms = 20000;
 
-	endpoint_keep(l->event.fd);
+	endpoint_keep(l->event.fd, 5);
 	setsockopt(l->event.fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &dead_ms, sizeof(dead_ms));
 	l->phase = LINK_HANDSHAKE;
 	timer_set(&l->timer, loop_now_ms + ATTEMPT_MS);

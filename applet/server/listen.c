@@ -94,7 +94,7 @@ static int lock_directory(const char *path)
 	if (fd < 0)
 		bb_perror_msg_and_die("cannot listen on '%s'", path);
 	while (flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK && tries++ < LOCK_TRIES)
-		poll(NULL, 0, LOCK_TRY_MS);
+		(void)poll(NULL, 0, LOCK_TRY_MS);
 	return fd;
 }
 

@@ -27,7 +27,7 @@ enum {
 	HANDSHAKE_MS = 10000,        /* after so long, in the handshake or with one piece of the */
 	PAYLOAD_MS = 30000,          /* data of a WRITE, a client loses its place to a new one */
 	CHECK_MS = 5000,             /* so often it is looked who has gone */
-	SILENT_MS = 20000,           /* no answer to what was sent, for so long and */
+	SILENT_MS = 40000,           /* no answer to what was sent, for so long and */
 	SILENT_TRIES = 4,            /* so many times: the client's machine has gone */
 };
 
@@ -231,7 +231,7 @@ static void session_ready(struct event *e, uint32_t events)
 	struct session *s = (struct session *)(void *)((char *)e - offsetof(struct session, event));
 
 	session_mark(s);
-	s->batches = 0;
+	s->batches = s->work = 0;
 	if ((events & EPOLLIN) && (s->watched & EPOLLIN)) {
 		if (!session_receive(s))
 			session_close(s);
@@ -335,7 +335,7 @@ struct session *session_begin(int fd, struct export *e)
 
 	if (!s)
 		return NULL;
-	endpoint_keep(fd);
+	endpoint_keep(fd, 10); /* a switch that starts anew is away for half a minute */
 	if (!check_timer.set)
 		timer_set(&check_timer, loop_now_ms + CHECK_MS);
 	if (e) {

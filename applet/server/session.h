@@ -22,6 +22,8 @@ enum {
 	RECV_BYTES = 64 << 10,       /* holds any option, and a batch of requests */
 	BATCHES_MAX = 8,             /* as much as OUT_BYTES, so often in a turn of the loop: then
 				        others are looked at */
+	TURN_WORK = 128,             /* requests of one session in a turn of the loop, each 64 MiB of blocks
+				        that one is about counting as one more: then the others' turn */
 	OUT_BYTES = 512 << 10,       /* replies that wait: before more is read for a session,
 				        these are to leave, while the processor's cache has them */
 	AHEAD_BYTES = 2 << 20,       /* the same, with what the disk has not brought yet */
@@ -85,6 +87,7 @@ struct session {
 	uint32_t out_sent;      /* bytes of the first reply that have left */
 	uint64_t out_bytes;     /* of all replies in out, with those that have left */
 	bool full;              /* OUT_BYTES: takes no request until some have left */
+	unsigned work;          /* of TURN_WORK, in this turn */
 	unsigned batches;       /* so often it was full in this turn */
 	uint32_t read_bytes;    /* memory for what is read */
 	uint32_t write_bytes;   /* ... and for what is written */

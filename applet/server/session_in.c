@@ -187,6 +187,7 @@ static bool request_take(struct session *s, const struct nbd_request_header *h)
 		return false;
 	}
 	s->in_first += NBD_REQUEST_BYTES;
+	s->work += 1 + (h->length >> 26);
 	if (h->type == NBD_CMD_WRITE && h->length)
 		s->payload = x;
 	else if (x->error)
@@ -223,6 +224,11 @@ bool session_parse(struct session *s)
 		}
 		if (have < NBD_REQUEST_BYTES)
 			return true;
+		if (s->work >= TURN_WORK) { /* EPOLLOUT brings its next turn, at once */
+			s->full = true;
+			s->batches = BATCHES_MAX;
+			return true;
+		}
 		if (!out_is_low(s))
 			return false;
 		if (s->full)

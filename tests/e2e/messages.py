@@ -3,7 +3,7 @@
 # serves, answers at its control socket, counts what is lost, tells it when messages can be
 # written again, and ends at SIGTERM while they cannot.
 import fcntl, os, re, select, signal, socket, subprocess, sys, termios, time, tty
-from peer import *
+from peer import FLUSH, READ, answer, ask, connect, receive, reply, request, session
 
 MANY = 600  # messages; more than pipe, terminal or socket and the server's own room hold
 

@@ -3,7 +3,7 @@
 # Each is started on right after a write to it, ROUNDS times; while the server runs udev's queue
 # becomes empty, and the kernel refuses all other use of the device.
 import os, struct, sys, time
-from machine import HOST, PATIENCE, Machine, serve_origin
+from machine import HOST, Machine, serve_origin
 
 ROUNDS = int(os.environ.get("ROUNDS") or 50)
 MIB = 1 << 20
