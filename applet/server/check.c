@@ -141,11 +141,13 @@ int server_check(const struct server_config *config)
 	struct export *e;
 	uint64_t size;
 	bool beyond, known;
+	int status = EXIT_SUCCESS;
 
 	server_config = config;
 	e = export_new("");
 	if (!e)
 		bb_simple_error_msg_and_die("out of memory");
+	export_enlist(e);
 	e->adopt = config->adopt_bitmap;
 	e->accept = config->accept_image;
 	store_peek(e, config->image, config->bitmap);
@@ -167,6 +169,7 @@ int server_check(const struct server_config *config)
 		bb_error_msg_and_die("'%s': bits are set past the end of the disk; a start ignores them, if this is the bitmap of this disk",
 				     e->path[FILE_BITMAP]);
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && fp)
-		return compare_and_tell(k, e, size, known);
-	return EXIT_SUCCESS;
+		status = compare_and_tell(k, e, size, known);
+	free(k);
+	return status;
 }

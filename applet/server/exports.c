@@ -188,7 +188,11 @@ const char *export_add(const char *name, const char *image)
 	struct export *e = export_new(name);
 	const char *why = e ? target_open(e, image) : "out of memory";
 
-	return why ? why : target_begin(e);
+	if (!why)
+		why = target_begin(e);
+	if (why && e)
+		export_drop(e);
+	return why;
 }
 
 struct adding {
