@@ -8,7 +8,7 @@
 
 enum { BLOCK = 4096 };
 
-struct origin_disk origin_disk;
+struct peer_disk peer_disk;
 
 /* Every third block is zero, every fifth of a sick disk cannot be read. */
 const uint8_t *origin_bytes(void)
@@ -59,7 +59,7 @@ static const struct nbd_server_ops ops = { .send = send_bytes, .find = find, .li
 
 static bool speaks(const struct origin_peer *p)
 {
-	return !origin_disk.by_hand || p->answered < origin_disk.by_self;
+	return !peer_disk.by_hand || p->answered < peer_disk.by_self;
 }
 
 void origin_peer_begin(struct origin_peer *p, int fd)
@@ -68,7 +68,7 @@ void origin_peer_begin(struct origin_peer *p, int fd)
 	memset(&p->handshake, 0, sizeof(p->handshake));
 	p->handshake.ops = &ops;
 	p->handshake.ctx = p;
-	p->nbd = origin_disk.nbd;
+	p->nbd = peer_disk.nbd;
 	p->transmission = false;
 	p->answered = 0;
 	if (speaks(p))
@@ -81,7 +81,7 @@ static size_t refuse_structured(struct origin_peer *p)
 	const struct channel *c = &p->channel;
 	uint8_t reply[20];
 
-	if (origin_disk.structured || !p->handshake.got_client_flags || c->in_bytes < 16 ||
+	if (peer_disk.structured || !p->handshake.got_client_flags || c->in_bytes < 16 ||
 	    nbd_get32(c->in + 8) != NBD_OPT_STRUCTURED_REPLY)
 		return 0;
 	nbd_put64(reply, NBD_OPT_REPLY_MAGIC);
@@ -114,7 +114,7 @@ static void check_request(const struct nbd_export *e, const struct nbd_request_h
 {
 	if (h->type != NBD_CMD_READ && h->type != NBD_CMD_BLOCK_STATUS && h->type != NBD_CMD_DISC)
 		finding("the origin is asked for something else than to read");
-	if (h->type == NBD_CMD_DISC || origin_disk.by_hand)
+	if (h->type == NBD_CMD_DISC || peer_disk.by_hand)
 		return; /* by hand it may have said anything of its size and blocks */
 	if (h->offset > e->size_bytes || h->length > e->size_bytes - h->offset || !h->length)
 		finding("the origin is asked beyond its end");
@@ -129,7 +129,7 @@ static void answer_read(struct origin_peer *p, const struct nbd_request_header *
 	static uint8_t others[ORIGIN_BYTES_MAX];
 	uint8_t head[NBD_CHUNK_BYTES + NBD_CHUNK_OFFSET_BYTES];
 
-	if (origin_disk.other && !others[0])
+	if (peer_disk.other && !others[0])
 		memset(others, 0xee, sizeof(others));
 	if (p->handshake.structured) {
 		nbd_chunk_encode(head, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_OFFSET_DATA, h->cookie, 8 + h->length);
@@ -139,7 +139,7 @@ static void answer_read(struct origin_peer *p, const struct nbd_request_header *
 		nbd_simple_reply_encode(head, 0, h->cookie);
 		channel_say(&p->channel, head, NBD_SIMPLE_REPLY_BYTES);
 	}
-	channel_say(&p->channel, (origin_disk.other ? others : origin_bytes()) + h->offset, h->length);
+	channel_say(&p->channel, (peer_disk.other ? others : origin_bytes()) + h->offset, h->length);
 }
 
 static void answer_status(struct origin_peer *p, const struct nbd_request_header *h)
@@ -177,14 +177,14 @@ static void answer(struct origin_peer *p, const struct nbd_request_header *h)
 {
 	bool unknown = h->offset > ORIGIN_BYTES_MAX || h->length > ORIGIN_BYTES_MAX - h->offset;
 
-	if (h->type == NBD_CMD_READ && (unknown || (origin_disk.sick && is_sick(h->offset, h->length))))
+	if (h->type == NBD_CMD_READ && (unknown || (peer_disk.sick && is_sick(h->offset, h->length))))
 		answer_error(p, h);
 	else if (h->type == NBD_CMD_READ)
 		answer_read(p, h);
 	else if (h->type == NBD_CMD_BLOCK_STATUS)
 		answer_status(p, h);
 	p->answered++;
-	if (h->type == NBD_CMD_DISC || (origin_disk.leaves && p->answered == origin_disk.leaves))
+	if (h->type == NBD_CMD_DISC || (peer_disk.leaves && p->answered == peer_disk.leaves))
 		channel_close(&p->channel);
 }
 
@@ -203,7 +203,7 @@ bool origin_peer_step(struct origin_peer *p, bool forced)
 	if (c->in_bytes < NBD_REQUEST_BYTES)
 		return did;
 	if (!nbd_request_decode(c->in, &h)) {
-		if (!origin_disk.by_hand)
+		if (!peer_disk.by_hand)
 			finding("the origin is asked something that is no request");
 		channel_close(c);
 		return true;

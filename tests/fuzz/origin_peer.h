@@ -15,7 +15,7 @@ struct origin_peer {
 };
 
 /* What all connections have in common. */
-struct origin_disk {
+struct peer_disk {
 	struct nbd_export nbd;
 	bool structured;
 	bool sick;
@@ -24,7 +24,7 @@ struct origin_disk {
 	unsigned by_self; /* ... but to so many requests, and the handshake if not 0 */
 	unsigned leaves;  /* after so many replies; 0 = never */
 };
-extern struct origin_disk origin_disk;
+extern struct peer_disk peer_disk;
 
 /* What is on it, as far as any disk goes. */
 enum { ORIGIN_BYTES_MAX = 4 << 20 };

@@ -149,11 +149,11 @@ static void happen(char what)
 		break;
 	case 'y':
 		disturbed = foreign = client_disk.unknown = true;
-		origin_disk.nbd.size_bytes ^= BLOCK;
+		peer_disk.nbd.size_bytes ^= BLOCK;
 		break;
 	case 'z':
 		disturbed = foreign = client_disk.unknown = true;
-		origin_disk.other = !origin_disk.other;
+		peer_disk.other = !peer_disk.other;
 		break;
 	case '!':
 		world_kill();
@@ -339,19 +339,19 @@ static void origin_prepare(uint64_t size)
 {
 	uint8_t how = head[SCRIPT_ORIGIN], more = head[SCRIPT_MORE];
 
-	memset(&origin_disk, 0, sizeof(origin_disk));
-	origin_disk.nbd.name = "";
-	origin_disk.nbd.size_bytes = size;
-	origin_disk.nbd.transmission_flags = NBD_FLAG_HAS_FLAGS | (how & ORIGIN_MULTI ? NBD_FLAG_CAN_MULTI_CONN : 0);
-	origin_disk.nbd.min_block = how & ORIGIN_UNIT ? 4 * BLOCK : 1;
-	origin_disk.nbd.preferred_block = how & ORIGIN_UNIT ? 4 * BLOCK : BLOCK;
-	origin_disk.nbd.max_payload = more & MORE_SMALL ? 5 * BLOCK : NBD_PAYLOAD_MAX;
-	origin_disk.nbd.allocation = !(how & ORIGIN_NO_STATUS);
-	origin_disk.structured = !(how & ORIGIN_SIMPLE);
-	origin_disk.sick = how & ORIGIN_SICK;
-	origin_disk.by_hand = more & MORE_BY_HAND;
-	origin_disk.by_self = more & MORE_VERIFIED ? 32 : 0;
-	origin_disk.leaves = (more & MORE_LEAVES) * 8U;
+	memset(&peer_disk, 0, sizeof(peer_disk));
+	peer_disk.nbd.name = "";
+	peer_disk.nbd.size_bytes = size;
+	peer_disk.nbd.transmission_flags = NBD_FLAG_HAS_FLAGS | (how & ORIGIN_MULTI ? NBD_FLAG_CAN_MULTI_CONN : 0);
+	peer_disk.nbd.min_block = how & ORIGIN_UNIT ? 4 * BLOCK : 1;
+	peer_disk.nbd.preferred_block = how & ORIGIN_UNIT ? 4 * BLOCK : BLOCK;
+	peer_disk.nbd.max_payload = more & MORE_SMALL ? 5 * BLOCK : NBD_PAYLOAD_MAX;
+	peer_disk.nbd.allocation = !(how & ORIGIN_NO_STATUS);
+	peer_disk.structured = !(how & ORIGIN_SIMPLE);
+	peer_disk.sick = how & ORIGIN_SICK;
+	peer_disk.by_hand = more & MORE_BY_HAND;
+	peer_disk.by_self = more & MORE_VERIFIED ? 32 : 0;
+	peer_disk.leaves = (more & MORE_LEAVES) * 8U;
 }
 
 static void clients_prepare(uint64_t size)
