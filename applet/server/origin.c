@@ -509,3 +509,15 @@ void port_links_close(struct core *c)
 	control_switched();
 	report(o, "the proxy was switched meanwhile and needs no origin", true);
 }
+
+void origin_end(struct origin *o)
+{
+	unsigned i;
+
+	o->closed = true;
+	for (i = 0; i < LINKS; i++) {
+		timer_clear(&o->retry[i]);
+		link_close(&o->link[i]);
+		core_link_down(&o->export->core, i);
+	}
+}

@@ -611,6 +611,8 @@ static int end(void)
 		turn(deadline);
 	while (sessions_part() && loop_now_ms < deadline)
 		turn(loop_now_ms + PART_MS);
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->origin)
+		origin_end(export->origin); /* nothing may change the files behind leave_files() */
 	last_commits();
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->core.map.words)
 		leave_files(deadline);

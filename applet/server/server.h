@@ -187,6 +187,8 @@ const char *origin_state(const struct origin *o);
 const char *origin_error(const struct origin *o);
 /* At the end of each turn of the loop: sends what was asked. */
 void origin_turn(struct origin *o);
+/* The server ends: what the origin still sends is not stored. Loop's thread. */
+void origin_end(struct origin *o);
 
 /* ---- control.c -------------------------------------------------------------------- */
 
