@@ -361,22 +361,28 @@ void origin_start(struct origin *o)
 		attempt(o, LINK_CLIENT);
 }
 
-/* NULL, or why not: then all is as it was. */
-static const char *reconnect_begin(struct origin *o, const char *host, const char *port, const char *name)
+/* What was asked over them is asked again, over whatever comes up. */
+static void links_drop(struct origin *o)
 {
 	unsigned i;
 
+	for (i = 0; i < LINKS; i++) {
+		timer_clear(&o->retry[i]);
+		link_close(&o->link[i]);
+		core_link_down(&o->export->core, i);
+	}
+}
+
+/* NULL, or why not: then all is as it was. */
+static const char *reconnect_begin(struct origin *o, const char *host, const char *port, const char *name)
+{
 	if (o->done || o->header_busy)
 		return "another reconnect is under way";
 	if (!address_set(&o->candidate, host, port, name ? name : o->address.name))
 		return "out of memory";
 	recall(o);
 	/* The old links first: one that is half open would else block what comes. */
-	for (i = 0; i < LINKS; i++) {
-		timer_clear(&o->retry[i]);
-		link_close(&o->link[i]);
-		core_link_down(&o->export->core, i);
-	}
+	links_drop(o);
 	return NULL;
 }
 
@@ -512,12 +518,6 @@ void port_links_close(struct core *c)
 
 void origin_end(struct origin *o)
 {
-	unsigned i;
-
 	o->closed = true;
-	for (i = 0; i < LINKS; i++) {
-		timer_clear(&o->retry[i]);
-		link_close(&o->link[i]);
-		core_link_down(&o->export->core, i);
-	}
+	links_drop(o);
 }
