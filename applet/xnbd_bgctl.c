@@ -710,11 +710,7 @@ static void old_cache_all(struct old *o, unsigned run_blocks, unsigned opt)
 	old_pass_fd(control, fd[1]);
 	if ((opt & OPT_CACHE_ALL2) && !(opt & OPT_PROGRESS)) {
 		/* This server has no copy of its own: a child of ours stays behind. */
-		pid_t pid = fork();
-
-		if (pid < 0)
-			bb_simple_perror_msg_and_die("fork");
-		if (pid > 0)
+		if (xfork() > 0)
 			exit(EXIT_SUCCESS);
 		setsid();
 		null = open("/dev/null", O_RDWR);

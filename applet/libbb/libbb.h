@@ -89,7 +89,8 @@ void bb_simple_perror_msg(const char *text);
 void bb_simple_error_msg_and_die(const char *text) NORETURN;
 void bb_simple_perror_msg_and_die(const char *text) NORETURN;
 
-/* exit(3) with xfunc_error_retval. */
+/* exit(3) with xfunc_error_retval; die_func, unless NULL, is called before. */
+extern void (*die_func)(void);
 void xfunc_die(void) NORETURN;
 
 /* ---- xfuncs.c ------------------------------------------------------------------------- */
@@ -97,8 +98,16 @@ void xfunc_die(void) NORETURN;
 /* Memory is the caller's to free(3). */
 void *xmalloc(size_t bytes);
 void *xzalloc(size_t bytes);
-void *xrealloc(void *old, size_t bytes);
 char *xstrdup(const char *s);
+/* old, of which used bytes are kept, with room for bytes of them; frees old. NULL when there
+ * is no memory: then old stays. What realloc(3) does, at an eighth of its size. */
+void *bb_grow(void *old, size_t used, size_t bytes);
+
+/* fork(2) of a process with one thread: no handlers of pthread_atfork(3) run. */
+pid_t xfork(void);
+
+/* The processors that this process may use, 1 or more. */
+unsigned get_cpu_count(void);
 
 /* read(2) and write(2), begun again when a signal came. */
 ssize_t safe_read(int fd, void *to, size_t bytes);

@@ -9,8 +9,12 @@ enum {
 	LINE_BYTES = 1024, /* what is longer is cut */
 };
 
+void (*die_func)(void);
+
 void xfunc_die(void)
 {
+	if (die_func)
+		die_func();
 	exit(xfunc_error_retval);
 }
 

@@ -3,11 +3,16 @@
 #include "libbb.h"
 
 #include <limits.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 
 void *xmalloc(size_t bytes)
 {
-	return xrealloc(NULL, bytes);
+	void *p = malloc(bytes ? bytes : 1);
+
+	if (!p)
+		bb_simple_error_msg_and_die("out of memory");
+	return p;
 }
 
 void *xzalloc(size_t bytes)
@@ -18,13 +23,32 @@ void *xzalloc(size_t bytes)
 	return p;
 }
 
-void *xrealloc(void *old, size_t bytes)
+void *bb_grow(void *old, size_t used, size_t bytes)
 {
-	void *p = realloc(old, bytes ? bytes : 1);
+	void *p = malloc(bytes);
 
-	if (!p)
-		bb_simple_error_msg_and_die("out of memory");
+	if (p && used)
+		memcpy(p, old, used);
+	if (p)
+		free(old);
 	return p;
+}
+
+pid_t xfork(void)
+{
+	pid_t pid = _Fork();
+
+	if (pid < 0)
+		bb_simple_perror_msg_and_die("fork");
+	return pid;
+}
+
+unsigned get_cpu_count(void)
+{
+	cpu_set_t set;
+
+	/* EINVAL: there are more than fit. */
+	return sched_getaffinity(0, sizeof(set), &set) < 0 ? CPU_SETSIZE : (unsigned)CPU_COUNT(&set);
 }
 
 char *xstrdup(const char *s)

@@ -110,7 +110,7 @@ static void open_direct(struct export *e)
 {
 	int unit;
 
-	if (!e->is_device || sysconf(_SC_PAGESIZE) > BLOCK_BYTES || ioctl(e->fd[FILE_IMAGE], X_BLKSSZGET, &unit) < 0)
+	if (!e->is_device || getpagesize() > BLOCK_BYTES || ioctl(e->fd[FILE_IMAGE], X_BLKSSZGET, &unit) < 0)
 		return;
 	e->direct_unit = (uint32_t)unit;
 	e->direct_fd = open(e->path[FILE_IMAGE], O_RDWR | O_DIRECT | O_CLOEXEC);
@@ -137,7 +137,7 @@ void init_root_files(struct export *e)
 
 static struct {
 	struct job job;
-	char *argv[3];
+	char *argv[3], **envp;
 	int error; /* the child shares our memory */
 } hook;
 
@@ -148,15 +148,12 @@ static void hook_exec(void)
 
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	signal(SIGCHLD, SIG_DFL);
-	signal(SIGPIPE, SIG_DFL);
-	signal(SIGTTOU, SIG_DFL);
 	if (server_config->root_storage) { /* that was for us */
 		set_oom_score("0");
 		prctl(X_PR_SET_IO_FLUSHER, 0, 0, 0, 0);
 		set_scheduler(SCHED_OTHER, 0);
 	}
-	execv(hook.argv[0], hook.argv);
+	execve(hook.argv[0], hook.argv, hook.envp);
 	hook.error = errno;
 }
 
@@ -167,7 +164,6 @@ static void hook_run(struct job *j UNUSED_PARAM)
 {
 	pid_t pid;
 
-	signal(SIGCHLD, SIG_IGN); /* nobody waits */
 	hook.error = 0;
 	pid = vfork();
 	if (pid == 0) {
@@ -185,11 +181,26 @@ static void hook_done(struct job *j UNUSED_PARAM)
 		bb_perror_msg("cannot run '%s'", hook.argv[0]);
 }
 
-void init_run_hook(char *program)
+void init_hook(char *program, char *image)
 {
+	static const char name[] = "XNBD_IMAGE=";
+	char **e;
+	size_t n;
+
+	for (n = 0; environ[n]; n++)
+		;
+	hook.envp = xzalloc((n + 2) * sizeof(*hook.envp));
+	for (e = environ, n = 0; *e; e++)
+		if (strncmp(*e, name, sizeof(name) - 1) != 0)
+			hook.envp[n++] = *e;
+	hook.envp[n] = xasprintf("%s%s", name, image);
 	hook.argv[0] = program;
-	hook.argv[1] = getenv("XNBD_IMAGE");
+	hook.argv[1] = image;
 	hook.job.run = hook_run;
 	hook.job.done = hook_done;
+}
+
+void init_run_hook(void)
+{
 	pool_submit(&hook.job);
 }

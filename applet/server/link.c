@@ -76,7 +76,7 @@ static void out_append(void *ctx, const void *p, size_t n)
 
 	if (l->out_bytes + n > l->out_room) {
 		uint32_t room = (uint32_t)(l->out_bytes + n + 4096);
-		uint8_t *out = realloc(l->out, room);
+		uint8_t *out = bb_grow(l->out, l->out_bytes, room);
 
 		if (!out) {
 			l->starved = true;

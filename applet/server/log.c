@@ -117,7 +117,7 @@ static void *writer(void *arg)
 }
 
 /* Of the process: waits until everything has been written, but not for longer than a moment. */
-static void log_end(void)
+void log_end(void)
 {
 	unsigned ms;
 	bool busy = true;
@@ -141,7 +141,6 @@ void log_begin(bool syslog)
 	if (!thread_start(writer, NULL, STACK_BYTES))
 		bb_simple_perror_msg_and_die("cannot start a thread");
 	bb_message_out = line_put;
-	atexit(log_end);
 }
 
 void log_notify(const char *state)

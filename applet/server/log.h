@@ -17,6 +17,9 @@ void log_begin(bool syslog);
 /* Tells the service manager, in the order of messages. Any thread, after log_begin(). */
 void log_notify(const char *state);
 
+/* Waits, for a bounded time, until what was told is written. At the end, from any thread. */
+void log_end(void);
+
 /* How many messages could not be written. Any thread. */
 uint64_t log_lost(void);
 

@@ -38,7 +38,7 @@ void loop_init(bool spin)
 	if (epoll_fd < 0)
 		bb_simple_perror_msg_and_die("epoll_create");
 	/* With one processor, who is waited for would have to wait for us. */
-	may_spin = spin && sysconf(_SC_NPROCESSORS_ONLN) > 1;
+	may_spin = spin && get_cpu_count() > 1;
 	read_clock();
 }
 

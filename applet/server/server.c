@@ -38,7 +38,6 @@ static bool is_ready;
 static int pid_fd = -1;
 static int ready_fd = -1; /* --daemonize: tells the parent */
 static int log_fd = -1;   /* --logpath */
-static char *hook;        /* --exec, absolute: a daemon leaves its directory */
 
 /* The log may have been renamed, and its file system may hang. */
 static struct {
@@ -133,9 +132,7 @@ static void daemonize(void)
 
 	if (pipe2(fd, O_CLOEXEC) < 0)
 		bb_simple_perror_msg_and_die("pipe");
-	pid = fork();
-	if (pid < 0)
-		bb_simple_perror_msg_and_die("fork");
+	pid = xfork();
 	if (pid == 0) {
 		close(fd[0]);
 		ready_fd = fd[1];
@@ -256,7 +253,10 @@ static void signal_ready(struct event *e, uint32_t events UNUSED_PARAM)
 
 	if (safe_read(e->fd, &info, sizeof(info)) != sizeof(info))
 		return;
-	if (info.ssi_signo == SIGUSR1) {
+	if (info.ssi_signo == SIGCHLD) {
+		while (waitpid(-1, NULL, WNOHANG) > 0)
+			;
+	} else if (info.ssi_signo == SIGUSR1) {
 		if (ENABLE_FEATURE_XNBD_SERVER_SNAPSHOT && export)
 			snapshot_begin(export);
 	} else if (info.ssi_signo == SIGHUP) {
@@ -285,10 +285,13 @@ static void signals_begin(void)
 	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGUSR1);
 	sigaddset(&set, SIGUSR2);
-	sigprocmask(SIG_BLOCK, &set, NULL); /* before the workers are born */
-	signal(SIGPIPE, SIG_IGN);
-	signal(SIGTTOU, SIG_IGN); /* a message to the terminal of another is no reason to stop */
+	sigaddset(&set, SIGCHLD);
 	signal_event.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	/* Blocked before the workers are born, these two as well: a write into a pipe that nobody
+	 * reads fails, one to the terminal of another does not stop us. */
+	sigaddset(&set, SIGPIPE);
+	sigaddset(&set, SIGTTOU);
+	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal_event.ready = signal_ready;
 	if (signal_event.fd < 0 || !event_add(&signal_event, EPOLLIN))
 		bb_simple_perror_msg_and_die("signalfd");
@@ -326,9 +329,9 @@ static void look_for_end(void)
 	if (c->mode == MODE_PROXY) {
 		if (server_config->auto_switch && (!ENABLE_FEATURE_XNBD_SERVER_VERIFY || !server_config->verify || is_verified(c)))
 			switch_begin(); /* refused until it can be done */
-	} else if (hook && !hook_done && map_is_complete(&c->map)) {
+	} else if (server_config->hook && !hook_done && map_is_complete(&c->map)) {
 		hook_done = true;
-		init_run_hook(hook);
+		init_run_hook();
 	}
 }
 
@@ -480,16 +483,22 @@ static void begin_exports(void)
 
 static unsigned workers(void)
 {
-	long n = 2 * sysconf(_SC_NPROCESSORS_ONLN);
+	unsigned n = 2 * get_cpu_count();
 
-	return n < WORKERS_MIN ? WORKERS_MIN : n > WORKERS_MAX ? WORKERS_MAX : (unsigned)n;
+	return n < WORKERS_MIN ? WORKERS_MIN : n > WORKERS_MAX ? WORKERS_MAX : n;
+}
+
+static void leave(void)
+{
+	remove_own_paths();
+	log_end();
 }
 
 static void begin(void)
 {
 	const struct server_config *s = server_config;
 
-	atexit(remove_own_paths);
+	die_func = leave;
 	if (ENABLE_FEATURE_XNBD_SERVER_INETD && s->one_client)
 		spare_client(s->client_fd);
 	/* Opened before anything is changed on disk. */
@@ -499,10 +508,8 @@ static void begin(void)
 		open_pidfile(s->pidfile);
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && s->record)
 		record_open(s->record);
-	if (ENABLE_FEATURE_XNBD_SERVER_AUTO && s->hook) {
-		hook = xpath_absolute(s->hook);
-		setenv("XNBD_IMAGE", xpath_absolute(s->image), 1);
-	}
+	if (ENABLE_FEATURE_XNBD_SERVER_AUTO && s->hook)
+		init_hook(xpath_absolute(s->hook), xpath_absolute(s->image)); /* a daemon leaves its directory */
 	/* Before the workers are born: they inherit it. */
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage)
 		init_root_storage();
@@ -625,9 +632,13 @@ static int end(void)
 
 static int run_loop(void)
 {
+	int status;
+
 	while (!stopping && !(ENABLE_FEATURE_XNBD_SERVER_INETD && server_config->one_client && !sessions_count()))
 		turn(UINT64_MAX);
-	return end();
+	status = end();
+	leave();
+	return status;
 }
 
 static void NORETURN loop_take_over(void)

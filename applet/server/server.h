@@ -79,9 +79,12 @@ void init_notify(const char *state);
 void init_root_storage(void);
 /* ... and its files need no memory while they are used, as far as the kernel allows it. */
 void init_root_files(struct export *e);
-/* Runs a program, once, with the image's path, which the environment has as XNBD_IMAGE;
- * nobody waits for its end. Takes no memory. */
-void init_run_hook(char *program);
+/* What init_run_hook() is to run, and the image's path, both absolute and kept. At the start:
+ * dies when there is no memory. */
+void init_hook(char *program, char *image);
+/* Runs the program, once, with the image's path, which the environment has as XNBD_IMAGE;
+ * the loop takes its end away. Takes no memory. */
+void init_run_hook(void);
 
 /* ---- trace_file.c: the boot trace of a proxy --------------------------------------------- */
 

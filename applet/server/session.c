@@ -90,7 +90,7 @@ static void handshake_send(void *ctx, const void *p, size_t n)
 		return;
 	if (s->hs_out_bytes + n > s->hs_out_room) {
 		uint32_t room = 2 * (s->hs_out_bytes + (uint32_t)n);
-		uint8_t *out = realloc(s->hs_out, room);
+		uint8_t *out = bb_grow(s->hs_out, s->hs_out_bytes, room);
 
 		if (!out) {
 			s->hang_up = true;
