@@ -161,7 +161,7 @@ build/unit/nbd_test: $(wildcard applet/nbd/*.c)
 build/unit/core_test: $(wildcard applet/core/*.c) applet/nbd/wire.c
 build/unit/libbb_test: $(wildcard applet/libbb/*.c)
 build/unit/loop_test: applet/server/loop.c $(wildcard applet/libbb/*.c)
-build/unit/pool_test: $(addprefix applet/server/,pool.c loop.c) $(wildcard applet/libbb/*.c)
+build/unit/pool_test: $(addprefix applet/server/,pool.c loop.c lock.c) $(wildcard applet/libbb/*.c)
 $(filter %_test,$(unit_tests)): build/unit/%: tests/unit/%.c
 $(filter %_test,$(unit_tests)): $(wildcard applet/*/*.h tests/unit/*.h) build/unit/include/autoconf.h
 	@mkdir -p $(dir $@)

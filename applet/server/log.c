@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Messages, between those who have them and the thread that writes them. */
 #include "libbb.h"
+#include "server/lock.h"
 #include "server/log.h"
 #include "server/pool.h"
 #include "server/server.h"
 
 #include <poll.h>
-#include <pthread.h>
 #include <sys/un.h>
 #include <syslog.h> /* of it, the numbers only */
 
@@ -18,8 +18,8 @@ enum {
 	NOTIFY = '\1',          /* begins what is for the service manager */
 };
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
+static struct mutex lock;
+static struct condition wake;
 /* Under the lock. No memory is allocated: with --root-storage there might be none. */
 static char room[ROOM_BYTES]; /* strings, one behind the other */
 static unsigned used;
@@ -32,16 +32,16 @@ static int kmsg_fd = -1;
 /* n bytes without a NUL. */
 static void line_put(const char *line, size_t n)
 {
-	pthread_mutex_lock(&lock);
+	mutex_lock(&lock);
 	if (used + n + 1 > ROOM_BYTES) {
 		lost++;
 	} else {
 		memcpy(room + used, line, n);
 		used += (unsigned)n;
 		room[used++] = '\0';
-		pthread_cond_signal(&wake);
+		condition_signal(&wake);
 	}
-	pthread_mutex_unlock(&lock);
+	mutex_unlock(&lock);
 }
 
 /* As syslog(3) would, without its date, which the other side knows. */
@@ -101,16 +101,16 @@ static void *writer(void *arg)
 	char line[LINE_BYTES];
 	bool well = false;
 
-	pthread_mutex_lock(&lock);
+	mutex_lock(&lock);
 	for (;;) {
 		writing = line_take(line, well);
 		if (!writing) {
-			pthread_cond_wait(&wake, &lock);
+			condition_wait(&wake, &lock);
 			continue;
 		}
-		pthread_mutex_unlock(&lock);
+		mutex_unlock(&lock);
 		well = line_write(line);
-		pthread_mutex_lock(&lock);
+		mutex_lock(&lock);
 		lost += !well;
 	}
 	return arg;
@@ -123,9 +123,9 @@ void log_end(void)
 	bool busy = true;
 
 	for (ms = 0; busy && ms < END_MS; ms += 5) {
-		pthread_mutex_lock(&lock);
+		mutex_lock(&lock);
 		busy = used || writing;
-		pthread_mutex_unlock(&lock);
+		mutex_unlock(&lock);
 		if (busy)
 			(void)poll(NULL, 0, 5);
 	}
@@ -154,8 +154,8 @@ uint64_t log_lost(void)
 {
 	uint64_t n;
 
-	pthread_mutex_lock(&lock);
+	mutex_lock(&lock);
 	n = lost;
-	pthread_mutex_unlock(&lock);
+	mutex_unlock(&lock);
 	return n;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Worker threads, and the passing on of the loop. */
 #include "libbb.h"
+#include "server/lock.h"
 #include "server/loop.h"
 #include "server/pool.h"
 
@@ -18,7 +19,7 @@ enum {
 	DISTRUST_MS = 100, /* so long nothing is quick, after the loop was taken over */
 };
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct mutex lock;
 
 struct job_list {
 	struct job *first, **tail;
@@ -30,16 +31,14 @@ static struct crew {
 	unsigned threads, max;
 	unsigned idle;  /* of them, and not called yet */
 	unsigned calls; /* of those that were, and have not come yet */
-	pthread_cond_t wake;
-} crews[JOB_CLASSES] = {
-	{ .wake = PTHREAD_COND_INITIALIZER }, { .wake = PTHREAD_COND_INITIALIZER }, { .wake = PTHREAD_COND_INITIALIZER },
-};
+	struct condition wake;
+} crews[JOB_CLASSES];
 static struct job_list todo_quick, finished;
 static struct job_list ran; /* quick ones that the loop's thread has run since it came to pool_flush() */
 static unsigned quick_steps; /* one for each quick job that begins and for each that ends: odd while one runs */
 static bool standing_by;     /* a thread is there that would take the loop over */
 static bool dozing;          /* it waits for the next quick job */
-static pthread_cond_t doze = PTHREAD_COND_INITIALIZER;
+static struct condition doze;
 
 /* Of the thread that has the loop. */
 static struct job_list submitted;
@@ -130,7 +129,7 @@ static void call_worker(struct crew *c)
 	if (c->idle) {
 		c->idle--;
 		c->calls++;
-		pthread_cond_signal(&c->wake);
+		condition_signal(&c->wake);
 	} else if (c->threads < c->max && thread_start(worker, c, WORKER_STACK_BYTES)) {
 		c->threads++;
 	}
@@ -182,9 +181,9 @@ static void finish(struct job *first)
 		first = next;
 	}
 	if (tell) {
-		pthread_mutex_unlock(&lock);
+		mutex_unlock(&lock);
 		safe_write(done_event.fd, &one, sizeof(one));
-		pthread_mutex_lock(&lock);
+		mutex_lock(&lock);
 	}
 }
 
@@ -193,20 +192,20 @@ static void *worker(void *arg)
 	struct crew *c = arg;
 	struct job *next = NULL;
 
-	pthread_mutex_lock(&lock);
+	mutex_lock(&lock);
 	for (;;) {
 		struct job *j = next ? next : queue_take(&c->todo);
 
 		if (!j) {
 			c->idle++;
 			while (!c->calls)
-				pthread_cond_wait(&c->wake, &lock);
+				condition_wait(&c->wake, &lock);
 			c->calls--;
 			continue;
 		}
-		pthread_mutex_unlock(&lock);
+		mutex_unlock(&lock);
 		j->run(j);
-		pthread_mutex_lock(&lock);
+		mutex_lock(&lock);
 		next = pass_turn(j);
 		j->next = NULL;
 		finish(j);
@@ -225,16 +224,16 @@ static void watch_loop(void)
 	standing_by = true;
 	for (;;) {
 		seen = quick_steps;
-		pthread_mutex_unlock(&lock);
+		mutex_unlock(&lock);
 		(void)poll(NULL, 0, TICK_MS); /* no longer than that */
-		pthread_mutex_lock(&lock);
+		mutex_lock(&lock);
 		if (quick_steps != seen)
 			continue;
 		if (seen % 2)
 			break;
 		dozing = true;
 		while (dozing)
-			pthread_cond_wait(&doze, &lock);
+			condition_wait(&doze, &lock);
 	}
 	standing_by = false;
 	quick_steps++;
@@ -263,9 +262,9 @@ static void stand_by(void)
 
 static void *standby(void *arg)
 {
-	pthread_mutex_lock(&lock);
+	mutex_lock(&lock);
 	stand_by();
-	pthread_mutex_unlock(&lock);
+	mutex_unlock(&lock);
 	take_over();
 	return arg;
 }
@@ -278,11 +277,11 @@ static bool run_here(struct job *j)
 
 	if (dozing) {
 		dozing = false;
-		pthread_cond_signal(&doze);
+		condition_signal(&doze);
 	}
-	pthread_mutex_unlock(&lock);
+	mutex_unlock(&lock);
 	j->run(j);
-	pthread_mutex_lock(&lock);
+	mutex_lock(&lock);
 	next = pass_turn(j);
 	if (next && next->quick && quick_steps == step) {
 		list_append(&todo_quick, next);
@@ -329,10 +328,10 @@ static void jobs_done(struct event *e UNUSED_PARAM, uint32_t events UNUSED_PARAM
 {
 	struct job *j;
 
-	pthread_mutex_lock(&lock);
+	mutex_lock(&lock);
 	j = finished.first;
 	list_init(&finished);
-	pthread_mutex_unlock(&lock);
+	mutex_unlock(&lock);
 	all_done(j);
 }
 
@@ -350,7 +349,7 @@ void pool_start(unsigned workers, bool at_once, void (*loop)(void))
 	/* EPOLLET: each write is an event, so that nobody has to read it. */
 	if (done_event.fd < 0 || !event_add(&done_event, EPOLLIN | EPOLLET))
 		bb_simple_perror_msg_and_die("eventfd");
-	pthread_mutex_lock(&lock);
+	mutex_lock(&lock);
 	for (c = crews; c < crews + JOB_CLASSES; c++) {
 		c->max = max[c - crews];
 		do
@@ -359,7 +358,7 @@ void pool_start(unsigned workers, bool at_once, void (*loop)(void))
 		if (!c->threads)
 			break;
 	}
-	pthread_mutex_unlock(&lock);
+	mutex_unlock(&lock);
 	take_over = loop;
 	if (c != crews + JOB_CLASSES || (loop && !thread_start(standby, NULL, LOOP_STACK_BYTES)))
 		bb_simple_perror_msg_and_die("cannot start a thread");
@@ -376,7 +375,7 @@ bool pool_flush(bool at_once)
 
 	if (!submitted.first)
 		return false;
-	pthread_mutex_lock(&lock);
+	mutex_lock(&lock);
 	at_once = at_once && standing_by && loop_now_ms >= quick_from_ms;
 	for (j = submitted.first; j; j = next) {
 		next = j->next;
@@ -386,7 +385,7 @@ bool pool_flush(bool at_once)
 	if (at_once)
 		run_quick();
 	j = take_ran();
-	pthread_mutex_unlock(&lock);
+	mutex_unlock(&lock);
 	all_done(j);
 	return j != NULL;
 }
