@@ -26,6 +26,7 @@ struct export {
 	bool adopt, accept; /* --adopt-bitmap, --accept-image */
 	bool no_nowait; /* the image's file system knows no RWF_NOWAIT, or a base is behind it */
 	char *path[3];  /* absolute */
+	char wrong[512]; /* the line of store_open_target() */
 	enum state_commit commit_found; /* what store_look() found */
 	const char *commit_trouble; /* ... and what is wrong with it, NULL = nothing */
 	uint64_t *words; /* the bitmap */

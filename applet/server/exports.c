@@ -159,7 +159,7 @@ void export_remove(struct export *e)
 
 /* ---- targets --------------------------------------------------------------------------- */
 
-/* NULL, or why not: one line, of this thread. May block. */
+/* NULL, or why not: one line, constant or the export's. May block. */
 static const char *target_open(struct export *e, const char *image)
 {
 	const struct server_config *s = server_config;
@@ -199,7 +199,7 @@ struct adding {
 	struct job job;
 	struct export *export;
 	char *image;
-	char why[1024]; /* "": it is open */
+	const char *why; /* NULL: it is open */
 	void (*added)(void *ctx, const char *why);
 	void *ctx;
 };
@@ -207,15 +207,13 @@ struct adding {
 static void add_run(struct job *j)
 {
 	struct adding *a = (struct adding *)j;
-	const char *why = target_open(a->export, a->image);
-
-	snprintf(a->why, sizeof(a->why), "%s", why ? why : "");
+	a->why = target_open(a->export, a->image);
 }
 
 static void add_done(struct job *j)
 {
 	struct adding *a = (struct adding *)j;
-	const char *why = a->why[0] ? a->why : target_begin(a->export);
+	const char *why = a->why ? a->why : target_begin(a->export);
 
 	a->added(a->ctx, why);
 	if (why)

@@ -60,14 +60,12 @@ static bool open_file(struct export *e, enum io_file file, int flags)
 	return false;
 }
 
-/* What is wrong with a file: one line, valid until the next, or NULL. Those who start with
- * one die of it; one that is added later is refused. */
-static _Thread_local char wrong[1024];
-
-static const char *perror_of(const char *what, const char *path)
+/* What is wrong with a file: one line, the export's, valid until the next, or NULL. Those who
+ * start with one die of it; one that is added later is refused. */
+static const char *perror_of(struct export *e, const char *what, const char *path)
 {
-	snprintf(wrong, sizeof(wrong), "%s '%s': %s", what, path, strerror(errno));
-	return wrong;
+	snprintf(e->wrong, sizeof(e->wrong), "%s '%s': %s", what, path, strerror(errno));
+	return e->wrong;
 }
 
 static const char *kind_error(struct export *e, enum io_file file, bool *regular)
@@ -75,14 +73,14 @@ static const char *kind_error(struct export *e, enum io_file file, bool *regular
 	struct stat st;
 
 	if (fstat(e->fd[file], &st) < 0)
-		return perror_of("cannot stat", e->path[file]);
+		return perror_of(e, "cannot stat", e->path[file]);
 	*regular = S_ISREG(st.st_mode);
 	if (file == FILE_IMAGE)
 		e->is_device = S_ISBLK(st.st_mode);
 	if (*regular || S_ISBLK(st.st_mode))
 		return NULL;
-	snprintf(wrong, sizeof(wrong), "'%s' is neither a regular file nor a block device", e->path[file]);
-	return wrong;
+	snprintf(e->wrong, sizeof(e->wrong), "'%s' is neither a regular file nor a block device", e->path[file]);
+	return e->wrong;
 }
 
 /* 0, or -1 and errno. how: LOCK_SH or LOCK_EX. Not flock(2) for block devices: udev takes that
@@ -105,9 +103,9 @@ static const char *lock_error(struct export *e, enum io_file file, int how)
 	if (error || lock(e->fd[file], regular, how) == 0)
 		return error;
 	if (errno != EWOULDBLOCK)
-		return perror_of("cannot lock", e->path[file]);
-	snprintf(wrong, sizeof(wrong), "'%s' is in use by another server: stop that one first", e->path[file]);
-	return wrong;
+		return perror_of(e, "cannot lock", e->path[file]);
+	snprintf(e->wrong, sizeof(e->wrong), "'%s' is in use by another server: stop that one first", e->path[file]);
+	return e->wrong;
 }
 
 static const char *size_error(struct export *e, enum io_file file, uint64_t *bytes)
@@ -115,7 +113,7 @@ static const char *size_error(struct export *e, enum io_file file, uint64_t *byt
 	off_t n = e->fd[file] < 0 ? 0 : lseek(e->fd[file], 0, SEEK_END);
 
 	*bytes = (uint64_t)n;
-	return n < 0 ? perror_of("cannot measure", e->path[file]) : NULL;
+	return n < 0 ? perror_of(e, "cannot measure", e->path[file]) : NULL;
 }
 
 static void die_of(const char *error)
@@ -151,11 +149,11 @@ const char *store_open_target(struct export *e, const char *image, bool readonly
 
 	e->path[FILE_IMAGE] = path_absolute(image);
 	if (!e->path[FILE_IMAGE])
-		return perror_of("cannot open", image);
+		return perror_of(e, "cannot open", image);
 	/* O_NONBLOCK: a FIFO is refused, not waited for. */
 	e->fd[FILE_IMAGE] = open(image, (readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
 	if (e->fd[FILE_IMAGE] < 0)
-		return perror_of("cannot open", image);
+		return perror_of(e, "cannot open", image);
 	error = lock_error(e, FILE_IMAGE, LOCK_SH);
 	if (!error)
 		error = size_error(e, FILE_IMAGE, &e->header.size_bytes);

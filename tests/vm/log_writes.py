@@ -111,7 +111,7 @@ def run_machine(recorder, port):
     m = Machine("work.img,cache=unsafe", "log.img,cache=unsafe")  # FLUSH is for the log, not for the host's disk
     m.run(f"dmsetup create log --table '0 {len(before) // SECTOR} log-writes /dev/vda /dev/vdb'")
     m.run("mount -t ext4 /dev/dm-0 /a")
-    m.run(f"xnbd-server --proxy --daemonize --lport 8521 --rate {SIZE // 8} {HOST} {port} /a/cache.img /a/cache.bm"
+    m.run(f"xnbd-server --proxy --daemonize --adopt-bitmap --lport 8521 --rate {SIZE // 8} {HOST} {port} /a/cache.img /a/cache.bm"
           " /run/ctl.sock && xnbd-bgctl --cache-all2 /run/ctl.sock")
     client = connect(m.port)
     writer = Writer(recorder, client, 0, rng.random())
