@@ -28,6 +28,7 @@
 #include "core/map.h"
 #include "core/ports.h"
 #include "core/range.h"
+#include "core/state.h"
 #include "core/trace.h"
 
 enum link_slot { LINK_CLIENT, LINK_COPIER, LINKS };
@@ -231,6 +232,9 @@ struct core {
 	uint64_t copy_window, copy_window_max; /* of the copier's: at first, and at most */
 	uint64_t client_window_max; /* of the clients' */
 	uint64_t copy_since; /* what it asked up to this cookie, a link that is lost may have brought */
+	struct state_recent recent[STATE_RECENT]; /* blocks that came last from the origin, their bits are in
+						     the file. sample: 0 = none, not computed here */
+	unsigned recents; /* so many there were */
 	struct way way[LINKS]; /* by who began the fetches: clients' are smaller, and not stored yet */
 	struct link_state link[LINKS];
 	uint64_t answered_ms; /* when the origin last answered anything */

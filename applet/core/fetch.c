@@ -420,6 +420,8 @@ static void bits_are_in_file(struct persist *p, int error)
 	/* An error is latched and keeps clients from writing; what was fetched is
 	 * nevertheless in the image and may be read. */
 	c->granted_tail = range_unlock(&c->ranges, &f->range, c->granted_tail);
+	if (!error && !f->zero)
+		c->recent[c->recents++ % STATE_RECENT] = (struct state_recent){ f->first, 1 };
 	fetch_finish(c, f, error && f->kind == LINK_COPIER ? END_LOCAL : END_OK, f->kind == LINK_COPIER ? error : 0);
 }
 

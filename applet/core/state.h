@@ -15,7 +15,7 @@ enum {
 	STATE_COPY_BYTES = 4096,   /* a copy begins at a multiple of this */
 	STATE_COPIES = 2,
 	STATE_SAMPLES = 32,        /* blocks of the origin that are remembered */
-	STATE_RECENT = 16,         /* blocks of the cache image that are remembered */
+	STATE_RECENT = 16,         /* blocks of the image: those that have come last */
 	STATE_BOOT_ID_BYTES = 40,  /* /proc/sys/kernel/random/boot_id, NUL-padded */
 };
 
@@ -52,6 +52,15 @@ const char *fingerprint_refuse(uint64_t known_bytes, const struct fingerprint *k
 void fingerprint_add(struct fingerprint *b, const struct fingerprint *a);
 
 /*
+ * A block that has come from the origin, its bit in the bitmap file before this was noted. It
+ * need not be taken back before a client writes there: the record has that first (written.c), and
+ * what the record has is not compared.
+ */
+struct state_recent {
+	uint64_t block, sample; /* sample: 0 = none */
+};
+
+/*
  * The header of the commit file. It is in the file twice. A copy is never written over
  * while it is the newest: the next one goes to the other place, so that a torn write leaves
  * one that is whole. The copy with the larger counter counts.
@@ -67,11 +76,7 @@ struct state_header {
 	uint64_t image_ns, bitmap_ns; /* when they were changed last */
 	uint64_t mixed;      /* 1: an origin of other content was accepted: blocks are local of several */
 	struct fingerprint fingerprint;
-	/* What the image holds for certain: these bytes were on the disk before this header was,
-	 * and a header without them is there before they change. sample 0 = none. */
-	struct state_recent {
-		uint64_t block, sample;
-	} recent[STATE_RECENT];
+	struct state_recent recent[STATE_RECENT]; /* of this server */
 };
 
 /* p: STATE_HEADER_BYTES. */

@@ -175,7 +175,8 @@ static void write_chunks(struct core *c)
 		if (!port_io(c, io))
 			return;
 	}
-	w->in_file = w->taken;
+	if (!w->error)
+		w->in_file = w->taken;
 	stage_end(c, NOTE_WRITE);
 }
 

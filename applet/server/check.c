@@ -164,7 +164,7 @@ int server_check(const struct server_config *config)
 	print(k);
 	store_check_room(e, size, store_bytes(e, FILE_IMAGE));
 	known = store_load_written(e, how, size);
-	store_check_content(e, how, size);
+	store_check_content(e, how);
 	if (beyond)
 		bb_error_msg_and_die("'%s': bits are set past the end of the disk; a start ignores them, if this is the bitmap of this disk",
 				     e->path[FILE_BITMAP]);

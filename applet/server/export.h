@@ -37,6 +37,8 @@ struct export {
 		struct state_header header; /* on its way; the loop's thread may change the other one */
 		bool busy, again;
 		int error;
+		unsigned recents; /* of the core, that it has */
+		uint64_t next_ms; /* not before, for the sake of these */
 	} save;
 	struct origin *origin;
 	int base_fd;         /* copy on write: the base; fd[FILE_IMAGE] has what was written. Else -1 */
@@ -108,7 +110,7 @@ void store_load(struct export *e, enum state_start how, uint64_t size_bytes);
 bool store_load_written(struct export *e, enum state_start how, uint64_t size_bytes);
 void store_check_room(struct export *e, uint64_t size_bytes, uint64_t have_bytes);
 /* ... and, when e->written is there too, whether it has the bytes that the header knows. */
-void store_check_content(struct export *e, enum state_start how, uint64_t size_bytes);
+void store_check_content(struct export *e, enum state_start how);
 /* How long a file is; 0: it is not there. */
 uint64_t store_bytes(struct export *e, enum io_file file);
 
@@ -124,9 +126,15 @@ void store_open(struct export *e, uint64_t size_bytes, const struct fingerprint 
 bool identity_same_boot(const struct export *e);
 /* Looks at the files; sets f->other and f->changed. */
 void identity_look(const struct export *e, struct state_found *f);
-/* Compares what the header knows of the image's bytes, of blocks that are local by e->words.
- * NULL, or what is wrong. */
-const char *identity_content(const struct export *e, uint64_t size_bytes);
+/* The block is local, and no client has written near it: it has the origin's bytes. */
+bool identity_is_origins(const struct export *e, uint64_t block);
+/* The sample of this block as the image has it; 0: it cannot be read. buf: BLOCK_BYTES. Any thread. */
+uint64_t identity_sample(const struct export *e, uint64_t block, uint8_t *buf);
+/* Compares what the header knows of the image's bytes where they are the origin's. both: the
+ * bitmap file was read, and is to be that of the header. NULL, or what is wrong. */
+const char *identity_content(const struct export *e, bool both);
+/* Fills in what the image has in the blocks of h->recent. Any thread, but one at a time. */
+void identity_remember(const struct export *e, struct state_header *h);
 /* The header knows these files, as files in use. */
 void identity_set(struct export *e);
 /* Syncs the files and tells h how they are left. 0 or errno. Any thread. */
@@ -135,7 +143,6 @@ int identity_leave(const struct export *e, struct state_header *h);
 void identity_stamp(int fd, uint64_t counter);
 
 /* ---- header.c: the header of the commit file -------------------------------------------- */
-
 
 /* The newest copy that is whole. NULL, or what is wrong: a few words. May block. */
 const char *header_read(int fd, struct state_header *h);
@@ -149,8 +156,9 @@ void header_save(struct export *e);
 /* A good end: nothing is written any more, and all is committed. The header says so, and how
  * the files were left. In the same way. */
 void header_finish(struct export *e);
-/* A sync has failed: the next start, also of this boot, is to trust only what was committed
- * before. In the same way. */
-void header_distrust(struct export *e);
+/* Something may have changed. After a sync that failed: the next start, also of this boot, is to
+ * trust only what was committed before. Else: what has come last from the origin is remembered, at
+ * once and then every COMMIT_INTERVAL_MS. In the same way. */
+void header_tick(struct export *e);
 
 #endif

@@ -51,6 +51,7 @@ static void save_run(struct job *j)
 {
 	struct export *e = export_of_job(j);
 
+	identity_remember(e, &e->save.header);
 	e->save.error = e->save.header.clean ? identity_leave(e, &e->save.header) : 0;
 	if (!e->save.error)
 		e->save.error = header_write(e->header_fd, &e->save.header);
@@ -61,8 +62,10 @@ static void save_done(struct job *j)
 	struct export *e = export_of_job(j);
 
 	e->save.busy = false;
-	if (e->save.error)
+	if (e->save.error) {
+		e->header.counter--; /* the other copy is the only one that is known to be whole */
 		core_sync_failed(&e->core, e->save.error);
+	}
 	if (e->save.error && !e->header.boot_id[0])
 		bb_error_msg("a sync failed, and '%s' cannot tell the next start: do not restart this server",
 			     e->path[FILE_COMMIT]);
@@ -80,6 +83,8 @@ void header_save(struct export *e)
 	e->save.busy = true;
 	e->header.counter++;
 	e->save.header = e->header;
+	e->save.recents = e->core.recents;
+	memcpy(e->save.header.recent, e->core.recent, sizeof(e->core.recent));
 	e->save.job.run = save_run;
 	e->save.job.done = save_done;
 	e->save.job.class = JOB_SLOW;
@@ -92,8 +97,15 @@ void header_finish(struct export *e)
 	header_save(e);
 }
 
-void header_distrust(struct export *e)
+void header_tick(struct export *e)
 {
-	e->header.boot_id[0] = '\0'; /* no boot has this id */
-	header_save(e);
+	const struct core *c = &e->core;
+
+	if (c->commit.error && e->header.boot_id[0]) {
+		e->header.boot_id[0] = '\0'; /* no boot has this id */
+		header_save(e);
+	} else if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && !c->commit.error && c->recents != e->save.recents && c->now_ms >= e->save.next_ms) {
+		e->save.next_ms = c->now_ms + COMMIT_INTERVAL_MS;
+		header_save(e);
+	}
 }

@@ -39,16 +39,19 @@ enum {
 
 /* ---- devices ---------------------------------------------------------------------------- */
 
-/* An attribute of a block device in sysfs, without the space around it: how many bytes, 0 =
- * it has none. */
+/* An attribute of a block device in sysfs, or of the directory above, which for a partition is its
+ * disk; without the space around it: how many bytes, 0 = there is none. */
 static size_t sysfs_read(dev_t dev, const char *name, char *to, size_t size)
 {
 	char path[80];
 	ssize_t n = 0;
-	int fd;
+	int fd = -1;
+	unsigned up;
 
-	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s", major(dev), minor(dev), name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
+	for (up = 0; fd < 0 && up < 2; up++) {
+		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s%s", major(dev), minor(dev), up ? "../" : "", name);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+	}
 	if (fd >= 0) {
 		n = full_read(fd, to, size);
 		close(fd);
@@ -58,11 +61,10 @@ static size_t sysfs_read(dev_t dev, const char *name, char *to, size_t size)
 	return n > 0 ? (size_t)n : 0;
 }
 
-/* A partition is its number and what its disk is, which is the directory above. */
+/* A partition is its number and what its disk is. */
 static uint64_t device_identity(int fd, dev_t dev)
 {
-	static const char names[] = "wwid\0device/wwid\0serial\0device/serial\0dm/uuid\0"
-				    "../wwid\0../device/wwid\0../serial\0../device/serial\0../dm/uuid\0";
+	static const char names[] = "wwid\0device/wwid\0serial\0device/serial\0dm/uuid\0";
 	uint64_t loop[X_LOOP_WORDS];
 	char text[256];
 	const char *name;
@@ -177,7 +179,6 @@ static void read_mounts(const struct export *e, struct state_header *h)
 	unsigned i;
 
 	for (i = 0; i < ARRAY_SIZE(mounts); i++) {
-		size_t length;
 		dev_t dev;
 
 		if (e->fd[i] < 0 || fstat(e->fd[i], &st) < 0)
@@ -185,8 +186,7 @@ static void read_mounts(const struct export *e, struct state_header *h)
 		dev = S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev;
 		if (!S_ISBLK(st.st_mode) && extended_stat(e->fd[i], X_STATX_MNT_ID_UNIQUE, more))
 			mounts[i] = more[X_MNT_ID];
-		length = sysfs_read(dev, "diskseq", disks + n, 20);
-		n += length ? length : sysfs_read(dev, "../diskseq", disks + n, 20);
+		n += sysfs_read(dev, "diskseq", disks + n, 20);
 	}
 	h->disks = n ? fingerprint_sample((uint8_t *)disks, n) : 0;
 	h->mounts = mounts[0] | mounts[1] ? fingerprint_sample((uint8_t *)mounts, sizeof(mounts)) : 0;
@@ -219,7 +219,7 @@ void identity_look(const struct export *e, struct state_found *f)
 	if (f->commit != COMMIT_GOOD)
 		return;
 	if (stamp_of(e->fd[FILE_COMMIT]) > h->counter || differ(identity_of(e->fd[FILE_COMMIT]), h->commit))
-		f->other = "the commit file is not the one that the last server has left, but a copy, or of another cache";
+		f->other = "the commit file is an older copy, or of another cache";
 	else if (differ(identity_of(e->fd[FILE_IMAGE]), h->image))
 		f->other = "the image is not the one that belongs to it";
 	else if (h->clean && (differ(changed_ns(e->fd[FILE_IMAGE]), h->image_ns) ||
@@ -227,42 +227,56 @@ void identity_look(const struct export *e, struct state_found *f)
 		f->changed = "image or bitmap were changed after the last server had ended";
 }
 
-/* False: the image has other bytes there. */
-static bool block_is(const struct export *e, uint64_t size_bytes, uint64_t block, uint64_t sample)
-{
-	/* not on the stack: it is a page */
-	static uint8_t buf[BLOCK_BYTES];
-	uint64_t start = block * BLOCK_BYTES;
-	size_t n = size_bytes - start < BLOCK_BYTES ? (size_t)(size_bytes - start) : BLOCK_BYTES;
-
-	if (pread(e->fd[FILE_IMAGE], buf, n, (off_t)start) != (ssize_t)n)
-		return false;
-	return fingerprint_sample(buf, n) == sample;
-}
-
 static bool has_bit(const uint64_t *words, uint64_t i)
 {
 	return words[i / 64] >> i % 64 & 1;
 }
 
-const char *identity_content(const struct export *e, uint64_t size_bytes)
+bool identity_is_origins(const struct export *e, uint64_t block)
+{
+	return has_bit(e->words, block) && !has_bit(e->written, block / WRITTEN_BLOCKS);
+}
+
+uint64_t identity_sample(const struct export *e, uint64_t block, uint8_t *buf)
+{
+	uint64_t start = block * BLOCK_BYTES, rest = e->header.size_bytes - start;
+	size_t n = rest < BLOCK_BYTES ? (size_t)rest : BLOCK_BYTES;
+
+	return pread(e->fd[FILE_IMAGE], buf, n, (off_t)start) == (ssize_t)n ? fingerprint_sample(buf, n) : 0;
+}
+
+static uint8_t buf[BLOCK_BYTES]; /* not on the stack: it is a page */
+
+static bool block_differs(const struct export *e, uint64_t block, uint64_t sample)
+{
+	return sample && identity_is_origins(e, block) && identity_sample(e, block, buf) != sample;
+}
+
+const char *identity_content(const struct export *e, bool both)
 {
 	const struct state_header *h = &e->header;
-	uint64_t block, blocks = map_blocks(size_bytes);
+	const struct state_recent *r;
 	unsigned i;
 
-	for (i = 0; i < STATE_RECENT; i++) {
-		block = h->recent[i].block;
-		if (h->recent[i].sample && block < blocks && has_bit(e->words, block) && !block_is(e, size_bytes, block, h->recent[i].sample))
-			return "the image is not as the last server has left it: an older copy, or another one";
-	}
-	for (i = 0; ENABLE_FEATURE_XNBD_SERVER_VERIFY && e->written && !h->mixed && i < STATE_SAMPLES; i++) {
-		block = fingerprint_block(size_bytes, i);
-		if (h->fingerprint.sample[i] && has_bit(e->words, block) && !has_bit(e->written, block / WRITTEN_BLOCKS) &&
-		    !block_is(e, size_bytes, block, h->fingerprint.sample[i]))
+	if (!ENABLE_FEATURE_XNBD_SERVER_VERIFY) /* nobody knows what is the origin's */
+		return NULL;
+	for (r = h->recent; r < h->recent + STATE_RECENT; r++)
+		if (r->sample && r->block < map_blocks(h->size_bytes) &&
+		    ((both && !has_bit(e->words, r->block)) || block_differs(e, r->block, r->sample)))
+			return "image or bitmap are not as the last server has left them, but older";
+	for (i = 0; !h->mixed && i < STATE_SAMPLES; i++)
+		if (block_differs(e, fingerprint_block(h->size_bytes, i), h->fingerprint.sample[i]))
 			return "the image is not of this origin, or not the one of this bitmap";
-	}
 	return NULL;
+}
+
+void identity_remember(const struct export *e, struct state_header *h)
+{
+	struct state_recent *r;
+
+	for (r = h->recent; r < h->recent + STATE_RECENT; r++)
+		if (r->sample)
+			r->sample = identity_sample(e, r->block, buf);
 }
 
 /* What is not known now stays as it was: /sys may come later. */

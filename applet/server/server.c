@@ -345,8 +345,8 @@ static void settle(void)
 {
 	if (export)
 		core_tick(&export->core, loop_now_ms);
-	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->core.commit.error && export->header.boot_id[0])
-		header_distrust(export);
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export)
+		header_tick(export);
 	if (ENABLE_FEATURE_XNBD_SERVER_AUTO && export && export->core.map.words)
 		look_for_end();
 	do {
@@ -554,7 +554,7 @@ static void last_commits(void)
 	struct export *e;
 
 	for (e = exports; e; e = e->next) {
-		if (!e->users || (e->core.readonly && e->core.mode == MODE_TARGET && !e->core.map.words))
+		if (e->removed || (e->core.readonly && e->core.mode == MODE_TARGET && !e->core.map.words))
 			continue;
 		commits++;
 		export_hold(e); /* it may be removed meanwhile */

@@ -12,16 +12,6 @@
 
 enum { DRAWS = 8192 }; /* so many blocks are looked at: less than a millisecond */
 
-static bool has_bit(const uint64_t *words, uint64_t i)
-{
-	return words[i / 64] >> (i % 64) & 1;
-}
-
-static bool is_comparable(const struct export *e, uint64_t block)
-{
-	return has_bit(e->words, block) && !has_bit(e->written, block / WRITTEN_BLOCKS);
-}
-
 /* Another number at each call. */
 static uint64_t chance(void)
 {
@@ -42,7 +32,7 @@ struct spots *spots_new(const struct export *e, uint64_t size_bytes)
 	s = calloc(1, sizeof(*s));
 	for (i = 0; s && i < DRAWS && s->count < SPOTS; i++) {
 		block = chance() % blocks;
-		if (is_comparable(e, block))
+		if (identity_is_origins(e, block))
 			s->spot[s->count++].block = block;
 	}
 	if (s)
@@ -56,12 +46,10 @@ static void spots_run(struct job *j)
 	unsigned i;
 
 	for (i = 0; i < s->count; i++) {
-		uint64_t start = s->spot[i].block * BLOCK_BYTES, rest = s->export->header.size_bytes - start;
-		size_t n = rest < BLOCK_BYTES ? (size_t)rest : BLOCK_BYTES;
-		uint8_t *buf = s->spot[i].sample ? s->buf : NULL; /* 0: the origin cannot read it */
+		uint64_t sample = s->spot[i].sample; /* 0: the origin cannot read it */
+		uint64_t here = identity_sample(s->export, s->spot[i].block, s->buf);
 
-		if (buf && pread(s->export->fd[FILE_IMAGE], buf, n, (off_t)start) == (ssize_t)n)
-			s->spot[i].differs = fingerprint_sample(buf, n) != s->spot[i].sample;
+		s->spot[i].differs = sample && here && here != sample;
 	}
 }
 
@@ -73,7 +61,7 @@ static void spots_done(struct job *j)
 	unsigned i;
 
 	for (i = 0; i < s->count; i++)
-		differ |= s->spot[i].differs && is_comparable(s->export, s->spot[i].block);
+		differ |= s->spot[i].differs && identity_is_origins(s->export, s->spot[i].block);
 	free(s);
 	if (l)
 		link_compared(l, differ);

@@ -315,6 +315,41 @@ static void load(struct export *e, enum state_start how, uint64_t size_bytes)
 	store_load_written(e, how, size_bytes);
 }
 
+/* An image that is too short for the bits that speak of it has lost blocks. */
+static void check_image(struct export *e, uint64_t size_bytes, uint64_t have_bytes)
+{
+	struct map m;
+	uint64_t first;
+
+	if (have_bytes >= size_bytes)
+		return;
+	if (!map_init(&m, size_bytes, e->words, false))
+		bb_simple_error_msg_and_die("out of memory");
+	first = map_next_local(&m, have_bytes / BLOCK_BYTES, m.blocks);
+	if (first < m.blocks)
+		bb_error_msg_and_die("'%s' is shorter than its bitmap says: it is not the image of this bitmap" CLEAR_HINT,
+				     e->path[FILE_IMAGE]);
+	map_free(&m);
+}
+
+void store_check_content(struct export *e, enum state_start how)
+{
+	const char *why = NULL;
+
+	if ((how == START_BOTH || how == START_COMMIT) && !e->accept)
+		why = identity_content(e, how == START_BOTH);
+	if (why)
+		bb_error_msg_and_die("'%s': %s" ACCEPT_HINT CLEAR_HINT, e->path[FILE_IMAGE], why);
+}
+
+void store_check_room(struct export *e, uint64_t size_bytes, uint64_t have_bytes)
+{
+	if (e->fd[FILE_IMAGE] >= 0 && !is_regular(e, FILE_IMAGE) && have_bytes < size_bytes)
+		bb_error_msg_and_die("'%s' is too small: it has %llu bytes, the disk %llu", e->path[FILE_IMAGE],
+				     (unsigned long long)have_bytes, (unsigned long long)size_bytes);
+	check_image(e, size_bytes, have_bytes);
+}
+
 bool store_look(struct export *e, const char *image, const char *bitmap, bool clear)
 {
 	enum state_start how;
@@ -324,6 +359,8 @@ bool store_look(struct export *e, const char *image, const char *bitmap, bool cl
 		return false;
 	how = store_decide(e, e->header.size_bytes, NULL, false);
 	load(e, how, e->header.size_bytes);
+	store_check_room(e, e->header.size_bytes, store_bytes(e, FILE_IMAGE));
+	store_check_content(e, how); /* before an origin that was compared with it is blamed */
 	return is_complete(e, e->header.size_bytes);
 }
 
@@ -432,41 +469,6 @@ static void create_bitmap(struct export *e, uint64_t size_bytes)
 	allocate(e, FILE_BITMAP, map_bytes(size_bytes));
 }
 
-/* An image that is too short for the bits that speak of it has lost blocks. */
-static void check_image(struct export *e, uint64_t size_bytes, uint64_t have_bytes)
-{
-	struct map m;
-	uint64_t first;
-
-	if (have_bytes >= size_bytes)
-		return;
-	if (!map_init(&m, size_bytes, e->words, false))
-		bb_simple_error_msg_and_die("out of memory");
-	first = map_next_local(&m, have_bytes / BLOCK_BYTES, m.blocks);
-	if (first < m.blocks)
-		bb_error_msg_and_die("'%s' is shorter than its bitmap says: it is not the image of this bitmap" CLEAR_HINT,
-				     e->path[FILE_IMAGE]);
-	map_free(&m);
-}
-
-void store_check_content(struct export *e, enum state_start how, uint64_t size_bytes)
-{
-	const char *why = NULL;
-
-	if ((how == START_BOTH || how == START_COMMIT) && !e->accept)
-		why = identity_content(e, size_bytes);
-	if (why)
-		bb_error_msg_and_die("'%s': %s" ACCEPT_HINT CLEAR_HINT, e->path[FILE_IMAGE], why);
-}
-
-void store_check_room(struct export *e, uint64_t size_bytes, uint64_t have_bytes)
-{
-	if (e->fd[FILE_IMAGE] >= 0 && !is_regular(e, FILE_IMAGE) && have_bytes < size_bytes)
-		bb_error_msg_and_die("'%s' is too small: it has %llu bytes, the disk %llu", e->path[FILE_IMAGE],
-				     (unsigned long long)have_bytes, (unsigned long long)size_bytes);
-	check_image(e, size_bytes, have_bytes);
-}
-
 static void grow_image(struct export *e, uint64_t size_bytes, uint64_t have_bytes)
 {
 	if (have_bytes < size_bytes && ftruncate(e->fd[FILE_IMAGE], (off_t)size_bytes) < 0)
@@ -482,8 +484,7 @@ static void set_header(struct export *e, enum state_start how, uint64_t size_byt
 
 	if (how == START_NEW)
 		memset(h, 0, sizeof(*h));
-	if (how == START_ADOPT || e->accept)
-		memset(h->recent, 0, sizeof(h->recent));
+	memset(h->recent, 0, sizeof(h->recent)); /* what is not committed may have been lost */
 	h->counter = counter + 1;
 	h->size_bytes = size_bytes;
 	if (fp)
@@ -500,7 +501,6 @@ void store_open(struct export *e, uint64_t size_bytes, const struct fingerprint 
 	if (!e->written) /* else store_look() has read all; nobody else writes these files */
 		load(e, how, size_bytes);
 	store_check_room(e, size_bytes, image_bytes);
-	store_check_content(e, how, size_bytes);
 	if (e->fd[FILE_IMAGE] < 0)
 		create_file(e, FILE_IMAGE);
 	/* From now on a power cut leaves only what is committed: what xNBD has left has to

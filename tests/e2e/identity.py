@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# identity.py: the three files of a proxy exchanged, one by one and together, for older copies
-# and for those of another move, and the header torn; after each end that a server can have.
+# identity.py [devices]: the three files of a proxy exchanged, one by one and together, for older
+# copies and for those of another move, and the header torn; after each end that a server can have.
+# devices: the same of a cache image that is a block device, on loop devices.
 #
 # Then --check and a start have to agree. Either both refuse, with one line that is the same,
 # exit status 1 and nothing changed on the disk; or the server starts, every byte is what the
@@ -12,7 +13,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 SIZE, BLOCK = 8 << 20, 4096
 IMAGE, BITMAP, COMMIT = "cache.img", "cache.bm", "cache.bm.commit"
 FILES = IMAGE, BITMAP, COMMIT
-servers = []
+servers, loops = [], []
+atexit.register(lambda: [loop("-d", d) for d in loops])
 atexit.register(lambda: [(p.kill(), p.wait()) for p in servers])
 
 
@@ -41,20 +43,44 @@ def connect(path, p):
     sys.exit("no server at " + path)
 
 
+# The header of the commit file, see core/state.c.
+COPY, USED, COUNTER, RECENT = 4096, 1024, 56, slice(56 + 8 * 44, 56 + 8 * 76)
+
+
+def loop(*arguments):
+    return subprocess.run(["losetup", *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+
 class Move:
     """A proxy, its files in a directory, and what clients have written."""
 
-    def __init__(self, name, origin):
+    def __init__(self, name, origin, device=False):
         self.dir, self.origin = name, origin
         self.disk = bytearray(open(origin + ".img", "rb").read())
         os.mkdir(name)
+        self.image = self.path(IMAGE)
+        if device:
+            open(self.image, "wb").truncate(SIZE)
+            self.attach()
+
+    def attach(self):
+        """To a loop device that is free: not to the one it had."""
+        before = self.image
+        self.image = loop("-f", "--show", self.path(IMAGE))
+        loops.append(self.image)
+        if before in loops:
+            self.detach(before)
+
+    def detach(self, device):
+        loops.remove(device)
+        loop("-d", device)
 
     def path(self, name):
         return self.dir + "/" + name
 
     def command(self, *options):
         return ["--proxy", *options, "--lport", "0", "--unix", "p.sock", "unix:" + self.origin + ".sock", "-",
-                self.path(IMAGE), self.path(BITMAP), "ctl.sock"]
+                self.image, self.path(BITMAP), "ctl.sock"]
 
     def start(self):
         p = start(*self.command())
@@ -67,6 +93,12 @@ class Move:
         if flush:
             h.flush()
 
+    def headers(self):
+        """Both copies, the newest last."""
+        with open(self.path(COMMIT), "rb") as f:
+            copies = [f.read(COPY), f.read(COPY)]
+        return sorted(copies, key=lambda c: c[COUNTER:COUNTER + 8])
+
     def run(self, how, seed):
         """A server that fetches and writes, and its end."""
         p, h = self.start()
@@ -75,7 +107,12 @@ class Move:
             self.write(h, seed + i, (seed * 2 + i) * 17 * BLOCK)
         h.pread(64 << 10, (seed * 3 % 8 << 20) - (1 << 19) & SIZE - 1)
         self.write(h, seed, BLOCK * 5)
-        time.sleep(0.01)
+        until = time.time() + 2
+        while not any(self.headers()[-1][RECENT]) and time.time() < until:
+            time.sleep(0.01)
+        self.end(p, how)
+
+    def end(self, p, how):
         end(p, 15 if how == "clean" else 9)
         if how == "power cut":
             subprocess.run([sys.executable, HERE + "/boot.py", self.path(COMMIT)], check=True)
@@ -88,10 +125,35 @@ class Move:
     def sums(self):
         return {n: hashlib.sha256(open(self.path(n), "rb").read()).digest() for n in sorted(os.listdir(self.dir))}
 
+    def keep(self):
+        """The files themselves, and what is in them, for restore()."""
+        os.mkdir(self.dir + ".kept")
+        self.kept = {}
+        for name in FILES:
+            os.link(self.path(name), self.dir + ".kept/" + name)
+            self.kept[name] = open(self.path(name), "rb").read(), os.stat(self.path(name)).st_mtime_ns
+
+    def restore(self):
+        for name, (data, ns) in self.kept.items():
+            kept = self.dir + ".kept/" + name
+            if os.path.exists(self.path(name)):
+                os.unlink(self.path(name))
+            os.link(kept, self.path(name))
+            if open(kept, "rb").read() != data:
+                open(kept, "r+b").write(data)
+            os.utime(kept, ns=(ns, ns))
+
+    def remove(self):
+        shutil.rmtree(self.dir)
+        shutil.rmtree(self.dir + ".kept", ignore_errors=True)
+        if self.image in loops:
+            self.detach(self.image)
+
 
 def in_place(source, to):
     with open(source, "rb") as f, open(to, "r+b") as t:
-        t.truncate(0)
+        if not to.startswith("/dev"):
+            t.truncate(0)
         t.write(f.read())
 
 
@@ -105,9 +167,10 @@ def one_line(text):
     return lines[0] if len(lines) == 1 else sys.exit("not one line: %r" % text)
 
 
-def look(move, what):
+def look(move, how, case):
+    what = f"{how}, {case}"
     before = move.sums()
-    check = subprocess.run(["xnbd-server", "--check", move.path(IMAGE), move.path(BITMAP)], capture_output=True, text=True)
+    check = subprocess.run(["xnbd-server", "--check", move.image, move.path(BITMAP)], capture_output=True, text=True)
     p = subprocess.Popen(["xnbd-server", *move.command()], stderr=subprocess.PIPE, text=True)
     servers.append(p)
     h = connect("p.sock", p)
@@ -122,12 +185,12 @@ def look(move, what):
     if check.returncode:
         sys.exit(f"{what}: starts, but --check says {check.stderr}")
     for at in range(0, SIZE, 1 << 20):
-        if bytes(h.pread(1 << 20, at)) != move.disk[at:at + (1 << 20)]:
-            data = bytes(h.pread(1 << 20, at))
+        data = bytes(h.pread(1 << 20, at))
+        if data != move.disk[at:at + (1 << 20)]:
             wrong = next(i for i in range(1 << 20) if data[i] != move.disk[at + i]) + at
             sys.exit(f"{what}: started, and the byte at {wrong} (block {wrong // BLOCK}) is wrong")
     h.shutdown()
-    end(p, 9)
+    move.end(p, how)
     return "started"
 
 
@@ -145,29 +208,58 @@ def remove(*names):
     return do
 
 
-CASES = {"nothing": lambda move, old: None}
-for names in (IMAGE,), (BITMAP,), (COMMIT,), (BITMAP, COMMIT), FILES:
-    for how in in_place, new_file:
-        for old in "older", "foreign":
-            CASES[f"{old} {' '.join(names)}, {how.__name__}"] = exchange(how, *names)
-CASES["no commit file"] = remove(COMMIT)
-CASES["no bitmap"] = remove(BITMAP)
-
-
-def torn(copy, sector):
-    """What a power cut leaves of a write of this copy: its sectors up to here are new."""
+def torn(copies, boundary):
+    """Of a write of the next header to these places (copy 0: that of the older one) the power
+    cut leaves what comes before the boundary. Behind the first two sectors nothing is used."""
     def do(move, old):
-        header = bytearray(open(move.path(COMMIT), "rb").read()[:8192])
-        other = header[4096 * (1 - copy):][:1024]
+        older, newest = move.headers()
+        header = bytearray(newest)
+        counter = int.from_bytes(header[COUNTER:COUNTER + 8], "big")
+        header[COUNTER:COUNTER + 8] = (counter + 1).to_bytes(8, "big")
+        sum_ = 0xCBF29CE484222325
+        for byte in header[:USED - 8]:
+            sum_ = (sum_ ^ byte) * 0x100000001B3 % (1 << 64)
+        header[USED - 8:USED] = sum_.to_bytes(8, "big")
         with open(move.path(COMMIT), "r+b") as f:
-            f.seek(4096 * copy + 512 * sector)
-            f.write(other[512 * sector:512 * sector + 512])
+            for copy in copies:
+                f.seek((counter - 1 + (copy == 0)) % 2 * COPY)
+                f.write(header[:boundary * 512])
     return do
 
 
-for copy in range(2):
-    for sector in range(2):
-        CASES[f"copy {copy} of the header torn, sector {sector}"] = torn(copy, sector)
+def another_name(move, old):
+    move.attach()
+
+
+def exchanged(move, old):
+    """The name of the device is that of another one."""
+    move.detach(move.image)
+    move.image = loop("-f", "--show", old + "/" + IMAGE)
+    loops.append(move.image)
+
+
+def over_device(move, old):
+    in_place(f"{old}/{IMAGE}", move.image)
+
+
+# What is done, and with whose files.
+CASES = {"nothing": (None, lambda move, old: None)}
+if sys.argv[1:] == ["devices"]:
+    CASES["another name"] = None, another_name
+    for old in "older", "foreign":
+        CASES[f"exchanged for the {old} one"] = old, exchanged
+        CASES[f"{old} bytes on it"] = old, over_device
+        CASES[f"{old} bitmap and commit file"] = old, exchange(in_place, BITMAP, COMMIT)
+else:
+    for names in (IMAGE,), (BITMAP,), (COMMIT,), (BITMAP, COMMIT), FILES:
+        for how in in_place, new_file:
+            for old in "older", "foreign":
+                CASES[f"{old} {' '.join(names)}, {how.__name__}"] = old, exchange(how, *names)
+    CASES["no commit file"] = None, remove(COMMIT)
+    CASES["no bitmap"] = None, remove(BITMAP)
+    for copies in (0,), (1,), (0, 1):
+        for boundary in range(1, 8):
+            CASES[f"header torn, {copies}, {boundary}"] = None, torn(copies, boundary)
 
 
 serial = 0
@@ -179,27 +271,40 @@ def origin(name):
     connect(name + ".sock", start("--target", "--readonly", "--lport", "0", "--unix", name + ".sock", name + ".img"))
 
 
+def new_move(how):
+    global serial
+    serial += 1
+    move = Move(f"m{serial}", "o", sys.argv[1:] == ["devices"])
+    move.run("clean", 1)
+    shutil.rmtree("older", ignore_errors=True)
+    move.save("older")
+    move.run(how, 2)
+    return move
+
+
 origin("o")
 origin("x")
 foreign = Move("foreign-move", "x")
 foreign.run("clean", 3)
 foreign.save("foreign")
 for how in "clean", "killed", "power cut":
-    refused = started = 0
-    for case, do in CASES.items():
-        # After a crash nothing tells that somebody has written over a file in its own place.
-        if how != "clean" and case.endswith("in_place") and "older cache.bm.commit, " not in case:
-            continue
-        serial += 1
-        move = Move(f"m{serial}", "o")
-        move.run("clean", 1)
-        move.save("older")
-        move.run(how, 2)
-        do(move, "foreign" if case.startswith("foreign") else "older")
-        if look(move, f"{how}, {case}") == "refused":
-            refused += 1
-        else:
-            started += 1
-        shutil.rmtree("older")
-        shutil.rmtree(move.dir)
-    print(f"{how}: {refused} refused, {started} started")
+    count = {"refused": 0, "started": 0}
+    move = result = None
+    for case, (old, do) in CASES.items():
+        # What was refused is as it was. What was served is local in all blocks by now: that is good
+        # enough for its header to be torn.
+        if result == "refused" and move.image not in loops:
+            move.restore()
+        elif not move or not case.startswith("header"):
+            if move:
+                move.remove()
+            move = new_move(how)
+        if not os.path.exists(move.dir + ".kept") and not case.startswith("header"):
+            move.keep()
+        do(move, old)
+        result = look(move, how, case)
+        count[result] += 1
+        if os.environ.get("VERBOSE"):
+            print(f"{how}, {case}: {result}", file=sys.stderr)
+    move.remove()
+    print(f"{how}: {count['refused']} refused, {count['started']} started")

@@ -552,6 +552,15 @@ void disk_pwrite(unsigned slot, const void *from, uint64_t n, uint64_t offset)
 		f->size = offset + n;
 }
 
+void disk_tear(unsigned slot, const uint8_t *from, uint64_t n, uint64_t offset)
+{
+	uint64_t at;
+
+	for (at = 0; at < n; at += SECTOR)
+		if (chance(50))
+			disk_pwrite(slot, from + at, n - at < SECTOR ? n - at : SECTOR, offset + at);
+}
+
 void disk_sync(unsigned slot, bool all)
 {
 	sync_now(&files[slot], files[slot].stable, all);

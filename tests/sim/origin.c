@@ -445,7 +445,7 @@ static bool is_ours(void)
 		return true;
 	if (chance(50))
 		size += chance(50) ? 1 + chance_of(2 * BLOCK_BYTES) : (uint64_t)-1;
-	else if (knows_any(&fp))
+	else if (knows_any(&fp) && !plan.blind)
 		spoil(&fp);
 	else
 		return true;

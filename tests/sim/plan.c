@@ -192,5 +192,6 @@ void draw_plan(void)
 	plan.calm = chance(40);
 	plan.order_percent = orders[chance_of(4)];
 	plan.lies = chance(50);
+	plan.blind = chance(50);
 	draw_limits();
 }

@@ -771,6 +771,16 @@ static void finish(void)
 		;
 }
 
+/* True: the server has died of it, and is started again. */
+static bool tick_header(void)
+{
+	enum start_end end = start_tick();
+
+	if (end != START_GOOD)
+		crash(end == START_DIED || chance(50));
+	return end != START_GOOD;
+}
+
 /* Ends the server in good order and starts it again; the machine may go down between. */
 static void restart(void)
 {
@@ -781,7 +791,8 @@ static void restart(void)
 	event("the server ends%s", power ? ", and then the machine goes down" : "");
 	count(COUNT_GOOD_ENDS);
 	finish();
-	start_tick();
+	if (tick_header())
+		return;
 	if (!live_count() && is_quiet() && !core.commit.error && !core.bitmap_error)
 		start_save();
 	crash(power);
@@ -1035,7 +1046,7 @@ void run(uint64_t seed, const uint8_t *keep)
 			step();
 		else if (crash_last && plan.crashes)
 			crash(chance(50));
-		start_tick();
+		tick_header();
 	}
 	end();
 }

@@ -71,6 +71,7 @@ struct plan {
 	bool crashes;
 	unsigned order_percent; /* requests that begin where the last one has ended */
 	bool calm;              /* clients hardly write */
+	bool blind;             /* headers know nothing of what image and origin have */
 	bool lies;              /* the origin has another byte than it had, when it is compared */
 };
 
@@ -221,6 +222,8 @@ uint64_t disk_size(unsigned slot);
 void disk_resize(unsigned slot, uint64_t n);
 uint64_t disk_pread(unsigned slot, void *to, uint64_t n, uint64_t offset);
 void disk_pwrite(unsigned slot, const void *from, uint64_t n, uint64_t offset);
+/* A write that fails: some sectors of it. */
+void disk_tear(unsigned slot, const uint8_t *from, uint64_t n, uint64_t offset);
 void disk_sync(unsigned slot, bool all);
 /* Which file it is, how often it was changed, and its extended attribute. */
 uint64_t disk_birth(unsigned slot);
@@ -243,8 +246,9 @@ enum start_end start_files(uint64_t **words, bool *all_dirty);
 /* What it knows of its disk. */
 struct state_header;
 const struct state_header *start_header(void);
-/* What it does when a commit has failed. */
-void start_tick(void);
+/* What it does in between: the header may be written. START_CRASHED: it has died meanwhile;
+ * START_DIED: by a power cut. */
+enum start_end start_tick(void);
 /* What the last start has made of the record of what clients have written. */
 uint64_t *start_written(void);
 /* What a server does at its good end; it may die of it. */

@@ -41,6 +41,7 @@ static unsigned boots;
 static int calls_left; /* until the crash; < 0: none */
 static jmp_buf over;
 static bool no_faults;
+static bool saving; /* the header, while it runs: what is read for it is not worth a crash */
 
 NORETURN static void die(void)
 {
@@ -364,15 +365,18 @@ int k_fsetxattr(int fd, const char *name, const void *from, size_t n, int flags)
 
 ssize_t k_pread(int fd, void *to, size_t n, off_t offset)
 {
-	if (call("pread", fd_slot(fd)))
+	if (!saving && call("pread", fd_slot(fd)))
 		return -1;
 	return (ssize_t)disk_pread(fd_slot(fd), to, n, (uint64_t)offset);
 }
 
 ssize_t k_pwrite(int fd, const void *from, size_t n, off_t offset)
 {
-	if (call("pwrite", fd_slot(fd)))
+	if (call("pwrite", fd_slot(fd))) {
+		if (saving)
+			disk_tear(fd_slot(fd), from, n, (uint64_t)offset);
 		return -1;
+	}
 	disk_pwrite(fd_slot(fd), from, n, (uint64_t)offset);
 	return (ssize_t)n;
 }
@@ -498,6 +502,8 @@ static void look_and_open(bool *all_dirty)
 		return;
 	}
 	origin_samples(&fp);
+	if (plan.blind)
+		memset(&fp, 0, sizeof(fp));
 	store_open(&export, plan.size_bytes, &fp, false, all_dirty);
 }
 
@@ -522,13 +528,40 @@ enum start_end start_files(uint64_t **words, bool *all_dirty)
 	return how == 1 ? START_DIED : START_CRASHED;
 }
 
-void start_tick(void)
+/* Something of header.c, which has a core of its own here. It may be the last thing before a crash:
+ * false. */
+static bool save(void (*what)(struct export *e), unsigned crash_percent)
 {
-	if (core.commit.error && export.header.boot_id[0]) {
-		no_faults = true; /* header_distrust() can but say so */
-		header_distrust(&export);
-		no_faults = false;
-	}
+	bool over_now;
+
+	calls_left = faults_on && plan.crashes && chance(crash_percent) ? (int)chance_of(what == header_finish ? 6 : 3) : -1;
+	export.core.size_bytes = core.size_bytes;
+	export.core.now_ms = core.now_ms;
+	export.core.recents = core.recents;
+	if (!plan.blind)
+		memcpy(export.core.recent, core.recent, sizeof(core.recent));
+	export.core.commit.error = core.commit.error;
+	saving = true;
+	over_now = setjmp(over);
+	if (!over_now)
+		what(&export);
+	saving = false;
+	calls_left = -1;
+	if (!over_now && export.core.commit.error)
+		core_sync_failed(&core, export.core.commit.error);
+	return !over_now;
+}
+
+enum start_end start_tick(void)
+{
+	bool distrust = core.commit.error && export.header.boot_id[0], good;
+
+	if (plan.target)
+		return START_GOOD;
+	no_faults = distrust; /* it can but say so */
+	good = save(header_tick, distrust ? 30 : 3);
+	no_faults = false;
+	return good ? START_GOOD : distrust ? START_DIED : START_CRASHED;
 }
 
 const struct state_header *start_header(void)
@@ -543,9 +576,5 @@ uint64_t *start_written(void)
 
 void start_save(void)
 {
-	calls_left = faults_on && plan.crashes && chance(20) ? (int)chance_of(8) : -1;
-	export.core.size_bytes = plan.size_bytes;
-	if (!setjmp(over))
-		header_finish(&export);
-	calls_left = -1;
+	save(header_finish, 20);
 }

@@ -443,6 +443,7 @@ static struct {
 	} asked[ASKED_MAX];
 	unsigned asked_count, replies;
 	bool hold; /* writes to the image stay under way */
+	bool no_commit_file; /* it cannot be written */
 	struct io *held[ASKED_MAX];
 	unsigned held_count;
 	struct request client;
@@ -458,6 +459,7 @@ bool port_io(struct core *c, struct io *io)
 	}
 	if (io->op == IO_READ)
 		memset(io->buf, 1, io->length);
+	io->error = w.no_commit_file && io->file == FILE_COMMIT && io->op == IO_WRITE ? 5 : 0;
 	return true;
 }
 
@@ -1353,6 +1355,79 @@ static void test_hold_and_write(void)
 	copy_end();
 }
 
+static struct request *write_block(uint64_t block)
+{
+	struct request *r = calloc(1, sizeof(*r));
+
+	r->type = NBD_CMD_WRITE;
+	r->offset = block * 4096;
+	r->length = 4096;
+	r->buf = w.client_buf;
+	core_submit(&w.core, r);
+	return r;
+}
+
+/* What could not be noted once is not noted later either: no write goes on without its note. */
+static void test_note_fails(void)
+{
+	struct request *a, *b;
+
+	no_copy_begin();
+	w.no_commit_file = true;
+	a = write_block(HERE);
+	b = write_block(HERE + 1); /* the same bit */
+	CHECK(a->error == NBD_EIO && b->error == NBD_EIO && !w.replies && !w.core.in_flight);
+	CHECK(!map_is_local(&w.core.map, HERE) && !map_is_local(&w.core.map, HERE + 1));
+	free(a);
+	free(b);
+	copy_end();
+}
+
+/* The origin cannot read what this link was asked for first. */
+static void refuse(unsigned link)
+{
+	uint64_t cookie;
+	unsigned i;
+
+	for (i = 0; i < w.asked_count && w.asked[i].link != link; i++)
+		;
+	if (!CHECK(i < w.asked_count))
+		return;
+	cookie = w.asked[i].cookie;
+	w.asked[i] = w.asked[--w.asked_count]; /* not in order any more */
+	core_link_data(&w.core, link, cookie, 5);
+}
+
+/* The pass that goes block by block is at the end of its walk, and waits. What a client had asked
+ * for by then and the origin cannot read, the copy asks for itself, in the same pass; not what he
+ * asks for only now. */
+static void test_client_at_the_end(bool late)
+{
+	no_copy_begin();
+	map_set(&w.core.map, 0, HERE);
+	map_set(&w.core.map, HERE + 1, HERE + 64);
+	map_set(&w.core.map, HERE + 65, w.core.map.blocks);
+	if (!late)
+		read_blocks(HERE, HERE + 1);
+	CHECK(core_job_start(&w.core, 1, 0) == 0);
+	CHECK(w.asked_count == 2 && w.core.copier.at_end == late);
+	if (late) {
+		refuse(LINK_COPIER);
+		read_blocks(HERE, HERE + 1);
+		refuse(LINK_CLIENT);
+		CHECK(w.asked_count == 1 && w.core.copier.at_end);
+		answer(LINK_COPIER, 1);
+	} else {
+		answer(LINK_COPIER, 1);
+		CHECK(w.core.copier.at_end);
+		refuse(LINK_CLIENT);
+		CHECK(w.asked_count == 1 && w.asked[0].link == LINK_COPIER && w.core.copier.at_end);
+		refuse(LINK_COPIER);
+	}
+	CHECK(w.core.map.local == w.core.map.blocks - 1 && w.core.copier.state == JOB_FAILED);
+	copy_end();
+}
+
 /* A queue that the copy has made does not hold up who reads in order. */
 static void test_readahead_beside_copy(void)
 {
@@ -1426,6 +1501,9 @@ int main(void)
 	test_hold();
 	test_abandon();
 	test_hold_and_write();
+	test_note_fails();
+	test_client_at_the_end(false);
+	test_client_at_the_end(true);
 	test_readahead_beside_copy();
 	test_alone();
 	return test_end();
