@@ -293,8 +293,6 @@ static bool reply_end(struct link *l, struct pending *p)
 	l->part = PART_HEADER;
 	l->reply = NULL;
 	pending_remove(l, p);
-	if (p->kind != PENDING_SAMPLE)
-		origin_link_steady(l->origin, l->slot);
 	if (p->kind == PENDING_SAMPLE)
 		sample_done(l, p, error);
 	else if (p->kind == PENDING_READ)

@@ -104,7 +104,7 @@ void link_compared(struct link *l, bool differ);
 
 /* Called by the link: it is UP as far as it can tell itself; it is DOWN. */
 void origin_link_ready(struct origin *o, unsigned slot);
-/* ... it has answered something, or has not gone down at once. */
+/* ... it has not gone down at once. */
 void origin_link_steady(struct origin *o, unsigned slot);
 void origin_link_failed(struct origin *o, unsigned slot, const char *why);
 struct core *origin_core(struct origin *o);

@@ -554,7 +554,7 @@ static void last_commits(void)
 	struct export *e;
 
 	for (e = exports; e; e = e->next) {
-		if (e->removed || (e->core.readonly && e->core.mode == MODE_TARGET && !e->core.map.words))
+		if (!e->users || (e->core.readonly && e->core.mode == MODE_TARGET && !e->core.map.words))
 			continue;
 		commits++;
 		export_hold(e); /* it may be removed meanwhile */

@@ -23,7 +23,6 @@
 enum {
 	HANDSHAKE_OUT_BYTES = 32768, /* replies it may leave unread before that and still ask
 				        for more; one alone (a list) may be longer */
-	DRAIN_MS = 30000,            /* after DISC, for what waits for the origin */
 	HANDSHAKE_MS = 10000,        /* after so long, in the handshake or with one piece of the */
 	PAYLOAD_MS = 30000,          /* data of a WRITE, a client loses its place to a new one */
 	CHECK_MS = 5000,             /* so often it is looked who has gone */
@@ -513,6 +512,8 @@ void sessions_stop(void)
 	for (s = sessions; s; s = s->next) {
 		if (s->state == SESSION_HANDSHAKE)
 			s->hang_up = true;
+		payload_drop(s);
+		s->in_first = s->in_end = 0;
 		session_mark(s);
 		session_abandon(s);
 	}

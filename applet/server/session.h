@@ -27,6 +27,7 @@ enum {
 	OUT_BYTES = 512 << 10,       /* replies that wait: before more is read for a session,
 				        these are to leave, while the processor's cache has them */
 	AHEAD_BYTES = 2 << 20,       /* the same, with what the disk has not brought yet */
+	DRAIN_MS = 30000,            /* after DISC a client that takes nothing for so long is left */
 };
 
 enum session_state { SESSION_HANDSHAKE, SESSION_TRANSMISSION, SESSION_DRAINING, SESSION_CLOSED };

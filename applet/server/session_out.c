@@ -200,6 +200,8 @@ bool session_send(struct session *s)
 		if (n < 0)
 			return errno == EAGAIN || errno == EINTR;
 		out_advance(s, (size_t)n);
+		if (s->deadline.set)
+			timer_set(&s->deadline, loop_now_ms + DRAIN_MS);
 	}
 	return true;
 }
