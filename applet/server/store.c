@@ -8,12 +8,15 @@
 #include <poll.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #define CLEAR_HINT "; --clear-bitmap would forget all that is cached and start anew"
+#define IN_USE "'%s' is in use: mounted, swap, RAID, LVM (see lsblk)"
 #define ACCEPT_HINT "; --accept-image would take the files as they are"
 
 enum {
 	LOAD_BYTES = 64 << 10,
+	MOUNTS_BYTES = 256 << 10, /* of mountinfo: some thousand mounts */
 	BUSY_TRIES = 40, /* to open a block device; two seconds */
 	BUSY_WAIT_MS = 50,
 };
@@ -54,7 +57,7 @@ static bool open_file(struct export *e, enum io_file file, int flags)
 	if (e->fd[file] >= 0)
 		return true;
 	if (errno == EBUSY)
-		bb_error_msg_and_die("'%s' is in use: mounted, swap, RAID, LVM (see lsblk) or another server", e->path[file]);
+		bb_error_msg_and_die(IN_USE " or another server", e->path[file]);
 	if (errno != ENOENT)
 		bb_perror_msg_and_die("cannot open '%s'", e->path[file]);
 	return false;
@@ -143,6 +146,38 @@ static bool is_regular(struct export *e, enum io_file file)
 	return regular;
 }
 
+/* What others write to a device while it is copied makes the copy one of no moment. A file system
+ * that is mounted read-only writes nothing. */
+static void look_for_writers(const struct export *e)
+{
+	int fd = open(e->path[FILE_IMAGE], O_RDONLY | O_EXCL | O_CLOEXEC | O_NONBLOCK);
+	bool in_use = fd < 0 && errno == EBUSY;
+	char *text, *line, *end;
+	char key[32];
+	struct stat st;
+
+	close(fd);
+	if (!in_use)
+		return;
+	fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
+	text = calloc(1, MOUNTS_BYTES + 1);
+	if (text && fstat(e->fd[FILE_IMAGE], &st) == 0 && full_read(fd, text, MOUNTS_BYTES) > 0) {
+		int n = snprintf(key, sizeof(key), " %u:%u ", major(st.st_rdev), minor(st.st_rdev));
+
+		for (line = text; *line && strncmp(line, key, (size_t)n) != 0; line++)
+			;
+		end = line + strcspn(line, "\n");
+		*end = '\0';
+		while (end > line && *end != ' ') /* the last field is of the file system, an earlier one of this mount */
+			end--;
+		in_use = strncmp(end, " ro", 3) != 0;
+	}
+	if (in_use)
+		bb_error_msg(IN_USE ": no copy of it is good; unmount it, or mount it read-only", e->path[FILE_IMAGE]);
+	close(fd);
+	free(text);
+}
+
 const char *store_open_target(struct export *e, const char *image, bool readonly)
 {
 	const char *error;
@@ -157,6 +192,8 @@ const char *store_open_target(struct export *e, const char *image, bool readonly
 	error = lock_error(e, FILE_IMAGE, LOCK_SH);
 	if (!error)
 		error = size_error(e, FILE_IMAGE, &e->header.size_bytes);
+	if (!error && e->is_device)
+		look_for_writers(e);
 	return error;
 }
 
