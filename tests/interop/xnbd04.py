@@ -197,7 +197,8 @@ def status_only(size_file, bitmap, control):
         head = exactly(c, 4)
         if head and struct.unpack("@i", head)[0] == QUERY:
             size = int(open(size_file).read())
-            c.sendall(STATUS.pack(size, b"/nowhere", bitmap.encode(), os.getpid(), b"h", b"1", 1, 2, 3, 4))
+            pid = int(os.environ.get("TOLD_PID", os.getpid()))
+            c.sendall(STATUS.pack(size, b"/nowhere", bitmap.encode(), pid, b"h", b"1", 1, 2, 3, 4))
         c.close()
 
 
