@@ -10,9 +10,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-#define CLEAR_HINT "; --clear-bitmap would forget all that is cached and start anew"
 #define IN_USE "'%s' is in use: mounted, swap, RAID, LVM (see lsblk)"
-#define ACCEPT_HINT "; --accept-image would take the files as they are"
 
 enum {
 	LOAD_BYTES = 64 << 10,
@@ -197,6 +195,13 @@ const char *store_open_target(struct export *e, const char *image, bool readonly
 	return error;
 }
 
+/* A start that something may be done about: told with the file. */
+NORETURN static void refuse(const struct export *e, enum io_file file, const char *why, bool acceptable)
+{
+	bb_error_msg_and_die("'%s': %s%s; --clear-bitmap would forget all that is cached and start anew", e->path[file], why,
+			     acceptable ? "; --accept-image would take the files as they are" : "");
+}
+
 /* ---- bits --------------------------------------------------------------------- */
 
 /* Adds the bits of a file to words in memory. Reads what is there: what was never
@@ -222,7 +227,7 @@ static void load_bits(struct export *e, uint64_t *to, enum io_file file, uint64_
 			if (part[i])
 				words[i] |= part[i];
 		if (got % 8)
-			bb_error_msg_and_die("'%s' is truncated" CLEAR_HINT, e->path[file]);
+			refuse(e, file, "truncated", false);
 		offset += (uint64_t)got;
 	}
 	free(part);
@@ -302,8 +307,7 @@ enum state_start store_decide(struct export *e, uint64_t size_bytes, const struc
 	identity_look(e, &f);
 	how = state_decide(&f, &why);
 	if (how == START_REFUSE)
-		bb_error_msg_and_die("'%s': %s%s" CLEAR_HINT, e->path[FILE_BITMAP], why,
-				     why == f.other || why == f.changed ? ACCEPT_HINT : "");
+		refuse(e, FILE_BITMAP, why, why == f.other || why == f.changed);
 	return how;
 }
 
@@ -364,8 +368,7 @@ static void check_image(struct export *e, uint64_t size_bytes, uint64_t have_byt
 		bb_simple_error_msg_and_die("out of memory");
 	first = map_next_local(&m, have_bytes / BLOCK_BYTES, m.blocks);
 	if (first < m.blocks)
-		bb_error_msg_and_die("'%s' is shorter than its bitmap says: it is not the image of this bitmap" CLEAR_HINT,
-				     e->path[FILE_IMAGE]);
+		refuse(e, FILE_IMAGE, "shorter than its bitmap says: it is not the image of this bitmap", false);
 	map_free(&m);
 }
 
@@ -376,7 +379,7 @@ void store_check_content(struct export *e, enum state_start how)
 	if ((how == START_BOTH || how == START_COMMIT) && !e->accept)
 		why = identity_content(e, how == START_BOTH);
 	if (why)
-		bb_error_msg_and_die("'%s': %s" ACCEPT_HINT CLEAR_HINT, e->path[FILE_IMAGE], why);
+		refuse(e, FILE_IMAGE, why, true);
 }
 
 void store_check_room(struct export *e, uint64_t size_bytes, uint64_t have_bytes)

@@ -7,6 +7,7 @@
  * local as the comparison began and no client has written near it since it came, as far
  * as the server can know. Without a lie, nothing may differ.
  */
+#include "core/state.h"
 #include "sim.h"
 
 #include <stdlib.h>
@@ -110,15 +111,22 @@ void compare_audit(void)
 	}
 }
 
+void compare_begun(const uint64_t *words, const uint64_t *written)
+{
+	uint64_t b, unknown = written_runs(blocks());
+
+	if (!words || !written || !(written[unknown / 64] >> (unknown % 64) & 1))
+		return;
+	for (b = 0; b < blocks(); b++)
+		touched[b] |= words[b / 64] >> (b % 64) & 1;
+}
+
 void compare_started(void)
 {
-	uint64_t b;
-
 	running = false;
 	if (plan.target)
 		return;
-	for (b = 0; !written_is_known(&core) && b < blocks(); b++)
-		touched[b] |= map_is_local(&core.map, b);
+	compare_begun(core.map.words, core.written.map.words);
 	if (plan.gap == GAP_ZERO)
 		spare_gaps();
 }

@@ -654,11 +654,15 @@ static void switch_step(bool force)
 static uint64_t *start_store(bool *all_dirty)
 {
 	uint64_t *words = NULL;
+	enum start_end how;
 	bool power;
 
 	for (;;) {
 		count(COUNT_STARTS);
-		switch (start_files(&words, all_dirty)) {
+		how = start_files(&words, all_dirty);
+		if (how != START_DIED || !memory_has_failed()) /* of that */
+			compare_begun(start_words(), start_written());
+		switch (how) {
 		case START_GOOD:
 			return words;
 		case START_DIED:
@@ -812,11 +816,19 @@ static void link_step(void)
 		origin_up(link);
 }
 
+/* What is on its way to the commit file may be there or not. */
+static bool is_delicate(void)
+{
+	return core.commit.state > COMMIT_SYNC_IMAGE || core.written.now[NOTE_WRITE] || core.written.now[NOTE_SYNC];
+}
+
 static void step(void)
 {
 	unsigned what = (unsigned)chance_of(1000);
 
-	if (what < 300)
+	if (plan.storm && chance_mille(is_delicate() ? 60 : 15))
+		crash(chance(60));
+	else if (what < 300)
 		submit_one();
 	else if (what < 600)
 		disk_step();

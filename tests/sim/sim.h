@@ -69,6 +69,7 @@ struct plan {
 	bool no_punch;          /* the image's file system knows no holes */
 	bool can_status;        /* the origin offers base:allocation */
 	bool crashes;
+	bool storm;             /* ... many, most of them while notes or a commit are under way */
 	unsigned order_percent; /* requests that begin where the last one has ended */
 	bool calm;              /* clients hardly write */
 	bool blind;             /* headers know nothing of what image and origin have */
@@ -251,6 +252,7 @@ const struct state_header *start_header(void);
 enum start_end start_tick(void);
 /* What the last start has made of the record of what clients have written. */
 uint64_t *start_written(void);
+const uint64_t *start_words(void);
 /* What a server does at its good end; it may die of it. */
 void start_save(void);
 void start_power_cut(void);
@@ -262,6 +264,9 @@ void compare_begin(void);
 void compare_end(void);
 /* A client may have written there. */
 void compare_touch(uint64_t first, uint64_t end);
+/* A start may have brought this to the disk: where it says that it does not know, all that is local
+ * counts as written from then on. */
+void compare_begun(const uint64_t *words, const uint64_t *written);
 /* A start is done: what it takes for written by clients is true. */
 void compare_started(void);
 /* The same at any time. */

@@ -569,6 +569,11 @@ const struct state_header *start_header(void)
 	return &export.header;
 }
 
+const uint64_t *start_words(void)
+{
+	return export.words;
+}
+
 uint64_t *start_written(void)
 {
 	return export.written;
