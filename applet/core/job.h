@@ -15,10 +15,10 @@ enum job_class {
 	JOB_CLASSES,
 };
 
-/* Jobs of one turn, all of one class, are not run beside each other. All zero at the start; it stays until
- * the last of them is done. */
+/* Of the jobs of one turn, all of one class, `most` are run beside each other; 0: one. All else zero at
+ * the start; it stays until the last of them is done. */
 struct turn {
-	bool taken;
+	unsigned most, running;
 	struct job *waiting; /* a queue */
 };
 

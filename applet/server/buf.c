@@ -15,6 +15,8 @@
 enum {
 	SMALLEST_SHIFT = 12,
 	CLASSES = 7, /* 4 KiB .. 256 KiB */
+	SMALL_CLASSES = 3, /* 4 KiB .. 16 KiB: one buffer that is held keeps 16 times as much from others, */
+			   /* so half of the chunks are not for these; malloc() maps nothing for them */
 	CHUNK_BYTES = BUF_BYTES_MAX,
 	ARENA_BYTES_MAX = 1 << 30, /* of a budget without a limit */
 	TRIM_MS = 5000, /* so often it is looked whether any of it is needed */
@@ -31,6 +33,7 @@ struct chunk {
 static uint64_t limit, used; /* bytes */
 static uint8_t *arena;
 static unsigned arena_chunks, fresh_chunks; /* so many there are, and were taken ever */
+static unsigned small_chunks; /* of SMALL_CLASSES */
 static struct chunk *chunks, *empty, *partial[CLASSES];
 static bool keeps;
 static struct timer trim_timer;
@@ -79,9 +82,12 @@ static void *arena_get(unsigned i)
 	void *p;
 
 	if (!c) {
+		if (i < SMALL_CLASSES && small_chunks >= arena_chunks / 2 && !keeps)
+			return NULL;
 		c = chunk_get();
 		if (!c)
 			return NULL;
+		small_chunks += i < SMALL_CLASSES;
 		chunk_link(c, &partial[i]);
 	}
 	p = c->unused;
@@ -105,6 +111,7 @@ static void arena_put(void *p, size_t at, unsigned i)
 	if (!c->used) {
 		chunk_unlink(c);
 		chunk_link(c, &empty);
+		small_chunks -= i < SMALL_CLASSES;
 	}
 }
 

@@ -9,6 +9,7 @@
 #include "server/pool.h"
 #include "server/buf.h"
 
+#include <sched.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
@@ -110,6 +111,8 @@ static int extents(const struct export *e, struct extents *out, uint64_t offset,
 
 	out->count = 0;
 	while (offset < end && out->count < EXTENTS_MAX) {
+		if (out->count % 32 == 31)
+			sched_yield();
 		uint64_t data = holes_data(e->fd[FILE_IMAGE], e->holes_known, offset);
 		bool hole = data > offset;
 		uint64_t stop = hole ? data : holes_data_end(e->fd[FILE_IMAGE], e->holes_known, offset);
@@ -256,7 +259,7 @@ bool port_io(struct core *c, struct io *io)
 	j->quick = ((is_image_write && !e->zeroing) || is_bits) && io->length <= QUICK_BYTES && !is_direct(e, io);
 	/* A file system lets one writer at a time into a file. Others that wait for
 	 * it spin, and would take the processor from those who have work. */
-	j->turn = e->is_device ? NULL : j->class == JOB_LONG && io->op != IO_EXTENTS ? &e->zero_turn : is_image_write ? &e->image_turn : NULL;
+	j->turn = &e->turns[j->class][!e->is_device && (is_image_write || (is_zeroing(io) && j->class == JOB_LONG))];
 	pool_submit(j);
 	return false;
 }

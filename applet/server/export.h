@@ -45,8 +45,8 @@ struct export {
 	uint32_t *cow_words; /* ... and which blocks that are; 32 bits are atomic on every machine */
 	unsigned users;      /* sessions, and the list while it is not removed */
 	bool removed;        /* nobody finds it any more */
-	struct turn image_turn; /* of writes */
-	struct turn zero_turn;  /* of what is long and holds the file's lock, too */
+	struct turn turns[JOB_SLOW][2]; /* of short and of long jobs; [1]: of those that hold the file's lock */
+	unsigned orphans;       /* requests in flight whose client has gone */
 	unsigned zeroing;       /* so many zeroings and trims are under way */
 	struct job closing;
 	struct commit_waiter last_commit;
@@ -61,6 +61,9 @@ static inline struct export *export_of(struct core *c)
 /* ---- exports.c: all there are. Loop's thread. --------------------------------------- */
 
 extern struct export *exports;
+
+/* So many short jobs of one export run beside each other, and half as many long ones. */
+unsigned export_workers(void);
 
 /* One more, with one user; the caller opens its files, begins it, and puts it into the list.
  * NULL: out of memory. */

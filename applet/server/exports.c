@@ -9,12 +9,22 @@
 
 struct export *exports;
 
+unsigned export_workers(void)
+{
+	enum { MIN = 4, MAX = 32 }; /* that wait for the disk */
+	unsigned n = 2 * get_cpu_count();
+
+	return n < MIN ? MIN : n > MAX ? MAX : n;
+}
+
 struct export *export_new(const char *name)
 {
 	struct export *e = calloc(1, sizeof(*e));
 
 	if (!e)
 		return NULL;
+	e->turns[JOB_SHORT][0].most = export_workers();
+	e->turns[JOB_LONG][0].most = export_workers() / 2;
 	e->nbd.name = strdup(name);
 	e->fd[FILE_IMAGE] = e->fd[FILE_BITMAP] = e->fd[FILE_COMMIT] = e->base_fd = e->direct_fd = -1;
 	e->users = 1;

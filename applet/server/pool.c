@@ -146,13 +146,16 @@ static void give_worker(struct job *j)
 /* j may run now, or has its place behind others of its turn. */
 static void enqueue(struct job *j, bool here)
 {
-	if (j->turn && j->turn->taken) {
-		queue_put(&j->turn->waiting, j);
+	struct turn *t = j->turn;
+
+	here = here && j->quick;
+	if (t && t->running && t->running >= t->most && !(here && t->most)) {
+		queue_put(&t->waiting, j);
 		return;
 	}
-	if (j->turn)
-		j->turn->taken = true;
-	if (here && j->quick)
+	if (t)
+		t->running++;
+	if (here)
 		list_append(&todo_quick, j);
 	else
 		give_worker(j);
@@ -164,7 +167,7 @@ static struct job *pass_turn(struct job *j)
 	struct job *next = j->turn ? queue_take(&j->turn->waiting) : NULL;
 
 	if (j->turn && !next)
-		j->turn->taken = false;
+		j->turn->running--;
 	return next;
 }
 

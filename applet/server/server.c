@@ -14,8 +14,7 @@
 #include <sys/wait.h>
 
 enum {
-	WORKERS_MIN = 4, /* that wait for the disk */
-	WORKERS_MAX = 32,
+	HUNG_EXPORTS = 3, /* a disk that hangs has as many workers as an export may; so many leave some to others */
 	START_MS = 5000,     /* so long a start waits for an origin that it can do without */
 	TELL_MS = 5000,      /* so often an end that takes long says why */
 	PART_MS = 50,        /* a client that is still sending notices the end */
@@ -481,13 +480,6 @@ static void begin_exports(void)
 		bb_simple_error_msg_and_die(why);
 }
 
-static unsigned workers(void)
-{
-	unsigned n = 2 * get_cpu_count();
-
-	return n < WORKERS_MIN ? WORKERS_MIN : n > WORKERS_MAX ? WORKERS_MAX : n;
-}
-
 static void leave(void)
 {
 	remove_own_paths();
@@ -515,7 +507,7 @@ static void begin(void)
 		init_root_storage();
 	loop_init(!(ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage));
 	signals_begin();
-	pool_start(workers(), ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage, loop_take_over);
+	pool_start(export_workers() * (s->image ? 1 : HUNG_EXPORTS + 1), ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage, loop_take_over);
 	buf_init(s->max_buf_bytes);
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage)
 		buf_reserve();

@@ -6,8 +6,8 @@
  *
  * Any state falls to CLOSED when the connection is lost or the client breaks the
  * protocol. The end of what a client sends counts as DISC, but nothing waits for the
- * origin then. A closed session has no descriptor; it is freed when its last request
- * is answered.
+ * origin then. A closed session has neither descriptor nor place nor share; it is freed when its
+ * last request is answered.
  *
  * One recvmsg takes as many requests as there are; their replies leave together with
  * one sendmsg at the end of the loop's turn. A request takes memory from the common
@@ -34,7 +34,7 @@ struct session *sessions;
 unsigned session_count, xfer_count;
 bool sessions_stopping;
 static struct session *dirty;
-static unsigned stalled_count, closed_count;
+static unsigned stalled_count;
 
 static void session_close(struct session *s);
 static void sessions_check(struct timer *t);
@@ -249,15 +249,11 @@ static void session_free(struct session *s)
 		sessions = s->next;
 	if (s->next)
 		s->next->prev = s->prev;
-	session_count--;
-	closed_count--;
 	if (!session_count && s->export)
 		core_alone(&s->export->core);
 	if (s->ended)
 		s->ended(s->ended_ctx);
 	session_use(s, NULL);
-	free(s->in);
-	free(s->hs_out);
 	free(s);
 }
 
@@ -268,11 +264,15 @@ static void session_close(struct session *s)
 
 	if (s->state == SESSION_CLOSED)
 		return;
-	closed_count++;
+	session_count--;
 	event_remove(&s->event);
 	close(s->event.fd);
 	timer_clear(&s->deadline);
+	free(s->in);
+	free(s->hs_out);
 	s->state = SESSION_CLOSED;
+	if (s->export)
+		s->export->orphans += s->used_count;
 	if (s->stalled)
 		stalled_count--;
 	s->stalled = false;
@@ -443,7 +443,7 @@ bool session_place(void)
 {
 	struct session *s = sessions;
 
-	if (!server_config->max_clients || session_count - closed_count < server_config->max_clients)
+	if (!server_config->max_clients || session_count < server_config->max_clients)
 		return true;
 	while (s && !session_is_late(s))
 		s = s->next;

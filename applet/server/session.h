@@ -142,7 +142,7 @@ struct xfer *xfer_piece(struct xfer *whole, uint32_t n);
  * is in memory for s has to move before x does, so it may have a little in any case.
  */
 uint32_t room_for(const struct xfer *x, bool first);
-/* Whether s has as many requests as it may. */
+/* Whether s has as many requests as it may, or its export. */
 bool queue_is_full(const struct session *s);
 
 /* ---- session_in.c ---------------------------------------------------------------------- */

@@ -6,6 +6,8 @@ enum {
 	XFER_SPARE = 512,          /* kept for the next requests */
 	RESERVE_BYTES = 32 << 10,  /* what a session may have in each direction when others have
 				      spent the budget: so each goes on, slowly */
+	ORPHANS_MAX = 256,         /* requests of an export whose clients have gone, until the disk answers:
+				      with more no other is taken for it, as each may have memory */
 };
 
 struct xfer *xfer_next;
@@ -83,6 +85,8 @@ void xfer_put(struct xfer *x)
 	if (x->next)
 		x->next->prev = x->prev;
 	s->used_count--;
+	if (s->state == SESSION_CLOSED)
+		s->export->orphans--;
 	xfer_count--;
 	if (spare_count < XFER_SPARE) {
 		x->next = spare;
@@ -179,5 +183,5 @@ bool queue_is_full(const struct session *s)
 {
 	unsigned most = server_config->max_queue;
 
-	return most && xfer_count >= most && s->used_count && s->used_count >= most / (session_count + 1);
+	return s->export->orphans >= ORPHANS_MAX || (most && xfer_count >= most && s->used_count && s->used_count >= most / (session_count + 1));
 }

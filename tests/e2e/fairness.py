@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # fairness.py NEIGHBOUR SOCKET: how much longer a client waits while its neighbour keeps the
 # slowest legal work going. Prints "fair", or the ratios of the 99th percentiles: with the
-# neighbour to without, measured in turns, so that what else the machine does is in both.
+# neighbour to without, measured in turns. The best of each counts: what is unfair is so in all of
+# them, what else the machine does is not.
 import os, random, signal, struct, sys, time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import peer
 
-ROUNDS, READS, FLUSHES, MOST = 5, 500, 100, 3
+ROUNDS, READS, FLUSHES, MOST = 5, 500, 300, 3
 LOCAL = 16 << 20  # so much at the beginning is there, and stays
 NO_HOLE = 2
 
@@ -29,25 +30,29 @@ def keep_going(s, requests):
     for i, (kind, at, n, flags) in enumerate(requests):
         s.sendall(peer.request(kind, i, at, n, flags))
     while True:
-        magic, error, i = struct.unpack(">IIQ", peer.receive(s, 16))
-        assert magic == 0x67446698 and error == 0, error
+        magic, = struct.unpack(">I", peer.receive(s, 4))
+        if magic == 0x668E33EF:
+            _, kind, i, n = struct.unpack(">HHQI", peer.receive(s, 16))
+            peer.receive(s, n)
+            assert kind == 5, kind
+        else:
+            error, i = struct.unpack(">IQ", peer.receive(s, 12))
+            assert error == 0, error
         kind, at, n, flags = requests[i]
         s.sendall(peer.request(kind, i, at, n, flags))
 
 
 def status(path):
     """Of all, 64 requests at a time."""
-    import nbd
-    h = nbd.NBD()
-    h.add_meta_context("base:allocation")
-    h.connect_unix(path)
-    n = min(h.get_size(), 0xfffff000)
-    while True:
-        all = [h.aio_block_status(n, 0, lambda *a: 0) for _ in range(64)]
-        while h.aio_in_flight():
-            h.poll(-1)
-        for cookie in all:
-            h.aio_command_completed(cookie)
+    s = peer.connect(path, 300)
+    peer.receive(s, 18)
+    s.sendall(struct.pack(">I", 1))
+    name = b"base:allocation"
+    for number, data in ((8, b""), (10, struct.pack(">III", 0, 1, len(name)) + name), (7, bytes(6))):
+        peer.option(s, number, data)
+        while peer.option_reply(s)[0] != 1:
+            pass
+    keep_going(s, [(peer.STATUS, 0, 0xfffff000, 0)] * 64)
 
 
 def missing(path):
@@ -105,7 +110,7 @@ def main(neighbour, path):
         pid = os.fork()
         if not pid:
             s.close()
-            os.nice(20)
+            os.nice(10)
             neighbour(path)
         time.sleep(.3)
         noisy.append(window(s))
@@ -113,10 +118,9 @@ def main(neighbour, path):
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         time.sleep(.1)
-    median = lambda all, i: sorted(w[i] for w in all)[ROUNDS // 2]
     text, fair = [], True
     for i, what in enumerate(("reads", "flushes")):
-        before, after = median(quiet, i), median(noisy, i)
+        before, after = min(w[i] for w in quiet), min(w[i] for w in noisy)
         text.append("%s %.2f ms, %.2f without" % (what, after * 1000, before * 1000))
         fair = fair and after <= MOST * before
     print("fair" if fair else "unfair: " + "; ".join(text))

@@ -35,11 +35,11 @@ def option_reply(s):
     return kind, receive(s, length)
 
 
-def shake_hands(s):
-    """Fixed newstyle, simple replies, the default export. Returns its size."""
+def shake_hands(s, name=b""):
+    """Fixed newstyle, simple replies. Returns the export's size."""
     receive(s, 18)
     s.sendall(struct.pack(">I", 1))
-    option(s, 7, struct.pack(">IH", 0, 0))
+    option(s, 7, struct.pack(">I", len(name)) + name + bytes(2))
     size = None
     while True:
         kind, data = option_reply(s)
@@ -51,9 +51,9 @@ def shake_hands(s):
             raise AssertionError(hex(kind))
 
 
-def session(path, timeout=20):
+def session(path, timeout=20, name=b""):
     s = connect(path, timeout)
-    shake_hands(s)
+    shake_hands(s, name)
     return s
 
 

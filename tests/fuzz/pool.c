@@ -77,9 +77,9 @@ bool pool_step(bool newest)
 	struct job *j = todo.first, *in_turn = NULL, *i;
 
 	for (i = todo.first; i && newest; i = i->next) {
-		if (i->turn && in_turn)
+		if (i->turn && !i->turn->most && in_turn)
 			continue; /* not before the one in front of it */
-		in_turn = i->turn ? i : in_turn;
+		in_turn = i->turn && !i->turn->most ? i : in_turn;
 		j = i;
 	}
 	if (!j)
