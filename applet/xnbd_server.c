@@ -29,6 +29,14 @@
 //config:	holes (base:allocation). What a proxy asks its origin does not depend on it.
 //config:	1.5 KB.
 //config:
+//config:config FEATURE_XNBD_SERVER_ORIGIN_HOLES
+//config:	bool "Holes of the origin"
+//config:	default y
+//config:	depends on FEATURE_XNBD_SERVER_PROXY && FEATURE_XNBD_SERVER_STRUCTURED
+//config:	help
+//config:	Clients of a proxy are told where the origin has holes, so that nobody
+//config:	fetches them. Without this, what is not here is data: 0.7 KB.
+//config:
 //config:config FEATURE_XNBD_SERVER_OLDSTYLE
 //config:	bool "--oldstyle"
 //config:	default y

@@ -81,13 +81,11 @@ static void status_ask(struct core *c, unsigned slot, uint64_t want)
 	port_link_status(c, slot, k->status_cookie, start, (uint32_t)(rest < STATUS_BYTES_MAX ? rest : STATUS_BYTES_MAX));
 }
 
-bool core_link_status(struct core *c, uint64_t cookie, int error, const struct extent *extents, unsigned count)
+static void status_take(struct core *c, int error, const struct extent *extents, unsigned count)
 {
 	struct copier *k = &c->copier;
 	unsigned i;
 
-	if (!cookie || cookie != k->status_cookie)
-		return false;
 	k->status_cookie = 0;
 	k->map.count = k->map_next = 0;
 	k->map_start = k->map_end = k->status_start;
@@ -97,11 +95,19 @@ bool core_link_status(struct core *c, uint64_t cookie, int error, const struct e
 	}
 	if (k->map_end > c->size_bytes)
 		k->map_end = c->size_bytes;
-	c->answered_ms = c->now_ms;
 	/* One that does not speak of the block asked for never will. */
 	if (error || k->map_end <= k->status_block * BLOCK_BYTES)
 		k->status_broken = true;
 	c->kick = true;
+}
+
+bool core_link_status(struct core *c, uint64_t cookie, int error, const struct extent *extents, unsigned count)
+{
+	if (cookie && cookie == c->copier.status_cookie)
+		status_take(c, error, extents, count);
+	else if (!ENABLE_FEATURE_XNBD_SERVER_ORIGIN_HOLES || !status_answered(c, cookie, error, extents, count))
+		return false;
+	c->answered_ms = c->now_ms;
 	core_run(c);
 	return true;
 }

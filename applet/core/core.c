@@ -99,7 +99,7 @@ void core_run(struct core *c)
 
 /* ---- time ----------------------------------------------------------------- */
 
-enum { HOLD_TICK_MS = 100 }; /* how exactly --hold is kept */
+enum { HOLD_TICK_MS = 100 }; /* how exactly --hold and STATUS_WAIT_MS are kept */
 
 static bool hold_runs(const struct core *c)
 {
@@ -137,6 +137,8 @@ void core_tick(struct core *c, uint64_t now_ms)
 			verify_tick(c);
 		if (hold_runs(c))
 			fetch_expire(c);
+		if (ENABLE_FEATURE_XNBD_SERVER_ORIGIN_HOLES)
+			status_expire(c);
 	}
 	core_run(c);
 }
@@ -156,7 +158,7 @@ uint64_t core_deadline(const struct core *c)
 	verify = ENABLE_FEATURE_XNBD_SERVER_VERIFY ? verify_deadline(c) : UINT64_MAX;
 	if (verify < at)
 		at = verify;
-	if (hold_runs(c) && c->now_ms + HOLD_TICK_MS < at)
+	if ((hold_runs(c) || c->queries) && c->now_ms + HOLD_TICK_MS < at)
 		at = c->now_ms + HOLD_TICK_MS;
 	return at;
 }

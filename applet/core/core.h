@@ -16,7 +16,7 @@
  *
  * Files: map.c the bits; range.c ranges in flight; request.c what clients ask;
  * fetch.c what the origin is asked; way.c how much of it at once; copier.c the
- * background copy; verify.c what is local, compared with the origin; readahead.c what
+ * background copy; status.c where holes are; verify.c what is local, compared with the origin; readahead.c what
  * clients will want; trace.c and prefetch.c the boot trace; written.c what clients have
  * written; commit.c the bitmap file and the commit file; core.c start, time, switch.
  */
@@ -235,6 +235,7 @@ struct core {
 	struct state_recent recent[STATE_RECENT]; /* blocks that came last from the origin, their bits are in
 						     the file. sample: 0 = none, not computed here */
 	unsigned recents; /* so many there were */
+	struct query *queries; /* what is asked about holes for clients, see status.c */
 	struct way way[LINKS]; /* by who began the fetches: clients' are smaller, and not stored yet */
 	struct link_state link[LINKS];
 	uint64_t answered_ms; /* when the origin last answered anything */
@@ -326,8 +327,8 @@ void core_link_down(struct core *c, unsigned link);
 void *core_link_buffer(struct core *c, unsigned link, uint64_t cookie, uint64_t *offset, uint32_t *length);
 /* The answer is complete (error 0) or the origin refuses it (errno). */
 void core_link_data(struct core *c, unsigned link, uint64_t cookie, int error);
-/* Extents from the offset asked for; an error makes the copier do without.
- * False: no such request is out. */
+/* Extents from the offset asked for; an error makes the copier do without, and is "data" for a
+ * client. False: no such request is out. */
 bool core_link_status(struct core *c, uint64_t cookie, int error, const struct extent *extents, unsigned count);
 
 /* ---- the job: background copy ------------------------------------------- */
@@ -405,6 +406,19 @@ void core_note_error(struct core *c, const char *what, int error);
 
 /* request.c: the fetch that r waited for has ended; r no longer waits for any. */
 void request_resume(struct core *c, struct request *r, int error);
+
+void request_reply(struct core *c, struct request *r, uint32_t error);
+/* r needs nothing but the image: reads it, or its extents. */
+void request_read(struct core *c, struct request *r);
+
+/* status.c */
+void status_begin(struct core *c, struct request *r);
+/* False: it is no answer to a client's question. */
+bool status_answered(struct core *c, uint64_t cookie, int error, const struct extent *e, unsigned count);
+void status_link_lost(struct core *c, unsigned link);
+void status_expire(struct core *c);
+/* True: r waited for the origin, and does so no more. */
+bool status_abandon(struct core *c, const struct request *r);
 
 /* Zeroes, or a trim, of so many blocks took so long: how long the next piece is. */
 void zero_measure(struct core *c, uint64_t blocks, uint64_t ms);

@@ -669,6 +669,8 @@ void fetch_link_lost(struct core *c, unsigned link)
 		f = next;
 	}
 	copier_link_down(c, link);
+	if (ENABLE_FEATURE_XNBD_SERVER_ORIGIN_HOLES)
+		status_link_lost(c, link);
 	way_reset(c);
 	c->kick = true;
 }

@@ -55,6 +55,12 @@
 #define STATUS_BYTES_MAX (1u << 30)
 #endif
 
+/* Questions about extents that are out for clients, also for those who have gone: each costs a page of
+ * memory while the origin owes the answer. Beyond them missing blocks are data. */
+#ifndef QUERIES_MAX
+#define QUERIES_MAX 64
+#endif
+
 /* Blocks of which it is known only together whether a client has written them: 64 KiB.
  * So the record takes 2 MiB a TiB; more is left out of a comparison than was written. */
 #ifndef WRITTEN_BLOCKS
@@ -102,6 +108,7 @@ enum {
 	READAHEAD_WORTH = 8,       /* wide fetches may take so many times as long: they bring 16 times as much */
 	READAHEAD_LEAST_US = 125,  /* the clock does not tell less from nothing */
 	READAHEAD_REST = 64,       /* samples, until they are tried again on a link that was too thin */
+	STATUS_WAIT_MS = 5000, /* for an answer about extents: then it is data */
 	ZERO_MS = 8,
 	COPIER_IN_FLIGHT_MAX = 128, /* zeroings need no memory, but this bounds them */
 

@@ -161,7 +161,7 @@ bool core_record(struct core *c)
 
 /* ---- the end -------------------------------------------------------------- */
 
-static void request_reply(struct core *c, struct request *r, uint32_t error)
+void request_reply(struct core *c, struct request *r, uint32_t error)
 {
 	r->error = error;
 	c->in_flight--;
@@ -387,7 +387,7 @@ void zero_measure(struct core *c, uint64_t blocks, uint64_t ms)
  * A read that needs nothing but the image: most of them, so they take no range
  * when the page cache answers at once.
  */
-static void read_local(struct core *c, struct request *r)
+void request_read(struct core *c, struct request *r)
 {
 	uint64_t first = touched_first(r);
 	uint64_t end = touched_end(r);
@@ -428,35 +428,13 @@ static void trim(struct core *c, struct request *r)
 	piece_begin(c, r);
 }
 
-/* Missing blocks may hold anything; for local ones the image is asked. The reply
- * ends where this changes: the client asks again from there. */
-static void block_status(struct core *c, struct request *r)
-{
-	struct extents *out = r->buf;
-	uint64_t first = touched_first(r);
-	uint64_t end = touched_end(r);
-	bool local = map_is_local(&c->map, first);
-	uint64_t stop = local ? map_next_missing(&c->map, first, end) : map_next_local(&c->map, first, end);
-
-	if (stop < end)
-		r->length = (uint32_t)(stop * BLOCK_BYTES - r->offset);
-	if (local) {
-		read_local(c, r);
-		return;
-	}
-	out->count = 1;
-	out->extent[0].length = r->length;
-	out->extent[0].flags = 0;
-	request_reply(c, r, NBD_SUCCESS);
-}
-
 /* Nothing that r needs is missing. */
 static void request_go(struct core *c, struct request *r)
 {
 	switch (r->type) {
 	case NBD_CMD_READ:
 		if (r->buf) {
-			read_local(c, r);
+			request_read(c, r);
 			break;
 		}
 		/* fall through */
@@ -464,7 +442,7 @@ static void request_go(struct core *c, struct request *r)
 		request_reply(c, r, NBD_SUCCESS);
 		break;
 	case NBD_CMD_BLOCK_STATUS:
-		block_status(c, r);
+		status_begin(c, r);
 		break;
 	case NBD_CMD_TRIM:
 		trim(c, r);
@@ -517,7 +495,7 @@ void request_resume(struct core *c, struct request *r, int error)
 		request_fetch(c, r, block, false);
 }
 
-/* BLOCK_STATUS tells what is missing, and waits for nothing. */
+/* BLOCK_STATUS needs no block, see status.c. */
 static uint64_t first_awaited(const struct core *c, struct request *r)
 {
 	return r->type == NBD_CMD_BLOCK_STATUS ? UINT64_MAX : first_needed(c, r);
@@ -580,16 +558,18 @@ void core_read(struct core *c, struct request *r)
 {
 	r->core = c;
 	c->in_flight++;
-	read_local(c, r);
+	request_read(c, r);
 	core_run(c);
 }
 
 void core_abandon(struct core *c, struct request *r)
 {
-	if (!ENABLE_FEATURE_XNBD_SERVER_PROXY || r->state != REQ_FETCH)
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && r->state == REQ_FETCH) {
+		fetch_unwait(r->fetch, r);
+		fetch_forget(c);
+		c->waiting--;
+	} else if (!ENABLE_FEATURE_XNBD_SERVER_ORIGIN_HOLES || !status_abandon(c, r)) {
 		return;
-	fetch_unwait(r->fetch, r);
-	fetch_forget(c);
-	c->waiting--;
+	}
 	request_reply(c, r, NBD_ESHUTDOWN);
 }

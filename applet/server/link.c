@@ -34,6 +34,7 @@ struct pending {
 	uint8_t sample;
 	uint8_t *buf; /* READ: the core's; SAMPLE: ours */
 	struct nbd_gaps gaps;
+	struct extents extents[]; /* STATUS: one; length is what they do not speak of yet */
 };
 
 /* Name lookup blocks, so it is a job. It may outlive the attempt: then link is NULL. */
@@ -121,7 +122,7 @@ void link_turn(struct link *l)
 /* NULL: no memory. The link is starved then. */
 static struct pending *ask(struct link *l, uint16_t type, uint64_t cookie, uint64_t offset, uint32_t length)
 {
-	struct pending *p = calloc(1, sizeof(*p));
+	struct pending *p = calloc(1, sizeof(*p) + (type == NBD_CMD_BLOCK_STATUS ? sizeof(struct extents) : 0));
 	struct nbd_request_header h = { .type = type, .cookie = cookie, .offset = offset, .length = length };
 	uint8_t raw[NBD_REQUEST_BYTES];
 
@@ -157,7 +158,6 @@ void link_ask_status(struct link *l, uint64_t cookie, uint64_t offset, uint32_t 
 {
 	struct pending *p = ask(l, NBD_CMD_BLOCK_STATUS, cookie, offset, length);
 
-	l->extents->count = 0; /* one is out at a time: what an earlier one told is not its answer */
 	if (p)
 		p->kind = PENDING_STATUS;
 }
@@ -286,7 +286,7 @@ static bool reply_end(struct link *l, struct pending *p)
 		link_fail(l, "it is shutting down");
 		return true;
 	}
-	if (!error && p->kind == PENDING_STATUS && !l->extents->count)
+	if (!error && p->kind == PENDING_STATUS && !p->extents->count)
 		return false;
 	if (!error && p->kind != PENDING_STATUS && !nbd_gaps_filled(&p->gaps))
 		return false;
@@ -298,7 +298,7 @@ static bool reply_end(struct link *l, struct pending *p)
 	else if (p->kind == PENDING_READ)
 		core_link_data(origin_core(l->origin), l->slot, p->cookie, error);
 	else
-		core_link_status(origin_core(l->origin), p->cookie, error, l->extents->extent, l->extents->count);
+		core_link_status(origin_core(l->origin), p->cookie, error, p->extents->extent, p->extents->count);
 	free(p);
 	return true;
 }
@@ -375,8 +375,7 @@ static bool chunk_fixed(struct link *l, const uint8_t *p)
 	}
 	if (h->type == NBD_REPLY_TYPE_BLOCK_STATUS) {
 		l->part = PART_EXTENTS;
-		l->extents->count = 0;
-		return nbd_get32(p) == l->handshake.allocation_id;
+		return nbd_get32(p) == l->handshake.allocation_id && !r->extents->count; /* one chunk for a context */
 	}
 	offset = nbd_get64(p);
 	n = h->type == NBD_REPLY_TYPE_OFFSET_HOLE ? nbd_get32(p + 8) : l->left;
@@ -389,15 +388,20 @@ static bool chunk_fixed(struct link *l, const uint8_t *p)
 	return true;
 }
 
+/* Only the last one may go beyond what was asked for. */
 static bool take_extent(struct link *l, const uint8_t *p)
 {
-	struct extents *e = l->extents;
+	struct pending *r = l->reply;
+	struct extents *e = r->extents;
 	struct extent v = { .length = nbd_get32(p), .flags = nbd_get32(p + 4) };
 
 	l->left -= 8;
+	if (!v.length || !r->length)
+		return false;
+	r->length -= v.length < r->length ? v.length : r->length;
 	if (e->count < EXTENTS_MAX)
 		e->extent[e->count++] = v;
-	return v.length != 0;
+	return true;
 }
 
 /* Takes one part of what was received. 1: took something; 0: needs more; -1: this
@@ -708,9 +712,7 @@ static bool link_begin(struct link *l, const char *export_name)
 	l->shaken = l->tripped = false;
 	if (!l->in)
 		l->in = malloc(IN_BYTES);
-	if (!l->extents)
-		l->extents = calloc(1, sizeof(*l->extents));
-	if (!l->in || !l->extents) {
+	if (!l->in) {
 		link_fail(l, strerror(ENOMEM));
 		return false;
 	}

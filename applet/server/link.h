@@ -74,7 +74,6 @@ struct link {
 	uint32_t need;
 	uint8_t *data; /* where the next data goes */
 	uint32_t left; /* bytes of data, extents or message still to come */
-	struct extents *extents;
 };
 
 void link_init(struct link *l, struct origin *o, unsigned slot);

@@ -7,7 +7,7 @@
 struct limits {
 	unsigned map_chunk_bytes, commit_chunks_max;
 	unsigned fetch_ahead_blocks, fetch_ahead_max;
-	unsigned status_bytes_max, zero_blocks_max, zero_blocks_min;
+	unsigned status_bytes_max, queries_max, zero_blocks_max, zero_blocks_min;
 	unsigned trace_runs_max;
 	unsigned written_blocks;
 	unsigned readahead_wide_blocks, readahead_blocks_max, readahead_sample;
@@ -20,6 +20,7 @@ extern struct limits limits;
 #define FETCH_AHEAD_BLOCKS (limits.fetch_ahead_blocks)
 #define FETCH_AHEAD_MAX (limits.fetch_ahead_max)
 #define STATUS_BYTES_MAX (limits.status_bytes_max)
+#define QUERIES_MAX (limits.queries_max)
 #define ZERO_BLOCKS_MAX (limits.zero_blocks_max)
 #define ZERO_BLOCKS_MIN (limits.zero_blocks_min)
 #define TRACE_RUNS_MAX (limits.trace_runs_max)

@@ -141,6 +141,7 @@ static void draw_limits(void)
 	limits.fetch_ahead_blocks = chance(80) ? 70 : 8192;
 	limits.fetch_ahead_max = chance(80) ? 3 : 512;
 	limits.status_bytes_max = plan.gap == GAP_NONE && chance(80) ? 96 * BLOCK_BYTES : 1u << 30;
+	limits.queries_max = chance(50) ? 1 + (unsigned)chance_of(3) : 64;
 	limits.written_blocks = chance(50) ? 1 : chance(50) ? 4 : 16;
 	limits.trace_runs_max = chance(30) ? 1 + (unsigned)chance_of(12) : 4096;
 	limits.readahead_wide_blocks = 1u << chance_of(5);

@@ -119,7 +119,8 @@ static void check_extents(const struct slot *s)
 
 		if (!n || at + n > s->offset + s->length)
 			broken("BLOCK_STATUS tells of %llu bytes too far", (unsigned long long)n);
-		if ((e->extent[i].flags & NBD_STATE_ZERO) && !model_may_be_zero(at, n, s->sent))
+		/* As it is now: what was written since it was asked is not zero any more. */
+		if ((e->extent[i].flags & NBD_STATE_ZERO) && !model_may_be_zero(at, n, sim_time))
 			broken("BLOCK_STATUS calls %llu zero, which it is not", (unsigned long long)at);
 		at += n;
 	}
@@ -492,6 +493,18 @@ static void check_hold(void)
 			broken("a request waits for %llu ms", (unsigned long long)waited_ms(&slots[i]));
 }
 
+/* Whoever asks about holes waits so long for an origin that is silent, and no longer. */
+static void check_status(void)
+{
+	uint64_t most = plan.hold_ms && plan.hold_ms < STATUS_WAIT_MS ? plan.hold_ms : STATUS_WAIT_MS;
+	unsigned i;
+
+	for (i = 0; i < DEPTH_MAX; i++)
+		if (slots[i].live && slots[i].req.type == NBD_CMD_BLOCK_STATUS && core.queries && !core.ranges.oldest &&
+		    (now_ms - slots[i].sent_ms >= most || core_deadline(&core) > now_ms + 100))
+			broken("BLOCK_STATUS waits for the origin for %llu ms", (unsigned long long)(now_ms - slots[i].sent_ms));
+}
+
 /* The core has to ask for the time of what it does by itself: nobody else wakes it. */
 static void check_deadline(void)
 {
@@ -527,6 +540,7 @@ static void advance(uint64_t ms)
 	core_tick(&core, now_ms);
 	origin_tick();
 	check_hold();
+	check_status();
 	check_deadline();
 }
 

@@ -448,6 +448,10 @@ static struct {
 	unsigned held_count;
 	struct request client;
 	uint8_t client_buf[8192];
+	struct extents told;
+	uint64_t status_cookie, status_offset;
+	uint32_t status_length;
+	unsigned status_count, status_link;
 } w;
 
 bool port_io(struct core *c, struct io *io)
@@ -460,6 +464,8 @@ bool port_io(struct core *c, struct io *io)
 	if (io->op == IO_READ)
 		memset(io->buf, 1, io->length);
 	io->error = w.no_commit_file && io->file == FILE_COMMIT && io->op == IO_WRITE ? 5 : 0;
+	if (io->op == IO_EXTENTS) /* no holes in the image */
+		*(struct extents *)io->buf = (struct extents){ .count = 1, .extent = { { .length = (uint32_t)io->length } } };
 	return true;
 }
 
@@ -495,10 +501,11 @@ void port_link_read(struct core *c, unsigned link, uint64_t cookie, uint64_t off
 void port_link_status(struct core *c, unsigned link, uint64_t cookie, uint64_t offset, uint32_t length)
 {
 	(void)c;
-	(void)link;
-	(void)cookie;
-	(void)offset;
-	(void)length;
+	w.status_link = link;
+	w.status_cookie = cookie;
+	w.status_offset = offset;
+	w.status_length = length;
+	w.status_count++;
 }
 
 void port_copy_link(struct core *c, bool wanted)
@@ -1461,6 +1468,141 @@ static void test_alone(void)
 	copy_end();
 }
 
+/* ---- BLOCK_STATUS of what is missing -------------------------------------------------- */
+
+enum { HOLE = NBD_STATE_HOLE | NBD_STATE_ZERO };
+
+static void status_begin_test(uint32_t unit_blocks)
+{
+	struct link_state link = { .unit_blocks = unit_blocks, .max_blocks = FETCH_BLOCKS_MAX, .can_status = true };
+
+	no_copy_begin();
+	links_down();
+	core_link_up(&w.core, LINK_CLIENT, &link);
+}
+
+static void client_asks(struct request *r, uint64_t offset, uint32_t length)
+{
+	memset(r, 0, sizeof(*r));
+	r->type = NBD_CMD_BLOCK_STATUS;
+	r->offset = offset;
+	r->length = length;
+	r->buf = &w.told;
+	w.told.count = 0;
+	CHECK(!core_check(&w.core, r));
+	core_submit(&w.core, r);
+}
+
+static void write_missing(uint64_t block)
+{
+	struct request r = { .type = NBD_CMD_WRITE, .offset = block * BLOCK_BYTES, .length = BLOCK_BYTES, .buf = w.client_buf };
+
+	core_submit(&w.core, &r);
+	CHECK(map_is_local(&w.core.map, block));
+}
+
+static bool told(unsigned i, uint32_t length, uint32_t flags)
+{
+	return w.told.extent[i].length == length && w.told.extent[i].flags == flags;
+}
+
+static void test_status(void)
+{
+	static const struct extent one = { .length = 1 << 30, .flags = HOLE | 1 << 7 };
+	static const struct extent three[] = { { 10000, HOLE }, { 512, 0 }, { 1 << 20, NBD_STATE_ZERO } };
+	uint64_t at_byte = (uint64_t)HERE * BLOCK_BYTES;
+	struct request r;
+
+	status_begin_test(1);
+	/* what goes on beyond what was asked for is cut, and so are flags that nobody knows */
+	client_asks(&r, at_byte + 5, 100000);
+	CHECK(w.status_count == 1 && w.status_offset == at_byte && w.status_length >= 100005 && w.status_length <= 1 << 20);
+	CHECK(w.core.in_flight == 1 && !core_link_status(&w.core, w.status_cookie + 1, 0, &one, 1));
+	CHECK(core_link_status(&w.core, w.status_cookie, 0, &one, 1) && !w.core.in_flight);
+	CHECK(w.told.count == 1 && told(0, 100000, HOLE));
+	CHECK(!core_link_status(&w.core, w.status_cookie, 0, &one, 1));
+	client_asks(&r, at_byte + 10001, 100000);
+	CHECK(core_link_status(&w.core, w.status_cookie, 0, three, 3));
+	/* the question was about the whole blocks: what lies before is left out */
+	CHECK(w.status_offset == at_byte + 8192 && w.told.count == 3 && told(0, 8191, HOLE) && told(1, 512, 0) &&
+	      told(2, 100000 - 8191 - 512, NBD_STATE_ZERO));
+	/* only as far as blocks are missing, when it is asked and when it is answered */
+	write_missing(HERE + 10);
+	client_asks(&r, at_byte, 1 << 20);
+	CHECK(w.status_length == 10 * BLOCK_BYTES);
+	write_missing(HERE + 4);
+	CHECK(core_link_status(&w.core, w.status_cookie, 0, &one, 1));
+	CHECK(w.told.count == 1 && told(0, 4 * BLOCK_BYTES, HOLE));
+	/* what was written since, or is here, is the image's to tell */
+	client_asks(&r, at_byte, 1 << 20);
+	write_missing(HERE);
+	CHECK(core_link_status(&w.core, w.status_cookie, 0, &one, 1) && !w.core.in_flight);
+	CHECK(w.told.count == 1 && told(0, BLOCK_BYTES, 0));
+	w.status_count = 0;
+	client_asks(&r, at_byte, 1 << 20);
+	CHECK(!w.status_count && w.told.count == 1 && told(0, BLOCK_BYTES, 0));
+	copy_end();
+}
+
+/* Where the origin has no answer all is data, and nobody waits long for it. */
+static void test_status_data(void)
+{
+	static const struct extent one = { .length = 1 << 30, .flags = HOLE };
+	uint64_t here = (uint64_t)HERE * BLOCK_BYTES, at_byte = here + 3 * BLOCK_BYTES;
+	struct request r[QUERIES_MAX + 1];
+	unsigned i;
+
+	status_begin_test(16);
+	client_asks(&r[0], at_byte, 5);
+	CHECK(w.status_offset == here && w.status_length == 16 * BLOCK_BYTES);
+	CHECK(core_link_status(&w.core, w.status_cookie, 5, &one, 1));
+	CHECK(w.told.count == 1 && told(0, 5, 0));
+	client_asks(&r[0], at_byte, 5);
+	CHECK(core_link_status(&w.core, w.status_cookie, 0, (struct extent[]){ { 100, HOLE } }, 1)); /* of before */
+	CHECK(w.told.count == 1 && told(0, 5, 0));
+	/* silent */
+	client_asks(&r[0], at_byte, 5);
+	CHECK(w.core.in_flight == 1 && core_deadline(&w.core) <= w.now_ms + 100);
+	at(w.now_ms + STATUS_WAIT_MS - 1);
+	CHECK(w.core.in_flight == 1);
+	at(w.now_ms + 1);
+	CHECK(!w.core.in_flight && told(0, 5, 0));
+	CHECK(core_link_status(&w.core, w.status_cookie, 0, &one, 1));
+	w.core.hold_ms = 100;
+	client_asks(&r[0], at_byte, 5);
+	at(w.now_ms + 100);
+	CHECK(!w.core.in_flight && told(0, 5, 0));
+	/* who goes is not answered when the origin does */
+	client_asks(&r[0], at_byte, 5);
+	core_abandon(&w.core, &r[0]);
+	CHECK(!w.core.in_flight && r[0].error == NBD_ESHUTDOWN);
+	CHECK(core_link_status(&w.core, w.status_cookie, 0, &one, 1) && w.told.count == 0);
+	/* too many: also those who have gone count */
+	w.status_count = 0;
+	for (i = 0; i < QUERIES_MAX; i++) {
+		client_asks(&r[i], at_byte, 5);
+		core_abandon(&w.core, &r[i]);
+	}
+	client_asks(&r[i], at_byte, 5);
+	CHECK(w.status_count < QUERIES_MAX && !w.core.in_flight && told(0, 5, 0));
+	/* lost */
+	links_down();
+	CHECK(!w.core.queries);
+	client_asks(&r[0], at_byte, 5);
+	CHECK(!w.core.in_flight && told(0, 5, 0));
+	core_link_up(&w.core, LINK_CLIENT, &(struct link_state){ .unit_blocks = 1, .max_blocks = 1, .can_status = true });
+	client_asks(&r[0], at_byte, 5);
+	CHECK(w.core.in_flight == 1);
+	core_link_down(&w.core, LINK_COPIER);
+	CHECK(w.core.in_flight == 1);
+	core_link_down(&w.core, LINK_CLIENT);
+	CHECK(!w.core.in_flight && told(0, 5, 0) && !core_link_status(&w.core, w.status_cookie, 0, &one, 1));
+	core_link_up(&w.core, LINK_CLIENT, &(struct link_state){ .unit_blocks = 1, .max_blocks = 1 });
+	client_asks(&r[0], at_byte, 5);
+	CHECK(!w.core.in_flight && told(0, 5, 0));
+	copy_end();
+}
+
 int main(void)
 {
 	unsigned seed;
@@ -1506,5 +1648,7 @@ int main(void)
 	test_client_at_the_end(true);
 	test_readahead_beside_copy();
 	test_alone();
+	test_status();
+	test_status_data();
 	return test_end();
 }
