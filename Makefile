@@ -25,7 +25,10 @@ CFLAGS ?= -O1 -g -fsanitize=$(sanitizers) -fno-sanitize-recover=all -fno-omit-fr
 LDFLAGS ?= -fsanitize=$(sanitizers) -lpthread
 else
 out := build
-CFLAGS ?= -Os -fomit-frame-pointer -fno-asynchronous-unwind-tables -fno-stack-protector -fno-pie
+# What makes it smaller, of what this compiler knows; measured, it is as fast.
+option = $(shell $(CC) -Werror $(1) -E -x c /dev/null -o /dev/null 2>/dev/null && echo $(1))
+smaller := $(foreach o,-Oz -fno-split-wide-types -fno-caller-saves -fno-move-loop-invariants -fno-tree-pre,$(call option,$(o)))
+CFLAGS ?= -Os $(smaller) -fomit-frame-pointer -fno-asynchronous-unwind-tables -fno-stack-protector -fno-pie
 LDFLAGS ?= -static -no-pie -Wl,--gc-sections -Wl,--build-id=none -Wl,-z,norelro -Wl,-z,noexecstack \
 	-Wl,-z,noseparate-code -Wl,-z,common-page-size=64
 # clang has no musl of its own: it takes the headers, and the link, of musl-gcc.

@@ -118,7 +118,7 @@ static void add_v6(struct endpoints *l, const struct in6_addr *a, uint32_t scope
 static bool v6_number(const char *host, struct in6_addr *a, uint32_t *scope)
 {
 	char text[INET6_ADDRSTRLEN];
-	size_t n = strcspn(host, "%");
+	size_t n = (size_t)(strchrnul(host, '%') - host);
 	char *end;
 
 	if (n >= sizeof(text))

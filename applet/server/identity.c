@@ -164,7 +164,7 @@ static void read_boot_id(char *id)
 		return; /* unknown: counts as another boot, which is safe */
 	if (full_read(fd, id, STATE_BOOT_ID_BYTES - 1) < 0)
 		id[0] = '\0';
-	id[strcspn(id, "\n")] = '\0';
+	*strchrnul(id, '\n') = '\0';
 	close(fd);
 }
 

@@ -164,7 +164,7 @@ static void look_for_writers(const struct export *e)
 
 		for (line = text; *line && strncmp(line, key, (size_t)n) != 0; line++)
 			;
-		end = line + strcspn(line, "\n");
+		end = strchrnul(line, '\n');
 		*end = '\0';
 		while (end > line && *end != ' ') /* the last field is of the file system, an earlier one of this mount */
 			end--;
