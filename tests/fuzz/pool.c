@@ -109,6 +109,10 @@ void log_begin(bool syslog UNUSED_PARAM)
 {
 }
 
+void log_end(void)
+{
+}
+
 void log_notify(const char *state UNUSED_PARAM)
 {
 }

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -26,7 +27,6 @@ enum {
 	MEMORY_MAX = 256 << 20, /* the machine has no more */
 	FILE_MAX = 8 << 20,     /* nor has the disk for one file: hostile sizes cost nothing */
 	TURNS_MAX = 20000,      /* of the loop, while nothing happens */
-	EXITS_MAX = 4,
 };
 
 uint64_t world_ms, world_told_ms, world_pass_until_ms;
@@ -105,7 +105,6 @@ static size_t memory_used;
 
 void *fuzz_malloc(size_t n);
 void *fuzz_calloc(size_t n, size_t each);
-void *fuzz_realloc(void *old, size_t n);
 char *fuzz_strdup(const char *s);
 void fuzz_free(void *p);
 void __asan_poison_memory_region(void const volatile *p, size_t n);
@@ -164,18 +163,6 @@ void fuzz_free(void *v)
 	if (p->next)
 		p->next->prev = p->prev;
 	free(p);
-}
-
-void *fuzz_realloc(void *old, size_t n)
-{
-	void *p = get(n, false);
-	size_t have = old ? ((struct piece *)old - 1)->bytes : 0;
-
-	if (p && old)
-		memcpy(p, old, have < n ? have : n);
-	if (p)
-		fuzz_free(old);
-	return p;
 }
 
 /* No memory: each buffer is to be a piece of its own, which sanitizers watch. */
@@ -341,10 +328,13 @@ char *fuzz_getcwd(char *to, size_t n)
 }
 
 /* One processor: nothing passes while the program spins. */
-long fuzz_sysconf(int name);
-long fuzz_sysconf(int name)
+int fuzz_sched_getaffinity(pid_t pid, size_t bytes, cpu_set_t *set);
+int fuzz_sched_getaffinity(pid_t pid, size_t bytes, cpu_set_t *set)
 {
-	return name == _SC_NPROCESSORS_ONLN ? 1 : sysconf(name);
+	(void)pid;
+	memset(set, 0, bytes);
+	CPU_SET(0, set);
+	return 0;
 }
 
 int fuzz_isatty(int fd);
@@ -397,23 +387,10 @@ static void globals_restore(void)
 /* ---- a life --------------------------------------------------------------------------------- */
 
 static jmp_buf death;
-static void (*exits[EXITS_MAX])(void);
-static unsigned exit_count;
-
-int fuzz_atexit(void (*f)(void));
-int fuzz_atexit(void (*f)(void))
-{
-	if (exit_count == EXITS_MAX)
-		finding("too many atexit()");
-	exits[exit_count++] = f;
-	return 0;
-}
 
 void fuzz_exit(int status) __attribute__((noreturn));
 void fuzz_exit(int status)
 {
-	while (exit_count)
-		exits[--exit_count]();
 	longjmp(death, status + 1);
 }
 
@@ -451,7 +428,7 @@ int life(int (*main)(void *arg), void *arg)
 	int status;
 
 	sigprocmask(SIG_BLOCK, NULL, &mask);
-	exit_count = turns = 0;
+	turns = 0;
 	told_to_end = false;
 	world_ms = 1000000;
 	world_pass_until_ms = 0;
