@@ -76,7 +76,7 @@ static bool query_send(struct core *c, struct request *r)
 	q = calloc(1, sizeof(*q));
 	if (!q)
 		return false;
-	unit = link->unit_blocks * BLOCK_BYTES;
+	unit = (uint64_t)link->unit_blocks * BLOCK_BYTES;
 	q->r = r;
 	q->link = slot;
 	q->cookie = ++c->last_cookie;
