@@ -417,8 +417,8 @@ void status_begin(struct core *c, struct request *r);
 bool status_answered(struct core *c, uint64_t cookie, int error, const struct extent *e, unsigned count);
 void status_link_lost(struct core *c, unsigned link);
 void status_expire(struct core *c);
-/* True: r waited for the origin, and does so no more. */
-bool status_abandon(struct core *c, const struct request *r);
+/* If r waits for the origin, it does so no more: all of it that is missing is data. */
+void status_abandon(struct core *c, struct request *r);
 
 /* Zeroes, or a trim, of so many blocks took so long: how long the next piece is. */
 void zero_measure(struct core *c, uint64_t blocks, uint64_t ms);

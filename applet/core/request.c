@@ -568,8 +568,8 @@ void core_abandon(struct core *c, struct request *r)
 		fetch_unwait(r->fetch, r);
 		fetch_forget(c);
 		c->waiting--;
-	} else if (!ENABLE_FEATURE_XNBD_SERVER_ORIGIN_HOLES || !status_abandon(c, r)) {
-		return;
+		request_reply(c, r, NBD_ESHUTDOWN);
+	} else if (ENABLE_FEATURE_XNBD_SERVER_ORIGIN_HOLES) {
+		status_abandon(c, r);
 	}
-	request_reply(c, r, NBD_ESHUTDOWN);
 }

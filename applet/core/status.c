@@ -153,13 +153,14 @@ void status_expire(struct core *c)
 	}
 }
 
-bool status_abandon(struct core *c, const struct request *r)
+void status_abandon(struct core *c, struct request *r)
 {
 	struct query *q = c->queries;
 
 	while (q && q->r != r)
 		q = q->next;
-	if (q)
-		q->r = NULL;
-	return q;
+	if (!q)
+		return;
+	q->r = NULL;
+	status_settle(c, r, 0, NULL, 0);
 }

@@ -36,7 +36,11 @@ void *bb_grow(void *old, size_t used, size_t bytes)
 
 pid_t xfork(void)
 {
+#ifdef __GLIBC__ /* uClibc says so, too; older ones have no other, and the size does not matter */
+	pid_t pid = fork();
+#else
 	pid_t pid = _Fork();
+#endif
 
 	if (pid < 0)
 		bb_simple_perror_msg_and_die("fork");

@@ -46,9 +46,11 @@ struct export {
 	unsigned users;      /* sessions, and the list while it is not removed */
 	bool removed;        /* nobody finds it any more */
 	struct turn turns[JOB_SLOW][2]; /* of short and of long jobs; [1]: of those that hold the file's lock */
-	unsigned orphans;       /* requests in flight whose client has gone */
+	unsigned leaving;       /* sessions that have gone, and still have requests in flight */
+	unsigned orphans;       /* ... so many */
 	unsigned zeroing;       /* so many zeroings and trims are under way */
 	struct job closing;
+	bool unsynced; /* ... which has found that */
 	struct commit_waiter last_commit;
 	struct export *next;
 };
@@ -84,6 +86,8 @@ void export_hold(struct export *e);
 void export_drop(struct export *e);
 /* Files of exports that have ended are being synced and closed. */
 bool exports_are_closing(void);
+/* The disk of one that was closed would not sync. */
+extern bool exports_unsynced;
 
 /* ---- store.c: the files at a start. All of it may block, and dies with one line
  * that says what to do; then nothing was changed on disk. ------------------------ */

@@ -95,6 +95,7 @@ bool export_begin(struct export *e, uint64_t size_bytes, bool all_dirty)
 /* ---- the end of one ------------------------------------------------------------------- */
 
 static unsigned closing;
+bool exports_unsynced;
 
 bool exports_are_closing(void)
 {
@@ -114,6 +115,8 @@ static void close_run(struct job *j)
 	unsigned i;
 
 	if (e->nbd.min_block && e->base_fd < 0 && !e->core.readonly && fdatasync(e->fd[FILE_IMAGE]) < 0)
+		e->unsynced = true;
+	if (e->unsynced)
 		bb_perror_msg("'%s' could not be synced to disk", e->path[FILE_IMAGE]);
 	for (i = 0; i < ARRAY_SIZE(e->fd); i++)
 		if (e->fd[i] >= 0)
@@ -131,6 +134,7 @@ static void close_done(struct job *j)
 	unsigned i;
 
 	closing--;
+	exports_unsynced |= e->unsynced;
 	while (*p && *p != e)
 		p = &(*p)->next;
 	if (*p) /* else it never came so far */

@@ -51,7 +51,10 @@ static void save_run(struct job *j)
 {
 	struct export *e = export_of_job(j);
 
-	identity_remember(e, &e->save.header);
+	if (e->save.header.boot_id[0])
+		identity_remember(e, &e->save.header);
+	else /* a sync failed: this is urgent, and the disk may hang */
+		memset(e->save.header.recent, 0, sizeof(e->save.header.recent));
 	e->save.error = e->save.header.clean ? identity_leave(e, &e->save.header) : 0;
 	if (!e->save.error)
 		e->save.error = header_write(e->header_fd, &e->save.header);

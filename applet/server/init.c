@@ -15,6 +15,7 @@
 enum {
 	FIRST_SOCKET = 3,
 	HEAP_PIECES = 1024, /* of each size; half of them are free */
+	EXTENTS_PIECES = 32,
 	X_PR_SET_IO_FLUSHER = 57, /* linux/prctl.h, of Linux 5.6 */
 	X_BLKSSZGET = 0x1268,     /* linux/fs.h: the sector's bytes */
 };
@@ -80,6 +81,10 @@ static void grow_heap(void)
 		for (i = 0; i < HEAP_PIECES; i += 2)
 			free(piece[i]);
 	}
+	for (i = 0; i < EXTENTS_PIECES; i++) /* and what an origin is asked about extents */
+		piece[i] = malloc(sizeof(struct extents) + 512);
+	for (i = 0; i < EXTENTS_PIECES; i += 2)
+		free(piece[i]);
 }
 
 void init_root_storage(void)

@@ -164,10 +164,12 @@ static void enqueue(struct job *j, bool here)
 /* j has been run: who waited for its turn may run now. Returns that one, or NULL. */
 static struct job *pass_turn(struct job *j)
 {
-	struct job *next = j->turn ? queue_take(&j->turn->waiting) : NULL;
+	struct turn *t = j->turn;
+	/* A quick one may have come on top of `most`: its place is nobody's. */
+	struct job *next = t && (!t->most || t->running <= t->most) ? queue_take(&t->waiting) : NULL;
 
-	if (j->turn && !next)
-		j->turn->running--;
+	if (t && !next)
+		t->running--;
 	return next;
 }
 
@@ -193,11 +195,11 @@ static void finish(struct job *first)
 static void *worker(void *arg)
 {
 	struct crew *c = arg;
-	struct job *next = NULL;
+	struct job *next;
 
 	mutex_lock(&lock);
 	for (;;) {
-		struct job *j = next ? next : queue_take(&c->todo);
+		struct job *j = queue_take(&c->todo);
 
 		if (!j) {
 			c->idle++;
@@ -210,6 +212,8 @@ static void *worker(void *arg)
 		j->run(j);
 		mutex_lock(&lock);
 		next = pass_turn(j);
+		if (next) /* behind those of other turns, who could wait for ever else */
+			queue_put(&c->todo, next);
 		j->next = NULL;
 		finish(j);
 	}
@@ -258,8 +262,11 @@ static void stand_by(void)
 	watch_loop();
 	quick_from_ms = loop_now_ms + DISTRUST_MS;
 	/* What the other one has left: to be run, and to be told. */
-	while ((j = list_take(&todo_quick)) != NULL)
-		give_worker(j);
+	while ((j = list_take(&todo_quick)) != NULL) {
+		if (j->turn) /* no longer quick: no more of them than of others */
+			j->turn->running--;
+		enqueue(j, false);
+	}
 	finish(take_ran());
 }
 

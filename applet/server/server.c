@@ -507,7 +507,7 @@ static void begin(void)
 		init_root_storage();
 	loop_init(!(ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage));
 	signals_begin();
-	pool_start(export_workers() * (s->image ? 1 : HUNG_EXPORTS + 1), ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage, loop_take_over);
+	pool_start(export_workers() * (s->image ? 1 : HUNG_EXPORTS + 1) + (s->image ? 0 : 2 * HUNG_EXPORTS), ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage, loop_take_over);
 	buf_init(s->max_buf_bytes);
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage)
 		buf_reserve();
@@ -619,7 +619,7 @@ static int end(void)
 		control_end();
 	if (commit_error)
 		bb_simple_error_msg("the image could not be synced to disk: do not trust it");
-	return commit_error != 0;
+	return commit_error || exports_unsynced;
 }
 
 static int run_loop(void)

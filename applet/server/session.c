@@ -253,6 +253,8 @@ static void session_free(struct session *s)
 		core_alone(&s->export->core);
 	if (s->ended)
 		s->ended(s->ended_ctx);
+	if (s->export)
+		s->export->leaving--;
 	session_use(s, NULL);
 	free(s);
 }
@@ -271,8 +273,12 @@ static void session_close(struct session *s)
 	free(s->in);
 	free(s->hs_out);
 	s->state = SESSION_CLOSED;
-	if (s->export)
+	if (s->export) {
 		s->export->orphans += s->used_count;
+		s->export->leaving++;
+	}
+	for (x = s->xfers; x; x = x->next)
+		x->req.rest = 0; /* no further piece of zeroes: nobody waits for them */
 	if (s->stalled)
 		stalled_count--;
 	s->stalled = false;

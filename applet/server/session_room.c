@@ -6,8 +6,9 @@ enum {
 	XFER_SPARE = 512,          /* kept for the next requests */
 	RESERVE_BYTES = 32 << 10,  /* what a session may have in each direction when others have
 				      spent the budget: so each goes on, slowly */
-	ORPHANS_MAX = 256,         /* requests of an export whose clients have gone, until the disk answers:
-				      with more no other is taken for it, as each may have memory */
+	/* Of an export whose disk does not answer, since each may have memory: */
+	ORPHANS_MAX = 256, /* requests whose clients have gone; with more, each other has one at a time */
+	LEAVING_MAX = 256, /* such clients; with more, no request is taken */
 };
 
 struct xfer *xfer_next;
@@ -183,5 +184,7 @@ bool queue_is_full(const struct session *s)
 {
 	unsigned most = server_config->max_queue;
 
-	return s->export->orphans >= ORPHANS_MAX || (most && xfer_count >= most && s->used_count && s->used_count >= most / (session_count + 1));
+	if (s->export->leaving >= LEAVING_MAX || (s->export->orphans >= ORPHANS_MAX && s->used_count))
+		return true;
+	return most && xfer_count >= most && s->used_count && s->used_count >= most / (session_count + 1);
 }
