@@ -136,6 +136,79 @@ static void test_classes(void)
 	wait_ended(2 * JOBS);
 }
 
+/* ---- turns ---------------------------------------------------------------------------------- */
+
+enum { CROWD = 16, AGAIN_MAX = 2000 };
+
+static unsigned again;
+
+static void run_millisecond(struct job *j UNUSED_PARAM)
+{
+	met++;
+	poll(NULL, 0, 1);
+}
+
+static void done_again(struct job *j)
+{
+	if (again == AGAIN_MAX || ended) {
+		ended++;
+		return;
+	}
+	again++;
+	pool_submit(j);
+}
+
+/* A turn that has all workers, and always somebody who waits, leaves one to others. */
+static void test_crowd(void)
+{
+	static struct turn crowded = { .most = 2 };
+	static struct simple_job crowd[CROWD], other;
+	unsigned i;
+
+	ended = met = 0;
+	for (i = 0; i < CROWD; i++) {
+		hand_over(&crowd[i], 'A', JOB_SHORT, &crowded, run_millisecond);
+		crowd[i].job.done = done_again;
+	}
+	pool_flush(false);
+	wait_until(&met, 2);
+	hand_over(&other, 'B', JOB_SHORT, NULL, run_well);
+	while (ended < CROWD + 1) {
+		pool_flush(false);
+		loop_once(loop_now_ms + 1);
+	}
+	CHECK(again < AGAIN_MAX);
+}
+
+static void run_met_gate(struct job *j)
+{
+	met++;
+	run_gate(j);
+}
+
+/* A quick one that comes on top of a turn leaves its place to nobody. */
+static void test_quick_on_top(void)
+{
+	static struct turn full = { .most = 1 };
+	static struct simple_job slow[2], quick;
+	unsigned i;
+
+	gate = false;
+	ended = met = 0;
+	for (i = 0; i < ARRAY_SIZE(slow); i++)
+		hand_over(&slow[i], 's', JOB_SHORT, &full, run_met_gate);
+	pool_flush(false);
+	wait_until(&met, 1);
+	hand_over(&quick, 'q', JOB_SHORT, &full, run_well);
+	quick.job.quick = true;
+	while (pool_flush(true) || !ended)
+		loop_once(loop_now_ms + 1);
+	poll(NULL, 0, 100);
+	CHECK(met == 1);
+	gate = true;
+	wait_ended(3);
+}
+
 /* Ends when another thread has gone on with the loop, and has told what was done before. */
 static void run_hangs(struct job *j UNUSED_PARAM)
 {
@@ -210,5 +283,7 @@ int main(void)
 	test_owners(JOB_LONG, NULL);
 	test_owners(JOB_SHORT, &own_turn);
 	test_classes();
+	test_crowd();
+	test_quick_on_top();
 	loop();
 }
