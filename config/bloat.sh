@@ -132,7 +132,7 @@ check() {
 			gsub(/[() ]/, "", s[i])
 			x = t[i] - s[i]
 			y = x < 0 ? -x : x
-			if (y > 64 && y * 50 > s[i]) return 1
+			if (y > 64 && y * 50 > s[i] + 0) return 1
 		}
 		return 0
 	}
