@@ -104,10 +104,10 @@ static void status_take(struct core *c, int error, const struct extent *extents,
 bool core_link_status(struct core *c, uint64_t cookie, int error, const struct extent *extents, unsigned count)
 {
 	if (cookie && cookie == c->copier.status_cookie) {
-		c->answered_ms = c->now_ms;
+		c->answered_ms = c->now_ms; /* not for a client's: it would prolong --hold for those who wait for data */
 		status_take(c, error, extents, count);
 	} else if (!ENABLE_FEATURE_XNBD_SERVER_ORIGIN_HOLES || !status_answered(c, cookie, error, extents, count)) {
-		return false; /* what is asked for clients does not prolong --hold: there is data that waits */
+		return false;
 	}
 	core_run(c);
 	return true;

@@ -70,21 +70,24 @@ static long set_scheduler(int policy, int priority)
 /* What is used for a request and its fetches is taken from libc's heap and given back. The
  * heap is made large enough, and with every second piece in use it gives nothing back to
  * the kernel, of which it might have to wait to get it again. */
-static void grow_heap(void)
+static void keep_room(size_t bytes, unsigned pieces)
 {
 	void *piece[HEAP_PIECES];
-	unsigned bytes, i;
+	unsigned i;
 
-	for (bytes = 64; bytes <= 512; bytes += bytes / 4) {
-		for (i = 0; i < HEAP_PIECES; i++)
-			piece[i] = malloc(bytes);
-		for (i = 0; i < HEAP_PIECES; i += 2)
-			free(piece[i]);
-	}
-	for (i = 0; i < EXTENTS_PIECES; i++) /* and what an origin is asked about extents */
-		piece[i] = malloc(sizeof(struct extents) + 512);
-	for (i = 0; i < EXTENTS_PIECES; i += 2)
+	for (i = 0; i < pieces; i++)
+		piece[i] = malloc(bytes);
+	for (i = 0; i < pieces; i += 2)
 		free(piece[i]);
+}
+
+static void grow_heap(void)
+{
+	unsigned bytes;
+
+	for (bytes = 64; bytes <= 512; bytes += bytes / 4)
+		keep_room(bytes, HEAP_PIECES);
+	keep_room(sizeof(struct extents) + 512, EXTENTS_PIECES); /* what an origin is asked about extents */
 }
 
 void init_root_storage(void)

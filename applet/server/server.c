@@ -507,7 +507,7 @@ static void begin(void)
 		init_root_storage();
 	loop_init(!(ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage));
 	signals_begin();
-	pool_start(export_workers() * (s->image ? 1 : HUNG_EXPORTS + 1) + (s->image ? 0 : 2 * HUNG_EXPORTS), ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage, loop_take_over);
+	pool_start(s->image ? export_workers() : (HUNG_EXPORTS + 1) * export_workers() + 2 * HUNG_EXPORTS, ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage, loop_take_over);
 	buf_init(s->max_buf_bytes);
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage)
 		buf_reserve();

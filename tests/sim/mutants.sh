@@ -229,7 +229,7 @@ mutant "nobody is woken for who asks about extents" core.c 's/(hold_runs(c) || c
 mutant "who asks about extents waits longer than --hold" status.c 's|c->hold_ms \&\& c->hold_ms < STATUS_WAIT_MS ? c->hold_ms : STATUS_WAIT_MS|STATUS_WAIT_MS|'
 mutant "extents that are asked for over a link that is lost" fetch.c 's|status_link_lost(c, link);|;|'
 mutant "with one link all questions about extents are lost" status.c 's|if ((\*p)->link == link)|if (true)|'
-mutant "who goes is told of extents later" status.c '/^bool status_abandon/,/^}/s|q->r = NULL;|;|'
+mutant "who goes is told of extents later" status.c '/^void status_abandon/,/^}/s|q->r = NULL;|;|'
 mutant "an error about extents is an answer" status.c 's|error ? 0 : count|count|'
 mutant "the newest header is written over in place" ../server/header.c 's|(off_t)((h->counter - 1) % STATE_COPIES \* STATE_COPY_BYTES)|0|'
 mutant "the copy asks for what clients ask for at its end" copier.c 's/ || (k->at_end \&\& !old))/)/'
