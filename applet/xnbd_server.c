@@ -29,6 +29,14 @@
 //config:	holes (base:allocation). What a proxy asks its origin does not depend on it.
 //config:	1.5 KB.
 //config:
+//config:config FEATURE_XNBD_SERVER_READ_HOLES
+//config:	bool "Zeroes are told, not sent"
+//config:	default y
+//config:	depends on FEATURE_XNBD_SERVER_STRUCTURED
+//config:	help
+//config:	A READ with structured replies is answered with a hole chunk where
+//config:	64 KiB and more are zero. 0.3 KB.
+//config:
 //config:config FEATURE_XNBD_SERVER_ORIGIN_HOLES
 //config:	bool "Holes of the origin"
 //config:	default y

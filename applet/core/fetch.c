@@ -399,17 +399,11 @@ void fetch_expire(struct core *c)
 
 /* ---- storing -------------------------------------------------------------- */
 
-static bool is_zero(const uint8_t *p, uint32_t n)
-{
-	return n == 0 || (p[0] == 0 && memcmp(p, p + 1, n - 1) == 0);
-}
-
 static bool block_is_zero(const struct core *c, const struct fetch *f, uint64_t block)
 {
-	if (f->zero)
-		return true;
-	return is_zero(f->buf + (block - f->first) * BLOCK_BYTES,
-		       (uint32_t)(bytes_end(c, block + 1) - block * BLOCK_BYTES));
+	uint32_t n = (uint32_t)(bytes_end(c, block + 1) - block * BLOCK_BYTES);
+
+	return f->zero || nbd_zeroes(f->buf + (block - f->first) * BLOCK_BYTES, n) == n;
 }
 
 static void bits_are_in_file(struct persist *p, int error)

@@ -33,6 +33,7 @@ enum {
 	NBD_SIMPLE_REPLY_BYTES = 16,
 	NBD_CHUNK_BYTES = 20,       /* header of a structured reply chunk */
 	NBD_CHUNK_OFFSET_BYTES = 8, /* what precedes the data of OFFSET_DATA */
+	NBD_CHUNK_HOLE_BYTES = 12,  /* all of OFFSET_HOLE */
 	NBD_NAME_MAX = 4096,        /* "Conventions": strings MUST be no longer */
 	NBD_PAYLOAD_MAX = 32 << 20, /* "Size constraints": what everybody must take */
 };
@@ -191,6 +192,9 @@ struct nbd_reply_header {
  * the magic is neither of the two.
  */
 int nbd_reply_decode(const uint8_t *p, size_t n, struct nbd_reply_header *h);
+
+/* With how many zeroes do the n bytes at p begin? */
+uint32_t nbd_zeroes(const uint8_t *p, uint32_t n);
 
 /* errno -> "Error values" (EDQUOT and EFBIG are ENOSPC; unknown ones EIO). */
 uint32_t nbd_error_from_errno(int err);

@@ -49,9 +49,10 @@ struct xfer {
 	uint32_t buf_bytes;
 	uint32_t data_bytes; /* sent after the header, from `data` on, which is in buf */
 	uint8_t *data;
+	uint32_t hole_bytes; /* zeroes that the header tells of, which are not sent */
 	bool submitted; /* the core has it */
 	uint8_t header_bytes;
-	uint8_t header[NBD_CHUNK_BYTES + NBD_CHUNK_OFFSET_BYTES];
+	uint8_t header[NBD_CHUNK_BYTES + NBD_CHUNK_HOLE_BYTES];
 };
 
 struct xfer_list {
@@ -86,7 +87,8 @@ struct session {
 	bool open;              /* there is such a one: the first of ready */
 	bool reading;           /* the core has a piece of that */
 	uint32_t out_sent;      /* bytes of the first reply that have left */
-	uint64_t out_bytes;     /* of all replies in out, with those that have left */
+	uint64_t out_bytes;     /* of all replies in out, with those that have left, and zeroes that
+				   are only told */
 	bool full;              /* OUT_BYTES: takes no request until some have left */
 	unsigned work;          /* of TURN_WORK, in this turn */
 	unsigned batches;       /* so often it was full in this turn */

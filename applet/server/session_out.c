@@ -5,12 +5,91 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-enum { SEND_IOV = 128 }; /* pieces of one sendmsg */
+enum {
+	SEND_IOV = 128,        /* pieces of one sendmsg */
+	HOLE_BYTES = 64 << 10, /* fewer zeroes are sent like other data */
+};
 
 /* Whether no other reply may come between the pieces of the one to x. */
 static bool is_one_chunk(const struct xfer *x)
 {
 	return !x->session->handshake.structured || x->req.flags & NBD_CMD_FLAG_DF;
+}
+
+/* Bytes that x counts in out_bytes. Zeroes count, for they were read and looked at: so a client
+ * that reads nothing else has no longer turn than others. */
+static uint32_t out_weight(const struct xfer *x)
+{
+	return x->header_bytes + x->data_bytes + x->hole_bytes;
+}
+
+/* Behind one that goes out in pieces, x waits for its end. */
+static void out_add(struct session *s, struct xfer *x)
+{
+	if (s->open && !x->whole) {
+		list_add(&s->held, x);
+		return;
+	}
+	s->out_bytes += out_weight(x);
+	list_add(&s->out, x);
+}
+
+/* How many of the n bytes at p the next chunk has. *hole: whether they are zeroes. */
+static uint32_t chunk_bytes(const uint8_t *p, uint32_t n, bool *hole)
+{
+	uint32_t at = 0;
+
+	*hole = false;
+	while (n - at >= HOLE_BYTES) {
+		uint32_t zeroes = nbd_zeroes(p + at, n - at);
+
+		if (zeroes < n - at)
+			zeroes -= zeroes % BLOCK_BYTES;
+		if (zeroes >= HOLE_BYTES) {
+			*hole = !at;
+			return at ? at : zeroes;
+		}
+		at += zeroes + BLOCK_BYTES;
+	}
+	return n;
+}
+
+/* x, a READ or a part of one, as a chunk: what it has read, or how many zeroes that are. */
+static void chunk_encode(struct xfer *x, uint16_t flags, bool hole)
+{
+	uint32_t fixed = hole ? NBD_CHUNK_HOLE_BYTES : NBD_CHUNK_OFFSET_BYTES;
+
+	*(hole ? &x->hole_bytes : &x->data_bytes) = x->req.length;
+	nbd_chunk_encode(x->header, flags, hole ? NBD_REPLY_TYPE_OFFSET_HOLE : NBD_REPLY_TYPE_OFFSET_DATA, x->cookie,
+			 fixed + x->data_bytes);
+	nbd_put32(nbd_put64(x->header + NBD_CHUNK_BYTES, x->req.offset), x->req.length);
+	x->header_bytes = (uint8_t)(NBD_CHUNK_BYTES + fixed);
+}
+
+/*
+ * The data of x, a READ or a piece of one, as chunks. The last one is x itself, with these flags. The
+ * others have no memory for data of their own, and leave before it.
+ */
+static void chunks_encode(struct xfer *x, uint16_t flags)
+{
+	struct xfer *c;
+	bool hole = false;
+	uint32_t n = 0;
+
+	x->data = x->buf;
+	while (ENABLE_FEATURE_XNBD_SERVER_READ_HOLES && (n = chunk_bytes(x->data, x->req.length, &hole)) < x->req.length &&
+	       !is_one_chunk(x) && (c = xfer_get(x->session))) {
+		c->cookie = x->cookie;
+		c->data = x->data;
+		c->req.offset = x->req.offset;
+		c->req.length = n;
+		chunk_encode(c, 0, hole);
+		out_add(x->session, c);
+		x->data += n;
+		x->req.offset += n;
+		x->req.length -= n;
+	}
+	chunk_encode(x, flags, hole && n == x->req.length);
 }
 
 /* Fills in x->header. "Simple reply message", "Structured reply chunk message". */
@@ -19,9 +98,13 @@ static void reply_encode(struct xfer *x, uint32_t error)
 	uint8_t *p = x->header;
 	bool read = x->req.type == NBD_CMD_READ;
 
+	nbd_simple_reply_encode(p, error, x->cookie);
+	x->header_bytes = NBD_SIMPLE_REPLY_BYTES;
 	if (!ENABLE_FEATURE_XNBD_SERVER_STRUCTURED || !x->session->handshake.structured) {
-		nbd_simple_reply_encode(p, error, x->cookie);
-		x->header_bytes = NBD_SIMPLE_REPLY_BYTES;
+		if (read && !error) {
+			x->data = x->buf;
+			x->data_bytes = x->req.length;
+		}
 	} else if (error) {
 		const char *why = reason(&x->session->export->core, &x->req, error);
 		uint16_t n = (uint16_t)strlen(why);
@@ -35,28 +118,12 @@ static void reply_encode(struct xfer *x, uint32_t error)
 		nbd_chunk_encode(p, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_NONE, x->cookie, 0);
 		x->header_bytes = NBD_CHUNK_BYTES;
 	} else if (read) {
-		nbd_chunk_encode(p, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_OFFSET_DATA, x->cookie,
-				 NBD_CHUNK_OFFSET_BYTES + x->req.length);
-		nbd_put64(p + NBD_CHUNK_BYTES, x->req.offset);
-		x->header_bytes = NBD_CHUNK_BYTES + NBD_CHUNK_OFFSET_BYTES;
+		chunks_encode(x, NBD_REPLY_FLAG_DONE);
 	} else if (x->req.type == NBD_CMD_BLOCK_STATUS) {
 		x->header_bytes = STATUS_HEAD_BYTES;
 		x->data = (uint8_t *)((struct extents *)x->req.buf)->extent;
 		x->data_bytes = status_encode(&x->session->handshake, &x->session->export->core, &x->req, x->cookie, p);
-	} else {
-		nbd_simple_reply_encode(p, 0, x->cookie);
-		x->header_bytes = NBD_SIMPLE_REPLY_BYTES;
 	}
-	if (read && !error && x->buf) {
-		x->data = x->buf;
-		x->data_bytes = x->req.length;
-	}
-}
-
-static void out_add(struct session *s, struct xfer *x)
-{
-	s->out_bytes += x->header_bytes + x->data_bytes;
-	list_add(&s->out, x);
 }
 
 void reply(struct xfer *x, uint32_t error)
@@ -71,12 +138,9 @@ void reply(struct xfer *x, uint32_t error)
 		return;
 	}
 	reply_encode(x, error);
-	if (error || !x->data_bytes)
+	if (error || !(x->data_bytes | x->hole_bytes))
 		xfer_room_put(x);
-	if (s->open)
-		list_add(&s->held, x);
-	else
-		out_add(s, x);
+	out_add(s, x);
 }
 
 void reply_piece(struct xfer *p)
@@ -84,23 +148,24 @@ void reply_piece(struct xfer *p)
 	struct xfer *x = p->whole;
 	struct session *s = p->session;
 	uint8_t *h = p->header;
-	bool one_chunk = is_one_chunk(x);
 
-	p->data = p->buf;
-	p->data_bytes = p->req.length;
-	p->header_bytes = 0;
-	if (!s->handshake.structured && !x->begun) {
-		nbd_simple_reply_encode(h, 0, x->cookie);
-		p->header_bytes = NBD_SIMPLE_REPLY_BYTES;
-	} else if (s->handshake.structured && (!one_chunk || !x->begun)) {
-		/* Not the last one: an error may still be found. */
-		nbd_chunk_encode(h, 0, NBD_REPLY_TYPE_OFFSET_DATA, x->cookie,
-				 NBD_CHUNK_OFFSET_BYTES + (one_chunk ? x->req.length : p->req.length));
+	s->open = is_one_chunk(x);
+	if (!s->open) {
+		chunks_encode(p, 0); /* not DONE: an error may still be found */
+	} else {
+		p->data = p->buf;
+		p->data_bytes = p->req.length;
+		p->header_bytes = 0;
+	}
+	if (s->open && !x->begun && s->handshake.structured) {
+		nbd_chunk_encode(h, 0, NBD_REPLY_TYPE_OFFSET_DATA, x->cookie, NBD_CHUNK_OFFSET_BYTES + x->req.length);
 		nbd_put64(h + NBD_CHUNK_BYTES, p->req.offset);
 		p->header_bytes = NBD_CHUNK_BYTES + NBD_CHUNK_OFFSET_BYTES;
+	} else if (s->open && !x->begun) {
+		nbd_simple_reply_encode(h, 0, x->cookie);
+		p->header_bytes = NBD_SIMPLE_REPLY_BYTES;
 	}
 	x->begun = true;
-	s->open = one_chunk;
 	out_add(s, p);
 }
 
@@ -139,7 +204,7 @@ static void out_advance(struct session *s, size_t n)
 		}
 		n -= total - s->out_sent;
 		s->out_sent = 0;
-		s->out_bytes -= total;
+		s->out_bytes -= out_weight(x);
 		xfer_put(list_take(&s->out));
 	}
 }

@@ -59,7 +59,7 @@ struct xfer *xfer_get(struct session *s)
 	x->pieces = 0;
 	x->begun = false;
 	x->error = 0;
-	x->data_bytes = 0;
+	x->data_bytes = x->hole_bytes = 0;
 	x->req.why = NULL;
 	x->submitted = false;
 	x->prev = NULL;

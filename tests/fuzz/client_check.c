@@ -161,16 +161,33 @@ static void check_data(uint64_t offset, const uint8_t *p, size_t n)
 		finding("a client has read a wrong byte");
 }
 
+static void check_zeroes(uint64_t offset, size_t n)
+{
+	static const uint8_t zeroes[4096];
+	size_t part;
+
+	for (; n; n -= part, offset += part) {
+		part = n < sizeof(zeroes) ? n : sizeof(zeroes);
+		check_data(offset, zeroes, part);
+	}
+}
+
 /* A READ may be answered in chunks, which come in order; with DF in one. */
 static void check_chunk(struct asked *a, const struct nbd_reply_header *r, const uint8_t *p)
 {
-	size_t n = r->type == NBD_REPLY_TYPE_OFFSET_DATA ? r->length - NBD_CHUNK_OFFSET_BYTES : 0;
+	bool hole = r->type == NBD_REPLY_TYPE_OFFSET_HOLE;
+	size_t n = hole ? nbd_get32(p + 8) : r->type == NBD_REPLY_TYPE_OFFSET_DATA ? r->length - NBD_CHUNK_OFFSET_BYTES : 0;
 
+	if (hole && (r->length != NBD_CHUNK_HOLE_BYTES || !n))
+		finding("a hole chunk of another length, or an empty hole");
 	if (n && (nbd_get64(p) != a->h.offset + a->got || n > a->h.length - a->got))
 		finding("a chunk with other bytes than are to come");
 	if (n && a->got && a->h.flags & NBD_CMD_FLAG_DF)
 		finding("a second chunk in answer to a READ that wants one");
-	check_data(a->h.offset + a->got, p + NBD_CHUNK_OFFSET_BYTES, n);
+	if (hole)
+		check_zeroes(a->h.offset + a->got, n);
+	else
+		check_data(a->h.offset + a->got, p + NBD_CHUNK_OFFSET_BYTES, n);
 	a->got += n;
 	if (r->flags & NBD_REPLY_FLAG_DONE && a->got != a->h.length)
 		finding("a READ is answered, and bytes are missing");

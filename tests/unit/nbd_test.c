@@ -269,6 +269,27 @@ static void test_errors(void)
 	CHECK(nbd_errno_from_error(0xffffffff) == EINVAL);
 }
 
+static void test_zeroes(void)
+{
+	uint32_t first, n, i;
+
+	for (first = 0; first < 4; first++)
+		for (n = 0; n < 100; n++) {
+			uint8_t *p = calloc(1, first + n + 1); /* the sanitizer sees a read past it */
+
+			CHECK(nbd_zeroes(p + first, n) == n);
+			for (i = 0; i < n; i++) {
+				p[first + i] = 1U << i % 8;
+				if (i)
+					p[first + i - 1] = 0;
+				CHECK(nbd_zeroes(p + first, n) == i);
+			}
+			p = realloc(p, first + n ? first + n : 1);
+			CHECK(nbd_zeroes(p + first, n) == (n ? n - 1 : 0));
+			free(p);
+		}
+}
+
 /* ---- gaps.c ------------------------------------------------------------------------ */
 
 static void test_gaps_edges(void)
@@ -1811,6 +1832,7 @@ int main(void)
 	test_request();
 	test_replies();
 	test_errors();
+	test_zeroes();
 	test_gaps_edges();
 	test_gaps_too_many();
 	test_gaps_random();
