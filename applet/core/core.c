@@ -122,6 +122,7 @@ void core_alone(struct core *c)
 void core_hold(struct core *c, uint64_t hold_ms)
 {
 	c->hold_ms = hold_ms;
+	c->lost = false;
 	if (hold_runs(c))
 		fetch_expire(c);
 	core_run(c);

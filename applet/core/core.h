@@ -240,6 +240,7 @@ struct core {
 	struct link_state link[LINKS];
 	uint64_t answered_ms; /* when the origin last answered anything */
 	uint64_t hold_ms; /* how long requests wait for an origin that is silent, 0 = for ever */
+	bool lost;        /* one has, no link was up, and none has come up since: no request waits */
 
 	uint64_t zero_blocks; /* so long a piece of zeroes, or of a trim, is */
 
@@ -305,7 +306,8 @@ void core_abandon(struct core *c, struct request *r);
 /* No client is connected any more: the copy need not leave room for the last one. */
 void core_alone(struct core *c);
 /* From now on requests wait so long for an origin that is silent; those that have waited
- * longer already are answered with EIO now. 0 = for ever. */
+ * longer already are answered with EIO now. When one has waited so long and no link is up, all
+ * others are answered with EIO at once, until one is. 0 = for ever. */
 void core_hold(struct core *c, uint64_t hold_ms);
 
 /* So late it is when the core is called next. */

@@ -369,9 +369,9 @@ void fetch_fail_queued(struct core *c, int error)
 	}
 }
 
-/* Requests that have waited for an origin that is silent as long as they may. After them go
- * the fetches in the queue that nobody waits for any more: who reads on while the origin is
- * gone would leave one for each READ. */
+/* Answers requests that have waited for a silent origin as long as they may, and all when it is lost.
+ * Then it removes the fetches in the queue that nobody waits for any more: who reads on while
+ * the origin is gone would leave one for each READ. */
 void fetch_expire(struct core *c)
 {
 	struct request **p, *r;
@@ -384,17 +384,20 @@ void fetch_expire(struct core *c)
 			for (p = &f->waiters; (r = *p);) {
 				uint64_t since = r->begun_ms > c->answered_ms ? r->begun_ms : c->answered_ms;
 
-				if (f->state == FETCH_STORING || c->now_ms - since < c->hold_ms) {
+				if (f->state == FETCH_STORING || (!c->lost && c->now_ms - since < c->hold_ms)) {
 					p = &r->next;
 					continue;
 				}
 				*p = r->next;
 				given_up = true;
-			r->why = "the origin is away";
+				r->why = "the origin is away";
 				request_resume(c, r, EIO);
 			}
-	if (given_up)
-		fetch_forget(c);
+	if (!given_up)
+		return;
+	/* A link that is up may bring the next one, though it owes this one: it is lost before long. */
+	c->lost = !c->link[LINK_CLIENT].up && !c->link[LINK_COPIER].up;
+	fetch_forget(c);
 }
 
 /* ---- storing -------------------------------------------------------------- */
@@ -643,6 +646,7 @@ void core_link_up(struct core *c, unsigned link, const struct link_state *state)
 {
 	c->link[link] = *state;
 	c->link[link].up = true;
+	c->lost = false;
 	c->kick = true;
 	core_run(c);
 }

@@ -472,6 +472,8 @@ static void request_fetch(struct core *c, struct request *r, uint64_t block, boo
 	r->state = REQ_FETCH;
 	c->waiting++;
 	fetch_wait(f, r);
+	if (c->lost)
+		fetch_expire(c);
 }
 
 /*

@@ -24,6 +24,7 @@ struct asked {
 
 bool origin_copy_wanted, origin_closed;
 uint64_t origin_answered_ms;
+enum loss origin_loss;
 
 static struct asked asked[ASKED_MAX];
 static unsigned asked_count;
@@ -335,6 +336,7 @@ void origin_up(unsigned link)
 	}
 	event("link %u up: blocks of %u, at most %u", link, l.unit_blocks, l.max_blocks);
 	count(COUNT_LINKS_UP);
+	origin_loss = NOT_LOST;
 	core_link_up(&core, link, &l);
 }
 

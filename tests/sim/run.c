@@ -92,6 +92,28 @@ static uint64_t waited_ms(const struct slot *s)
 	return now_ms - (s->sent_ms > origin_answered_ms ? s->sent_ms : origin_answered_ms);
 }
 
+static void note_loss(enum loss loss)
+{
+	if (loss > origin_loss && !core.link[LINK_CLIENT].up && !core.link[LINK_COPIER].up)
+		origin_loss = loss;
+}
+
+/* For the origin, or what it waited for has become local meanwhile. */
+static void note_waiting(void)
+{
+	unsigned i;
+
+	for (i = 0; plan.hold_ms && i < DEPTH_MAX; i++)
+		if (slots[i].live && waited_ms(&slots[i]) >= plan.hold_ms)
+			note_loss(MAYBE_LOST);
+}
+
+/* By --hold; the core tells why. */
+static bool is_held_out(const struct request *r)
+{
+	return r->error == NBD_EIO && r->why && strcmp(r->why, "the origin is away") == 0;
+}
+
 static bool may_fail(const struct slot *s, uint32_t error)
 {
 	if (error == NBD_ENOTSUP)
@@ -102,8 +124,10 @@ static bool may_fail(const struct slot *s, uint32_t error)
 		return memory_has_failed();
 	if (error != NBD_EIO && error != NBD_ENOSPC)
 		return false;
+	if (is_held_out(&s->req))
+		return plan.hold_ms && (waited_ms(s) >= plan.hold_ms || origin_loss);
 	return disk_has_failed() || core.commit.error || core.bitmap_error || meets_bad(s) || forced_target ||
-	       (switch_running && switch_forced) || (plan.hold_ms && waited_ms(s) >= plan.hold_ms);
+	       (switch_running && switch_forced);
 }
 
 static void check_extents(const struct slot *s)
@@ -206,6 +230,8 @@ void port_reply(struct core *c, struct request *r)
 	if (r->error && !may_fail(s, r->error))
 		broken("rule 9: error %u for %s at %llu+%u", r->error, type_name(r), (unsigned long long)s->offset,
 		       s->length);
+	if (is_held_out(r))
+		note_loss(LOST);
 	if (!r->error && r->type != NBD_CMD_READ)
 		check_answer(s);
 	if (s->write)
@@ -380,6 +406,8 @@ static size_t buffer_bytes(const struct slot *s)
 
 static void submit(struct slot *s)
 {
+	unsigned waiting;
+
 	memset(s, 0, sizeof(*s));
 	draw_range(s);
 	s->req.type = draw_type();
@@ -424,7 +452,10 @@ static void submit(struct slot *s)
 	      s->req.flags & NBD_CMD_FLAG_FAST_ZERO ? " FAST_ZERO" : "",
 	      s->req.flags & NBD_CMD_FLAG_NO_HOLE ? " NO_HOLE" : "", (unsigned long long)s->offset, s->length);
 	count(COUNT_REQUESTS);
+	waiting = core.waiting;
 	core_submit(&core, &s->req);
+	if (origin_loss == LOST && core.waiting > waiting && !disk_pending())
+		broken("a request waits for an origin that is lost for longer than --hold");
 }
 
 static void submit_one(void)
@@ -526,18 +557,26 @@ static void hold_step(void)
 {
 	plan.hold_ms = chance(50) ? 0 : chance(50) ? 3000 : 100 + chance_of(500);
 	event("--hold is %llu ms", (unsigned long long)plan.hold_ms);
+	origin_loss = NOT_LOST;
+	note_waiting();
 	core_hold(&core, plan.hold_ms);
 	check_hold();
 }
 
 static void advance(uint64_t ms)
 {
+	enum loss was;
+
 	if (map_is_complete(&core.map) != !core_job_eta_s(&core))
 		broken("the copy has %llu s to go", (unsigned long long)core_job_eta_s(&core));
 	now_ms += ms;
 	event("%llu ms go by", (unsigned long long)ms);
 	count(COUNT_TICKS);
+	note_waiting();
+	was = origin_loss;
 	core_tick(&core, now_ms);
+	if (was == LOST && core.waiting && core.waiting == live_count() && !disk_pending())
+		broken("a request still waits for an origin that is lost for longer than --hold");
 	origin_tick();
 	check_hold();
 	check_status();
@@ -723,6 +762,7 @@ static void start(void)
 	switch_running = forced_target = false;
 	origin_closed = plan.target;
 	origin_answered_ms = now_ms;
+	origin_loss = NOT_LOST;
 	compare_started();
 	audit();
 }

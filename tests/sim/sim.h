@@ -307,6 +307,9 @@ void origin_samples(struct fingerprint *fp);
 void origin_crash(void);
 /* When it answered last. */
 extern uint64_t origin_answered_ms;
+/* A request has waited for --hold, perhaps for something else or surely for the origin; no link was up, and
+ * none has come up since. */
+extern enum loss { NOT_LOST, MAYBE_LOST, LOST } origin_loss;
 /* The core wants a link for the copier. */
 extern bool origin_copy_wanted;
 /* port_links_close() was called. */

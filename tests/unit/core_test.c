@@ -1296,22 +1296,64 @@ static void test_hold(void)
 		if (down)
 			links_down();
 		for (i = 0; i < 2000; i++) {
-			struct request *r = read_blocks(HERE + i * 1000, HERE + i * 1000 + 1);
+			struct request *r;
 
+			core_hold(&w.core, 100);
+			r = read_blocks(HERE + i * 1000, HERE + i * 1000 + 1);
 			at(w.now_ms + 50);
 			CHECK(w.core.waiting);
 			read_blocks(FAR + i * 1000, FAR + i * 1000 + 1);
 			at(w.now_ms + 50);
-			CHECK(r->error == NBD_EIO && w.core.waiting);
+			CHECK(r->error == NBD_EIO && (down || w.core.waiting));
 			at(w.now_ms + 50);
 			CHECK(!w.core.waiting);
 		}
 		CHECK(!w.core.in_flight && !w.replies);
 		CHECK(w.core.fetch_bytes[LINK_CLIENT] <= WINDOW && w.core.fetch_count <= WINDOW / 4096);
 		CHECK(!w.core.queue[LINK_CLIENT]);
+		core_hold(&w.core, 100);
 		read_blocks(HERE + 2000000, HERE + 2000001);
 		CHECK(w.core.fetch_count == w.core.fetch_bytes[LINK_CLIENT] / 4096 + 1);
 		at(w.now_ms + 100);
+		copy_end();
+	}
+}
+
+/* The origin is lost. When one has waited for --hold, nobody else does, but for the image; until a link is up,
+ * the copy's too, or --hold is set. */
+static void test_hold_once(void)
+{
+	struct link_state link = { .unit_blocks = 1, .max_blocks = FETCH_BLOCKS_MAX };
+	struct request *r, *stored;
+	unsigned how;
+
+	for (how = 0; how <= LINKS; how++) {
+		no_copy_begin();
+		w.core.hold_ms = 100;
+		w.hold = true;
+		read_blocks(HERE, HERE + 1);
+		answer(LINK_CLIENT, 0);
+		links_down();
+		read_blocks(FAR, FAR + 1);
+		at(w.now_ms + 50);
+		r = read_blocks(FAR + 1000, FAR + 1001);
+		at(w.now_ms + 50);
+		at(w.now_ms);
+		CHECK(w.core.waiting == 1 && r->error == NBD_EIO);
+		r = read_blocks(FAR + 2000, FAR + 2001);
+		stored = read_blocks(HERE, HERE + 1);
+		CHECK(w.core.waiting == 2 && r->error == NBD_EIO && !w.core.queue[LINK_CLIENT]);
+		w.held[0]->done(w.held[0]);
+		CHECK(!w.core.in_flight && !stored->error);
+		if (how < LINKS)
+			core_link_up(&w.core, how, &link);
+		else
+			core_hold(&w.core, 100);
+		r = read_blocks(FAR + 3000, FAR + 3001);
+		at(w.now_ms + 99);
+		CHECK(w.core.waiting == 1);
+		at(w.now_ms + 1);
+		CHECK(!w.core.in_flight && r->error == NBD_EIO);
 		copy_end();
 	}
 }
@@ -1641,6 +1683,7 @@ int main(void)
 	test_wide();
 	test_forced_switch();
 	test_hold();
+	test_hold_once();
 	test_abandon();
 	test_hold_and_write();
 	test_note_fails();
