@@ -16,6 +16,7 @@
 enum {
 	HUNG_EXPORTS = 3, /* a disk that hangs has as many workers as an export may; so many leave some to others */
 	START_MS = 5000,     /* so long a start waits for an origin that it can do without */
+	SAME_SIGNAL_MS = 1000, /* timeout(1) signals its child, then the group with the child in it */
 	TELL_MS = 5000,      /* so often an end that takes long says why */
 	PART_MS = 50,        /* a client that is still sending notices the end */
 	STOP_MS = 3000,      /* clients that do not read their last replies are left after that */
@@ -180,7 +181,7 @@ static void tell_ready(void)
 
 /* ---- signals -------------------------------------------------------------------------------- */
 
-static bool stopping;
+static uint64_t stopping_ms; /* the first signal to end came then; 0: none has */
 
 static struct commit_waiter own_switch; /* asked for by a signal or by ourselves; done NULL: none */
 
@@ -264,9 +265,10 @@ static void signal_ready(struct event *e, uint32_t events UNUSED_PARAM)
 		if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->origin)
 			origin_hurry(export->origin);
 	} else if (info.ssi_signo != SIGUSR2) {
-		if (stopping)
+		if (!stopping_ms)
+			stopping_ms = loop_now_ms;
+		else if (loop_now_ms - stopping_ms >= SAME_SIGNAL_MS)
 			bb_error_msg_and_die("ended by a second signal before the end was reached: %s", end_awaits());
-		stopping = true;
 	} else if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->core.map.words) { /* a proxy, and begun */
 		why = switch_begin();
 		if (why)
@@ -389,13 +391,13 @@ bool server_reach_origin(struct export *e, bool needed)
 	uint64_t until_ms = needed ? UINT64_MAX : loop_now_ms + START_MS;
 
 	e->origin = origin_new(e, s->origin_host, s->origin_port, s->origin_export, first_attempt_ended, NULL);
-	while (!first_attempt.ended && !stopping && loop_now_ms < until_ms) {
+	while (!first_attempt.ended && !stopping_ms && loop_now_ms < until_ms) {
 		pool_flush(false);
 		if (!first_attempt.ended)
 			loop_once(until_ms);
 		origin_turn(e->origin);
 	}
-	if (stopping)
+	if (stopping_ms)
 		bb_error_msg_and_die("origin %s:%s: ended by a signal before it answered", s->origin_host, s->origin_port);
 	if (first_attempt.error[0] && (needed || !first_attempt.away))
 		bb_error_msg_and_die("origin %s:%s: %s", s->origin_host, s->origin_port, first_attempt.error);
@@ -626,7 +628,7 @@ static int run_loop(void)
 {
 	int status;
 
-	while (!stopping && !(ENABLE_FEATURE_XNBD_SERVER_INETD && server_config->one_client && !sessions_count()))
+	while (!stopping_ms && !(ENABLE_FEATURE_XNBD_SERVER_INETD && server_config->one_client && !sessions_count()))
 		turn(UINT64_MAX);
 	status = end();
 	leave();
