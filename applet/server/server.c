@@ -431,34 +431,6 @@ static void begin_proxy(void)
 		prefetch_begin(export, s->prefetch);
 }
 
-/* Of inetd, standard error is the client too: no message may go there, not even of the
- * start. */
-static void spare_client(int fd)
-{
-	struct stat client, messages;
-	int null;
-
-	if (fstat(fd, &client) < 0 || !S_ISSOCK(client.st_mode) || fstat(STDERR_FILENO, &messages) < 0 || client.st_dev != messages.st_dev ||
-	    client.st_ino != messages.st_ino)
-		return;
-	null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	dup2(null, STDERR_FILENO);
-	close(null);
-}
-
-/* The one client is there already. */
-static void begin_session(int fd, bool past_handshake)
-{
-	int type;
-	socklen_t n = sizeof(type);
-
-	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &n) < 0)
-		bb_perror_msg_and_die("descriptor %d", fd);
-	if (!session_begin(fd, past_handshake ? export : NULL))
-		bb_error_msg_and_die("descriptor %d cannot be served", fd);
-	sessions_turn(); /* greets */
-}
-
 static void begin_exports(void)
 {
 	const struct server_config *s = server_config;
@@ -494,7 +466,7 @@ static void begin(void)
 
 	die_func = leave;
 	if (ENABLE_FEATURE_XNBD_SERVER_INETD && s->one_client)
-		spare_client(s->client_fd);
+		inetd_prepare(s->client_fd);
 	/* Opened before anything is changed on disk. */
 	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && s->logpath)
 		open_log(s->logpath);
@@ -523,7 +495,7 @@ static void begin(void)
 	if (!ENABLE_FEATURE_XNBD_SERVER_INETD || !s->one_client)
 		listen_begin();
 	else
-		begin_session(s->client_fd, s->past_handshake);
+		inetd_begin(s->client_fd, s->past_handshake ? export : NULL);
 	if (HAVE_CONTROL && s->control)
 		control_begin(export);
 	tell_ready();
