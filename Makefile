@@ -30,7 +30,7 @@ option = $(shell $(CC) -Werror $(1) -E -x c /dev/null -o /dev/null 2>/dev/null &
 smaller := $(foreach o,-Oz -fno-split-wide-types -fno-caller-saves -fno-move-loop-invariants -fno-tree-pre,$(call option,$(o)))
 CFLAGS ?= -Os $(smaller) -fomit-frame-pointer -fno-asynchronous-unwind-tables -fno-stack-protector -fno-pie
 LDFLAGS ?= -static -no-pie -Wl,--gc-sections -Wl,--build-id=none -Wl,-z,norelro -Wl,-z,noexecstack \
-	-Wl,-z,noseparate-code -Wl,-z,common-page-size=64
+	-Wl,-z,noseparate-code -Wl,-z,common-page-size=64 -Wl,--sort-section=alignment
 # clang has no musl of its own: it takes the headers, and the link, of musl-gcc.
 ifneq ($(filter clang%,$(notdir $(CC))),)
 LINK := musl-gcc

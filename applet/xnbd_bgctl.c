@@ -122,6 +122,7 @@
 #include "libbb.h"
 
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/time.h>
 #include <sys/un.h>
@@ -296,12 +297,6 @@ struct progress {
 	unsigned long long first;              /* blocks that were done then */
 };
 
-static void copy_value(char *to, size_t room, const char *value)
-{
-	strncpy(to, value, room - 1);
-	to[room - 1] = '\0';
-}
-
 /* Takes a line. True: the group is complete. */
 static bool take_news(struct news *n, const char *key, const char *value)
 {
@@ -315,12 +310,12 @@ static bool take_news(struct news *n, const char *key, const char *value)
 		if (strcmp(key, name) == 0)
 			*to[i] = strtoull(value, NULL, 10);
 	if (strcmp(key, "job_eta") == 0)
-		copy_value(n->eta, sizeof(n->eta), value);
+		snprintf(n->eta, sizeof(n->eta), "%s", value);
 	if (strcmp(key, "origin_state") == 0)
-		copy_value(n->origin, sizeof(n->origin), value);
+		snprintf(n->origin, sizeof(n->origin), "%s", value);
 	if (strcmp(key, "percent") != 0)
 		return false;
-	copy_value(n->percent, sizeof(n->percent), value);
+	snprintf(n->percent, sizeof(n->percent), "%s", value);
 	return true;
 }
 
@@ -393,8 +388,10 @@ static void print_news(const struct progress *p)
 
 static void progress_begin(struct progress *p, unsigned opt)
 {
+	struct winsize w;
+
 	memset(p, 0, sizeof(*p));
-	p->terminal = (opt & OPT_PROGRESS) && isatty(STDERR_FILENO);
+	p->terminal = (opt & OPT_PROGRESS) && ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0; /* isatty(3), without more of libc */
 	p->began_ms = monotonic_ms();
 }
 

@@ -257,9 +257,9 @@ bool port_io(struct core *c, struct io *io)
 	j->class = io->op == IO_EXTENTS || (is_zeroing(io) && io->length > QUICK_BYTES) ? JOB_LONG : JOB_SHORT;
 	/* Of these no sync follows at once, as of one to the commit file. */
 	j->quick = ((is_image_write && !e->zeroing) || is_bits) && io->length <= QUICK_BYTES && !is_direct(e, io);
-	/* A file system lets one writer at a time into a file. Others that wait for
-	 * it spin, and would take the processor from those who have work. */
-	j->turn = &e->turns[j->class][!e->is_device && (is_image_write || (is_zeroing(io) && j->class == JOB_LONG))];
+	/* A file system lets one writer at a time into a file. Others that wait for it spin, and would
+	 * take the processor from those who have work, as would looks for data, which wait for nothing. */
+	j->turn = &e->turns[j->class][!e->is_device && (is_image_write || j->class == JOB_LONG)];
 	pool_submit(j);
 	return false;
 }

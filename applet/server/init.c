@@ -23,11 +23,12 @@ enum {
 int init_socket(unsigned i)
 {
 	const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
+	int on = 1;
 
 	if (!pid || !fds || strtoul(pid, NULL, 10) != (unsigned long)getpid() || i >= strtoul(fds, NULL, 10))
 		return -1;
-	fcntl(FIRST_SOCKET + (int)i, F_SETFD, FD_CLOEXEC);
-	fcntl(FIRST_SOCKET + (int)i, F_SETFL, O_NONBLOCK);
+	ioctl(FIRST_SOCKET + (int)i, FIOCLEX); /* fcntl(2) is 0.4 KB of libc */
+	ioctl(FIRST_SOCKET + (int)i, FIONBIO, &on);
 	return FIRST_SOCKET + (int)i;
 }
 

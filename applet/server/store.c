@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 
 #define IN_USE "'%s' is in use: mounted, swap, RAID, LVM (see lsblk)"
@@ -69,6 +70,10 @@ static const char *perror_of(struct export *e, const char *what, const char *pat
 	return e->wrong;
 }
 
+#ifndef SYS_fcntl64 /* where a long has 64 bits there is only one */
+# define SYS_fcntl64 SYS_fcntl
+#endif
+
 static const char *kind_error(struct export *e, enum io_file file, bool *regular)
 {
 	struct stat st;
@@ -92,7 +97,7 @@ static int lock(int fd, bool regular, int how)
 
 	if (regular)
 		return flock(fd, how | LOCK_NB);
-	return fcntl(fd, F_OFD_SETLK, &l) < 0 && errno != EINVAL ? -1 : 0; /* that: Linux before 3.15 */
+	return syscall(SYS_fcntl64, fd, F_OFD_SETLK, &l) < 0 && errno != EINVAL ? -1 : 0; /* that: Linux before 3.15 */
 }
 
 /* A target may share its image with other targets, a proxy with nobody. */
