@@ -31,7 +31,7 @@ int k_fdatasync(int fd);
 int k_fsync(int fd);
 int k_ftruncate(int fd, off_t n);
 int k_fallocate(int fd, int mode, off_t offset, off_t n);
-long k_statx(int fd, unsigned what, uint64_t *to);
+long k_syscall(long number, int fd, ...);
 int k_ioctl(int fd, unsigned long what, void *to);
 ssize_t k_fgetxattr(int fd, const char *name, void *to, size_t n);
 int k_fsetxattr(int fd, const char *name, const void *from, size_t n, int flags);
@@ -55,7 +55,7 @@ void sim_free(void *p);
 #define ftruncate k_ftruncate
 #define fallocate k_fallocate
 #define rename k_rename
-#define syscall(number, fd, path, flags, what, to) k_statx(fd, what, to)
+#define syscall k_syscall
 #define ioctl k_ioctl
 #define fgetxattr k_fgetxattr
 #define fsetxattr k_fsetxattr
