@@ -41,7 +41,8 @@ static uint32_t chunk_bytes(const uint8_t *p, uint32_t n, bool *hole)
 
 	*hole = false;
 	while (n - at >= HOLE_BYTES) {
-		uint32_t zeroes = nbd_zeroes(p + at, n - at);
+		/* Of data this byte is nearly always all that is looked at. */
+		uint32_t zeroes = p[at + HOLE_BYTES - 1] ? HOLE_BYTES - BLOCK_BYTES : nbd_zeroes(p + at, n - at);
 
 		if (zeroes < n - at)
 			zeroes -= zeroes % BLOCK_BYTES;
@@ -76,9 +77,8 @@ static void chunks_encode(struct xfer *x, uint16_t flags)
 	bool hole = false;
 	uint32_t n = 0;
 
-	x->data = x->buf;
 	while (ENABLE_FEATURE_XNBD_SERVER_READ_HOLES && (n = chunk_bytes(x->data, x->req.length, &hole)) < x->req.length &&
-	       !is_one_chunk(x) && (c = xfer_get(x->session))) {
+	       !(x->req.flags & NBD_CMD_FLAG_DF) && (c = xfer_get(x->session))) {
 		c->cookie = x->cookie;
 		c->data = x->data;
 		c->req.offset = x->req.offset;
@@ -98,13 +98,11 @@ static void reply_encode(struct xfer *x, uint32_t error)
 	uint8_t *p = x->header;
 	bool read = x->req.type == NBD_CMD_READ;
 
+	x->data = x->buf;
 	nbd_simple_reply_encode(p, error, x->cookie);
 	x->header_bytes = NBD_SIMPLE_REPLY_BYTES;
 	if (!ENABLE_FEATURE_XNBD_SERVER_STRUCTURED || !x->session->handshake.structured) {
-		if (read && !error) {
-			x->data = x->buf;
-			x->data_bytes = x->req.length;
-		}
+		x->data_bytes = read && !error ? x->req.length : 0;
 	} else if (error) {
 		const char *why = reason(&x->session->export->core, &x->req, error);
 		uint16_t n = (uint16_t)strlen(why);
@@ -150,20 +148,18 @@ void reply_piece(struct xfer *p)
 	uint8_t *h = p->header;
 
 	s->open = is_one_chunk(x);
+	p->data = p->buf;
 	if (!s->open) {
 		chunks_encode(p, 0); /* not DONE: an error may still be found */
 	} else {
-		p->data = p->buf;
-		p->data_bytes = p->req.length;
-		p->header_bytes = 0;
-	}
-	if (s->open && !x->begun && s->handshake.structured) {
-		nbd_chunk_encode(h, 0, NBD_REPLY_TYPE_OFFSET_DATA, x->cookie, NBD_CHUNK_OFFSET_BYTES + x->req.length);
-		nbd_put64(h + NBD_CHUNK_BYTES, p->req.offset);
-		p->header_bytes = NBD_CHUNK_BYTES + NBD_CHUNK_OFFSET_BYTES;
-	} else if (s->open && !x->begun) {
-		nbd_simple_reply_encode(h, 0, x->cookie);
-		p->header_bytes = NBD_SIMPLE_REPLY_BYTES;
+		chunk_encode(p, 0, false);
+		nbd_put32(h + NBD_CHUNK_BYTES - 4, NBD_CHUNK_OFFSET_BYTES + x->req.length); /* of all pieces */
+		if (!s->handshake.structured) {
+			nbd_simple_reply_encode(h, 0, x->cookie);
+			p->header_bytes = NBD_SIMPLE_REPLY_BYTES;
+		}
+		if (x->begun)
+			p->header_bytes = 0;
 	}
 	x->begun = true;
 	out_add(s, p);
