@@ -27,8 +27,8 @@ int init_socket(unsigned i)
 
 	if (!pid || !fds || strtoul(pid, NULL, 10) != (unsigned long)getpid() || i >= strtoul(fds, NULL, 10))
 		return -1;
-	ioctl(FIRST_SOCKET + (int)i, FIOCLEX); /* fcntl(2) is 0.4 KB of libc */
-	ioctl(FIRST_SOCKET + (int)i, FIONBIO, &on);
+	(void)ioctl(FIRST_SOCKET + (int)i, FIOCLEX); /* fcntl(2) is 0.4 KB of libc */
+	(void)ioctl(FIRST_SOCKET + (int)i, FIONBIO, &on);
 	return FIRST_SOCKET + (int)i;
 }
 
