@@ -6,20 +6,43 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-enum { PIPE_BYTES = 1 << 20 }; /* at a time, or what there is */
+enum { PIPE_BYTES = 64 << 10 }; /* at a time, or what there is */
 
-/* A process of its own: until one of the two ends. Then `ours`, which is one of them, ends this way. */
+/* Whoever has opened the pipe may have made it one that does not wait. */
+static bool write_all(int to, const char *p, ssize_t n)
+{
+	struct pollfd end = { .fd = to, .events = POLLOUT };
+
+	while (n > 0) {
+		ssize_t done = safe_write(to, p, (size_t)n);
+
+		if (done < 0 && errno == EAGAIN)
+			done = poll(&end, 1, -1) < 0 ? -1 : 0;
+		if (done < 0)
+			return false;
+		p += done;
+		n -= done;
+	}
+	return true;
+}
+
+/* A process of its own: until one of the two ends. Then `ours`, which is one of them, ends this way.
+ * Not by splice(2): that keeps a pipe locked while it waits for the other side, and its other
+ * user, who may have to do something about that, cannot be woken. */
 static void copy_pipe(int from, int to, int ours, int how)
 {
 	struct pollfd ends[] = { { .fd = from, .events = POLLIN }, { .fd = to } };
+	char buf[PIPE_BYTES];
 	sigset_t set;
+	ssize_t n;
 
 	sigfillset(&set);
 	sigprocmask(SIG_BLOCK, &set, NULL); /* SIGPIPE is an error; who ends the server does not end us before its last replies */
-	while (poll(ends, 2, -1) > 0 && !ends[1].revents && splice(from, NULL, to, NULL, PIPE_BYTES, 0) > 0)
+	while (poll(ends, 2, -1) > 0 && !ends[1].revents && (n = safe_read(from, buf, sizeof(buf))) > 0 && write_all(to, buf, n))
 		;
 	shutdown(ours, how);
 	_exit(EXIT_SUCCESS);
@@ -42,26 +65,28 @@ static void replace_pipes(void)
 		copy_pipe(pair[1], STDOUT_FILENO, pair[1], SHUT_RDWR);
 	}
 	dup2(pair[0], STDIN_FILENO);
-	dup2(pair[0], STDOUT_FILENO);
 	close(pair[0]);
 	close(pair[1]);
 }
 
 void inetd_prepare(int fd)
 {
-	struct stat client, out, messages;
-	int null;
+	struct stat client, st;
+	int null, i;
 
-	if (fstat(fd, &client) < 0 || fstat(STDOUT_FILENO, &out) < 0 || fstat(STDERR_FILENO, &messages) < 0)
+	if (fstat(fd, &client) < 0)
 		return;
-	if (fd == STDIN_FILENO && S_ISFIFO(client.st_mode) && S_ISFIFO(out.st_mode)) {
+	if (fd == STDIN_FILENO && S_ISFIFO(client.st_mode) && fstat(STDOUT_FILENO, &st) == 0 && S_ISFIFO(st.st_mode)) {
 		replace_pipes();
-		client = out;
-	}
-	if ((!S_ISSOCK(client.st_mode) && !S_ISFIFO(client.st_mode)) || client.st_dev != messages.st_dev || client.st_ino != messages.st_ino)
+		client = st;
+	} else if (!S_ISSOCK(client.st_mode)) {
 		return;
+	}
+	(void)ioctl(fd, FIOCLEX); /* the end of a session is the end of the connection, whatever --exec runs */
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	dup2(null, STDERR_FILENO);
+	for (i = STDOUT_FILENO; i <= STDERR_FILENO; i++)
+		if (fstat(i, &st) == 0 && client.st_dev == st.st_dev && client.st_ino == st.st_ino)
+			dup2(null, i);
 	close(null);
 }
 

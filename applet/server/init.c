@@ -162,6 +162,8 @@ static void hook_exec(void)
 		prctl(X_PR_SET_IO_FLUSHER, 0, 0, 0, 0);
 		set_scheduler(SCHED_OTHER, 0);
 	}
+	close(STDIN_FILENO); /* which may be a client */
+	open("/dev/null", O_RDWR);
 	execve(hook.argv[0], hook.argv, hook.envp);
 	hook.error = errno;
 }

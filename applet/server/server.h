@@ -123,8 +123,8 @@ void listen_check(const char *path);
 /* ---- inetd.c ----------------------------------------------------------------- */
 
 /* For a client that is connected to this descriptor, before there is a second thread and before the
- * first message: none goes to standard error when that is the client too. Standard input and output
- * that are pipes become one socket; dies when that cannot be. */
+ * first message: nothing goes to standard error or output when that is the client too. Standard
+ * input and output that are pipes become one socket; dies when that cannot be. */
 void inetd_prepare(int fd);
 /* It is served; dies when it cannot be. past_handshake: NULL, or the export it is past its handshake for. */
 void inetd_begin(int fd, struct export *past_handshake);
