@@ -73,7 +73,7 @@
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
-//config:	Serves one client that is connected already: 0.4 KB.
+//config:	Serves one client that is connected already, by a socket or by pipes: 1.2 KB.
 //config:
 //config:config FEATURE_XNBD_SERVER_SNAPSHOT
 //config:	bool "SIGUSR1 makes a snapshot"
