@@ -163,7 +163,7 @@ static void hook_exec(void)
 		set_scheduler(SCHED_OTHER, 0);
 	}
 	close(STDIN_FILENO); /* which may be a client */
-	open("/dev/null", O_RDWR);
+	(void)open("/dev/null", O_RDWR);
 	execve(hook.argv[0], hook.argv, hook.envp);
 	hook.error = errno;
 }
