@@ -410,8 +410,8 @@ void core_note_error(struct core *c, const char *what, int error);
 void request_resume(struct core *c, struct request *r, int error);
 
 void request_reply(struct core *c, struct request *r, uint32_t error);
-/* r needs nothing but the image: reads it, or its extents. */
-void request_read(struct core *c, struct request *r);
+/* r, a BLOCK_STATUS, needs nothing but the image: looks for data there. */
+void request_look(struct core *c, struct request *r);
 
 /* status.c */
 void status_begin(struct core *c, struct request *r);

@@ -242,16 +242,22 @@ static void write_done(struct core *c, struct request *r)
 	request_end_write(c, r, error ? error : c->bitmap_error);
 }
 
+static void read_done(struct core *c, struct request *r)
+{
+	if (r->io.error)
+		core_note_error(c, "read of the image", r->io.error);
+	request_reply(c, r, nbd_error_from_errno(r->io.error));
+}
+
 static void disk_done(struct core *c, struct request *r)
 {
 	if (is_write(r)) {
 		write_done(c, r);
 		return;
 	}
-	if (r->io.error)
-		core_note_error(c, "read of the image", r->io.error);
-	release_range(c, r);
-	request_reply(c, r, nbd_error_from_errno(r->io.error));
+	if (r->type == NBD_CMD_READ)
+		release_range(c, r);
+	read_done(c, r);
 }
 
 static void disk_event(struct io *io)
@@ -387,7 +393,7 @@ void zero_measure(struct core *c, uint64_t blocks, uint64_t ms)
  * A read that needs nothing but the image: most of them, so they take no range
  * when the page cache answers at once.
  */
-void request_read(struct core *c, struct request *r)
+static void request_read(struct core *c, struct request *r)
 {
 	uint64_t first = touched_first(r);
 	uint64_t end = touched_end(r);
@@ -398,16 +404,26 @@ void request_read(struct core *c, struct request *r)
 	}
 	r->state = REQ_DISK;
 	prepare_io(r);
-	if (port_io(r->core, &r->io)) {
-		if (r->io.error)
-			core_note_error(c, "read of the image", r->io.error);
-		request_reply(c, r, nbd_error_from_errno(r->io.error));
+	if (port_io(c, &r->io)) {
+		read_done(c, r);
 		return;
 	}
 	r->range.first = first;
 	r->range.end = end;
 	r->range.exclusive = false;
 	range_lock(&c->ranges, &r->range); /* granted: it was not busy */
+}
+
+/*
+ * BLOCK_STATUS of blocks that are local takes no range: what is written meanwhile may be told of
+ * as it was or as it is, and a look over the whole disk may take its time, which no write waits for.
+ */
+void request_look(struct core *c, struct request *r)
+{
+	r->state = REQ_DISK;
+	prepare_io(r);
+	if (port_io(c, &r->io))
+		read_done(c, r);
 }
 
 /* A trim only touches whole blocks: part of one cannot become local. */

@@ -4,8 +4,8 @@
  *
  * Local blocks are answered from the image. Of missing blocks the origin is asked, if it offers
  * base:allocation: its answer is passed on for those that are missing when it comes. A block that has
- * become local meanwhile may have been written: the image is asked instead. So "zero" is never told
- * of a block that was written before the answer.
+ * become local meanwhile may have been written: the image is asked instead. So "zero" is told only
+ * of what was zero at some moment since the client has asked.
  *
  * "Data" is never wrong. It is the answer wherever the origin has none: it is lost, refuses, or
  * takes longer than STATUS_WAIT_MS or --hold. So nobody waits for an origin that is silent.
@@ -93,7 +93,7 @@ static bool query_send(struct core *c, struct request *r)
 static void status_settle(struct core *c, struct request *r, uint64_t start, const struct extent *e, unsigned count)
 {
 	if (status_cut(c, r))
-		request_read(c, r);
+		request_look(c, r);
 	else
 		status_tell(c, r, start, e, count);
 }

@@ -9,6 +9,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import peer
 
 ROUNDS, READS, FLUSHES, MOST = 5, 500, 300, 3
+SLICE = .001  # seconds: what is shorter may be the wait for a processor, which the neighbour uses, too
 LOCAL = 16 << 20  # so much at the beginning is there, and stays
 NO_HOLE = 2
 
@@ -123,7 +124,7 @@ def main(neighbour, path, disk_ms=0):
     for i, what in enumerate(("reads", "flushes")):
         before, after = min(w[i] for w in quiet), min(w[i] for w in noisy)
         text.append("%s %.2f ms, %.2f without" % (what, after * 1000, before * 1000))
-        fair = fair and after <= MOST * before + (i and float(disk_ms) / 1000)
+        fair = fair and after <= max(MOST * before, SLICE) + (i and float(disk_ms) / 1000)
     print("fair" if fair else "unfair: " + "; ".join(text))
 
 

@@ -33,7 +33,7 @@ struct file {
 struct pending {
 	struct io *io;
 	uint8_t *snapshot; /* IO_SYNC: what it must bring to the platter */
-	uint64_t have;     /* IO_READ: bytes that were read earlier than the rest */
+	uint64_t have;     /* IO_READ: bytes that were read earlier than the rest. IO_EXTENTS: it has looked */
 };
 
 static struct file files[SLOTS];
@@ -333,7 +333,8 @@ static void happen(const struct pending *p)
 		sync_now(f, p->snapshot, false);
 		break;
 	case IO_EXTENTS:
-		extents_now(io);
+		if (!p->have)
+			extents_now(io);
 		break;
 	default:
 		write_now(io);
@@ -399,7 +400,8 @@ bool port_io(struct core *c, struct io *io)
 }
 
 /* Part of a write, in any sectors, or the beginning of a read, up to any byte: for
- * nobody else may write there. False: not this time. */
+ * nobody else may write there. Or a look for data, of which the answer comes later. False: not
+ * this time. */
 static bool step_in_part(struct pending *p)
 {
 	struct io *io = p->io;
@@ -409,6 +411,9 @@ static bool step_in_part(struct pending *p)
 	} else if (io->op == IO_READ && !p->have && chance(30)) {
 		p->have = chance_of(io->length);
 		read_now(io, 0, p->have);
+	} else if (io->op == IO_EXTENTS && !p->have && chance(30)) {
+		p->have = 1;
+		extents_now(io);
 	} else {
 		return false;
 	}

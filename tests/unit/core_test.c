@@ -457,7 +457,7 @@ static struct {
 bool port_io(struct core *c, struct io *io)
 {
 	(void)c;
-	if (w.hold && io->file == FILE_IMAGE && io->op == IO_WRITE) {
+	if (w.hold && io->file == FILE_IMAGE && (io->op == IO_WRITE || io->op == IO_EXTENTS)) {
 		w.held[w.held_count++] = io;
 		return false;
 	}
@@ -1586,6 +1586,26 @@ static void test_status(void)
 	copy_end();
 }
 
+/* A look for data may take long: a write of the same blocks goes to the disk beside it. */
+static void test_status_slow(void)
+{
+	struct request look, write = { .type = NBD_CMD_WRITE, .length = BLOCK_BYTES, .buf = w.client_buf };
+
+	status_begin_test(1);
+	write_missing(HERE);
+	write.offset = (uint64_t)HERE * BLOCK_BYTES;
+	w.held_count = 0;
+	w.hold = true;
+	client_asks(&look, write.offset, BLOCK_BYTES);
+	core_submit(&w.core, &write);
+	CHECK(w.held_count == 2 && w.held[0]->op == IO_EXTENTS && w.held[1]->op == IO_WRITE);
+	w.hold = false;
+	w.held[0]->done(w.held[0]);
+	w.held[1]->done(w.held[1]);
+	CHECK(!w.core.in_flight);
+	copy_end();
+}
+
 /* Where the origin has no answer all is data, and nobody waits long for it. */
 static void test_status_data(void)
 {
@@ -1692,6 +1712,7 @@ int main(void)
 	test_readahead_beside_copy();
 	test_alone();
 	test_status();
+	test_status_slow();
 	test_status_data();
 	return test_end();
 }
