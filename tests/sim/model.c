@@ -270,6 +270,7 @@ void model_written(unsigned write, bool error, bool durable)
 		supersede(w, w->durable);
 }
 
+/* Rule 7: no power cut may take these away. */
 void model_flushed(uint64_t sent)
 {
 	unsigned i;

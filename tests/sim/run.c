@@ -243,6 +243,8 @@ void port_reply(struct core *c, struct request *r)
 	s->buf = NULL;
 }
 
+/* Rules 1 and 4: what the map calls local is there, and nothing older. Rule 2 by the same, behind a
+ * power cut: the map is then what was committed. */
 static void audit_window(const struct window *w)
 {
 	uint64_t b;
