@@ -20,7 +20,7 @@ in_front() {
 	cp content.img now.img
 	proxy --rate 16000000 ${export:+--target-exportname "$export"}
 	cell "$row" "used and moved" moves
-	cell "$row" links links_are_right
+	cell "$row" connections links_are_right
 	cell "$row" "origin the same" origin_is_the_same
 	stop "$relay"
 	if is_gone "$far"; then forget "$far"; else stop "$far"; fi
