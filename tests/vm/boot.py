@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# boot.py shutdown|power|demo SEED [INITRD]: a machine with an empty disk boots from the network,
+# boot.py shutdown|power|away|demo SEED [INITRD]: a machine with an empty disk boots from the network,
 # by config/initramfs/init, and moves onto its own disk while it runs. INITRD: a distribution's
 # initramfs that calls it (build_glue.sh); such a one sets up the network itself.
 #   shutdown: the origin is lost in the middle and comes back; after the switch it is gone
 #             for good; clean shutdown; next boot from the machine's own disk alone
 #   power:    the power is cut ROUNDS times between the first boot and the switch, and once
 #             after it; each time the next boot goes on
+#   away:     the power is cut, and the next boot has no origin; then there is a wrong one,
+#             then the right one
 #   demo:     shutdown, with a transcript
 import hashlib, os, random, re, shutil, struct, sys, threading, time
 from disk import SECTOR, Disk, outcome
@@ -19,7 +21,7 @@ OUTAGE = float(os.environ.get("OUTAGE", 30)) if DEMO else 3  # seconds without o
 MIB = 1 << 20
 BITMAP, CACHE, END = 1 * MIB, 17 * MIB, 90 * MIB  # where the partitions are on the disk
 ROOT = 64 * MIB
-RATE = {"demo": 3 * MIB, "shutdown": MIB // 2, "power": MIB // 16}[KIND]  # of the copy, a second: it is to last
+RATE = {"demo": 3 * MIB, "shutdown": MIB // 2}.get(KIND, MIB // 16)  # of the copy, a second: it is to last
 CUTS = int(os.environ.get("ROUNDS") or 10)
 LOCAL = "/dev/vda2"
 NET = "xnbd.ip=10.0.2.15/24,eth0"
@@ -61,9 +63,9 @@ class Origin:
         with open("origin.img", "rb") as f:
             return digest(f.read())
 
-    def start(self):
+    def start(self, image="origin.img"):
         self.process = spawn(XNBDBOX, "xnbd-server", "--target", "--readonly", "--laddr", "127.0.0.1",
-                             "--lport", str(self.port), "origin.img")
+                             "--lport", str(self.port), image)
         connect(self.port).shutdown()
 
     def kill(self):
@@ -108,6 +110,22 @@ def set_rate(m, rate):
 def hurry(m):
     if not DEMO:
         set_rate(m, 0)
+
+
+def copy_until(m, goal):
+    """So many blocks are here; then the copy is slow again."""
+    set_rate(m, 8 * MIB)
+    m.run(f"is_so() {{ [ $(query cached) -ge {goal} ]; }}; until_true {PATIENCE} is_so")
+    set_rate(m, RATE)
+
+
+def read_all(m):
+    """A program that wants all files. It has ended when there is /run/read."""
+    m.run("(cat /data/file* | sha256sum >/run/sum; echo done >/run/read) & true")
+
+
+def expect_waiting(m):
+    expect("the read of what is not here", m.run("ls /run/read 2>/dev/null || true"), "")
 
 
 def expect(what, found, expected):
@@ -205,12 +223,12 @@ def move_and_shut_down():
     say(f"The origin is lost. {cached} of {blocks} blocks are here")
     if cached >= blocks * 8 // 10:
         sys.exit(f"too late: {cached} of {blocks} blocks were copied when the origin was lost")
-    m.run("(cat /data/file* | sha256sum >/run/sum; echo done >/run/read) & true")
+    read_all(m)
     write(m, "meanwhile", files)
     say("The machine goes on: it has written a file, with fsync. A program that wants what is not here waits")
     time.sleep(OUTAGE)
     expect("origin", query(m, "mode"), "proxy")
-    expect("the read of what is not here", m.run("ls /run/read 2>/dev/null || true"), "")
+    expect_waiting(m)
     origin.start()
     say("The origin is back")
     hurry(m)
@@ -303,9 +321,7 @@ def cut_while_it_works(power, progress, goal):
     expect("root file system", root, "/dev/nbd0")
     progress.check(m)
     progress.write(m)
-    set_rate(m, 8 * MIB)
-    m.run(f"is_so() {{ [ $(query cached) -ge {goal} ]; }}; until_true {PATIENCE} is_so")
-    set_rate(m, RATE)
+    copy_until(m, goal)
     for _ in range(rng.randrange(3)):
         progress.write(m)
     if rng.random() < 0.6:
@@ -355,10 +371,51 @@ def move_and_cut_power():
     check_disk(bytes(power.disk.now), files)
 
 
+def cut_and_boot_without_origin():
+    """What is here, half of the disk, is enough for the boot, and for what the machine does then."""
+    power, progress = Power(), Progress()
+    m, root = boot(power.URI)
+    progress.check(m)
+    copy_until(m, ROOT // 4096 // 2)
+    progress.write(m)
+    m.tell(TORN)
+    power.fails_in_flush(2)
+    power.wait()
+    power.cut(m)
+    origin.kill()
+    m, root = boot(power.URI)
+    expect("root file system", root, "/dev/nbd0")
+    progress.check(m)
+    progress.write(m)
+    read_all(m)
+    with open("other.img", "wb") as f:
+        f.write(make_ext4("fs.img", ROOT))
+    origin.start("other.img")
+    wait_for(m, "origin_error", "it serves a disk of other content")
+    progress.check(m)
+    progress.write(m)
+    expect_waiting(m)
+    origin.kill()
+    origin.start()
+    wait_for(m, "origin_state", "up")
+    m.run(f"until_true {PATIENCE} test -e /run/read")
+    hurry(m)
+    wait_for(m, "mode", "target")
+    origin.kill()
+    files = {**origin.files, **progress.written}
+    m.run("rm -f /data/torn")
+    check_files(m, files)
+    power_off(m, "going on with what is here", "it serves a disk of other content", "is back")
+    power.disk.wait()
+    check_disk(bytes(power.disk.now), files)
+
+
 origin = Origin()
 origin.start()
 if KIND == "power":
     move_and_cut_power()
+elif KIND == "away":
+    cut_and_boot_without_origin()
 else:
     move_and_shut_down()
 expect("the origin's disk", origin.digest(), origin.sum)
