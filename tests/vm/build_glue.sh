@@ -3,6 +3,7 @@
 # build_glue.sh initramfs-tools|dracut|dracut-systemd: an initramfs as Debian's own tool makes
 # it with what is in config/, into build/vm/NAME.initrd. After build.sh and build_boot.sh.
 # build_glue.sh udev: that of build.sh, with Debian's udev and LVM in /d.
+# build_glue.sh systemd: no initramfs but a root file system of Debian's systemd, systemd.img.
 # The tools are in a small Debian in build/vm/bookworm; nothing is installed on this machine.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -38,6 +39,39 @@ debian_program() {
 	done
 }
 
+# systemd_root: small enough to be looked through after each test.
+systemd_root() {
+	root=$dir/systemd
+	rm -rf "$root"
+	for d in dev proc sys run tmp root var/log; do
+		mkdir -p "$root/$d"
+	done
+	tar -C "$system" -c --exclude=usr/lib/modules --exclude=usr/lib/udev/hwdb\* --exclude=perl\* --exclude=gconv \
+		bin sbin lib lib64 etc usr/bin usr/sbin usr/lib usr/lib64 usr/share/dbus-1 | tar -C "$root" -x
+	ln -s /lib/systemd/systemd "$root/usr/sbin/init"
+	cp "$dir/boot/tree/build/xnbdbox" "$root/usr/bin"
+	ln -sf xnbdbox "$root/usr/bin/xnbd-bgctl"
+	cp tests/vm/userland/etc/line "$root/etc"
+	cat >"$root/etc/systemd/system/line.service" <<-'END'
+		[Unit]
+		After=xnbd-parts.service multi-user.target
+		[Service]
+		ExecStart=/bin/sh /etc/line
+		StandardInput=tty
+		StandardOutput=tty
+		TTYPath=/dev/hvc0
+	END
+	ln -s ../line.service "$root/etc/systemd/system/multi-user.target.wants"
+	ln -s /dev/null "$root/etc/systemd/system/serial-getty@hvc0.service"
+	rm -f "$dir/systemd.img"
+	mkfs.ext4 -q -F -b 4096 -J size=4 -d "$root" "$dir/systemd.img" 160M
+	rm -rf "$root"
+}
+
+if [ "$name" = systemd ]; then
+	systemd_root
+	exit
+fi
 if [ "$name" = udev ]; then
 	rm -rf "$dir/udev"
 	for d in dev proc sys run mnt tmp etc; do
@@ -76,7 +110,7 @@ dracut | dracut-systemd)
 	make="$make --force /tmp/initrd"
 	;;
 *)
-	echo "usage: build_glue.sh initramfs-tools|dracut|dracut-systemd|udev" >&2
+	echo "usage: build_glue.sh initramfs-tools|dracut|dracut-systemd|udev|systemd" >&2
 	exit 1
 	;;
 esac

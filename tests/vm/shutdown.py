@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shutdown.py INITRD: a machine whose root file system has Debian's systemd (build_glue.sh
+# systemd) boots from the network and copies nothing. The origin is lost for good, and then
+# "systemctl poweroff" is given, which is not here by the boot itself, as most programs. It may
+# take three times what the first request waits for the origin, and half of what this boot took:
+# a busy host is no error.
+import os, shutil, subprocess, sys, time
+from machine import BUILD, HOST, PATIENCE, XNBDBOX, Machine, connect, free_port, make_ext4, spawn
+from model import BLOCK, bits, expect_clean, read_files
+
+INITRD, IMAGE = sys.argv[1], BUILD + "/systemd.img"
+HOLD = 20  # seconds, of config/initramfs/init at a shutdown
+SIZE = os.path.getsize(IMAGE)
+
+
+def start_origin():
+    port = free_port()
+    process = spawn(XNBDBOX, "xnbd-server", "--target", "--readonly", "--laddr", "127.0.0.1", "--lport", str(port), IMAGE)
+    connect(port).shutdown()
+    return port, process
+
+
+def boot(port):
+    """Returns the machine, and how many seconds it took."""
+    with open("state.img", "wb") as f:
+        f.write(make_ext4("fs.img", 16 << 20))
+    with open("disk.img", "wb") as f:
+        f.truncate(SIZE)
+    began = time.monotonic()
+    m = Machine("state.img", "disk.img", initrd=INITRD, memory=512,
+                line=("-device", "virtio-serial-pci", "-device", "virtconsole,chardev=line"), append=(
+                    "loglevel=7 nosoftlockup rcupdate.rcu_cpu_stall_suppress=1 rw ip=10.0.2.15::10.0.2.2:255.255.255.0:::off"
+                    f" systemd.default_timeout_start_sec={PATIENCE} udev.event_timeout={PATIENCE}"
+                    f" xnbd.origin={HOST}:{port} xnbd.cache=/dev/vdb xnbd.bitmap=/dev/vda"))
+    return m, time.monotonic() - began
+
+
+def power_off(m, limit):
+    """Returns how many seconds it took."""
+    began = time.monotonic()
+    m.tell("systemctl poweroff")
+    try:
+        m.process.wait(limit)
+    except subprocess.TimeoutExpired:
+        pass
+    took = time.monotonic() - began
+    m.line.close()
+    with open("console.log", errors="replace") as f:
+        said = f.read()
+    if "reboot: Power down" not in said:
+        sys.exit(f"{took:.0f} s after it was told to power off, the machine is still on:\n{said[-2000:]}")
+    return took
+
+
+def check_disk(content):
+    """What the machine has written is there, as is the rest of its root file system."""
+    with open("state.img", "rb") as f:
+        here = bits(read_files(f.read(), "/bitmap.commit")[0], SIZE)
+    shutil.copyfile(IMAGE, "root.img")
+    with open("disk.img", "rb") as disk, open("root.img", "r+b") as root:
+        for block in (b for b, local in enumerate(here) if local):
+            disk.seek(block * BLOCK)
+            root.seek(block * BLOCK)
+            root.write(disk.read(BLOCK))
+    with open("root.img", "rb") as f:
+        root = f.read()
+    expect_clean("the root file system", root)
+    found = read_files(root, "/root/file")[0]
+    if found != content:
+        sys.exit(f"the file has {found}")
+
+
+port, origin = start_origin()
+m, booted = boot(port)
+m.run("echo written >/root/file; sync")
+cached, blocks = (int(m.run(f"query {key}")) for key in ("cached", "blocks"))
+if cached > blocks // 2:
+    sys.exit(f"{cached} of {blocks} blocks are here: this is no test")
+origin.kill()
+origin.wait()
+m.run("echo 3 >/proc/sys/vm/drop_caches")
+took = power_off(m, 3 * HOLD + booted / 2)
+check_disk(b"written\n")
+print(f"{cached} of {blocks} blocks were here, {booted:.1f} s to boot, {took:.1f} s to power off")
+print("ok")
