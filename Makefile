@@ -164,8 +164,8 @@ build/unit/include/autoconf.h: config/full_defconfig Kconfig build/Config.in con
 build/unit/nbd_test: $(wildcard applet/nbd/*.c)
 build/unit/core_test: $(wildcard applet/core/*.c) applet/nbd/wire.c
 build/unit/libbb_test: $(wildcard applet/libbb/*.c)
-build/unit/loop_test: applet/server/loop.c $(wildcard applet/libbb/*.c)
-build/unit/pool_test: $(addprefix applet/server/,pool.c loop.c lock.c) $(wildcard applet/libbb/*.c)
+build/unit/loop_test: applet/reactor/loop.c $(wildcard applet/libbb/*.c)
+build/unit/pool_test: $(addprefix applet/reactor/,pool.c loop.c lock.c) $(wildcard applet/libbb/*.c)
 $(filter %_test,$(unit_tests)): build/unit/%: tests/unit/%.c
 $(filter %_test,$(unit_tests)): $(wildcard applet/*/*.h tests/unit/*.h) build/unit/include/autoconf.h
 	@mkdir -p $(dir $@)
@@ -188,7 +188,7 @@ $(sim_world): build/unit/sim_world/%.o: tests/sim/%.c Makefile $(wildcard tests/
 	$(q)$(sim_cc) -fno-sanitize=all -c -o $@ $<
 # What a start makes of the files, with system calls that are the simulator's.
 sim_files := $(addprefix build/unit/sim_core/,store.o header.o identity.o holes.o)
-$(sim_files): build/unit/sim_core/%.o: applet/server/%.c Makefile $(wildcard tests/sim/*.h applet/*/*.h) build/unit/include/autoconf.h
+$(sim_files): build/unit/sim_core/%.o: applet/storage/%.c Makefile $(wildcard tests/sim/*.h applet/*/*.h) build/unit/include/autoconf.h
 	@mkdir -p $(dir $@)
 	$(say) "  CC      $@"
 	$(q)$(sim_cc) -include tests/sim/store_calls.h -c -o $@ $<

@@ -154,7 +154,7 @@
 //config:	Hosts and services by name. Without this, addresses and ports are numbers,
 //config:	and libc's resolver is left out, if nothing else needs it: 20 KB.
 //applet:IF_XNBD_SERVER(APPLET_ODDNAME(xnbd-server, xnbd_server, BB_DIR_USR_SBIN, BB_SUID_DROP, xnbd_server))
-//kbuild:lib-$(CONFIG_XNBD_SERVER) += xnbd_server.o nbd/ core/ server/
+//kbuild:lib-$(CONFIG_XNBD_SERVER) += xnbd_server.o nbd/ core/ reactor/ storage/ origin/ export/ client/ control/ server/
 //usage:#define xnbd_server_trivial_usage
 //usage:	IF_LONG_OPTS("--target [OPTIONS] DISK_IMAGE") IF_NOT_LONG_OPTS("-t [OPTIONS] DISK_IMAGE")
 //usage:	IF_FEATURE_XNBD_SERVER_COW("\n"

@@ -8,7 +8,7 @@
 //config:	Serves many images by name on one port; images can be added and
 //config:	removed while it runs. 2 KB.
 //applet:IF_XNBD_WRAPPER(APPLET_ODDNAME(xnbd-wrapper, xnbd_wrapper, BB_DIR_USR_SBIN, BB_SUID_DROP, xnbd_wrapper))
-//kbuild:lib-$(CONFIG_XNBD_WRAPPER) += xnbd_wrapper.o nbd/ core/ server/
+//kbuild:lib-$(CONFIG_XNBD_WRAPPER) += xnbd_wrapper.o nbd/ core/ reactor/ storage/ origin/ export/ client/ control/ server/
 //usage:#define xnbd_wrapper_trivial_usage
 //usage:	IF_LONG_OPTS("[--imgfile IMAGE]...") IF_NOT_LONG_OPTS("[-i IMAGE]...") " [OPTIONS]"
 //usage:#define xnbd_wrapper_full_usage "\n\n"

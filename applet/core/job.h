@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A job: work for another thread. What the port to the disk keeps in each struct io;
- * server/pool.h tells what becomes of it. The core only gives it room.
+ * reactor/pool.h tells what becomes of it. The core only gives it room.
  */
 #ifndef CORE_JOB_H
 #define CORE_JOB_H

@@ -7,10 +7,10 @@
  * it, by the core, as a proxy's that no client uses.
  */
 #include "libbb.h"
-#include "server/buf.h"
-#include "server/control.h"
-#include "server/loop.h"
-#include "server/pool.h"
+#include "reactor/buf.h"
+#include "control/control.h"
+#include "reactor/loop.h"
+#include "reactor/pool.h"
 
 enum {
 	WORKERS = 2, /* for the origin's name, and to read the image */

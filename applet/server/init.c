@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* How this server lives with what starts and ends the machine. */
 #include "libbb.h"
-#include "server/pool.h"
+#include "reactor/pool.h"
 #include "server/server.h"
 
 #include <sched.h>

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The server: from its beginning to its end. */
 #include "libbb.h"
-#include "server/buf.h"
-#include "server/holes.h"
-#include "server/log.h"
-#include "server/loop.h"
-#include "server/pool.h"
+#include "reactor/buf.h"
+#include "storage/holes.h"
+#include "reactor/log.h"
+#include "reactor/loop.h"
+#include "reactor/pool.h"
 #include "server/server.h"
 
 #include <signal.h>

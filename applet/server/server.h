@@ -7,7 +7,7 @@
 #define SERVER_SERVER_H
 
 #include "libbb.h"
-#include "server/export.h"
+#include "export/export.h"
 
 /* What a command line asks for. Strings are the caller's and live for ever. */
 struct server_config {

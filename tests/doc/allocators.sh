@@ -8,7 +8,7 @@ T=$(mktemp -d "${TMPDIR:-/tmp}/xnbd-allocators.XXXXXX")
 trap 'rm -rf "$T"' EXIT
 trap 'exit 1' INT TERM
 make -s build/Config.in && config/generate headers config/full_defconfig "$T" || exit 1
-for source in applet/server/*.c applet/core/*.c applet/nbd/*.c; do
+for source in applet/[a-z]*/*.c; do
 	printf '%s\n' "$source"
 done | xargs -P2 -I{} sh -c 'gcc -std=gnu11 -D_FILE_OFFSET_BITS=64 -O0 -fpie -ffunction-sections -fdata-sections -Iapplet -Iapplet/libbb -I"$1/include" \
 	-c "$2" -o "$1/$(echo "$2" | tr / .).o"' sh "$T" {} || exit 1

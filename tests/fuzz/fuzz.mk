@@ -16,7 +16,7 @@ flags := -std=gnu11 -D_FILE_OFFSET_BITS=64 -g -O1 -Wall -Wextra -Werror -MMD -MP
 # for goes through world.c. The commit's memory is made small, as in the simulator.
 through := malloc calloc strdup free exit epoll_wait clock_gettime read write pwrite fdatasync connect \
 	getaddrinfo getcwd mmap isatty ioctl sched_getaffinity
-tested := $(filter-out applet/main.c applet/server/pool.c applet/server/log.c,$(wildcard applet/*.c applet/*/*.c))
+tested := $(filter-out applet/main.c applet/reactor/pool.c applet/reactor/log.c,$(wildcard applet/*.c applet/*/*.c))
 tested_flags := $(flags) -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer \
 	$(foreach f,$(through),-D$f=fuzz_$f) -DCOMMIT_CHUNKS_MAX=4 -include tests/fuzz/globals.h \
 	$(coverage)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The workers of server/pool.h, without threads: jobs run when they are handed over or,
- * on a slow disk, when the world says so. And server/log.h: messages are written at once. */
+/* The workers of reactor/pool.h, without threads: jobs run when they are handed over or,
+ * on a slow disk, when the world says so. And reactor/log.h: messages are written at once. */
 #include "libbb.h"
-#include "server/log.h"
-#include "server/loop.h"
-#include "server/pool.h"
+#include "reactor/log.h"
+#include "reactor/loop.h"
+#include "reactor/pool.h"
 #include "world.h"
 
 #include <sys/eventfd.h>

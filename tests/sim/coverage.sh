@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
-# make sim-coverage: the lines of core/, and of the start (server/store.c), that neither the
+# make sim-coverage: the lines of core/, and of the start (storage/store.c), that neither the
 # simulator nor core_test reaches.
 # CC: the compiler, with all that core/ and the simulator need. SEEDS: so many runs.
 set -eu
@@ -24,7 +24,7 @@ for file in applet/core/*.c; do
 done
 for name in store written; do
 	$CC -include tests/sim/limits.h -include tests/sim/store_calls.h -O0 --coverage \
-		-c -o "$T/sim/$name.o" "applet/server/$name.c"
+		-c -o "$T/sim/$name.o" "applet/storage/$name.c"
 done
 $CC -include tests/sim/limits.h -O2 --coverage -fno-profile-arcs -fno-test-coverage -o "$T/run_sim" \
 	"$T"/sim/*.o tests/sim/*.c applet/nbd/wire.c -lgcov

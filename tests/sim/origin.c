@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ASKED_MAX = 1024, OWED_MS = 30000 /* as in server/link.c */ };
+enum { ASKED_MAX = 1024, OWED_MS = 30000 /* as in origin/link.c */ };
 
 struct asked {
 	unsigned link;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A start: applet/server/store.c itself, on a kernel of a few lines. Its system calls
+ * A start: applet/storage/store.c itself, on a kernel of a few lines. Its system calls
  * have other names here (store_calls.h). Each may be the last one before a crash, and
  * some fail.
  *
@@ -14,7 +14,7 @@
 #include "libbb.h"
 #undef vsnprintf /* libc has them */
 #undef snprintf
-#include "server/export.h"
+#include "export/export.h"
 #include "sim.h"
 
 #include <setjmp.h>

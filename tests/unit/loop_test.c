@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The loop: what time it is after a wait, and how long the processor is kept. */
 #include "libbb.h"
-#include "server/loop.h"
+#include "reactor/loop.h"
 #include "test.h"
 
 #include <poll.h>

@@ -2,8 +2,8 @@
 /* The pool: its classes, how it is fair, and what becomes of the loop, and of jobs, when a quick
  * job is not quick. */
 #include "libbb.h"
-#include "server/loop.h"
-#include "server/pool.h"
+#include "reactor/loop.h"
+#include "reactor/pool.h"
 #include "test.h"
 
 #include <poll.h>

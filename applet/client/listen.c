@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Listening sockets. */
+#include "libbb.h"
+#include "origin/endpoint.h"
+#include "reactor/loop.h"
+#include "server/server.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+enum {
+	LISTENERS_MAX = ENDPOINTS_MAX + 1, /* addresses, and a Unix socket */
+	BACKLOG = 128,
+	TELL_MS = 60000, /* so seldom this is told */
+	PAUSE_MS = 200, /* after accept failed for lack of descriptors */
+	LOCK_TRIES = 100, LOCK_TRY_MS = 10, /* who locks a directory for longer is no server that starts */
+	TOLD_MS = 10000, /* so often it is told, at most, that there is no place */
+};
+
+static struct event listeners[LISTENERS_MAX];
+static unsigned count;
+static struct timer accept_pause;
+static const char *unix_path; /* of a socket that is made when clients are served */
+
+/* ---- binding ------------------------------------------------------------------ */
+
+static void bind_address(const struct endpoint *e)
+{
+	const int on = 1;
+	int fd = endpoint_socket(e);
+
+	/* A kernel without IPv6 is no reason to fail while IPv4 works. */
+	if (fd < 0)
+		return;
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if (e->address.any.sa_family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+	/* listen() is what tells that another socket listens on this port. But who
+	 * connects now is only answered after listen_begin(). */
+	if (bind(fd, &e->address.any, e->bytes) < 0 || listen(fd, BACKLOG) < 0)
+		bb_perror_msg_and_die("cannot listen on port %s%s%s", server_config->lport,
+				      server_config->laddr ? " of " : "",
+				      server_config->laddr ? server_config->laddr : "");
+	listeners[count++].fd = fd;
+}
+
+static void bind_tcp(void)
+{
+	struct endpoints found;
+	unsigned i;
+
+	if (!endpoints_find(&found, server_config->laddr, server_config->lport))
+		bb_error_msg_and_die("cannot listen on '%s': no such address",
+				     server_config->laddr ? server_config->laddr : server_config->lport);
+	for (i = 0; i < found.count; i++)
+		bind_address(&found.at[i]);
+	if (!count)
+		bb_perror_msg_and_die("cannot listen on port %s", server_config->lport);
+}
+
+/* Whether there is the socket of a server that has died; dies of anything else that is there. */
+static bool is_stale(const struct endpoint *e)
+{
+	const char *path = e->address.local.sun_path;
+	struct stat st;
+	int fd, connected;
+
+	if (lstat(path, &st) < 0)
+		return false;
+	if (!S_ISSOCK(st.st_mode))
+		bb_error_msg_and_die("'%s' exists and is not a socket: remove it or choose another path", path);
+	fd = endpoint_socket(e);
+	connected = connect(fd, &e->address.any, e->bytes);
+	if (connected == 0 || errno != ECONNREFUSED)
+		bb_error_msg_and_die("'%s' is in use by another server: stop that one first", path);
+	close(fd);
+	return true;
+}
+
+/* Whoever makes a socket in this directory does it alone: one that is new is not taken for a stale
+ * one. The lock ends with the descriptor. Where there are no locks it is done without. */
+static int lock_directory(const char *path)
+{
+	char *dir = xpath_absolute(path);
+	char *slash = strrchr(dir, '/');
+	unsigned tries = 0;
+	int fd;
+
+	slash[slash == dir] = '\0';
+	fd = access(dir, W_OK | X_OK) < 0 ? -1 : open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	free(dir);
+	if (fd < 0)
+		bb_perror_msg_and_die("cannot listen on '%s'", path);
+	while (flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK && tries++ < LOCK_TRIES)
+		(void)poll(NULL, 0, LOCK_TRY_MS);
+	return fd;
+}
+
+void listen_check(const char *path)
+{
+	struct endpoint e;
+
+	if (!endpoint_unix(&e, path))
+		bb_error_msg_and_die("'%s' cannot be the path of a socket: it has 1 to 107 bytes", path);
+	is_stale(&e);
+	close(lock_directory(path));
+}
+
+int listen_unix(const char *path)
+{
+	int dir = lock_directory(path);
+	struct endpoint e;
+	mode_t mask;
+	int fd;
+
+	endpoint_unix(&e, path);
+	if (is_stale(&e))
+		unlink(path);
+	fd = endpoint_socket(&e);
+	mask = umask(0177); /* mode 0600 from the first moment */
+	if (fd < 0 || bind(fd, &e.address.any, e.bytes) < 0 || listen(fd, BACKLOG) < 0)
+		bb_perror_msg_and_die("cannot listen on '%s'", path);
+	umask(mask);
+	close(dir);
+	server_owns_path(path, false);
+	return fd;
+}
+
+/* Those that the service manager has opened, if there are any. */
+static bool bind_inherited(void)
+{
+	while (count < LISTENERS_MAX && (listeners[count].fd = init_socket(count)) >= 0)
+		count++;
+	return count;
+}
+
+void listen_bind(void)
+{
+	if (ENABLE_FEATURE_XNBD_SERVER_INIT && bind_inherited())
+		return;
+	if (server_config->lport)
+		bind_tcp();
+	unix_path = server_config->unix_path;
+	if (unix_path)
+		listen_check(unix_path);
+}
+
+/* ---- accepting ------------------------------------------------------------------ */
+
+static void watch_all(uint32_t events)
+{
+	unsigned i;
+
+	for (i = 0; i < count; i++)
+		event_set(&listeners[i], events);
+}
+
+static void pause_over(struct timer *t UNUSED_PARAM)
+{
+	watch_all(EPOLLIN);
+}
+
+static void tell_turned_away(const struct endpoint *e)
+{
+	static uint64_t told_ms;
+	static unsigned more;
+	char host[ENDPOINT_TEXT_BYTES], port[8];
+
+	if (told_ms && loop_now_ms - told_ms < TOLD_MS) {
+		more++;
+		return;
+	}
+	if (e->address.any.sa_family == AF_UNIX || !endpoint_text(e, host, port))
+		strcpy(host, "a local client");
+	bb_error_msg("%s is turned away, and %u more were: %u clients are here (--max-clients)", host, more, server_config->max_clients);
+	told_ms = loop_now_ms;
+	more = 0;
+}
+
+bool listen_failed(void)
+{
+	static uint64_t tell_ms; /* not before */
+
+	if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
+		return false;
+	if (loop_now_ms >= tell_ms) {
+		bb_simple_perror_msg("clients cannot be accepted");
+		tell_ms = loop_now_ms + TELL_MS;
+	}
+	return true;
+}
+
+static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
+{
+	struct endpoint from = { .bytes = sizeof(from.address) };
+	int fd = accept4(e->fd, &from.address.any, &from.bytes, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (fd < 0) {
+		if (!listen_failed())
+			return;
+		/* The client stays in the queue; looking again at once would only spin. */
+		watch_all(0);
+		timer_set(&accept_pause, loop_now_ms + PAUSE_MS);
+		return;
+	}
+	if (session_place()) {
+		session_begin(fd, NULL);
+	} else {
+		close(fd);
+		tell_turned_away(&from);
+	}
+}
+
+void listen_begin(void)
+{
+	unsigned i;
+
+	accept_pause.fire = pause_over;
+	if (unix_path)
+		listeners[count++].fd = listen_unix(unix_path);
+	for (i = 0; i < count; i++) {
+		listeners[i].ready = listener_ready;
+		if (!event_add(&listeners[i], EPOLLIN))
+			bb_simple_perror_msg_and_die("epoll_ctl");
+	}
+}
+
+void listen_end(void)
+{
+	unsigned i;
+
+	timer_clear(&accept_pause);
+	for (i = 0; i < count; i++) {
+		event_remove(&listeners[i]);
+		close(listeners[i].fd);
+	}
+	count = 0;
+}

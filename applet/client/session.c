@@ -1,0 +1,526 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Sessions: one NBD client connection each.
+ *
+ *   HANDSHAKE -> TRANSMISSION -> DRAINING (DISC: answers what is in flight) -> CLOSED
+ *
+ * Any state falls to CLOSED when the connection is lost or the client breaks the
+ * protocol. The end of what a client sends counts as DISC, but nothing waits for the
+ * origin then. A closed session has neither descriptor nor place nor share; it is freed when its
+ * last request is answered.
+ *
+ * One recvmsg takes as many requests as there are; their replies leave together with
+ * one sendmsg at the end of the loop's turn. A request takes memory from the common
+ * budget; when there is none for the next one, a session is not read.
+ */
+#include "origin/endpoint.h"
+#include "client/session.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+enum {
+	HANDSHAKE_OUT_BYTES = 32768, /* replies it may leave unread before that and still ask
+				        for more; one alone (a list) may be longer */
+	HANDSHAKE_MS = 10000,        /* after so long, in the handshake or with one piece of the */
+	PAYLOAD_MS = 30000,          /* data of a WRITE, a client loses its place to a new one */
+	CHECK_MS = 5000,             /* so often it is looked who has gone */
+	SILENT_MS = 40000,           /* no answer to what was sent, for so long and */
+	SILENT_TRIES = 4,            /* so many times: the client's machine has gone */
+};
+
+struct session *sessions;
+unsigned session_count, xfer_count;
+bool sessions_stopping;
+static struct session *dirty;
+static unsigned stalled_count;
+
+static void session_close(struct session *s);
+static void sessions_check(struct timer *t);
+static struct timer check_timer = { .fire = sessions_check };
+
+unsigned sessions_count(void)
+{
+	return session_count;
+}
+
+unsigned sessions_in_flight(void)
+{
+	return xfer_count;
+}
+
+bool sessions_dirty(void)
+{
+	return dirty != NULL;
+}
+
+void session_mark(struct session *s)
+{
+	if (s->dirty)
+		return;
+	s->dirty = true;
+	s->next_dirty = dirty;
+	dirty = s;
+}
+
+static void session_watch(struct session *s, uint32_t events)
+{
+	if (s->watched == events || s->state == SESSION_CLOSED)
+		return;
+	s->watched = events;
+	event_set(&s->event, events);
+}
+
+void session_stall(struct session *s)
+{
+	if (s->stalled)
+		return;
+	s->stalled = true;
+	stalled_count++;
+}
+
+/* ---- handshake --------------------------------------------------------------------- */
+
+static void handshake_send(void *ctx, const void *p, size_t n)
+{
+	struct session *s = ctx;
+
+	if (s->hang_up)
+		return;
+	if (s->hs_out_bytes + n > s->hs_out_room) {
+		uint32_t room = 2 * (s->hs_out_bytes + (uint32_t)n);
+		uint8_t *out = bb_grow(s->hs_out, s->hs_out_bytes, room);
+
+		if (!out) {
+			s->hang_up = true;
+			return;
+		}
+		s->hs_out = out;
+		s->hs_out_room = room;
+	}
+	memcpy(s->hs_out + s->hs_out_bytes, p, n);
+	s->hs_out_bytes += (uint32_t)n;
+	session_mark(s);
+}
+
+/* What was found last is held: it is what the session begins with. */
+static void session_use(struct session *s, struct export *e)
+{
+	if (e)
+		export_hold(e);
+	if (s->export)
+		export_drop(s->export);
+	s->export = e;
+}
+
+static const struct nbd_export *handshake_find(void *ctx, const char *name, size_t n)
+{
+	struct export *e = export_find(name, n);
+
+	if (!e)
+		return NULL;
+	session_use(ctx, e);
+	return &e->nbd;
+}
+
+static const struct nbd_export *handshake_list(void *ctx UNUSED_PARAM, unsigned i)
+{
+	const struct export *e;
+
+	for (e = exports; e && (e->removed || i); e = e->next)
+		i -= !e->removed;
+	return e ? &e->nbd : NULL;
+}
+
+static const struct nbd_server_ops handshake_ops = {
+	.send = handshake_send,
+	.find = handshake_find,
+	.list = handshake_list,
+};
+
+/* False: hang up at once. */
+static bool handshake_step(struct session *s)
+{
+	enum nbd_handshake_state state = NBD_HS_CLOSE;
+	size_t used;
+
+	do {
+		if (s->hs_out_bytes > HANDSHAKE_OUT_BYTES && s->in_first < s->in_end) {
+			s->hang_up = true; /* it asks and asks, and never reads */
+			break;
+		}
+		state = nbd_server_step(&s->handshake, s->in + s->in_first, s->in_end - s->in_first, &used);
+		s->in_first += (uint32_t)used;
+	} while (state == NBD_HS_MORE && used);
+	if (state == NBD_HS_CLOSE || s->hang_up) {
+		s->hang_up = true;
+		session_mark(s);
+		return s->hs_out_bytes != 0;
+	}
+	if (state == NBD_HS_DONE)
+		s->state = SESSION_TRANSMISSION;
+	return true;
+}
+
+static void session_late(struct timer *t)
+{
+	session_close((struct session *)(void *)((char *)t - offsetof(struct session, deadline)));
+}
+
+/* ---- life ------------------------------------------------------------------------- */
+
+bool session_process(struct session *s)
+{
+	if (s->state == SESSION_HANDSHAKE && !s->hang_up && !handshake_step(s))
+		return false;
+	if (s->state == SESSION_TRANSMISSION && !s->stalled && !s->full)
+		return session_parse(s);
+	return true;
+}
+
+void session_drain(struct session *s)
+{
+	if (s->state != SESSION_TRANSMISSION)
+		return;
+	s->state = SESSION_DRAINING;
+	payload_drop(s); /* not all of it has come, and no more will be read */
+	if (!s->ended) /* somebody waits for the last answer of one that was handed over */
+		timer_set(&s->deadline, loop_now_ms + DRAIN_MS);
+	session_mark(s);
+}
+
+/* Nobody will wait for the origin any more. */
+static void session_abandon(struct session *s)
+{
+	struct xfer *x;
+
+	for (x = s->xfers; x; x = xfer_next) {
+		xfer_next = x->next; /* not that, when it is freed meanwhile */
+		if (x->submitted)
+			core_abandon(&s->export->core, &x->req);
+	}
+}
+
+bool session_end_of_input(struct session *s)
+{
+	if (s->state != SESSION_TRANSMISSION)
+		return false;
+	session_drain(s);
+	session_abandon(s);
+	return true;
+}
+
+/* The client has hung up, while it is not read. What it has sent before, perhaps a DISC, may
+ * wait to be read: it has some time for that, unless its place is needed. */
+static void session_gone(struct session *s)
+{
+	char byte;
+
+	s->gone = true; /* it is not to be told again */
+	if (s->state != SESSION_TRANSMISSION)
+		return;
+	timer_set(&s->deadline, loop_now_ms + DRAIN_MS);
+	if (s->in_first == s->in_end && recv(s->event.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
+		session_end_of_input(s);
+}
+
+static void session_ready(struct event *e, uint32_t events)
+{
+	struct session *s = (struct session *)(void *)((char *)e - offsetof(struct session, event));
+
+	session_mark(s);
+	s->batches = s->work = 0;
+	if ((events & EPOLLIN) && (s->watched & EPOLLIN)) {
+		if (!session_receive(s))
+			session_close(s);
+	} else if (events & (EPOLLHUP | EPOLLERR)) {
+		session_close(s);
+	} else if (events & EPOLLRDHUP) {
+		session_gone(s);
+	}
+}
+
+static void session_free(struct session *s)
+{
+	if (s->prev)
+		s->prev->next = s->next;
+	else
+		sessions = s->next;
+	if (s->next)
+		s->next->prev = s->prev;
+	if (!session_count && s->export)
+		core_alone(&s->export->core);
+	if (s->ended)
+		s->ended(s->ended_ctx);
+	if (s->export)
+		s->export->leaving--;
+	session_use(s, NULL);
+	free(s);
+}
+
+/* Hangs up. Requests in flight go on without it; it is freed after the last. */
+static void session_close(struct session *s)
+{
+	struct xfer *x;
+
+	if (s->state == SESSION_CLOSED)
+		return;
+	session_count--;
+	event_remove(&s->event);
+	close(s->event.fd);
+	timer_clear(&s->deadline);
+	free(s->in);
+	free(s->hs_out);
+	s->state = SESSION_CLOSED;
+	if (s->export) {
+		s->export->orphans += s->used_count;
+		s->export->leaving++;
+	}
+	for (x = s->xfers; x; x = x->next)
+		x->req.rest = 0; /* no further piece of zeroes: nobody waits for them */
+	if (s->stalled)
+		stalled_count--;
+	s->stalled = false;
+	payload_drop(s);
+	while (s->out.first)
+		xfer_put(list_take(&s->out));
+	while (s->held.first)
+		xfer_put(list_take(&s->held));
+	while (s->ready.first) {
+		x = list_take(&s->ready);
+		if (!s->reading) /* else it goes with its piece */
+			xfer_put(x);
+		s->reading = false;
+	}
+	session_abandon(s);
+	session_mark(s);
+}
+
+/* Closes fd when there is no memory, or it is nothing to wait for. */
+static struct session *session_new(int fd)
+{
+	struct session *s = calloc(1, sizeof(*s));
+
+	if (s) {
+		s->in = malloc(RECV_BYTES);
+		s->hs_out = malloc(HANDSHAKE_OUT_BYTES);
+		s->hs_out_room = HANDSHAKE_OUT_BYTES;
+		s->event.fd = fd;
+		s->event.ready = session_ready;
+		s->watched = EPOLLIN;
+	}
+	if (!s || !s->in || !s->hs_out || !event_add(&s->event, EPOLLIN)) {
+		if (s) {
+			free(s->in);
+			free(s->hs_out);
+		}
+		free(s);
+		close(fd);
+		return NULL;
+	}
+	list_init(&s->out);
+	list_init(&s->held);
+	list_init(&s->ready);
+	s->next = sessions;
+	if (sessions)
+		sessions->prev = s;
+	sessions = s;
+	session_count++;
+	s->since_ms = loop_now_ms;
+	s->deadline.fire = session_late;
+	s->handshake.ops = &handshake_ops;
+	s->handshake.ctx = s;
+	return s;
+}
+
+struct session *session_begin(int fd, struct export *e)
+{
+	struct session *s = session_new(fd);
+
+	if (!s)
+		return NULL;
+	endpoint_keep(fd, 10); /* a switch that starts anew is away for half a minute */
+	if (!check_timer.set)
+		timer_set(&check_timer, loop_now_ms + CHECK_MS);
+	if (e) {
+		session_use(s, e);
+		s->state = SESSION_TRANSMISSION;
+	} else if (ENABLE_FEATURE_XNBD_SERVER_OLDSTYLE && server_config->oldstyle) {
+		session_use(s, exports);
+		nbd_server_greet_oldstyle(&s->handshake, &exports->nbd);
+		s->state = SESSION_TRANSMISSION;
+	} else {
+		nbd_server_greet(&s->handshake);
+	}
+	return s;
+}
+
+void session_tell(struct session *s, void (*ended)(void *ctx), void *ctx)
+{
+	s->ended = ended;
+	s->ended_ctx = ctx;
+}
+
+void session_disown(struct session *s)
+{
+	s->ended = NULL;
+	if (s->state == SESSION_DRAINING)
+		timer_set(&s->deadline, loop_now_ms + DRAIN_MS);
+}
+
+/* There may be room for replies: what has waited for that goes on, and is answered before the
+ * turn ends; or in the next, so that a client who takes them at once leaves time for the others.
+ * False: close it. */
+static bool session_go_on(struct session *s)
+{
+	bool did;
+
+	if (s->state == SESSION_CLOSED || out_is_full(s) || s->batches == BATCHES_MAX)
+		return true;
+	did = session_read(s);
+	if (!did && (!s->full || s->ready.first))
+		return true;
+	s->batches++;
+	session_mark(s);
+	if (s->ready.first)
+		return true;
+	s->full = false;
+	return session_process(s);
+}
+
+/* Decides what to watch for, and whether the session has come to its end. */
+static void session_settle(struct session *s)
+{
+	uint32_t events = 0;
+
+	if (s->broken || (s->state != SESSION_CLOSED && !session_send(s)) || !session_go_on(s))
+		session_close(s);
+	if (s->hang_up && !s->hs_out_bytes)
+		session_close(s);
+	if (s->state == SESSION_DRAINING && !s->xfers)
+		session_close(s);
+	if (s->state == SESSION_CLOSED) {
+		if (!s->xfers && !s->dirty)
+			session_free(s);
+		return;
+	}
+	if (s->out.first || s->hs_out_bytes || s->batches == BATCHES_MAX)
+		events |= EPOLLOUT;
+	if (!s->stalled && !s->full && !s->ready.first && !s->hang_up && !sessions_stopping && s->state != SESSION_DRAINING)
+		events |= EPOLLIN;
+	if (!s->gone)
+		events |= EPOLLRDHUP;
+	session_watch(s, events);
+}
+
+/* Whether nobody answers any more at the other end: not even that he has no room. (With
+ * TCP_USER_TIMEOUT the kernel would hang up on who has none for so long.) */
+static bool session_is_dead(const struct session *s)
+{
+	struct tcp_info i;
+	socklen_t n = sizeof(i);
+
+	return s->state != SESSION_CLOSED && getsockopt(s->event.fd, IPPROTO_TCP, TCP_INFO, &i, &n) == 0 &&
+	       i.tcpi_retransmits + i.tcpi_probes >= SILENT_TRIES && i.tcpi_last_ack_recv > SILENT_MS;
+}
+
+static void sessions_check(struct timer *t)
+{
+	struct session *s;
+
+	for (s = sessions; s; s = s->next)
+		if (session_is_dead(s))
+			session_close(s);
+	if (session_count)
+		timer_set(t, loop_now_ms + CHECK_MS);
+}
+
+/* Who does not get on, and so may have to give his place to another. */
+static bool session_is_late(const struct session *s)
+{
+	uint64_t ms = loop_now_ms - s->since_ms;
+
+	return (s->state == SESSION_HANDSHAKE && ms >= HANDSHAKE_MS) || (s->state == SESSION_TRANSMISSION && s->gone) ||
+	       (s->piece && ms >= PAYLOAD_MS);
+}
+
+bool session_place(void)
+{
+	struct session *s = sessions;
+
+	if (!server_config->max_clients || session_count < server_config->max_clients)
+		return true;
+	while (s && !session_is_late(s))
+		s = s->next;
+	if (s)
+		session_close(s);
+	return s;
+}
+
+/* Lets those go on that waited for memory. */
+static void sessions_unstall(void)
+{
+	struct session *s;
+
+	for (s = stalled_count ? sessions : NULL; s; s = s->next) {
+		if (!s->stalled)
+			continue;
+		s->stalled = false;
+		stalled_count--;
+		session_read(s);
+		if (!s->stalled && !session_process(s))
+			session_close(s);
+		if (!s->stalled)
+			session_mark(s);
+	}
+}
+
+/* Sending frees memory, which lets the stalled go on, who then have something to
+ * send; it ends because nothing is received meanwhile. They are tried also when no session
+ * has moved: what comes from the origin frees memory too. */
+void sessions_turn(void)
+{
+	do {
+		struct session *s = dirty;
+
+		dirty = NULL;
+		while (s) {
+			struct session *next = s->next_dirty;
+
+			s->dirty = false;
+			session_settle(s);
+			s = next;
+		}
+		sessions_unstall();
+	} while (dirty);
+}
+
+bool sessions_part(void)
+{
+	struct session *s;
+	bool more = false;
+
+	for (s = sessions; s; s = s->next) {
+		if (s->state == SESSION_CLOSED)
+			continue;
+		shutdown(s->event.fd, SHUT_WR);
+		more |= recv(s->event.fd, s->in, RECV_BYTES, MSG_DONTWAIT) > 0;
+	}
+	return more;
+}
+
+void sessions_stop(void)
+{
+	struct session *s;
+
+	sessions_stopping = true;
+	for (s = sessions; s; s = s->next) {
+		if (s->state == SESSION_HANDSHAKE)
+			s->hang_up = true;
+		payload_drop(s);
+		s->in_first = s->in_end = 0;
+		session_mark(s);
+		session_abandon(s);
+	}
+}

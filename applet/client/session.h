@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Sessions, between their files: session.c their life, session_in.c what a client sends,
+ * session_out.c what it is sent, session_read.c where the data of a READ comes from,
+ * session_room.c the memory for all of it. Loop's thread only.
+ *
+ * A READ or WRITE that is longer than PIECE_BYTES, or than the memory that there is for it,
+ * goes through the core in pieces, each a request of its own. So no request needs more memory
+ * than a piece, however long it is.
+ */
+#ifndef SERVER_SESSION_H
+#define SERVER_SESSION_H
+
+#include "libbb.h"
+#include "reactor/buf.h"
+#include "reactor/loop.h"
+#include "server/server.h"
+#include "client/status.h"
+
+enum {
+	PIECE_BYTES = BUF_BYTES_MAX,
+	RECV_BYTES = 64 << 10,       /* holds any option, and a batch of requests */
+	BATCHES_MAX = 8,             /* as much as OUT_BYTES, so often in a turn of the loop: then
+				        others are looked at */
+	TURN_WORK = 128,             /* requests of one session in a turn of the loop, each 64 MiB of blocks
+				        that one is about counting as one more: then the others' turn */
+	OUT_BYTES = 512 << 10,       /* replies that wait: before more is read for a session,
+				        these are to leave, while the processor's cache has them */
+	AHEAD_BYTES = 2 << 20,       /* the same, with what the disk has not brought yet */
+	DRAIN_MS = 30000,            /* after DISC a client that takes nothing for so long is left */
+};
+
+enum session_state { SESSION_HANDSHAKE, SESSION_TRANSMISSION, SESSION_DRAINING, SESSION_CLOSED };
+
+/* A request on its way through, or a piece of one. */
+struct xfer {
+	struct request req; /* first: port_reply() gets it */
+	struct session *session;
+	struct xfer *prev, *next; /* all of the session's */
+	struct xfer *next_in_list;
+	struct xfer *whole;  /* what this is a piece of, or NULL */
+	uint64_t cookie;
+	uint64_t at;         /* of a whole: where in the disk its next piece begins */
+	uint32_t rest;       /* ... and the bytes from there on */
+	uint32_t error;      /* ... and what the first piece that failed has met: an NBD error */
+	unsigned pieces;     /* ... and how many are under way, of a WRITE */
+	bool begun;          /* ... the header of the reply is queued */
+	uint8_t *buf;        /* from buf_get(), or NULL */
+	uint32_t buf_bytes;
+	uint32_t data_bytes; /* sent after the header, from `data` on, which is in buf */
+	uint8_t *data;
+	uint32_t hole_bytes; /* zeroes that the header tells of, which are not sent */
+	bool submitted; /* the core has it */
+	uint8_t header_bytes;
+	uint8_t header[NBD_CHUNK_BYTES + NBD_CHUNK_HOLE_BYTES];
+};
+
+struct xfer_list {
+	struct xfer *first, **tail;
+};
+
+struct session {
+	struct event event;
+	enum session_state state;
+	uint32_t watched; /* EPOLLIN, ... as set */
+	struct export *export;
+	struct nbd_server_handshake handshake;
+	struct timer deadline; /* of draining */
+	uint64_t since_ms;     /* when it began, or the piece that it sends */
+	uint8_t *hs_out;
+	uint32_t hs_out_bytes, hs_out_room;
+	bool hang_up; /* when hs_out has left */
+	bool gone;    /* the client sends nothing any more, it has hung up */
+	bool broken;  /* in the middle of a reply: to be closed */
+
+	uint8_t *in;
+	uint32_t in_first, in_end; /* what was received and not taken yet */
+	struct xfer *payload;      /* a WRITE whose data is still coming */
+	struct xfer *piece;        /* ... what of it comes now, perhaps itself */
+	uint32_t piece_have;
+
+	struct xfer *xfers;     /* all, in flight or being sent */
+	struct xfer_list ready; /* READs whose blocks are local, when there is room for their data;
+				   and WRITEs in pieces, to be synced */
+	struct xfer_list out;   /* replies, in the order of sending */
+	struct xfer_list held;  /* ... that cannot leave before the one which goes out in pieces */
+	bool open;              /* there is such a one: the first of ready */
+	bool reading;           /* the core has a piece of that */
+	uint32_t out_sent;      /* bytes of the first reply that have left */
+	uint64_t out_bytes;     /* of all replies in out, with those that have left, and zeroes that
+				   are only told */
+	bool full;              /* OUT_BYTES: takes no request until some have left */
+	unsigned work;          /* of TURN_WORK, in this turn */
+	unsigned batches;       /* so often it was full in this turn */
+	uint32_t read_bytes;    /* memory for what is read */
+	uint32_t write_bytes;   /* ... and for what is written */
+	unsigned used_count;
+	bool dirty;   /* in the list of those with something to do at the turn's end */
+	bool stalled; /* waits for memory */
+	struct session *next_dirty;
+	struct session *prev, *next;
+	void (*ended)(void *ctx); /* one that was handed over: who wants to know its end */
+	void *ended_ctx;
+};
+
+extern struct session *sessions;
+extern unsigned session_count, xfer_count;
+extern bool sessions_stopping;
+
+/* ---- session.c -------------------------------------------------------------------- */
+
+/* There is something to do for s when the turn ends. */
+void session_mark(struct session *s);
+/* s waits for memory. */
+void session_stall(struct session *s);
+/* What has been received is taken. False: the protocol is broken, or the client has gone. */
+bool session_process(struct session *s);
+/* The client sends nothing any more. False: close it. */
+bool session_end_of_input(struct session *s);
+
+/* ---- session_room.c ------------------------------------------------------------------ */
+
+/* The one after that at which a walk over a session's requests is: moved on when it is freed. */
+extern struct xfer *xfer_next;
+
+void list_init(struct xfer_list *l);
+void list_add(struct xfer_list *l, struct xfer *x);
+/* The first, which there is, is in it no more. */
+struct xfer *list_take(struct xfer_list *l);
+
+/* NULL: out of memory. */
+struct xfer *xfer_get(struct session *s);
+/* It gives back the memory for its data, too. */
+void xfer_put(struct xfer *x);
+/* Memory for n bytes of x, whose type is set. False: there is none. */
+bool xfer_room(struct xfer *x, uint32_t n);
+/* ... which is needed no more. */
+void xfer_room_put(struct xfer *x);
+/* The next n bytes of `whole` as a request of their own, with memory. NULL: out of memory. */
+struct xfer *xfer_piece(struct xfer *whole, uint32_t n);
+
+/*
+ * How many bytes of x, a READ or WRITE, may be taken up now; 0: none. first: nothing that
+ * is in memory for s has to move before x does, so it may have a little in any case.
+ */
+uint32_t room_for(const struct xfer *x, bool first);
+/* Whether s has as many requests as it may, or its export. */
+bool queue_is_full(const struct session *s);
+
+/* ---- session_in.c ---------------------------------------------------------------------- */
+
+/* Takes requests from what was received. False: as of session_process(). */
+bool session_parse(struct session *s);
+/* Receives, and takes what has come. False: the same. */
+bool session_receive(struct session *s);
+/* The WRITE whose data is still coming is not done. */
+void payload_drop(struct session *s);
+/* p, a piece of a WRITE, is done. */
+void write_piece_done(struct xfer *p);
+
+/* ---- session_read.c -------------------------------------------------------------------- */
+
+/* x, a READ without memory: its blocks are local. */
+void read_ready(struct xfer *x);
+/* p, a piece of a READ, was read. */
+void read_piece_done(struct xfer *p);
+/* Goes on with what is ready, while there is room for it. True: it did. */
+bool session_read(struct session *s);
+
+/* ---- session_out.c --------------------------------------------------------------------- */
+
+/* Queues the reply to x, which is freed when that has left. error: an NBD error. */
+void reply(struct xfer *x, uint32_t error);
+/* Queues p, a piece of a READ that was read. */
+void reply_piece(struct xfer *p);
+/* The reply that went out in pieces is over: others may go. */
+void reply_release(struct session *s);
+/* Sends what can be sent. False: the client has gone. */
+bool session_send(struct session *s);
+/* Whether nothing more is to be read for s until some of it has left. */
+static inline bool out_is_full(const struct session *s)
+{
+	return s->out_bytes >= OUT_BYTES || s->read_bytes >= AHEAD_BYTES;
+}
+
+#endif

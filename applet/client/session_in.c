@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Sessions: what a client sends. One recvmsg takes as many requests as there are. */
+#include "client/session.h"
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+/* The core's word, and what only the session knows. */
+static uint32_t session_check(const struct session *s, const struct request *r)
+{
+	uint32_t error;
+
+	if (r->type == NBD_CMD_BLOCK_STATUS && (!ENABLE_FEATURE_XNBD_SERVER_STRUCTURED || !(s->handshake.allocation || s->handshake.local)))
+		return NBD_EINVAL;
+	if ((r->flags & NBD_CMD_FLAG_DF) && !s->handshake.structured)
+		return NBD_EINVAL;
+	if (sessions_stopping)
+		return NBD_ESHUTDOWN;
+	error = core_check(&s->export->core, r);
+	if (error || r->type > NBD_CMD_WRITE)
+		return error;
+	/* "Size constraints": who has asked for them keeps to them. */
+	if (s->handshake.sized && r->length > s->export->nbd.max_payload)
+		return NBD_EINVAL;
+	return r->flags & NBD_CMD_FLAG_DF && r->length > UINT32_MAX - NBD_CHUNK_OFFSET_BYTES ? NBD_EOVERFLOW : NBD_SUCCESS;
+}
+
+static void submit(struct session *s, struct xfer *x)
+{
+	if (x->req.type == NBD_CMD_BLOCK_STATUS && !s->handshake.allocation) {
+		reply(x, NBD_SUCCESS); /* the map knows what is local */
+		return;
+	}
+	x->submitted = true;
+	core_submit(&s->export->core, &x->req);
+}
+
+/* ---- the data of a WRITE ------------------------------------------------------------- */
+
+/* All of w has come, and is written or has failed. */
+static void write_end(struct xfer *w)
+{
+	if (!w->error && w->req.flags & NBD_CMD_FLAG_FUA)
+		read_ready(w); /* its pieces are written, and now to be synced */
+	else
+		reply(w, w->error);
+}
+
+void write_piece_done(struct xfer *p)
+{
+	struct xfer *w = p->whole;
+
+	if (!w->error) {
+		w->error = p->req.error;
+		w->req.why = p->req.why;
+	}
+	xfer_put(p);
+	if (!--w->pieces && !w->rest)
+		write_end(w);
+}
+
+/* Memory for what comes next of the payload. False: there is none now. */
+static bool payload_room(struct session *s)
+{
+	struct xfer *x = s->payload;
+	uint32_t n = room_for(x, !s->write_bytes);
+
+	if (n == x->req.length && xfer_room(x, n)) {
+		s->piece = x;
+		x->rest = 0;
+	} else if (n && n != x->req.length) {
+		s->piece = xfer_piece(x, n);
+	}
+	s->piece_have = 0;
+	s->since_ms = loop_now_ms;
+	return s->piece;
+}
+
+/* All of the piece has come. */
+static void payload_submit(struct session *s)
+{
+	struct xfer *p = s->piece;
+
+	s->piece = NULL;
+	if (!s->payload->rest)
+		s->payload = NULL;
+	submit(s, p);
+}
+
+/* Throws away what comes of a WRITE that has failed: clients are not made for an answer while
+ * they still send. */
+static void payload_skip(struct session *s)
+{
+	struct xfer *x = s->payload;
+	uint32_t have = s->in_end - s->in_first;
+	uint32_t n = have < x->rest ? have : x->rest;
+
+	x->rest -= n;
+	s->in_first += n;
+	if (x->rest)
+		return;
+	s->payload = NULL;
+	if (!x->pieces)
+		write_end(x);
+}
+
+/* Takes the payload from what was received. False: more must come, or there is no memory. */
+static bool payload_take(struct session *s)
+{
+	struct xfer *p;
+	uint32_t have, want, n;
+
+	if (!s->piece && s->payload->error) {
+		payload_skip(s);
+		return !s->payload;
+	}
+	if (!s->piece && !payload_room(s)) {
+		session_stall(s);
+		return false;
+	}
+	p = s->piece;
+	have = s->in_end - s->in_first;
+	want = p->buf_bytes - s->piece_have;
+	n = have < want ? have : want;
+	memcpy(p->buf + s->piece_have, s->in + s->in_first, n);
+	s->in_first += n;
+	s->piece_have += n;
+	if (n < want)
+		return false;
+	payload_submit(s);
+	return true;
+}
+
+void payload_drop(struct session *s)
+{
+	struct xfer *x = s->payload;
+
+	if (!x)
+		return;
+	if (s->piece && s->piece != x) {
+		x->pieces--;
+		xfer_put(s->piece);
+	}
+	s->payload = s->piece = NULL;
+	x->rest = 0;
+	x->error = NBD_ESHUTDOWN;
+	if (!x->pieces)
+		xfer_put(x);
+}
+
+/* ---- requests ------------------------------------------------------------------------- */
+
+/*
+ * Memory for x, when it is one that needs it at once. A READ that must wait for the origin, or
+ * for its turn, gets it when there is something to put into it: so a thousand that wait cost no
+ * memory. False: there is none for x, and it cannot go on without.
+ */
+static bool request_room(struct session *s, struct xfer *x)
+{
+	uint32_t n = x->rest;
+
+	if (x->req.type == NBD_CMD_BLOCK_STATUS)
+		x->rest = status_bytes(&s->handshake);
+	else if (x->req.type != NBD_CMD_READ || n > PIECE_BYTES || (ENABLE_FEATURE_XNBD_SERVER_PROXY && core_misses(&s->export->core, &x->req)))
+		return true;
+	n = x->rest;
+	if (room_for(x, !s->read_bytes) == n && xfer_room(x, n))
+		return true;
+	return x->req.type == NBD_CMD_READ;
+}
+
+/* One request. False: it must wait for memory; nothing of it was taken. */
+static bool request_take(struct session *s, const struct nbd_request_header *h)
+{
+	struct xfer *x;
+
+	if (queue_is_full(s) || !(x = xfer_get(s)))
+		return false;
+	x->cookie = h->cookie;
+	x->req.offset = x->at = h->offset;
+	x->req.length = x->rest = h->length;
+	x->req.type = h->type;
+	x->req.flags = h->flags;
+	x->error = session_check(s, &x->req);
+	if (!x->error && !request_room(s, x)) {
+		xfer_put(x);
+		return false;
+	}
+	s->in_first += NBD_REQUEST_BYTES;
+	s->work += 1 + (h->length >> 26);
+	if (h->type == NBD_CMD_WRITE && h->length)
+		s->payload = x;
+	else if (x->error)
+		reply(x, x->error);
+	else
+		submit(s, x);
+	return true;
+}
+
+/* So many replies wait that they are sent first, while the processor's cache has them. False:
+ * the client has gone. */
+static bool out_is_low(struct session *s)
+{
+	if (out_is_full(s) && s->batches < BATCHES_MAX) {
+		s->batches++;
+		if (!session_send(s))
+			return false;
+	}
+	s->full = out_is_full(s) || s->ready.first;
+	return true;
+}
+
+/* What has been received, in the transmission phase. False: protocol broken. */
+bool session_parse(struct session *s)
+{
+	while (s->state == SESSION_TRANSMISSION) {
+		uint32_t have = s->in_end - s->in_first;
+		struct nbd_request_header h;
+
+		if (s->payload) {
+			if (!payload_take(s))
+				return true;
+			continue;
+		}
+		if (have < NBD_REQUEST_BYTES)
+			return true;
+		if (s->work >= TURN_WORK) { /* EPOLLOUT brings its next turn, at once */
+			s->full = true;
+			s->batches = BATCHES_MAX;
+			return true;
+		}
+		if (!out_is_low(s))
+			return false;
+		if (s->full)
+			return true;
+		if (!nbd_request_decode(s->in + s->in_first, &h))
+			return false;
+		if (h.type == NBD_CMD_DISC) {
+			session_drain(s);
+		} else if (!request_take(s, &h)) {
+			session_stall(s);
+			return true;
+		}
+	}
+	return true;
+}
+
+/* ---- the socket --------------------------------------------------------------------------- */
+
+/* Where the next bytes go: straight into the buffer of a WRITE, and behind it the
+ * receive buffer. */
+static int receive_into(struct session *s, struct iovec *v)
+{
+	int n = 0;
+
+	if (s->in_first == s->in_end) {
+		s->in_first = s->in_end = 0;
+	} else if (s->in_first) {
+		memmove(s->in, s->in + s->in_first, s->in_end - s->in_first);
+		s->in_end -= s->in_first;
+		s->in_first = 0;
+	}
+	if (s->piece && !s->in_end) {
+		v[n].iov_base = s->piece->buf + s->piece_have;
+		v[n++].iov_len = s->piece->buf_bytes - s->piece_have;
+	}
+	v[n].iov_base = s->in + s->in_end;
+	v[n++].iov_len = RECV_BYTES - s->in_end;
+	return n;
+}
+
+bool session_receive(struct session *s)
+{
+	struct iovec v[2];
+	struct msghdr m = { .msg_iov = v };
+	uint32_t direct;
+	ssize_t n;
+
+	m.msg_iovlen = receive_into(s, v);
+	direct = m.msg_iovlen > 1 ? (uint32_t)v[0].iov_len : 0;
+	n = recvmsg(s->event.fd, &m, MSG_DONTWAIT);
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR;
+	if (n == 0)
+		return session_end_of_input(s);
+	if (direct) {
+		uint32_t d = (size_t)n < direct ? (uint32_t)n : direct;
+
+		s->piece_have += d;
+		n -= d;
+	}
+	s->in_end += (uint32_t)n;
+	return session_process(s);
+}

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Sessions: replies. Those of one turn of the loop leave together, with one sendmsg. */
+#include "client/session.h"
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+enum {
+	SEND_IOV = 128,        /* pieces of one sendmsg */
+	HOLE_BYTES = 64 << 10, /* fewer zeroes are sent like other data */
+};
+
+/* Whether no other reply may come between the pieces of the one to x. */
+static bool is_one_chunk(const struct xfer *x)
+{
+	return !x->session->handshake.structured || x->req.flags & NBD_CMD_FLAG_DF;
+}
+
+/* Bytes that x counts in out_bytes. Zeroes count, for they were read and looked at: so a client
+ * that reads nothing else has no longer turn than others. */
+static uint32_t out_weight(const struct xfer *x)
+{
+	return x->header_bytes + x->data_bytes + x->hole_bytes;
+}
+
+/* Behind one that goes out in pieces, x waits for its end. */
+static void out_add(struct session *s, struct xfer *x)
+{
+	if (s->open && !x->whole) {
+		list_add(&s->held, x);
+		return;
+	}
+	s->out_bytes += out_weight(x);
+	list_add(&s->out, x);
+}
+
+/* How many of the n bytes at p the next chunk has. *hole: whether they are zeroes. */
+static uint32_t chunk_bytes(const uint8_t *p, uint32_t n, bool *hole)
+{
+	uint32_t at = 0;
+
+	*hole = false;
+	while (n - at >= HOLE_BYTES) {
+		/* Of data this byte is nearly always all that is looked at. */
+		uint32_t zeroes = p[at + HOLE_BYTES - 1] ? HOLE_BYTES - BLOCK_BYTES : nbd_zeroes(p + at, n - at);
+
+		if (zeroes < n - at)
+			zeroes -= zeroes % BLOCK_BYTES;
+		if (zeroes >= HOLE_BYTES) {
+			*hole = !at;
+			return at ? at : zeroes;
+		}
+		at += zeroes + BLOCK_BYTES;
+	}
+	return n;
+}
+
+/* x, a READ or a part of one, as a chunk: what it has read, or how many zeroes that are. */
+static void chunk_encode(struct xfer *x, uint16_t flags, bool hole)
+{
+	uint32_t fixed = hole ? NBD_CHUNK_HOLE_BYTES : NBD_CHUNK_OFFSET_BYTES;
+
+	*(hole ? &x->hole_bytes : &x->data_bytes) = x->req.length;
+	nbd_chunk_encode(x->header, flags, hole ? NBD_REPLY_TYPE_OFFSET_HOLE : NBD_REPLY_TYPE_OFFSET_DATA, x->cookie,
+			 fixed + x->data_bytes);
+	nbd_put32(nbd_put64(x->header + NBD_CHUNK_BYTES, x->req.offset), x->req.length);
+	x->header_bytes = (uint8_t)(NBD_CHUNK_BYTES + fixed);
+}
+
+/*
+ * The data of x, a READ or a piece of one, as chunks. The last one is x itself, with these flags. The
+ * others have no memory for data of their own, and leave before it.
+ */
+static void chunks_encode(struct xfer *x, uint16_t flags)
+{
+	struct xfer *c;
+	bool hole = false;
+	uint32_t n = 0;
+
+	while (ENABLE_FEATURE_XNBD_SERVER_READ_HOLES && (n = chunk_bytes(x->data, x->req.length, &hole)) < x->req.length &&
+	       !(x->req.flags & NBD_CMD_FLAG_DF) && (c = xfer_get(x->session))) {
+		c->cookie = x->cookie;
+		c->data = x->data;
+		c->req.offset = x->req.offset;
+		c->req.length = n;
+		chunk_encode(c, 0, hole);
+		out_add(x->session, c);
+		x->data += n;
+		x->req.offset += n;
+		x->req.length -= n;
+	}
+	chunk_encode(x, flags, hole && n == x->req.length);
+}
+
+/* Fills in x->header. "Simple reply message", "Structured reply chunk message". */
+static void reply_encode(struct xfer *x, uint32_t error)
+{
+	uint8_t *p = x->header;
+	bool read = x->req.type == NBD_CMD_READ;
+
+	x->data = x->buf;
+	nbd_simple_reply_encode(p, error, x->cookie);
+	x->header_bytes = NBD_SIMPLE_REPLY_BYTES;
+	if (!ENABLE_FEATURE_XNBD_SERVER_STRUCTURED || !x->session->handshake.structured) {
+		x->data_bytes = read && !error ? x->req.length : 0;
+	} else if (error) {
+		const char *why = reason(&x->session->export->core, &x->req, error);
+		uint16_t n = (uint16_t)strlen(why);
+
+		nbd_chunk_encode(p, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_ERROR, x->cookie, 6U + n);
+		nbd_put16(nbd_put32(p + NBD_CHUNK_BYTES, error), n);
+		x->header_bytes = NBD_CHUNK_BYTES + 6;
+		x->data = (uint8_t *)why;
+		x->data_bytes = n;
+	} else if (read && !x->buf) { /* its data has gone in pieces */
+		nbd_chunk_encode(p, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_NONE, x->cookie, 0);
+		x->header_bytes = NBD_CHUNK_BYTES;
+	} else if (read) {
+		chunks_encode(x, NBD_REPLY_FLAG_DONE);
+	} else if (x->req.type == NBD_CMD_BLOCK_STATUS) {
+		x->header_bytes = STATUS_HEAD_BYTES;
+		x->data = (uint8_t *)((struct extents *)x->req.buf)->extent;
+		x->data_bytes = status_encode(&x->session->handshake, &x->session->export->core, &x->req, x->cookie, p);
+	}
+}
+
+void reply(struct xfer *x, uint32_t error)
+{
+	struct session *s = x->session;
+
+	session_mark(s);
+	/* At the server's end what was not done is not answered: who can connect again does so, and
+	 * asks again; an error would go to his file system. */
+	if (s->state == SESSION_CLOSED || (sessions_stopping && error == NBD_ESHUTDOWN)) {
+		xfer_put(x);
+		return;
+	}
+	reply_encode(x, error);
+	if (error || !(x->data_bytes | x->hole_bytes))
+		xfer_room_put(x);
+	out_add(s, x);
+}
+
+void reply_piece(struct xfer *p)
+{
+	struct xfer *x = p->whole;
+	struct session *s = p->session;
+	uint8_t *h = p->header;
+
+	s->open = is_one_chunk(x);
+	p->data = p->buf;
+	if (!s->open) {
+		chunks_encode(p, 0); /* not DONE: an error may still be found */
+	} else {
+		chunk_encode(p, 0, false);
+		nbd_put32(h + NBD_CHUNK_BYTES - 4, NBD_CHUNK_OFFSET_BYTES + x->req.length); /* of all pieces */
+		if (!s->handshake.structured) {
+			nbd_simple_reply_encode(h, 0, x->cookie);
+			p->header_bytes = NBD_SIMPLE_REPLY_BYTES;
+		}
+		if (x->begun)
+			p->header_bytes = 0;
+	}
+	x->begun = true;
+	out_add(s, p);
+}
+
+void reply_release(struct session *s)
+{
+	while (s->held.first)
+		out_add(s, list_take(&s->held));
+}
+
+void port_reply(struct core *c UNUSED_PARAM, struct request *r)
+{
+	struct xfer *x = (struct xfer *)r;
+
+	x->submitted = false;
+	session_mark(x->session);
+	if (x->whole && r->type == NBD_CMD_READ)
+		read_piece_done(x);
+	else if (x->whole)
+		write_piece_done(x);
+	else if (r->type == NBD_CMD_READ && !x->buf && !r->error)
+		read_ready(x);
+	else
+		reply(x, r->error);
+}
+
+/* Takes n sent bytes off the list of replies. */
+static void out_advance(struct session *s, size_t n)
+{
+	while (s->out.first) {
+		struct xfer *x = s->out.first;
+		uint32_t total = x->header_bytes + x->data_bytes;
+
+		if (s->out_sent + n < total) {
+			s->out_sent += (uint32_t)n;
+			return;
+		}
+		n -= total - s->out_sent;
+		s->out_sent = 0;
+		s->out_bytes -= out_weight(x);
+		xfer_put(list_take(&s->out));
+	}
+}
+
+static int out_gather(const struct session *s, struct iovec *v)
+{
+	uint32_t sent = s->out_sent;
+	const struct xfer *x;
+	int n = 0;
+
+	for (x = s->out.first; x && n < SEND_IOV - 1; x = x->next_in_list) {
+		if (sent < x->header_bytes) {
+			v[n].iov_base = (uint8_t *)x->header + sent;
+			v[n++].iov_len = x->header_bytes - sent;
+			sent = 0;
+		} else {
+			sent -= x->header_bytes;
+		}
+		if (sent < x->data_bytes) {
+			v[n].iov_base = x->data + sent;
+			v[n++].iov_len = x->data_bytes - sent;
+		}
+		sent = 0;
+	}
+	return n;
+}
+
+/* What is left of the handshake. False: the client has gone. */
+static bool send_handshake(struct session *s)
+{
+	ssize_t n = send(s->event.fd, s->hs_out, s->hs_out_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR;
+	s->hs_out_bytes -= (uint32_t)n;
+	memmove(s->hs_out, s->hs_out + n, s->hs_out_bytes);
+	return true;
+}
+
+bool session_send(struct session *s)
+{
+	struct iovec v[SEND_IOV];
+	struct msghdr m = { .msg_iov = v };
+
+	if (s->hs_out_bytes && !send_handshake(s))
+		return false;
+	if (s->hs_out_bytes)
+		return true;
+	if (s->hs_out && s->state >= SESSION_TRANSMISSION) {
+		free(s->hs_out); /* the handshake is over */
+		s->hs_out = NULL;
+	}
+	while (s->out.first) {
+		ssize_t n;
+
+		m.msg_iovlen = out_gather(s, v);
+		n = sendmsg(s->event.fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (n < 0)
+			return errno == EAGAIN || errno == EINTR;
+		out_advance(s, (size_t)n);
+		if (s->deadline.set)
+			timer_set(&s->deadline, loop_now_ms + DRAIN_MS);
+	}
+	return true;
+}

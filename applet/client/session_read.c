@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Sessions: READs, from the moment that all their blocks are local.
+ *
+ * What waits for its client waits in the image: memory is taken, and filled, when the replies
+ * before have left. A READ that fits into the memory there is for it goes as one. The others
+ * go one after the other, each as a row of pieces, of which the core has one at a time: so
+ * they come in order.
+ */
+#include "client/session.h"
+
+void read_ready(struct xfer *x)
+{
+	if (x->session->state == SESSION_CLOSED)
+		xfer_put(x);
+	else
+		list_add(&x->session->ready, x);
+}
+
+/* The first of those that are ready has been read to its end, or as far as it can be. */
+static void read_end(struct session *s)
+{
+	struct xfer *x = list_take(&s->ready);
+
+	s->open = false;
+	if (x->begun && !s->handshake.structured)
+		xfer_put(x);
+	else
+		reply(x, x->error);
+	reply_release(s);
+}
+
+void read_piece_done(struct xfer *p)
+{
+	struct xfer *x = p->whole;
+	struct session *s = x->session;
+
+	s->reading = false;
+	if (s->state == SESSION_CLOSED) { /* which has left x to us */
+		xfer_put(p);
+		xfer_put(x);
+		return;
+	}
+	if (!x->error) {
+		x->error = p->req.error;
+		x->req.why = p->req.why;
+	}
+	if (x->error && !s->open) {
+		xfer_put(p);
+		read_end(s);
+		return;
+	}
+	if (x->error && !s->handshake.structured) {
+		/* Its length was promised, and no error can be told any more. */
+		xfer_put(p);
+		s->broken = true;
+		return;
+	}
+	if (x->error)
+		memset(p->buf, 0, p->req.length);
+	reply_piece(p);
+	if (!x->rest)
+		read_end(s);
+}
+
+/* False: it has to wait, for memory or for room in the socket. */
+static bool read_step(struct session *s)
+{
+	struct xfer *x = s->ready.first;
+	struct xfer *p = NULL;
+	uint32_t n;
+
+	if (x->req.type == NBD_CMD_WRITE) {
+		list_take(&s->ready);
+		x->req.type = NBD_CMD_FLUSH;
+		x->submitted = true;
+		core_submit(&s->export->core, &x->req);
+		return true;
+	}
+	if (out_is_full(s))
+		return false;
+	n = room_for(x, s->open ? !s->out.first : !s->read_bytes);
+	if (n == x->req.length && xfer_room(x, n)) {
+		p = list_take(&s->ready);
+	} else if (n && n != x->req.length) {
+		p = xfer_piece(x, n);
+		s->reading = p;
+	}
+	if (!p) {
+		session_stall(s);
+		return false;
+	}
+	core_read(&s->export->core, &p->req);
+	return true;
+}
+
+bool session_read(struct session *s)
+{
+	bool did = false;
+
+	while (s->ready.first && !s->reading && read_step(s))
+		did = true;
+	return did;
+}

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Sessions: requests, the memory for their data, and who may have it. */
+#include "client/session.h"
+
+enum {
+	XFER_SPARE = 512,          /* kept for the next requests */
+	RESERVE_BYTES = 32 << 10,  /* what a session may have in each direction when others have
+				      spent the budget: so each goes on, slowly */
+	/* Of an export whose disk does not answer, since each may have memory: */
+	ORPHANS_MAX = 256, /* requests whose clients have gone; with more, each other has one at a time */
+	LEAVING_MAX = 256, /* such clients; with more, no request is taken */
+};
+
+struct xfer *xfer_next;
+static struct xfer *spare;
+static unsigned spare_count;
+
+void list_init(struct xfer_list *l)
+{
+	l->first = NULL;
+	l->tail = &l->first;
+}
+
+void list_add(struct xfer_list *l, struct xfer *x)
+{
+	x->next_in_list = NULL;
+	*l->tail = x;
+	l->tail = &x->next_in_list;
+}
+
+struct xfer *list_take(struct xfer_list *l)
+{
+	struct xfer *x = l->first;
+
+	l->first = x->next_in_list;
+	if (!l->first)
+		l->tail = &l->first;
+	return x;
+}
+
+/* ---- requests --------------------------------------------------------------------- */
+
+struct xfer *xfer_get(struct session *s)
+{
+	struct xfer *x = spare;
+
+	if (x) {
+		spare = x->next;
+		spare_count--;
+	} else {
+		x = malloc(sizeof(*x));
+		if (!x)
+			return NULL;
+	}
+	x->session = s;
+	x->req.owner = s;
+	x->buf = x->req.buf = x->data = NULL;
+	x->whole = NULL;
+	x->pieces = 0;
+	x->begun = false;
+	x->error = 0;
+	x->data_bytes = x->hole_bytes = 0;
+	x->req.why = NULL;
+	x->submitted = false;
+	x->prev = NULL;
+	x->next = s->xfers;
+	if (s->xfers)
+		s->xfers->prev = x;
+	s->xfers = x;
+	s->used_count++;
+	xfer_count++;
+	return x;
+}
+
+void xfer_put(struct xfer *x)
+{
+	struct session *s = x->session;
+
+	xfer_room_put(x);
+	if (x == xfer_next)
+		xfer_next = x->next;
+	if (x->prev)
+		x->prev->next = x->next;
+	else
+		s->xfers = x->next;
+	if (x->next)
+		x->next->prev = x->prev;
+	s->used_count--;
+	if (s->state == SESSION_CLOSED)
+		s->export->orphans--;
+	xfer_count--;
+	if (spare_count < XFER_SPARE) {
+		x->next = spare;
+		spare = x;
+		spare_count++;
+	} else {
+		free(x);
+	}
+}
+
+/* ---- memory ------------------------------------------------------------------------- */
+
+static uint32_t *bytes_of(struct xfer *x)
+{
+	return x->req.type == NBD_CMD_WRITE ? &x->session->write_bytes : &x->session->read_bytes;
+}
+
+bool xfer_room(struct xfer *x, uint32_t n)
+{
+	x->buf = buf_get(n);
+	if (!x->buf)
+		return false;
+	x->req.buf = x->buf;
+	x->buf_bytes = n;
+	*bytes_of(x) += buf_size(n);
+	return true;
+}
+
+void xfer_room_put(struct xfer *x)
+{
+	if (!x->buf)
+		return;
+	buf_put(x->buf, x->buf_bytes);
+	*bytes_of(x) -= buf_size(x->buf_bytes);
+	x->buf = NULL;
+}
+
+struct xfer *xfer_piece(struct xfer *whole, uint32_t n)
+{
+	struct xfer *p = xfer_get(whole->session);
+
+	if (!p)
+		return NULL;
+	p->req.type = whole->req.type;
+	p->req.flags = whole->req.flags & (uint16_t)~NBD_CMD_FLAG_FUA;
+	p->req.offset = whole->at;
+	p->req.length = n;
+	if (!xfer_room(p, n)) {
+		xfer_put(p);
+		return NULL;
+	}
+	p->whole = whole;
+	p->cookie = whole->cookie;
+	whole->at += n;
+	whole->rest -= n;
+	whole->pieces++;
+	return p;
+}
+
+/*
+ * Whether n more bytes fit into what all sessions share: the budget less what each may have
+ * in any case. Half of it is for whoever comes; of the rest each session has its share.
+ * (What comes from an origin is counted too, and has limits of its own: FETCH_WINDOW_BYTES,
+ * and COPY_WINDOW_GROWTH and CLIENT_WINDOW_GROWTH when the link has a delay.)
+ */
+static bool fits(const struct session *s, uint32_t n)
+{
+	uint64_t reserve = (uint64_t)session_count * 2 * RESERVE_BYTES;
+	uint64_t limit = buf_limit();
+	uint64_t used;
+
+	n = buf_size(n);
+	used = buf_used() + n;
+	limit -= reserve < limit / 2 ? reserve : limit / 2;
+	return used <= limit / 2 || (used <= limit && s->read_bytes + s->write_bytes + n <= limit / (session_count + 1));
+}
+
+uint32_t room_for(const struct xfer *x, bool first)
+{
+	uint32_t n = x->rest < PIECE_BYTES ? x->rest : PIECE_BYTES;
+
+	if (!fits(x->session, n)) {
+		if (!first)
+			return 0;
+		if (n > RESERVE_BYTES)
+			n = RESERVE_BYTES;
+	}
+	if (n < x->rest) /* no sector is of two pieces */
+		n -= (uint32_t)((x->at + n) % BLOCK_BYTES);
+	return n;
+}
+
+bool queue_is_full(const struct session *s)
+{
+	unsigned most = server_config->max_queue;
+
+	if (s->export->leaving >= LEAVING_MAX || (s->export->orphans >= ORPHANS_MAX && s->used_count))
+		return true;
+	return most && xfer_count >= most && s->used_count && s->used_count >= most / (session_count + 1);
+}

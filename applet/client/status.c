@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The answers to BLOCK_STATUS: a chunk for each metadata context that was selected. */
+#include "libbb.h"
+#include "client/status.h"
+
+uint32_t status_bytes(const struct nbd_server_handshake *h)
+{
+	/* What the core tells of base:allocation, and a chunk for x-xnbd:local. */
+	return sizeof(struct extents) * (h->allocation + h->local) + (h->local ? STATUS_HEAD_BYTES : 0);
+}
+
+/* Header and context id of a chunk with n extents. Returns the byte after them. */
+static uint8_t *put_head(uint8_t *p, uint64_t cookie, bool last, uint32_t id, unsigned n)
+{
+	nbd_chunk_encode(p, last ? NBD_REPLY_FLAG_DONE : 0, NBD_REPLY_TYPE_BLOCK_STATUS, cookie, 4 + 8 * n);
+	return nbd_put32(p + NBD_CHUNK_BYTES, id);
+}
+
+/* In place: what the core has filled in, as it goes over the wire. */
+static uint8_t *put_extents(uint8_t *p, struct extents *e, unsigned n)
+{
+	unsigned i;
+
+	for (i = 0; i < n; i++) {
+		struct extent v = e->extent[i];
+
+		p = nbd_put32(nbd_put32(p, v.length), v.flags);
+	}
+	return p;
+}
+
+/* At most `room` extents of x-xnbd:local from r's offset on. Returns how many. */
+static unsigned put_local(uint8_t *p, const struct core *c, const struct request *r, unsigned room)
+{
+	uint64_t at = r->offset, end = at + r->length;
+	unsigned n;
+
+	for (n = 0; n < room && at < end; n++) {
+		uint64_t block = at / BLOCK_BYTES;
+		bool local = map_is_local(&c->map, block);
+		uint64_t stop = (local ? map_next_missing : map_next_local)(&c->map, block, map_blocks(end)) * BLOCK_BYTES;
+
+		stop = stop < end ? stop : end;
+		p = nbd_put32(nbd_put32(p, (uint32_t)(stop - at)), local ? NBD_STATE_LOCAL : 0);
+		at = stop;
+	}
+	return n;
+}
+
+uint32_t status_encode(const struct nbd_server_handshake *h, const struct core *c, const struct request *r, uint64_t cookie,
+		       uint8_t *head)
+{
+	unsigned most = r->flags & NBD_CMD_FLAG_REQ_ONE ? 1 : EXTENTS_MAX;
+	struct extents *e = r->buf;
+	uint8_t *data = (uint8_t *)e->extent;
+	uint8_t *p;
+	unsigned n;
+
+	if (!h->allocation) {
+		n = put_local(data, c, r, most);
+		put_head(head, cookie, true, NBD_XNBD_LOCAL_ID, n);
+		return 8 * n;
+	}
+	n = e->count < most ? e->count : most;
+	put_head(head, cookie, !h->local, NBD_BASE_ALLOCATION_ID, n);
+	p = put_extents(data, e, n);
+	if (!h->local)
+		return (uint32_t)(p - data);
+	n = put_local(p + STATUS_HEAD_BYTES, c, r, most);
+	p = put_head(p, cookie, true, NBD_XNBD_LOCAL_ID, n);
+	return (uint32_t)(p - data) + 8 * n;
+}

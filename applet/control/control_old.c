@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The control protocol of xNBD: a native 32-bit command, and what that command needs.
+ * For its own xnbd-bgctl, and the scripts around it.
+ */
+#include "libbb.h"
+#include "reactor/buf.h"
+#include "control/control.h"
+
+enum old_command {
+	OLD_QUERY_STATUS = 1,
+	OLD_REGISTER_FD,
+	OLD_REGISTER_FORWARDER_FD,
+	OLD_REGISTER_SHARED_BUFFER_FD,
+	OLD_DETECT_SWITCH,
+
+	OLD_TEXT_BYTES = 4096,
+};
+
+/* The answer to OLD_QUERY_STATUS; both ends are of one machine, and one word size. */
+struct old_status {
+	int64_t disk_size;
+	char image[OLD_TEXT_BYTES];
+	char bitmap[OLD_TEXT_BYTES];
+	int32_t pid;
+	char host[OLD_TEXT_BYTES];
+	char port[OLD_TEXT_BYTES];
+	size_t buf_limit, queue_limit, buf_used, queue_used;
+};
+
+static void put_text(char *to, const char *text)
+{
+	snprintf(to, OLD_TEXT_BYTES, "%s", text);
+}
+
+static void say_status(struct control *k, struct export *e)
+{
+	struct old_status s;
+
+	memset(&s, 0, sizeof(s));
+	s.disk_size = (int64_t)e->core.size_bytes;
+	put_text(s.image, e->path[FILE_IMAGE]);
+	put_text(s.bitmap, e->path[FILE_BITMAP]);
+	s.pid = getpid();
+	put_text(s.host, origin_host(e->origin));
+	put_text(s.port, origin_port(e->origin));
+	s.buf_limit = (size_t)server_config->max_buf_bytes;
+	s.queue_limit = server_config->max_queue;
+	s.buf_used = (size_t)buf_used();
+	s.queue_used = e->core.in_flight;
+	control_say(k, &s, sizeof(s));
+	control_finish(k);
+}
+
+/* The session that was handed over has ended, and all it asked for is done. */
+static void session_ended(void *ctx)
+{
+	struct control *k = ctx;
+
+	k->old_session = NULL;
+	control_say(k, "", 1);
+	control_finish(k);
+}
+
+static void adopted(void *ctx UNUSED_PARAM, const char *error, bool refused)
+{
+	if (error && refused)
+		bb_error_msg("the origin that was handed over is refused: %s; the old one stays", error);
+	else if (error)
+		bb_simple_error_msg(error);
+}
+
+/* The command that needs a descriptor has got it. False: close the connection. */
+static bool take_fd(struct control *k, struct export *e, uint32_t command)
+{
+	const char *why = "none is wanted now";
+	int fd = k->passed_fd;
+
+	k->passed_fd = -1;
+	switch (command) {
+	case OLD_REGISTER_FD:
+		k->old_session = session_begin(fd, e);
+		if (k->old_session)
+			session_tell(k->old_session, session_ended, k);
+		return k->old_session != NULL;
+	case OLD_REGISTER_FORWARDER_FD:
+		if (e->core.mode == MODE_PROXY)
+			why = origin_adopt(e->origin, fd, adopted);
+		if (!why)
+			return false;
+		bb_error_msg("an origin was handed over, but %s", why);
+		break;
+	}
+	close(fd); /* a shared buffer is of no use here */
+	return false;
+}
+
+bool old_begins(const struct control *k)
+{
+	uint8_t b = (uint8_t)k->in[0];
+
+	return k->in_bytes && (b < '\n' || b >= 0x7f);
+}
+
+bool old_take(struct control *k, struct export *e)
+{
+	uint32_t command;
+
+	if (k->old_session) { /* a byte: it has seen enough of it */
+		k->in_bytes = 0;
+		session_drain(k->old_session);
+		return true;
+	}
+	if (k->old_detects || k->in_bytes < sizeof(command))
+		return k->in_bytes < CONTROL_IN_BYTES;
+	memcpy(&command, k->in, sizeof(command));
+	switch (command) {
+	case OLD_QUERY_STATUS:
+		say_status(k, e);
+		return true;
+	case OLD_REGISTER_FD:
+	case OLD_REGISTER_FORWARDER_FD:
+	case OLD_REGISTER_SHARED_BUFFER_FD:
+		if (k->passed_fd < 0) /* comes with the byte behind the command */
+			return k->in_bytes == sizeof(command);
+		k->in_bytes = 0;
+		return take_fd(k, e, command);
+	case OLD_DETECT_SWITCH:
+		k->in_bytes = 0;
+		k->old_detects = e->core.mode == MODE_PROXY;
+		return k->old_detects;
+	default:
+		return false;
+	}
+}
+
+void old_end(struct control *k)
+{
+	if (k->old_session)
+		session_disown(k->old_session);
+	k->old_session = NULL;
+	k->old_detects = false;
+}

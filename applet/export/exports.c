@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The exports: by name, and as long as somebody uses them. */
+#include "libbb.h"
+#include "storage/cow.h"
+#include "storage/holes.h"
+#include "reactor/loop.h"
+#include "reactor/pool.h"
+#include "server/server.h"
+
+struct export *exports;
+
+unsigned export_workers(void)
+{
+	enum { MIN = 4, MAX = 32 }; /* that wait for the disk */
+	unsigned n = 2 * get_cpu_count();
+
+	return n < MIN ? MIN : n > MAX ? MAX : n;
+}
+
+struct export *export_new(const char *name)
+{
+	struct export *e = calloc(1, sizeof(*e));
+
+	if (!e)
+		return NULL;
+	e->turns[JOB_SHORT][0].most = export_workers();
+	e->turns[JOB_LONG][0].most = export_workers() / 2;
+	e->nbd.name = strdup(name);
+	e->fd[FILE_IMAGE] = e->fd[FILE_BITMAP] = e->fd[FILE_COMMIT] = e->base_fd = e->direct_fd = -1;
+	e->users = 1;
+	if (e->nbd.name)
+		return e;
+	free(e);
+	return NULL;
+}
+
+void export_enlist(struct export *e)
+{
+	static uint64_t serial;
+	struct export **last = &exports;
+
+	e->serial = serial++;
+	while (*last)
+		last = &(*last)->next;
+	*last = e;
+}
+
+struct export *export_find(const char *name, size_t n)
+{
+	struct export *e = exports;
+
+	while (e && (e->removed || strlen(e->nbd.name) != n || memcmp(e->nbd.name, name, n) != 0))
+		e = e->next;
+	return e;
+}
+
+static void describe(struct export *e)
+{
+	e->nbd.size_bytes = e->core.size_bytes;
+	e->nbd.transmission_flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA |
+				    NBD_FLAG_SEND_CACHE | NBD_FLAG_CAN_MULTI_CONN;
+	if (e->core.readonly)
+		e->nbd.transmission_flags |= NBD_FLAG_READ_ONLY;
+	else
+		e->nbd.transmission_flags |= NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO;
+	e->nbd.min_block = 1;
+	e->nbd.preferred_block = BLOCK_BYTES;
+	e->nbd.max_payload = NBD_PAYLOAD_MAX;
+	e->nbd.allocation = true;
+	e->nbd.local = ENABLE_FEATURE_XNBD_SERVER_PROXY && e->core.map.words;
+}
+
+bool export_begin(struct export *e, uint64_t size_bytes, bool all_dirty)
+{
+	const struct server_config *s = server_config;
+	struct core_config config = {
+		.size_bytes = size_bytes,
+		.proxy = s->bitmap != NULL,
+		.readonly = s->readonly,
+		.words = e->words,
+		.written = e->written,
+		.all_dirty = all_dirty,
+		.fetch_window = s->max_buf_bytes && s->max_buf_bytes < 32 << 20 ? s->max_buf_bytes / 3 : 0,
+		.fixed_window = ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage,
+		.hold_ms = s->hold_s * 1000ULL,
+		.now_ms = loop_now_ms,
+	};
+
+	if (!core_init(&e->core, &config))
+		return false;
+	describe(e);
+	return true;
+}
+
+/* ---- the end of one ------------------------------------------------------------------- */
+
+static unsigned closing;
+bool exports_unsynced;
+
+bool exports_are_closing(void)
+{
+	return closing;
+}
+
+static struct export *export_of_closing(struct job *j)
+{
+	return (struct export *)(void *)((char *)j - offsetof(struct export, closing));
+}
+
+/* By a worker: what its clients have written is not to be lost with the last of them, and a network's
+ * file system may have something to do at a close, too. */
+static void close_run(struct job *j)
+{
+	struct export *e = export_of_closing(j);
+	unsigned i;
+
+	if (e->nbd.min_block && e->base_fd < 0 && !e->core.readonly && fdatasync(e->fd[FILE_IMAGE]) < 0)
+		e->unsynced = true;
+	if (e->unsynced)
+		bb_perror_msg("'%s' could not be synced to disk", e->path[FILE_IMAGE]);
+	for (i = 0; i < ARRAY_SIZE(e->fd); i++)
+		if (e->fd[i] >= 0)
+			close(e->fd[i]);
+	if (e->base_fd >= 0)
+		close(e->base_fd);
+	if (e->direct_fd >= 0)
+		close(e->direct_fd);
+}
+
+static void close_done(struct job *j)
+{
+	struct export *e = export_of_closing(j);
+	struct export **p = &exports;
+	unsigned i;
+
+	closing--;
+	exports_unsynced |= e->unsynced;
+	while (*p && *p != e)
+		p = &(*p)->next;
+	if (*p) /* else it never came so far */
+		*p = e->next;
+	core_free(&e->core);
+	for (i = 0; i < ARRAY_SIZE(e->fd); i++)
+		free(e->path[i]);
+	free(e->words);
+	free(e->written);
+	free(e->cow_words);
+	free((char *)e->nbd.name);
+	free(e);
+}
+
+void export_drop(struct export *e)
+{
+	if (--e->users)
+		return;
+	closing++;
+	e->closing.run = close_run;
+	e->closing.done = close_done;
+	e->closing.class = JOB_SLOW;
+	pool_submit(&e->closing);
+}
+
+void export_hold(struct export *e)
+{
+	e->users++;
+}
+
+void export_remove(struct export *e)
+{
+	e->removed = true;
+	export_drop(e);
+}
+
+/* ---- targets --------------------------------------------------------------------------- */
+
+/* NULL, or why not: one line, constant or the export's. May block. */
+static const char *target_open(struct export *e, const char *image)
+{
+	const struct server_config *s = server_config;
+	const char *why = store_open_target(e, image, s->readonly || s->cow);
+
+	if (!why && ENABLE_FEATURE_XNBD_SERVER_COW && s->cow)
+		why = cow_begin(e);
+	if (!why)
+		e->holes_known = holes_known(e->fd[FILE_IMAGE]);
+	return why;
+}
+
+/* It is open: it is served from now on. NULL, or why not. */
+static const char *target_begin(struct export *e)
+{
+	if (export_find(e->nbd.name, strlen(e->nbd.name)))
+		return "there is an image of this name already";
+	if (!export_begin(e, e->header.size_bytes, false))
+		return "out of memory";
+	export_enlist(e);
+	return NULL;
+}
+
+const char *export_add(const char *name, const char *image)
+{
+	struct export *e = export_new(name);
+	const char *why = e ? target_open(e, image) : "out of memory";
+
+	if (!why)
+		why = target_begin(e);
+	if (why && e)
+		export_drop(e);
+	return why;
+}
+
+struct adding {
+	struct job job;
+	struct export *export;
+	char *image;
+	const char *why; /* NULL: it is open */
+	void (*added)(void *ctx, const char *why);
+	void *ctx;
+};
+
+static void add_run(struct job *j)
+{
+	struct adding *a = (struct adding *)j;
+	a->why = target_open(a->export, a->image);
+}
+
+static void add_done(struct job *j)
+{
+	struct adding *a = (struct adding *)j;
+	const char *why = a->why ? a->why : target_begin(a->export);
+
+	a->added(a->ctx, why);
+	if (why)
+		export_drop(a->export);
+	free(a->image);
+	free(a);
+}
+
+bool export_add_later(const char *name, const char *image, void (*added)(void *ctx, const char *why), void *ctx)
+{
+	struct adding *a = calloc(1, sizeof(*a));
+
+	if (!a)
+		return false;
+	a->image = strdup(image);
+	a->export = a->image ? export_new(name) : NULL;
+	if (!a->export) {
+		free(a->image);
+		free(a);
+		return false;
+	}
+	a->job.run = add_run;
+	a->job.done = add_done;
+	a->job.class = JOB_SLOW;
+	a->added = added;
+	a->ctx = ctx;
+	pool_submit(&a->job);
+	return true;
+}

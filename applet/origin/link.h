@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A link: one connection to an origin, as an NBD client.
+ *
+ *   DOWN -> RESOLVING -> CONNECTING -> HANDSHAKE -> VERIFY -> UP
+ *
+ * VERIFY reads the sampled blocks, and some that are drawn by chance and compared with the image
+ * (spots.c), so that nobody gets a byte from another disk.
+ * Any failure, from any state, leads to DOWN and one call of origin_link_failed();
+ * no step may take longer than link.c allows it.
+ * What was asked and not answered is forgotten here: the core asks again.
+ */
+#ifndef SERVER_LINK_H
+#define SERVER_LINK_H
+
+#include "origin/endpoint.h"
+#include "reactor/loop.h"
+#include "reactor/pool.h"
+#include "server/server.h"
+
+enum { LINK_ERROR_BYTES = 200 };
+
+enum link_phase { LINK_DOWN, LINK_RESOLVING, LINK_CONNECTING, LINK_HANDSHAKE, LINK_VERIFY, LINK_UP };
+
+enum { SPOTS = 16 };
+
+/* Blocks that are compared with the image. */
+struct spots {
+	struct job job;
+	struct link *link; /* NULL: the attempt has been given up */
+	const struct export *export;
+	unsigned count;
+	bool sent; /* they are being compared: done() frees them */
+	struct {
+		uint64_t block, sample; /* sample: of the origin; 0 = not known */
+		bool differs;
+	} spot[SPOTS];
+	uint8_t buf[BLOCK_BYTES];
+};
+
+struct pending; /* asked, not answered */
+struct resolving;
+
+struct link {
+	struct event event; /* fd -1 while there is none */
+	enum link_phase phase;
+	struct origin *origin;
+	unsigned slot; /* enum link_slot */
+	struct timer timer;
+	uint64_t progress_ms; /* when the origin last sent something */
+	struct resolving *resolving;
+	struct endpoints endpoints; /* of the running attempt */
+	unsigned tried;             /* how many of them */
+	struct nbd_client_handshake handshake;
+	struct fingerprint fingerprint; /* as far as VERIFY has come */
+	struct spots *spots;
+	bool differs; /* the origin and the image, in a spot */
+	bool want_out;
+	bool adopted; /* nobody told its size */
+	bool shaken;  /* its handshake was done, */
+	bool tripped; /* or the origin hung up while options were negotiated */
+	bool starved; /* there was no memory to ask: it ends with this turn */
+
+	uint8_t *in;
+	uint32_t in_first, in_end;
+	uint8_t *out;
+	uint32_t out_bytes, out_room;
+	struct pending *pending, **pending_tail;
+
+	/* the reply being read */
+	int part;
+	struct pending *reply;
+	struct nbd_reply_header head;
+	uint32_t need;
+	uint8_t *data; /* where the next data goes */
+	uint32_t left; /* bytes of data, extents or message still to come */
+};
+
+void link_init(struct link *l, struct origin *o, unsigned slot);
+/* From DOWN. plain: as in struct nbd_client_handshake. */
+void link_connect(struct link *l, const char *host, const char *port, const char *export_name, bool plain);
+/* From DOWN to VERIFY, over fd, which is past its handshake and gives simple replies:
+ * the link's from here on. size_bytes: what the disk has to have. */
+void link_adopt(struct link *l, int fd, uint64_t size_bytes);
+/* To DOWN, from any phase; tells nobody. */
+void link_close(struct link *l);
+bool link_is_idle(const struct link *l);
+/* At the end of each turn of the loop. */
+void link_turn(struct link *l);
+/* UP only. */
+void link_ask_read(struct link *l, uint64_t cookie, uint64_t offset, uint32_t length, uint8_t *buf);
+void link_ask_status(struct link *l, uint64_t cookie, uint64_t offset, uint32_t length);
+
+/* ---- spots.c ---- */
+
+/* Draws spots of a disk that has size_bytes at the origin; to be freed. NULL: no memory, or there
+ * is nothing to compare. */
+struct spots *spots_new(const struct export *e, uint64_t size_bytes);
+/* Compares what the samples tell with the image, on a worker; then link_compared() is called,
+ * if s->link is not NULL by then. It is freed. */
+void spots_compare(struct spots *s, struct link *l);
+void link_compared(struct link *l, bool differ);
+
+/* Called by the link: it is UP as far as it can tell itself; it is DOWN. */
+void origin_link_ready(struct origin *o, unsigned slot);
+/* ... it has not gone down at once. */
+void origin_link_steady(struct origin *o, unsigned slot);
+void origin_link_failed(struct origin *o, unsigned slot, const char *why);
+struct core *origin_core(struct origin *o);
+struct export *origin_disk(struct origin *o);
+
+#endif

@@ -1,0 +1,523 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * An origin: its address, its links, and who it is.
+ *
+ * The client link is kept up as long as the origin is needed: lost, it is tried
+ * again with a growing pause; the copier's link exists while the copy runs, when
+ * the origin says that it takes several connections ("NBD_FLAG_CAN_MULTI_CONN").
+ */
+#include "libbb.h"
+#include "origin/link.h"
+#include "reactor/pool.h"
+
+enum { PAUSE_MIN_MS = 100, PAUSE_MAX_MS = 5000 };
+
+struct address {
+	char *host, *port, *name;
+	bool plain; /* its server takes no option but EXPORT_NAME */
+};
+
+struct origin {
+	struct export *export;
+	struct address address;   /* of the origin we trust */
+	struct address candidate; /* of the one we try; host NULL = none */
+	bool force;               /* the candidate may have another fingerprint */
+	origin_callback *done;    /* tells how the candidate, or the first attempt, fared */
+	void *done_ctx;
+	bool known;   /* size and fingerprint are those of our disk */
+	bool started; /* the core exists */
+	bool closed;  /* no longer needed */
+	bool copy_wanted;
+	bool header_busy; /* the commit file does not know this origin yet: it is not used */
+	uint64_t size_bytes;
+	struct fingerprint fingerprint;
+	struct link link[LINKS];
+	struct timer retry[LINKS];
+	unsigned pause_ms[LINKS];
+	char last_error[LINK_ERROR_BYTES]; /* logged once */
+};
+
+struct core *origin_core(struct origin *o)
+{
+	return &o->export->core;
+}
+
+struct export *origin_disk(struct origin *o)
+{
+	return o->export;
+}
+
+/* ---- attempts ---------------------------------------------------------------------- */
+
+/* The address that is tried. */
+static struct address *address_of(struct origin *o)
+{
+	return o->candidate.host ? &o->candidate : &o->address;
+}
+
+static void attempt(struct origin *o, unsigned slot)
+{
+	const struct address *a = address_of(o);
+
+	timer_clear(&o->retry[slot]);
+	if (!o->closed && o->link[slot].phase == LINK_DOWN)
+		link_connect(&o->link[slot], a->host, a->port, a->name, a->plain);
+}
+
+static void retry_client(struct timer *t)
+{
+	attempt((struct origin *)(void *)((char *)t - offsetof(struct origin, retry[LINK_CLIENT])), LINK_CLIENT);
+}
+
+static void copy_link_begin(struct origin *o)
+{
+	if (o->copy_wanted && !o->header_busy && o->link[LINK_CLIENT].phase == LINK_UP && !o->candidate.host &&
+	    (o->link[LINK_CLIENT].handshake.transmission_flags & NBD_FLAG_CAN_MULTI_CONN))
+		attempt(o, LINK_COPIER);
+}
+
+static void retry_copier(struct timer *t)
+{
+	copy_link_begin((struct origin *)(void *)((char *)t - offsetof(struct origin, retry[LINK_COPIER])));
+}
+
+/* Half of the pause is by chance, so that many proxies do not come back at once. */
+static void retry_later(struct origin *o, unsigned slot)
+{
+	static uint32_t chance;
+	unsigned pause = o->pause_ms[slot];
+
+	chance = chance * 1103515245 + (uint32_t)loop_now_ms + 12345;
+	pause = pause < PAUSE_MIN_MS ? PAUSE_MIN_MS : pause * 2;
+	pause = pause < PAUSE_MAX_MS ? pause : PAUSE_MAX_MS;
+	o->pause_ms[slot] = pause;
+	timer_set(&o->retry[slot], loop_now_ms + pause / 2 + chance % (pause / 2));
+}
+
+/* Our copy of a host, or NULL. A path is made absolute: a daemon leaves its directory. */
+static char *host_dup(const char *host)
+{
+	char *path, *full;
+
+	if (strncmp(host, "unix:", 5) != 0)
+		return strdup(host);
+	path = path_absolute(host + 5);
+	full = path ? bb_asprintf("unix:%s", path) : NULL;
+	free(path);
+	return full;
+}
+
+/* a holds nothing from now on. */
+static void address_clear(struct address *a)
+{
+	free(a->host);
+	free(a->port);
+	free(a->name);
+	memset(a, 0, sizeof(*a));
+}
+
+/* a, which holds nothing, gets copies. False: out of memory, and it still does. */
+static bool address_set(struct address *a, const char *host, const char *port, const char *name)
+{
+	a->host = host_dup(host);
+	a->port = strdup(port);
+	a->name = strdup(name);
+	if (a->host && a->port && a->name)
+		return true;
+	address_clear(a);
+	return false;
+}
+
+static void report(struct origin *o, const char *error, bool refused)
+{
+	origin_callback *done = o->done;
+
+	o->done = NULL;
+	if (done)
+		done(o->done_ctx, error, refused);
+}
+
+/* ---- what a link tells -------------------------------------------------------------- */
+
+/* An attempt has failed before the handshake was done. True: another kind of it, at once.
+ * The kind that works is kept, until it does not or the address changes. */
+static bool try_plain(struct origin *o, unsigned slot)
+{
+	struct address *a = address_of(o);
+
+	a->plain = !a->plain && o->link[slot].tripped;
+	if (a->plain)
+		attempt(o, slot);
+	return a->plain;
+}
+
+void origin_link_failed(struct origin *o, unsigned slot, const char *why)
+{
+	bool first = !o->known;
+
+	if (o->started)
+		core_link_down(&o->export->core, slot);
+	if (!o->link[slot].shaken && try_plain(o, slot))
+		return;
+	if (slot == LINK_COPIER) {
+		retry_later(o, slot);
+		return;
+	}
+	if (o->candidate.host) {
+		/* The old one stays; it is tried at once. */
+		address_clear(&o->candidate);
+		report(o, why, true);
+		if (!first)
+			attempt(o, slot);
+		return;
+	}
+	if (first || strcmp(o->last_error, why) != 0) {
+		snprintf(o->last_error, sizeof(o->last_error), "%s", why);
+		if (first) {
+			report(o, why, true);
+			return;
+		}
+		bb_error_msg("origin %s:%s: %s; trying again", o->address.host, o->address.port, why);
+	}
+	retry_later(o, slot);
+}
+
+static void tell_core(struct origin *o, unsigned slot)
+{
+	const struct nbd_client_handshake *h = &o->link[slot].handshake;
+	uint32_t unit = h->min_block > BLOCK_BYTES ? h->min_block / BLOCK_BYTES : 1;
+	uint32_t max = h->max_payload / BLOCK_BYTES / unit * unit;
+	struct link_state state = {
+		.unit_blocks = unit,
+		.max_blocks = max < FETCH_BLOCKS_MAX ? max : FETCH_BLOCKS_MAX,
+		.can_status = h->allocation,
+	};
+
+	core_link_up(&o->export->core, slot, &state);
+}
+
+/* The client link is to our disk: it may be used. */
+static void client_link_use(struct origin *o, const char *error)
+{
+	if (o->started && o->link[LINK_CLIENT].phase == LINK_UP)
+		tell_core(o, LINK_CLIENT);
+	report(o, error, false);
+	copy_link_begin(o);
+}
+
+/* Only now may bytes of another content come, and the one who asked go away: a start
+ * would know the new origin again. */
+void origin_header_saved(struct origin *o, int error)
+{
+	if (!o->header_busy)
+		return;
+	o->header_busy = false;
+	client_link_use(o, error ? "the new origin is in use, but the commit file cannot be written: do not restart this server" : NULL);
+}
+
+/* This is what our disk's origin looks like from now on. */
+static void fingerprint_accept(struct origin *o, const struct fingerprint *fp)
+{
+	o->fingerprint = o->export->header.fingerprint = *fp;
+	o->header_busy = true;
+	header_save(o->export);
+}
+
+/* NULL: this is our disk. */
+static const char *identify(struct origin *o, const struct link *l)
+{
+	bool force = o->candidate.host && o->force;
+
+	if (l->differs && !force)
+		return o->known ? "it serves a disk of other content" : "it is not the one that this cache was filled from";
+	if (!o->known)
+		return NULL;
+	return fingerprint_refuse(o->size_bytes, &o->fingerprint, l->handshake.size_bytes, &l->fingerprint, force);
+}
+
+void origin_link_ready(struct origin *o, unsigned slot)
+{
+	struct link *l = &o->link[slot];
+	const char *why = identify(o, l);
+	struct fingerprint known = o->fingerprint;
+	bool other;
+
+	if (why) {
+		link_close(l);
+		if (o->known)
+			origin_link_failed(o, slot, why);
+		else
+			report(o, why, false); /* the start ends */
+		return;
+	}
+	if (slot == LINK_COPIER) {
+		tell_core(o, slot);
+		return;
+	}
+	/* By force: nothing that is known of the old content is of the new one. */
+	other = l->differs || !fingerprint_match(&l->fingerprint, &known);
+	if (other) {
+		memset(&known, 0, sizeof(known));
+		o->export->header.mixed = 1;
+	}
+	fingerprint_add(&known, &l->fingerprint);
+	if (!o->known)
+		o->fingerprint = known;
+	o->known = true;
+	o->size_bytes = l->handshake.size_bytes;
+	if (o->candidate.host) {
+		address_clear(&o->address);
+		o->address = o->candidate;
+		memset(&o->candidate, 0, sizeof(o->candidate));
+	}
+	o->address.plain = l->handshake.plain;
+	l->handshake.export_name = o->address.name;
+	if (o->header_busy)
+		return; /* origin_header_saved() goes on */
+	/* Without a descriptor there is nothing to be changed (--check). */
+	if ((other || memcmp(&known, &o->fingerprint, sizeof(known)) != 0) && o->export->header_fd >= 0)
+		fingerprint_accept(o, &known);
+	else
+		client_link_use(o, NULL);
+}
+
+/* One that comes up only to go down again is not back. */
+void origin_link_steady(struct origin *o, unsigned slot)
+{
+	o->pause_ms[slot] = 0;
+	if (slot != LINK_CLIENT || !o->last_error[0])
+		return;
+	bb_error_msg("origin %s:%s: is back", o->address.host, o->address.port);
+	o->last_error[0] = '\0';
+}
+
+/* ---- for the server -------------------------------------------------------------------- */
+
+struct origin *origin_new(struct export *e, const char *host, const char *port, const char *name, origin_callback *first,
+			  void *ctx)
+{
+	struct origin *o = xzalloc(sizeof(*o));
+	unsigned i;
+
+	o->export = e;
+	if (!address_set(&o->address, host, port, name))
+		bb_simple_error_msg_and_die("out of memory");
+	for (i = 0; i < LINKS; i++)
+		link_init(&o->link[i], o, i);
+	o->retry[LINK_CLIENT].fire = retry_client;
+	o->retry[LINK_COPIER].fire = retry_copier;
+	o->done = first;
+	o->done_ctx = ctx;
+	if (first)
+		attempt(o, LINK_CLIENT);
+	else
+		o->closed = true;
+	return o;
+}
+
+uint64_t origin_size_bytes(const struct origin *o)
+{
+	return o->size_bytes;
+}
+
+const struct fingerprint *origin_fingerprint(const struct origin *o)
+{
+	return &o->fingerprint;
+}
+
+/* What our disk was filled from is in the header of the commit file: a complete cache needs no
+ * origin until somebody wants one, others can wait for it. */
+static void recall(struct origin *o)
+{
+	if (o->known)
+		return;
+	o->size_bytes = o->export->core.size_bytes;
+	o->fingerprint = o->export->header.fingerprint;
+	o->known = true;
+	o->closed = false;
+}
+
+/* Nobody waits for the first attempt any more: it goes on, or is made again, as after a loss. */
+static void start_without(struct origin *o)
+{
+	if (!o->last_error[0])
+		strcpy(o->last_error, "no answer yet");
+	bb_error_msg("origin %s:%s: %s; going on with what is here", o->address.host, o->address.port, o->last_error);
+	o->done = NULL;
+	recall(o);
+}
+
+void origin_start(struct origin *o)
+{
+	o->started = true;
+	/* An earlier start may have known more of our disk than this one could read. */
+	if (o->known)
+		o->fingerprint = o->export->header.fingerprint;
+	else if (!o->closed)
+		start_without(o);
+	if (o->link[LINK_CLIENT].phase == LINK_UP)
+		tell_core(o, LINK_CLIENT);
+	else if (!o->closed)
+		attempt(o, LINK_CLIENT);
+}
+
+/* What was asked over them is asked again, over whatever comes up. */
+static void links_drop(struct origin *o)
+{
+	unsigned i;
+
+	for (i = 0; i < LINKS; i++) {
+		timer_clear(&o->retry[i]);
+		link_close(&o->link[i]);
+		core_link_down(&o->export->core, i);
+	}
+}
+
+/* NULL, or why not: then all is as it was. */
+static const char *reconnect_begin(struct origin *o, const char *host, const char *port, const char *name)
+{
+	if (o->done || o->header_busy)
+		return "another reconnect is under way";
+	if (!address_set(&o->candidate, host, port, name ? name : o->address.name))
+		return "out of memory";
+	recall(o);
+	/* The old links first: one that is half open would else block what comes. */
+	links_drop(o);
+	return NULL;
+}
+
+const char *origin_reconnect(struct origin *o, const char *host, const char *port, const char *name, bool force,
+			     origin_callback *done, void *ctx)
+{
+	const char *why = reconnect_begin(o, host, port, name);
+
+	if (why)
+		return why;
+	o->force = force;
+	o->done = done;
+	o->done_ctx = ctx;
+	attempt(o, LINK_CLIENT);
+	return NULL;
+}
+
+const char *origin_adopt(struct origin *o, int fd, origin_callback *done)
+{
+	struct endpoint peer = { .bytes = sizeof(peer.address) };
+	char host[ENDPOINT_TEXT_BYTES], port[8];
+	/* Where it will be looked for when this connection is lost. */
+	bool told = getpeername(fd, &peer.address.any, &peer.bytes) == 0 && endpoint_text(&peer, host, port);
+
+	const char *why = reconnect_begin(o, told ? host : o->address.host, told ? port : o->address.port, NULL);
+
+	if (why)
+		return why;
+	o->force = false;
+	o->done = done;
+	o->done_ctx = NULL;
+	link_adopt(&o->link[LINK_CLIENT], fd, o->size_bytes);
+	return NULL;
+}
+
+void origin_hurry(struct origin *o)
+{
+	struct link *l = &o->link[LINK_CLIENT];
+
+	if (!o->started)
+		return;
+	if (l->phase < LINK_HANDSHAKE)
+		link_close(l);
+	o->pause_ms[LINK_CLIENT] = o->pause_ms[LINK_COPIER] = 0;
+	attempt(o, LINK_CLIENT);
+	copy_link_begin(o);
+}
+
+const char *origin_host(const struct origin *o)
+{
+	return o->address.host;
+}
+
+const char *origin_port(const struct origin *o)
+{
+	return o->address.port;
+}
+
+const char *origin_export(const struct origin *o)
+{
+	return o->address.name;
+}
+
+const char *origin_error(const struct origin *o)
+{
+	return o->last_error[0] && o->link[LINK_CLIENT].phase != LINK_UP ? o->last_error : "none";
+}
+
+const char *origin_state(const struct origin *o)
+{
+	static const char *const names[] = { "down", "connecting", "connecting", "handshake", "handshake", "up" };
+
+	return o->closed ? "none" : names[o->link[LINK_CLIENT].phase];
+}
+
+void origin_turn(struct origin *o)
+{
+	struct link *copier = &o->link[LINK_COPIER];
+
+	if (!o->copy_wanted && copier->phase != LINK_DOWN && link_is_idle(copier)) {
+		link_close(copier);
+		core_link_down(&o->export->core, LINK_COPIER);
+	}
+	link_turn(&o->link[LINK_CLIENT]);
+	link_turn(copier);
+}
+
+/* ---- ports ---------------------------------------------------------------------------- */
+
+void port_link_read(struct core *c, unsigned slot, uint64_t cookie, uint64_t offset, uint32_t length)
+{
+	uint64_t start;
+	uint32_t n;
+	uint8_t *buf = core_link_buffer(c, slot, cookie, &start, &n);
+
+	link_ask_read(&export_of(c)->origin->link[slot], cookie, offset, length, buf);
+}
+
+void port_link_status(struct core *c, unsigned slot, uint64_t cookie, uint64_t offset, uint32_t length)
+{
+	link_ask_status(&export_of(c)->origin->link[slot], cookie, offset, length);
+}
+
+void port_copy_link(struct core *c, bool wanted)
+{
+	struct origin *o = export_of(c)->origin;
+
+	o->copy_wanted = wanted;
+	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && o->started && !o->known && c->verify.state == JOB_RUNNING) {
+		recall(o);
+		attempt(o, LINK_CLIENT);
+	}
+	if (wanted)
+		copy_link_begin(o);
+	else
+		timer_clear(&o->retry[LINK_COPIER]);
+}
+
+void port_links_close(struct core *c)
+{
+	struct origin *o = export_of(c)->origin;
+	unsigned i;
+
+	o->closed = true;
+	for (i = 0; i < LINKS; i++) {
+		timer_clear(&o->retry[i]);
+		link_close(&o->link[i]);
+	}
+	address_clear(&o->candidate);
+	control_switched();
+	report(o, "the proxy was switched meanwhile and needs no origin", true);
+}
+
+void origin_end(struct origin *o)
+{
+	o->closed = true;
+	links_drop(o);
+}

@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Worker threads, and the passing on of the loop. */
+#include "libbb.h"
+#include "reactor/lock.h"
+#include "reactor/loop.h"
+#include "reactor/pool.h"
+
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+
+enum {
+	/* Beside what libc itself needs of a stack. */
+	WORKER_STACK_BYTES = 64 << 10,
+	LOOP_STACK_BYTES = 128 << 10, /* a reader of control lines needs 17 KiB */
+	SLOW_MAX = 8, /* one that hangs for ever leaves some for others */
+	TICK_MS = 1,
+	DISTRUST_MS = 100, /* so long nothing is quick, after the loop was taken over */
+};
+
+static struct mutex lock;
+
+struct job_list {
+	struct job *first, **tail;
+};
+
+/* Under the lock. */
+static struct crew {
+	struct job *todo; /* a queue */
+	unsigned threads, max;
+	unsigned idle;  /* of them, and not called yet */
+	unsigned calls; /* of those that were, and have not come yet */
+	struct condition wake;
+} crews[JOB_CLASSES];
+static struct job_list todo_quick, finished;
+static struct job_list ran; /* quick ones that the loop's thread has run since it came to pool_flush() */
+static unsigned quick_steps; /* one for each quick job that begins and for each that ends: odd while one runs */
+static bool standing_by;     /* a thread is there that would take the loop over */
+static bool dozing;          /* it waits for the next quick job */
+static struct condition doze;
+
+/* Of the thread that has the loop. */
+static struct job_list submitted;
+static struct event done_event;
+static uint64_t quick_from_ms;
+
+static void (*take_over)(void);
+
+static void list_init(struct job_list *l)
+{
+	l->first = NULL;
+	l->tail = &l->first;
+}
+
+static void list_append(struct job_list *l, struct job *j)
+{
+	j->next = NULL;
+	*l->tail = j;
+	l->tail = &j->next;
+}
+
+static struct job *list_take(struct job_list *l)
+{
+	struct job *j = l->first;
+
+	if (j) {
+		l->first = j->next;
+		if (!l->first)
+			l->tail = &l->first;
+	}
+	return j;
+}
+
+/* ---- queues: a list of owners, each with the list of its jobs --------------------------- */
+
+static void queue_put(struct job **owner, struct job *j)
+{
+	j->next = j->next_owner = NULL;
+	j->last = j;
+	while (*owner && (*owner)->owner != j->owner)
+		owner = &(*owner)->next_owner;
+	if (*owner) {
+		(*owner)->last->next = j;
+		(*owner)->last = j;
+	} else {
+		*owner = j;
+	}
+}
+
+/* The first owner's first job; this owner is the last now. */
+static struct job *queue_take(struct job **owner)
+{
+	struct job *j = *owner;
+	struct job *rest = j ? j->next : NULL;
+
+	if (j)
+		*owner = j->next_owner;
+	if (rest) {
+		rest->last = j->last;
+		rest->next_owner = NULL;
+		while (*owner)
+			owner = &(*owner)->next_owner;
+		*owner = rest;
+	}
+	return j;
+}
+
+/* ---- workers ----------------------------------------------------------------------------- */
+
+bool thread_start(void *(*run)(void *), void *arg, size_t stack_bytes)
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	pthread_attr_init(&attr);
+	errno = pthread_attr_setstacksize(&attr, (size_t)PTHREAD_STACK_MIN + stack_bytes);
+	if (!errno)
+		errno = pthread_create(&thread, &attr, run, arg);
+	return !errno;
+}
+
+static void *worker(void *arg);
+
+/* One job more waits: one thread more that looks for it, if there is or may be one. Those that
+ * are at work find it later. */
+static void call_worker(struct crew *c)
+{
+	if (c->idle) {
+		c->idle--;
+		c->calls++;
+		condition_signal(&c->wake);
+	} else if (c->threads < c->max && thread_start(worker, c, WORKER_STACK_BYTES)) {
+		c->threads++;
+	}
+}
+
+static void give_worker(struct job *j)
+{
+	struct crew *c = &crews[j->class];
+
+	queue_put(&c->todo, j);
+	call_worker(c);
+}
+
+/* j may run now, or has its place behind others of its turn. */
+static void enqueue(struct job *j, bool here)
+{
+	struct turn *t = j->turn;
+
+	here = here && j->quick;
+	if (t && t->running && t->running >= t->most && !(here && t->most)) {
+		queue_put(&t->waiting, j);
+		return;
+	}
+	if (t)
+		t->running++;
+	if (here)
+		list_append(&todo_quick, j);
+	else
+		give_worker(j);
+}
+
+/* j has been run: who waited for its turn may run now. Returns that one, or NULL. */
+static struct job *pass_turn(struct job *j)
+{
+	struct turn *t = j->turn;
+	/* A quick one may have come on top of `most`: its place is nobody's. */
+	struct job *next = t && (!t->most || t->running <= t->most) ? queue_take(&t->waiting) : NULL;
+
+	if (t && !next)
+		t->running--;
+	return next;
+}
+
+/* They go back to the loop. Under the lock, which is let go for the system call. */
+static void finish(struct job *first)
+{
+	static const uint64_t one = 1;
+	bool tell = !finished.first;
+
+	while (first) {
+		struct job *next = first->next;
+
+		list_append(&finished, first);
+		first = next;
+	}
+	if (tell) {
+		mutex_unlock(&lock);
+		safe_write(done_event.fd, &one, sizeof(one));
+		mutex_lock(&lock);
+	}
+}
+
+static void *worker(void *arg)
+{
+	struct crew *c = arg;
+	struct job *next;
+
+	mutex_lock(&lock);
+	for (;;) {
+		struct job *j = queue_take(&c->todo);
+
+		if (!j) {
+			c->idle++;
+			while (!c->calls)
+				condition_wait(&c->wake, &lock);
+			c->calls--;
+			continue;
+		}
+		mutex_unlock(&lock);
+		j->run(j);
+		mutex_lock(&lock);
+		next = pass_turn(j);
+		if (next) /* behind those of other turns, who could wait for ever else */
+			queue_put(&c->todo, next);
+		j->next = NULL;
+		finish(j);
+	}
+	return arg;
+}
+
+/* ---- quick jobs ------------------------------------------------------------------------- */
+
+/* Looks each millisecond whether the loop's thread is still in the same job, and dozes
+ * when there are none. Under the lock; returns with it when the loop is this thread's. */
+static void watch_loop(void)
+{
+	unsigned seen;
+
+	standing_by = true;
+	for (;;) {
+		seen = quick_steps;
+		mutex_unlock(&lock);
+		(void)poll(NULL, 0, TICK_MS); /* no longer than that */
+		mutex_lock(&lock);
+		if (quick_steps != seen)
+			continue;
+		if (seen % 2)
+			break;
+		dozing = true;
+		while (dozing)
+			condition_wait(&doze, &lock);
+	}
+	standing_by = false;
+	quick_steps++;
+}
+
+static struct job *take_ran(void)
+{
+	struct job *j = ran.first;
+
+	list_init(&ran);
+	return j;
+}
+
+/* Returns, with the lock, when the loop is this thread's. */
+static void stand_by(void)
+{
+	struct job *j;
+
+	watch_loop();
+	quick_from_ms = loop_now_ms + DISTRUST_MS;
+	/* What the other one has left: to be run, and to be told. */
+	while ((j = list_take(&todo_quick)) != NULL) {
+		if (j->turn) /* no longer quick: no more of them than of others */
+			j->turn->running--;
+		enqueue(j, false);
+	}
+	finish(take_ran());
+}
+
+static void *standby(void *arg)
+{
+	mutex_lock(&lock);
+	stand_by();
+	mutex_unlock(&lock);
+	take_over();
+	return arg;
+}
+
+/* Under the lock, which is let go meanwhile. False: the loop is another's now. */
+static bool run_here(struct job *j)
+{
+	unsigned step = ++quick_steps;
+	struct job *next;
+
+	if (dozing) {
+		dozing = false;
+		condition_signal(&doze);
+	}
+	mutex_unlock(&lock);
+	j->run(j);
+	mutex_lock(&lock);
+	next = pass_turn(j);
+	if (next && next->quick && quick_steps == step) {
+		list_append(&todo_quick, next);
+	} else if (next) {
+		give_worker(next);
+	}
+	if (quick_steps != step)
+		return false;
+	quick_steps++;
+	return true;
+}
+
+/* Under the lock. When the loop is lost meanwhile, this returns when it is this thread's
+ * again: so a thread that loses it often needs no more stack than others. */
+static void run_quick(void)
+{
+	struct job *j;
+
+	while ((j = list_take(&todo_quick)) != NULL) {
+		if (run_here(j)) {
+			list_append(&ran, j);
+			continue;
+		}
+		j->next = NULL;
+		finish(j);
+		stand_by();
+		return;
+	}
+}
+
+/* ---- the loop's side --------------------------------------------------------------------- */
+
+static void all_done(struct job *j)
+{
+	while (j) {
+		struct job *next = j->next;
+
+		j->done(j);
+		j = next;
+	}
+}
+
+static void jobs_done(struct event *e UNUSED_PARAM, uint32_t events UNUSED_PARAM)
+{
+	struct job *j;
+
+	mutex_lock(&lock);
+	j = finished.first;
+	list_init(&finished);
+	mutex_unlock(&lock);
+	all_done(j);
+}
+
+void pool_start(unsigned workers, bool at_once, void (*loop)(void))
+{
+	const unsigned max[JOB_CLASSES] = { workers, (workers + 1) / 2, SLOW_MAX };
+	struct crew *c;
+
+	list_init(&todo_quick);
+	list_init(&finished);
+	list_init(&ran);
+	list_init(&submitted);
+	done_event.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	done_event.ready = jobs_done;
+	/* EPOLLET: each write is an event, so that nobody has to read it. */
+	if (done_event.fd < 0 || !event_add(&done_event, EPOLLIN | EPOLLET))
+		bb_simple_perror_msg_and_die("eventfd");
+	mutex_lock(&lock);
+	for (c = crews; c < crews + JOB_CLASSES; c++) {
+		c->max = max[c - crews];
+		do
+			call_worker(c);
+		while (at_once && c->threads && c->threads < c->max);
+		if (!c->threads)
+			break;
+	}
+	mutex_unlock(&lock);
+	take_over = loop;
+	if (c != crews + JOB_CLASSES || (loop && !thread_start(standby, NULL, LOOP_STACK_BYTES)))
+		bb_simple_perror_msg_and_die("cannot start a thread");
+}
+
+void pool_submit(struct job *j)
+{
+	list_append(&submitted, j);
+}
+
+bool pool_flush(bool at_once)
+{
+	struct job *j, *next;
+
+	if (!submitted.first)
+		return false;
+	mutex_lock(&lock);
+	at_once = at_once && standing_by && loop_now_ms >= quick_from_ms;
+	for (j = submitted.first; j; j = next) {
+		next = j->next;
+		enqueue(j, at_once);
+	}
+	list_init(&submitted);
+	if (at_once)
+		run_quick();
+	j = take_ran();
+	mutex_unlock(&lock);
+	all_done(j);
+	return j != NULL;
+}

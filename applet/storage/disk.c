@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The port to the disk: reads that the page cache can answer are done at once,
+ * everything else by a worker.
+ */
+#include "libbb.h"
+#include "storage/cow.h"
+#include "storage/holes.h"
+#include "reactor/pool.h"
+#include "reactor/buf.h"
+
+#include <sched.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+/* linux/fs.h, linux/falloc.h: kernel headers are not needed for three numbers. */
+enum {
+	X_RWF_NOWAIT = 0x8,
+	X_FALLOC_KEEP_SIZE = 0x1,
+	X_FALLOC_PUNCH_HOLE = 0x2,
+	X_FALLOC_ZERO_RANGE = 0x10,
+};
+
+enum { QUICK_BYTES = 64 << 10 };
+
+static struct io *io_of(struct job *j)
+{
+	return (struct io *)(void *)((char *)j - offsetof(struct io, job));
+}
+
+/* pread or pwrite all of it; 0 or errno. */
+int disk_transfer(int fd, bool write, uint8_t *p, uint64_t n, uint64_t offset)
+{
+	while (n) {
+		size_t step = n < 0x40000000 ? (size_t)n : 0x40000000;
+		ssize_t got = write ? pwrite(fd, p, step, (off_t)offset) : pread(fd, p, step, (off_t)offset);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return errno;
+		if (!got)
+			return EIO; /* the file is shorter than the disk */
+		p += got;
+		n -= (uint64_t)got;
+		offset += (uint64_t)got;
+	}
+	return 0;
+}
+
+static int punch(int fd, int mode, uint64_t offset, uint64_t n)
+{
+	while (fallocate(fd, mode | X_FALLOC_KEEP_SIZE, (off_t)offset, (off_t)n) < 0) {
+		if (errno == ENOSYS || errno == ENODEV)
+			return EOPNOTSUPP;
+		if (errno != EINTR)
+			return errno;
+	}
+	return 0;
+}
+
+static int write_zeroes(int fd, uint64_t offset, uint64_t n)
+{
+	/* not const: that would put them into the program file */
+	static uint8_t zeroes[64 << 10] __attribute__((aligned(BLOCK_BYTES)));
+
+	while (n) {
+		uint64_t step = n < sizeof(zeroes) ? n : sizeof(zeroes);
+		int error = disk_transfer(fd, true, zeroes, step, offset);
+
+		if (error)
+			return error;
+		offset += step;
+		n -= step;
+	}
+	return 0;
+}
+
+/* Zeroes as bytes are on the disk before the next come: a FLUSH would have to wait for all that
+ * the page cache takes. This may be the one that is told of an error of others' writes. */
+static int write_through(struct io *io, int fd)
+{
+	int error = write_zeroes(fd, io->offset, io->length);
+
+	if (error || io->length <= QUICK_BYTES ||
+	    sync_file_range(fd, (off_t)io->offset, (off_t)io->length,
+			    SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER) == 0 ||
+	    (errno != EIO && errno != ENOSPC && errno != EDQUOT))
+		return error;
+	io->sync_failed = true;
+	return errno;
+}
+
+static int zero(struct io *io, int fd)
+{
+	int error = EOPNOTSUPP;
+
+	if (!(io->flags & IO_NO_HOLE))
+		error = punch(fd, X_FALLOC_PUNCH_HOLE, io->offset, io->length);
+	if (error == EOPNOTSUPP)
+		error = punch(fd, X_FALLOC_ZERO_RANGE, io->offset, io->length);
+	/* EINVAL: a block device wants whole sectors. */
+	if ((error == EOPNOTSUPP || error == EINVAL) && !(io->flags & IO_FAST))
+		error = write_through(io, fd);
+	return error == EINVAL ? EOPNOTSUPP : error;
+}
+
+static int extents(const struct export *e, struct extents *out, uint64_t offset, uint64_t n)
+{
+	uint64_t end = offset + n;
+
+	out->count = 0;
+	while (offset < end && out->count < EXTENTS_MAX) {
+		if (out->count % 32 == 31)
+			sched_yield();
+		uint64_t data = holes_data(e->fd[FILE_IMAGE], e->holes_known, offset);
+		bool hole = data > offset;
+		uint64_t stop = hole ? data : holes_data_end(e->fd[FILE_IMAGE], e->holes_known, offset);
+
+		stop = stop < end ? stop : end;
+		out->extent[out->count].length = (uint32_t)(stop - offset);
+		out->extent[out->count++].flags = hole ? NBD_STATE_HOLE | NBD_STATE_ZERO : 0;
+		offset = stop;
+	}
+	return 0;
+}
+
+static void disk_do(const struct export *e, struct io *io, int fd)
+{
+	switch (io->op) {
+	case IO_READ:
+	case IO_WRITE:
+		io->error = disk_transfer(fd, io->op == IO_WRITE, io->buf, io->length, io->offset);
+		break;
+	case IO_ZERO:
+		io->error = zero(io, fd);
+		break;
+	case IO_TRIM:
+		io->error = punch(fd, X_FALLOC_PUNCH_HOLE, io->offset, io->length);
+		if (io->error == EINVAL)
+			io->error = EOPNOTSUPP;
+		break;
+	case IO_SYNC:
+		io->error = fdatasync(fd) < 0 ? errno : 0;
+		break;
+	default:
+		io->error = extents(e, io->buf, io->offset, io->length);
+	}
+}
+
+/* The same with a base behind the file. */
+static void cow_do(struct export *e, struct io *io, int fd)
+{
+	switch (io->op) {
+	case IO_READ:
+		io->error = cow_read(e, io->buf, io->length, io->offset);
+		break;
+	case IO_SYNC: /* it is not to last */
+		io->error = 0;
+		break;
+	case IO_EXTENTS: /* all is data: that is never wrong */
+		*(struct extents *)io->buf = (struct extents){ .count = 1, .extent = { { .length = (uint32_t)io->length } } };
+		break;
+	default:
+		io->error = cow_prepare(e, io->length, io->offset);
+		if (!io->error)
+			disk_do(e, io, fd);
+		if (!io->error)
+			cow_written(e, io->length, io->offset);
+	}
+}
+
+/* Whether it may go past the page cache. */
+static bool is_direct(const struct export *e, const struct io *io)
+{
+	uint64_t all = (uintptr_t)io->buf | io->offset | io->length;
+
+	return ENABLE_FEATURE_XNBD_SERVER_INIT && e->direct_fd >= 0 && io->file == FILE_IMAGE &&
+	       (io->op == IO_READ || io->op == IO_WRITE || io->op == IO_ZERO || io->op == IO_TRIM) && all % e->direct_unit == 0;
+}
+
+/* Zeroes as bytes, and nothing discarded: for both the kernel takes memory that others, who
+ * wait for us, may have. */
+static void direct_do(const struct export *e, struct io *io, int fd)
+{
+	if (io->op == IO_TRIM || (io->op == IO_ZERO && io->flags & IO_FAST))
+		io->error = EOPNOTSUPP;
+	else if (io->op == IO_ZERO)
+		io->error = write_zeroes(fd, io->offset, io->length);
+	else
+		disk_do(e, io, fd);
+}
+
+static void disk_run(struct job *j)
+{
+	struct io *io = io_of(j);
+	struct export *e = export_of(io->core);
+
+	if (ENABLE_FEATURE_XNBD_SERVER_COW && e->base_fd >= 0)
+		cow_do(e, io, e->fd[FILE_IMAGE]);
+	else if (is_direct(e, io))
+		direct_do(e, io, e->direct_fd);
+	else
+		disk_do(e, io, e->fd[io->file]);
+}
+
+/* Something that holds the inode's lock for long. */
+static bool is_zeroing(const struct io *io)
+{
+	return io->op == IO_ZERO || io->op == IO_TRIM;
+}
+
+static void disk_done(struct job *j)
+{
+	struct io *io = io_of(j);
+
+	if (is_zeroing(io))
+		export_of(io->core)->zeroing--;
+	if (io->sync_failed)
+		core_sync_failed(io->core, io->error);
+	io->done(io);
+}
+
+/* preadv2(2): only what is in the page cache. The system call itself, since libc
+ * may be older. */
+static bool read_now(struct export *e, struct io *io)
+{
+	struct iovec v = { .iov_base = io->buf, .iov_len = (size_t)io->length };
+	unsigned long lo = (unsigned long)io->offset;
+	unsigned long hi = sizeof(long) < 8 ? (unsigned long)(io->offset >> 32) : 0;
+	long got;
+
+	if (e->no_nowait || is_direct(e, io))
+		return false;
+	got = syscall(SYS_preadv2, e->fd[FILE_IMAGE], &v, 1, lo, hi, X_RWF_NOWAIT);
+	if (got < 0 && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL))
+		e->no_nowait = true;
+	return got == (long)io->length;
+}
+
+bool port_io(struct core *c, struct io *io)
+{
+	struct export *e = export_of(c);
+	struct job *j = &io->job;
+	bool is_image_write = io->op == IO_WRITE && io->file == FILE_IMAGE;
+	bool is_bits = io->op == IO_WRITE && io->file == FILE_BITMAP;
+
+	if (io->op == IO_READ && io->file == FILE_IMAGE && read_now(e, io))
+		return true;
+	io->core = c;
+	io->sync_failed = false;
+	if (is_zeroing(io))
+		e->zeroing++;
+	j->run = disk_run;
+	j->done = disk_done;
+	j->owner = io->owner;
+	j->class = io->op == IO_EXTENTS || (is_zeroing(io) && io->length > QUICK_BYTES) ? JOB_LONG : JOB_SHORT;
+	/* Of these no sync follows at once, as of one to the commit file. */
+	j->quick = ((is_image_write && !e->zeroing) || is_bits) && io->length <= QUICK_BYTES && !is_direct(e, io);
+	/* A file system lets one writer at a time into a file. Others that wait for it spin, and would
+	 * take the processor from those who have work, as would looks for data, which wait for nothing. */
+	j->turn = &e->turns[j->class][!e->is_device && (is_image_write || j->class == JOB_LONG)];
+	pool_submit(j);
+	return false;
+}
+
+void *port_alloc(struct core *c UNUSED_PARAM, uint32_t n)
+{
+	return buf_get(n);
+}
+
+void port_free(struct core *c UNUSED_PARAM, void *p, uint32_t n)
+{
+	buf_put(p, n);
+}

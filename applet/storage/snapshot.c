@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * SIGUSR1: a copy of the image as it is at one moment, DISK_IMAGE.TIME.
+ *
+ * While it is made nothing is written to the image: writes wait. Where the file system
+ * shares blocks between files (FICLONE) that is a moment, else as long as the copy takes.
+ */
+#include "libbb.h"
+#include "storage/cow.h"
+#include "storage/holes.h"
+#include "server/server.h"
+
+#include <sys/ioctl.h>
+
+enum { COPY_BYTES = 256 << 10 };
+
+/* linux/fs.h: kernel headers are not needed for one number. */
+#define X_FICLONE _IOW(0x94, 9, int)
+
+static struct snapshot {
+	struct job job;
+	struct freeze freeze;
+	struct export *export; /* NULL: none is under way */
+	char *path, *unfinished;
+	int error;
+} snapshot;
+
+/* Data of [offset, end), a hole stays one. 0 or errno. */
+static int copy_data(int from, int to, uint8_t *buf, uint64_t offset, uint64_t end)
+{
+	int error = 0;
+
+	while (!error && offset < end) {
+		uint64_t step = end - offset < COPY_BYTES ? end - offset : COPY_BYTES;
+
+		error = disk_transfer(from, false, buf, step, offset);
+		if (!error)
+			error = disk_transfer(to, true, buf, step, offset);
+		offset += step;
+	}
+	return error;
+}
+
+static int copy(int from, bool holes, int to, uint64_t size)
+{
+	uint8_t *buf = malloc(COPY_BYTES);
+	uint64_t data = 0, end;
+	int error = !buf ? ENOMEM : ftruncate(to, (off_t)size) < 0 || fdatasync(from) < 0 ? errno : 0;
+
+	for (; !error && (data = holes_data(from, holes, data)) < size; data = end) {
+		end = holes_data_end(from, holes, data);
+		error = copy_data(from, to, buf, data, end < size ? end : size);
+	}
+	free(buf);
+	return error;
+}
+
+static void snapshot_run(struct job *j)
+{
+	struct snapshot *s = (struct snapshot *)j;
+	int from = s->export->fd[FILE_IMAGE];
+	int to = open(s->unfinished, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+	s->error = to < 0 ? errno : 0;
+	if (!s->error && ioctl(to, X_FICLONE, from) < 0)
+		s->error = copy(from, s->export->holes_known, to, s->export->core.size_bytes);
+	if (!s->error && (fsync(to) < 0 || rename(s->unfinished, s->path) < 0))
+		s->error = errno;
+	if (s->error && to >= 0)
+		unlink(s->unfinished);
+	if (to >= 0)
+		close(to);
+}
+
+static void snapshot_done(struct job *j)
+{
+	struct snapshot *s = (struct snapshot *)j;
+	struct export *e = s->export;
+
+	if (s->error)
+		bb_error_msg("snapshot '%s': %s", s->path, strerror(s->error));
+	free(s->path);
+	free(s->unfinished);
+	s->export = NULL;
+	core_thaw(&e->core, &s->freeze);
+}
+
+static void frozen(struct freeze *f UNUSED_PARAM)
+{
+	pool_submit(&snapshot.job);
+}
+
+/* Missing blocks, after a switch by force, would be zeroes in the copy: wrong bytes. */
+static bool can_be_copied(const struct export *e)
+{
+	const struct core *c = &e->core;
+	bool begun = !server_config->bitmap || c->map.words;
+
+	return begun && c->mode == MODE_TARGET && map_is_complete(&c->map) && !e->is_device && e->base_fd < 0;
+}
+
+void snapshot_begin(struct export *e)
+{
+	struct snapshot *s = &snapshot;
+
+	if (!can_be_copied(e)) {
+		bb_simple_error_msg("no snapshot: it is made of the image of a target, when that is a regular file and complete");
+		return;
+	}
+	if (s->export)
+		return; /* one is being made */
+	s->path = bb_asprintf("%s.%llu", e->path[FILE_IMAGE], (unsigned long long)time(NULL));
+	s->unfinished = s->path ? bb_asprintf("%s.new", s->path) : NULL;
+	if (!s->unfinished) {
+		bb_simple_error_msg("no snapshot: out of memory");
+		free(s->path);
+		return;
+	}
+	s->export = e;
+	s->job.run = snapshot_run;
+	s->job.done = snapshot_done;
+	s->job.class = JOB_SLOW;
+	s->freeze.frozen = frozen;
+	core_freeze(&e->core, &s->freeze);
+}
+
+bool snapshot_is_busy(void)
+{
+	return snapshot.export;
+}

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The file of a boot trace: core/trace.h tells what is in it.
+ *
+ * It is written every few seconds as long as there is something new, so that it is there
+ * whatever becomes of the machine; by a worker, since its disk may be slow, and never
+ * synced: it may be the very disk that is served. One that was lost is recorded again.
+ */
+#include "libbb.h"
+#include "reactor/loop.h"
+#include "reactor/pool.h"
+#include "server/server.h"
+
+enum { WRITE_MS = 5000 };
+
+static struct {
+	struct job job;
+	struct timer timer;
+	struct export *export; /* NULL: nothing is recorded */
+	int dir;               /* a switch_root(8) takes paths away, but not this */
+	const char *name;
+	char *temporary;
+	char *text;            /* of TRACE_BYTES_MAX; the worker's while it is busy */
+	size_t bytes;
+	int error;
+	bool busy;
+} file;
+
+/* ---- recording ---------------------------------------------------------------------- */
+
+void record_open(const char *path)
+{
+	char *dir = xpath_absolute(path);
+	char *slash = strrchr(dir, '/');
+
+	file.name = xstrdup(slash + 1);
+	file.temporary = xasprintf("%s.new", file.name);
+	file.text = xmalloc(TRACE_BYTES_MAX);
+	slash[slash == dir] = '\0';
+	file.dir = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (!*file.name)
+		errno = EISDIR;
+	if (file.dir < 0 || !*file.name)
+		bb_perror_msg_and_die("cannot write '%s'", path);
+	free(dir);
+}
+
+static void write_run(struct job *j UNUSED_PARAM)
+{
+	int fd = openat(file.dir, file.temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
+
+	file.error = 0;
+	if (fd < 0 || full_write(fd, file.text, file.bytes) != (ssize_t)file.bytes ||
+	    renameat(file.dir, file.temporary, file.dir, file.name) < 0)
+		file.error = errno;
+	if (fd < 0)
+		return;
+	if (file.error) /* it may be the disk's last room */
+		unlinkat(file.dir, file.temporary, 0);
+	close(fd);
+}
+
+static void write_done(struct job *j UNUSED_PARAM)
+{
+	file.busy = false;
+	if (!file.error)
+		return;
+	bb_error_msg("'%s' cannot be written, nothing is recorded any more: %s", file.name, strerror(file.error));
+	trace_free(&file.export->core.trace);
+}
+
+static void write_begin(void)
+{
+	struct trace *t = &file.export->core.trace;
+
+	if (file.busy || !t->changed)
+		return;
+	t->changed = false;
+	file.bytes = trace_encode(t, file.export->core.size_bytes, file.text);
+	file.busy = true;
+	pool_submit(&file.job);
+}
+
+static void timer_fired(struct timer *t)
+{
+	const struct trace *trace = &file.export->core.trace;
+
+	write_begin();
+	if (trace->recording || trace->changed)
+		timer_set(t, loop_now_ms + WRITE_MS);
+}
+
+void record_begin(struct export *e)
+{
+	if (!core_record(&e->core))
+		bb_simple_error_msg_and_die("out of memory");
+	file.export = e;
+	file.job.run = write_run;
+	file.job.done = write_done;
+	file.job.class = JOB_SLOW;
+	file.timer.fire = timer_fired;
+	timer_set(&file.timer, loop_now_ms + WRITE_MS);
+}
+
+void record_end(void)
+{
+	if (!file.export)
+		return;
+	timer_clear(&file.timer);
+	write_begin();
+}
+
+bool record_is_busy(void)
+{
+	return file.busy;
+}
+
+/* ---- prefetch ----------------------------------------------------------------------- */
+
+/* NULL, or why not. Somebody else's file: nothing in it is trusted. */
+static const char *take_trace(struct export *e, const char *path, char *text, struct trace_run *run)
+{
+	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : full_read(fd, text, TRACE_BYTES_MAX + 1);
+	const char *why = n < 0 ? strerror(errno) : NULL;
+	unsigned runs;
+
+	if (fd >= 0)
+		close(fd);
+	if (!why)
+		why = n > TRACE_BYTES_MAX ? "it is too long" : trace_decode(text, (size_t)n, e->core.size_bytes, run, &runs);
+	if (!why && !core_prefetch(&e->core, run, runs))
+		why = "out of memory";
+	return why;
+}
+
+/* A machine boots without it too, only later: so nothing here is worth an end. */
+void prefetch_begin(struct export *e, const char *path)
+{
+	char *text = xmalloc(TRACE_BYTES_MAX + 1);
+	struct trace_run *run = xmalloc(TRACE_RUNS_MAX * sizeof(*run));
+	const char *why = take_trace(e, path, text, run);
+
+	if (why)
+		bb_error_msg("boot trace '%s' is not used: %s", path, why);
+	free(run);
+	free(text);
+}
