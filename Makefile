@@ -187,7 +187,7 @@ $(sim_world): build/unit/sim_world/%.o: tests/sim/%.c Makefile $(wildcard tests/
 	$(say) "  CC      $@"
 	$(q)$(sim_cc) -fno-sanitize=all -c -o $@ $<
 # What a start makes of the files, with system calls that are the simulator's.
-sim_files := $(addprefix build/unit/sim_core/,store.o header.o identity.o holes.o)
+sim_files := $(addprefix build/unit/sim_core/,store.o header.o identity.o holes.o paths.o)
 $(sim_files): build/unit/sim_core/%.o: applet/storage/%.c Makefile $(wildcard tests/sim/*.h applet/*/*.h) build/unit/include/autoconf.h
 	@mkdir -p $(dir $@)
 	$(say) "  CC      $@"

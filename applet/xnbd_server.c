@@ -369,22 +369,22 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 		IF_FEATURE_XNBD_SERVER_TRACE(, &c.record, &c.prefetch));
 
 	take_mode(&c, opt, argv + optind);
-	c.readonly = opt & OPT_READONLY;
-	c.oldstyle = opt & OPT_OLDSTYLE;
+	c.exports.readonly = opt & OPT_READONLY;
+	c.limits.oldstyle = opt & OPT_OLDSTYLE;
 	c.daemonize = opt & OPT_DAEMONIZE;
 	c.syslog = opt & OPT_SYSLOG;
-	c.root_storage = opt & OPT_ROOT_STORAGE;
+	c.exports.root_storage = opt & OPT_ROOT_STORAGE;
 	c.auto_switch = opt & OPT_AUTO_SWITCH;
 	c.verify = opt & OPT_VERIFY;
 	c.clear_bitmap = opt & OPT_CLEAR;
 	c.adopt_bitmap = opt & OPT_ADOPT;
 	c.accept_image = opt & OPT_ACCEPT;
-	c.cow = opt & OPT_COW;
+	c.exports.cow = opt & OPT_COW;
 	c.past_handshake = opt & OPT_CONNECTED_FD;
 	c.one_client = opt & (OPT_INETD | OPT_CONNECTED_FD);
 	IF_FEATURE_XNBD_SERVER_INETD(c.client_fd = (int)xatou_range(fd, 0, INT_MAX);)
 	IF_FEATURE_XNBD_SERVER_PROXY(c.rate_bytes = xatoull(rate);)
-	IF_FEATURE_XNBD_SERVER_PROXY(c.hold_s = xatou(hold);)
+	IF_FEATURE_XNBD_SERVER_PROXY(c.exports.hold_s = xatou(hold);)
 	if (strlen(c.origin_export) > NBD_NAME_MAX)
 		bb_simple_error_msg_and_die("the name of an export has at most 4096 bytes");
 	if (c.verify && !c.auto_switch)

@@ -83,8 +83,8 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 	if (argv[optind])
 		bb_error_msg_and_die("too many arguments: '%s'", argv[optind]);
 	c.images = images;
-	c.readonly = opt & OPT_READONLY;
-	c.cow = opt & OPT_COW;
+	c.exports.readonly = opt & OPT_READONLY;
+	c.exports.cow = opt & OPT_COW;
 	c.daemonize = opt & OPT_DAEMONIZE;
 	c.syslog = opt & OPT_SYSLOG;
 	server_limits(&c, clients, queue, buf);

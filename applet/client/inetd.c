@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* One client that is there already: on a socket, or behind two pipes. */
 #include "libbb.h"
-#include "server/server.h"
+#include "client/client.h"
+#include "client/listen.h"
 
 #include <fcntl.h>
 #include <poll.h>

@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Listening sockets. */
 #include "libbb.h"
+#include "client/client.h"
+#include "client/listen.h"
 #include "origin/endpoint.h"
 #include "reactor/loop.h"
-#include "server/server.h"
+#include "storage/own_paths.h"
+#include "storage/paths.h"
 
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 
 enum {
+	FIRST_SOCKET = 3, /* sd_listen_fds(3) */
 	LISTENERS_MAX = ENDPOINTS_MAX + 1, /* addresses, and a Unix socket */
 	BACKLOG = 128,
 	TELL_MS = 60000, /* so seldom this is told */
@@ -26,7 +31,7 @@ static const char *unix_path; /* of a socket that is made when clients are serve
 
 /* ---- binding ------------------------------------------------------------------ */
 
-static void bind_address(const struct endpoint *e)
+static void bind_address(const struct endpoint *e, const char *laddr, const char *lport)
 {
 	const int on = 1;
 	int fd = endpoint_socket(e);
@@ -40,24 +45,21 @@ static void bind_address(const struct endpoint *e)
 	/* listen() is what tells that another socket listens on this port. But who
 	 * connects now is only answered after listen_begin(). */
 	if (bind(fd, &e->address.any, e->bytes) < 0 || listen(fd, BACKLOG) < 0)
-		bb_perror_msg_and_die("cannot listen on port %s%s%s", server_config->lport,
-				      server_config->laddr ? " of " : "",
-				      server_config->laddr ? server_config->laddr : "");
+		bb_perror_msg_and_die("cannot listen on port %s%s%s", lport, laddr ? " of " : "", laddr ? laddr : "");
 	listeners[count++].fd = fd;
 }
 
-static void bind_tcp(void)
+static void bind_tcp(const char *laddr, const char *lport)
 {
 	struct endpoints found;
 	unsigned i;
 
-	if (!endpoints_find(&found, server_config->laddr, server_config->lport))
-		bb_error_msg_and_die("cannot listen on '%s': no such address",
-				     server_config->laddr ? server_config->laddr : server_config->lport);
+	if (!endpoints_find(&found, laddr, lport))
+		bb_error_msg_and_die("cannot listen on '%s': no such address", laddr ? laddr : lport);
 	for (i = 0; i < found.count; i++)
-		bind_address(&found.at[i]);
+		bind_address(&found.at[i], laddr, lport);
 	if (!count)
-		bb_perror_msg_and_die("cannot listen on port %s", server_config->lport);
+		bb_perror_msg_and_die("cannot listen on port %s", lport);
 }
 
 /* Whether there is the socket of a server that has died; dies of anything else that is there. */
@@ -124,25 +126,38 @@ int listen_unix(const char *path)
 		bb_perror_msg_and_die("cannot listen on '%s'", path);
 	umask(mask);
 	close(dir);
-	server_owns_path(path, false);
+	path_own(path, false);
 	return fd;
+}
+
+/* The i-th socket that systemd has opened for us (LISTEN_FDS, sd_listen_fds(3)), or -1. */
+static int socket_inherited(unsigned i)
+{
+	const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
+	int on = 1;
+
+	if (!pid || !fds || strtoul(pid, NULL, 10) != (unsigned long)getpid() || i >= strtoul(fds, NULL, 10))
+		return -1;
+	(void)ioctl(FIRST_SOCKET + (int)i, FIOCLEX); /* fcntl(2) is 0.4 KB of libc */
+	(void)ioctl(FIRST_SOCKET + (int)i, FIONBIO, &on);
+	return FIRST_SOCKET + (int)i;
 }
 
 /* Those that the service manager has opened, if there are any. */
 static bool bind_inherited(void)
 {
-	while (count < LISTENERS_MAX && (listeners[count].fd = init_socket(count)) >= 0)
+	while (count < LISTENERS_MAX && (listeners[count].fd = socket_inherited(count)) >= 0)
 		count++;
 	return count;
 }
 
-void listen_bind(void)
+void listen_bind(const char *laddr, const char *lport, const char *unix_socket)
 {
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT && bind_inherited())
 		return;
-	if (server_config->lport)
-		bind_tcp();
-	unix_path = server_config->unix_path;
+	if (lport)
+		bind_tcp(laddr, lport);
+	unix_path = unix_socket;
 	if (unix_path)
 		listen_check(unix_path);
 }
@@ -174,7 +189,7 @@ static void tell_turned_away(const struct endpoint *e)
 	}
 	if (e->address.any.sa_family == AF_UNIX || !endpoint_text(e, host, port))
 		strcpy(host, "a local client");
-	bb_error_msg("%s is turned away, and %u more were: %u clients are here (--max-clients)", host, more, server_config->max_clients);
+	bb_error_msg("%s is turned away, and %u more were: %u clients are here (--max-clients)", host, more, client_limits.sessions);
 	told_ms = loop_now_ms;
 	more = 0;
 }

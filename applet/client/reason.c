@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The text of an error chunk ("Structured reply types"): a few words for a person. */
 #include "libbb.h"
-#include "server/server.h"
+#include "client/session.h"
 
 const char *reason(const struct core *c, const struct request *r, uint32_t error)
 {

@@ -33,6 +33,7 @@ enum {
 struct session *sessions;
 unsigned session_count, xfer_count;
 bool sessions_stopping;
+struct client_limits client_limits;
 static struct session *dirty;
 static unsigned stalled_count;
 
@@ -198,7 +199,7 @@ static void session_abandon(struct session *s)
 	for (x = s->xfers; x; x = xfer_next) {
 		xfer_next = x->next; /* not that, when it is freed meanwhile */
 		if (x->submitted)
-			core_abandon(&s->export->core, &x->req);
+			core_abandon(&s->export->disk.core, &x->req);
 	}
 }
 
@@ -250,7 +251,7 @@ static void session_free(struct session *s)
 	if (s->next)
 		s->next->prev = s->prev;
 	if (!session_count && s->export)
-		core_alone(&s->export->core);
+		core_alone(&s->export->disk.core);
 	if (s->ended)
 		s->ended(s->ended_ctx);
 	if (s->export)
@@ -346,7 +347,7 @@ struct session *session_begin(int fd, struct export *e)
 	if (e) {
 		session_use(s, e);
 		s->state = SESSION_TRANSMISSION;
-	} else if (ENABLE_FEATURE_XNBD_SERVER_OLDSTYLE && server_config->oldstyle) {
+	} else if (ENABLE_FEATURE_XNBD_SERVER_OLDSTYLE && client_limits.oldstyle) {
 		session_use(s, exports);
 		nbd_server_greet_oldstyle(&s->handshake, &exports->nbd);
 		s->state = SESSION_TRANSMISSION;
@@ -449,7 +450,7 @@ bool session_place(void)
 {
 	struct session *s = sessions;
 
-	if (!server_config->max_clients || session_count < server_config->max_clients)
+	if (!client_limits.sessions || session_count < client_limits.sessions)
 		return true;
 	while (s && !session_is_late(s))
 		s = s->next;

@@ -8,14 +8,14 @@
  * goes through the core in pieces, each a request of its own. So no request needs more memory
  * than a piece, however long it is.
  */
-#ifndef SERVER_SESSION_H
-#define SERVER_SESSION_H
+#ifndef CLIENT_SESSION_H
+#define CLIENT_SESSION_H
 
 #include "libbb.h"
+#include "client/client.h"
+#include "client/status.h"
 #include "reactor/buf.h"
 #include "reactor/loop.h"
-#include "server/server.h"
-#include "client/status.h"
 
 enum {
 	PIECE_BYTES = BUF_BYTES_MAX,
@@ -166,6 +166,11 @@ void read_ready(struct xfer *x);
 void read_piece_done(struct xfer *p);
 /* Goes on with what is ready, while there is room for it. True: it did. */
 bool session_read(struct session *s);
+
+/* ---- reason.c -------------------------------------------------------------------------- */
+
+/* Why r was answered with this error: static text, "" when there is nothing to say. */
+const char *reason(const struct core *c, const struct request *r, uint32_t error);
 
 /* ---- session_out.c --------------------------------------------------------------------- */
 

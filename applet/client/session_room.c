@@ -182,7 +182,7 @@ uint32_t room_for(const struct xfer *x, bool first)
 
 bool queue_is_full(const struct session *s)
 {
-	unsigned most = server_config->max_queue;
+	unsigned most = client_limits.requests;
 
 	if (s->export->leaving >= LEAVING_MAX || (s->export->orphans >= ORPHANS_MAX && s->used_count))
 		return true;

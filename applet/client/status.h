@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The answers to BLOCK_STATUS ("Structured reply types", NBD_REPLY_TYPE_BLOCK_STATUS). */
-#ifndef SERVER_STATUS_H
-#define SERVER_STATUS_H
+#ifndef CLIENT_STATUS_H
+#define CLIENT_STATUS_H
 
 #include "core/core.h"
 #include "nbd/nbd.h"

@@ -7,8 +7,12 @@
  * misses news of the copy.
  */
 #include "libbb.h"
-#include "reactor/buf.h"
+#include "client/client.h"
+#include "client/listen.h"
+#include "control/connection.h"
 #include "control/control.h"
+#include "origin/origin.h"
+#include "reactor/buf.h"
 #include "reactor/log.h"
 
 enum {
@@ -31,6 +35,7 @@ static struct timer accept_pause;
 static struct control *controls;
 static unsigned control_count;
 static struct export *exported;
+struct control_config control_config;
 
 /* ---- text --------------------------------------------------------------------------- */
 
@@ -196,10 +201,10 @@ static void say_errors(struct control *k, const struct core *c)
 		say(k, "first_error none\n");
 }
 
-void control_say_cache(struct control *k, const struct export *e, uint64_t size_bytes, const struct map *m)
+void control_say_cache(struct control *k, const struct disk *d, uint64_t size_bytes, const struct map *m)
 {
-	control_say_string(k, "cache_image", e->path[FILE_IMAGE]);
-	control_say_string(k, "bitmap", e->path[FILE_BITMAP]);
+	control_say_string(k, "cache_image", d->path[FILE_IMAGE]);
+	control_say_string(k, "bitmap", d->path[FILE_BITMAP]);
 	control_say_number(k, "disk_size", size_bytes);
 	control_say_number(k, "block_size", BLOCK_BYTES);
 	control_say_number(k, "blocks", m->blocks);
@@ -210,12 +215,12 @@ void control_say_cache(struct control *k, const struct export *e, uint64_t size_
 
 static void say_status(struct control *k)
 {
-	const struct export *e = exported;
-	const struct core *c = &e->core;
+	const struct disk *d = &exported->disk;
+	const struct core *c = &d->core;
 
 	say(k, "mode %s\npid %u\n", c->mode == MODE_PROXY ? "proxy" : "target", (unsigned)getpid());
-	control_say_cache(k, e, c->size_bytes, &c->map);
-	say_origin(k, e->origin);
+	control_say_cache(k, d, c->size_bytes, &c->map);
+	say_origin(k, d->origin);
 	say_job(k, c);
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY)
 		control_say_verify(k, c);
@@ -225,7 +230,7 @@ static void say_status(struct control *k)
 	control_say_number(k, "waited", c->waited);
 	control_say_number(k, "hold", c->hold_ms / 1000);
 	control_say_number(k, "buffer_used", buf_used());
-	control_say_number(k, "buffer_limit", server_config->max_buf_bytes);
+	control_say_number(k, "buffer_limit", control_config.max_buf_bytes);
 	control_say_number(k, "messages_lost", log_lost());
 	say_errors(k, c);
 }
@@ -235,7 +240,7 @@ static void say_status(struct control *k)
 /* A group of lines for a follower; ends with `percent`. */
 static void say_news(struct control *k)
 {
-	const struct core *c = &exported->core;
+	const struct core *c = &exported->disk.core;
 
 	if (k->out_bytes > CONTROL_OUT_BYTES_MAX / 2)
 		return; /* does not read: keep room for the answer */
@@ -248,7 +253,7 @@ static void say_news(struct control *k)
 		control_say_number(k, "cached", c->map.local);
 	}
 	control_say_number(k, "blocks", c->map.blocks);
-	control_say_string(k, "origin_state", origin_state(exported->origin));
+	control_say_string(k, "origin_state", origin_state(exported->disk.origin));
 	say_percent(k, k->verifies ? c->verify.cursor : c->map.local, c->map.blocks);
 	control_flush(k);
 }
@@ -304,7 +309,7 @@ bool control_verdict(const struct core *c, const char **text)
 /* The job has come to an end: so has the reply. */
 static void follow_end(struct control *k)
 {
-	const struct core *c = &exported->core;
+	const struct core *c = &exported->disk.core;
 
 	say_news(k);
 	k->follow = k->owns_job = false;
@@ -332,18 +337,13 @@ static bool job_is_open(const struct core *c, bool verify)
 	return c->copier.state == JOB_RUNNING || c->copier.state == JOB_PAUSED;
 }
 
-void control_job_changed(struct export *e)
+void port_job_changed(struct core *c)
 {
 	struct control *k;
 
 	for (k = controls; k; k = k->next)
-		if (k->follow && !job_is_open(&e->core, k->verifies))
+		if (k->follow && !job_is_open(c, k->verifies))
 			follow_end(k);
-}
-
-void port_job_changed(struct core *c)
-{
-	control_job_changed(export_of(c));
 }
 
 /* The job is begun, as k has asked for. was_open: it ran already. */
@@ -354,7 +354,7 @@ static void job_begun(struct control *k, bool follow, bool verify, bool was_open
 	for (other = follow ? NULL : controls; other; other = other->next)
 		if (other->verifies == verify)
 			other->owns_job = false; /* asked to go on by itself */
-	if (!follow || exported->core.mode == MODE_TARGET) {
+	if (!follow || exported->disk.core.mode == MODE_TARGET) {
 		control_answer(k, NULL);
 		return;
 	}
@@ -362,17 +362,17 @@ static void job_begun(struct control *k, bool follow, bool verify, bool was_open
 	k->verifies = verify;
 	k->owns_job = !was_open;
 	timer_set(&k->timer, loop_now_ms + FOLLOW_MS);
-	if (!job_is_open(&exported->core, verify))
+	if (!job_is_open(&exported->disk.core, verify))
 		follow_end(k);
 }
 
 static void begin_copy(struct control *k, struct words *w)
 {
-	struct core *c = &exported->core;
+	struct core *c = &exported->disk.core;
 	bool was_open = job_is_open(c, false);
 
 	if (!w->rate_given)
-		w->rate = was_open ? c->copier.rate_limit : server_config->rate_bytes;
+		w->rate = was_open ? c->copier.rate_limit : control_config.rate_bytes;
 	if (core_job_start(c, w->blocks > FETCH_BLOCKS_MAX ? 0 : (uint32_t)w->blocks, w->rate))
 		control_answer(k, "this server was switched with blocks missing: there is no origin to copy from");
 	else
@@ -381,12 +381,12 @@ static void begin_copy(struct control *k, struct words *w)
 
 static void begin_verify(struct control *k, struct words *w)
 {
-	struct core *c = &exported->core;
+	struct core *c = &exported->disk.core;
 	bool was_open = job_is_open(c, true);
 	int error;
 
 	if (!w->rate_given)
-		w->rate = was_open ? c->verify.rate_limit : server_config->rate_bytes;
+		w->rate = was_open ? c->verify.rate_limit : control_config.rate_bytes;
 	error = core_verify(c, w->rate);
 	if (error == ENOLINK)
 		control_answer(k, "this server was switched: there is no origin to compare with");
@@ -417,13 +417,13 @@ static void switch_done(struct commit_waiter *w, int error)
 
 static void begin_switch(struct control *k, bool force)
 {
-	const struct core *c = &exported->core;
+	const struct core *c = &exported->disk.core;
 	char text[160];
 	const char *why;
 
 	k->commit.done = switch_done;
 	k->waiting = true;
-	why = core_switch(&exported->core, force, &k->commit);
+	why = core_switch(&exported->disk.core, force, &k->commit);
 	if (!why)
 		return;
 	k->waiting = false;
@@ -454,11 +454,11 @@ static void begin_reconnect(struct control *k, const char *host, const char *por
 
 	if (!host || !port || !*host) {
 		control_answer(k, "reconnect needs host= and port=");
-	} else if (exported->core.mode == MODE_TARGET) {
+	} else if (exported->disk.core.mode == MODE_TARGET) {
 		control_answer(k, "this server was switched: it needs no origin");
 	} else {
 		k->waiting = true;
-		why = origin_reconnect(exported->origin, host, port, name, force, reconnect_done, k);
+		why = origin_reconnect(exported->disk.origin, host, port, name, force, reconnect_done, k);
 		if (why) {
 			k->waiting = false;
 			control_answer(k, why);
@@ -552,7 +552,7 @@ static void request(struct control *k, char *line)
 		images_request(k, verb, line);
 		return;
 	}
-	c = &exported->core;
+	c = &exported->disk.core;
 	while ((p = strsep(&line, " ")))
 		if (*p && !word(&w, p)) {
 			control_answer(k, "unknown or malformed word in the request");
@@ -722,9 +722,9 @@ void control_close(struct control *k)
 	if (!k->waiting)
 		free(k);
 	if (owner && verifies)
-		core_verify_cancel(&exported->core);
+		core_verify_cancel(&exported->disk.core);
 	else if (ENABLE_FEATURE_XNBD_SERVER_PROXY && owner)
-		core_job_cancel(&exported->core);
+		core_job_cancel(&exported->disk.core);
 }
 
 /* Only root and the server's own user may give orders, whatever the mode says. */
@@ -778,7 +778,8 @@ static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
 	control_count++;
 }
 
-void control_switched(void)
+/* The origin is no longer needed: those who wait for it are told. */
+static void control_switched(void)
 {
 	struct control *k;
 
@@ -789,10 +790,11 @@ void control_switched(void)
 		}
 }
 
-void control_begin(struct export *e)
+void control_begin(struct export *e, const char *path)
 {
 	exported = e;
-	listener.fd = listen_unix(server_config->control);
+	origin_closed = control_switched;
+	listener.fd = listen_unix(path);
 	listener.ready = listener_ready;
 	accept_pause.fire = pause_over;
 	if (!event_add(&listener, EPOLLIN))

@@ -1,82 +1,30 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Between the files of the control socket: control.c has the connections and the
- * text protocol, control_old.c the binary one of xNBD. Loop's thread.
+ * The control socket: who is allowed to asks for the state of a proxy or a wrapper, and gives orders.
+ *
+ * All of it runs on the loop's thread. None of it blocks, but for control_begin() and control_end(),
+ * which are called once, at the start and at the end of the server. A connection that is lost
+ * concerns nobody else.
  */
-#ifndef SERVER_CONTROL_H
-#define SERVER_CONTROL_H
+#ifndef CONTROL_CONTROL_H
+#define CONTROL_CONTROL_H
 
-#include "reactor/loop.h"
-#include "server/server.h"
+#include "export/export.h"
 
-enum {
-	CONTROL_IN_BYTES = 16384,         /* longest request: the longest name fits, encoded */
-	CONTROL_OUT_BYTES_MAX = 64 << 10, /* what one connection may leave unread */
+/* What it tells, and what a job begins with. Set before control_begin(). */
+struct control_config {
+	uint64_t max_buf_bytes; /* memory for requests; 0 = no limit */
+	uint64_t rate_bytes;    /* of the copy and the comparison, per second; 0 = no limit */
 };
+extern struct control_config control_config;
 
-/* A connection. */
-struct control {
-	struct event event;
-	struct timer timer; /* idle, or the next news for a follower */
-	char in[CONTROL_IN_BYTES];
-	unsigned in_bytes;
-	char out[CONTROL_OUT_BYTES_MAX]; /* part of it: no lack of memory in the middle of an answer */
-	unsigned out_bytes;
-	bool waiting;  /* for the end of a switch or a reconnect: answers later */
-	bool follow;   /* for the end of the job: of the copy, */
-	bool verifies; /* ... or of the comparison */
-	bool owns_job; /* that stops when this connection ends */
-	bool eof;      /* will ask for nothing more, but may want its answer */
-	bool listing;  /* images: the rest of the list, as it is read */
-	uint64_t list_next;
-	bool dead;     /* closed; freed when it no longer waits */
-	struct commit_waiter commit;
-	struct control *next;
-
-	/* binary protocol */
-	bool old;
-	bool old_detects;            /* waits for the switch */
-	struct session *old_session; /* the one it handed over */
-	int passed_fd;               /* came with a message; -1 = none */
-};
-
-/* Appends n bytes for the client; without room, or when it has gone, they are lost. */
-void control_say(struct control *k, const void *p, size_t n);
-/* Sends what can be sent. */
-void control_flush(struct control *k);
-/* "KEY VALUE": what would break the line, or a terminal, is %XX. */
-void control_say_string(struct control *k, const char *key, const char *value);
-void control_say_number(struct control *k, const char *key, uint64_t value);
-/* The lines about a cache, of which these are local. */
-void control_say_cache(struct control *k, const struct export *e, uint64_t size_bytes, const struct map *m);
-/* ... and about the comparison with the origin. */
-void control_say_verify(struct control *k, const struct core *c);
-/* The last line of a reply. error: NULL for "ok". */
-void control_answer(struct control *k, const char *error);
-/* ... of one that was `waiting`, and may have gone meanwhile. */
-void control_answer_late(struct control *k, const char *error);
-/* %XX in place. False: malformed, or a NUL. */
-bool control_decode(char *p);
-/* Closes it as soon as it has got what there is for it; not from inside this call. */
-void control_finish(struct control *k);
-/* Closes and, unless an answer is still under way, frees it. */
-void control_close(struct control *k);
-
-/* ---- control_images.c ------------------------------------------------------------------ */
-
-/* A request to xnbd-wrapper: its verb, and what is behind it (NULL: nothing). */
-void images_request(struct control *k, const char *verb, char *rest);
-/* Its list, or the rest of it, as far as there is room. */
-void images_list(struct control *k);
-
-/* ---- control_old.c --------------------------------------------------------------------- */
-
-/* Whether what has come begins a request of the binary protocol: a native integer, of 0
- * to 5 if it makes sense; text begins with a letter. */
-bool old_begins(const struct control *k);
-/* Takes what has come. False: close the connection. */
-bool old_take(struct control *k, struct export *e);
-/* The connection ends. */
-void old_end(struct control *k);
+/* Listens at this path, which listen_check() has allowed, from now on; dies when it cannot.
+ * e: the proxy that is asked about, which stays to the end; NULL: a wrapper's exports. */
+void control_begin(struct export *e, const char *path);
+/* How the last comparison of c with the origin has ended. True: well. *text: one line, valid until
+ * the next call. */
+bool control_verdict(const struct core *c, const char **text);
+/* Sends what can be sent at once, and closes all connections. Jobs go on. */
+void control_end(void);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The control socket of xnbd-wrapper: images come and go. */
 #include "libbb.h"
-#include "control/control.h"
+#include "control/connection.h"
 
 void images_list(struct control *k)
 {
@@ -16,8 +16,8 @@ void images_list(struct control *k)
 		if (k->out_bytes > CONTROL_OUT_BYTES_MAX / 2)
 			return; /* goes on when that has been read */
 		control_say_string(k, "image", e->nbd.name);
-		control_say_string(k, "path", e->path[FILE_IMAGE]);
-		control_say_number(k, "size", e->core.size_bytes);
+		control_say_string(k, "path", e->disk.path[FILE_IMAGE]);
+		control_say_number(k, "size", e->disk.core.size_bytes);
 		control_say_number(k, "sessions", e->users - !e->removed);
 		control_say_string(k, "state", e->removed ? "removed" : "served");
 		k->list_next = e->serial + 1;

@@ -4,8 +4,11 @@
  * For its own xnbd-bgctl, and the scripts around it.
  */
 #include "libbb.h"
-#include "reactor/buf.h"
+#include "client/client.h"
+#include "control/connection.h"
 #include "control/control.h"
+#include "origin/origin.h"
+#include "reactor/buf.h"
 
 enum old_command {
 	OLD_QUERY_STATUS = 1,
@@ -38,16 +41,16 @@ static void say_status(struct control *k, struct export *e)
 	struct old_status s;
 
 	memset(&s, 0, sizeof(s));
-	s.disk_size = (int64_t)e->core.size_bytes;
-	put_text(s.image, e->path[FILE_IMAGE]);
-	put_text(s.bitmap, e->path[FILE_BITMAP]);
+	s.disk_size = (int64_t)e->disk.core.size_bytes;
+	put_text(s.image, e->disk.path[FILE_IMAGE]);
+	put_text(s.bitmap, e->disk.path[FILE_BITMAP]);
 	s.pid = getpid();
-	put_text(s.host, origin_host(e->origin));
-	put_text(s.port, origin_port(e->origin));
-	s.buf_limit = (size_t)server_config->max_buf_bytes;
-	s.queue_limit = server_config->max_queue;
+	put_text(s.host, origin_host(e->disk.origin));
+	put_text(s.port, origin_port(e->disk.origin));
+	s.buf_limit = (size_t)control_config.max_buf_bytes;
+	s.queue_limit = client_limits.requests;
 	s.buf_used = (size_t)buf_used();
-	s.queue_used = e->core.in_flight;
+	s.queue_used = e->disk.core.in_flight;
 	control_say(k, &s, sizeof(s));
 	control_finish(k);
 }
@@ -84,8 +87,8 @@ static bool take_fd(struct control *k, struct export *e, uint32_t command)
 			session_tell(k->old_session, session_ended, k);
 		return k->old_session != NULL;
 	case OLD_REGISTER_FORWARDER_FD:
-		if (e->core.mode == MODE_PROXY)
-			why = origin_adopt(e->origin, fd, adopted);
+		if (e->disk.core.mode == MODE_PROXY)
+			why = origin_adopt(e->disk.origin, fd, adopted);
 		if (!why)
 			return false;
 		bb_error_msg("an origin was handed over, but %s", why);
@@ -127,7 +130,7 @@ bool old_take(struct control *k, struct export *e)
 		return take_fd(k, e, command);
 	case OLD_DETECT_SWITCH:
 		k->in_bytes = 0;
-		k->old_detects = e->core.mode == MODE_PROXY;
+		k->old_detects = e->disk.core.mode == MODE_PROXY;
 		return k->old_detects;
 	default:
 		return false;

@@ -283,6 +283,11 @@ struct core_config {
 
 /* Prepares c (zeroed by the caller). False: out of memory. */
 bool core_init(struct core *c, const struct core_config *config);
+/* Whether that was done: before, all of c is zero, and it has no mode. */
+static inline bool core_has_begun(const struct core *c)
+{
+	return c->granted_tail;
+}
 /* Frees what core_init() allocated. Nothing may be in flight. */
 void core_free(struct core *c);
 

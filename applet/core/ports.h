@@ -4,8 +4,9 @@
  *
  * The core has no clock, no thread and makes no system call. It reaches disks,
  * links and sessions only through the functions declared here. They have two
- * implementations: applet/server/ (the real world) and tests/sim/ (a simulated
- * one). Everything runs on the thread that owns the core.
+ * implementations: the rooms above (the real world: storage/disk.c, origin/origin.c,
+ * client/session_out.c, control/control.c) and tests/sim/ (a simulated one). Everything
+ * runs on the thread that owns the core.
  */
 #ifndef CORE_PORTS_H
 #define CORE_PORTS_H

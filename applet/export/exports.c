@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The exports: by name, and as long as somebody uses them. */
 #include "libbb.h"
-#include "storage/cow.h"
-#include "storage/holes.h"
+#include "export/export.h"
+#include "reactor/buf.h"
 #include "reactor/loop.h"
 #include "reactor/pool.h"
-#include "server/server.h"
+#include "storage/cow.h"
+#include "storage/holes.h"
+#include "storage/store.h"
 
 struct export *exports;
+struct export_config export_config;
 
 unsigned export_workers(void)
 {
@@ -23,10 +26,10 @@ struct export *export_new(const char *name)
 
 	if (!e)
 		return NULL;
-	e->turns[JOB_SHORT][0].most = export_workers();
-	e->turns[JOB_LONG][0].most = export_workers() / 2;
+	e->disk.turns[JOB_SHORT][0].most = export_workers();
+	e->disk.turns[JOB_LONG][0].most = export_workers() / 2;
 	e->nbd.name = strdup(name);
-	e->fd[FILE_IMAGE] = e->fd[FILE_BITMAP] = e->fd[FILE_COMMIT] = e->base_fd = e->direct_fd = -1;
+	e->disk.fd[FILE_IMAGE] = e->disk.fd[FILE_BITMAP] = e->disk.fd[FILE_COMMIT] = e->disk.base_fd = e->disk.direct_fd = -1;
 	e->users = 1;
 	if (e->nbd.name)
 		return e;
@@ -56,10 +59,10 @@ struct export *export_find(const char *name, size_t n)
 
 static void describe(struct export *e)
 {
-	e->nbd.size_bytes = e->core.size_bytes;
+	e->nbd.size_bytes = e->disk.core.size_bytes;
 	e->nbd.transmission_flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA |
 				    NBD_FLAG_SEND_CACHE | NBD_FLAG_CAN_MULTI_CONN;
-	if (e->core.readonly)
+	if (e->disk.core.readonly)
 		e->nbd.transmission_flags |= NBD_FLAG_READ_ONLY;
 	else
 		e->nbd.transmission_flags |= NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO;
@@ -67,26 +70,26 @@ static void describe(struct export *e)
 	e->nbd.preferred_block = BLOCK_BYTES;
 	e->nbd.max_payload = NBD_PAYLOAD_MAX;
 	e->nbd.allocation = true;
-	e->nbd.local = ENABLE_FEATURE_XNBD_SERVER_PROXY && e->core.map.words;
+	e->nbd.local = ENABLE_FEATURE_XNBD_SERVER_PROXY && e->disk.core.map.words;
 }
 
 bool export_begin(struct export *e, uint64_t size_bytes, bool all_dirty)
 {
-	const struct server_config *s = server_config;
+	const struct export_config *s = &export_config;
 	struct core_config config = {
 		.size_bytes = size_bytes,
-		.proxy = s->bitmap != NULL,
+		.proxy = e->disk.words,
 		.readonly = s->readonly,
-		.words = e->words,
-		.written = e->written,
+		.words = e->disk.words,
+		.written = e->disk.written,
 		.all_dirty = all_dirty,
-		.fetch_window = s->max_buf_bytes && s->max_buf_bytes < 32 << 20 ? s->max_buf_bytes / 3 : 0,
+		.fetch_window = buf_limit() < 32 << 20 ? buf_limit() / 3 : 0,
 		.fixed_window = ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage,
 		.hold_ms = s->hold_s * 1000ULL,
 		.now_ms = loop_now_ms,
 	};
 
-	if (!core_init(&e->core, &config))
+	if (!core_init(&e->disk.core, &config))
 		return false;
 	describe(e);
 	return true;
@@ -114,17 +117,17 @@ static void close_run(struct job *j)
 	struct export *e = export_of_closing(j);
 	unsigned i;
 
-	if (e->nbd.min_block && e->base_fd < 0 && !e->core.readonly && fdatasync(e->fd[FILE_IMAGE]) < 0)
+	if (e->nbd.min_block && e->disk.base_fd < 0 && !e->disk.core.readonly && fdatasync(e->disk.fd[FILE_IMAGE]) < 0)
 		e->unsynced = true;
 	if (e->unsynced)
-		bb_perror_msg("'%s' could not be synced to disk", e->path[FILE_IMAGE]);
-	for (i = 0; i < ARRAY_SIZE(e->fd); i++)
-		if (e->fd[i] >= 0)
-			close(e->fd[i]);
-	if (e->base_fd >= 0)
-		close(e->base_fd);
-	if (e->direct_fd >= 0)
-		close(e->direct_fd);
+		bb_perror_msg("'%s' could not be synced to disk", e->disk.path[FILE_IMAGE]);
+	for (i = 0; i < ARRAY_SIZE(e->disk.fd); i++)
+		if (e->disk.fd[i] >= 0)
+			close(e->disk.fd[i]);
+	if (e->disk.base_fd >= 0)
+		close(e->disk.base_fd);
+	if (e->disk.direct_fd >= 0)
+		close(e->disk.direct_fd);
 }
 
 static void close_done(struct job *j)
@@ -139,12 +142,12 @@ static void close_done(struct job *j)
 		p = &(*p)->next;
 	if (*p) /* else it never came so far */
 		*p = e->next;
-	core_free(&e->core);
-	for (i = 0; i < ARRAY_SIZE(e->fd); i++)
-		free(e->path[i]);
-	free(e->words);
-	free(e->written);
-	free(e->cow_words);
+	core_free(&e->disk.core);
+	for (i = 0; i < ARRAY_SIZE(e->disk.fd); i++)
+		free(e->disk.path[i]);
+	free(e->disk.words);
+	free(e->disk.written);
+	free(e->disk.cow_words);
 	free((char *)e->nbd.name);
 	free(e);
 }
@@ -176,13 +179,13 @@ void export_remove(struct export *e)
 /* NULL, or why not: one line, constant or the export's. May block. */
 static const char *target_open(struct export *e, const char *image)
 {
-	const struct server_config *s = server_config;
-	const char *why = store_open_target(e, image, s->readonly || s->cow);
+	const struct export_config *s = &export_config;
+	const char *why = store_open_target(&e->disk, image, s->readonly || s->cow);
 
 	if (!why && ENABLE_FEATURE_XNBD_SERVER_COW && s->cow)
-		why = cow_begin(e);
+		why = cow_begin(&e->disk);
 	if (!why)
-		e->holes_known = holes_known(e->fd[FILE_IMAGE]);
+		e->disk.holes_known = holes_known(e->disk.fd[FILE_IMAGE]);
 	return why;
 }
 
@@ -191,7 +194,7 @@ static const char *target_begin(struct export *e)
 {
 	if (export_find(e->nbd.name, strlen(e->nbd.name)))
 		return "there is an image of this name already";
-	if (!export_begin(e, e->header.size_bytes, false))
+	if (!export_begin(e, e->disk.header.size_bytes, false))
 		return "out of memory";
 	export_enlist(e);
 	return NULL;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Endpoints: from a host and a port, as people write them, to addresses of sockets.
+ * Endpoints: from a host and a port, as people write them, to addresses of sockets. For connections to
+ * the origin, and for the sockets that clients connect to. Any thread; only endpoints_find() may block.
  */
-#ifndef SERVER_ENDPOINT_H
-#define SERVER_ENDPOINT_H
+#ifndef ORIGIN_ENDPOINT_H
+#define ORIGIN_ENDPOINT_H
 
 #include <netinet/in.h>
 #include <stdbool.h>
@@ -31,7 +32,7 @@ struct endpoints {
  * The addresses of a host, the first ENDPOINTS_MAX of them: a name (where
  * FEATURE_XNBD_SERVER_NAMES is in; then this may block for long) or a number, of IPv4 or
  * IPv6, there with "%INTERFACE" behind it if need be. host NULL: those to listen on for
- * everybody. False: there is none. Any thread.
+ * everybody. False: there is none.
  */
 bool endpoints_find(struct endpoints *l, const char *host, const char *port);
 

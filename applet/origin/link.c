@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A link: connecting, asking, and reading the answers. */
 #include "libbb.h"
-#include "reactor/buf.h"
 #include "origin/endpoint.h"
 #include "origin/link.h"
 #include "reactor/pool.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A link: one connection to an origin, as an NBD client.
+ * A link: one connection to an origin, as an NBD client. For origin.c, link.c and spots.c.
  *
  *   DOWN -> RESOLVING -> CONNECTING -> HANDSHAKE -> VERIFY -> UP
  *
@@ -9,14 +9,16 @@
  * Any failure, from any state, leads to DOWN and one call of origin_link_failed();
  * no step may take longer than link.c allows it.
  * What was asked and not answered is forgotten here: the core asks again.
+ * Loop's thread; nothing here blocks. A link is a part of its origin.
  */
-#ifndef SERVER_LINK_H
-#define SERVER_LINK_H
+#ifndef ORIGIN_LINK_H
+#define ORIGIN_LINK_H
 
+#include "nbd/nbd.h"
 #include "origin/endpoint.h"
+#include "origin/origin.h"
 #include "reactor/loop.h"
 #include "reactor/pool.h"
-#include "server/server.h"
 
 enum { LINK_ERROR_BYTES = 200 };
 
@@ -28,7 +30,7 @@ enum { SPOTS = 16 };
 struct spots {
 	struct job job;
 	struct link *link; /* NULL: the attempt has been given up */
-	const struct export *export;
+	const struct disk *disk;
 	unsigned count;
 	bool sent; /* they are being compared: done() frees them */
 	struct {
@@ -95,7 +97,7 @@ void link_ask_status(struct link *l, uint64_t cookie, uint64_t offset, uint32_t 
 
 /* Draws spots of a disk that has size_bytes at the origin; to be freed. NULL: no memory, or there
  * is nothing to compare. */
-struct spots *spots_new(const struct export *e, uint64_t size_bytes);
+struct spots *spots_new(const struct disk *d, uint64_t size_bytes);
 /* Compares what the samples tell with the image, on a worker; then link_compared() is called,
  * if s->link is not NULL by then. It is freed. */
 void spots_compare(struct spots *s, struct link *l);
@@ -107,6 +109,6 @@ void origin_link_ready(struct origin *o, unsigned slot);
 void origin_link_steady(struct origin *o, unsigned slot);
 void origin_link_failed(struct origin *o, unsigned slot, const char *why);
 struct core *origin_core(struct origin *o);
-struct export *origin_disk(struct origin *o);
+struct disk *origin_disk(struct origin *o);
 
 #endif

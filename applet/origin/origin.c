@@ -9,6 +9,8 @@
 #include "libbb.h"
 #include "origin/link.h"
 #include "reactor/pool.h"
+#include "storage/header.h"
+#include "storage/paths.h"
 
 enum { PAUSE_MIN_MS = 100, PAUSE_MAX_MS = 5000 };
 
@@ -18,7 +20,7 @@ struct address {
 };
 
 struct origin {
-	struct export *export;
+	struct disk *disk;
 	struct address address;   /* of the origin we trust */
 	struct address candidate; /* of the one we try; host NULL = none */
 	bool force;               /* the candidate may have another fingerprint */
@@ -37,14 +39,16 @@ struct origin {
 	char last_error[LINK_ERROR_BYTES]; /* logged once */
 };
 
+void (*origin_closed)(void);
+
 struct core *origin_core(struct origin *o)
 {
-	return &o->export->core;
+	return &o->disk->core;
 }
 
-struct export *origin_disk(struct origin *o)
+struct disk *origin_disk(struct origin *o)
 {
-	return o->export;
+	return o->disk;
 }
 
 /* ---- attempts ---------------------------------------------------------------------- */
@@ -156,7 +160,7 @@ void origin_link_failed(struct origin *o, unsigned slot, const char *why)
 	bool first = !o->known;
 
 	if (o->started)
-		core_link_down(&o->export->core, slot);
+		core_link_down(&o->disk->core, slot);
 	if (!o->link[slot].shaken && try_plain(o, slot))
 		return;
 	if (slot == LINK_COPIER) {
@@ -193,7 +197,7 @@ static void tell_core(struct origin *o, unsigned slot)
 		.can_status = h->allocation,
 	};
 
-	core_link_up(&o->export->core, slot, &state);
+	core_link_up(&o->disk->core, slot, &state);
 }
 
 /* The client link is to our disk: it may be used. */
@@ -205,10 +209,10 @@ static void client_link_use(struct origin *o, const char *error)
 	copy_link_begin(o);
 }
 
-/* Only now may bytes of another content come, and the one who asked go away: a start
- * would know the new origin again. */
-void origin_header_saved(struct origin *o, int error)
+static void header_saved(struct disk *d, int error)
 {
+	struct origin *o = d->origin;
+
 	if (!o->header_busy)
 		return;
 	o->header_busy = false;
@@ -218,9 +222,9 @@ void origin_header_saved(struct origin *o, int error)
 /* This is what our disk's origin looks like from now on. */
 static void fingerprint_accept(struct origin *o, const struct fingerprint *fp)
 {
-	o->fingerprint = o->export->header.fingerprint = *fp;
+	o->fingerprint = o->disk->header.fingerprint = *fp;
 	o->header_busy = true;
-	header_save(o->export);
+	header_save(o->disk);
 }
 
 /* NULL: this is our disk. */
@@ -258,7 +262,7 @@ void origin_link_ready(struct origin *o, unsigned slot)
 	other = l->differs || !fingerprint_match(&l->fingerprint, &known);
 	if (other) {
 		memset(&known, 0, sizeof(known));
-		o->export->header.mixed = 1;
+		o->disk->header.mixed = 1;
 	}
 	fingerprint_add(&known, &l->fingerprint);
 	if (!o->known)
@@ -273,9 +277,9 @@ void origin_link_ready(struct origin *o, unsigned slot)
 	o->address.plain = l->handshake.plain;
 	l->handshake.export_name = o->address.name;
 	if (o->header_busy)
-		return; /* origin_header_saved() goes on */
+		return; /* header_saved() goes on */
 	/* Without a descriptor there is nothing to be changed (--check). */
-	if ((other || memcmp(&known, &o->fingerprint, sizeof(known)) != 0) && o->export->header_fd >= 0)
+	if ((other || memcmp(&known, &o->fingerprint, sizeof(known)) != 0) && o->disk->header_fd >= 0)
 		fingerprint_accept(o, &known);
 	else
 		client_link_use(o, NULL);
@@ -293,13 +297,14 @@ void origin_link_steady(struct origin *o, unsigned slot)
 
 /* ---- for the server -------------------------------------------------------------------- */
 
-struct origin *origin_new(struct export *e, const char *host, const char *port, const char *name, origin_callback *first,
+struct origin *origin_new(struct disk *d, const char *host, const char *port, const char *name, origin_callback *first,
 			  void *ctx)
 {
 	struct origin *o = xzalloc(sizeof(*o));
 	unsigned i;
 
-	o->export = e;
+	o->disk = d;
+	d->header_saved = header_saved;
 	if (!address_set(&o->address, host, port, name))
 		bb_simple_error_msg_and_die("out of memory");
 	for (i = 0; i < LINKS; i++)
@@ -331,8 +336,8 @@ static void recall(struct origin *o)
 {
 	if (o->known)
 		return;
-	o->size_bytes = o->export->core.size_bytes;
-	o->fingerprint = o->export->header.fingerprint;
+	o->size_bytes = o->disk->core.size_bytes;
+	o->fingerprint = o->disk->header.fingerprint;
 	o->known = true;
 	o->closed = false;
 }
@@ -352,7 +357,7 @@ void origin_start(struct origin *o)
 	o->started = true;
 	/* An earlier start may have known more of our disk than this one could read. */
 	if (o->known)
-		o->fingerprint = o->export->header.fingerprint;
+		o->fingerprint = o->disk->header.fingerprint;
 	else if (!o->closed)
 		start_without(o);
 	if (o->link[LINK_CLIENT].phase == LINK_UP)
@@ -369,7 +374,7 @@ static void links_drop(struct origin *o)
 	for (i = 0; i < LINKS; i++) {
 		timer_clear(&o->retry[i]);
 		link_close(&o->link[i]);
-		core_link_down(&o->export->core, i);
+		core_link_down(&o->disk->core, i);
 	}
 }
 
@@ -464,7 +469,7 @@ void origin_turn(struct origin *o)
 
 	if (!o->copy_wanted && copier->phase != LINK_DOWN && link_is_idle(copier)) {
 		link_close(copier);
-		core_link_down(&o->export->core, LINK_COPIER);
+		core_link_down(&o->disk->core, LINK_COPIER);
 	}
 	link_turn(&o->link[LINK_CLIENT]);
 	link_turn(copier);
@@ -478,17 +483,17 @@ void port_link_read(struct core *c, unsigned slot, uint64_t cookie, uint64_t off
 	uint32_t n;
 	uint8_t *buf = core_link_buffer(c, slot, cookie, &start, &n);
 
-	link_ask_read(&export_of(c)->origin->link[slot], cookie, offset, length, buf);
+	link_ask_read(&disk_of(c)->origin->link[slot], cookie, offset, length, buf);
 }
 
 void port_link_status(struct core *c, unsigned slot, uint64_t cookie, uint64_t offset, uint32_t length)
 {
-	link_ask_status(&export_of(c)->origin->link[slot], cookie, offset, length);
+	link_ask_status(&disk_of(c)->origin->link[slot], cookie, offset, length);
 }
 
 void port_copy_link(struct core *c, bool wanted)
 {
-	struct origin *o = export_of(c)->origin;
+	struct origin *o = disk_of(c)->origin;
 
 	o->copy_wanted = wanted;
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && o->started && !o->known && c->verify.state == JOB_RUNNING) {
@@ -503,7 +508,7 @@ void port_copy_link(struct core *c, bool wanted)
 
 void port_links_close(struct core *c)
 {
-	struct origin *o = export_of(c)->origin;
+	struct origin *o = disk_of(c)->origin;
 	unsigned i;
 
 	o->closed = true;
@@ -512,7 +517,8 @@ void port_links_close(struct core *c)
 		link_close(&o->link[i]);
 	}
 	address_clear(&o->candidate);
-	control_switched();
+	if (origin_closed)
+		origin_closed();
 	report(o, "the proxy was switched meanwhile and needs no origin", true);
 }
 

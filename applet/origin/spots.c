@@ -9,6 +9,7 @@
  */
 #include "libbb.h"
 #include "origin/link.h"
+#include "storage/identity.h"
 
 enum { DRAWS = 8192 }; /* so many blocks are looked at: less than a millisecond */
 
@@ -21,22 +22,22 @@ static uint64_t chance(void)
 	return state >> 11;
 }
 
-struct spots *spots_new(const struct export *e, uint64_t size_bytes)
+struct spots *spots_new(const struct disk *d, uint64_t size_bytes)
 {
 	uint64_t blocks = map_blocks(size_bytes), block;
 	struct spots *s;
 	unsigned i;
 
-	if (!ENABLE_FEATURE_XNBD_SERVER_VERIFY || !e->words || !e->written || e->header.mixed || size_bytes != e->header.size_bytes || !blocks)
+	if (!ENABLE_FEATURE_XNBD_SERVER_VERIFY || !d->words || !d->written || d->header.mixed || size_bytes != d->header.size_bytes || !blocks)
 		return NULL;
 	s = calloc(1, sizeof(*s));
 	for (i = 0; s && i < DRAWS && s->count < SPOTS; i++) {
 		block = chance() % blocks;
-		if (identity_is_origins(e, block))
+		if (identity_is_origins(d, block))
 			s->spot[s->count++].block = block;
 	}
 	if (s)
-		s->export = e;
+		s->disk = d;
 	return s;
 }
 
@@ -47,7 +48,7 @@ static void spots_run(struct job *j)
 
 	for (i = 0; i < s->count; i++) {
 		uint64_t sample = s->spot[i].sample; /* 0: the origin cannot read it */
-		uint64_t here = identity_sample(s->export, s->spot[i].block, s->buf);
+		uint64_t here = identity_sample(s->disk, s->spot[i].block, s->buf);
 
 		s->spot[i].differs = sample && here && here != sample;
 	}
@@ -61,7 +62,7 @@ static void spots_done(struct job *j)
 	unsigned i;
 
 	for (i = 0; i < s->count; i++)
-		differ |= s->spot[i].differs && identity_is_origins(s->export, s->spot[i].block);
+		differ |= s->spot[i].differs && identity_is_origins(s->disk, s->spot[i].block);
 	free(s);
 	if (l)
 		link_compared(l, differ);

@@ -4,18 +4,19 @@
  * Buffers come in sizes of powers of 2, out of memory that is kept while it is used. Loop's
  * thread only.
  */
-#ifndef SERVER_BUF_H
-#define SERVER_BUF_H
+#ifndef REACTOR_BUF_H
+#define REACTOR_BUF_H
 
 #include <stdint.h>
 
 enum { BUF_BYTES_MAX = 256 << 10 }; /* of one buffer */
 
-/* limit_bytes: --max-buf-size. */
+/* limit_bytes: --max-buf-size; 0 = no limit. */
 void buf_init(uint64_t limit_bytes);
 /* Nothing is given back to the system from now on; memory that is locked when buf_init() was
  * called is all there. Dies when it is not. */
 void buf_reserve(void);
+/* Bytes; without a limit, more than a machine has. */
 uint64_t buf_limit(void);
 /* Bytes handed out. */
 uint64_t buf_used(void);

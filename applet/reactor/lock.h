@@ -5,8 +5,8 @@
  * mutex that nobody holds, and a condition. errno is kept. The mutex: "Futexes Are Tricky"
  * (U. Drepper), its third.
  */
-#ifndef SERVER_LOCK_H
-#define SERVER_LOCK_H
+#ifndef REACTOR_LOCK_H
+#define REACTOR_LOCK_H
 
 struct mutex {
 	unsigned state; /* 0: free; 1: held; 2: held, and somebody may wait */

@@ -3,8 +3,8 @@
 #include "libbb.h"
 #include "reactor/lock.h"
 #include "reactor/log.h"
+#include "reactor/notify.h"
 #include "reactor/pool.h"
-#include "server/server.h"
 
 #include <poll.h>
 #include <sys/un.h>
@@ -63,7 +63,7 @@ static bool line_write(const char *line)
 	char text[LINE_BYTES];
 
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT && *line == NOTIFY) {
-		init_notify(line + 1);
+		notify(line + 1);
 		return true;
 	}
 	if (ENABLE_FEATURE_XNBD_SERVER_SYSLOG && to_syslog) {

@@ -4,8 +4,8 @@
  * reads, a stopped terminal, a disk that hangs, journald waiting for the disk that is
  * served. So a thread of its own writes them, and who has a message never waits.
  */
-#ifndef SERVER_LOG_H
-#define SERVER_LOG_H
+#ifndef REACTOR_LOG_H
+#define REACTOR_LOG_H
 
 #include <stdbool.h>
 #include <stdint.h>

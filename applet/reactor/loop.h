@@ -3,8 +3,8 @@
  * The event loop and its clock. All of it belongs to the one thread that runs
  * loop_once(), the thread that owns the core.
  */
-#ifndef SERVER_LOOP_H
-#define SERVER_LOOP_H
+#ifndef REACTOR_LOOP_H
+#define REACTOR_LOOP_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -12,8 +12,8 @@
  * that is quick is run by the loop's thread itself; should it block nevertheless, another
  * thread takes the loop over after a millisecond or two, and this one goes its way.
  */
-#ifndef SERVER_POOL_H
-#define SERVER_POOL_H
+#ifndef REACTOR_POOL_H
+#define REACTOR_POOL_H
 
 #include "core/job.h"
 

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* How this server lives with what starts and ends the machine. */
 #include "libbb.h"
+#include "core/ports.h"
 #include "reactor/pool.h"
+#include "server/init.h"
 #include "server/server.h"
 
 #include <sched.h>
@@ -13,42 +15,10 @@
 #include <sys/un.h>
 
 enum {
-	FIRST_SOCKET = 3,
 	HEAP_PIECES = 1024, /* of each size; half of them are free */
 	EXTENTS_PIECES = 32,
 	X_PR_SET_IO_FLUSHER = 57, /* linux/prctl.h, of Linux 5.6 */
-	X_BLKSSZGET = 0x1268,     /* linux/fs.h: the sector's bytes */
 };
-
-int init_socket(unsigned i)
-{
-	const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
-	int on = 1;
-
-	if (!pid || !fds || strtoul(pid, NULL, 10) != (unsigned long)getpid() || i >= strtoul(fds, NULL, 10))
-		return -1;
-	(void)ioctl(FIRST_SOCKET + (int)i, FIOCLEX); /* fcntl(2) is 0.4 KB of libc */
-	(void)ioctl(FIRST_SOCKET + (int)i, FIONBIO, &on);
-	return FIRST_SOCKET + (int)i;
-}
-
-void init_notify(const char *state)
-{
-	const char *path = getenv("NOTIFY_SOCKET");
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
-	size_t n = path ? strlen(path) : 0;
-	int fd;
-
-	if (!n || n >= sizeof(a.sun_path))
-		return;
-	memcpy(a.sun_path, path, n);
-	if (*path == '@')
-		a.sun_path[0] = '\0'; /* of the abstract namespace */
-	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&a,
-	       (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n));
-	close(fd);
-}
 
 static bool set_oom_score(const char *text)
 {
@@ -111,39 +81,6 @@ void init_root_storage(void)
 	grow_heap();
 }
 
-/* Where the page cache could get memory only if somebody swapped, and swaps onto us, nothing
- * would move any more: neither our reads and writes nor those of the kernel that wait for
- * them. The other file descriptor sees the same bytes: no two accesses to a page are under
- * way at once, since it is no larger than a block. */
-static void open_direct(struct export *e)
-{
-	int unit;
-
-	if (!e->is_device || getpagesize() > BLOCK_BYTES || ioctl(e->fd[FILE_IMAGE], X_BLKSSZGET, &unit) < 0)
-		return;
-	e->direct_unit = (uint32_t)unit;
-	e->direct_fd = open(e->path[FILE_IMAGE], O_RDWR | O_DIRECT | O_CLOEXEC);
-}
-
-/* Its pages are there already when bits are written to them. */
-static void pin(int fd)
-{
-	off_t n = lseek(fd, 0, SEEK_END);
-	void *kept = NULL; /* until the end */
-
-	if (n > 0)
-		kept = mmap(NULL, (size_t)n, PROT_READ, MAP_SHARED, fd, 0);
-	if (kept == MAP_FAILED)
-		bb_simple_perror_msg("cannot lock the bitmap in memory");
-}
-
-void init_root_files(struct export *e)
-{
-	open_direct(e);
-	pin(e->fd[FILE_BITMAP]);
-	pin(e->fd[FILE_COMMIT]);
-}
-
 static struct {
 	struct job job;
 	char *argv[3], **envp;
@@ -157,7 +94,7 @@ static void hook_exec(void)
 
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	if (server_config->root_storage) { /* that was for us */
+	if (server_config->exports.root_storage) { /* that was for us */
 		set_oom_score("0");
 		prctl(X_PR_SET_IO_FLUSHER, 0, 0, 0, 0);
 		set_scheduler(SCHED_OTHER, 0);

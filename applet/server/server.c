@@ -1,12 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The server: from its beginning to its end. */
 #include "libbb.h"
+#include "client/client.h"
+#include "client/listen.h"
+#include "control/control.h"
+#include "origin/origin.h"
 #include "reactor/buf.h"
-#include "storage/holes.h"
 #include "reactor/log.h"
 #include "reactor/loop.h"
 #include "reactor/pool.h"
+#include "server/init.h"
 #include "server/server.h"
+#include "storage/header.h"
+#include "storage/holes.h"
+#include "storage/own_paths.h"
+#include "storage/paths.h"
+#include "storage/resident.h"
+#include "storage/snapshot.h"
+#include "storage/store.h"
+#include "storage/trace_file.h"
 
 #include <signal.h>
 #include <sys/file.h>
@@ -28,13 +40,6 @@ const struct server_config *server_config;
 
 static struct export *export; /* that of xnbd-server; NULL: many, of xnbd-wrapper */
 static struct event signal_event;
-static struct own {
-	struct own *next;
-	char *path;
-	dev_t dev;
-	ino_t ino;
-	bool unless_ready;
-} *own;
 static bool is_ready;
 static int pid_fd = -1;
 static int ready_fd = -1; /* --daemonize: tells the parent */
@@ -47,34 +52,6 @@ static struct {
 	bool busy, again;
 	int fd;
 } log_file;
-
-/* ---- files that vanish with the server -------------------------------------------------- */
-
-/* A path that leads to another file by now is not ours. */
-static void remove_own_paths(void)
-{
-	const struct own *o;
-	struct stat st;
-
-	for (o = own; o; o = o->next)
-		if ((!o->unless_ready || !is_ready) && lstat(o->path, &st) == 0 && st.st_ino == o->ino && st.st_dev == o->dev)
-			unlink(o->path);
-}
-
-void server_owns_path(const char *path, bool unless_ready)
-{
-	struct own *o = xzalloc(sizeof(*o));
-	struct stat st;
-
-	if (lstat(path, &st) == 0) {
-		o->dev = st.st_dev;
-		o->ino = st.st_ino;
-	}
-	o->path = xpath_absolute(path);
-	o->unless_ready = unless_ready;
-	o->next = own;
-	own = o;
-}
 
 static int open_or_die(const char *path, int flags)
 {
@@ -89,7 +66,7 @@ static void open_log(const char *path)
 {
 	log_fd = open_or_die(path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND);
 	if (log_fd >= 0)
-		server_owns_path(path, true);
+		path_own(path, true);
 	else
 		log_fd = open_or_die(path, O_WRONLY | O_CREAT | O_APPEND);
 	log_file.path = xpath_absolute(path);
@@ -110,7 +87,7 @@ static void open_pidfile(const char *path)
 			bb_perror_msg_and_die("'%s' is the pid file of another server: cannot lock it", path);
 		/* Else the other one has just ended, and removed what we have opened. */
 	} while (stat(path, &there) < 0 || there.st_ino != st.st_ino || there.st_dev != st.st_dev);
-	server_owns_path(path, false);
+	path_own(path, false);
 }
 
 static void write_pidfile(const char *path)
@@ -200,7 +177,7 @@ static const char *switch_begin(void)
 
 	if (!own_switch.done) {
 		own_switch.done = own_switch_done;
-		why = core_switch(&export->core, false, &own_switch);
+		why = core_switch(&export->disk.core, false, &own_switch);
 		if (why)
 			own_switch.done = NULL;
 	}
@@ -259,18 +236,18 @@ static void signal_ready(struct event *e, uint32_t events UNUSED_PARAM)
 			;
 	} else if (info.ssi_signo == SIGUSR1) {
 		if (ENABLE_FEATURE_XNBD_SERVER_SNAPSHOT && export)
-			snapshot_begin(export);
+			snapshot_begin(&export->disk);
 	} else if (info.ssi_signo == SIGHUP) {
 		if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && is_ready)
 			log_reopen();
-		if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->origin)
-			origin_hurry(export->origin);
+		if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->disk.origin)
+			origin_hurry(export->disk.origin);
 	} else if (info.ssi_signo != SIGUSR2) {
 		if (!stopping_ms)
 			stopping_ms = loop_now_ms;
 		else if (loop_now_ms - stopping_ms >= SAME_SIGNAL_MS)
 			bb_error_msg_and_die("ended by a second signal before the end was reached: %s", end_awaits());
-	} else if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->core.map.words) { /* a proxy, and begun */
+	} else if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->disk.core.map.words) { /* a proxy, and begun */
 		why = switch_begin();
 		if (why)
 			bb_error_msg("not switched: %s", why);
@@ -326,7 +303,7 @@ static bool is_verified(struct core *c)
 static void look_for_end(void)
 {
 	static bool hook_done;
-	struct core *c = &export->core;
+	struct core *c = &export->disk.core;
 
 	if (c->mode == MODE_PROXY) {
 		if (server_config->auto_switch && (!ENABLE_FEATURE_XNBD_SERVER_VERIFY || !server_config->verify || is_verified(c)))
@@ -346,16 +323,16 @@ static void loop_take_over(void) NORETURN;
 static void settle(void)
 {
 	if (export)
-		core_tick(&export->core, loop_now_ms);
+		core_tick(&export->disk.core, loop_now_ms);
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export)
-		header_tick(export);
-	if (ENABLE_FEATURE_XNBD_SERVER_AUTO && export && export->core.map.words)
+		header_tick(&export->disk);
+	if (ENABLE_FEATURE_XNBD_SERVER_AUTO && export && export->disk.core.map.words)
 		look_for_end();
 	do {
 		do {
 			sessions_turn();
-			if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->origin)
-				origin_turn(export->origin);
+			if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->disk.origin)
+				origin_turn(export->disk.origin);
 		} while (sessions_dirty());
 	} while (pool_flush(!ending));
 }
@@ -363,11 +340,11 @@ static void settle(void)
 static void turn(uint64_t deadline_ms)
 {
 	/* Targets have nothing to do in time. */
-	uint64_t at = export ? core_deadline(&export->core) : UINT64_MAX;
+	uint64_t at = export ? core_deadline(&export->disk.core) : UINT64_MAX;
 
 	loop_wait(at < deadline_ms ? at : deadline_ms);
 	if (export)
-		core_now(&export->core, loop_now_ms); /* what comes has not come when the wait began */
+		core_now(&export->disk.core, loop_now_ms); /* what comes has not come when the wait began */
 	loop_call();
 	settle();
 }
@@ -386,17 +363,17 @@ static void first_attempt_ended(void *ctx UNUSED_PARAM, const char *error, bool 
 	snprintf(first_attempt.error, sizeof(first_attempt.error), "%s", error ? error : "");
 }
 
-bool server_reach_origin(struct export *e, bool needed)
+bool server_reach_origin(struct disk *d, bool needed)
 {
 	const struct server_config *s = server_config;
 	uint64_t until_ms = needed ? UINT64_MAX : loop_now_ms + START_MS;
 
-	e->origin = origin_new(e, s->origin_host, s->origin_port, s->origin_export, first_attempt_ended, NULL);
+	d->origin = origin_new(d, s->origin_host, s->origin_port, s->origin_export, first_attempt_ended, NULL);
 	while (!first_attempt.ended && !stopping_ms && loop_now_ms < until_ms) {
 		pool_flush(false);
 		if (!first_attempt.ended)
 			loop_once(until_ms);
-		origin_turn(e->origin);
+		origin_turn(d->origin);
 	}
 	if (stopping_ms)
 		bb_error_msg_and_die("origin %s:%s: ended by a signal before it answered", s->origin_host, s->origin_port);
@@ -405,31 +382,32 @@ bool server_reach_origin(struct export *e, bool needed)
 	return first_attempt.ended && !first_attempt.error[0];
 }
 
-static void begin_proxy(void)
+static void begin_proxy(struct export *e)
 {
+	struct disk *d = &e->disk;
 	const struct server_config *s = server_config;
 	const struct fingerprint *fp = NULL;
 	uint64_t size_bytes;
 	bool all_dirty;
 
-	export->adopt = s->adopt_bitmap;
-	export->accept = s->accept_image;
-	if (store_look(export, s->image, s->bitmap, s->clear_bitmap)) /* complete: needs no origin, not even to start */
-		export->origin = origin_new(export, s->origin_host, s->origin_port, s->origin_export, NULL, NULL);
-	else if (server_reach_origin(export, !export->words))
-		fp = origin_fingerprint(export->origin);
-	size_bytes = fp ? origin_size_bytes(export->origin) : export->header.size_bytes;
-	store_open(export, size_bytes, fp, s->clear_bitmap, &all_dirty);
-	export->holes_known = holes_known(export->fd[FILE_IMAGE]);
-	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage)
-		init_root_files(export);
-	if (!export_begin(export, size_bytes, all_dirty))
+	d->adopt = s->adopt_bitmap;
+	d->accept = s->accept_image;
+	if (store_look(d, s->image, s->bitmap, s->clear_bitmap)) /* complete: needs no origin, not even to start */
+		d->origin = origin_new(d, s->origin_host, s->origin_port, s->origin_export, NULL, NULL);
+	else if (server_reach_origin(d, !d->words))
+		fp = origin_fingerprint(d->origin);
+	size_bytes = fp ? origin_size_bytes(d->origin) : d->header.size_bytes;
+	store_open(d, size_bytes, fp, s->clear_bitmap, &all_dirty);
+	d->holes_known = holes_known(d->fd[FILE_IMAGE]);
+	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->exports.root_storage)
+		resident_files(d);
+	if (!export_begin(e, size_bytes, all_dirty))
 		bb_simple_error_msg_and_die("out of memory");
-	origin_start(export->origin);
+	origin_start(d->origin);
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && s->record)
-		record_begin(export);
+		record_begin(d);
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && s->prefetch)
-		prefetch_begin(export, s->prefetch);
+		prefetch_begin(d, s->prefetch);
 }
 
 static void begin_exports(void)
@@ -443,7 +421,7 @@ static void begin_exports(void)
 		if (!export)
 			bb_simple_error_msg_and_die("out of memory");
 		export_enlist(export);
-		begin_proxy();
+		begin_proxy(export);
 	} else if (s->image) {
 		why = export_add("", s->image);
 		export = exports;
@@ -457,7 +435,7 @@ static void begin_exports(void)
 
 static void leave(void)
 {
-	remove_own_paths();
+	paths_remove(is_ready);
 	log_end();
 }
 
@@ -478,16 +456,16 @@ static void begin(void)
 	if (ENABLE_FEATURE_XNBD_SERVER_AUTO && s->hook)
 		init_hook(xpath_absolute(s->hook), xpath_absolute(s->image)); /* a daemon leaves its directory */
 	/* Before the workers are born: they inherit it. */
-	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage)
+	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->exports.root_storage)
 		init_root_storage();
-	loop_init(!(ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage));
+	loop_init(!(ENABLE_FEATURE_XNBD_SERVER_INIT && s->exports.root_storage));
 	signals_begin();
-	pool_start(s->image ? export_workers() : (HUNG_EXPORTS + 1) * export_workers() + 2 * HUNG_EXPORTS, ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage, loop_take_over);
+	pool_start(s->image ? export_workers() : (HUNG_EXPORTS + 1) * export_workers() + 2 * HUNG_EXPORTS, ENABLE_FEATURE_XNBD_SERVER_INIT && s->exports.root_storage, loop_take_over);
 	buf_init(s->max_buf_bytes);
-	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage)
+	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->exports.root_storage)
 		buf_reserve();
 	if (!s->one_client)
-		listen_bind();
+		listen_bind(s->laddr, s->lport, s->unix_path);
 	if (HAVE_CONTROL && s->control)
 		listen_check(s->control);
 	begin_exports();
@@ -498,7 +476,7 @@ static void begin(void)
 	else
 		inetd_begin(s->client_fd, s->past_handshake ? export : NULL);
 	if (HAVE_CONTROL && s->control)
-		control_begin(export);
+		control_begin(export, s->control);
 	tell_ready();
 }
 
@@ -521,13 +499,13 @@ static void last_commits(void)
 	struct export *e;
 
 	for (e = exports; e; e = e->next) {
-		if (!e->users || (e->core.readonly && e->core.mode == MODE_TARGET && !e->core.map.words))
+		if (!e->users || (e->disk.core.readonly && e->disk.core.mode == MODE_TARGET && !e->disk.core.map.words))
 			continue;
 		commits++;
 		export_hold(e); /* it may be removed meanwhile */
 		e->last_commit.done = last_commit_done;
-		core_commit(&e->core, &e->last_commit);
-		core_tick(&e->core, loop_now_ms);
+		core_commit(&e->disk.core, &e->last_commit);
+		core_tick(&e->disk.core, loop_now_ms);
 	}
 	settle();
 	while (commits || exports_are_closing() || (ENABLE_FEATURE_XNBD_SERVER_SNAPSHOT && snapshot_is_busy())) {
@@ -548,15 +526,15 @@ static bool is_quiet(const struct core *c)
 /* What the next start finds is as this server has left it, if that is known for certain. */
 static void leave_files(uint64_t deadline_ms)
 {
-	const struct core *c = &export->core;
+	const struct core *c = &export->disk.core;
 
-	while ((!is_quiet(c) || export->save.busy) && loop_now_ms < deadline_ms)
+	while ((!is_quiet(c) || export->disk.save.busy) && loop_now_ms < deadline_ms)
 		turn(deadline_ms);
-	if (!is_quiet(c) || c->commit.error || c->bitmap_error || export->save.busy)
+	if (!is_quiet(c) || c->commit.error || c->bitmap_error || export->disk.save.busy)
 		return;
-	header_finish(export);
+	header_finish(&export->disk);
 	settle(); /* a turn begins with a wait */
-	while (export->save.busy && loop_now_ms < deadline_ms)
+	while (export->disk.save.busy && loop_now_ms < deadline_ms)
 		turn(deadline_ms);
 }
 
@@ -570,7 +548,7 @@ static int end(void)
 		log_notify("STOPPING=1");
 	listen_end();
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export)
-		core_job_cancel(&export->core);
+		core_job_cancel(&export->disk.core);
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE) {
 		record_end();
 		settle(); /* a turn begins with a wait */
@@ -578,17 +556,17 @@ static int end(void)
 			turn(deadline);
 	}
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && export)
-		core_verify_cancel(&export->core);
+		core_verify_cancel(&export->disk.core);
 	sessions_stop();
 	settle(); /* what is given up is answered at once */
 	while (sessions_in_flight() && loop_now_ms < deadline)
 		turn(deadline);
 	while (sessions_part() && loop_now_ms < deadline)
 		turn(loop_now_ms + PART_MS);
-	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->origin)
-		origin_end(export->origin); /* nothing may change the files behind leave_files() */
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->disk.origin)
+		origin_end(export->disk.origin); /* nothing may change the files behind leave_files() */
 	last_commits();
-	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->core.map.words)
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->disk.core.map.words)
 		leave_files(deadline);
 	if (HAVE_CONTROL && server_config->control)
 		control_end();
@@ -615,8 +593,8 @@ static void NORETURN loop_take_over(void)
 
 void server_limits(struct server_config *config, const char *clients, const char *queue, const char *buf)
 {
-	config->max_clients = xatou(clients);
-	config->max_queue = xatou(queue);
+	config->limits.sessions = xatou(clients);
+	config->limits.requests = xatou(queue);
 	config->max_buf_bytes = xatoull(buf);
 	if (xatou_range(config->lport, 0, 65535) == 0)
 		config->lport = NULL;
@@ -627,6 +605,9 @@ void server_limits(struct server_config *config, const char *clients, const char
 int server_run(const struct server_config *config)
 {
 	server_config = config;
+	client_limits = config->limits;
+	export_config = config->exports;
+	control_config = (struct control_config){ config->max_buf_bytes, config->rate_bytes };
 	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && config->daemonize)
 		daemonize();
 	begin();

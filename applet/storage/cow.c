@@ -17,49 +17,49 @@ static int open_nameless(void)
 	return open(dir ? dir : "/var/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 }
 
-const char *cow_begin(struct export *e)
+const char *cow_begin(struct disk *d)
 {
-	uint64_t n = map_bytes(e->header.size_bytes) + 8;
+	uint64_t n = map_bytes(d->header.size_bytes) + 8;
 
-	e->base_fd = e->fd[FILE_IMAGE];
-	e->no_nowait = true;
-	e->fd[FILE_IMAGE] = open_nameless();
-	if (e->fd[FILE_IMAGE] < 0 || ftruncate(e->fd[FILE_IMAGE], (off_t)e->header.size_bytes) < 0)
+	d->base_fd = d->fd[FILE_IMAGE];
+	d->no_nowait = true;
+	d->fd[FILE_IMAGE] = open_nameless();
+	if (d->fd[FILE_IMAGE] < 0 || ftruncate(d->fd[FILE_IMAGE], (off_t)d->header.size_bytes) < 0)
 		return "no file can be made for what is written: give another TMPDIR";
-	e->cow_words = n > SIZE_MAX ? NULL : calloc(1, (size_t)n);
-	return e->cow_words ? NULL : "out of memory";
+	d->cow_words = n > SIZE_MAX ? NULL : calloc(1, (size_t)n);
+	return d->cow_words ? NULL : "out of memory";
 }
 
-static bool is_own(const struct export *e, uint64_t block)
+static bool is_own(const struct disk *d, uint64_t block)
 {
-	return __atomic_load_n(&e->cow_words[block / 32], __ATOMIC_ACQUIRE) >> (block % 32) & 1;
+	return __atomic_load_n(&d->cow_words[block / 32], __ATOMIC_ACQUIRE) >> (block % 32) & 1;
 }
 
-static void set_own(struct export *e, uint64_t first, uint64_t end)
+static void set_own(struct disk *d, uint64_t first, uint64_t end)
 {
 	for (; first < end; first++)
-		__atomic_fetch_or(&e->cow_words[first / 32], (uint32_t)1 << (first % 32), __ATOMIC_RELEASE);
+		__atomic_fetch_or(&d->cow_words[first / 32], (uint32_t)1 << (first % 32), __ATOMIC_RELEASE);
 }
 
 /* The end of the run of blocks that begins with first and is all own, or all not. */
-static uint64_t run_end(const struct export *e, uint64_t first, uint64_t end, bool *own)
+static uint64_t run_end(const struct disk *d, uint64_t first, uint64_t end, bool *own)
 {
-	*own = is_own(e, first);
+	*own = is_own(d, first);
 	do
 		first++;
-	while (first < end && is_own(e, first) == *own);
+	while (first < end && is_own(d, first) == *own);
 	return first;
 }
 
-int cow_read(struct export *e, uint8_t *p, uint64_t n, uint64_t offset)
+int cow_read(struct disk *d, uint8_t *p, uint64_t n, uint64_t offset)
 {
 	uint64_t end = map_blocks(offset + n);
 
 	while (n) {
 		bool own;
-		uint64_t stop = run_end(e, offset / BLOCK_BYTES, end, &own) * BLOCK_BYTES;
+		uint64_t stop = run_end(d, offset / BLOCK_BYTES, end, &own) * BLOCK_BYTES;
 		uint64_t step = stop - offset < n ? stop - offset : n;
-		int error = disk_transfer(own ? e->fd[FILE_IMAGE] : e->base_fd, false, p, step, offset);
+		int error = disk_transfer(own ? d->fd[FILE_IMAGE] : d->base_fd, false, p, step, offset);
 
 		if (error)
 			return error;
@@ -71,37 +71,37 @@ int cow_read(struct export *e, uint8_t *p, uint64_t n, uint64_t offset)
 }
 
 /* Makes a block our own that is going to be written in part. */
-static int copy_block(struct export *e, uint64_t block)
+static int copy_block(struct disk *d, uint64_t block)
 {
 	uint8_t bytes[BLOCK_BYTES];
 	uint64_t offset = block * BLOCK_BYTES;
-	uint64_t rest = e->header.size_bytes - offset;
+	uint64_t rest = d->header.size_bytes - offset;
 	uint64_t n = rest < BLOCK_BYTES ? rest : BLOCK_BYTES;
 	int error;
 
-	if (is_own(e, block))
+	if (is_own(d, block))
 		return 0;
-	error = disk_transfer(e->base_fd, false, bytes, n, offset);
+	error = disk_transfer(d->base_fd, false, bytes, n, offset);
 	if (!error)
-		error = disk_transfer(e->fd[FILE_IMAGE], true, bytes, n, offset);
+		error = disk_transfer(d->fd[FILE_IMAGE], true, bytes, n, offset);
 	if (!error)
-		set_own(e, block, block + 1);
+		set_own(d, block, block + 1);
 	return error;
 }
 
-int cow_prepare(struct export *e, uint64_t n, uint64_t offset)
+int cow_prepare(struct disk *d, uint64_t n, uint64_t offset)
 {
 	uint64_t end = offset + n;
 	int error = 0;
 
 	if (offset % BLOCK_BYTES)
-		error = copy_block(e, offset / BLOCK_BYTES);
-	if (!error && end % BLOCK_BYTES && end != e->header.size_bytes)
-		error = copy_block(e, end / BLOCK_BYTES);
+		error = copy_block(d, offset / BLOCK_BYTES);
+	if (!error && end % BLOCK_BYTES && end != d->header.size_bytes)
+		error = copy_block(d, end / BLOCK_BYTES);
 	return error;
 }
 
-void cow_written(struct export *e, uint64_t n, uint64_t offset)
+void cow_written(struct disk *d, uint64_t n, uint64_t offset)
 {
-	set_own(e, offset / BLOCK_BYTES, map_blocks(offset + n));
+	set_own(d, offset / BLOCK_BYTES, map_blocks(offset + n));
 }

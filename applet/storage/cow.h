@@ -1,21 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Copy on write: see cow.c. */
-#ifndef SERVER_COW_H
-#define SERVER_COW_H
+/*
+ * Copy on write: a target's image becomes a base that is only read, and what clients write goes to a
+ * file without a name. Between disk.c and cow.c, but for cow_begin(), which is for who opens a target.
+ * All of it may block.
+ */
+#ifndef STORAGE_COW_H
+#define STORAGE_COW_H
 
-#include "export/export.h"
+#include "storage/disk.h"
 
-/* The image of e, just opened, becomes the base of it. NULL, or what went wrong: one line. */
-const char *cow_begin(struct export *e);
+/* The image of d, just opened, becomes its base. NULL, or what went wrong: one line. Before the
+ * disk has a core. */
+const char *cow_begin(struct disk *d);
 
-/* Workers. 0 or errno. Offsets and lengths in bytes, inside of the disk, n > 0. */
-int cow_read(struct export *e, uint8_t *p, uint64_t n, uint64_t offset);
-/* Before [offset, offset + n) of e->fd[FILE_IMAGE] is written, trimmed or zeroed. */
-int cow_prepare(struct export *e, uint64_t n, uint64_t offset);
+/* Any thread; the core's ranges keep writers of one block apart. 0 or errno. Offsets and lengths in bytes, inside of the disk, n > 0. */
+int cow_read(struct disk *d, uint8_t *p, uint64_t n, uint64_t offset);
+/* Before [offset, offset + n) of d->fd[FILE_IMAGE] is written, trimmed or zeroed. */
+int cow_prepare(struct disk *d, uint64_t n, uint64_t offset);
 /* ... and after that went well. */
-void cow_written(struct export *e, uint64_t n, uint64_t offset);
-
-/* disk.c: pread(2) or pwrite(2) of all of it. */
-int disk_transfer(int fd, bool write, uint8_t *p, uint64_t n, uint64_t offset);
+void cow_written(struct disk *d, uint64_t n, uint64_t offset);
 
 #endif

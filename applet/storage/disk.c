@@ -4,10 +4,11 @@
  * everything else by a worker.
  */
 #include "libbb.h"
+#include "nbd/nbd.h"
+#include "reactor/buf.h"
+#include "reactor/pool.h"
 #include "storage/cow.h"
 #include "storage/holes.h"
-#include "reactor/pool.h"
-#include "reactor/buf.h"
 
 #include <sched.h>
 #include <sys/syscall.h>
@@ -28,7 +29,6 @@ static struct io *io_of(struct job *j)
 	return (struct io *)(void *)((char *)j - offsetof(struct io, job));
 }
 
-/* pread or pwrite all of it; 0 or errno. */
 int disk_transfer(int fd, bool write, uint8_t *p, uint64_t n, uint64_t offset)
 {
 	while (n) {
@@ -105,7 +105,7 @@ static int zero(struct io *io, int fd)
 	return error == EINVAL ? EOPNOTSUPP : error;
 }
 
-static int extents(const struct export *e, struct extents *out, uint64_t offset, uint64_t n)
+static int extents(const struct disk *d, struct extents *out, uint64_t offset, uint64_t n)
 {
 	uint64_t end = offset + n;
 
@@ -113,9 +113,9 @@ static int extents(const struct export *e, struct extents *out, uint64_t offset,
 	while (offset < end && out->count < EXTENTS_MAX) {
 		if (out->count % 32 == 31)
 			sched_yield();
-		uint64_t data = holes_data(e->fd[FILE_IMAGE], e->holes_known, offset);
+		uint64_t data = holes_data(d->fd[FILE_IMAGE], d->holes_known, offset);
 		bool hole = data > offset;
-		uint64_t stop = hole ? data : holes_data_end(e->fd[FILE_IMAGE], e->holes_known, offset);
+		uint64_t stop = hole ? data : holes_data_end(d->fd[FILE_IMAGE], d->holes_known, offset);
 
 		stop = stop < end ? stop : end;
 		out->extent[out->count].length = (uint32_t)(stop - offset);
@@ -125,7 +125,7 @@ static int extents(const struct export *e, struct extents *out, uint64_t offset,
 	return 0;
 }
 
-static void disk_do(const struct export *e, struct io *io, int fd)
+static void disk_do(const struct disk *d, struct io *io, int fd)
 {
 	switch (io->op) {
 	case IO_READ:
@@ -144,16 +144,16 @@ static void disk_do(const struct export *e, struct io *io, int fd)
 		io->error = fdatasync(fd) < 0 ? errno : 0;
 		break;
 	default:
-		io->error = extents(e, io->buf, io->offset, io->length);
+		io->error = extents(d, io->buf, io->offset, io->length);
 	}
 }
 
 /* The same with a base behind the file. */
-static void cow_do(struct export *e, struct io *io, int fd)
+static void cow_do(struct disk *d, struct io *io, int fd)
 {
 	switch (io->op) {
 	case IO_READ:
-		io->error = cow_read(e, io->buf, io->length, io->offset);
+		io->error = cow_read(d, io->buf, io->length, io->offset);
 		break;
 	case IO_SYNC: /* it is not to last */
 		io->error = 0;
@@ -162,46 +162,46 @@ static void cow_do(struct export *e, struct io *io, int fd)
 		*(struct extents *)io->buf = (struct extents){ .count = 1, .extent = { { .length = (uint32_t)io->length } } };
 		break;
 	default:
-		io->error = cow_prepare(e, io->length, io->offset);
+		io->error = cow_prepare(d, io->length, io->offset);
 		if (!io->error)
-			disk_do(e, io, fd);
+			disk_do(d, io, fd);
 		if (!io->error)
-			cow_written(e, io->length, io->offset);
+			cow_written(d, io->length, io->offset);
 	}
 }
 
 /* Whether it may go past the page cache. */
-static bool is_direct(const struct export *e, const struct io *io)
+static bool is_direct(const struct disk *d, const struct io *io)
 {
 	uint64_t all = (uintptr_t)io->buf | io->offset | io->length;
 
-	return ENABLE_FEATURE_XNBD_SERVER_INIT && e->direct_fd >= 0 && io->file == FILE_IMAGE &&
-	       (io->op == IO_READ || io->op == IO_WRITE || io->op == IO_ZERO || io->op == IO_TRIM) && all % e->direct_unit == 0;
+	return ENABLE_FEATURE_XNBD_SERVER_INIT && d->direct_fd >= 0 && io->file == FILE_IMAGE &&
+	       (io->op == IO_READ || io->op == IO_WRITE || io->op == IO_ZERO || io->op == IO_TRIM) && all % d->direct_unit == 0;
 }
 
 /* Zeroes as bytes, and nothing discarded: for both the kernel takes memory that others, who
  * wait for us, may have. */
-static void direct_do(const struct export *e, struct io *io, int fd)
+static void direct_do(const struct disk *d, struct io *io, int fd)
 {
 	if (io->op == IO_TRIM || (io->op == IO_ZERO && io->flags & IO_FAST))
 		io->error = EOPNOTSUPP;
 	else if (io->op == IO_ZERO)
 		io->error = write_zeroes(fd, io->offset, io->length);
 	else
-		disk_do(e, io, fd);
+		disk_do(d, io, fd);
 }
 
 static void disk_run(struct job *j)
 {
 	struct io *io = io_of(j);
-	struct export *e = export_of(io->core);
+	struct disk *d = disk_of(io->core);
 
-	if (ENABLE_FEATURE_XNBD_SERVER_COW && e->base_fd >= 0)
-		cow_do(e, io, e->fd[FILE_IMAGE]);
-	else if (is_direct(e, io))
-		direct_do(e, io, e->direct_fd);
+	if (ENABLE_FEATURE_XNBD_SERVER_COW && d->base_fd >= 0)
+		cow_do(d, io, d->fd[FILE_IMAGE]);
+	else if (is_direct(d, io))
+		direct_do(d, io, d->direct_fd);
 	else
-		disk_do(e, io, e->fd[io->file]);
+		disk_do(d, io, d->fd[io->file]);
 }
 
 /* Something that holds the inode's lock for long. */
@@ -215,7 +215,7 @@ static void disk_done(struct job *j)
 	struct io *io = io_of(j);
 
 	if (is_zeroing(io))
-		export_of(io->core)->zeroing--;
+		disk_of(io->core)->zeroing--;
 	if (io->sync_failed)
 		core_sync_failed(io->core, io->error);
 	io->done(io);
@@ -223,43 +223,43 @@ static void disk_done(struct job *j)
 
 /* preadv2(2): only what is in the page cache. The system call itself, since libc
  * may be older. */
-static bool read_now(struct export *e, struct io *io)
+static bool read_now(struct disk *d, struct io *io)
 {
 	struct iovec v = { .iov_base = io->buf, .iov_len = (size_t)io->length };
 	unsigned long lo = (unsigned long)io->offset;
 	unsigned long hi = sizeof(long) < 8 ? (unsigned long)(io->offset >> 32) : 0;
 	long got;
 
-	if (e->no_nowait || is_direct(e, io))
+	if (d->no_nowait || is_direct(d, io))
 		return false;
-	got = syscall(SYS_preadv2, e->fd[FILE_IMAGE], &v, 1, lo, hi, X_RWF_NOWAIT);
+	got = syscall(SYS_preadv2, d->fd[FILE_IMAGE], &v, 1, lo, hi, X_RWF_NOWAIT);
 	if (got < 0 && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL))
-		e->no_nowait = true;
+		d->no_nowait = true;
 	return got == (long)io->length;
 }
 
 bool port_io(struct core *c, struct io *io)
 {
-	struct export *e = export_of(c);
+	struct disk *d = disk_of(c);
 	struct job *j = &io->job;
 	bool is_image_write = io->op == IO_WRITE && io->file == FILE_IMAGE;
 	bool is_bits = io->op == IO_WRITE && io->file == FILE_BITMAP;
 
-	if (io->op == IO_READ && io->file == FILE_IMAGE && read_now(e, io))
+	if (io->op == IO_READ && io->file == FILE_IMAGE && read_now(d, io))
 		return true;
 	io->core = c;
 	io->sync_failed = false;
 	if (is_zeroing(io))
-		e->zeroing++;
+		d->zeroing++;
 	j->run = disk_run;
 	j->done = disk_done;
 	j->owner = io->owner;
 	j->class = io->op == IO_EXTENTS || (is_zeroing(io) && io->length > QUICK_BYTES) ? JOB_LONG : JOB_SHORT;
 	/* Of these no sync follows at once, as of one to the commit file. */
-	j->quick = ((is_image_write && !e->zeroing) || is_bits) && io->length <= QUICK_BYTES && !is_direct(e, io);
+	j->quick = ((is_image_write && !d->zeroing) || is_bits) && io->length <= QUICK_BYTES && !is_direct(d, io);
 	/* A file system lets one writer at a time into a file. Others that wait for it spin, and would
 	 * take the processor from those who have work, as would looks for data, which wait for nothing. */
-	j->turn = &e->turns[j->class][!e->is_device && (is_image_write || j->class == JOB_LONG)];
+	j->turn = &d->turns[j->class][!d->is_device && (is_image_write || j->class == JOB_LONG)];
 	pool_submit(j);
 	return false;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The header of the commit file on the disk: see struct state_header. */
 #include "libbb.h"
-#include "server/server.h"
+#include "storage/header.h"
+#include "storage/identity.h"
 
 const char *header_read(int fd, struct state_header *h)
 {
@@ -42,73 +43,73 @@ int header_write(int fd, const struct state_header *h)
 
 /* ---- while the server runs ------------------------------------------------------------ */
 
-static struct export *export_of_job(struct job *j)
+static struct disk *disk_of_job(struct job *j)
 {
-	return (struct export *)(void *)((char *)j - offsetof(struct export, save.job));
+	return (struct disk *)(void *)((char *)j - offsetof(struct disk, save.job));
 }
 
 static void save_run(struct job *j)
 {
-	struct export *e = export_of_job(j);
+	struct disk *d = disk_of_job(j);
 
-	if (e->save.header.boot_id[0])
-		identity_remember(e, &e->save.header);
+	if (d->save.header.boot_id[0])
+		identity_remember(d, &d->save.header);
 	else /* a sync failed: this is urgent, and the disk may hang */
-		memset(e->save.header.recent, 0, sizeof(e->save.header.recent));
-	e->save.error = e->save.header.clean ? identity_leave(e, &e->save.header) : 0;
-	if (!e->save.error)
-		e->save.error = header_write(e->header_fd, &e->save.header);
+		memset(d->save.header.recent, 0, sizeof(d->save.header.recent));
+	d->save.error = d->save.header.clean ? identity_leave(d, &d->save.header) : 0;
+	if (!d->save.error)
+		d->save.error = header_write(d->header_fd, &d->save.header);
 }
 
 static void save_done(struct job *j)
 {
-	struct export *e = export_of_job(j);
+	struct disk *d = disk_of_job(j);
 
-	e->save.busy = false;
-	if (e->save.error) {
-		e->header.counter--; /* the other copy is the only one that is known to be whole */
-		core_sync_failed(&e->core, e->save.error);
+	d->save.busy = false;
+	if (d->save.error) {
+		d->header.counter--; /* the other copy is the only one that is known to be whole */
+		core_sync_failed(&d->core, d->save.error);
 	}
-	if (e->save.error && !e->header.boot_id[0])
+	if (d->save.error && !d->header.boot_id[0])
 		bb_error_msg("a sync failed, and '%s' cannot tell the next start: do not restart this server",
-			     e->path[FILE_COMMIT]);
-	if (e->save.again)
-		header_save(e);
-	else if (e->origin)
-		origin_header_saved(e->origin, e->save.error);
+			     d->path[FILE_COMMIT]);
+	if (d->save.again)
+		header_save(d);
+	else if (d->header_saved)
+		d->header_saved(d, d->save.error);
 }
 
-void header_save(struct export *e)
+void header_save(struct disk *d)
 {
-	e->save.again = e->save.busy;
-	if (e->save.busy)
+	d->save.again = d->save.busy;
+	if (d->save.busy)
 		return;
-	e->save.busy = true;
-	e->header.counter++;
-	e->save.header = e->header;
-	e->save.recents = e->core.recents;
-	memcpy(e->save.header.recent, e->core.recent, sizeof(e->core.recent));
-	e->save.job.run = save_run;
-	e->save.job.done = save_done;
-	e->save.job.class = JOB_SLOW;
-	pool_submit(&e->save.job);
+	d->save.busy = true;
+	d->header.counter++;
+	d->save.header = d->header;
+	d->save.recents = d->core.recents;
+	memcpy(d->save.header.recent, d->core.recent, sizeof(d->core.recent));
+	d->save.job.run = save_run;
+	d->save.job.done = save_done;
+	d->save.job.class = JOB_SLOW;
+	pool_submit(&d->save.job);
 }
 
-void header_finish(struct export *e)
+void header_finish(struct disk *d)
 {
-	e->header.clean = 1;
-	header_save(e);
+	d->header.clean = 1;
+	header_save(d);
 }
 
-void header_tick(struct export *e)
+void header_tick(struct disk *d)
 {
-	const struct core *c = &e->core;
+	const struct core *c = &d->core;
 
-	if (c->commit.error && e->header.boot_id[0]) {
-		e->header.boot_id[0] = '\0'; /* no boot has this id */
-		header_save(e);
-	} else if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && !c->commit.error && c->recents != e->save.recents && c->now_ms >= e->save.next_ms) {
-		e->save.next_ms = c->now_ms + COMMIT_INTERVAL_MS;
-		header_save(e);
+	if (c->commit.error && d->header.boot_id[0]) {
+		d->header.boot_id[0] = '\0'; /* no boot has this id */
+		header_save(d);
+	} else if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && !c->commit.error && c->recents != d->save.recents && c->now_ms >= d->save.next_ms) {
+		d->save.next_ms = c->now_ms + COMMIT_INTERVAL_MS;
+		header_save(d);
 	}
 }

@@ -5,8 +5,8 @@
  *
  * ext4 before Linux 4.12 could call a hole what was not written back yet: who can wait syncs first.
  */
-#ifndef SERVER_HOLES_H
-#define SERVER_HOLES_H
+#ifndef STORAGE_HOLES_H
+#define STORAGE_HOLES_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -11,7 +11,7 @@
  * What the kernel or the file system cannot tell is 0, and not compared.
  */
 #include "libbb.h"
-#include "server/server.h"
+#include "storage/identity.h"
 
 #include <fcntl.h>
 #include <sys/ioctl.h>
@@ -170,7 +170,7 @@ static void read_boot_id(char *id)
 
 /* The mounts and disks of image and bitmap: of these the kernel never uses a number twice. A
  * mount's is another one in each mount namespace. */
-static void read_mounts(const struct export *e, struct state_header *h)
+static void read_mounts(const struct disk *d, struct state_header *h)
 {
 	uint64_t mounts[2] = { 0 }, more[X_STATX_WORDS];
 	char disks[2 * 20];
@@ -181,10 +181,10 @@ static void read_mounts(const struct export *e, struct state_header *h)
 	for (i = 0; i < ARRAY_SIZE(mounts); i++) {
 		dev_t dev;
 
-		if (e->fd[i] < 0 || fstat(e->fd[i], &st) < 0)
+		if (d->fd[i] < 0 || fstat(d->fd[i], &st) < 0)
 			continue;
 		dev = S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev;
-		if (!S_ISBLK(st.st_mode) && extended_stat(e->fd[i], X_STATX_MNT_ID_UNIQUE, more))
+		if (!S_ISBLK(st.st_mode) && extended_stat(d->fd[i], X_STATX_MNT_ID_UNIQUE, more))
 			mounts[i] = more[X_MNT_ID];
 		n += sysfs_read(dev, "diskseq", disks + n, 20);
 	}
@@ -198,32 +198,32 @@ static bool differ(uint64_t a, uint64_t b)
 	return a && b && a != b;
 }
 
-bool identity_same_boot(const struct export *e)
+bool identity_same_boot(const struct disk *d)
 {
-	const struct state_header *h = &e->header;
+	const struct state_header *h = &d->header;
 	struct state_header now;
 
 	read_boot_id(now.boot_id);
-	read_mounts(e, &now);
+	read_mounts(d, &now);
 	return now.boot_id[0] && strcmp(now.boot_id, h->boot_id) == 0 && !differ(now.disks, h->disks) &&
 	       (now.mount_space != h->mount_space || !differ(now.mounts, h->mounts)) &&
-	       !differ(identity_of(e->fd[FILE_BITMAP]), h->bitmap);
+	       !differ(identity_of(d->fd[FILE_BITMAP]), h->bitmap);
 }
 
 /* ---- at a start ---------------------------------------------------------------------------- */
 
-void identity_look(const struct export *e, struct state_found *f)
+void identity_look(const struct disk *d, struct state_found *f)
 {
-	const struct state_header *h = &e->header;
+	const struct state_header *h = &d->header;
 
 	if (f->commit != COMMIT_GOOD)
 		return;
-	if (stamp_of(e->fd[FILE_COMMIT]) > h->counter || differ(identity_of(e->fd[FILE_COMMIT]), h->commit))
+	if (stamp_of(d->fd[FILE_COMMIT]) > h->counter || differ(identity_of(d->fd[FILE_COMMIT]), h->commit))
 		f->other = "the commit file is an older copy, or of another cache";
-	else if (differ(identity_of(e->fd[FILE_IMAGE]), h->image))
+	else if (differ(identity_of(d->fd[FILE_IMAGE]), h->image))
 		f->other = "the image is not the one that belongs to it";
-	else if (h->clean && (differ(changed_ns(e->fd[FILE_IMAGE]), h->image_ns) ||
-			      (f->same_boot && differ(changed_ns(e->fd[FILE_BITMAP]), h->bitmap_ns))))
+	else if (h->clean && (differ(changed_ns(d->fd[FILE_IMAGE]), h->image_ns) ||
+			      (f->same_boot && differ(changed_ns(d->fd[FILE_BITMAP]), h->bitmap_ns))))
 		f->changed = "image or bitmap were changed after the last server had ended";
 }
 
@@ -232,29 +232,29 @@ static bool has_bit(const uint64_t *words, uint64_t i)
 	return words[i / 64] >> i % 64 & 1;
 }
 
-bool identity_is_origins(const struct export *e, uint64_t block)
+bool identity_is_origins(const struct disk *d, uint64_t block)
 {
-	return has_bit(e->words, block) && !has_bit(e->written, block / WRITTEN_BLOCKS);
+	return has_bit(d->words, block) && !has_bit(d->written, block / WRITTEN_BLOCKS);
 }
 
-uint64_t identity_sample(const struct export *e, uint64_t block, uint8_t *buf)
+uint64_t identity_sample(const struct disk *d, uint64_t block, uint8_t *buf)
 {
-	uint64_t start = block * BLOCK_BYTES, rest = e->header.size_bytes - start;
+	uint64_t start = block * BLOCK_BYTES, rest = d->header.size_bytes - start;
 	size_t n = rest < BLOCK_BYTES ? (size_t)rest : BLOCK_BYTES;
 
-	return pread(e->fd[FILE_IMAGE], buf, n, (off_t)start) == (ssize_t)n ? fingerprint_sample(buf, n) : 0;
+	return pread(d->fd[FILE_IMAGE], buf, n, (off_t)start) == (ssize_t)n ? fingerprint_sample(buf, n) : 0;
 }
 
 static uint8_t buf[BLOCK_BYTES]; /* not on the stack: it is a page */
 
-static bool block_differs(const struct export *e, uint64_t block, uint64_t sample)
+static bool block_differs(const struct disk *d, uint64_t block, uint64_t sample)
 {
-	return sample && identity_is_origins(e, block) && identity_sample(e, block, buf) != sample;
+	return sample && identity_is_origins(d, block) && identity_sample(d, block, buf) != sample;
 }
 
-const char *identity_content(const struct export *e, bool both)
+const char *identity_content(const struct disk *d, bool both)
 {
-	const struct state_header *h = &e->header;
+	const struct state_header *h = &d->header;
 	const struct state_recent *r;
 	unsigned i;
 
@@ -262,21 +262,21 @@ const char *identity_content(const struct export *e, bool both)
 		return NULL;
 	for (r = h->recent; r < h->recent + STATE_RECENT; r++)
 		if (r->sample && r->block < map_blocks(h->size_bytes) &&
-		    ((both && !has_bit(e->words, r->block)) || block_differs(e, r->block, r->sample)))
+		    ((both && !has_bit(d->words, r->block)) || block_differs(d, r->block, r->sample)))
 			return "image or bitmap are not as the last server has left them, but older";
 	for (i = 0; !h->mixed && i < STATE_SAMPLES; i++)
-		if (block_differs(e, fingerprint_block(h->size_bytes, i), h->fingerprint.sample[i]))
+		if (block_differs(d, fingerprint_block(h->size_bytes, i), h->fingerprint.sample[i]))
 			return "the image is not of this origin, or not the one of this bitmap";
 	return NULL;
 }
 
-void identity_remember(const struct export *e, struct state_header *h)
+void identity_remember(const struct disk *d, struct state_header *h)
 {
 	struct state_recent *r;
 
 	for (r = h->recent; r < h->recent + STATE_RECENT; r++)
 		if (r->sample)
-			r->sample = identity_sample(e, r->block, buf);
+			r->sample = identity_sample(d, r->block, buf);
 }
 
 /* What is not known now stays as it was: /sys may come later. */
@@ -286,23 +286,23 @@ static void learn(uint64_t *known, uint64_t id)
 		*known = id;
 }
 
-void identity_set(struct export *e)
+void identity_set(struct disk *d)
 {
-	struct state_header *h = &e->header;
+	struct state_header *h = &d->header;
 
 	read_boot_id(h->boot_id);
-	read_mounts(e, h);
-	learn(&h->image, identity_of(e->fd[FILE_IMAGE]));
-	h->bitmap = identity_of(e->fd[FILE_BITMAP]);
-	h->commit = identity_of(e->fd[FILE_COMMIT]);
+	read_mounts(d, h);
+	learn(&h->image, identity_of(d->fd[FILE_IMAGE]));
+	h->bitmap = identity_of(d->fd[FILE_BITMAP]);
+	h->commit = identity_of(d->fd[FILE_COMMIT]);
 	h->clean = h->image_ns = h->bitmap_ns = 0;
 }
 
-int identity_leave(const struct export *e, struct state_header *h)
+int identity_leave(const struct disk *d, struct state_header *h)
 {
-	if (fsync(e->fd[FILE_IMAGE]) < 0 || fsync(e->fd[FILE_BITMAP]) < 0)
+	if (fsync(d->fd[FILE_IMAGE]) < 0 || fsync(d->fd[FILE_BITMAP]) < 0)
 		return errno;
-	h->image_ns = changed_ns(e->fd[FILE_IMAGE]);
-	h->bitmap_ns = changed_ns(e->fd[FILE_BITMAP]);
+	h->image_ns = changed_ns(d->fd[FILE_IMAGE]);
+	h->bitmap_ns = changed_ns(d->fd[FILE_BITMAP]);
 	return 0;
 }

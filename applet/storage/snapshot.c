@@ -8,7 +8,7 @@
 #include "libbb.h"
 #include "storage/cow.h"
 #include "storage/holes.h"
-#include "server/server.h"
+#include "storage/snapshot.h"
 
 #include <sys/ioctl.h>
 
@@ -20,7 +20,7 @@ enum { COPY_BYTES = 256 << 10 };
 static struct snapshot {
 	struct job job;
 	struct freeze freeze;
-	struct export *export; /* NULL: none is under way */
+	struct disk *disk; /* NULL: none is under way */
 	char *path, *unfinished;
 	int error;
 } snapshot;
@@ -58,12 +58,12 @@ static int copy(int from, bool holes, int to, uint64_t size)
 static void snapshot_run(struct job *j)
 {
 	struct snapshot *s = (struct snapshot *)j;
-	int from = s->export->fd[FILE_IMAGE];
+	int from = s->disk->fd[FILE_IMAGE];
 	int to = open(s->unfinished, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 
 	s->error = to < 0 ? errno : 0;
 	if (!s->error && ioctl(to, X_FICLONE, from) < 0)
-		s->error = copy(from, s->export->holes_known, to, s->export->core.size_bytes);
+		s->error = copy(from, s->disk->holes_known, to, s->disk->core.size_bytes);
 	if (!s->error && (fsync(to) < 0 || rename(s->unfinished, s->path) < 0))
 		s->error = errno;
 	if (s->error && to >= 0)
@@ -75,14 +75,14 @@ static void snapshot_run(struct job *j)
 static void snapshot_done(struct job *j)
 {
 	struct snapshot *s = (struct snapshot *)j;
-	struct export *e = s->export;
+	struct disk *d = s->disk;
 
 	if (s->error)
 		bb_error_msg("snapshot '%s': %s", s->path, strerror(s->error));
 	free(s->path);
 	free(s->unfinished);
-	s->export = NULL;
-	core_thaw(&e->core, &s->freeze);
+	s->disk = NULL;
+	core_thaw(&d->core, &s->freeze);
 }
 
 static void frozen(struct freeze *f UNUSED_PARAM)
@@ -91,40 +91,39 @@ static void frozen(struct freeze *f UNUSED_PARAM)
 }
 
 /* Missing blocks, after a switch by force, would be zeroes in the copy: wrong bytes. */
-static bool can_be_copied(const struct export *e)
+static bool can_be_copied(const struct disk *d)
 {
-	const struct core *c = &e->core;
-	bool begun = !server_config->bitmap || c->map.words;
+	const struct core *c = &d->core;
 
-	return begun && c->mode == MODE_TARGET && map_is_complete(&c->map) && !e->is_device && e->base_fd < 0;
+	return core_has_begun(c) && c->mode == MODE_TARGET && map_is_complete(&c->map) && !d->is_device && d->base_fd < 0;
 }
 
-void snapshot_begin(struct export *e)
+void snapshot_begin(struct disk *d)
 {
 	struct snapshot *s = &snapshot;
 
-	if (!can_be_copied(e)) {
+	if (!can_be_copied(d)) {
 		bb_simple_error_msg("no snapshot: it is made of the image of a target, when that is a regular file and complete");
 		return;
 	}
-	if (s->export)
+	if (s->disk)
 		return; /* one is being made */
-	s->path = bb_asprintf("%s.%llu", e->path[FILE_IMAGE], (unsigned long long)time(NULL));
+	s->path = bb_asprintf("%s.%llu", d->path[FILE_IMAGE], (unsigned long long)time(NULL));
 	s->unfinished = s->path ? bb_asprintf("%s.new", s->path) : NULL;
 	if (!s->unfinished) {
 		bb_simple_error_msg("no snapshot: out of memory");
 		free(s->path);
 		return;
 	}
-	s->export = e;
+	s->disk = d;
 	s->job.run = snapshot_run;
 	s->job.done = snapshot_done;
 	s->job.class = JOB_SLOW;
 	s->freeze.frozen = frozen;
-	core_freeze(&e->core, &s->freeze);
+	core_freeze(&d->core, &s->freeze);
 }
 
 bool snapshot_is_busy(void)
 {
-	return snapshot.export;
+	return snapshot.disk;
 }

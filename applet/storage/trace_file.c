@@ -9,14 +9,15 @@
 #include "libbb.h"
 #include "reactor/loop.h"
 #include "reactor/pool.h"
-#include "server/server.h"
+#include "storage/paths.h"
+#include "storage/trace_file.h"
 
 enum { WRITE_MS = 5000 };
 
 static struct {
 	struct job job;
 	struct timer timer;
-	struct export *export; /* NULL: nothing is recorded */
+	struct disk *disk; /* NULL: nothing is recorded */
 	int dir;               /* a switch_root(8) takes paths away, but not this */
 	const char *name;
 	char *temporary;
@@ -66,35 +67,35 @@ static void write_done(struct job *j UNUSED_PARAM)
 	if (!file.error)
 		return;
 	bb_error_msg("'%s' cannot be written, nothing is recorded any more: %s", file.name, strerror(file.error));
-	trace_free(&file.export->core.trace);
+	trace_free(&file.disk->core.trace);
 }
 
 static void write_begin(void)
 {
-	struct trace *t = &file.export->core.trace;
+	struct trace *t = &file.disk->core.trace;
 
 	if (file.busy || !t->changed)
 		return;
 	t->changed = false;
-	file.bytes = trace_encode(t, file.export->core.size_bytes, file.text);
+	file.bytes = trace_encode(t, file.disk->core.size_bytes, file.text);
 	file.busy = true;
 	pool_submit(&file.job);
 }
 
 static void timer_fired(struct timer *t)
 {
-	const struct trace *trace = &file.export->core.trace;
+	const struct trace *trace = &file.disk->core.trace;
 
 	write_begin();
 	if (trace->recording || trace->changed)
 		timer_set(t, loop_now_ms + WRITE_MS);
 }
 
-void record_begin(struct export *e)
+void record_begin(struct disk *d)
 {
-	if (!core_record(&e->core))
+	if (!core_record(&d->core))
 		bb_simple_error_msg_and_die("out of memory");
-	file.export = e;
+	file.disk = d;
 	file.job.run = write_run;
 	file.job.done = write_done;
 	file.job.class = JOB_SLOW;
@@ -104,7 +105,7 @@ void record_begin(struct export *e)
 
 void record_end(void)
 {
-	if (!file.export)
+	if (!file.disk)
 		return;
 	timer_clear(&file.timer);
 	write_begin();
@@ -118,7 +119,7 @@ bool record_is_busy(void)
 /* ---- prefetch ----------------------------------------------------------------------- */
 
 /* NULL, or why not. Somebody else's file: nothing in it is trusted. */
-static const char *take_trace(struct export *e, const char *path, char *text, struct trace_run *run)
+static const char *take_trace(struct disk *d, const char *path, char *text, struct trace_run *run)
 {
 	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	ssize_t n = fd < 0 ? -1 : full_read(fd, text, TRACE_BYTES_MAX + 1);
@@ -128,18 +129,18 @@ static const char *take_trace(struct export *e, const char *path, char *text, st
 	if (fd >= 0)
 		close(fd);
 	if (!why)
-		why = n > TRACE_BYTES_MAX ? "it is too long" : trace_decode(text, (size_t)n, e->core.size_bytes, run, &runs);
-	if (!why && !core_prefetch(&e->core, run, runs))
+		why = n > TRACE_BYTES_MAX ? "it is too long" : trace_decode(text, (size_t)n, d->core.size_bytes, run, &runs);
+	if (!why && !core_prefetch(&d->core, run, runs))
 		why = "out of memory";
 	return why;
 }
 
 /* A machine boots without it too, only later: so nothing here is worth an end. */
-void prefetch_begin(struct export *e, const char *path)
+void prefetch_begin(struct disk *d, const char *path)
 {
 	char *text = xmalloc(TRACE_BYTES_MAX + 1);
 	struct trace_run *run = xmalloc(TRACE_RUNS_MAX * sizeof(*run));
-	const char *why = take_trace(e, path, text, run);
+	const char *why = take_trace(d, path, text, run);
 
 	if (why)
 		bb_error_msg("boot trace '%s' is not used: %s", path, why);

@@ -54,6 +54,8 @@ configuration() {
 make -s build/Config.in || exit 1
 configuration full
 configuration initramfs
+clean "rooms use only rooms below them" sh tests/doc/rooms.sh
+clean "mutants change something" env CHECK=1 sh tests/sim/mutants.sh
 clean "Python of the tests, pyflakes" pyflakes3 tests
 [ -z "$all" ] || clean "shellcheck" sh tests/doc/shell.sh
 echo "$passed passed, $failed failed"

@@ -397,11 +397,11 @@ static int serve(void *arg)
 		.image = world_path("image"),
 		.unix_path = world_path("clients"),
 		.max_buf_bytes = how & SERVER_POOR ? 64 << 10 : 4 << 20,
-		.max_queue = how & SERVER_POOR ? 3 : 1000,
-		.max_clients = 2,
-		.hold_s = how & SERVER_HOLD ? 5 : 0,
-		.readonly = how & SERVER_READONLY,
-		.oldstyle = how & SERVER_OLDSTYLE,
+		.limits.requests = how & SERVER_POOR ? 3 : 1000,
+		.limits.sessions = 2,
+		.limits.oldstyle = how & SERVER_OLDSTYLE,
+		.exports.hold_s = how & SERVER_HOLD ? 5 : 0,
+		.exports.readonly = how & SERVER_READONLY,
 	};
 
 	(void)arg;

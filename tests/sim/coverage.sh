@@ -22,7 +22,7 @@ for file in applet/core/*.c; do
 		-O0 --coverage -c -o "$T/sim/$name.o" "$file"
 	$CC -O0 --coverage -c -o "$T/unit/$name.o" "$file"
 done
-for name in store written; do
+for name in store header identity holes paths; do
 	$CC -include tests/sim/limits.h -include tests/sim/store_calls.h -O0 --coverage \
 		-c -o "$T/sim/$name.o" "applet/storage/$name.c"
 done
@@ -46,7 +46,7 @@ done | awk '
 		gsub(/[ *]/, "", count)
 	}
 	line == 0 && part[3] == "Source" { file = part[4]; next }
-	line == 0 || count == "-" || file !~ /^applet\/(core\/|server\/store)/ { next }
+	line == 0 || count == "-" || file !~ /^applet\/(core\/|storage\/store)/ { next }
 	{
 		id = sprintf("%s:%5d", file, line)
 		text[id] = substr($0, index($0, part[2] ":") + length(part[2]) + 1)

@@ -14,7 +14,10 @@
 #include "libbb.h"
 #undef vsnprintf /* libc has them */
 #undef snprintf
-#include "export/export.h"
+#include "storage/header.h"
+#include "storage/identity.h"
+#include "storage/own_paths.h"
+#include "storage/store.h"
 #include "sim.h"
 
 #include <setjmp.h>
@@ -32,7 +35,7 @@ struct change {
 	unsigned slot; /* RENAMED: to this name */
 };
 
-static struct export export;
+static struct disk files;
 static bool exists[SLOTS];
 static unsigned slot_of_fd[SLOTS];
 static struct change journal[JOURNAL_MAX];
@@ -174,8 +177,7 @@ ssize_t full_read(int fd, void *to, size_t n)
 }
 
 /* Paths that a start that fails would remove: the simulator leaves them, as a crash does. */
-void server_owns_path(const char *path, bool unless_ready);
-void server_owns_path(const char *path, bool unless_ready)
+void path_own(const char *path, bool unless_ready)
 {
 	(void)path;
 	(void)unless_ready;
@@ -186,13 +188,6 @@ void pool_submit(struct job *j)
 {
 	j->run(j);
 	j->done(j);
-}
-
-void origin_header_saved(struct origin *o, int error);
-void origin_header_saved(struct origin *o, int error)
-{
-	(void)o;
-	(void)error;
 }
 
 /* ---- system calls ----------------------------------------------------------------------------- */
@@ -483,7 +478,7 @@ void start_begin(bool adopt)
 	journal_count = 0;
 	boots = 1;
 	calls_left = -1;
-	memset(&export, 0, sizeof(export));
+	memset(&files, 0, sizeof(files));
 }
 
 void start_free(void)
@@ -491,27 +486,27 @@ void start_free(void)
 	unsigned i;
 
 	for (i = 0; i < FILES; i++)
-		sim_free(export.path[i]);
-	sim_free(export.words);
-	sim_free(export.written);
-	memset(&export, 0, sizeof(export));
+		sim_free(files.path[i]);
+	sim_free(files.words);
+	sim_free(files.written);
+	memset(&files, 0, sizeof(files));
 }
 
 static void look_and_open(bool *all_dirty)
 {
-	bool complete = store_look(&export, paths[FILE_IMAGE], paths[FILE_BITMAP], false);
+	bool complete = store_look(&files, paths[FILE_IMAGE], paths[FILE_BITMAP], false);
 	struct fingerprint fp;
 
-	if (complete || (export.words && chance(50))) {
+	if (complete || (files.words && chance(50))) {
 		count(COUNT_STARTS_WITHOUT);
 		event("a start without the origin");
-		store_open(&export, export.header.size_bytes, NULL, false, all_dirty);
+		store_open(&files, files.header.size_bytes, NULL, false, all_dirty);
 		return;
 	}
 	origin_samples(&fp);
 	if (plan.blind)
 		memset(&fp, 0, sizeof(fp));
-	store_open(&export, plan.size_bytes, &fp, false, all_dirty);
+	store_open(&files, plan.size_bytes, &fp, false, all_dirty);
 }
 
 enum start_end start_files(uint64_t **words, bool *all_dirty)
@@ -519,15 +514,15 @@ enum start_end start_files(uint64_t **words, bool *all_dirty)
 	uint64_t faults = report->count[COUNT_DISK_FAULTS];
 	int how;
 
-	memset(&export, 0, sizeof(export));
-	export.fd[0] = export.fd[1] = export.fd[2] = -1;
-	export.adopt = plan.adopt;
+	memset(&files, 0, sizeof(files));
+	files.fd[0] = files.fd[1] = files.fd[2] = -1;
+	files.adopt = plan.adopt;
 	calls_left = faults_on && plan.crashes && chance(40) ? (int)chance_of(32) : -1;
 	how = setjmp(over);
 	if (!how) {
 		look_and_open(all_dirty);
 		calls_left = -1;
-		*words = export.words;
+		*words = files.words;
 		return START_GOOD;
 	}
 	if (how == 1 && report->count[COUNT_DISK_FAULTS] == faults && !memory_has_failed())
@@ -537,31 +532,31 @@ enum start_end start_files(uint64_t **words, bool *all_dirty)
 
 /* Something of header.c, which has a core of its own here. It may be the last thing before a crash:
  * false. */
-static bool save(void (*what)(struct export *e), unsigned crash_percent)
+static bool save(void (*what)(struct disk *d), unsigned crash_percent)
 {
 	bool over_now;
 
 	calls_left = faults_on && plan.crashes && chance(crash_percent) ? (int)chance_of(what == header_finish ? 6 : 3) : -1;
-	export.core.size_bytes = core.size_bytes;
-	export.core.now_ms = core.now_ms;
-	export.core.recents = core.recents;
+	files.core.size_bytes = core.size_bytes;
+	files.core.now_ms = core.now_ms;
+	files.core.recents = core.recents;
 	if (!plan.blind)
-		memcpy(export.core.recent, core.recent, sizeof(core.recent));
-	export.core.commit.error = core.commit.error;
+		memcpy(files.core.recent, core.recent, sizeof(core.recent));
+	files.core.commit.error = core.commit.error;
 	saving = true;
 	over_now = setjmp(over);
 	if (!over_now)
-		what(&export);
+		what(&files);
 	saving = false;
 	calls_left = -1;
-	if (!over_now && export.core.commit.error)
-		core_sync_failed(&core, export.core.commit.error);
+	if (!over_now && files.core.commit.error)
+		core_sync_failed(&core, files.core.commit.error);
 	return !over_now;
 }
 
 enum start_end start_tick(void)
 {
-	bool distrust = core.commit.error && export.header.boot_id[0], good;
+	bool distrust = core.commit.error && files.header.boot_id[0], good;
 
 	if (plan.target)
 		return START_GOOD;
@@ -573,17 +568,17 @@ enum start_end start_tick(void)
 
 const struct state_header *start_header(void)
 {
-	return &export.header;
+	return &files.header;
 }
 
 const uint64_t *start_words(void)
 {
-	return export.words;
+	return files.words;
 }
 
 uint64_t *start_written(void)
 {
-	return export.written;
+	return files.written;
 }
 
 void start_save(void)

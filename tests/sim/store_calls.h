@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The system calls of applet/storage/store.c and written.c are those of start.c. Comes before it. */
+/* The system calls of a start, in applet/storage/, are those of start.c. Comes before its files. */
 #ifndef SIM_STORE_CALLS_H
 #define SIM_STORE_CALLS_H
 

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Who connects: listening sockets, and one client that is there already.
+ *
+ * One thread: that of the start, later the loop's. Only what is for the start may block, or die.
+ * Strings are the caller's, and stay to the end.
+ */
+#ifndef CLIENT_LISTEN_H
+#define CLIENT_LISTEN_H
+
+#include "export/export.h"
+
+/* At the start: takes the sockets that systemd has opened, or else binds port lport (NULL: none) of address laddr
+ * (NULL: of all), and looks whether the Unix socket (NULL: none) can be made; dies when not. Nobody is
+ * accepted before listen_begin(), which makes that: whoever waits for its file is served. */
+void listen_bind(const char *laddr, const char *lport, const char *unix_socket);
+void listen_begin(void);
+/* Accepts nobody any more. */
+void listen_end(void);
+/* After accept(2) failed, of any listener. True: not because nobody is there; told by a
+ * message now and then, and the caller is not to try again at once. */
+bool listen_failed(void);
+/* At the start, for any Unix socket: dies when something is in its way that is not a stale socket. */
+void listen_check(const char *path);
+/* Then binds it: what is stale is replaced, anything else in the way is fatal. Returns the
+ * descriptor, which is the caller's. */
+int listen_unix(const char *path);
+
+/* ---- inetd.c ----------------------------------------------------------------- */
+
+/* For a client that is connected to this descriptor, before there is a second thread and before the
+ * first message: nothing goes to standard error or output when that is the client too. Standard
+ * input and output that are pipes become one socket; dies when that cannot be. */
+void inetd_prepare(int fd);
+/* It is served; dies when it cannot be. past_handshake: NULL, or the export it is past its handshake for. */
+void inetd_begin(int fd, struct export *past_handshake);
+
+#endif

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Connections of the control socket, between the files of this room: control.c has the connections
+ * and the text protocol, control_old.c the binary protocol of xNBD, control_images.c what a wrapper is
+ * asked for. --check writes its lines with the same functions, into a connection without a socket.
+ *
+ * Loop's thread; nothing here blocks. A connection belongs to control.c: others keep it only while
+ * it is `waiting` (control_answer_late() ends that), or until old_end().
+ */
+#ifndef CONTROL_CONNECTION_H
+#define CONTROL_CONNECTION_H
+
+#include "export/export.h"
+#include "reactor/loop.h"
+
+enum {
+	CONTROL_IN_BYTES = 16384,         /* longest request: the longest name fits, encoded */
+	CONTROL_OUT_BYTES_MAX = 64 << 10, /* what one connection may leave unread */
+};
+
+/* A connection. */
+struct control {
+	struct event event;
+	struct timer timer; /* idle, or the next news for a follower */
+	char in[CONTROL_IN_BYTES];
+	unsigned in_bytes;
+	char out[CONTROL_OUT_BYTES_MAX]; /* part of it: no lack of memory in the middle of an answer */
+	unsigned out_bytes;
+	bool waiting;  /* for the end of a switch or a reconnect: answers later */
+	bool follow;   /* for the end of the job: of the copy, */
+	bool verifies; /* ... or of the comparison */
+	bool owns_job; /* that stops when this connection ends */
+	bool eof;      /* will ask for nothing more, but may want its answer */
+	bool listing;  /* images: the rest of the list, as it is read */
+	uint64_t list_next;
+	bool dead;     /* closed; freed when it no longer waits */
+	struct commit_waiter commit;
+	struct control *next;
+
+	/* binary protocol */
+	bool old;
+	bool old_detects;            /* waits for the switch */
+	struct session *old_session; /* the one it handed over */
+	int passed_fd;               /* came with a message; -1 = none */
+};
+
+/* Appends n bytes for the client; without room, or when it has gone, they are lost. */
+void control_say(struct control *k, const void *p, size_t n);
+/* Sends what can be sent. */
+void control_flush(struct control *k);
+/* "KEY VALUE": what would break the line, or a terminal, is %XX. */
+void control_say_string(struct control *k, const char *key, const char *value);
+void control_say_number(struct control *k, const char *key, uint64_t value);
+/* The lines about a cache, of which these are local. */
+void control_say_cache(struct control *k, const struct disk *d, uint64_t size_bytes, const struct map *m);
+/* ... and about the comparison with the origin. */
+void control_say_verify(struct control *k, const struct core *c);
+/* The last line of a reply. error: NULL for "ok". */
+void control_answer(struct control *k, const char *error);
+/* ... of one that was `waiting`, and may have gone meanwhile. */
+void control_answer_late(struct control *k, const char *error);
+/* %XX in place. False: malformed, or a NUL. */
+bool control_decode(char *p);
+/* Closes it as soon as it has got what there is for it; not from inside this call. */
+void control_finish(struct control *k);
+/* Closes and, unless an answer is still under way, frees it. */
+void control_close(struct control *k);
+
+/* ---- control_images.c ------------------------------------------------------------------ */
+
+/* A request to xnbd-wrapper: its verb, and what is behind it (NULL: nothing). */
+void images_request(struct control *k, const char *verb, char *rest);
+/* Its list, or the rest of it, as far as there is room. */
+void images_list(struct control *k);
+
+/* ---- control_old.c --------------------------------------------------------------------- */
+
+/* Whether what has come begins a request of the binary protocol: a native integer, of 0
+ * to 5 if it makes sense; text begins with a letter. */
+bool old_begins(const struct control *k);
+/* Takes what has come. False: close the connection. */
+bool old_take(struct control *k, struct export *e);
+/* The connection ends. */
+void old_end(struct control *k);
+
+#endif

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The origin of a proxy: which one it is, and whether it is there. The ports of the core that lead to
+ * the origin (core/ports.h) are in origin.c, too.
+ *
+ * Loop's thread; nothing here blocks. A callback may come already from inside of the function that
+ * was given it, and must not begin another attempt. An origin lives as long as its disk: to the end.
+ */
+#ifndef ORIGIN_ORIGIN_H
+#define ORIGIN_ORIGIN_H
+
+#include "storage/disk.h"
+
+/* How an attempt to reach an origin ended: error NULL for well, else one line; refused:
+ * it is not in use. The first attempt of all: not refused with an error, it is another disk's. */
+typedef void origin_callback(void *ctx, const char *error, bool refused);
+
+/* An origin at this address; strings are copied. Connects at once. `first` is
+ * called once, when the first attempt has ended. Dies when there is no memory. */
+struct origin *origin_new(struct disk *d, const char *host, const char *port, const char *name, origin_callback *first,
+			  void *ctx);
+/* After the first attempt went well: what the origin is. */
+uint64_t origin_size_bytes(const struct origin *o);
+const struct fingerprint *origin_fingerprint(const struct origin *o);
+/* The core exists from now on: gives it the link. One that has not been reached yet is, then
+ * or later, and has to be the one that d->header tells of. */
+void origin_start(struct origin *o);
+/* Drops the links and tries another address; the old one is kept when that is
+ * refused. One at a time. name NULL: as before. NULL, or why it was not begun: one line. */
+const char *origin_reconnect(struct origin *o, const char *host, const char *port, const char *name, bool force,
+		      origin_callback *done, void *ctx);
+/* The same with a connection to the new address that is past its handshake and gives
+ * simple replies. NULL: fd is the origin's. */
+const char *origin_adopt(struct origin *o, int fd, origin_callback *done);
+/* An attempt to reach it begins now, not after a pause. */
+void origin_hurry(struct origin *o);
+const char *origin_host(const struct origin *o);
+const char *origin_port(const struct origin *o);
+const char *origin_export(const struct origin *o);
+const char *origin_state(const struct origin *o);
+/* Why it is lost, or refused: one line; "none" */
+const char *origin_error(const struct origin *o);
+/* Called when the origin is no longer needed, after a switch; NULL, or set by who wants to know. It must
+ * not call into the core. */
+extern void (*origin_closed)(void);
+/* At the end of each turn of the loop: sends what was asked. */
+void origin_turn(struct origin *o);
+/* The server ends: what the origin still sends is not stored. Loop's thread. */
+void origin_end(struct origin *o);
+
+#endif

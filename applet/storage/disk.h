@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A disk: its core, and the files that the core reaches through its ports (disk.c has them).
+ *
+ * Who owns a struct disk: the export around it (export/export.h), which opens its files with
+ * store.h and closes them. Its fields belong to the loop's thread. A job on a worker may read those that
+ * stay as they are while the disk is open (descriptors, paths, flags), and what says that it is
+ * the worker's.
+ */
+#ifndef STORAGE_DISK_H
+#define STORAGE_DISK_H
+
+#include "core/core.h"
+#include "core/state.h"
+#include "reactor/pool.h"
+
+struct origin;
+
+struct disk {
+	struct core core; /* first: ports get the core and want the disk */
+	int fd[3];      /* by enum io_file; -1 = not there, as with the other descriptors */
+	int header_fd;  /* the commit file again: so an error of a sync is told to the header's
+			   writer and to the commit, not to who comes first */
+	int direct_fd;  /* --root-storage: the image again, past the page cache; -1 = not there */
+	uint32_t direct_unit; /* ... where all has to be multiples of this */
+	bool is_device; /* the image is a block device */
+	bool holes_known; /* of the image: see holes.h */
+	bool adopt, accept; /* --adopt-bitmap, --accept-image */
+	bool no_nowait; /* the image's file system knows no RWF_NOWAIT, or a base is behind it */
+	char *path[3];  /* absolute */
+	char wrong[512]; /* the line of store_open_target() */
+	enum state_commit commit_found; /* what store_look() found */
+	const char *commit_trouble; /* ... and what is wrong with it, NULL = nothing */
+	uint64_t *words; /* the bitmap */
+	uint64_t *written; /* what clients have written, see core.h; NULL: that is not kept */
+	struct state_header header; /* as in the commit file, or about to be: see header_save() */
+	struct {
+		struct job job;
+		struct state_header header; /* on its way; the loop's thread may change the other one */
+		bool busy, again;
+		int error;
+		unsigned recents; /* of the core, that it has */
+		uint64_t next_ms; /* not before, for the sake of these */
+	} save;
+	struct origin *origin; /* of a proxy: see origin/origin.h, which gives it; the ports of the origin want it */
+	int base_fd;         /* copy on write: the base; fd[FILE_IMAGE] has what was written. Else -1 */
+	uint32_t *cow_words; /* ... and which blocks that are; 32 bits are atomic on every machine */
+	struct turn turns[JOB_SLOW][2]; /* of short and of long jobs; [1]: of those that hold the file's lock */
+	unsigned zeroing;       /* so many zeroings and trims are under way */
+	void (*header_saved)(struct disk *d, int error); /* header_save() is done, 0 or errno;
+							    may call it again; NULL: nobody waits */
+};
+
+static inline struct disk *disk_of(struct core *c)
+{
+	return (struct disk *)c;
+}
+
+/* pread(2) or pwrite(2) of all n bytes, which the file has: 0 or errno. Any thread; may block. */
+int disk_transfer(int fd, bool write, uint8_t *p, uint64_t n, uint64_t offset);
+
+#endif

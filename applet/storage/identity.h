@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Whether these are the files that the last server has left.
+ *
+ * All but identity_is_origins() may block. Without "any thread" they are for a start, and for
+ * --check, before the disk has users. Blocks are BLOCK_BYTES long. What is passed stays the caller's.
+ */
+#ifndef STORAGE_IDENTITY_H
+#define STORAGE_IDENTITY_H
+
+#include "storage/disk.h"
+
+/* The machine has not gone down since the header was written, nor the file systems and disks of
+ * image and bitmap; and it is that bitmap. */
+bool identity_same_boot(const struct disk *d);
+/* Looks at the files; sets f->other and f->changed. */
+void identity_look(const struct disk *d, struct state_found *f);
+/* The block is local, and no client has written near it: it has the origin's bytes. Loop's thread. */
+bool identity_is_origins(const struct disk *d, uint64_t block);
+/* The sample of this block as the image has it; 0: it cannot be read. buf: BLOCK_BYTES. Any thread. */
+uint64_t identity_sample(const struct disk *d, uint64_t block, uint8_t *buf);
+/* Compares what the header knows of the image's bytes where they are the origin's. both: the
+ * bitmap file was read, and is to be that of the header. NULL, or what is wrong. */
+const char *identity_content(const struct disk *d, bool both);
+/* Fills in what the image has in the blocks of h->recent. Any thread, but one at a time. */
+void identity_remember(const struct disk *d, struct state_header *h);
+/* The header knows these files, as files in use. */
+void identity_set(struct disk *d);
+/* Syncs the files and tells h how they are left. 0 or errno. Any thread. */
+int identity_leave(const struct disk *d, struct state_header *h);
+/* A header with this counter has been written over this descriptor. Any thread. */
+void identity_stamp(int fd, uint64_t counter);
+
+#endif

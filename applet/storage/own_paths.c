@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Paths that the process removes at its end. */
+#include "libbb.h"
+#include "storage/own_paths.h"
+#include "storage/paths.h"
+
+#include <sys/stat.h>
+
+static struct own {
+	struct own *next;
+	char *path;
+	dev_t dev;
+	ino_t ino;
+	bool unless_ready;
+} *own;
+
+/* A path that leads to another file by now is not ours. */
+void paths_remove(bool ready)
+{
+	const struct own *o;
+	struct stat st;
+
+	for (o = own; o; o = o->next)
+		if ((!o->unless_ready || !ready) && lstat(o->path, &st) == 0 && st.st_ino == o->ino && st.st_dev == o->dev)
+			unlink(o->path);
+}
+
+void path_own(const char *path, bool unless_ready)
+{
+	struct own *o = xzalloc(sizeof(*o));
+	struct stat st;
+
+	if (lstat(path, &st) == 0) {
+		o->dev = st.st_dev;
+		o->ino = st.st_ino;
+	}
+	o->path = xpath_absolute(path);
+	o->unless_ready = unless_ready;
+	o->next = own;
+	own = o;
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Paths that the process removes at its end: sockets, the pid file, and what a start has created that
+ * then failed. One thread: that of the start, later the loop's.
+ */
+#ifndef STORAGE_OWN_PATHS_H
+#define STORAGE_OWN_PATHS_H
+
+#include <stdbool.h>
+
+/* This path (copied), of a file that is there, is removed when the server ends, however it ends by
+ * itself; unless_ready: only if it ends before it serves, so that a start that fails leaves nothing.
+ * Dies when there is no memory. */
+void path_own(const char *path, bool unless_ready);
+
+/* At the end: removes them, where no other file has come in their place. ready: clients could connect. */
+void paths_remove(bool ready);
+
+#endif

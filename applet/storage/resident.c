@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Files that need no memory while they are used. */
+#include "libbb.h"
+#include "storage/resident.h"
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+
+enum { X_BLKSSZGET = 0x1268 }; /* linux/fs.h: the sector's bytes */
+
+/* Where the page cache could get memory only if somebody swapped, and swaps onto us, nothing
+ * would move any more: neither our reads and writes nor those of the kernel that wait for
+ * them. The other file descriptor sees the same bytes: no two accesses to a page are under
+ * way at once, since it is no larger than a block. */
+static void open_direct(struct disk *d)
+{
+	int unit;
+
+	if (!d->is_device || getpagesize() > BLOCK_BYTES || ioctl(d->fd[FILE_IMAGE], X_BLKSSZGET, &unit) < 0)
+		return;
+	d->direct_unit = (uint32_t)unit;
+	d->direct_fd = open(d->path[FILE_IMAGE], O_RDWR | O_DIRECT | O_CLOEXEC);
+}
+
+/* Its pages are there already when bits are written to them. */
+static void pin(int fd)
+{
+	off_t n = lseek(fd, 0, SEEK_END);
+	void *kept = NULL; /* until the end */
+
+	if (n > 0)
+		kept = mmap(NULL, (size_t)n, PROT_READ, MAP_SHARED, fd, 0);
+	if (kept == MAP_FAILED)
+		bb_simple_perror_msg("cannot lock the bitmap in memory");
+}
+
+void resident_files(struct disk *d)
+{
+	open_direct(d);
+	pin(d->fd[FILE_BITMAP]);
+	pin(d->fd[FILE_COMMIT]);
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A copy of an image as it is at one moment, beside it: IMAGE.SECONDS. One at a time. Loop's thread;
+ * nothing here blocks, a worker copies.
+ */
+#ifndef STORAGE_SNAPSHOT_H
+#define STORAGE_SNAPSHOT_H
+
+#include "storage/disk.h"
+
+/* Begins to copy the image of d; tells by a message what keeps it from that, now or later. Writes
+ * to d wait until it is complete, so d has to stay until then. */
+void snapshot_begin(struct disk *d);
+bool snapshot_is_busy(void);
+
+#endif

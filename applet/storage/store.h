@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The files of a disk at a start: found, locked, refused, created and repaired.
+ *
+ * One thread, before the disk has a core. All of it may block. Whatever is wrong ends the program with
+ * one line that says what to do, and until store_open() nothing was changed on disk then; only
+ * store_open_target() returns its errors, and may be called by any thread, at any time. Sizes are bytes.
+ */
+#ifndef STORAGE_STORE_H
+#define STORAGE_STORE_H
+
+#include "storage/disk.h"
+
+/* The image of a target: opens, locks and measures it. NULL, or why not: one line, valid
+ * until the next call. Dies of nothing. */
+const char *store_open_target(struct disk *d, const char *image, bool readonly);
+
+/* Opens and locks what exists of a proxy's files and reads the header. With a good commit file
+ * d->words are there, and d->header.size_bytes is the size: a start can do without the origin.
+ * True: the cache is complete, the origin is not needed. */
+bool store_look(struct disk *d, const char *image, const char *bitmap, bool clear);
+
+/* The same only to look: nothing can be changed, and others may look too. The steps of
+ * store_open() of which that is true, one by one: what the start would be, the bits that
+ * it would take (into d->words), whether the image is long enough for them. */
+void store_peek(struct disk *d, const char *image, const char *bitmap);
+enum state_start store_decide(struct disk *d, uint64_t size_bytes, const struct fingerprint *fp, bool clear);
+void store_load(struct disk *d, enum state_start how, uint64_t size_bytes);
+/* The same of what clients have written, into d->written; after that. False: it is not known,
+ * then all that is local counts as written. */
+bool store_load_written(struct disk *d, enum state_start how, uint64_t size_bytes);
+void store_check_room(struct disk *d, uint64_t size_bytes, uint64_t have_bytes);
+/* ... and, when d->written is there too, whether it has the bytes that the header knows. */
+void store_check_content(struct disk *d, enum state_start how);
+/* How long a file is; 0: it is not there. */
+uint64_t store_bytes(struct disk *d, enum io_file file);
+
+/* After store_look(): decides what to make of the files, given the origin's size
+ * and fingerprint (NULL: it was not asked), creates and repairs them, fills
+ * d->words. *all_dirty: no bit is known to be in the commit file. */
+void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *fp, bool clear, bool *all_dirty);
+
+#endif

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The file of the boot trace (core/trace.h): written while a disk is used, read at a start. One
+ * disk. Loop's thread; record_open() and prefetch_begin() may block, and are for the start.
+ */
+#ifndef STORAGE_TRACE_FILE_H
+#define STORAGE_TRACE_FILE_H
+
+#include "storage/disk.h"
+
+/* Opens where it is to be written (path is the caller's, and stays); dies when it cannot. */
+void record_open(const char *path);
+/* The core of d has begun: what clients ask it for is recorded from now on. Dies when there is no memory. */
+void record_begin(struct disk *d);
+/* ... what the trace at this path names is fetched; a message tells why not. */
+void prefetch_begin(struct disk *d, const char *path);
+/* Writes what is not written yet; not to wait for longer than the caller likes. */
+void record_end(void);
+bool record_is_busy(void);
+
+#endif

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# A room of applet/ uses only the rooms below it: its files include no header of one above, and
+# of the others none that is for a room's own files.
+set -u
+cd "$(dirname "$0")/../../applet" || exit 1
+rooms="libbb nbd core reactor storage origin export client control server" # from the ground up
+own="core/fetch.h origin/link.h client/session.h"
+for room in $rooms; do
+	ls "$room"/*.c >/dev/null || exit 1
+done
+for header in $own; do
+	ls "$header" >/dev/null || exit 1
+done
+# shellcheck disable=SC2035 # no name begins with a dash
+grep -H '^ *# *include "' */*.[ch] | awk -v rooms="$rooms" -v own="$own" '
+	BEGIN {
+		n = split(rooms, name, " ")
+		for (i = 1; i <= n; i++)
+			floor[name[i]] = i
+		n = split(own, name, " ")
+		for (i = 1; i <= n; i++)
+			is_own[name[i]] = 1
+	}
+	{
+		split($0, part, "\"")
+		split($0, from, "/")
+		file = substr($0, 1, index($0, ":") - 1)
+		if (!(from[1] in floor)) {
+			print from[1] "/ is no room: the list is in tests/doc/rooms.sh"
+			bad = 1
+		} else if (split(part[2], to, "/") == 2 && (!(to[1] in floor) || floor[to[1]] > floor[from[1]])) {
+			print file " includes " part[2] ", of a room above"
+			bad = 1
+		} else if (part[2] in is_own && to[1] != from[1]) {
+			print file " includes " part[2] ", which is for the files of that room"
+			bad = 1
+		}
+	}
+	END { exit bad || !NR }'
