@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A link: connecting, asking, and reading the answers. */
+/* A link: connecting, asking, receiving, and its end. */
 #include "libbb.h"
 #include "origin/endpoint.h"
 #include "origin/link.h"
@@ -15,25 +15,7 @@ enum {
 	CONNECT_MS = 5000,  /* for an address, when there are others to try */
 	REPLY_MS = 30000,   /* an origin that owes an answer and is silent for so long is dead */
 	OWED_MS = 120000,   /* as is one that talks, but does not give this one answer */
-	CHECK_MS = 1000,
-	MESSAGE_MAX = 65536, /* longest error chunk that is believed */
 	LOOKUPS_MAX = 2, /* at a time: a resolver that hangs leaves workers for the disk */
-};
-
-enum pending_kind { PENDING_READ, PENDING_STATUS, PENDING_SAMPLE };
-
-struct pending {
-	struct pending *next;
-	uint64_t cookie;
-	uint64_t asked_ms;
-	uint64_t offset;
-	uint32_t length;
-	int error; /* of an error chunk, errno */
-	uint8_t kind;
-	uint8_t sample;
-	uint8_t *buf; /* READ: the core's; SAMPLE: ours */
-	struct nbd_gaps gaps;
-	struct extents extents[]; /* STATUS: one; length is what they do not speak of yet */
 };
 
 /* Name lookup blocks, so it is a job. It may outlive the attempt: then link is NULL. */
@@ -53,7 +35,7 @@ void link_init(struct link *l, struct origin *o, unsigned slot)
 	l->pending_tail = &l->pending;
 }
 
-static void link_fail(struct link *l, const char *why)
+void link_fail(struct link *l, const char *why)
 {
 	link_close(l);
 	origin_link_failed(l->origin, l->slot, why);
@@ -119,7 +101,7 @@ void link_turn(struct link *l)
 }
 
 /* NULL: no memory. The link is starved then. */
-static struct pending *ask(struct link *l, uint16_t type, uint64_t cookie, uint64_t offset, uint32_t length)
+struct pending *link_ask(struct link *l, uint16_t type, uint64_t cookie, uint64_t offset, uint32_t length)
 {
 	struct pending *p = calloc(1, sizeof(*p) + (type == NBD_CMD_BLOCK_STATUS ? sizeof(struct extents) : 0));
 	struct nbd_request_header h = { .type = type, .cookie = cookie, .offset = offset, .length = length };
@@ -145,7 +127,7 @@ static struct pending *ask(struct link *l, uint16_t type, uint64_t cookie, uint6
 
 void link_ask_read(struct link *l, uint64_t cookie, uint64_t offset, uint32_t length, uint8_t *buf)
 {
-	struct pending *p = ask(l, NBD_CMD_READ, cookie, offset, length);
+	struct pending *p = link_ask(l, NBD_CMD_READ, cookie, offset, length);
 
 	if (!p)
 		return;
@@ -155,7 +137,7 @@ void link_ask_read(struct link *l, uint64_t cookie, uint64_t offset, uint32_t le
 
 void link_ask_status(struct link *l, uint64_t cookie, uint64_t offset, uint32_t length)
 {
-	struct pending *p = ask(l, NBD_CMD_BLOCK_STATUS, cookie, offset, length);
+	struct pending *p = link_ask(l, NBD_CMD_BLOCK_STATUS, cookie, offset, length);
 
 	if (p)
 		p->kind = PENDING_STATUS;
@@ -164,298 +146,6 @@ void link_ask_status(struct link *l, uint64_t cookie, uint64_t offset, uint32_t 
 bool link_is_idle(const struct link *l)
 {
 	return !l->pending;
-}
-
-/* ---- VERIFY -------------------------------------------------------------------------- */
-
-static void verified(struct link *l)
-{
-	l->phase = LINK_UP;
-	l->progress_ms = loop_now_ms;
-	timer_set(&l->timer, loop_now_ms + CHECK_MS);
-	origin_link_ready(l->origin, l->slot);
-}
-
-void link_compared(struct link *l, bool differ)
-{
-	l->spots = NULL;
-	l->differs = differ;
-	verified(l);
-}
-
-/* All has come that was asked for. */
-static void samples_done(struct link *l)
-{
-	if (!l->spots) {
-		verified(l);
-		return;
-	}
-	l->spots->sent = true;
-	spots_compare(l->spots, l);
-}
-
-static uint64_t sampled_block(const struct link *l, unsigned i)
-{
-	return i < STATE_SAMPLES ? fingerprint_block(l->handshake.size_bytes, i) : l->spots->spot[i - STATE_SAMPLES].block;
-}
-
-/* Asks for the sampled blocks, and the spots, in the origin's own blocks. */
-static void verify_begin(struct link *l)
-{
-	const struct nbd_client_handshake *h = &l->handshake;
-	uint64_t unit = h->min_block > BLOCK_BYTES ? h->min_block : BLOCK_BYTES;
-	unsigned i, n;
-
-	l->phase = LINK_VERIFY;
-	l->shaken = true;
-	l->differs = false;
-	memset(&l->fingerprint, 0, sizeof(l->fingerprint));
-	l->spots = spots_new(origin_disk(l->origin), h->size_bytes);
-	n = STATE_SAMPLES + (l->spots ? l->spots->count : 0);
-	for (i = 0; h->size_bytes && i < n; i++) {
-		uint64_t first = sampled_block(l, i) * BLOCK_BYTES / unit * unit;
-		uint64_t rest = h->size_bytes - first;
-		uint32_t length = (uint32_t)(rest < unit ? rest : unit);
-		uint8_t *buf = malloc(length);
-		struct pending *p = buf ? ask(l, NBD_CMD_READ, i + 1, first, length) : NULL;
-
-		if (!p) {
-			free(buf);
-			l->starved = true;
-			return;
-		}
-		p->kind = PENDING_SAMPLE;
-		p->sample = (uint8_t)i;
-		p->buf = buf;
-	}
-	if (!l->pending)
-		samples_done(l);
-}
-
-/* A sample that the origin cannot read stays unknown. */
-static void sample_done(struct link *l, const struct pending *p, int error)
-{
-	uint64_t size = l->handshake.size_bytes;
-	uint64_t start = sampled_block(l, p->sample) * BLOCK_BYTES;
-	uint64_t n = size - start < BLOCK_BYTES ? size - start : BLOCK_BYTES;
-
-	if (error && l->adopted && l->phase == LINK_VERIFY) {
-		free(p->buf);
-		link_fail(l, "not all of a disk of this size can be read from it");
-		return;
-	}
-	if (!error)
-		*(p->sample < STATE_SAMPLES ? &l->fingerprint.sample[p->sample] : &l->spots->spot[p->sample - STATE_SAMPLES].sample) =
-			fingerprint_sample(p->buf + (start - p->offset), (size_t)n);
-	free(p->buf);
-	if (!l->pending)
-		samples_done(l);
-}
-
-/* ---- replies --------------------------------------------------------------------------- */
-
-enum { PART_HEADER, PART_FIXED, PART_DATA, PART_SKIP, PART_EXTENTS };
-
-static struct pending *pending_find(struct link *l, uint64_t cookie)
-{
-	struct pending *p = l->pending;
-
-	while (p && p->cookie != cookie)
-		p = p->next;
-	return p;
-}
-
-static void pending_remove(struct link *l, struct pending *p)
-{
-	struct pending **q = &l->pending;
-
-	while (*q != p)
-		q = &(*q)->next;
-	*q = p->next;
-	if (!p->next)
-		l->pending_tail = q;
-}
-
-/* The last chunk, or the only reply, has come. False: it was not a whole answer. */
-static bool reply_end(struct link *l, struct pending *p)
-{
-	int error = p->error;
-
-	if (error == ESHUTDOWN) { /* "MUST initiate a soft disconnect"; the next one is asked again */
-		link_fail(l, "it is shutting down");
-		return true;
-	}
-	if (!error && p->kind == PENDING_STATUS && !p->extents->count)
-		return false;
-	if (!error && p->kind != PENDING_STATUS && !nbd_gaps_filled(&p->gaps))
-		return false;
-	l->part = PART_HEADER;
-	l->reply = NULL;
-	pending_remove(l, p);
-	if (p->kind == PENDING_SAMPLE)
-		sample_done(l, p, error);
-	else if (p->kind == PENDING_READ)
-		core_link_data(origin_core(l->origin), l->slot, p->cookie, error);
-	else
-		core_link_status(origin_core(l->origin), p->cookie, error, p->extents->extent, p->extents->count);
-	free(p);
-	return true;
-}
-
-static bool chunk_end(struct link *l)
-{
-	l->part = PART_HEADER;
-	if (l->head.structured && !(l->head.flags & NBD_REPLY_FLAG_DONE))
-		return true;
-	return reply_end(l, l->reply);
-}
-
-static bool simple_reply(struct link *l)
-{
-	struct pending *p = l->reply;
-
-	if (l->head.error) {
-		p->error = nbd_errno_from_error(l->head.error);
-		return reply_end(l, p);
-	}
-	/* "Structured replies": once negotiated, READ is answered with nothing else. */
-	if (p->kind == PENDING_STATUS || l->handshake.structured)
-		return false;
-	nbd_gaps_fill(&p->gaps, 0, p->length);
-	l->data = p->buf;
-	l->left = p->length;
-	l->part = PART_DATA;
-	return true;
-}
-
-/* The head of a chunk: how many bytes of fixed fields follow? */
-static bool chunk_begin(struct link *l)
-{
-	const struct nbd_reply_header *h = &l->head;
-	bool status = l->reply->kind == PENDING_STATUS;
-
-	l->part = PART_FIXED;
-	if (!l->handshake.structured)
-		return false;
-	if (h->type & NBD_REPLY_TYPE_ERR) {
-		l->need = 6;
-		return h->length >= 6 && h->length <= MESSAGE_MAX;
-	}
-	switch (h->type) {
-	case NBD_REPLY_TYPE_NONE:
-		return h->length == 0 && (h->flags & NBD_REPLY_FLAG_DONE) && chunk_end(l);
-	case NBD_REPLY_TYPE_OFFSET_DATA:
-		l->need = 8;
-		return !status && h->length > 8;
-	case NBD_REPLY_TYPE_OFFSET_HOLE:
-		l->need = 12;
-		return !status && h->length == 12;
-	case NBD_REPLY_TYPE_BLOCK_STATUS:
-		l->need = 4;
-		return status && h->length >= 12 && h->length % 8 == 4;
-	default:
-		return false;
-	}
-}
-
-/* The fixed fields of a chunk have come, at p. */
-static bool chunk_fixed(struct link *l, const uint8_t *p)
-{
-	struct pending *r = l->reply;
-	const struct nbd_reply_header *h = &l->head;
-	uint64_t offset;
-	uint32_t n;
-
-	l->left = h->length - l->need;
-	if (h->type & NBD_REPLY_TYPE_ERR) {
-		r->error = nbd_errno_from_error(nbd_get32(p));
-		l->part = PART_SKIP;
-		return r->error != 0;
-	}
-	if (h->type == NBD_REPLY_TYPE_BLOCK_STATUS) {
-		l->part = PART_EXTENTS;
-		return nbd_get32(p) == l->handshake.allocation_id && !r->extents->count; /* one chunk for a context */
-	}
-	offset = nbd_get64(p);
-	n = h->type == NBD_REPLY_TYPE_OFFSET_HOLE ? nbd_get32(p + 8) : l->left;
-	if (offset < r->offset || !nbd_gaps_fill(&r->gaps, offset - r->offset, n))
-		return false;
-	l->data = r->buf + (offset - r->offset);
-	l->part = PART_DATA;
-	if (h->type == NBD_REPLY_TYPE_OFFSET_HOLE)
-		memset(l->data, 0, n);
-	return true;
-}
-
-/* Only the last one may go beyond what was asked for. */
-static bool take_extent(struct link *l, const uint8_t *p)
-{
-	struct pending *r = l->reply;
-	struct extents *e = r->extents;
-	struct extent v = { .length = nbd_get32(p), .flags = nbd_get32(p + 4) };
-
-	l->left -= 8;
-	if (!v.length || !r->length)
-		return false;
-	r->length -= v.length < r->length ? v.length : r->length;
-	if (e->count < EXTENTS_MAX)
-		e->extent[e->count++] = v;
-	return true;
-}
-
-/* Takes one part of what was received. 1: took something; 0: needs more; -1: this
- * is not NBD. */
-static int take_part(struct link *l)
-{
-	uint8_t *p = l->in + l->in_first;
-	uint32_t have = l->in_end - l->in_first;
-	uint32_t n;
-	int head;
-
-	switch (l->part) {
-	case PART_HEADER:
-		head = nbd_reply_decode(p, have, &l->head);
-		if (head <= 0)
-			return head;
-		l->in_first += (uint32_t)head;
-		l->reply = pending_find(l, l->head.cookie);
-		if (!l->reply)
-			return -1;
-		return (l->head.structured ? chunk_begin(l) : simple_reply(l)) ? 1 : -1;
-	case PART_FIXED:
-		if (have < l->need)
-			return 0;
-		l->in_first += l->need;
-		return chunk_fixed(l, p) ? 1 : -1;
-	case PART_EXTENTS:
-		if (!l->left)
-			return chunk_end(l) ? 1 : -1;
-		if (have < 8)
-			return 0;
-		l->in_first += 8;
-		return take_extent(l, p) ? 1 : -1;
-	default: /* PART_DATA, PART_SKIP */
-		if (!l->left)
-			return chunk_end(l) ? 1 : -1;
-		n = have < l->left ? have : l->left;
-		if (l->part == PART_DATA) {
-			memcpy(l->data, p, n);
-			l->data += n;
-		}
-		l->in_first += n;
-		l->left -= n;
-		return n != 0;
-	}
-}
-
-static void take_all(struct link *l)
-{
-	int took = 1;
-
-	while (l->phase >= LINK_VERIFY && took > 0)
-		took = take_part(l);
-	if (l->phase >= LINK_VERIFY && took < 0)
-		link_fail(l, "it broke the NBD protocol");
 }
 
 /* ---- receiving ------------------------------------------------------------------------- */
@@ -480,7 +170,7 @@ static void handshake_step(struct link *l)
 		if (l->handshake.max_payload < (l->handshake.min_block > BLOCK_BYTES ? l->handshake.min_block : BLOCK_BYTES))
 			link_fail(l, "its maximum request size is less than a block");
 		else
-			verify_begin(l);
+			link_verify(l);
 	}
 }
 
@@ -534,7 +224,7 @@ static void link_received(struct link *l)
 	l->progress_ms = loop_now_ms;
 	if (l->phase == LINK_HANDSHAKE)
 		handshake_step(l);
-	take_all(l);
+	link_take_replies(l);
 }
 
 /* ---- connecting ------------------------------------------------------------------------- */
@@ -697,7 +387,7 @@ static void link_timer(struct timer *t)
 		link_fail(l, "it owes an answer and is silent");
 	else {
 		origin_link_steady(l->origin, l->slot);
-		timer_set(t, loop_now_ms + CHECK_MS);
+		timer_set(t, loop_now_ms + LINK_CHECK_MS);
 	}
 }
 
@@ -742,7 +432,7 @@ void link_adopt(struct link *l, int fd, uint64_t size_bytes)
 	l->handshake.size_bytes = size_bytes;
 	l->handshake.min_block = 1;
 	l->handshake.max_payload = NBD_PAYLOAD_MAX;
-	verify_begin(l);
+	link_verify(l);
 }
 
 void link_connect(struct link *l, const char *host, const char *port, const char *export_name, bool plain)

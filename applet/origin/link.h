@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A link: one connection to an origin, as an NBD client. For origin.c, link.c and spots.c.
+ * A link: one connection to an origin, as an NBD client. For origin.c and the files of a link: link.c
+ * has its life, and what it sends; link_reply.c what it receives; link_verify.c the way from VERIFY to UP.
  *
  *   DOWN -> RESOLVING -> CONNECTING -> HANDSHAKE -> VERIFY -> UP
  *
  * VERIFY reads the sampled blocks, and some that are drawn by chance and compared with the image
- * (spots.c), so that nobody gets a byte from another disk.
+ * (link_verify.c), so that nobody gets a byte from another disk.
  * Any failure, from any state, leads to DOWN and one call of origin_link_failed();
  * no step may take longer than link.c allows it.
  * What was asked and not answered is forgotten here: the core asks again.
@@ -20,9 +21,15 @@
 #include "reactor/loop.h"
 #include "reactor/pool.h"
 
-enum { LINK_ERROR_BYTES = 200 };
+enum {
+	LINK_ERROR_BYTES = 200,
+	LINK_CHECK_MS = 1000, /* so often one that is UP is looked at */
+};
 
 enum link_phase { LINK_DOWN, LINK_RESOLVING, LINK_CONNECTING, LINK_HANDSHAKE, LINK_VERIFY, LINK_UP };
+
+/* What comes next of a reply. */
+enum link_part { PART_HEADER, PART_FIXED, PART_DATA, PART_SKIP, PART_EXTENTS };
 
 enum { SPOTS = 16 };
 
@@ -40,7 +47,23 @@ struct spots {
 	uint8_t buf[BLOCK_BYTES];
 };
 
-struct pending; /* asked, not answered */
+enum pending_kind { PENDING_READ, PENDING_STATUS, PENDING_SAMPLE };
+
+/* A request that was sent, and not answered. */
+struct pending {
+	struct pending *next;
+	uint64_t cookie;
+	uint64_t asked_ms;
+	uint64_t offset;
+	uint32_t length;
+	int error; /* of an error chunk, errno */
+	uint8_t kind;
+	uint8_t sample;
+	uint8_t *buf; /* READ: the core's; SAMPLE: ours */
+	struct nbd_gaps gaps;
+	struct extents extents[]; /* STATUS: one; length is what they do not speak of yet */
+};
+
 struct resolving;
 
 struct link {
@@ -70,7 +93,7 @@ struct link {
 	struct pending *pending, **pending_tail;
 
 	/* the reply being read */
-	int part;
+	enum link_part part;
 	struct pending *reply;
 	struct nbd_reply_header head;
 	uint32_t need;
@@ -93,15 +116,19 @@ void link_turn(struct link *l);
 void link_ask_read(struct link *l, uint64_t cookie, uint64_t offset, uint32_t length, uint8_t *buf);
 void link_ask_status(struct link *l, uint64_t cookie, uint64_t offset, uint32_t length);
 
-/* ---- spots.c ---- */
+/* ---- between the files of a link ----------------------------------------------------- */
 
-/* Draws spots of a disk that has size_bytes at the origin; to be freed. NULL: no memory, or there
- * is nothing to compare. */
-struct spots *spots_new(const struct disk *d, uint64_t size_bytes);
-/* Compares what the samples tell with the image, on a worker; then link_compared() is called,
- * if s->link is not NULL by then. It is freed. */
-void spots_compare(struct spots *s, struct link *l);
-void link_compared(struct link *l, bool differ);
+/* To DOWN; origin_link_failed() is called. */
+void link_fail(struct link *l, const char *why);
+/* Asks for this, from VERIFY on: what it returns is the link's, and for the caller to fill in. NULL: no memory;
+ * then the link ends with this turn. */
+struct pending *link_ask(struct link *l, uint16_t type, uint64_t cookie, uint64_t offset, uint32_t length);
+/* link_reply.c: takes what has been received, from VERIFY on. */
+void link_take_replies(struct link *l);
+/* link_verify.c: the handshake is done: is it our disk? Then it is UP. */
+void link_verify(struct link *l);
+/* ... this sample has come, or error (errno) instead. Frees its memory. */
+void link_sample_done(struct link *l, const struct pending *p, int error);
 
 /* Called by the link: it is UP as far as it can tell itself; it is DOWN. */
 void origin_link_ready(struct origin *o, unsigned slot);

@@ -6,7 +6,6 @@
  * shares blocks between files (FICLONE) that is a moment, else as long as the copy takes.
  */
 #include "libbb.h"
-#include "storage/cow.h"
 #include "storage/holes.h"
 #include "storage/snapshot.h"
 

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A link, before it is used: is it the same disk that the origin has?
+ *
+ * The blocks of the fingerprint are read, and spots: blocks drawn by chance, at each connection, that
+ * have to be the same here and at the origin: local, and not written by clients. Machines that
+ * were made from one image differ in few of the blocks that fingerprints sample.
+ *
+ * A client may write a spot while it is looked at. Where clients write is noted before the
+ * bytes change: so a spot that differs, and is noted by now, tells nothing.
+ */
+#include "libbb.h"
+#include "origin/link.h"
+#include "storage/identity.h"
+
+enum { DRAWS = 8192 }; /* so many blocks are looked at: less than a millisecond */
+
+/* Another number at each call. */
+static uint64_t chance(void)
+{
+	static uint64_t state;
+
+	state = (state + loop_now_ms) * 6364136223846793005ULL + 1442695040888963407ULL;
+	return state >> 11;
+}
+
+/* Draws spots of a disk that has size_bytes at the origin; to be freed. NULL: no memory, or there
+ * is nothing to compare. */
+static struct spots *spots_new(const struct disk *d, uint64_t size_bytes)
+{
+	uint64_t blocks = map_blocks(size_bytes), block;
+	struct spots *s;
+	unsigned i;
+
+	if (!ENABLE_FEATURE_XNBD_SERVER_VERIFY || !d->words || !d->written || d->header.mixed || size_bytes != d->header.size_bytes || !blocks)
+		return NULL;
+	s = calloc(1, sizeof(*s));
+	for (i = 0; s && i < DRAWS && s->count < SPOTS; i++) {
+		block = chance() % blocks;
+		if (identity_is_origins(d, block))
+			s->spot[s->count++].block = block;
+	}
+	if (s)
+		s->disk = d;
+	return s;
+}
+
+static void verified(struct link *l)
+{
+	l->phase = LINK_UP;
+	l->progress_ms = loop_now_ms;
+	timer_set(&l->timer, loop_now_ms + LINK_CHECK_MS);
+	origin_link_ready(l->origin, l->slot);
+}
+
+static void compared(struct link *l, bool differ)
+{
+	l->spots = NULL;
+	l->differs = differ;
+	verified(l);
+}
+
+/* By a worker. */
+static void spots_run(struct job *j)
+{
+	struct spots *s = (struct spots *)j;
+	unsigned i;
+
+	for (i = 0; i < s->count; i++) {
+		uint64_t sample = s->spot[i].sample; /* 0: the origin cannot read it */
+		uint64_t here = identity_sample(s->disk, s->spot[i].block, s->buf);
+
+		s->spot[i].differs = sample && here && here != sample;
+	}
+}
+
+static void spots_done(struct job *j)
+{
+	struct spots *s = (struct spots *)j;
+	struct link *l = s->link;
+	bool differ = false;
+	unsigned i;
+
+	for (i = 0; i < s->count; i++)
+		differ |= s->spot[i].differs && identity_is_origins(s->disk, s->spot[i].block);
+	free(s);
+	if (l)
+		compared(l, differ);
+}
+
+/* Compares what the samples tell with the image; then compared() is called, if s->link is not
+ * NULL by then. Frees s. */
+static void spots_compare(struct spots *s, struct link *l)
+{
+	s->sent = true;
+	s->link = l;
+	s->job.run = spots_run;
+	s->job.done = spots_done;
+	pool_submit(&s->job);
+}
+
+/* ---- samples ------------------------------------------------------------------------- */
+
+/* All has come that was asked for. */
+static void samples_done(struct link *l)
+{
+	if (l->spots)
+		spots_compare(l->spots, l);
+	else
+		verified(l);
+}
+
+static uint64_t sampled_block(const struct link *l, unsigned i)
+{
+	return i < STATE_SAMPLES ? fingerprint_block(l->handshake.size_bytes, i) : l->spots->spot[i - STATE_SAMPLES].block;
+}
+
+/* Asks for the sampled blocks, and the spots, in the origin's own blocks. */
+void link_verify(struct link *l)
+{
+	const struct nbd_client_handshake *h = &l->handshake;
+	uint64_t unit = h->min_block > BLOCK_BYTES ? h->min_block : BLOCK_BYTES;
+	unsigned i, n;
+
+	l->phase = LINK_VERIFY;
+	l->shaken = true;
+	l->differs = false;
+	memset(&l->fingerprint, 0, sizeof(l->fingerprint));
+	l->spots = spots_new(origin_disk(l->origin), h->size_bytes);
+	n = STATE_SAMPLES + (l->spots ? l->spots->count : 0);
+	for (i = 0; h->size_bytes && i < n; i++) {
+		uint64_t first = sampled_block(l, i) * BLOCK_BYTES / unit * unit;
+		uint64_t rest = h->size_bytes - first;
+		uint32_t length = (uint32_t)(rest < unit ? rest : unit);
+		uint8_t *buf = malloc(length);
+		struct pending *p = buf ? link_ask(l, NBD_CMD_READ, i + 1, first, length) : NULL;
+
+		if (!p) {
+			free(buf);
+			l->starved = true;
+			return;
+		}
+		p->kind = PENDING_SAMPLE;
+		p->sample = (uint8_t)i;
+		p->buf = buf;
+	}
+	if (!l->pending)
+		samples_done(l);
+}
+
+/* A sample that the origin cannot read stays unknown. */
+void link_sample_done(struct link *l, const struct pending *p, int error)
+{
+	uint64_t size = l->handshake.size_bytes;
+	uint64_t start = sampled_block(l, p->sample) * BLOCK_BYTES;
+	uint64_t n = size - start < BLOCK_BYTES ? size - start : BLOCK_BYTES;
+
+	if (error && l->adopted && l->phase == LINK_VERIFY) {
+		free(p->buf);
+		link_fail(l, "not all of a disk of this size can be read from it");
+		return;
+	}
+	if (!error)
+		*(p->sample < STATE_SAMPLES ? &l->fingerprint.sample[p->sample] : &l->spots->spot[p->sample - STATE_SAMPLES].sample) =
+			fingerprint_sample(p->buf + (start - p->offset), (size_t)n);
+	free(p->buf);
+	if (!l->pending)
+		samples_done(l);
+}
