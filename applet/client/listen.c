@@ -24,9 +24,8 @@ enum {
 	TOLD_MS = 10000, /* so often it is told, at most, that there is no place */
 };
 
-static struct event listeners[LISTENERS_MAX];
+static struct listener listeners[LISTENERS_MAX];
 static unsigned count;
-static struct timer accept_pause;
 static const char *unix_path; /* of a socket that is made when clients are served */
 
 /* ---- binding ------------------------------------------------------------------ */
@@ -46,7 +45,7 @@ static void bind_address(const struct endpoint *e, const char *laddr, const char
 	 * connects now is only answered after listen_begin(). */
 	if (bind(fd, &e->address.any, e->bytes) < 0 || listen(fd, BACKLOG) < 0)
 		bb_perror_msg_and_die("cannot listen on port %s%s%s", lport, laddr ? " of " : "", laddr ? laddr : "");
-	listeners[count++].fd = fd;
+	listeners[count++].event.fd = fd;
 }
 
 static void bind_tcp(const char *laddr, const char *lport)
@@ -146,7 +145,7 @@ static int socket_inherited(unsigned i)
 /* Those that the service manager has opened, if there are any. */
 static bool bind_inherited(void)
 {
-	while (count < LISTENERS_MAX && (listeners[count].fd = socket_inherited(count)) >= 0)
+	while (count < LISTENERS_MAX && (listeners[count].event.fd = socket_inherited(count)) >= 0)
 		count++;
 	return count;
 }
@@ -164,17 +163,39 @@ void listen_bind(const char *laddr, const char *lport, const char *unix_socket)
 
 /* ---- accepting ------------------------------------------------------------------ */
 
-static void watch_all(uint32_t events)
+static void pause_over(struct timer *t)
 {
-	unsigned i;
+	struct listener *l = (struct listener *)(void *)((char *)t - offsetof(struct listener, pause));
 
-	for (i = 0; i < count; i++)
-		event_set(&listeners[i], events);
+	event_set(&l->event, EPOLLIN);
 }
 
-static void pause_over(struct timer *t UNUSED_PARAM)
+void listener_begin(struct listener *l, void (*ready)(struct event *e, uint32_t events))
 {
-	watch_all(EPOLLIN);
+	l->event.ready = ready;
+	l->pause.fire = pause_over;
+	if (!event_add(&l->event, EPOLLIN))
+		bb_simple_perror_msg_and_die("epoll_ctl");
+}
+
+int listener_accept(struct event *e, struct endpoint *from)
+{
+	static uint64_t tell_ms; /* not before */
+	struct listener *l = (struct listener *)e;
+	int fd;
+
+	from->bytes = sizeof(from->address);
+	fd = accept4(e->fd, &from->address.any, &from->bytes, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (fd >= 0 || errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
+		return fd;
+	if (loop_now_ms >= tell_ms) {
+		bb_simple_perror_msg("clients cannot be accepted");
+		tell_ms = loop_now_ms + TELL_MS;
+	}
+	/* The client stays in the queue; looking again at once would only spin. */
+	event_set(e, 0);
+	timer_set(&l->pause, loop_now_ms + PAUSE_MS);
+	return -1;
 }
 
 static void tell_turned_away(const struct endpoint *e)
@@ -194,32 +215,13 @@ static void tell_turned_away(const struct endpoint *e)
 	more = 0;
 }
 
-bool listen_failed(void)
-{
-	static uint64_t tell_ms; /* not before */
-
-	if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
-		return false;
-	if (loop_now_ms >= tell_ms) {
-		bb_simple_perror_msg("clients cannot be accepted");
-		tell_ms = loop_now_ms + TELL_MS;
-	}
-	return true;
-}
-
 static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
 {
-	struct endpoint from = { .bytes = sizeof(from.address) };
-	int fd = accept4(e->fd, &from.address.any, &from.bytes, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct endpoint from;
+	int fd = listener_accept(e, &from);
 
-	if (fd < 0) {
-		if (!listen_failed())
-			return;
-		/* The client stays in the queue; looking again at once would only spin. */
-		watch_all(0);
-		timer_set(&accept_pause, loop_now_ms + PAUSE_MS);
+	if (fd < 0)
 		return;
-	}
 	if (session_place()) {
 		session_begin(fd, NULL);
 	} else {
@@ -232,24 +234,20 @@ void listen_begin(void)
 {
 	unsigned i;
 
-	accept_pause.fire = pause_over;
 	if (unix_path)
-		listeners[count++].fd = listen_unix(unix_path);
-	for (i = 0; i < count; i++) {
-		listeners[i].ready = listener_ready;
-		if (!event_add(&listeners[i], EPOLLIN))
-			bb_simple_perror_msg_and_die("epoll_ctl");
-	}
+		listeners[count++].event.fd = listen_unix(unix_path);
+	for (i = 0; i < count; i++)
+		listener_begin(&listeners[i], listener_ready);
 }
 
 void listen_end(void)
 {
 	unsigned i;
 
-	timer_clear(&accept_pause);
 	for (i = 0; i < count; i++) {
-		event_remove(&listeners[i]);
-		close(listeners[i].fd);
+		timer_clear(&listeners[i].pause);
+		event_remove(&listeners[i].event);
+		close(listeners[i].event.fd);
 	}
 	count = 0;
 }

@@ -9,6 +9,8 @@
 #define CLIENT_LISTEN_H
 
 #include "export/export.h"
+#include "origin/endpoint.h"
+#include "reactor/loop.h"
 
 /* At the start: takes the sockets that systemd has opened, or else binds port lport (NULL: none) of address laddr
  * (NULL: of all), and looks whether the Unix socket (NULL: none) can be made; dies when not. Nobody is
@@ -17,9 +19,17 @@ void listen_bind(const char *laddr, const char *lport, const char *unix_socket);
 void listen_begin(void);
 /* Accepts nobody any more. */
 void listen_end(void);
-/* After accept(2) failed, of any listener. True: not because nobody is there; told by a
- * message now and then, and the caller is not to try again at once. */
-bool listen_failed(void);
+
+/* A socket that listens, of any room; its descriptor is set. */
+struct listener {
+	struct event event; /* first: ready() gets it */
+	struct timer pause; /* after accept failed for lack of descriptors */
+};
+/* From now on ready() is called when somebody connects; dies when that cannot be. */
+void listener_begin(struct listener *l, void (*ready)(struct event *e, uint32_t events));
+/* From ready(): as accept4(2), a descriptor that does not block, and who it is. -1: there is nobody; what else
+ * keeps him from coming is told by a message now and then, and the listener rests for a moment. */
+int listener_accept(struct event *e, struct endpoint *from);
 /* At the start, for any Unix socket: dies when something is in its way that is not a stale socket. */
 void listen_check(const char *path);
 /* Then binds it: what is stale is replaced, anything else in the way is fatal. Returns the

@@ -19,7 +19,6 @@ enum {
 	CONNECTIONS_MAX = 32,
 	IDLE_MS = 60000,
 	FOLLOW_MS = 200,
-	PAUSE_MS = 200,           /* after accept failed for lack of descriptors */
 	RANGES_MAX = 8, /* failed ranges that are named */
 };
 
@@ -30,8 +29,7 @@ struct words {
 	bool force, follow, rate_given, seconds_given;
 };
 
-static struct event listener;
-static struct timer accept_pause;
+static struct listener listener;
 static struct control *controls;
 static unsigned control_count;
 static struct export *exported;
@@ -738,24 +736,14 @@ static bool may_control(int fd)
 	return peer.uid == 0 || peer.uid == geteuid();
 }
 
-static void pause_over(struct timer *t UNUSED_PARAM)
-{
-	event_set(&listener, EPOLLIN);
-}
-
 static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
 {
-	int fd = accept4(e->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct endpoint from;
+	int fd = listener_accept(e, &from);
 	struct control *k;
 
-	if (fd < 0) {
-		if (!listen_failed())
-			return;
-		/* No descriptors: looking again at once would only spin. */
-		event_set(&listener, 0);
-		timer_set(&accept_pause, loop_now_ms + PAUSE_MS);
+	if (fd < 0)
 		return;
-	}
 	if (control_count >= CONNECTIONS_MAX || !may_control(fd) || !(k = calloc(1, sizeof(*k)))) {
 		static const char no[] = "error not allowed, or too many control clients\n";
 
@@ -794,16 +782,13 @@ void control_begin(struct export *e, const char *path)
 {
 	exported = e;
 	origin_closed = control_switched;
-	listener.fd = listen_unix(path);
-	listener.ready = listener_ready;
-	accept_pause.fire = pause_over;
-	if (!event_add(&listener, EPOLLIN))
-		bb_simple_perror_msg_and_die("epoll_ctl");
+	listener.event.fd = listen_unix(path);
+	listener_begin(&listener, listener_ready);
 }
 
 void control_end(void)
 {
-	timer_clear(&accept_pause);
+	timer_clear(&listener.pause);
 	while (controls) {
 		controls->owns_job = false;
 		control_flush(controls);
