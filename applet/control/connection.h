@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Connections of the control socket, between the files of this room: control.c has the connections
- * and the text protocol, control_old.c the binary protocol of xNBD, control_images.c what a wrapper is
- * asked for. --check writes its lines with the same functions, into a connection without a socket.
+ * Connections of the control socket, between the files of this room. --check writes its lines with
+ * the same functions, into a connection without a socket.
  *
  * Loop's thread; nothing here blocks. A connection belongs to control.c: others keep it only while
  * it is `waiting` (control_answer_late() ends that), or until old_end().
@@ -44,27 +43,53 @@ struct control {
 	int passed_fd;               /* came with a message; -1 = none */
 };
 
+/* ---- control.c: connections --------------------------------------------------------------- */
+
+extern struct control *controls;
+extern struct export *exported; /* the proxy; NULL: a wrapper's exports */
+
 /* Appends n bytes for the client; without room, or when it has gone, they are lost. */
 void control_say(struct control *k, const void *p, size_t n);
-/* Sends what can be sent. */
-void control_flush(struct control *k);
+/* ... text, of 511 bytes at most. */
+void control_print(struct control *k, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* "KEY VALUE": what would break the line, or a terminal, is %XX. */
 void control_say_string(struct control *k, const char *key, const char *value);
 void control_say_number(struct control *k, const char *key, uint64_t value);
-/* The lines about a cache, of which these are local. */
-void control_say_cache(struct control *k, const struct disk *d, uint64_t size_bytes, const struct map *m);
-/* ... and about the comparison with the origin. */
-void control_say_verify(struct control *k, const struct core *c);
+/* Sends what can be sent. */
+void control_flush(struct control *k);
 /* The last line of a reply. error: NULL for "ok". */
 void control_answer(struct control *k, const char *error);
 /* ... of one that was `waiting`, and may have gone meanwhile. */
 void control_answer_late(struct control *k, const char *error);
-/* %XX in place. False: malformed, or a NUL. */
-bool control_decode(char *p);
+/* ... it is there already: the reply is complete. */
+void control_answered(struct control *k);
 /* Closes it as soon as it has got what there is for it; not from inside this call. */
 void control_finish(struct control *k);
 /* Closes and, unless an answer is still under way, frees it. */
 void control_close(struct control *k);
+
+/* ---- control_text.c: what a line asks for --------------------------------------------------- */
+
+/* The end of a line that may be taken now: one after the other's answer, and only as long as the
+ * answers are read. NULL: there is none. */
+char *control_line_end(struct control *k);
+/* Takes the lines that have come; each is answered now or later. False: one is too long. */
+bool control_take_lines(struct control *k);
+/* %XX in place. False: malformed, or a NUL. */
+bool control_decode(char *p);
+/* k, which follows the copy or the comparison, is told the news, and again in a moment. */
+void control_follow(struct control *k);
+
+/* ---- control_report.c: what is told ---------------------------------------------------------- */
+
+/* The lines about a cache, of which these are local. */
+void control_say_cache(struct control *k, const struct disk *d, uint64_t size_bytes, const struct map *m);
+/* ... and about the comparison with the origin. */
+void control_say_verify(struct control *k, const struct core *c);
+/* ... and all there is of a proxy. */
+void control_say_status(struct control *k);
+/* A group of lines for a follower; ends with `percent`. */
+void control_say_news(struct control *k);
 
 /* ---- control_images.c ------------------------------------------------------------------ */
 

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The control socket, its text protocol: what a line asks for, and when that is answered. */
+#include "libbb.h"
+#include "control/connection.h"
+#include "control/control.h"
+#include "origin/origin.h"
+
+enum {
+	FOLLOW_MS = 200,
+	RANGES_MAX = 8, /* failed ranges that are named */
+};
+
+/* The words behind the verb of a request. */
+struct words {
+	char *host, *port, *name;
+	uint64_t blocks, rate, seconds;
+	bool force, follow, rate_given, seconds_given;
+};
+
+/* ---- the copy, and the comparison --------------------------------------------------------- */
+
+void control_follow(struct control *k)
+{
+	control_say_news(k);
+	timer_set(&k->timer, loop_now_ms + FOLLOW_MS);
+}
+
+/* What is missing after a copy that failed: "16384+4096 28672+8192". */
+static void say_failure(struct control *k, const struct core *c)
+{
+	const struct map *m = &c->map;
+	uint64_t block = 0;
+	unsigned n;
+
+	control_print(k, "error %llu blocks are still missing (%s):", (unsigned long long)(m->blocks - m->local),
+	    strerror(c->copier.error));
+	for (n = 0; n <= RANGES_MAX && (block = map_next_missing(m, block, m->blocks)) < m->blocks; n++) {
+		uint64_t end = map_next_local(m, block, m->blocks);
+		uint64_t stop = end * BLOCK_BYTES < c->size_bytes ? end * BLOCK_BYTES : c->size_bytes;
+
+		if (n == RANGES_MAX)
+			control_print(k, " ...");
+		else
+			control_print(k, " %llu+%llu", (unsigned long long)block * BLOCK_BYTES,
+			    (unsigned long long)(stop - block * BLOCK_BYTES));
+		block = end;
+	}
+	control_print(k, "\n");
+}
+
+/* The job has come to an end: so has the reply. */
+static void follow_end(struct control *k)
+{
+	const struct core *c = &exported->disk.core;
+
+	control_say_news(k);
+	k->follow = k->owns_job = false;
+	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && k->verifies) {
+		const char *text;
+		bool good = control_verdict(c, &text);
+
+		if (good)
+			control_print(k, "note %s\n", text);
+		control_answer(k, good ? NULL : text);
+		return;
+	}
+	if (c->copier.state != JOB_FAILED) {
+		control_answer(k, c->copier.state == JOB_DONE ? NULL : "the copy was cancelled; start it again to go on");
+		return;
+	}
+	say_failure(k, c);
+	control_answered(k);
+}
+
+static bool job_is_open(const struct core *c, bool verify)
+{
+	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && verify)
+		return c->verify.state == JOB_RUNNING;
+	return c->copier.state == JOB_RUNNING || c->copier.state == JOB_PAUSED;
+}
+
+void port_job_changed(struct core *c)
+{
+	struct control *k;
+
+	for (k = controls; k; k = k->next)
+		if (k->follow && !job_is_open(c, k->verifies))
+			follow_end(k);
+}
+
+/* The job is begun, as k has asked for. was_open: it ran already. */
+static void job_begun(struct control *k, bool follow, bool verify, bool was_open)
+{
+	struct control *other;
+
+	for (other = follow ? NULL : controls; other; other = other->next)
+		if (other->verifies == verify)
+			other->owns_job = false; /* asked to go on by itself */
+	if (!follow || exported->disk.core.mode == MODE_TARGET) {
+		control_answer(k, NULL);
+		return;
+	}
+	k->follow = true;
+	k->verifies = verify;
+	k->owns_job = !was_open;
+	timer_set(&k->timer, loop_now_ms + FOLLOW_MS);
+	if (!job_is_open(&exported->disk.core, verify))
+		follow_end(k);
+}
+
+static void begin_copy(struct control *k, struct words *w)
+{
+	struct core *c = &exported->disk.core;
+	bool was_open = job_is_open(c, false);
+
+	if (!w->rate_given)
+		w->rate = was_open ? c->copier.rate_limit : control_config.rate_bytes;
+	if (core_job_start(c, w->blocks > FETCH_BLOCKS_MAX ? 0 : (uint32_t)w->blocks, w->rate))
+		control_answer(k, "this server was switched with blocks missing: there is no origin to copy from");
+	else
+		job_begun(k, w->follow, false, was_open);
+}
+
+static void begin_verify(struct control *k, struct words *w)
+{
+	struct core *c = &exported->disk.core;
+	bool was_open = job_is_open(c, true);
+	int error;
+
+	if (!w->rate_given)
+		w->rate = was_open ? c->verify.rate_limit : control_config.rate_bytes;
+	error = core_verify(c, w->rate);
+	if (error == ENOLINK)
+		control_answer(k, "this server was switched: there is no origin to compare with");
+	else if (error)
+		control_answer(k, strerror(error));
+	else
+		job_begun(k, w->follow, true, was_open);
+}
+
+/* ---- requests that take time ---------------------------------------------------------------- */
+
+static void switch_done(struct commit_waiter *w, int error)
+{
+	struct control *k = (struct control *)(void *)((char *)w - offsetof(struct control, commit));
+
+	control_answer_late(k, error ? "the cache could not be synced to disk: not switched" : NULL);
+}
+
+static void begin_switch(struct control *k, bool force)
+{
+	const struct core *c = &exported->disk.core;
+	char text[160];
+	const char *why;
+
+	k->commit.done = switch_done;
+	k->waiting = true;
+	why = core_switch(&exported->disk.core, force, &k->commit);
+	if (!why)
+		return;
+	k->waiting = false;
+	if (!c->commit.error && !c->bitmap_error) { /* these are told first: --force does not help */
+		snprintf(text, sizeof(text),
+			 "%llu of %llu blocks are missing: run --cache-all first, or --force to do without them",
+			 (unsigned long long)(c->map.blocks - c->map.local), (unsigned long long)c->map.blocks);
+		why = text;
+	}
+	control_answer(k, why);
+}
+
+static void reconnect_done(void *ctx, const char *error, bool refused)
+{
+	struct control *k = ctx;
+	char text[300];
+
+	if (error && refused)
+		snprintf(text, sizeof(text), "the new origin is refused: %s; the old one stays", error);
+	else if (error)
+		snprintf(text, sizeof(text), "%s", error);
+	control_answer_late(k, error ? text : NULL);
+}
+
+static void begin_reconnect(struct control *k, const char *host, const char *port, const char *name, bool force)
+{
+	const char *why;
+
+	if (!host || !port || !*host) {
+		control_answer(k, "reconnect needs host= and port=");
+	} else if (exported->disk.core.mode == MODE_TARGET) {
+		control_answer(k, "this server was switched: it needs no origin");
+	} else {
+		k->waiting = true;
+		why = origin_reconnect(exported->disk.origin, host, port, name, force, reconnect_done, k);
+		if (why) {
+			k->waiting = false;
+			control_answer(k, why);
+		}
+	}
+}
+
+/* ---- requests --------------------------------------------------------------------------------- */
+
+static int hex(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+bool control_decode(char *p)
+{
+	char *to = p;
+
+	for (; *p; p++) {
+		int hi, lo;
+
+		if (*p != '%') {
+			*to++ = *p;
+			continue;
+		}
+		hi = hex(p[1]);
+		lo = hi < 0 ? -1 : hex(p[2]);
+		if (lo < 0 || (hi | lo) == 0)
+			return false;
+		*to++ = (char)(hi << 4 | lo);
+		p += 2;
+	}
+	*to = '\0';
+	return true;
+}
+
+static bool number(const char *p, uint64_t *n)
+{
+	*n = 0;
+	if (!*p)
+		return false;
+	for (; *p; p++) {
+		if (*p < '0' || *p > '9' || *n > (UINT64_MAX - 9) / 10)
+			return false;
+		*n = *n * 10 + (uint64_t)(*p - '0');
+	}
+	return true;
+}
+
+static bool word(struct words *w, char *p)
+{
+	char *value = strchr(p, '=');
+
+	if (!value) {
+		if (strcmp(p, "force") == 0)
+			return w->force = true;
+		if (strcmp(p, "follow") == 0)
+			return w->follow = true;
+		return false;
+	}
+	*value++ = '\0';
+	if (!control_decode(value))
+		return false;
+	if (strcmp(p, "blocks") == 0)
+		return number(value, &w->blocks);
+	if (strcmp(p, "rate") == 0)
+		return w->rate_given = number(value, &w->rate);
+	if (strcmp(p, "seconds") == 0)
+		return w->seconds_given = number(value, &w->seconds) && w->seconds <= UINT32_MAX;
+	if (strcmp(p, "host") == 0)
+		return (w->host = value) != NULL;
+	if (strcmp(p, "port") == 0)
+		return (w->port = value) != NULL;
+	if (strcmp(p, "exportname") == 0)
+		return (w->name = value) != NULL && strlen(value) <= NBD_NAME_MAX;
+	return false;
+}
+
+static void request(struct control *k, char *line)
+{
+	struct core *c;
+	struct words w = { 0 };
+	char *verb = strsep(&line, " ");
+	char *p;
+
+	if (!ENABLE_FEATURE_XNBD_SERVER_PROXY || (ENABLE_XNBD_WRAPPER && !exported)) {
+		images_request(k, verb, line);
+		return;
+	}
+	c = &exported->disk.core;
+	while ((p = strsep(&line, " ")))
+		if (*p && !word(&w, p)) {
+			control_answer(k, "unknown or malformed word in the request");
+			return;
+		}
+	if (strcmp(verb, "status") == 0) {
+		control_say_status(k);
+		control_answer(k, NULL);
+	} else if (strcmp(verb, "switch") == 0) {
+		begin_switch(k, w.force);
+	} else if (strcmp(verb, "cache-all") == 0) {
+		begin_copy(k, &w);
+	} else if (strcmp(verb, "reconnect") == 0) {
+		begin_reconnect(k, w.host, w.port, w.name, w.force);
+	} else if (strcmp(verb, "hold") == 0 && w.seconds_given) {
+		core_hold(c, w.seconds * 1000);
+		control_answer(k, NULL);
+	} else if (strcmp(verb, "pause") == 0) {
+		control_answer(k, core_job_pause(c) ? NULL : "no copy is running");
+	} else if (strcmp(verb, "resume") == 0) {
+		control_answer(k, core_job_resume(c) ? NULL : "no copy is paused");
+	} else if (strcmp(verb, "cancel") == 0) {
+		core_job_cancel(c);
+		if (ENABLE_FEATURE_XNBD_SERVER_VERIFY)
+			core_verify_cancel(c);
+		control_answer(k, NULL);
+	} else if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && strcmp(verb, "verify") == 0) {
+		begin_verify(k, &w);
+	} else {
+		control_answer(k, "unknown request");
+	}
+}
+
+char *control_line_end(struct control *k)
+{
+	if (k->old || k->waiting || k->follow || k->listing || k->out_bytes > CONTROL_OUT_BYTES_MAX / 2)
+		return NULL;
+	return memchr(k->in, '\n', k->in_bytes);
+}
+
+bool control_take_lines(struct control *k)
+{
+	char *end;
+
+	while ((end = control_line_end(k))) {
+		unsigned n = (unsigned)(end - k->in) + 1;
+		char line[CONTROL_IN_BYTES];
+
+		memcpy(line, k->in, n);
+		line[n - 1] = '\0';
+		k->in_bytes -= n;
+		memmove(k->in, k->in + n, k->in_bytes);
+		request(k, line);
+	}
+	return k->in_bytes < CONTROL_IN_BYTES || memchr(k->in, '\n', k->in_bytes);
+}
