@@ -101,9 +101,10 @@ void link_turn(struct link *l)
 }
 
 /* NULL: no memory. The link is starved then. */
-struct pending *link_ask(struct link *l, uint16_t type, uint64_t cookie, uint64_t offset, uint32_t length)
+struct pending *link_ask(struct link *l, enum pending_kind kind, uint64_t cookie, uint64_t offset, uint32_t length, uint8_t *buf)
 {
-	struct pending *p = calloc(1, sizeof(*p) + (type == NBD_CMD_BLOCK_STATUS ? sizeof(struct extents) : 0));
+	uint16_t type = kind == PENDING_STATUS ? NBD_CMD_BLOCK_STATUS : NBD_CMD_READ;
+	struct pending *p = calloc(1, sizeof(*p) + (kind == PENDING_STATUS ? sizeof(struct extents) : 0));
 	struct nbd_request_header h = { .type = type, .cookie = cookie, .offset = offset, .length = length };
 	uint8_t raw[NBD_REQUEST_BYTES];
 
@@ -113,6 +114,8 @@ struct pending *link_ask(struct link *l, uint16_t type, uint64_t cookie, uint64_
 	}
 	if (!l->pending)
 		l->progress_ms = loop_now_ms;
+	p->kind = kind;
+	p->buf = buf;
 	p->cookie = cookie;
 	p->asked_ms = loop_now_ms;
 	p->offset = offset;
@@ -127,20 +130,12 @@ struct pending *link_ask(struct link *l, uint16_t type, uint64_t cookie, uint64_
 
 void link_ask_read(struct link *l, uint64_t cookie, uint64_t offset, uint32_t length, uint8_t *buf)
 {
-	struct pending *p = link_ask(l, NBD_CMD_READ, cookie, offset, length);
-
-	if (!p)
-		return;
-	p->kind = PENDING_READ;
-	p->buf = buf;
+	link_ask(l, PENDING_READ, cookie, offset, length, buf);
 }
 
 void link_ask_status(struct link *l, uint64_t cookie, uint64_t offset, uint32_t length)
 {
-	struct pending *p = link_ask(l, NBD_CMD_BLOCK_STATUS, cookie, offset, length);
-
-	if (p)
-		p->kind = PENDING_STATUS;
+	link_ask(l, PENDING_STATUS, cookie, offset, length, NULL);
 }
 
 bool link_is_idle(const struct link *l)

@@ -120,9 +120,9 @@ void link_ask_status(struct link *l, uint64_t cookie, uint64_t offset, uint32_t 
 
 /* To DOWN; origin_link_failed() is called. */
 void link_fail(struct link *l, const char *why);
-/* Asks for this, from VERIFY on: what it returns is the link's, and for the caller to fill in. NULL: no memory;
- * then the link ends with this turn. */
-struct pending *link_ask(struct link *l, uint16_t type, uint64_t cookie, uint64_t offset, uint32_t length);
+/* Asks for this, from VERIFY on. buf: where the bytes go; a sample's is the link's from then on. What it returns is
+ * the link's, too. NULL: no memory; then the link ends with this turn. */
+struct pending *link_ask(struct link *l, enum pending_kind kind, uint64_t cookie, uint64_t offset, uint32_t length, uint8_t *buf);
 /* link_reply.c: takes what has been received, from VERIFY on. */
 void link_take_replies(struct link *l);
 /* link_verify.c: the handshake is done: is it our disk? Then it is UP. */

@@ -133,16 +133,14 @@ void link_verify(struct link *l)
 		uint64_t rest = h->size_bytes - first;
 		uint32_t length = (uint32_t)(rest < unit ? rest : unit);
 		uint8_t *buf = malloc(length);
-		struct pending *p = buf ? link_ask(l, NBD_CMD_READ, i + 1, first, length) : NULL;
+		struct pending *p = buf ? link_ask(l, PENDING_SAMPLE, i + 1, first, length, buf) : NULL;
 
 		if (!p) {
 			free(buf);
 			l->starved = true;
 			return;
 		}
-		p->kind = PENDING_SAMPLE;
 		p->sample = (uint8_t)i;
-		p->buf = buf;
 	}
 	if (!l->pending)
 		samples_done(l);
