@@ -209,6 +209,8 @@ static void client_link_use(struct origin *o, const char *error)
 	copy_link_begin(o);
 }
 
+/* Only now may bytes of another content come, and the one who asked go away: a start
+ * would know the new origin again. */
 static void header_saved(struct disk *d, int error)
 {
 	struct origin *o = d->origin;

@@ -152,6 +152,7 @@ int server_check(const struct server_config *config)
 	int status = EXIT_SUCCESS;
 
 	server_config = config;
+	export_config = config->exports;
 	e = export_new("");
 	if (!e)
 		bb_simple_error_msg_and_die("out of memory");

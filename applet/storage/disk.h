@@ -31,7 +31,7 @@ struct disk {
 	char wrong[512]; /* the line of store_open_target() */
 	enum state_commit commit_found; /* what store_look() found */
 	const char *commit_trouble; /* ... and what is wrong with it, NULL = nothing */
-	uint64_t *words; /* the bitmap */
+	uint64_t *words; /* the bitmap; a target has none */
 	uint64_t *written; /* what clients have written, see core.h; NULL: that is not kept */
 	struct state_header header; /* as in the commit file, or about to be: see header_save() */
 	struct {
