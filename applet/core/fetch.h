@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A question to the origin: between fetch.c, which asks, and verify.c, which compares. */
+/*
+ * A question to the origin: between fetch.c, which asks, fetch_store.c, which stores the answer, and
+ * verify.c, which compares it. The core's thread.
+ */
 #ifndef CORE_FETCH_H
 #define CORE_FETCH_H
 
@@ -33,5 +36,21 @@ struct fetch {
 
 /* The fetch that has this member. */
 #define FETCH_OF(ptr, member) ((struct fetch *)(void *)((char *)(ptr)-offsetof(struct fetch, member)))
+
+/* Where blocks before end_block end in the disk: bytes. The last block may be short. */
+static inline uint64_t fetch_bytes_end(const struct core *c, uint64_t end_block)
+{
+	uint64_t end = end_block * BLOCK_BYTES;
+
+	return end < c->size_bytes ? end : c->size_bytes;
+}
+
+enum fetch_end { END_OK, END_ORIGIN, END_LOCAL, END_GIVE_UP };
+
+/* f is in no list any more. Tells everybody who waits for it, and frees it. */
+void fetch_finish(struct core *c, struct fetch *f, enum fetch_end how, int error);
+/* The bytes of f have come, or are known to be zero: they go to the image, where blocks are still missing;
+ * then fetch_finish(). */
+void fetch_store(struct core *c, struct fetch *f);
 
 #endif
