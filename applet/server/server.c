@@ -9,7 +9,9 @@
 #include "reactor/log.h"
 #include "reactor/loop.h"
 #include "reactor/pool.h"
+#include "server/daemon.h"
 #include "server/init.h"
+#include "server/policy.h"
 #include "server/server.h"
 #include "storage/header.h"
 #include "storage/holes.h"
@@ -21,9 +23,7 @@
 #include "storage/trace_file.h"
 
 #include <signal.h>
-#include <sys/file.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 
 enum {
@@ -41,180 +41,9 @@ const struct server_config *server_config;
 static struct export *export; /* that of xnbd-server; NULL: many, of xnbd-wrapper */
 static struct event signal_event;
 static bool is_ready;
-static int pid_fd = -1;
-static int ready_fd = -1; /* --daemonize: tells the parent */
-static int log_fd = -1;   /* --logpath */
-
-/* The log may have been renamed, and its file system may hang. */
-static struct {
-	struct job job;
-	char *path; /* NULL: messages do not go to a file */
-	bool busy, again;
-	int fd;
-} log_file;
-
-static int open_or_die(const char *path, int flags)
-{
-	int fd = open(path, flags | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW, 0644);
-
-	if (fd < 0 && errno != EEXIST)
-		bb_perror_msg_and_die("cannot open '%s'", path);
-	return fd;
-}
-
-static void open_log(const char *path)
-{
-	log_fd = open_or_die(path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND);
-	if (log_fd >= 0)
-		path_own(path, true);
-	else
-		log_fd = open_or_die(path, O_WRONLY | O_CREAT | O_APPEND);
-	log_file.path = xpath_absolute(path);
-}
-
-/* Its lock is held as long as this process lives: one that is left behind is taken over, that
- * of a server that runs is neither emptied nor removed. */
-static void open_pidfile(const char *path)
-{
-	struct stat st, there;
-
-	do {
-		close(pid_fd);
-		pid_fd = open_or_die(path, O_RDWR | O_CREAT);
-		if (fstat(pid_fd, &st) < 0 || !S_ISREG(st.st_mode))
-			bb_error_msg_and_die("'%s' is not a regular file", path);
-		if (flock(pid_fd, LOCK_EX | LOCK_NB) < 0)
-			bb_perror_msg_and_die("'%s' is the pid file of another server: cannot lock it", path);
-		/* Else the other one has just ended, and removed what we have opened. */
-	} while (stat(path, &there) < 0 || there.st_ino != st.st_ino || there.st_dev != st.st_dev);
-	path_own(path, false);
-}
-
-static void write_pidfile(const char *path)
-{
-	char text[16];
-	int n = snprintf(text, sizeof(text), "%u\n", (unsigned)getpid());
-
-	if (ftruncate(pid_fd, 0) < 0 || full_write(pid_fd, text, (size_t)n) != n)
-		bb_perror_msg_and_die("cannot write '%s'", path);
-}
-
-/* ---- daemon ------------------------------------------------------------------------------- */
-
-/* The parent ends when the child is ready, or with the child's failure. */
-static void daemonize(void)
-{
-	int fd[2], status;
-	char byte;
-	pid_t pid;
-
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd) < 0) /* a pipe, but inetd.c has this one */
-		bb_simple_perror_msg_and_die("socketpair");
-	pid = xfork();
-	if (pid == 0) {
-		close(fd[0]);
-		ready_fd = fd[1];
-		setsid();
-		return;
-	}
-	close(fd[1]);
-	if (safe_read(fd[0], &byte, 1) == 1)
-		_exit(0);
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	_exit(1);
-}
-
-/* Everybody can connect from now on. What kept us from it would have been told to
- * the one who started us; what happens later goes to the log. */
-static void tell_ready(void)
-{
-	int null;
-
-	is_ready = true;
-	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && log_fd >= 0) {
-		dup2(log_fd, STDERR_FILENO);
-		close(log_fd);
-	}
-	log_begin(server_config->syslog);
-	if (ENABLE_FEATURE_XNBD_SERVER_INIT)
-		log_notify("READY=1");
-	if (!ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE)
-		return;
-	if (ready_fd < 0)
-		return;
-	null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	if (null >= 0) {
-		dup2(null, STDIN_FILENO);
-		dup2(null, STDOUT_FILENO);
-		if (!server_config->logpath)
-			dup2(null, STDERR_FILENO);
-		close(null);
-	}
-	if (chdir("/") < 0)
-		bb_simple_perror_msg("chdir");
-	safe_write(ready_fd, "", 1);
-	close(ready_fd);
-}
-
 /* ---- signals -------------------------------------------------------------------------------- */
 
 static uint64_t stopping_ms; /* the first signal to end came then; 0: none has */
-
-static struct commit_waiter own_switch; /* asked for by a signal or by ourselves; done NULL: none */
-
-static void own_switch_done(struct commit_waiter *w, int error)
-{
-	w->done = NULL; /* the next may come */
-	if (error)
-		bb_simple_error_msg("not switched: the cache could not be synced to disk");
-}
-
-/* A proxy that has begun. NULL: it is under way, or done; else why not. */
-static const char *switch_begin(void)
-{
-	const char *why = NULL;
-
-	if (!own_switch.done) {
-		own_switch.done = own_switch_done;
-		why = core_switch(&export->disk.core, false, &own_switch);
-		if (why)
-			own_switch.done = NULL;
-	}
-	return why;
-}
-
-static void log_open_run(struct job *j UNUSED_PARAM)
-{
-	log_file.fd = open(log_file.path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW, 0644);
-	if (log_file.fd < 0)
-		bb_perror_msg("cannot open '%s'", log_file.path);
-}
-
-static void log_reopen(void);
-
-static void log_open_done(struct job *j UNUSED_PARAM)
-{
-	log_file.busy = false;
-	if (log_file.fd >= 0) {
-		dup2(log_file.fd, STDERR_FILENO);
-		close(log_file.fd);
-	}
-	if (log_file.again)
-		log_reopen();
-}
-
-static void log_reopen(void)
-{
-	log_file.again = log_file.busy;
-	if (!log_file.path || log_file.busy)
-		return;
-	log_file.busy = true;
-	log_file.job.run = log_open_run;
-	log_file.job.done = log_open_done;
-	log_file.job.class = JOB_SLOW;
-	pool_submit(&log_file.job);
-}
 
 /* What an end would still have to do. */
 static const char *end_awaits(void)
@@ -239,7 +68,7 @@ static void signal_ready(struct event *e, uint32_t events UNUSED_PARAM)
 			snapshot_begin(&export->disk);
 	} else if (info.ssi_signo == SIGHUP) {
 		if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && is_ready)
-			log_reopen();
+			daemon_reopen_log();
 		if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->disk.origin)
 			origin_hurry(export->disk.origin);
 	} else if (info.ssi_signo != SIGUSR2) {
@@ -248,7 +77,7 @@ static void signal_ready(struct event *e, uint32_t events UNUSED_PARAM)
 		else if (loop_now_ms - stopping_ms >= SAME_SIGNAL_MS)
 			bb_error_msg_and_die("ended by a second signal before the end was reached: %s", end_awaits());
 	} else if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->disk.core.map.words) { /* a proxy, and begun */
-		why = switch_begin();
+		why = policy_switch(&export->disk.core);
 		if (why)
 			bb_error_msg("not switched: %s", why);
 	}
@@ -276,44 +105,6 @@ static void signals_begin(void)
 		bb_simple_perror_msg_and_die("signalfd");
 }
 
-/* ---- the disk is complete --------------------------------------------------------------------- */
-
-/* --verify: all is compared with the origin as soon as all is here. True: it was found
- * well. */
-static bool is_verified(struct core *c)
-{
-	static bool begun, told;
-	const char *text;
-	bool good;
-
-	if (c->verify.state == JOB_RUNNING) /* also one that was asked for before */
-		return false;
-	if (!begun) {
-		begun = map_is_complete(&c->map) && core_verify(c, server_config->rate_bytes) == 0;
-		return false;
-	}
-	good = control_verdict(c, &text);
-	if (!good && !told)
-		bb_error_msg("not switched: %s", text);
-	told = !good;
-	return good;
-}
-
-/* --auto-switch and --exec: looked at once a turn. */
-static void look_for_end(void)
-{
-	static bool hook_done;
-	struct core *c = &export->disk.core;
-
-	if (c->mode == MODE_PROXY) {
-		if (server_config->auto_switch && (!ENABLE_FEATURE_XNBD_SERVER_VERIFY || !server_config->verify || is_verified(c)))
-			switch_begin(); /* refused until it can be done */
-	} else if (server_config->hook && !hook_done && map_is_complete(&c->map)) {
-		hook_done = true;
-		init_run_hook();
-	}
-}
-
 /* ---- the loop --------------------------------------------------------------------------------- */
 
 static bool ending;
@@ -327,7 +118,7 @@ static void settle(void)
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export)
 		header_tick(&export->disk);
 	if (ENABLE_FEATURE_XNBD_SERVER_AUTO && export && export->disk.core.map.words)
-		look_for_end();
+		policy_look(&export->disk.core);
 	do {
 		do {
 			sessions_turn();
@@ -448,9 +239,9 @@ static void begin(void)
 		inetd_prepare(s->client_fd);
 	/* Opened before anything is changed on disk. */
 	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && s->logpath)
-		open_log(s->logpath);
+		daemon_open_log(s->logpath);
 	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && s->pidfile)
-		open_pidfile(s->pidfile);
+		daemon_open_pidfile(s->pidfile);
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && s->record)
 		record_open(s->record);
 	if (ENABLE_FEATURE_XNBD_SERVER_AUTO && s->hook)
@@ -470,14 +261,15 @@ static void begin(void)
 		listen_check(s->control);
 	begin_exports();
 	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && s->pidfile)
-		write_pidfile(s->pidfile);
+		daemon_write_pidfile(s->pidfile);
 	if (!ENABLE_FEATURE_XNBD_SERVER_INETD || !s->one_client)
 		listen_begin();
 	else
 		inetd_begin(s->client_fd, s->past_handshake ? export : NULL);
 	if (HAVE_CONTROL && s->control)
 		control_begin(export, s->control);
-	tell_ready();
+	is_ready = true;
+	daemon_ready();
 }
 
 /* ---- the end -------------------------------------------------------------------------------------- */

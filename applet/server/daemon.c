@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A server in the background: who has started it, its pid file, its log. */
+#include "libbb.h"
+#include "reactor/log.h"
+#include "reactor/pool.h"
+#include "server/daemon.h"
+#include "server/server.h"
+#include "storage/own_paths.h"
+#include "storage/paths.h"
+
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+static int pid_fd = -1;
+static int ready_fd = -1; /* --daemonize: tells the parent */
+static int log_fd = -1;   /* --logpath */
+
+/* The log may have been renamed, and its file system may hang. */
+static struct {
+	struct job job;
+	char *path; /* NULL: messages do not go to a file */
+	bool busy, again;
+	int fd;
+} log_file;
+
+static int open_or_die(const char *path, int flags)
+{
+	int fd = open(path, flags | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW, 0644);
+
+	if (fd < 0 && errno != EEXIST)
+		bb_perror_msg_and_die("cannot open '%s'", path);
+	return fd;
+}
+
+void daemon_open_log(const char *path)
+{
+	log_fd = open_or_die(path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND);
+	if (log_fd >= 0)
+		path_own(path, true);
+	else
+		log_fd = open_or_die(path, O_WRONLY | O_CREAT | O_APPEND);
+	log_file.path = xpath_absolute(path);
+}
+
+/* Its lock is held as long as this process lives: one that is left behind is taken over, that
+ * of a server that runs is neither emptied nor removed. */
+void daemon_open_pidfile(const char *path)
+{
+	struct stat st, there;
+
+	do {
+		close(pid_fd);
+		pid_fd = open_or_die(path, O_RDWR | O_CREAT);
+		if (fstat(pid_fd, &st) < 0 || !S_ISREG(st.st_mode))
+			bb_error_msg_and_die("'%s' is not a regular file", path);
+		if (flock(pid_fd, LOCK_EX | LOCK_NB) < 0)
+			bb_perror_msg_and_die("'%s' is the pid file of another server: cannot lock it", path);
+		/* Else the other one has just ended, and removed what we have opened. */
+	} while (stat(path, &there) < 0 || there.st_ino != st.st_ino || there.st_dev != st.st_dev);
+	path_own(path, false);
+}
+
+void daemon_write_pidfile(const char *path)
+{
+	char text[16];
+	int n = snprintf(text, sizeof(text), "%u\n", (unsigned)getpid());
+
+	if (ftruncate(pid_fd, 0) < 0 || full_write(pid_fd, text, (size_t)n) != n)
+		bb_perror_msg_and_die("cannot write '%s'", path);
+}
+
+void daemonize(void)
+{
+	int fd[2], status;
+	char byte;
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd) < 0) /* a pipe, but inetd.c has this one */
+		bb_simple_perror_msg_and_die("socketpair");
+	pid = xfork();
+	if (pid == 0) {
+		close(fd[0]);
+		ready_fd = fd[1];
+		setsid();
+		return;
+	}
+	close(fd[1]);
+	if (safe_read(fd[0], &byte, 1) == 1)
+		_exit(0);
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	_exit(1);
+}
+
+void daemon_ready(void)
+{
+	int null;
+
+	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && log_fd >= 0) {
+		dup2(log_fd, STDERR_FILENO);
+		close(log_fd);
+	}
+	log_begin(server_config->syslog);
+	if (ENABLE_FEATURE_XNBD_SERVER_INIT)
+		log_notify("READY=1");
+	if (!ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE)
+		return;
+	if (ready_fd < 0)
+		return;
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null >= 0) {
+		dup2(null, STDIN_FILENO);
+		dup2(null, STDOUT_FILENO);
+		if (!server_config->logpath)
+			dup2(null, STDERR_FILENO);
+		close(null);
+	}
+	if (chdir("/") < 0)
+		bb_simple_perror_msg("chdir");
+	safe_write(ready_fd, "", 1);
+	close(ready_fd);
+}
+
+/* ---- the log is opened anew ------------------------------------------------------------------ */
+
+static void log_open_run(struct job *j UNUSED_PARAM)
+{
+	log_file.fd = open(log_file.path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW, 0644);
+	if (log_file.fd < 0)
+		bb_perror_msg("cannot open '%s'", log_file.path);
+}
+
+static void log_open_done(struct job *j UNUSED_PARAM)
+{
+	log_file.busy = false;
+	if (log_file.fd >= 0) {
+		dup2(log_file.fd, STDERR_FILENO);
+		close(log_file.fd);
+	}
+	if (log_file.again)
+		daemon_reopen_log();
+}
+
+void daemon_reopen_log(void)
+{
+	log_file.again = log_file.busy;
+	if (!log_file.path || log_file.busy)
+		return;
+	log_file.busy = true;
+	log_file.job.run = log_open_run;
+	log_file.job.done = log_open_done;
+	log_file.job.class = JOB_SLOW;
+	pool_submit(&log_file.job);
+}

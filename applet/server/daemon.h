@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A server in the background: who has started it, its pid file, its log. One thread: that of the start,
+ * later the loop's. All but daemon_reopen_log() are for the start: they may block, and die with one line
+ * when it cannot be done. Paths are the caller's.
+ */
+#ifndef SERVER_DAEMON_H
+#define SERVER_DAEMON_H
+
+/* Before anything else: returns in a child. The parent ends when the child is ready, or with the child's failure. */
+void daemonize(void);
+/* Before anything is changed on disk. */
+void daemon_open_log(const char *path);
+void daemon_open_pidfile(const char *path);
+/* When the server is nearly ready. */
+void daemon_write_pidfile(const char *path);
+/* Everybody can connect from now on. What kept us from it would have been told to
+ * the one who started us; what happens later goes to the log. */
+void daemon_ready(void);
+/* The log's file may have been renamed: a worker opens it anew. */
+void daemon_reopen_log(void);
+
+#endif
