@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # make help tells what there is.
 
+# The same order of files, and the same messages, everywhere.
+export LC_ALL := C
+
 CROSS_COMPILE ?=
 ifeq ($(origin CC),default)
 CC := $(if $(CROSS_COMPILE),$(CROSS_COMPILE)gcc,musl-gcc)
@@ -9,7 +12,24 @@ STRIP := $(CROSS_COMPILE)strip
 CONF ?= kconfig-conf
 MCONF ?= kconfig-mconf
 NCONF ?= kconfig-nconf
+
 PREFIX ?= /usr
+prefix = $(PREFIX)
+exec_prefix = $(prefix)
+bindir = $(exec_prefix)/bin
+sbindir = $(exec_prefix)/sbin
+datarootdir = $(prefix)/share
+datadir = $(datarootdir)
+mandir = $(datarootdir)/man
+
+# make O=DIR: all that is built goes to DIR, and its configuration is DIR/.config; nothing
+# is written here.
+ifeq ($(origin O),command line)
+config := $(O)/.config
+else
+override O := build
+config := .config
+endif
 # make V=1 shows the commands.
 q := $(if $(V),,@)
 say := @$(if $(findstring s,$(firstword -$(MAKEFLAGS))),:,echo)
@@ -17,14 +37,14 @@ say := @$(if $(findstring s,$(firstword -$(MAKEFLAGS))),:,echo)
 # make SANITIZE=1: against the host's libc, with address and undefined behaviour
 # sanitizers, into a directory of its own. SANITIZE=thread: with ThreadSanitizer.
 ifdef SANITIZE
-out := build/sanitize$(if $(filter thread,$(SANITIZE)),/thread)
+out := $(O)/sanitize$(if $(filter thread,$(SANITIZE)),/thread)
 sanitizers := $(if $(filter thread,$(SANITIZE)),thread,address,undefined)
 CC := $(if $(filter clang%,$(CC)),$(CC),gcc)
 LINK := $(CC)
 CFLAGS ?= -O1 -g -fsanitize=$(sanitizers) -fno-sanitize-recover=all -fno-omit-frame-pointer
 LDFLAGS ?= -fsanitize=$(sanitizers) -lpthread
 else
-out := build
+out := $(O)
 # What makes it smaller, of what this compiler knows; measured, it is as fast.
 option = $(shell $(CC) -Werror $(1) -E -x c /dev/null -o /dev/null 2>/dev/null && echo $(1))
 smaller := $(foreach o,-Oz -mno-sse -fno-split-wide-types -fno-caller-saves -fno-move-loop-invariants \
@@ -44,110 +64,140 @@ endif
 warnings := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition \
 	-Wpointer-arith -Wwrite-strings -Wundef -Wvla
 flags = -std=gnu11 -D_FILE_OFFSET_BITS=64 $(warnings) -ffunction-sections -fdata-sections \
-	-Iapplet -Iapplet/libbb -Ibuild/include $(CPPFLAGS) $(CFLAGS) $(WERROR)
+	-Iapplet -Iapplet/libbb -I$(O)/include $(CPPFLAGS) $(cflags) $(WERROR)
 
 # What is built: lib-y from the //kbuild: lines; a directory stands for its files.
 lib-y :=
 not_building := help clean distclean %config
+in_tree := demo lint check fuzzers fuzz sim mutants random busybox bench bloat sim-coverage check-vm demo-vm interop-table
+ifneq ($(O),build)
+ifneq ($(filter $(in_tree),$(MAKECMDGOALS)),)
+$(error 'make $(filter $(in_tree),$(MAKECMDGOALS))' works in the source tree: without O=)
+endif
+endif
 ifneq ($(filter $(not_building),$(MAKECMDGOALS)),)
 ifneq ($(filter-out $(not_building),$(MAKECMDGOALS)),)
 $(error 'make $(filter $(not_building),$(MAKECMDGOALS))' first, the rest in a command of its own)
 endif
 endif
 ifeq ($(filter $(not_building),$(MAKECMDGOALS)),)
--include build/objects.mk
+-include $(O)/objects.mk
 endif
 
+# CFLAGS and LDFLAGS replace, EXTRA_CFLAGS and EXTRA_LDFLAGS add; those of .config come before.
+cflags = $(CFLAGS) $(hardening) $(CONFIG_EXTRA_CFLAGS) $(EXTRA_CFLAGS)
+ldflags = $(LDFLAGS) $(CONFIG_EXTRA_LDFLAGS) $(EXTRA_LDFLAGS)
 ifndef SANITIZE
-override CFLAGS += $(if $(CONFIG_STACK_PROTECTOR),-fstack-protector-strong) $(if $(CONFIG_STATIC_PIE),-fPIE)
+hardening := $(if $(CONFIG_STACK_PROTECTOR),-fstack-protector-strong) $(if $(CONFIG_STATIC_PIE),-fPIE)
 ifdef CONFIG_STATIC_PIE
-override LDFLAGS := $(filter-out -static -no-pie %norelro %common-page-size=64,$(LDFLAGS)) -Wl,-z,relro,-z,now
-ifeq ($(notdir $(LINK)),musl-gcc)
+ldflags = $(filter-out -static -no-pie %norelro %common-page-size=64,$(LDFLAGS)) -Wl,-z,relro,-z,now $(static_pie) \
+	$(CONFIG_EXTRA_LDFLAGS) $(EXTRA_LDFLAGS)
+ifneq ($(filter musl-gcc,$(notdir $(LINK))),)
 # musl-gcc's specs know no -static-pie: what gcc would do for it.
 musl_lib := $(patsubst %/Scrt1.o,%,$(shell musl-gcc -\#\#\# x.o 2>&1 | grep -o '[^ "]*/Scrt1.o'))
 startfiles := $(musl_lib)/rcrt1.o $(musl_lib)/crti.o
-override LDFLAGS += -nostartfiles -static -Wl,-pie,--no-dynamic-linker,-z,text $(musl_lib)/crtn.o
+static_pie := -nostartfiles -static -Wl,-pie,--no-dynamic-linker,-z,text $(musl_lib)/crtn.o
 else
-override LDFLAGS += -static-pie
+static_pie := -static-pie
 endif
 endif
 endif
 
-sources = applet/main.c $(wildcard applet/libbb/*.c) \
+sources = applet/main.c $(sort $(wildcard applet/libbb/*.c)) \
 	$(patsubst %.o,applet/%.c,$(filter %.o,$(lib-y))) \
-	$(foreach dir,$(sort $(filter %/,$(lib-y))),$(wildcard applet/$(dir)*.c))
+	$(foreach dir,$(sort $(filter %/,$(lib-y))),$(sort $(wildcard applet/$(dir)*.c)))
 objects = $(patsubst applet/%.c,$(out)/obj/%.o,$(sources))
 applets = $(patsubst xnbd_%.o,xnbd-%,$(filter xnbd_%.o,$(lib-y)))
 
-.PHONY: all install demo lint check unit-tests fuzzers fuzz sim mutants random busybox bench bloat help clean distclean sim-coverage check-vm demo-vm interop-table
+.PHONY: FORCE all install install-strip demo lint check unit-tests fuzzers fuzz sim mutants random busybox bench bloat help clean distclean sim-coverage check-vm demo-vm interop-table
 .DELETE_ON_ERROR:
+
+strip_options := -s -R .comment -R .note.gnu.property
+strip_all := $(or $(STRIP),true) $(strip_options)
 
 all: $(out)/xnbdbox
 
 $(out)/xnbdbox: $(out)/xnbdbox_unstripped
 	$(say) "  STRIP   $@"
 	@rm -f $@
-	$(q)$(if $(SANITIZE),cp,$(STRIP) -s -R .comment -R .note.gnu.property -o) $(if $(SANITIZE),$<) $@ $(if $(SANITIZE),,$<)
+	$(q)cp $< $@
+	$(if $(SANITIZE),,$(q)$(strip_all) $@)
 	@rm -f $(out)/xnbd-*
 	@for applet in $(applets); do ln -sf xnbdbox $(out)/$$applet; done
 
-$(out)/xnbdbox_unstripped: $(objects) build/objects.mk
+$(out)/xnbdbox_unstripped: $(objects) $(O)/objects.mk $(out)/command
 	$(say) "  LINK    $@"
-	$(q)$(LINK) $(CFLAGS) -o $@ $(startfiles) $(objects) $(LDFLAGS)
+	$(q)$(LINK) $(cflags) -o $@ $(startfiles) $(objects) $(ldflags)
 
-$(out)/obj/%.o: applet/%.c build/include/autoconf.h build/include/applets.h build/include/usage.h Makefile
+$(out)/obj/%.o: applet/%.c $(addprefix $(O)/include/,autoconf.h applets.h usage.h) $(out)/command Makefile
 	@mkdir -p $(dir $@)
 	$(say) "  CC      $@"
 	$(q)$(CC) $(flags) -MMD -MP -c -o $@ $<
 
--include $(wildcard build/obj/*.d build/obj/*/*.d build/sanitize/obj/*.d build/sanitize/obj/*/*.d build/sanitize/thread/obj/*.d build/sanitize/thread/obj/*/*.d)
+# What builds it: when that changes, all is built anew. Whether warnings are errors changes nothing.
+command := $(shell $(CC) --version 2>/dev/null | head -n 1) $(filter-out $(WERROR),$(flags)) $(LINK) $(ldflags) $(STRIP)
+$(out)/command: FORCE
+	@mkdir -p $(dir $@)
+	@echo '$(subst ','\'',$(command))' | cmp -s - $@ || echo '$(subst ','\'',$(command))' >$@
+
+-include $(wildcard $(out)/obj/*.d $(out)/obj/*/*.d)
 
 # ---- configuration -------------------------------------------------------------
 
-.config:
+$(config):
+	@mkdir -p $(dir $@)
 	@cp config/full_defconfig $@
 
-build/Config.in: $(wildcard applet/*.c) config/generate
-	@config/generate kconfig
+# The whole menu.
+$(O)/Config.in: Kconfig $(wildcard applet/*.c) config/generate
+	@config/generate kconfig $(O)
 	@touch $@
 
 # A file that has not changed keeps its time, so that not everything is built again;
 # the stamp tells that it was looked at.
-generated := build/objects.mk build/include/autoconf.h build/include/applets.h build/include/usage.h
-$(generated): build/generated.stamp ;
-build/generated.stamp: .config Kconfig build/Config.in config/generate
-	@config/generate headers
+generated := $(addprefix $(O)/,objects.mk include/autoconf.h include/applets.h include/usage.h)
+$(generated): $(O)/generated.stamp ;
+$(O)/generated.stamp: $(config) Kconfig $(wildcard applet/*.c) config/generate
+	@config/generate headers $(config) $(O)
 	@touch $@
 
 .PHONY: menuconfig nconfig config oldconfig olddefconfig randconfig allnoconfig allyesconfig savedefconfig defconfig
-menuconfig: build/Config.in
-	$(MCONF) Kconfig
-nconfig: build/Config.in
-	$(NCONF) Kconfig
-config: build/Config.in
-	$(CONF) --oldaskconfig Kconfig
-oldconfig olddefconfig randconfig allnoconfig allyesconfig: build/Config.in
-	$(CONF) --$@ Kconfig
-savedefconfig: build/Config.in
-	$(CONF) --savedefconfig=defconfig Kconfig
+menuconfig oldconfig olddefconfig randconfig allnoconfig allyesconfig nconfig config savedefconfig: export KCONFIG_CONFIG = $(config)
+menuconfig: $(O)/Config.in
+	$(MCONF) $<
+nconfig: $(O)/Config.in
+	$(NCONF) $<
+config: $(O)/Config.in
+	$(CONF) --oldaskconfig $<
+oldconfig olddefconfig randconfig allnoconfig allyesconfig: $(O)/Config.in
+	$(CONF) --$@ $<
+savedefconfig: $(O)/Config.in
+	$(CONF) --savedefconfig=$(dir $(config))defconfig $<
 defconfig: full_defconfig
 # Complete, so that no tool is needed.
 %_defconfig: config/%_defconfig
-	cp $< .config
+	@mkdir -p $(dir $(config))
+	cp $< $(config)
 
 # ---- installation ------------------------------------------------------------------
 
+# xnbdbox as it was built; install-strip: stripped in any case, also after STRIP=true.
 install: all
-	install -D -m 755 $(out)/xnbdbox $(DESTDIR)$(PREFIX)/bin/xnbdbox
+	install -D -m 755 $(out)/xnbdbox $(DESTDIR)$(bindir)/xnbdbox
 	for applet in $(applets); do \
-		case $$applet in *bgctl) dir=bin link=xnbdbox ;; *) dir=sbin link=../bin/xnbdbox ;; esac; \
-		mkdir -p $(DESTDIR)$(PREFIX)/$$dir && ln -sf $$link $(DESTDIR)$(PREFIX)/$$dir/$$applet || exit 1; \
+		case $$applet in *bgctl) dir=$(bindir) ;; *) dir=$(sbindir) ;; esac; \
+		up= && common=$$dir && \
+		while case $(bindir)/ in "$$common"/*) false ;; esac; do common=$${common%/*} up=../$$up; done && \
+		mkdir -p $(DESTDIR)$$dir && path=$(bindir)/xnbdbox && \
+		ln -sf $$up$${path#"$$common"/} $(DESTDIR)$$dir/$$applet || exit 1; \
 	done
-	$(if $(CONFIG_FEATURE_XNBD_SERVER_INIT),install -D -m 755 config/initramfs/init $(DESTDIR)$(PREFIX)/share/xnbdbox/init)
+	$(if $(CONFIG_FEATURE_XNBD_SERVER_INIT),install -D -m 755 config/initramfs/init $(DESTDIR)$(datadir)/xnbdbox/init)
 	for page in man/xnbdbox.1 $(if $(CONFIG_FEATURE_XNBD_SERVER_INIT),man/xnbd-migrate.7) $(foreach applet,$(applets),$(wildcard man/$(applet).*)); do \
-		mkdir -p $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} || exit 1; \
-		config/generate man $$page >$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit 1; \
+		mkdir -p $(DESTDIR)$(mandir)/man$${page##*.} && \
+		config/generate man $$page $(config) >$(DESTDIR)$(mandir)/man$${page##*.}/$${page##*/} || exit 1; \
 	done
+install-strip: install
+	$(CROSS_COMPILE)strip $(strip_options) $(DESTDIR)$(bindir)/xnbdbox
 
 # ---- tests ----------------------------------------------------------------------------
 
@@ -157,7 +207,7 @@ unit_cc := gcc -std=gnu11 $(warnings) -g -O1 -fsanitize=address,undefined -fno-s
 unit_tests := build/unit/nbd_test build/unit/core_test build/unit/libbb_test build/unit/loop_test build/unit/pool_test build/unit/sim
 
 # They test everything, whatever .config leaves out.
-build/unit/include/autoconf.h: config/full_defconfig Kconfig build/Config.in config/generate
+build/unit/include/autoconf.h: config/full_defconfig Kconfig $(wildcard applet/*.c) config/generate
 	@config/generate headers config/full_defconfig build/unit
 	@touch $@
 
@@ -271,10 +321,12 @@ else
 	@sed -n '/<!-- sizes -->/,/<!-- end of sizes -->/p' README.md | grep -v '^<!'
 endif
 
+# DIR of O=DIR may have other things in it.
 clean:
-	rm -rf build
+	rm -rf $(if $(filter build,$(O)),build,$(addprefix $(O)/,obj include sanitize command generated.stamp objects.mk Config.in xnbdbox \
+		xnbdbox_unstripped) $(wildcard $(O)/xnbd-*))
 distclean: clean
-	rm -f .config .config.old
+	rm -f $(config) $(config).old $(dir $(config))defconfig
 
 help:
 	@echo 'make                  build/xnbdbox, and a link for each applet beside it'
@@ -294,8 +346,11 @@ help:
 	@echo 'make busybox BUSYBOX=DIR   puts xnbd-bgctl into a BusyBox source tree'
 	@echo 'make menuconfig       what is in (also nconfig, config, oldconfig, ...)'
 	@echo 'make NAME_defconfig   one of:' $(notdir $(wildcard config/*_defconfig))
-	@echo 'make install          to DESTDIR and PREFIX (/usr)'
+	@echo 'make install          to DESTDIR and prefix (/usr); bindir, sbindir, datadir, mandir'
+	@echo 'make install-strip    the same, stripped also when STRIP=true'
 	@echo 'make clean, distclean'
 	@echo 'make SANITIZE=1       build/sanitize/xnbdbox, with sanitizers'
 	@echo 'make V=1              shows the commands'
-	@echo 'CC= CROSS_COMPILE= CFLAGS= LDFLAGS=   another compiler, other flags'
+	@echo 'make O=DIR            builds in DIR, by DIR/.config; also with install, the configurations, clean'
+	@echo 'CC= CROSS_COMPILE= STRIP=             other tools (CC="ccache musl-gcc"; STRIP=true: not stripped)'
+	@echo 'CFLAGS= LDFLAGS=      other flags; EXTRA_CFLAGS= EXTRA_LDFLAGS= further ones'

@@ -19,6 +19,8 @@ if command -v ccache >/dev/null; then
 	export CCACHE_DIR="$T/ccache"
 fi
 
+config/generate kconfig "$T"
+
 # build CONFIG: the program is left in $T/tree/build.
 build() {
 	if [ ! -d "$T/tree" ]; then
@@ -55,7 +57,7 @@ without() {
 		for (s = name; s != ""; s = needs[s])
 			if (s == symbol) next
 		print
-	}' build/Config.in "config/$1_defconfig" >"$T/config"
+	}' "$T/Config.in" "config/$1_defconfig" >"$T/config"
 }
 
 # with NAME SYMBOL: config/NAME_defconfig, and that.
@@ -80,9 +82,9 @@ worth() {
 
 # The prompt of a symbol.
 prompt() {
-	cat Kconfig build/Config.in | awk -v symbol="$1" '
+	awk -v symbol="$1" '
 	$1 == "config" { here = $2 == symbol }
-	here && $1 == "bool" { sub(/^[^"]*"/, ""); sub(/".*/, ""); print; exit }'
+	here && $1 == "bool" { sub(/^[^"]*"/, ""); sub(/".*/, ""); print; exit }' "$T/Config.in"
 }
 
 table() {
@@ -96,7 +98,7 @@ table() {
 	echo
 	echo '| bytes of a feature; in brackets: of one that is not in it | symbol | in `full` | in `initramfs` |'
 	echo '| --- | --- | --- | --- |'
-	sed -n 's/^\(# \)*CONFIG_\([A-Z0-9_]*\)[= ].*/\2/p' config/full_defconfig | while read -r symbol; do
+	sed -n 's/^\(# \)*CONFIG_\([A-Z0-9_]*\)\(=y\| is not set\)$/\2/p' config/full_defconfig | while read -r symbol; do
 		echo "| $(prompt "$symbol") | \`$symbol\` | $(worth full "$full" "$symbol") |" \
 			"$(if [ "$1" = check ]; then echo '?'; else worth initramfs "$initramfs" "$symbol"; fi) |"
 	done

@@ -49,6 +49,7 @@ check() {
 	demo
 	lint
 	need bzip2 has bzip2 # BusyBox's source
+	need ccache has ccache
 	need clang has clang
 	need libclang-rt-14-dev has_fuzzer
 	need diffutils has cmp

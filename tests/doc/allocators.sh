@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.." || exit 1
 T=$(mktemp -d "${TMPDIR:-/tmp}/xnbd-allocators.XXXXXX")
 trap 'rm -rf "$T"' EXIT
 trap 'exit 1' INT TERM
-make -s build/Config.in && config/generate headers config/full_defconfig "$T" || exit 1
+config/generate headers config/full_defconfig "$T" || exit 1
 for source in applet/[a-z]*/*.c; do
 	printf '%s\n' "$source"
 done | xargs -P2 -I{} sh -c 'gcc -std=gnu11 -D_FILE_OFFSET_BITS=64 -O0 -fpie -ffunction-sections -fdata-sections -Iapplet -Iapplet/libbb -I"$1/include" \

@@ -51,7 +51,6 @@ configuration() {
 	done
 }
 
-make -s build/Config.in || exit 1
 configuration full
 configuration initramfs
 clean "rooms use only rooms below them" sh tests/doc/rooms.sh
