@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # make help tells what there is.
 
+VERSION := 1.0.0
+
 # The same order of files, and the same messages, everywhere.
 export LC_ALL := C
 
@@ -68,7 +70,7 @@ flags = -std=gnu11 -D_FILE_OFFSET_BITS=64 $(warnings) -ffunction-sections -fdata
 
 # What is built: lib-y from the //kbuild: lines; a directory stands for its files.
 lib-y :=
-not_building := help clean distclean %config
+not_building := help clean distclean dist %config
 in_tree := demo lint check fuzzers fuzz sim mutants random busybox bench bloat sim-coverage check-vm demo-vm interop-table
 ifneq ($(O),build)
 ifneq ($(filter $(in_tree),$(MAKECMDGOALS)),)
@@ -109,7 +111,7 @@ sources = applet/main.c $(sort $(wildcard applet/libbb/*.c)) \
 objects = $(patsubst applet/%.c,$(out)/obj/%.o,$(sources))
 applets = $(patsubst xnbd_%.o,xnbd-%,$(filter xnbd_%.o,$(lib-y)))
 
-.PHONY: FORCE all install install-strip demo lint check unit-tests fuzzers fuzz sim mutants random busybox bench bloat help clean distclean sim-coverage check-vm demo-vm interop-table
+.PHONY: FORCE all dist install install-strip demo lint check unit-tests fuzzers fuzz sim mutants random busybox bench bloat help clean distclean sim-coverage check-vm demo-vm interop-table
 .DELETE_ON_ERROR:
 
 strip_options := -s -R .comment -R .note.gnu.property
@@ -129,7 +131,7 @@ $(out)/xnbdbox_unstripped: $(objects) $(O)/objects.mk $(out)/command
 	$(say) "  LINK    $@"
 	$(q)$(LINK) $(cflags) -o $@ $(startfiles) $(objects) $(ldflags)
 
-$(out)/obj/%.o: applet/%.c $(addprefix $(O)/include/,autoconf.h applets.h usage.h) $(out)/command Makefile
+$(out)/obj/%.o: applet/%.c $(addprefix $(O)/include/,autoconf.h applets.h usage.h version.h) $(out)/command Makefile
 	@mkdir -p $(dir $@)
 	$(say) "  CC      $@"
 	$(q)$(CC) $(flags) -MMD -MP -c -o $@ $<
@@ -155,9 +157,9 @@ $(O)/Config.in: Kconfig $(wildcard applet/*.c) config/generate
 
 # A file that has not changed keeps its time, so that not everything is built again;
 # the stamp tells that it was looked at.
-generated := $(addprefix $(O)/,objects.mk include/autoconf.h include/applets.h include/usage.h)
+generated := $(addprefix $(O)/,objects.mk include/autoconf.h include/applets.h include/usage.h include/version.h)
 $(generated): $(O)/generated.stamp ;
-$(O)/generated.stamp: $(config) Kconfig $(wildcard applet/*.c) config/generate
+$(O)/generated.stamp: Makefile $(config) Kconfig $(wildcard applet/*.c) config/generate
 	@config/generate headers $(config) $(O)
 	@touch $@
 
@@ -198,6 +200,18 @@ install: all
 	done
 install-strip: install
 	$(CROSS_COMPILE)strip $(strip_options) $(DESTDIR)$(bindir)/xnbdbox
+
+# ---- release --------------------------------------------------------------------------
+
+# What is committed; the same bytes from each clone.
+tarball := xnbdbox-$(VERSION).tar
+dist:
+	@[ -e .git ] || { echo 'make dist: this is not a clone' >&2; exit 1; }
+	@[ -z "$$(git status --porcelain --untracked-files=no)" ] || echo 'make dist: changes that are not committed are not in it' >&2
+	@mkdir -p $(O)
+	git -c tar.umask=0022 archive --format=tar --prefix=xnbdbox-$(VERSION)/ HEAD >$(O)/$(tarball)
+	gzip -9nf $(O)/$(tarball)
+	cd $(O) && sha256sum $(tarball).gz >$(tarball).gz.sha256
 
 # ---- tests ----------------------------------------------------------------------------
 
@@ -348,6 +362,7 @@ help:
 	@echo 'make NAME_defconfig   one of:' $(notdir $(wildcard config/*_defconfig))
 	@echo 'make install          to DESTDIR and prefix (/usr); bindir, sbindir, datadir, mandir'
 	@echo 'make install-strip    the same, stripped also when STRIP=true'
+	@echo 'make dist             build/$(tarball).gz of what is committed, and its checksum'
 	@echo 'make clean, distclean'
 	@echo 'make SANITIZE=1       build/sanitize/xnbdbox, with sanitizers'
 	@echo 'make V=1              shows the commands'

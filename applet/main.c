@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Picks the applet by the name the program was called by, or by its first argument. */
 #include "libbb.h"
-#include "usage.h" /* made from the //usage: lines */
+
+#include <limits.h>
+
+#include "usage.h"   /* made from the //usage: lines */
+#include "version.h" /* XNBDBOX_VERSION, made from Makefile's VERSION */
 
 #define APPLET_ODDNAME(name, main, dir, suid, help) int main##_main(int argc, char **argv);
 #define APPLET(name, dir, suid)                     APPLET_ODDNAME(name, name, dir, suid, name)
@@ -19,6 +23,16 @@ struct applet {
 static const struct applet applets[] = {
 #include "applets.h"
 	{ NULL, NULL, NULL },
+};
+#undef APPLET_ODDNAME
+
+/* Where the link of each belongs. */
+#define BB_DIR_USR_BIN  "/usr/bin"
+#define BB_DIR_USR_SBIN "/usr/sbin"
+#define APPLET_ODDNAME(name, main, dir, suid, help) dir,
+
+static const char *const dirs[] = {
+#include "applets.h"
 };
 
 static void print(int fd, const char *text)
@@ -54,7 +68,38 @@ static int run_applet(const struct applet *a, int argc, char **argv)
 		xfunc_error_retval = 0;
 		bb_show_usage();
 	}
+	if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+		print(STDOUT_FILENO, a->name);
+		print(STDOUT_FILENO, " (xnbdbox) " XNBDBOX_VERSION "\n");
+		return 0;
+	}
 	return a->main(argc, argv);
+}
+
+/* --install [-s] [DIR]: links, symbolic with -s, in DIR, or each where it belongs. One that is there stays. */
+static int install(char **argv)
+{
+	char *program = xzalloc(PATH_MAX);
+	int (*make_link)(const char *to, const char *from) = link;
+	const struct applet *a;
+
+	if (argv[0] && strcmp(argv[0], "-s") == 0) {
+		make_link = symlink;
+		argv++;
+	}
+	if (readlink("/proc/self/exe", program, PATH_MAX - 1) < 0)
+		bb_simple_perror_msg_and_die("/proc/self/exe");
+	xfunc_error_retval = 0;
+	for (a = applets; a->name; a++) {
+		char *path = xasprintf("%s/%s", argv[0] ? argv[0] : dirs[a - applets], a->name);
+
+		if (make_link(program, path) < 0 && errno != EEXIST) {
+			bb_simple_perror_msg(path);
+			xfunc_error_retval = 1;
+		}
+		free(path);
+	}
+	return xfunc_error_retval;
 }
 
 static void print_names(int fd)
@@ -90,12 +135,19 @@ int main(int argc, char **argv)
 	if (ARRAY_SIZE(applets) == 2) /* with the NULL behind it */
 		return run_applet(applets, argc, argv); /* there is nothing to pick */
 	if (argc == 1 || strcmp(argv[1], "--help") == 0)
-		print(STDOUT_FILENO, "Usage: xnbdbox APPLET [ARGUMENTS]\n\n"
-				     "Applets, each also a program of its own when linked by its name:\n");
+		print(STDOUT_FILENO, "Usage: xnbdbox APPLET [ARGUMENTS]\n"
+				     IF_FEATURE_INSTALLER("       xnbdbox --install [-s] [DIR]\n")
+				     "\nApplets, each also a program of its own when linked by its name:\n");
 	if (argc == 1 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "--list") == 0) {
 		print_names(STDOUT_FILENO);
 		return 0;
 	}
+	if (strcmp(argv[1], "--version") == 0) {
+		print(STDOUT_FILENO, "xnbdbox " XNBDBOX_VERSION "\n");
+		return 0;
+	}
+	if (ENABLE_FEATURE_INSTALLER && strcmp(argv[1], "--install") == 0)
+		return install(argv + 2);
 	xfunc_error_retval = 127;
 	bb_error_msg_and_die("%s: applet not found; xnbdbox --list names those there are", argv[1]);
 }

@@ -55,6 +55,7 @@ check() {
 	need diffutils has cmp
 	need file has file # nbdinfo asks it
 	need fio has fio
+	need git has git
 	need gnuplot-nox has gnuplot
 	need gcc-arm-linux-gnueabihf has arm-linux-gnueabihf-gcc
 	need libc6-dev-armhf-cross test -e /usr/arm-linux-gnueabihf/include/stdio.h

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# make dist: the same bytes each time, and the program that is built of them is that of the clone.
+set -eu
+cd "$(dirname "$0")/../.."
+[ -e .git ] || {
+	echo "this is not a clone: no make dist"
+	exit 0
+}
+# A clone may be somebody else's than who tests it.
+export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
+T=$(mktemp -d "${TMPDIR:-/tmp}/xnbd-release.XXXXXX")
+trap 'rm -rf "$T"' EXIT
+trap 'exit 1' INT TERM
+version=$(git show HEAD:Makefile | sed -n 's/^VERSION := //p')
+tarball=xnbdbox-$version.tar.gz
+
+make -s "O=$T" dist 2>"$T/log"
+git clone -q . "$T/clone"
+(
+	umask 077
+	cd "$T/clone"
+	find . -name .git -prune -o -exec touch -d yesterday {} +
+	TZ=Asia/Tokyo make -s dist
+	cd build
+	sha256sum -c "$tarball.sha256"
+)
+cmp "$T/$tarball" "$T/clone/build/$tarball"
+cmp "$T/$tarball.sha256" "$T/clone/build/$tarball.sha256"
+
+cd "$T"
+tar -xf "$tarball"
+! ls "xnbdbox-$version/.ci" 2>/dev/null || exit 1
+for dir in clone "xnbdbox-$version"; do
+	make -s -C "$dir" bgctl-min_defconfig >log
+	make -s -j2 -C "$dir"
+done
+cmp clone/build/xnbdbox "xnbdbox-$version/build/xnbdbox"
+[ "$(clone/build/xnbdbox --version)" = "xnbd-bgctl (xnbdbox) $version" ]
+! make -s -C "xnbdbox-$version" dist 2>"$T/log" || exit 1
+grep -x 'make dist: this is not a clone' "$T/log"
