@@ -11,9 +11,6 @@ ifeq ($(origin CC),default)
 CC := $(if $(CROSS_COMPILE),$(CROSS_COMPILE)gcc,musl-gcc)
 endif
 STRIP := $(CROSS_COMPILE)strip
-CONF ?= kconfig-conf
-MCONF ?= kconfig-mconf
-NCONF ?= kconfig-nconf
 
 PREFIX ?= /usr
 prefix = $(PREFIX)
@@ -49,7 +46,7 @@ else
 out := $(O)
 # What makes it smaller, of what this compiler knows; measured, it is as fast.
 option = $(shell $(CC) -Werror $(1) -E -x c /dev/null -o /dev/null 2>/dev/null && echo $(1))
-smaller := $(foreach o,-Oz -mno-sse -fno-split-wide-types -fno-caller-saves -fno-move-loop-invariants \
+smaller := $(foreach o,-Oz -mno-sse -malign-data=abi -fno-split-wide-types -fno-caller-saves -fno-move-loop-invariants \
 	-fno-tree-loop-im -fno-tree-pre -fno-code-hoisting -fno-thread-jumps -fno-shrink-wrap,$(call option,$(o)))
 CFLAGS ?= -Os $(smaller) -fomit-frame-pointer -fno-asynchronous-unwind-tables -fno-stack-protector -fno-pie
 LDFLAGS ?= -static -no-pie -Wl,--gc-sections -Wl,--build-id=none -Wl,-z,norelro -Wl,-z,noexecstack \
@@ -163,18 +160,10 @@ $(O)/generated.stamp: Makefile $(config) Kconfig $(wildcard applet/*.c) config/g
 	@config/generate headers $(config) $(O)
 	@touch $@
 
-.PHONY: menuconfig nconfig config oldconfig olddefconfig randconfig allnoconfig allyesconfig savedefconfig defconfig
-menuconfig oldconfig olddefconfig randconfig allnoconfig allyesconfig nconfig config savedefconfig: export KCONFIG_CONFIG = $(config)
-menuconfig: $(O)/Config.in
-	$(MCONF) $<
-nconfig: $(O)/Config.in
-	$(NCONF) $<
-config: $(O)/Config.in
-	$(CONF) --oldaskconfig $<
-oldconfig olddefconfig randconfig allnoconfig allyesconfig: $(O)/Config.in
-	$(CONF) --$@ $<
-savedefconfig: $(O)/Config.in
-	$(CONF) --savedefconfig=$(dir $(config))defconfig $<
+goals := menuconfig nconfig config oldconfig olddefconfig randconfig allnoconfig allyesconfig savedefconfig
+.PHONY: $(goals) defconfig
+$(goals): $(O)/Config.in
+	@CONF='$(CONF)' MCONF='$(MCONF)' NCONF='$(NCONF)' KCONFIG_CONFIG=$(config) config/kconfig.sh $@ $<
 defconfig: full_defconfig
 # Complete, so that no tool is needed.
 %_defconfig: config/%_defconfig
@@ -358,7 +347,7 @@ help:
 	@echo 'make bloat            bytes of each part, and of each feature (BASE=REV: since then)'
 	@echo 'make random N=60      so many random configurations, built and tested'
 	@echo 'make busybox BUSYBOX=DIR   puts xnbd-bgctl into a BusyBox source tree'
-	@echo 'make menuconfig       what is in (also nconfig, config, oldconfig, ...)'
+	@echo 'make menuconfig       what is in (also nconfig, config, oldconfig, ...), by kconfig-frontends or Kconfiglib'
 	@echo 'make NAME_defconfig   one of:' $(notdir $(wildcard config/*_defconfig))
 	@echo 'make install          to DESTDIR and prefix (/usr); bindir, sbindir, datadir, mandir'
 	@echo 'make install-strip    the same, stripped also when STRIP=true'

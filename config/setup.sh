@@ -65,6 +65,7 @@ check() {
 	need libc6-dev-powerpc-cross test -e /usr/powerpc-linux-gnu/include/stdio.h
 	need qemu-user has qemu-s390x
 	need kconfig-frontends has kconfig-conf
+	need python3-kconfiglib /usr/bin/python3 -c "import kconfiglib"
 	need mandoc has mandoc
 	need nbd-client has nbd-client
 	need nbd-server has nbd-server
