@@ -6,73 +6,70 @@
  * Builds also inside a BusyBox tree: libbb.h is all it knows.
  */
 //config:config XNBD_BGCTL
-//config:	bool "xnbd-bgctl"
+//config:	bool "xnbd-bgctl (9.2 kb)"
 //config:	default y
 //config:	help
 //config:	Drives a running xnbd-server proxy through its control socket:
 //config:	asks for its state, copies all blocks to the local cache,
-//config:	switches the proxy to a plain server of the copy. 8.6 KB, with
-//config:	all that follows.
+//config:	switches the proxy to a plain server of the copy.
 //config:
 //config:config FEATURE_XNBD_BGCTL_CACHE_ALL2
-//config:	bool "--cache-all2"
+//config:	bool "--cache-all2 (160 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
-//config:	Copies in the background of the proxy, and returns at once: 0.1 KB.
+//config:	Copies in the background of the proxy, and returns at once.
 //config:
 //config:config FEATURE_XNBD_BGCTL_PROGRESS
-//config:	bool "--progress"
+//config:	bool "--progress (1.9 kb)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
-//config:	A bar, or a line now and then, while blocks are copied: 1.8 KB.
+//config:	A bar, or a line now and then, while blocks are copied.
 //config:
 //config:config FEATURE_XNBD_BGCTL_JOB
-//config:	bool "--pause, --resume, --cancel and --rate"
+//config:	bool "--pause, --resume, --cancel and --rate (460 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
-//config:	Orders to a copy that is running: 0.4 KB.
+//config:	Orders to a copy that is running.
 //config:
 //config:config FEATURE_XNBD_BGCTL_VERIFY
-//config:	bool "--verify"
+//config:	bool "--verify (310 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
-//config:	Has the copy compared with the origin, before the switch: 0.5 KB.
+//config:	Has the copy compared with the origin, before the switch.
 //config:
 //config:config FEATURE_XNBD_BGCTL_HOLD
-//config:	bool "--hold"
+//config:	bool "--hold (280 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
 //config:	Limits how long requests wait for a lost origin, while the proxy
-//config:	runs: 0.1 KB.
+//config:	runs.
 //config:
 //config:config FEATURE_XNBD_BGCTL_RECONNECT
-//config:	bool "--reconnect"
+//config:	bool "--reconnect (1.9 kb)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
-//config:	Gives the proxy another address of its origin: 0.7 KB;
-//config:	1.1 KB more with servers of xNBD.
+//config:	Gives the proxy another address of its origin.
 //config:
 //config:config FEATURE_XNBD_BGCTL_EXPORTNAME
-//config:	bool "--exportname"
+//config:	bool "--exportname (340 bytes)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_BGCTL_RECONNECT
 //config:	help
-//config:	--reconnect can ask for an export by name: 0.1 KB.
+//config:	--reconnect can ask for an export by name.
 //config:
 //config:config FEATURE_XNBD_BGCTL_BINARY
-//config:	bool "Servers of xNBD"
+//config:	bool "Servers of xNBD (24 kb)"
 //config:	default n
 //config:	depends on XNBD_BGCTL && !NOMMU
 //config:	help
 //config:	Also drives an xnbd-server of xNBD 0.4, which speaks another
-//config:	protocol: 4 KB, and libc's resolver (28 KB) if nothing else
-//config:	needs it.
+//config:	protocol: with libc's resolver, if nothing else needs it.
 //applet:IF_XNBD_BGCTL(APPLET_ODDNAME(xnbd-bgctl, xnbd_bgctl, BB_DIR_USR_BIN, BB_SUID_DROP, xnbd_bgctl))
 //kbuild:lib-$(CONFIG_XNBD_BGCTL) += xnbd_bgctl.o
 //usage:#define xnbd_bgctl_trivial_usage

@@ -4,155 +4,151 @@
  * origin while the disk moves here. This file is its command line.
  */
 //config:config XNBD_SERVER
-//config:	bool "xnbd-server"
+//config:	bool "xnbd-server (102 kb)"
 //config:	default y
 //config:	help
 //config:	Serves a disk image or block device over NBD (target mode), or stands
 //config:	between clients and a remote NBD server and keeps every block it
-//config:	touches in a local image (proxy mode). 77 KB, with all that follows;
-//config:	28 KB more when nothing else needs libc's resolver.
+//config:	touches in a local image (proxy mode).
 //config:
 //config:config FEATURE_XNBD_SERVER_PROXY
-//config:	bool "--proxy"
+//config:	bool "--proxy (55 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
-//config:	Without this it only serves a disk (or the copy of one) that is here:
-//config:	37 KB less.
+//config:	Without this it only serves a disk (or the copy of one) that is here.
 //config:
 //config:config FEATURE_XNBD_SERVER_STRUCTURED
-//config:	bool "Structured replies"
+//config:	bool "Structured replies (2.0 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
 //config:	Clients may ask for structured replies, and which parts of the disk are
 //config:	holes (base:allocation). What a proxy asks its origin does not depend on it.
-//config:	1.5 KB.
 //config:
 //config:config FEATURE_XNBD_SERVER_READ_HOLES
-//config:	bool "Zeroes are told, not sent"
+//config:	bool "Zeroes are told, not sent (350 bytes)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_STRUCTURED
 //config:	help
 //config:	A READ with structured replies is answered with a hole chunk where
-//config:	64 KiB and more are zero. 0.3 KB.
+//config:	64 KiB and more are zero.
 //config:
 //config:config FEATURE_XNBD_SERVER_ORIGIN_HOLES
-//config:	bool "Holes of the origin"
+//config:	bool "Holes of the origin (640 bytes)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY && FEATURE_XNBD_SERVER_STRUCTURED
 //config:	help
 //config:	Clients of a proxy are told where the origin has holes, so that nobody
-//config:	fetches them. Without this, what is not here is data: 0.7 KB.
+//config:	fetches them. Without this, what is not here is data.
 //config:
 //config:config FEATURE_XNBD_SERVER_OLDSTYLE
-//config:	bool "--oldstyle"
+//config:	bool "--oldstyle (250 bytes)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
 //config:	The oldstyle handshake, for old clients. A proxy understands an oldstyle
-//config:	origin without it. 0.2 KB.
+//config:	origin without it.
 //config:
 //config:config FEATURE_XNBD_SERVER_DAEMONIZE
-//config:	bool "--daemonize, --pidfile and --logpath"
+//config:	bool "--daemonize, --pidfile and --logpath (2.0 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
-//config:	Going to the background, when nothing else does that: 1.4 KB.
+//config:	Going to the background, when nothing else does that.
 //config:
 //config:config FEATURE_XNBD_SERVER_COW
-//config:	bool "--cow-target"
+//config:	bool "--cow-target (1.2 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
 //config:	Serves an image that is only read; what clients write goes to a file
-//config:	that vanishes at the end: 1 KB.
+//config:	that vanishes at the end.
 //config:
 //config:config FEATURE_XNBD_SERVER_INETD
-//config:	bool "--inetd and --connected-fd"
+//config:	bool "--inetd and --connected-fd (1.2 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
-//config:	Serves one client that is connected already, by a socket or by pipes: 1.2 KB.
+//config:	Serves one client that is connected already, by a socket or by pipes.
 //config:
 //config:config FEATURE_XNBD_SERVER_SNAPSHOT
-//config:	bool "SIGUSR1 makes a snapshot"
+//config:	bool "SIGUSR1 makes a snapshot (1.3 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
-//config:	A copy of the image of a target as it is at one moment: 1 KB.
+//config:	A copy of the image of a target as it is at one moment.
 //config:
 //config:config FEATURE_XNBD_SERVER_INIT
-//config:	bool "--root-storage, and sockets and readiness of systemd"
+//config:	bool "--root-storage, and sockets and readiness of systemd (1.7 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
 //config:	For a server that the root file system depends on; LISTEN_FDS and
-//config:	NOTIFY_SOCKET are understood: 1.3 KB.
+//config:	NOTIFY_SOCKET are understood.
 //config:
 //config:config FEATURE_XNBD_SERVER_AUTO
-//config:	bool "--auto-switch and --exec"
+//config:	bool "--auto-switch and --exec (1.1 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
 //config:	The switch as soon as all blocks are here, and a program to run then:
-//config:	1.5 KB.
 //config:
 //config:config FEATURE_XNBD_SERVER_TRACE
-//config:	bool "--record-trace and --prefetch"
+//config:	bool "--record-trace and --prefetch (3.6 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
 //config:	Which blocks a boot asks for, written to a small file; and what such a file
-//config:	names fetched before it is asked for: 4 KB.
+//config:	names fetched before it is asked for.
 //config:
 //config:config FEATURE_XNBD_SERVER_READAHEAD
-//config:	bool "Read-ahead"
+//config:	bool "Read-ahead (1.5 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
 //config:	A proxy fetches more than is asked for: ahead of clients who read in order,
-//config:	and around what others miss, where the link is not too thin for it: 1 KB.
+//config:	and around what others miss, where the link is not too thin for it.
 //config:
 //config:config FEATURE_XNBD_SERVER_VERIFY
-//config:	bool "Comparison with the origin"
+//config:	bool "Comparison with the origin (7.2 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
 //config:	It is remembered where clients have written, so that all else can be
 //config:	compared with the origin before the switch: when xnbd-bgctl asks for
-//config:	it, with --verify before --auto-switch, and by --check. 6.5 KB, and
+//config:	it, with --verify before --auto-switch, and by --check. It takes
 //config:	2 MiB of memory for each TiB of the disk.
 //config:
 //config:config FEATURE_XNBD_SERVER_CHECK
-//config:	bool "--check"
+//config:	bool "--check (2.3 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
 //config:	Looks at the files of a proxy that does not run: do they belong
-//config:	together, how much is local, how much survives a power cut: 2.5 KB.
+//config:	together, how much is local, how much survives a power cut.
 //config:
 //config:config FEATURE_XNBD_SERVER_SYSLOG
-//config:	bool "--syslog"
+//config:	bool "--syslog (500 bytes)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
-//config:	Messages go to syslogd, or to the kernel's log when there is none: 0.5 KB.
+//config:	Messages go to syslogd, or to the kernel's log when there is none.
 //config:
 //config:config FEATURE_XNBD_SERVER_OLD_CONTROL
-//config:	bool "xNBD's control protocol"
+//config:	bool "xNBD's control protocol (1.4 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
-//config:	The control socket also serves the xnbd-bgctl of xNBD 0.4: 1.5 KB.
+//config:	The control socket also serves the xnbd-bgctl of xNBD 0.4.
 //config:
 //config:config FEATURE_XNBD_SERVER_NAMES
-//config:	bool "Host names"
+//config:	bool "Host names (19 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
 //config:	Hosts and services by name. Without this, addresses and ports are numbers,
-//config:	and libc's resolver is left out, if nothing else needs it: 20 KB.
+//config:	and libc's resolver is left out, if nothing else needs it.
 //applet:IF_XNBD_SERVER(APPLET_ODDNAME(xnbd-server, xnbd_server, BB_DIR_USR_SBIN, BB_SUID_DROP, xnbd_server))
 //kbuild:lib-$(CONFIG_XNBD_SERVER) += xnbd_server.o nbd/ core/ reactor/ storage/ origin/ export/ client/ control/ server/
 //usage:#define xnbd_server_trivial_usage

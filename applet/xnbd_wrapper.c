@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* xnbd-wrapper: serves many images by name on one port. This file is its command line. */
 //config:config XNBD_WRAPPER
-//config:	bool "xnbd-wrapper"
+//config:	bool "xnbd-wrapper (2.7 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
 //config:	Serves many images by name on one port; images can be added and
-//config:	removed while it runs. 2 KB.
+//config:	removed while it runs.
 //applet:IF_XNBD_WRAPPER(APPLET_ODDNAME(xnbd-wrapper, xnbd_wrapper, BB_DIR_USR_SBIN, BB_SUID_DROP, xnbd_wrapper))
 //kbuild:lib-$(CONFIG_XNBD_WRAPPER) += xnbd_wrapper.o nbd/ core/ reactor/ storage/ origin/ export/ client/ control/ server/
 //usage:#define xnbd_wrapper_trivial_usage

@@ -4,7 +4,9 @@
 #
 #   config/bloat.sh table      the table of README.md: configurations and features
 #   config/bloat.sh write      puts it into README.md
-#   config/bloat.sh check      does README.md say the same, but for 2 %? Features in `full` only
+#   config/bloat.sh check      does README.md say the same, but for 2 %? Features in `full` only.
+#                              And have the prompts of Kconfig the figures of README.md?
+#   config/bloat.sh prompts    puts these into the prompts, as BusyBox has them: "xnbd-bgctl (9.2 kb)"
 #   config/bloat.sh base REV   what has changed since REV, symbol by symbol
 set -eu
 cd "$(dirname "$0")/.."
@@ -80,11 +82,11 @@ worth() {
 	fi
 }
 
-# The prompt of a symbol.
+# The prompt of a symbol, without its figure.
 prompt() {
 	awk -v symbol="$1" '
 	$1 == "config" { here = $2 == symbol }
-	here && $1 == "bool" { sub(/^[^"]*"/, ""); sub(/".*/, ""); print; exit }' "$T/Config.in"
+	here && $1 == "bool" { sub(/^[^"]*"/, ""); sub(/".*/, ""); sub(/ \([0-9.]+ (kb|bytes)\)$/, ""); print; exit }' "$T/Config.in"
 }
 
 table() {
@@ -116,10 +118,53 @@ write() {
 	!inside { print }
 	/<!-- sizes -->/ { inside = 1; while ((getline line <file) > 0) print line }' README.md >"$T/readme"
 	cat "$T/readme" >README.md
+	prompts
+}
+
+# with_figures FILE: FILE, with prompts that have the figures of README.md: what the symbol
+# takes where it takes most, as what is shared with another one is counted for neither.
+with_figures() {
+	readme_table | awk -F'|' '
+	function bytes(text) {
+		gsub(/[^0-9-]/, "", text)
+		return text + 0
+	}
+	FNR == NR {
+		n = bytes($4) > bytes($5) ? bytes($4) : bytes($5)
+		gsub(/[` ]/, "", $3)
+		figure[$3] = n < 100 ? "" : sprintf(n < 950 ? " (%d bytes)" : n < 9950 ? " (%.1f kb)" : " (%.0f kb)",
+			n < 950 ? int(n / 10 + 0.5) * 10 : n / 1000)
+		next
+	}
+	{ line = $0; sub(/^\/\/config:/, "", line) }
+	line ~ /^config / { symbol = substr(line, 8) }
+	symbol in figure && line ~ /^\tbool "/ {
+		sub(/( \([0-9.]+ (kb|bytes)\))?"$/, "")
+		$0 = $0 figure[symbol] "\""
+		symbol = ""
+	}
+	{ print }' - "$1"
+}
+
+prompts() {
+	for file in Kconfig applet/*.c; do
+		with_figures "$file" >"$T/file"
+		cmp -s "$T/file" "$file" || cat "$T/file" >"$file"
+	done
+}
+
+prompts_are_true() {
+	for file in Kconfig applet/*.c; do
+		with_figures "$file" | diff "$file" - || {
+			echo "$file: the figures of README.md: config/bloat.sh prompts"
+			return 1
+		}
+	done
 }
 
 # A difference of 2 % of what is shown, or of 64 bytes.
 check() {
+	prompts_are_true || exit 1
 	readme_table >"$T/told"
 	table check | grep '^|' >"$T/is"
 	paste -d '~' "$T/told" "$T/is" | awk -F'~' '
@@ -166,9 +211,10 @@ base() {
 
 case ${1-} in
 table | write | check) "$1" "$1" ;;
+prompts) prompts ;;
 base) base "$2" ;;
 *)
-	echo "usage: config/bloat.sh table|write|check|base REV" >&2
+	echo "usage: config/bloat.sh table|write|check|prompts|base REV" >&2
 	exit 1
 	;;
 esac
