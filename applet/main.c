@@ -40,6 +40,13 @@ static void print(int fd, const char *text)
 	full_write(fd, text, strlen(text));
 }
 
+static int print_version(const char *name, const char *version)
+{
+	print(STDOUT_FILENO, name);
+	print(STDOUT_FILENO, version);
+	return 0;
+}
+
 static const struct applet *find_applet(const char *name)
 {
 	const struct applet *a = applets;
@@ -68,11 +75,8 @@ static int run_applet(const struct applet *a, int argc, char **argv)
 		xfunc_error_retval = 0;
 		bb_show_usage();
 	}
-	if (argc == 2 && strcmp(argv[1], "--version") == 0) {
-		print(STDOUT_FILENO, a->name);
-		print(STDOUT_FILENO, " (xnbdbox) " XNBDBOX_VERSION "\n");
-		return 0;
-	}
+	if (argc == 2 && strcmp(argv[1], "--version") == 0)
+		return print_version(a->name, " (xnbdbox) " XNBDBOX_VERSION "\n");
 	return a->main(argc, argv);
 }
 
@@ -142,10 +146,8 @@ int main(int argc, char **argv)
 		print_names(STDOUT_FILENO);
 		return 0;
 	}
-	if (strcmp(argv[1], "--version") == 0) {
-		print(STDOUT_FILENO, "xnbdbox " XNBDBOX_VERSION "\n");
-		return 0;
-	}
+	if (strcmp(argv[1], "--version") == 0)
+		return print_version(applet_name, " " XNBDBOX_VERSION "\n");
 	if (ENABLE_FEATURE_INSTALLER && strcmp(argv[1], "--install") == 0)
 		return install(argv + 2);
 	xfunc_error_retval = 127;
