@@ -67,7 +67,7 @@ flags = -std=gnu11 -D_FILE_OFFSET_BITS=64 $(warnings) -ffunction-sections -fdata
 
 # What is built: lib-y from the //kbuild: lines; a directory stands for its files.
 lib-y :=
-not_building := help clean distclean dist %config
+not_building := help clean distclean dist deb %config
 in_tree := demo lint check fuzzers fuzz sim mutants random busybox bench bloat sim-coverage check-vm demo-vm interop-table
 ifneq ($(O),build)
 ifneq ($(filter $(in_tree),$(MAKECMDGOALS)),)
@@ -108,7 +108,7 @@ sources = applet/main.c $(sort $(wildcard applet/libbb/*.c)) \
 objects = $(patsubst applet/%.c,$(out)/obj/%.o,$(sources))
 applets = $(patsubst xnbd_%.o,xnbd-%,$(filter xnbd_%.o,$(lib-y)))
 
-.PHONY: FORCE all dist install install-strip demo lint check unit-tests fuzzers fuzz sim mutants random busybox bench bloat help clean distclean sim-coverage check-vm demo-vm interop-table
+.PHONY: FORCE all dist deb install install-strip demo lint check unit-tests fuzzers fuzz sim mutants random busybox bench bloat help clean distclean sim-coverage check-vm demo-vm interop-table
 .DELETE_ON_ERROR:
 
 strip_options := -s -R .comment -R .note.gnu.property
@@ -201,6 +201,15 @@ dist:
 	git -c tar.umask=0022 archive --format=tar --prefix=xnbdbox-$(VERSION)/ HEAD >$(O)/$(tarball)
 	gzip -9nf $(O)/$(tarball)
 	cd $(O) && sha256sum $(tarball).gz >$(tarball).gz.sha256
+
+# Debian packages of what is committed, in build/debian.
+deb: dist
+	rm -rf $(O)/debian
+	mkdir -p $(O)/debian
+	cp $(O)/$(tarball).gz $(O)/debian/xnbdbox_$(VERSION).orig.tar.gz
+	tar -xf $(O)/$(tarball).gz -C $(O)/debian
+	cp -r config/debian $(O)/debian/xnbdbox-$(VERSION)/debian
+	cd $(O)/debian/xnbdbox-$(VERSION) && dpkg-buildpackage -us -uc
 
 # ---- tests ----------------------------------------------------------------------------
 
@@ -352,6 +361,7 @@ help:
 	@echo 'make install          to DESTDIR and prefix (/usr); bindir, sbindir, datadir, mandir'
 	@echo 'make install-strip    the same, stripped also when STRIP=true'
 	@echo 'make dist             build/$(tarball).gz of what is committed, and its checksum'
+	@echo 'make deb              build/debian: Debian packages of it (config/debian)'
 	@echo 'make clean, distclean'
 	@echo 'make SANITIZE=1       build/sanitize/xnbdbox, with sanitizers'
 	@echo 'make V=1              shows the commands'

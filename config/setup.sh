@@ -52,6 +52,8 @@ check() {
 	need ccache has ccache
 	need clang has clang
 	need libclang-rt-14-dev has_fuzzer
+	need debhelper has dh
+	need dpkg-dev has dpkg-buildpackage
 	need diffutils has cmp
 	need file has file # nbdinfo asks it
 	need fio has fio
@@ -66,6 +68,7 @@ check() {
 	need qemu-user has qemu-s390x
 	need kconfig-frontends has kconfig-conf
 	need python3-kconfiglib /usr/bin/python3 -c "import kconfiglib"
+	need lintian has lintian
 	need mandoc has mandoc
 	need nbd-client has nbd-client
 	need nbd-server has nbd-server
