@@ -68,7 +68,7 @@ flags = -std=gnu11 -D_FILE_OFFSET_BITS=64 $(warnings) -ffunction-sections -fdata
 # What is built: lib-y from the //kbuild: lines; a directory stands for its files.
 lib-y :=
 not_building := help clean distclean dist deb %config
-in_tree := demo lint check fuzzers fuzz sim mutants random busybox bench bloat sim-coverage check-vm demo-vm interop-table
+in_tree := demo lint check fuzzers fuzz mutants random busybox bench bloat sim-coverage check-vm demo-vm interop-table
 ifneq ($(O),build)
 ifneq ($(filter $(in_tree),$(MAKECMDGOALS)),)
 $(error 'make $(filter $(in_tree),$(MAKECMDGOALS))' works in the source tree: without O=)
@@ -215,52 +215,52 @@ deb: dist
 
 # Unit tests and simulator run with sanitizers, against the host's libc.
 unit_cc := gcc -std=gnu11 $(warnings) -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all \
-	-Iapplet -Iapplet/libbb -Ibuild/unit/include -Itests/unit
-unit_tests := build/unit/nbd_test build/unit/core_test build/unit/libbb_test build/unit/loop_test build/unit/pool_test build/unit/sim
+	-Iapplet -Iapplet/libbb -I$(O)/unit/include -Itests/unit
+unit_tests := $(O)/unit/nbd_test $(O)/unit/core_test $(O)/unit/libbb_test $(O)/unit/loop_test $(O)/unit/pool_test $(O)/unit/sim
 
 # They test everything, whatever .config leaves out.
-build/unit/include/autoconf.h: config/full_defconfig Kconfig $(wildcard applet/*.c) config/generate
-	@config/generate headers config/full_defconfig build/unit
+$(O)/unit/include/autoconf.h: config/full_defconfig Kconfig $(wildcard applet/*.c) config/generate
+	@config/generate headers config/full_defconfig $(O)/unit
 	@touch $@
 
-build/unit/nbd_test: $(wildcard applet/nbd/*.c)
-build/unit/core_test: $(wildcard applet/core/*.c) applet/nbd/wire.c
-build/unit/libbb_test: $(wildcard applet/libbb/*.c)
-build/unit/loop_test: applet/reactor/loop.c $(wildcard applet/libbb/*.c)
-build/unit/pool_test: $(addprefix applet/reactor/,pool.c loop.c lock.c) $(wildcard applet/libbb/*.c)
-$(filter %_test,$(unit_tests)): build/unit/%: tests/unit/%.c
-$(filter %_test,$(unit_tests)): $(wildcard applet/*/*.h tests/unit/*.h) build/unit/include/autoconf.h
+$(O)/unit/nbd_test: $(wildcard applet/nbd/*.c)
+$(O)/unit/core_test: $(wildcard applet/core/*.c) applet/nbd/wire.c
+$(O)/unit/libbb_test: $(wildcard applet/libbb/*.c)
+$(O)/unit/loop_test: applet/reactor/loop.c $(wildcard applet/libbb/*.c)
+$(O)/unit/pool_test: $(addprefix applet/reactor/,pool.c loop.c lock.c) $(wildcard applet/libbb/*.c)
+$(filter %_test,$(unit_tests)): $(O)/unit/%: tests/unit/%.c
+$(filter %_test,$(unit_tests)): $(wildcard applet/*/*.h tests/unit/*.h) $(O)/unit/include/autoconf.h
 	@mkdir -p $(dir $@)
 	$(say) "  CC      $@"
 	$(q)$(unit_cc) -o $@ $(filter %.c,$^)
 
 # The simulator: the core with limits drawn by chance (core/limits.h) and counted memory.
 sim_cc := $(unit_cc) -O2 -include tests/sim/limits.h
-sim_core := $(patsubst applet/core/%.c,build/unit/sim_core/%.o,$(wildcard applet/core/*.c))
+sim_core := $(patsubst applet/core/%.c,$(O)/unit/sim_core/%.o,$(wildcard applet/core/*.c))
 
-$(sim_core): build/unit/sim_core/%.o: applet/core/%.c Makefile $(wildcard tests/sim/limits.h applet/core/*.h applet/nbd/*.h) build/unit/include/autoconf.h
+$(sim_core): $(O)/unit/sim_core/%.o: applet/core/%.c Makefile $(wildcard tests/sim/limits.h applet/core/*.h applet/nbd/*.h) $(O)/unit/include/autoconf.h
 	@mkdir -p $(dir $@)
 	$(say) "  CC      $@"
 	$(q)$(sim_cc) -Dmalloc=sim_malloc -Dcalloc=sim_calloc -Dfree=sim_free -c -o $@ $<
-sim_world := $(patsubst tests/sim/%.c,build/unit/sim_world/%.o,$(wildcard tests/sim/*.c))
+sim_world := $(patsubst tests/sim/%.c,$(O)/unit/sim_world/%.o,$(wildcard tests/sim/*.c))
 # What is around the core has its own checks, and is faster without sanitizers.
-$(sim_world): build/unit/sim_world/%.o: tests/sim/%.c Makefile $(wildcard tests/sim/*.h applet/core/*.h applet/nbd/*.h)
+$(sim_world): $(O)/unit/sim_world/%.o: tests/sim/%.c Makefile $(wildcard tests/sim/*.h applet/core/*.h applet/nbd/*.h)
 	@mkdir -p $(dir $@)
 	$(say) "  CC      $@"
 	$(q)$(sim_cc) -fno-sanitize=all -c -o $@ $<
 # What a start makes of the files, with system calls that are the simulator's.
-sim_files := $(addprefix build/unit/sim_core/,store.o header.o identity.o holes.o paths.o)
-$(sim_files): build/unit/sim_core/%.o: applet/storage/%.c Makefile $(wildcard tests/sim/*.h applet/*/*.h) build/unit/include/autoconf.h
+sim_files := $(addprefix $(O)/unit/sim_core/,store.o header.o identity.o holes.o paths.o)
+$(sim_files): $(O)/unit/sim_core/%.o: applet/storage/%.c Makefile $(wildcard tests/sim/*.h applet/*/*.h) $(O)/unit/include/autoconf.h
 	@mkdir -p $(dir $@)
 	$(say) "  CC      $@"
 	$(q)$(sim_cc) -include tests/sim/store_calls.h -c -o $@ $<
-build/unit/sim: $(sim_core) $(sim_world) $(sim_files) applet/nbd/wire.c
+$(O)/unit/sim: $(sim_core) $(sim_world) $(sim_files) applet/nbd/wire.c
 	$(say) "  LINK    $@"
 	$(q)$(sim_cc) -o $@ $^
 
 unit-tests: $(unit_tests)
 
-fuzzers: build/unit/include/autoconf.h
+fuzzers: $(O)/unit/include/autoconf.h
 	@$(MAKE) -s -j2 -f tests/fuzz/fuzz.mk
 
 # make fuzz TIME=60: each fuzzer, so many seconds. TARGET=session: only this one.
@@ -270,14 +270,14 @@ fuzz:
 
 # make sim SEEDS=5000: so many runs. make sim SEED=17: one, and what happens in it.
 # KEEP=LIST: only these of its steps.
-sim: build/unit/sim
-	@build/unit/sim $(if $(SEED),seed=$(SEED) $(if $(KEEP),keep=$(KEEP)),$(or $(SEEDS),1000))
+sim: $(O)/unit/sim
+	@$(O)/unit/sim $(if $(SEED),seed=$(SEED) $(if $(KEEP),keep=$(KEEP)),$(or $(SEEDS),1000))
 
 # Lines of core/ and of the start that neither the simulator nor core_test reaches.
-sim-coverage: build/unit/include/autoconf.h
+sim-coverage: $(O)/unit/include/autoconf.h
 	@CC='$(filter-out -fsanitize% -fno-sanitize%,$(unit_cc))' SEEDS=$(SEEDS) sh tests/sim/coverage.sh
 
-mutants: build/unit/include/autoconf.h
+mutants: $(O)/unit/include/autoconf.h
 	@sh tests/sim/mutants.sh
 
 demo:
@@ -335,7 +335,7 @@ endif
 
 # DIR of O=DIR may have other things in it.
 clean:
-	rm -rf $(if $(filter build,$(O)),build,$(addprefix $(O)/,obj include sanitize command generated.stamp objects.mk Config.in xnbdbox \
+	rm -rf $(if $(filter build,$(O)),build,$(addprefix $(O)/,obj include sanitize unit command generated.stamp objects.mk Config.in xnbdbox \
 		xnbdbox_unstripped) $(wildcard $(O)/xnbd-*))
 distclean: clean
 	rm -f $(config) $(config).old $(dir $(config))defconfig

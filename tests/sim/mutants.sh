@@ -27,7 +27,7 @@ one() {
 	fi
 	mkdir -p "$d/build"
 	cp -a applet Makefile config Kconfig tests man .config "$d"
-	cp -a build/unit build/Config.in "$d/build"
+	cp -a build/unit "$d/build"
 	sed -i "$script" "$d/applet/core/$file"
 	if cmp -s "applet/core/$file" "$d/applet/core/$file"; then
 		echo "changes nothing"
