@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* Picks the applet by the name the program was called by, or by its first argument. */
 #include "libbb.h"
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * xnbd-bgctl: drives a running proxy through its control socket. The proxy does the
  * work; this asks, and shows. The text protocol is told in xnbd-server(8).

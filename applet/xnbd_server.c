@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * xnbd-server: exports a disk over NBD, or stands between clients and a remote
  * origin while the disk moves here. This file is its command line.

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* xnbd-wrapper: serves many images by name on one port. This file is its command line. */
 //config:config XNBD_WRAPPER
 //config:	bool "xnbd-wrapper (2.7 kb)"

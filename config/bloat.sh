@@ -1,5 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # Where the bytes are. What this prints, it has built.
 #
 #   config/bloat.sh table      the table of README.md: configurations and features

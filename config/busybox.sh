@@ -1,5 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # xnbd-bgctl inside BusyBox.
 #
 #   config/busybox.sh install DIR   puts the applet into a BusyBox source tree

@@ -1,5 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # config/kconfig.sh GOAL MENU: make menuconfig and the like, by the tools of kconfig-frontends or
 # by Kconfiglib, whichever is there. $KCONFIG_CONFIG is the configuration; $CONF, $MCONF and $NCONF
 # are other tools of the first kind, $PYTHON is another Python.

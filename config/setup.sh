@@ -1,5 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # config/setup.sh build|demo|lint|check|check_vm|bench: what that needs is installed, on Debian and as
 # root; anywhere else, the one line that would do it is printed.
 set -eu

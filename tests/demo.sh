@@ -1,5 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # make demo: a disk moves to a new place while a client writes to it, and nobody
 # notices that the old place dies twice on the way. Everything happens in one
 # directory, over Unix sockets; it is removed at the end.

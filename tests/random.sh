@@ -1,5 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # make random N=60: so many random configurations, and allnoconfig and allyesconfig,
 # build without a warning with gcc and with clang, and pass the tests of what is in them
 # (tests/e2e/config.tests). SEED=n begins with another one.

@@ -1,5 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # All tests: make check. The last line is "N passed, N failed".
 # With arguments: only the files of tests/e2e whose names contain one of them.
 set -u

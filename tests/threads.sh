@@ -1,5 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # Workers, the loop and who takes it over, with ThreadSanitizer: no report. FILES: of tests/e2e.
 set -u
 cd "$(dirname "$0")/.." || exit 1

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * Clients: their sessions, as the rooms above see them. What the files of this room share is in session.h.
  *

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* One client that is there already: on a socket, or behind two pipes. */
 #include "libbb.h"
 #include "client/client.h"

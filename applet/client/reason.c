@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* The text of an error chunk ("Structured reply types"): a few words for a person. */
 #include "libbb.h"
 #include "client/session.h"

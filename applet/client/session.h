@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * Sessions, between their files: session.c their life, session_in.c what a client sends,
  * session_out.c what it is sent, session_read.c where the data of a READ comes from,

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* Sessions: what a client sends. One recvmsg takes as many requests as there are. */
 #include "client/session.h"
 

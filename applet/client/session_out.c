@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* Sessions: replies. Those of one turn of the loop leave together, with one sendmsg. */
 #include "client/session.h"
 

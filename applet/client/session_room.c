@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* Sessions: requests, the memory for their data, and who may have it. */
 #include "client/session.h"
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* The answers to BLOCK_STATUS: a chunk for each metadata context that was selected. */
 #include "libbb.h"
 #include "client/status.h"

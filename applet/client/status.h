@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* The answers to BLOCK_STATUS ("Structured reply types", NBD_REPLY_TYPE_BLOCK_STATUS). */
 #ifndef CLIENT_STATUS_H
 #define CLIENT_STATUS_H

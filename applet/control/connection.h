@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * Connections of the control socket, between the files of this room. --check writes its lines with
  * the same functions, into a connection without a socket.

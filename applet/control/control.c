@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * The control socket, its connections: lines of text, see xnbd-server(8), CONTROL SOCKET.
  *

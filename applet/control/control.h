@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * The control socket: who is allowed to asks for the state of a proxy or a wrapper, and gives orders.
  *

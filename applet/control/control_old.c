@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * The control protocol of xNBD: a native 32-bit command, and what that command needs.
  * For its own xnbd-bgctl, and the scripts around it.

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* The control socket: what is told, in lines of "KEY VALUE". */
 #include "libbb.h"
 #include "client/client.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* The control socket, its text protocol: what a line asks for, and when that is answered. */
 #include "libbb.h"
 #include "control/connection.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* The core: its beginning, its time, the switch. */
 #include "core/core.h"
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * A question to the origin: between fetch.c, which asks, fetch_store.c, which stores the answer, and
  * verify.c, which compares it. The core's thread.

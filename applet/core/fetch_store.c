@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * What the origin has sent goes to the image, under an exclusive range: what a client has written
  * meanwhile is local, and stays (rule 4). The bits are set when the bytes are there (rule 1).

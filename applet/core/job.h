@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * A job: work for another thread. What the port to the disk keeps in each struct io;
  * reactor/pool.h tells what becomes of it. The core only gives it room.

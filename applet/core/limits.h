@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * The limits of the core, why they are what they are, and what happens at each.
  * Those in #ifndef are made small by the simulator, so that a small disk reaches

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* The block map. Pure. */
 #include "core/map.h"
 #include "autoconf.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * The block map: one bit a block, 1 = local. Its words are the bitmap file, byte
  * for byte: block i is bit i % 64 of the native 64-bit word i / 64.

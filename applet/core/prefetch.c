@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * What a boot trace names is fetched before clients ask for it, in its order, and before
  * the background copy goes on.

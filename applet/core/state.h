@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * The files on disk at a start: the header of the commit file, the fingerprint of
  * an origin, and what a start makes of what it finds. Pure functions.

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* The boot trace: how it is recorded, and its text. Pure. */
 #include "core/trace.h"
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * A boot trace: what clients have asked for, in the order in which they first did. On the
  * next machine of the same image it is fetched in this order, ahead of them.

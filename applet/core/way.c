@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * How far away the origin is, and so how much may be under way: enough to fill the link, no
  * more than that, since what clients miss would wait in the queue behind it.

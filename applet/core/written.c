@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * The record of what clients have written: one bit for WRITTEN_BLOCKS blocks, in the commit
  * file behind the committed bits. It never says "not written" of a block that is local and

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * The few helpers that the applets use, with the names and the meaning they have
  * in BusyBox: an applet file that includes only this header builds in both.

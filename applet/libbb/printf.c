@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* Formatted text without stdio, which would bring float printf and locales. */
 #include "libbb.h"
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* Connections to hosts by name: the only use of libc's resolver in libbb. */
 #include "libbb.h"
 

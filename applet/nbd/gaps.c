@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* Which bytes of a structured reply are still to come: the gaps between its chunks. */
 #include "nbd/nbd.h"
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * The handshake as a server: greeting, client flags, then one option after the
  * other until the client goes into transmission or gives up ("Handshake").

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* Fields of the NBD wire: bytes to numbers and back, error values to errno and back. */
 #include "nbd/nbd.h"
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* Hosts and ports to addresses. */
 #include "libbb.h"
 #include "origin/endpoint.h"

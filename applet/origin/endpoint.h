@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * Endpoints: from a host and a port, as people write them, to addresses of sockets. For connections to
  * the origin, and for the sockets that clients connect to. Any thread; only endpoints_find() may block.

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * A link: one connection to an origin, as an NBD client. For origin.c and the files of a link: link.c
  * has its life, and what it sends; link_reply.c what it receives; link_verify.c the way from VERIFY to UP.

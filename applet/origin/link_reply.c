@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* A link: the replies of the origin, simple or structured. */
 #include "libbb.h"
 #include "origin/link.h"

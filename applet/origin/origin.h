@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * The origin of a proxy: which one it is, and whether it is there. The ports of the core that lead to
  * the origin (core/ports.h) are in origin.c, too.

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * Memory for data in flight, and the one budget (--max-buf-size) that it shares.
  * Buffers come in sizes of powers of 2, out of memory that is kept while it is used. Loop's

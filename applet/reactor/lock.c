@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* A mutex and a condition on futex(2). */
 #include "libbb.h"
 #include "reactor/lock.h"

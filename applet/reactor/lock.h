@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * A mutex and a condition on futex(2): what the threads of this program need of
  * pthread_mutex_lock(3) and pthread_cond_wait(3), which musl has in 4 KB. All zero is a

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * Messages of a server that serves. A write of them may block for ever: a pipe that nobody
  * reads, a stopped terminal, a disk that hangs, journald waiting for the disk that is

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* The event loop: epoll(7), level-triggered. */
 #include "libbb.h"
 #include "reactor/loop.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * The event loop and its clock. All of it belongs to the one thread that runs
  * loop_once(), the thread that owns the core.

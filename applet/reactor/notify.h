@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * The service manager (sd_notify(3)): log.c calls this, so that what it is told comes in the order of messages.
  */

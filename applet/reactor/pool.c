@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* Worker threads, and the passing on of the loop. */
 #include "libbb.h"
 #include "reactor/lock.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * Worker threads for what may block. A job (core/job.h) is run on one of them and comes back
  * to the loop's thread as done(). Order between jobs is not kept.

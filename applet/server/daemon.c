@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* A server in the background: who has started it, its pid file, its log. */
 #include "libbb.h"
 #include "reactor/log.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * A server in the background: who has started it, its pid file, its log. One thread: that of the start,
  * later the loop's. All but daemon_reopen_log() are for the start: they may block, and die with one line

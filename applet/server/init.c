@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* How this server lives with what starts and ends the machine. */
 #include "libbb.h"
 #include "core/ports.h"

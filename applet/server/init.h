@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * What a server under a root file system needs of the machine, and the program that it runs when the
  * disk is complete. One thread: that of the start, later the loop's.

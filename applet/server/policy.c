@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* What a proxy does by itself when its disk is complete: compare, switch, run the hook. */
 #include "libbb.h"
 #include "control/control.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * The server: what a command line asks for, from the start to the end. It puts the rooms below together,
  * and decides what they do on their own: when to switch, to compare, to end.

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * Copy on write: a base image that is only read, and a file without a name for what is
  * written. That file vanishes with the server.

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * Copy on write: a target's image becomes a base that is only read, and what clients write goes to a
  * file without a name. Between disk.c and cow.c, but for cow_begin(), which is for who opens a target.

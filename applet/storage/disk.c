@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * The port to the disk: reads that the page cache can answer are done at once,
  * everything else by a worker.

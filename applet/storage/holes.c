@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* Holes of files, by lseek(2). */
 #include "libbb.h"
 #include "storage/holes.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * Where a file has holes. One policy for all who ask: what cannot be told, or not be believed, is
  * data. Any thread; all of it may block.

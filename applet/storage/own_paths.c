@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* Paths that the process removes at its end. */
 #include "libbb.h"
 #include "storage/own_paths.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * Paths that the process removes at its end: sockets, the pid file, and what a start has created that
  * then failed. One thread: that of the start, later the loop's.

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * Paths as seen from the root: a daemon leaves its directory. Any thread.
  */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* Files that need no memory while they are used. */
 #include "libbb.h"
 #include "storage/resident.h"

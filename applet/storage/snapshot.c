@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * SIGUSR1: a copy of the image as it is at one moment, DISK_IMAGE.TIME.
  *

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * The file of the boot trace (core/trace.h): written while a disk is used, read at a start. One
  * disk. Loop's thread; record_open() and prefetch_begin() may block, and are for the start.

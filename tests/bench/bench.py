@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # bench.py OUT: runs the rows that are wanted, in turns, and reports. See run.sh.
 import os, shutil, signal, subprocess, sys, tempfile
 from report import Report

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * lean [OPTIONS] unix:PATH | PORT: an NBD client that uses little processor time itself.
  *

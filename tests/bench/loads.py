@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # What is done to a server, and what is measured meanwhile.
 import filecmp, json, os, signal, subprocess, time
 from servers import XNBDBOX, Broken, run

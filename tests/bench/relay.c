@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * relay LISTEN CONNECT MICROSECONDS: a link with a delay, between two Unix sockets.
  *

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # The table: on the terminal as it grows, the same in table.md, all numbers in results.tsv,
 # and a plot.
 import os, re, subprocess

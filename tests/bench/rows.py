@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # The rows of the table. A row has a name, and contenders; a contender has begin(),
 # run(seconds) -> Result and end(). All contenders of a row have the same work.
 import os, subprocess

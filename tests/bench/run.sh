@@ -1,5 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # make bench: this server and those of others, under the same load, in turns. What counts
 # is the ratio. Fails when something does not run or a copy is not true; never because
 # something was slow. The table and the plots are left in build/bench.

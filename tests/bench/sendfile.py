@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # What sendfile(2) would bring: a file that is in the page cache goes through a socket in pieces
 # of 64 KiB and 256 KiB, read and sent, or by sendfile. Three rounds in turn: the rate, and what
 # the sender and the receiver use of the processor.

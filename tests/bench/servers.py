@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # Who takes part: how each is started, how its clients reach it, and what it has used.
 import os, shutil, signal, socket, subprocess, tempfile, time
 

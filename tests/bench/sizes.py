@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # What a proxy's start, --query, copy and switch cost as the disk grows: sparse disks, nothing
 # here at first, all of it in the end.
 import os, subprocess, time

@@ -1,5 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # make bench still works: a few rows of it, in miniature. How fast is not looked at.
 set -u
 cd "$(dirname "$0")/../.." || exit 1

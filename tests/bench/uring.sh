@@ -1,5 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # What io_uring would bring: fio alone reads and writes 4 KiB at random of a file that is in the
 # page cache, one call for each (psync, pvsync2) and 32 at a time (io_uring, and with buffers and
 # file registered). Three rounds in turn, thousands a second.

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # A server that has begun does not end for lack of memory: what the loop and its callbacks can call
 # contains none of the allocators that end the process. Who can call whom is read from the
 # relocations of an unoptimized build. Roots are the loop and each function whose address is taken.

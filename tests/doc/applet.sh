@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # An applet is added by adding a file: nothing else is edited.
 set -eu
 cd "$(dirname "$0")/../.."

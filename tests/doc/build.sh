@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # The build as packagers need it: O=, another compiler or flags, EXTRA_*, STRIP=, install,
 # and the same bytes wherever it is done.
 set -eu

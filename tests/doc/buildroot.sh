@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # config/buildroot: its menu can be read, and its package builds and installs for another
 # machine. Buildroot is not here: below is what the package uses of it. And those rules of
 # its check-package that are easily broken.

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # make deb: the Debian packages are built of the last commit, and lintian has nothing to say but
 # what config/debian explains.
 set -eu

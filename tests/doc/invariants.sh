@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # Each rule of ARCHITECTURE.md, "Invariants", names the function of the simulator that checks it:
 # that function exists, and cites the rule in the report of a run that breaks it or in its comment.
 set -u

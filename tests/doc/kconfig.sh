@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # kconfig-frontends and Kconfiglib make the same of every configuration; without either, what to
 # install is told.
 set -eu

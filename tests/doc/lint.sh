@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # Static analysis finds nothing. make check takes this as one test; make lint ("all") adds
 # what costs minutes, the paths that clang's analyzer follows, and tests/doc/shell.sh.
 # Compilers' warnings are warnings.sh's.

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # Man pages are clean, and program, usage text and man page have the same options:
 # "-x,--long" each.
 set -u

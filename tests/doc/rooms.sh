@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # A room of applet/ uses only the rooms below it: its files include no header of one above, and
 # of the others none that is for a room's own files.
 set -u

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # Shell scripts are clean.
 set -u
 cd "$(dirname "$0")/../.." || exit 1

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # systemd understands every line of config/systemd, and what the units start is there.
 set -eu
 cd "$(dirname "$0")/../.."

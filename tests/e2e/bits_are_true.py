@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # bits_are_true.py BITMAP CACHE_IMAGE DISK: rule 1. Every bit that is set stands for
 # a block whose bytes are in the image (nobody has written to the disk meanwhile).
 import sys

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # boot.py COMMIT_FILE: as if the machine had gone down since this file was written:
 # another boot id in both copies of its header, the checksums to match (FNV-1a, see
 # core/state.c).

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # crash.py ROUNDS SEED file|device: a proxy is killed (-9) ROUNDS times while clients
 # write and the background copy runs; the cache image is a file, or a loop device.
 # Every fourth time the power is cut too: what was not synced is lost.

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # crowd.py KIND COUNT: so many clients of a kind that nobody wants, on proxy.sock and
 # ctl.sock. Says "ready" when all are there, and stays until its stdin ends.
 import resource, select, sys

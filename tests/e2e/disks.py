@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # Where the files of a proxy are that is killed, and whose power is cut.
 import atexit, fcntl, os, struct, subprocess, sys
 

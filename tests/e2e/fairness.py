@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # fairness.py NEIGHBOUR SOCKET [DISK_MS]: how much longer a client waits while its neighbour keeps the
 # slowest legal work going. Prints "fair", or the ratios of the 99th percentiles: with the
 # neighbour to without, measured in turns. The best of each counts: what is unfair is so in all of

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # What faults.tests and shortage.tests share. Each of their tests ends the same way: the
 # fault is gone, the copy comes to its end, the image is right, and the server holds what
 # it held before.

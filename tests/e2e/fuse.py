@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # fuse.py BACKING MOUNTPOINT [KEY=VALUE...]: a file system with the files of the directory BACKING,
 # by the kernel's protocol (linux/fuse.h), so that it can be as bad as one likes:
 #   hang=FILE    while FILE is there, nothing that concerns a file's content or its opening is answered

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # identity.py [devices]: the three files of a proxy exchanged, one by one and together, for older
 # copies and for those of another move, and the header torn; after each end that a server can have.
 # devices: the same of a cache image that is a block device, on loop devices.

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # A keeper stands between a client and a server that dies: it connects again and asks
 # again what was not answered, as the kernel's driver does. So its client sees no crash.
 # Every write goes on with FUA: a write that was answered survives a power cut too.

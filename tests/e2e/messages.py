@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # messages.py SINK: a proxy whose messages go to what takes none. What is to be seen: it
 # serves, answers at its control socket, counts what is lost, tells it when messages can be
 # written again, and ends at SIGTERM while they cannot.

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # newborn.py ROUNDS SEED: a proxy is killed (-9) while it starts: with a new cache; with
 # one that has blocks; with one whose machine was down. Every other time the power is cut
 # too. Then a start must work, know what was flushed before, and come to the right image.

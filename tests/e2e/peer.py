@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # For tests of what no well-kept client or server does: the wire of NBD by hand.
 # Everything is as the protocol document has it, but where a test asks for something
 # else.

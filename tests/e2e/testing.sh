@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # The way tests are written here, after BusyBox's testsuite:
 #
 #   testing "what must be true" "command" "expected output\n"

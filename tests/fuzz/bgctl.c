@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * xnbd-bgctl, and what a server says to it: in pieces that end with "|*|". The first byte
  * says what is asked, the second whether there is a terminal, and how wide it is.

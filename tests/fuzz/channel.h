@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* The other end of a socket of the program under test. Nothing here blocks. */
 #ifndef FUZZ_CHANNEL_H
 #define FUZZ_CHANNEL_H

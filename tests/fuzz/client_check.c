@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * What a client was answered: the handshake as it must be, each reply to a request that was
  * made, no request answered twice, and of a disk that nobody writes to the right bytes.

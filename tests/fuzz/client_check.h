@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* What a client was answered, held against what it asked. */
 #ifndef FUZZ_CLIENT_CHECK_H
 #define FUZZ_CLIENT_CHECK_H

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * The handshake as a client, and what an origin says. The first byte says which export is
  * asked for; the rest comes in pieces as long as the second byte says.

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * A proxy, and the files beside the image that it finds at its start: bitmap, and commit file
  * with the record of what clients have written.

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # The fuzzers: build/fuzz/NAME. From the top, by make fuzzers.
 
 # COVERAGE=1: such that llvm-cov tells what they reach, into a directory of their own:

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* The origin of a proxy: answers, and sees that it is asked only what an origin may be. */
 #include "origin_peer.h"
 #include "world.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* The origin of a proxy in its fuzzers: on one connection, well-behaved unless told. */
 #ifndef FUZZ_ORIGIN_PEER_H
 #define FUZZ_ORIGIN_PEER_H

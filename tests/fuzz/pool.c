@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* The workers of reactor/pool.h, without threads: jobs run when they are handed over or,
  * on a slow disk, when the world says so. And reactor/log.h: messages are written at once. */
 #include "libbb.h"

@@ -1,5 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # tests/fuzz/run.sh SECONDS|corpus [NAME...]: each fuzzer (or those named) so many seconds,
 # beginning with its corpus, or only over that. What it finds goes to build/fuzz/findings,
 # and what is new of its inputs to build/fuzz/new/NAME. Status 1 when something was found.

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* A server's life, as a script tells it. */
 #include "libbb.h"
 #include "client_check.h"

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 """tests/fuzz/seeds.py DIR: what the fuzzers began with, before their corpus was.
 
 Well-behaved conversations, which a fuzzer then spoils. Needed again when script.h or what

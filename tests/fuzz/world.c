@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* Lives, and what libc is to the program under test. Built without sanitizers, since it
  * copies what is between the globals too. */
 #include "world.h"

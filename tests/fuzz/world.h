@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * The world around the program under test, and its lives. The parts of applet/ are
  * the real ones, built so that what they ask libc for goes through world.c, and so that

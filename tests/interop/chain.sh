@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # A disk with a file system goes over two hops while files are written to it: from an
 # oldstyle origin to a proxy, and from that to another. At each hop the origin is
 # reconnected to, the rest is copied, and the switch is made. (With the kernel's client: tests/vm.)

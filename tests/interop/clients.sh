@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # As a server: each client against a target, a proxy with blocks missing, and an export of a
 # wrapper. $uri, $sock and $name tell where; now.img is what is on the disk.
 #

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 """QEMU's storage daemon mirrors a file to an NBD server while a client writes to it.
 
   mirror.py SOCKET NAME SOURCE     SOURCE is what the server is to have afterwards

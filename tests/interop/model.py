@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 """Two clients use a disk, and a model knows what it has to be.
 
   model.py SOCKET NAME MODEL use            they read, write and compare

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 """The old handshakes by hand, as they were before "fixed newstyle" and with its first servers.
 
   old.py serve oldstyle|newstyle|tripping SOCKET FILE    reads only, one connection after the other

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # As a proxy: two clients use the disk of each origin before, while and after it moves here.
 #
 # shellcheck shell=sh

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 """Stands between a client and a server, counts connections, and cuts them off.
 
   relay.py LISTEN CONNECT COUNT [BYTES]

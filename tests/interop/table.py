@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # table.py [write]: the tables of README here, in short: the part of README.md that it prints,
 # or writes there. Those tables are what matrix.tests and tests/vm/clients.tests print.
 import os, re, sys

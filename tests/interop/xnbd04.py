@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 """What xNBD 0.4 does at its sockets, for the tests: its proxy and its xnbd-bgctl, as far
 as others can see them.
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * What is left to chance: numbers that a seed decides (splitmix64). Each step of a run
  * draws from a stream of its own, so that steps can be left out and the rest stays

@@ -1,5 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # make sim-coverage: the lines of core/, and of the start (storage/store.c), that neither the
 # simulator nor core_test reaches.
 # CC: the compiler, with all that core/ and the simulator need. SEEDS: so many runs.

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * The port to the disk. Each file is three: what its readers see (the page cache),
  * what it will be when the writes under way are taken away (stable: what a sync that

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* The core's limits (core/limits.h), drawn once a run: small ones, so that a small disk
  * reaches them, or those of the program. Comes before every file of the core. */
 #ifndef SIM_LIMITS_H

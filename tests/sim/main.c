@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * sim SEEDS [first=N] [jobs=N] [shrink=no]   runs so many seeds, from 1 on, and counts;
  *                                            one that fails is made small and told

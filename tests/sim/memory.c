@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* The core's allocations, in a list: a crash frees them all, and a clean end has none.
  * Some are refused. */
 #include <stddef.h>

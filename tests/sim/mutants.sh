@@ -1,5 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # make mutants: plausible errors are made in core/, one at a time, and each has to be
 # found by the simulator or by a unit test. So the tests are tested.
 #

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * The port to the origin: two links, each of which comes and goes. Requests are
  * answered in any order; the buffer of one that is lost may be half filled. Some are

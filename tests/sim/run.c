@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * A run: steps drawn by chance, while things go wrong; then nothing goes wrong any
  * more, everything has to be answered, the copy to be completed, the switch to be

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * A seed that fails, with as few of its steps as still fail in the same way: parts of
  * the list are left out, half of it first, then smaller and smaller ones, as long as

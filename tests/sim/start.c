@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * A start: applet/storage/store.c itself, on a kernel of a few lines. Its system calls
  * have other names here (store_calls.h). Each may be the last one before a crash, and

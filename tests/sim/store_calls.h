@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* The system calls of a start, in applet/storage/, are those of start.c. Comes before its files. */
 #ifndef SIM_STORE_CALLS_H
 #define SIM_STORE_CALLS_H

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * The boot trace: what is recorded is compared with what clients have asked for, and traces
  * are fetched that were recorded by nobody.

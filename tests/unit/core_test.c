@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* The pure pieces of the core: block map, ranges, what a start makes of its files; and how
  * the copy follows the link and its clients. How all of it plays together is for the simulator. */
 #include "core/core.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* libbb: what is printed and parsed, against what the C library does. */
 #include "libbb.h"
 #include "test.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* The loop: what time it is after a wait, and how long the processor is kept. */
 #include "libbb.h"
 #include "reactor/loop.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /*
  * Tests of applet/nbd: the wire, the gaps, both handshakes, and each handshake
  * against the other.

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* The pool: its classes, how it is fair, and what becomes of the loop, and of jobs, when a quick
  * job is not quick. */
 #include "libbb.h"

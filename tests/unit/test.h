@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
 /* What every unit test needs: CHECK(condition), and `return test_end();` in main(). */
 #ifndef TEST_H
 #define TEST_H

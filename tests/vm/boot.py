@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # boot.py shutdown|power|away|demo SEED [INITRD]: a machine with an empty disk boots from the network,
 # by config/initramfs/init, and moves onto its own disk while it runs. INITRD: a distribution's
 # initramfs that calls it (build_glue.sh); such a one sets up the network itself.

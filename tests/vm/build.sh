@@ -1,5 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # The machine of the tests, into build/vm: Debian's kernel (vmlinuz), and an initramfs
 # (initrd) of Debian's BusyBox, some modules, our program, dmsetup and nbd-client.
 # Nothing of it is installed on this machine.

@@ -1,5 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # What boot.py boots, into build/vm/boot: an initramfs of BusyBox, our configuration
 # "initramfs", nbd-client and config/initramfs/init; and a small system of BusyBox (root)
 # that the origin has. After build.sh.

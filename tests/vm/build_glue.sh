@@ -1,5 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # build_glue.sh initramfs-tools|dracut|dracut-systemd: an initramfs as Debian's own tool makes
 # it with what is in config/, into build/vm/NAME.initrd. After build.sh and build_boot.sh.
 # build_glue.sh udev: that of build.sh, with Debian's udev and LVM in /d.

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # chain.py SEED: an oldstyle origin, our proxy, our proxy again in a machine, the kernel's
 # client over four connections, and a file system in use. At each hop the origin is left for
 # another address and comes back, the rest is copied, the switch is made, and what was

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # clients.py SEED: the kernel's NBD client against a target, a proxy with blocks missing, and an
 # export of a wrapper, set up by each of the programs that can do it. Prints a table: "yes"
 # where all bytes were right, as the machine reads them and in the image afterwards.

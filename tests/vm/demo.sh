@@ -1,5 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # make demo-vm: boot.py, with a transcript.
 set -eu
 cd "$(dirname "$0")/../.."

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # A disk with a volatile write cache: an NBD server for QEMU. What was written since the
 # last FLUSH is only in the cache; a power cut keeps, drops or tears each of these writes.
 import os, random, socket, struct, threading

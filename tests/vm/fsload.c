@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+// Copyright (C) 2026 the xnbdbox authors
 /* fsload DIRECTORY SEED: changes some files there at random, writes them, cuts them, grows,
  * renames, removes, syncs, and compares what it reads with what it knows. On SIGTERM it
  * compares all once more and says how much it did; at a wrong byte it ends at once. */

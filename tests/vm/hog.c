@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+// Copyright (C) 2026 the xnbdbox authors
 /* hog MIB SEED: wants more memory than there is. Changes pages at random places, and looks at
  * each before. On SIGTERM it looks at all of them once more, says how often it found a page
  * right, and ends; at a wrong one it ends at once. */

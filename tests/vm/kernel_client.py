@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # kernel_client.py SEED: the kernel's NBD client uses the disk while it moves. It has two
 # partitions: one with a file system and files, whose files are read and changed, and one
 # that is made into a file system; the first has blocks of 1 KiB, so that blocks of

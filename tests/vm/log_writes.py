@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # log_writes.py STEPS SEED: what a proxy does to its disk, write by write, recorded by the
 # kernel's dm-log-writes; then a power cut before each FLUSH, and before each write with
 # FUA, that the kernel has sent. Image and bitmap are files of one ext4 file system. The

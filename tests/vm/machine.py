@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # A virtual machine (see init), and what stands around it on the host.
 import atexit, os, socket, subprocess, sys, time
 import nbd

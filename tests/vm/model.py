@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # What a disk may hold after a power cut, sector by sector; and what two clients write.
 import os, random, subprocess, sys, threading
 import nbd

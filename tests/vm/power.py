@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # power.py file|device CUTS SEED: a machine with a proxy, whose disks have volatile write
 # caches, loses its power CUTS times, while two clients write and the background copy runs.
 # The cache image is a file on ext4 or a whole disk; the bitmap is a file on another disk.

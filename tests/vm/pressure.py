@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # pressure.py tcp|unix SECONDS SEED: a machine swaps onto a disk that it serves to itself. The
 # kernel's NBD client, our proxy, its cache image (a disk of the machine) and the swapping are
 # one loop: if any of them has to wait for memory that only swapping would free, it stands

@@ -1,5 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # make check-vm: tests in a machine of their own. The last line is "N passed, N failed".
 # With an argument: only the files whose names contain it.
 set -u

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # shutdown.py INITRD: a machine whose root file system has Debian's systemd (build_glue.sh
 # systemd) boots from the network and copies nothing. The origin is lost for good, and then
 # "systemctl poweroff" is given, which is not here by the boot itself, as most programs. It may

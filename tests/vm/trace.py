@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # trace.py SEED: two machines of the same image boot from the network, one after the other,
 # over a link whose round trip takes 10 ms. The first records a boot trace, the second has it
 # in its initramfs.

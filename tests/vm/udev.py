@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # udev.py: with Debian's udev and LVM (build_glue.sh udev), a whole disk and a partition as cache.
 # Each is started on right after a write to it, ROUNDS times; while the server runs udev's queue
 # becomes empty, and the kernel refuses all other use of the device.

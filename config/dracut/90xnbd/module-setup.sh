@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # To /usr/lib/dracut/modules.d/90xnbd, with the other files here: dracut --add xnbd.
 
 check() {

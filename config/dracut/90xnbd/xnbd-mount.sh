@@ -1,5 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # Sourced, more than once if need be: mounts the root file system, from the network or from
 # the disk that it has moved to.
 if getarg xnbd.origin= >/dev/null; then

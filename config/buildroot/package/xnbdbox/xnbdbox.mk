@@ -5,6 +5,7 @@
 ################################################################################
 
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
 # The external tree is a part of the source.
 XNBDBOX_SITE = $(BR2_EXTERNAL_XNBDBOX_PATH)/../..
 XNBDBOX_SITE_METHOD = local
