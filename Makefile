@@ -326,12 +326,14 @@ bench:
 	@$(MAKE) -s all
 	@BENCH_ROWS='$(ROWS)' BENCH_SECONDS='$(SECONDS)' BENCH_ROUNDS='$(ROUNDS)' BENCH_QUICK='$(QUICK)' sh tests/bench/run.sh
 
-# Bytes of each object file, and of each feature. BASE=REV: what has changed since.
+# Bytes of each object file, without link-time optimisation, and of each feature. BASE=REV: what has changed since.
 bloat: all
 ifdef BASE
 	@config/bloat.sh base $(BASE)
 else
-	@size $(objects) | sed 's|$(out)/obj/||' | { read -r head; echo "$$head"; sort -rn; }
+	@mkdir -p build/parts && cp $(config) build/parts/.config
+	@$(MAKE) -s O=build/parts EXTRA_CFLAGS='$(EXTRA_CFLAGS) -fno-lto' all
+	@cd build/parts/obj && size *.o */*.o | { read -r head; echo "$$head"; sort -rn; }
 	@config/bloat.sh write
 	@sed -n '/<!-- sizes -->/,/<!-- end of sizes -->/p' README.md | grep -v '^<!'
 endif
