@@ -34,6 +34,7 @@ static const struct applet applets[] = {
 
 static const char *const dirs[] = {
 #include "applets.h"
+	NULL,
 };
 
 static void print(int fd, const char *text)
@@ -86,7 +87,7 @@ static int install(char **argv)
 {
 	char *program = xzalloc(PATH_MAX);
 	int (*make_link)(const char *to, const char *from) = link;
-	const struct applet *a;
+	unsigned i;
 
 	if (argv[0] && strcmp(argv[0], "-s") == 0) {
 		make_link = symlink;
@@ -95,8 +96,8 @@ static int install(char **argv)
 	if (readlink("/proc/self/exe", program, PATH_MAX - 1) < 0)
 		bb_simple_perror_msg_and_die("/proc/self/exe");
 	xfunc_error_retval = 0;
-	for (a = applets; a->name; a++) {
-		char *path = xasprintf("%s/%s", argv[0] ? argv[0] : dirs[a - applets], a->name);
+	for (i = 0; dirs[i]; i++) {
+		char *path = xasprintf("%s/%s", argv[0] ? argv[0] : dirs[i], applets[i].name);
 
 		if (make_link(program, path) < 0 && errno != EEXIST) {
 			bb_simple_perror_msg(path);
