@@ -238,8 +238,8 @@ static void set_timeout(int fd, unsigned seconds)
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
 }
 
-/* The next line, without its end; the caller may change it, the next call does. NULL:
- * the server hung up and never said a thing, so it does not know this language. */
+/* The next line, without its '\n'. The caller may change it; the next call overwrites it. NULL: the
+ * server hung up without any answer, so it does not know this protocol. */
 static char *read_line(struct control *c)
 {
 	for (;;) {
@@ -478,7 +478,7 @@ struct old_reply {
 	uint64_t cookie;
 } PACKED;
 
-/* Sends a command; the connection is what it needs next. */
+/* Sends a command over a new connection, and returns that for what the command needs next. */
 static int old_command(const struct old *o, uint32_t command)
 {
 	int fd = connect_unix(o->path);
@@ -534,8 +534,8 @@ static void old_count(struct old *o)
 	}
 }
 
-/* Looks at the bitmap; a relative path is taken from here. It is the server's: bits go
- * on being set in it. */
+/* Maps the server's bitmap, in which it goes on setting bits. A relative path is taken from our own
+ * directory. */
 static void old_map(struct old *o)
 {
 	uint64_t bytes = (o->blocks + 63) / 64 * 8;
@@ -719,7 +719,7 @@ static void old_cache_all(struct old *o, unsigned run_blocks, unsigned opt)
 				     (unsigned long long)(o->blocks - o->local), (unsigned long long)o->refused);
 }
 
-/* Whether pids that the other side of a Unix socket tells mean the same to us. */
+/* Whether the peer of this Unix socket is in our pid namespace, so that its pids are valid here. */
 static bool old_same_pids(int fd)
 {
 	struct stat ours, theirs;
@@ -988,8 +988,8 @@ int xnbd_bgctl_main(int argc UNUSED_PARAM, char **argv)
 		to += snprintf(to, 32, " rate=%llu", xatoull(rate));
 #endif
 	if ((opt & OPT_CACHE_ALL2) && (opt & OPT_PROGRESS)) {
-		/* On its own first: then it goes on when we do not. Followed with the same words:
-		 * without them it would go back to the default. */
+		/* Starts the copy on its own first, so that it goes on when we do not. Then follows
+		 * it with the same words: without them it would go back to the default. */
 		status = converse(&control, request, 0);
 		if (status < 0)
 			goto old;

@@ -3,8 +3,8 @@
 /*
  * Clients: their sessions, as the rooms above see them. What the files of this room share is in session.h.
  *
- * Loop's thread; nothing here blocks. A session belongs to client/: a pointer to one is good until
- * its ended(), or until session_disown().
+ * Loop's thread; nothing here blocks. client/ owns the sessions: a caller may keep a
+ * pointer to one until its ended() is called, or until session_disown().
  */
 #ifndef CLIENT_CLIENT_H
 #define CLIENT_CLIENT_H
@@ -21,14 +21,14 @@ struct client_limits {
 };
 extern struct client_limits client_limits;
 
-/* A client has connected; the session owns fd from here on. NULL: no memory, or nothing
- * to wait for; fd is closed. e: NULL, or the client has done its handshake, for this
- * export, and takes simple replies. */
+/* Begins a session with the client on fd, which the session owns from here on. e: NULL, or the
+ * export for which the client has already done its handshake, with simple replies. NULL: no memory,
+ * or fd cannot be polled; fd is closed. */
 struct session *session_begin(int fd, struct export *e);
-/* Whether there is a place for one more client; it is made, where one of those who are here does
- * not get on. */
+/* Whether there is a place for one more client. If not, closes a session that makes no progress, if
+ * there is one, to make a place. */
 bool session_place(void);
-/* The client has gone and its last request is done: ended() is called. */
+/* ended(ctx) is to be called when the client has gone and its last request is done. */
 void session_tell(struct session *s, void (*ended)(void *ctx), void *ctx);
 /* As if the client had sent a DISC: what is in flight is answered. */
 void session_drain(struct session *s);
@@ -39,11 +39,11 @@ void session_disown(struct session *s);
 void sessions_turn(void);
 /* Whether there is something for sessions_turn() to do. */
 bool sessions_dirty(void);
-/* All that will be answered has been: tells the clients, and throws away what they have sent, for
- * unread it would make TCP reset the connection, and with it replies that are on their way. True:
- * there was some, and more may come. */
+/* When everything that will be answered has been: tells the clients (end of stream), and discards
+ * what they have sent; left unread, it would make TCP reset the connection and lose replies that
+ * are on their way. True: there was some, and more may come. */
 bool sessions_part(void);
-/* Sessions read nothing any more; those that wait for the origin are answered. */
+/* Sessions read nothing any more; requests that wait for the origin end without a reply. */
 void sessions_stop(void);
 /* How many there are, and how many requests of them are not answered yet. */
 unsigned sessions_count(void);

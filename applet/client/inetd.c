@@ -32,9 +32,9 @@ static bool write_all(int to, const char *p, ssize_t n)
 	return true;
 }
 
-/* A process of its own: until one of the two ends. Then `ours`, which is one of them, ends this way.
- * Not by splice(2): that keeps a pipe locked while it waits for the other side, and its other
- * user, who may have to do something about that, cannot be woken. */
+/* In a process of its own: copies until one of the two ends, then shuts down `ours`, which is one
+ * of them, as `how` says. Not by splice(2): that keeps a pipe locked while it waits for the other
+ * side, so the pipe's other user, who may have to do something about that, cannot be woken. */
 static void copy_pipe(int from, int to, int ours, int how)
 {
 	struct pollfd ends[] = { { .fd = from, .events = POLLIN }, { .fd = to } };

@@ -81,8 +81,9 @@ static bool is_stale(const struct endpoint *e)
 	return true;
 }
 
-/* Whoever makes a socket in this directory does it alone: one that is new is not taken for a stale
- * one. The lock ends with the descriptor. Where there are no locks it is done without. */
+/* Locks the directory of path: one server at a time creates a socket there, so that a new one is
+ * not taken for stale. Returns a descriptor; closing it unlocks. If the lock cannot be had, goes on
+ * without. */
 static int lock_directory(const char *path)
 {
 	char *dir = xpath_absolute(path);

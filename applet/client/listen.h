@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * Who connects: listening sockets, and one client that is there already.
+ * Where clients come from: listening sockets, or one client that is already connected.
  *
- * One thread: that of the start, later the loop's. Only what is for the start may block, or die.
- * Strings are the caller's, and stay to the end.
+ * One thread: that of the start, later the loop's. Only the functions for the start may block or
+ * die. Strings are the caller's, and must stay valid to the end.
  */
 #ifndef CLIENT_LISTEN_H
 #define CLIENT_LISTEN_H
@@ -13,9 +13,10 @@
 #include "origin/endpoint.h"
 #include "reactor/loop.h"
 
-/* At the start: takes the sockets that systemd has opened, or else binds port lport (NULL: none) of address laddr
- * (NULL: of all), and looks whether the Unix socket (NULL: none) can be made; dies when not. Nobody is
- * accepted before listen_begin(), which makes that: whoever waits for its file is served. */
+/* At the start: takes the sockets that systemd has opened; else binds TCP port lport (NULL: none)
+ * of address laddr (NULL: of all), and checks that the Unix socket (NULL: none) can be created.
+ * Dies when that fails. Nobody is accepted before listen_begin(). That also creates the Unix
+ * socket: whoever waits for its file is served. */
 void listen_bind(const char *laddr, const char *lport, const char *unix_socket);
 void listen_begin(void);
 /* Accepts nobody any more. */
@@ -28,8 +29,9 @@ struct listener {
 };
 /* From now on ready() is called when somebody connects; dies when that cannot be. */
 void listener_begin(struct listener *l, void (*ready)(struct event *e, uint32_t events));
-/* From ready(): as accept4(2), a descriptor that does not block, and who it is. -1: there is nobody; what else
- * keeps him from coming is told by a message now and then, and the listener rests for a moment. */
+/* From ready(): like accept4(2), with a descriptor that does not block, and the peer's address in
+ * *from. -1: nobody is there, or an error; that is logged now and then, and the listener pauses for
+ * a moment. */
 int listener_accept(struct event *e, struct endpoint *from);
 /* At the start, for any Unix socket: dies when something is in its way that is not a stale socket. */
 void listen_check(const char *path);
@@ -39,9 +41,9 @@ int listen_unix(const char *path);
 
 /* ---- inetd.c ----------------------------------------------------------------- */
 
-/* For a client that is connected to this descriptor, before there is a second thread and before the
- * first message: nothing goes to standard error or output when that is the client too. Standard
- * input and output that are pipes become one socket; dies when that cannot be. */
+/* Prepares for a client that is already connected to fd; before there is a second thread and before
+ * the first message. If standard output or error is that client, too, it becomes /dev/null. If
+ * standard input and output are pipes, one socket replaces them; dies when that cannot be. */
 void inetd_prepare(int fd);
 /* It is served; dies when it cannot be. past_handshake: NULL, or the export it is past its handshake for. */
 void inetd_begin(int fd, struct export *past_handshake);

@@ -5,10 +5,10 @@
  *
  *   HANDSHAKE -> TRANSMISSION -> DRAINING (DISC: answers what is in flight) -> CLOSED
  *
- * Any state falls to CLOSED when the connection is lost or the client breaks the
- * protocol. The end of what a client sends counts as DISC, but nothing waits for the
- * origin then. A closed session has neither descriptor nor place nor share; it is freed when its
- * last request is answered.
+ * Any state leads to CLOSED when the connection is lost or the client breaks the protocol. End
+ * of input counts as DISC, except that requests that wait for the origin are given up. A closed
+ * session has no descriptor, and counts neither against --max-clients nor for shares of memory;
+ * it is freed when its last request is answered.
  *
  * One recvmsg takes as many requests as there are; their replies leave together with
  * one sendmsg at the end of the loop's turn. A request takes memory from the common
@@ -22,13 +22,13 @@
 #include <sys/socket.h>
 
 enum {
-	HANDSHAKE_OUT_BYTES = 32768, /* replies it may leave unread before that and still ask
-				        for more; one alone (a list) may be longer */
-	HANDSHAKE_MS = 10000,        /* after so long, in the handshake or with one piece of the */
-	PAYLOAD_MS = 30000,          /* data of a WRITE, a client loses its place to a new one */
-	CHECK_MS = 5000,             /* so often it is looked who has gone */
-	SILENT_MS = 40000,           /* no answer to what was sent, for so long and */
-	SILENT_TRIES = 4,            /* so many times: the client's machine has gone */
+	HANDSHAKE_OUT_BYTES = 32768, /* replies to options that a client may leave unread and still
+				        ask for more; one alone (a list) may be longer */
+	HANDSHAKE_MS = 10000,        /* after so long in the handshake, a client may lose its place to a new one */
+	PAYLOAD_MS = 30000,          /* ... and after so long with one piece of the data of a WRITE */
+	CHECK_MS = 5000,             /* how often to look for clients that are gone */
+	SILENT_MS = 40000,           /* no TCP acknowledgement for so long, and after */
+	SILENT_TRIES = 4,            /* so many retransmissions or probes: the client's machine is gone */
 };
 
 struct session *sessions;
@@ -106,7 +106,7 @@ static void handshake_send(void *ctx, const void *p, size_t n)
 	session_mark(s);
 }
 
-/* What was found last is held: it is what the session begins with. */
+/* Makes e the export of s, held instead of the last one; NULL: none. */
 static void session_use(struct session *s, struct export *e)
 {
 	if (e)
@@ -192,13 +192,13 @@ void session_drain(struct session *s)
 	session_mark(s);
 }
 
-/* Nobody will wait for the origin any more. */
+/* Gives up those requests of s that wait for the origin. */
 static void session_abandon(struct session *s)
 {
 	struct xfer *x;
 
 	for (x = s->xfers; x; x = xfer_next) {
-		xfer_next = x->next; /* not that, when it is freed meanwhile */
+		xfer_next = x->next; /* xfer_put() moves this on when that one is freed */
 		if (x->submitted)
 			core_abandon(&s->export->disk.core, &x->req);
 	}
@@ -213,8 +213,8 @@ bool session_end_of_input(struct session *s)
 	return true;
 }
 
-/* The client has hung up, while it is not read. What it has sent before, perhaps a DISC, may
- * wait to be read: it has some time for that, unless its place is needed. */
+/* The client has hung up while we do not read from it. What it has sent before, perhaps a DISC, may
+ * still be unread: it gets DRAIN_MS for that, unless its place is needed. */
 static void session_gone(struct session *s)
 {
 	char byte;
@@ -342,7 +342,7 @@ struct session *session_begin(int fd, struct export *e)
 
 	if (!s)
 		return NULL;
-	endpoint_keep(fd, 10); /* a switch that starts anew is away for half a minute */
+	endpoint_keep(fd, 10); /* seconds; a network switch that restarts is away for half a minute */
 	if (!check_timer.set)
 		timer_set(&check_timer, loop_now_ms + CHECK_MS);
 	if (e) {
@@ -371,9 +371,9 @@ void session_disown(struct session *s)
 		timer_set(&s->deadline, loop_now_ms + DRAIN_MS);
 }
 
-/* There may be room for replies: what has waited for that goes on, and is answered before the
- * turn ends; or in the next, so that a client who takes them at once leaves time for the others.
- * False: close it. */
+/* There may be room for replies again: requests that waited for it go on, and are answered in this
+ * turn; or in the next, so that a client that takes replies at once leaves time for others. False:
+ * close it. */
 static bool session_go_on(struct session *s)
 {
 	bool did;
@@ -416,8 +416,8 @@ static void session_settle(struct session *s)
 	session_watch(s, events);
 }
 
-/* Whether nobody answers any more at the other end: not even that he has no room. (With
- * TCP_USER_TIMEOUT the kernel would hang up on who has none for so long.) */
+/* Whether the peer's machine no longer answers at all, not even that its window is closed. (With
+ * TCP_USER_TIMEOUT the kernel would hang up on a client whose window is closed for so long.) */
 static bool session_is_dead(const struct session *s)
 {
 	struct tcp_info i;
@@ -438,7 +438,7 @@ static void sessions_check(struct timer *t)
 		timer_set(t, loop_now_ms + CHECK_MS);
 }
 
-/* Who does not get on, and so may have to give his place to another. */
+/* Whether s makes no progress, and so may lose its place to another. */
 static bool session_is_late(const struct session *s)
 {
 	uint64_t ms = loop_now_ms - s->since_ms;
@@ -478,9 +478,9 @@ static void sessions_unstall(void)
 	}
 }
 
-/* Sending frees memory, which lets the stalled go on, who then have something to
- * send; it ends because nothing is received meanwhile. They are tried also when no session
- * has moved: what comes from the origin frees memory too. */
+/* Sending frees memory, so stalled sessions go on and then have something to send; this ends
+ * because nothing is received meanwhile. Stalled sessions are tried even if no other one has moved:
+ * answers from the origin free memory, too. */
 void sessions_turn(void)
 {
 	do {

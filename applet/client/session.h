@@ -21,14 +21,14 @@
 enum {
 	PIECE_BYTES = BUF_BYTES_MAX,
 	RECV_BYTES = 64 << 10,       /* holds any option, and a batch of requests */
-	BATCHES_MAX = 8,             /* as much as OUT_BYTES, so often in a turn of the loop: then
-				        others are looked at */
-	TURN_WORK = 128,             /* requests of one session in a turn of the loop, each 64 MiB of blocks
-				        that one is about counting as one more: then the others' turn */
-	OUT_BYTES = 512 << 10,       /* replies that wait: before more is read for a session,
-				        these are to leave, while the processor's cache has them */
-	AHEAD_BYTES = 2 << 20,       /* the same, with what the disk has not brought yet */
-	DRAIN_MS = 30000,            /* after DISC a client that takes nothing for so long is left */
+	BATCHES_MAX = 8,             /* how often a session may send OUT_BYTES in a turn of the loop before
+				        others are served */
+	TURN_WORK = 128,             /* requests that a session may make in a turn of the loop; each 64 MiB
+				        that one of them covers count as one more */
+	OUT_BYTES = 512 << 10,       /* replies that wait: with so many, no more is read for a session until
+				        some have left, while the processor's cache has them */
+	AHEAD_BYTES = 2 << 20,       /* the same, with buffers that the disk has not filled yet */
+	DRAIN_MS = 30000,            /* after DISC, a client that takes no reply for so long is closed */
 };
 
 enum session_state { SESSION_HANDSHAKE, SESSION_TRANSMISSION, SESSION_DRAINING, SESSION_CLOSED };
@@ -41,16 +41,16 @@ struct xfer {
 	struct xfer *next_in_list;
 	struct xfer *whole;  /* what this is a piece of, or NULL */
 	uint64_t cookie;
-	uint64_t at;         /* of a whole: where in the disk its next piece begins */
-	uint32_t rest;       /* ... and the bytes from there on */
-	uint32_t error;      /* ... and what the first piece that failed has met: an NBD error */
-	unsigned pieces;     /* ... and how many are under way, of a WRITE */
+	uint64_t at;         /* of a whole: offset in the disk of its next piece */
+	uint32_t rest;       /* ... bytes from there to its end */
+	uint32_t error;      /* ... NBD error of the first piece that failed */
+	unsigned pieces;     /* ... of a WRITE: how many are under way */
 	bool begun;          /* ... the header of the reply is queued */
 	uint8_t *buf;        /* from buf_get(), or NULL */
 	uint32_t buf_bytes;
-	uint32_t data_bytes; /* sent after the header, from `data` on, which is in buf */
+	uint32_t data_bytes; /* sent after the header, from `data` on: in buf, or the text of an error */
 	uint8_t *data;
-	uint32_t hole_bytes; /* zeroes that the header tells of, which are not sent */
+	uint32_t hole_bytes; /* zeroes that are not sent: the header tells how many */
 	bool submitted; /* the core has it */
 	uint8_t header_bytes;
 	uint8_t header[NBD_CHUNK_BYTES + NBD_CHUNK_HOLE_BYTES];
@@ -67,33 +67,33 @@ struct session {
 	struct export *export;
 	struct nbd_server_handshake handshake;
 	struct timer deadline; /* of draining */
-	uint64_t since_ms;     /* when it began, or the piece that it sends */
+	uint64_t since_ms;     /* when it began; later, when the piece of a WRITE that is coming began */
 	uint8_t *hs_out;
 	uint32_t hs_out_bytes, hs_out_room;
 	bool hang_up; /* when hs_out has left */
-	bool gone;    /* the client sends nothing any more, it has hung up */
-	bool broken;  /* in the middle of a reply: to be closed */
+	bool gone;    /* the client has hung up (EPOLLRDHUP): sends nothing any more */
+	bool broken;  /* a reply cannot be completed: to be closed */
 
 	uint8_t *in;
 	uint32_t in_first, in_end; /* what was received and not taken yet */
 	struct xfer *payload;      /* a WRITE whose data is still coming */
-	struct xfer *piece;        /* ... what of it comes now, perhaps itself */
+	struct xfer *piece;        /* ... the piece of it that is coming, perhaps all of it */
 	uint32_t piece_have;
 
 	struct xfer *xfers;     /* all, in flight or being sent */
-	struct xfer_list ready; /* READs whose blocks are local, when there is room for their data;
-				   and WRITEs in pieces, to be synced */
+	struct xfer_list ready; /* READs whose blocks are local and which wait for room for their
+				   data; and WRITEs in pieces, to be synced */
 	struct xfer_list out;   /* replies, in the order of sending */
-	struct xfer_list held;  /* ... that cannot leave before the one which goes out in pieces */
-	bool open;              /* there is such a one: the first of ready */
-	bool reading;           /* the core has a piece of that */
+	struct xfer_list held;  /* ... that cannot leave before a reply in pieces is complete */
+	bool open;              /* such a reply is going out, to the first of `ready` */
+	bool reading;           /* the core has a piece of the first of `ready` */
 	uint32_t out_sent;      /* bytes of the first reply that have left */
-	uint64_t out_bytes;     /* of all replies in out, with those that have left, and zeroes that
-				   are only told */
-	bool full;              /* OUT_BYTES: takes no request until some have left */
-	unsigned work;          /* of TURN_WORK, in this turn */
-	unsigned batches;       /* so often it was full in this turn */
-	uint32_t read_bytes;    /* memory for what is read */
+	uint64_t out_bytes;     /* of all replies in `out`: those that have left, and zeroes sent as
+				   holes, count, too */
+	bool full;              /* OUT_BYTES wait: takes no request until some have left */
+	unsigned work;          /* done in this turn, of TURN_WORK */
+	unsigned batches;       /* how often it was full in this turn, of BATCHES_MAX */
+	uint32_t read_bytes;    /* of buffers for what is read */
 	uint32_t write_bytes;   /* ... and for what is written */
 	unsigned used_count;
 	bool dirty;   /* in the list of those with something to do at the turn's end */
@@ -121,28 +121,28 @@ bool session_end_of_input(struct session *s);
 
 /* ---- session_room.c ------------------------------------------------------------------ */
 
-/* The one after that at which a walk over a session's requests is: moved on when it is freed. */
+/* The next request of a walk over those of a session; xfer_put() of that one moves this on. */
 extern struct xfer *xfer_next;
 
 void list_init(struct xfer_list *l);
 void list_add(struct xfer_list *l, struct xfer *x);
-/* The first, which there is, is in it no more. */
+/* Removes and returns the first; there must be one. */
 struct xfer *list_take(struct xfer_list *l);
 
 /* NULL: out of memory. */
 struct xfer *xfer_get(struct session *s);
 /* It gives back the memory for its data, too. */
 void xfer_put(struct xfer *x);
-/* Memory for n bytes of x, whose type is set. False: there is none. */
+/* Gets a buffer of n bytes for x, whose req.type must be set. False: out of memory. */
 bool xfer_room(struct xfer *x, uint32_t n);
-/* ... which is needed no more. */
+/* ... and gives it back, if there is one. */
 void xfer_room_put(struct xfer *x);
 /* The next n bytes of `whole` as a request of their own, with memory. NULL: out of memory. */
 struct xfer *xfer_piece(struct xfer *whole, uint32_t n);
 
 /*
- * How many bytes of x, a READ or WRITE, may be taken up now; 0: none. first: nothing that
- * is in memory for s has to move before x does, so it may have a little in any case.
+ * For how many bytes of x, a READ or WRITE, a buffer may be taken now; 0: none. first: no other
+ * buffer of its session has to be freed before x goes on, so x may have a little in any case.
  */
 uint32_t room_for(const struct xfer *x, bool first);
 /* Whether s has as many requests as it may, or its export. */
@@ -154,14 +154,15 @@ bool queue_is_full(const struct session *s);
 bool session_parse(struct session *s);
 /* Receives, and takes what has come. False: the same. */
 bool session_receive(struct session *s);
-/* The WRITE whose data is still coming is not done. */
+/* Gives up the WRITE whose data is still coming. */
 void payload_drop(struct session *s);
 /* p, a piece of a WRITE, is done. */
 void write_piece_done(struct xfer *p);
 
 /* ---- session_read.c -------------------------------------------------------------------- */
 
-/* x, a READ without memory: its blocks are local. */
+/* Queues x in `ready`: a READ without a buffer whose blocks are local, or a WRITE in pieces that is
+ * to be synced. */
 void read_ready(struct xfer *x);
 /* p, a piece of a READ, was read. */
 void read_piece_done(struct xfer *p);
@@ -179,7 +180,7 @@ const char *reason(const struct core *c, const struct request *r, uint32_t error
 void reply(struct xfer *x, uint32_t error);
 /* Queues p, a piece of a READ that was read. */
 void reply_piece(struct xfer *p);
-/* The reply that went out in pieces is over: others may go. */
+/* The reply in pieces is complete: queues the replies that waited for that. */
 void reply_release(struct session *s);
 /* Sends what can be sent. False: the client has gone. */
 bool session_send(struct session *s);

@@ -88,8 +88,8 @@ static void payload_submit(struct session *s)
 	submit(s, p);
 }
 
-/* Throws away what comes of a WRITE that has failed: clients are not made for an answer while
- * they still send. */
+/* Throws away what still comes of a WRITE that has failed. It is answered only after that: clients
+ * do not expect a reply while they are still sending. */
 static void payload_skip(struct session *s)
 {
 	struct xfer *x = s->payload;
@@ -152,9 +152,9 @@ void payload_drop(struct session *s)
 /* ---- requests ------------------------------------------------------------------------- */
 
 /*
- * Memory for x, when it is one that needs it at once. A READ that must wait for the origin, or
- * for its turn, gets it when there is something to put into it: so a thousand that wait cost no
- * memory. False: there is none for x, and it cannot go on without.
+ * Gets a buffer for x, if it needs one at once. A READ that must wait for the origin, or for its
+ * turn, gets one when there is data to put into it: so a thousand waiting ones cost no buffers.
+ * False: there is no memory, and x cannot go on without.
  */
 static bool request_room(struct session *s, struct xfer *x)
 {
@@ -198,8 +198,8 @@ static bool request_take(struct session *s, const struct nbd_request_header *h)
 	return true;
 }
 
-/* So many replies wait that they are sent first, while the processor's cache has them. False:
- * the client has gone. */
+/* Sends replies first if many wait, while the processor's cache has them. Sets s->full. False: the
+ * client has gone. */
 static bool out_is_low(struct session *s)
 {
 	if (out_is_full(s) && s->batches < BATCHES_MAX) {

@@ -17,14 +17,14 @@ static bool is_one_chunk(const struct xfer *x)
 	return !x->session->handshake.structured || x->req.flags & NBD_CMD_FLAG_DF;
 }
 
-/* Bytes that x counts in out_bytes. Zeroes count, for they were read and looked at: so a client
- * that reads nothing else has no longer turn than others. */
+/* Bytes that x counts in out_bytes. Zeroes sent as a hole count, too, since they were read and
+ * examined: so a client that reads nothing else gets no longer turns than others. */
 static uint32_t out_weight(const struct xfer *x)
 {
 	return x->header_bytes + x->data_bytes + x->hole_bytes;
 }
 
-/* Behind one that goes out in pieces, x waits for its end. */
+/* Queues x. While another reply goes out in pieces, x is held until that is complete. */
 static void out_add(struct session *s, struct xfer *x)
 {
 	if (s->open && !x->whole) {
@@ -69,8 +69,8 @@ static void chunk_encode(struct xfer *x, uint16_t flags, bool hole)
 }
 
 /*
- * The data of x, a READ or a piece of one, as chunks. The last one is x itself, with these flags. The
- * others have no memory for data of their own, and leave before it.
+ * Encodes the data of x, a READ or a piece of one, as chunks. The last one is x itself, with these
+ * flags. The others are queued here, to leave before it; their data is in the buffer of x.
  */
 static void chunks_encode(struct xfer *x, uint16_t flags)
 {
@@ -130,8 +130,8 @@ void reply(struct xfer *x, uint32_t error)
 	struct session *s = x->session;
 
 	session_mark(s);
-	/* At the server's end what was not done is not answered: who can connect again does so, and
-	 * asks again; an error would go to his file system. */
+	/* At the server's end, requests that were not done get no reply: a client that can
+	 * reconnect does so and asks again; an error would reach its file system. */
 	if (s->state == SESSION_CLOSED || (sessions_stopping && error == NBD_ESHUTDOWN)) {
 		xfer_put(x);
 		return;

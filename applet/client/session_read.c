@@ -3,10 +3,10 @@
 /*
  * Sessions: READs, from the moment that all their blocks are local.
  *
- * What waits for its client waits in the image: memory is taken, and filled, when the replies
- * before have left. A READ that fits into the memory there is for it goes as one. The others
- * go one after the other, each as a row of pieces, of which the core has one at a time: so
- * they come in order.
+ * Data that a slow client does not take yet stays in the image: a buffer is taken, and filled, when
+ * earlier replies have left. A READ for which there is memory enough is read in one go. The others
+ * are read one after the other, each in pieces, of which the core has one at a time: so they come
+ * in order.
  */
 #include "client/session.h"
 

@@ -7,9 +7,9 @@ enum {
 	XFER_SPARE = 512,          /* kept for the next requests */
 	RESERVE_BYTES = 32 << 10,  /* what a session may have in each direction when others have
 				      spent the budget: so each goes on, slowly */
-	/* Of an export whose disk does not answer, since each may have memory: */
-	ORPHANS_MAX = 256, /* requests whose clients have gone; with more, each other has one at a time */
-	LEAVING_MAX = 256, /* such clients; with more, no request is taken */
+	/* For an export whose disk hangs: each of these may hold memory. */
+	ORPHANS_MAX = 256, /* requests of clients that have gone; from here on, other clients have one at a time */
+	LEAVING_MAX = 256, /* clients that have gone and left such; from here on, no request is taken */
 };
 
 struct xfer *xfer_next;
@@ -149,10 +149,11 @@ struct xfer *xfer_piece(struct xfer *whole, uint32_t n)
 }
 
 /*
- * Whether n more bytes fit into what all sessions share: the budget less what each may have
- * in any case. Half of it is for whoever comes; of the rest each session has its share.
- * (What comes from an origin is counted too, and has limits of its own: FETCH_WINDOW_BYTES,
- * and COPY_WINDOW_GROWTH and CLIENT_WINDOW_GROWTH when the link has a delay.)
+ * Whether a buffer for n more bytes fits into what all sessions share: the budget less what each
+ * may have in any case. The first half of it is for whoever comes; beyond that, each session is
+ * held to an equal share. (Buffers for what comes from an origin count, too, and have limits of
+ * their own: FETCH_WINDOW_BYTES, and COPY_WINDOW_GROWTH and CLIENT_WINDOW_GROWTH when the link has
+ * a delay.)
  */
 static bool fits(const struct session *s, uint32_t n)
 {

@@ -4,8 +4,8 @@
  * Connections of the control socket, between the files of this room. --check writes its lines with
  * the same functions, into a connection without a socket.
  *
- * Loop's thread; nothing here blocks. A connection belongs to control.c: others keep it only while
- * it is `waiting` (control_answer_late() ends that), or until old_end().
+ * Loop's thread; nothing here blocks. control.c owns the connections: others keep a pointer only
+ * while it is `waiting`, which control_answer_late() ends, or until old_end().
  */
 #ifndef CONTROL_CONNECTION_H
 #define CONTROL_CONNECTION_H
@@ -26,12 +26,12 @@ struct control {
 	unsigned in_bytes;
 	char out[CONTROL_OUT_BYTES_MAX]; /* part of it: no lack of memory in the middle of an answer */
 	unsigned out_bytes;
-	bool waiting;  /* for the end of a switch or a reconnect: answers later */
-	bool follow;   /* for the end of the job: of the copy, */
+	bool waiting;  /* answered later: when a switch or a reconnect ends, or an image was opened */
+	bool follow;   /* gets news of a job until that ends: of the copy, */
 	bool verifies; /* ... or of the comparison */
-	bool owns_job; /* that stops when this connection ends */
+	bool owns_job; /* ... which is cancelled when this connection ends */
 	bool eof;      /* will ask for nothing more, but may want its answer */
-	bool listing;  /* images: the rest of the list, as it is read */
+	bool listing;  /* the rest of the list of images is sent as the client reads */
 	uint64_t list_next;
 	bool dead;     /* closed; freed when it no longer waits */
 	struct commit_waiter commit;
@@ -64,15 +64,15 @@ void control_answer(struct control *k, const char *error);
 void control_answer_late(struct control *k, const char *error);
 /* ... it is there already: the reply is complete. */
 void control_answered(struct control *k);
-/* Closes it as soon as it has got what there is for it; not from inside this call. */
+/* Closes it when all its output has been sent, but not from inside this call. */
 void control_finish(struct control *k);
 /* Closes and, unless an answer is still under way, frees it. */
 void control_close(struct control *k);
 
 /* ---- control_text.c: what a line asks for --------------------------------------------------- */
 
-/* The end of a line that may be taken now: one after the other's answer, and only as long as the
- * answers are read. NULL: there is none. */
+/* The end of the next line, if it may be taken now: the one before must have been answered, and
+ * answers must be read. NULL: there is none. */
 char *control_line_end(struct control *k);
 /* Takes the lines that have come; each is answered now or later. False: one is too long. */
 bool control_take_lines(struct control *k);
@@ -87,7 +87,7 @@ void control_follow(struct control *k);
 void control_say_cache(struct control *k, const struct disk *d, uint64_t size_bytes, const struct map *m);
 /* ... and about the comparison with the origin. */
 void control_say_verify(struct control *k, const struct core *c);
-/* ... and all there is of a proxy. */
+/* ... and all the lines of "status", about a proxy. */
 void control_say_status(struct control *k);
 /* A group of lines for a follower; ends with `percent`. */
 void control_say_news(struct control *k);

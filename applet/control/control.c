@@ -82,8 +82,8 @@ void control_say_number(struct control *k, const char *key, uint64_t value)
 	control_print(k, "%s %llu\n", key, (unsigned long long)value);
 }
 
-/* What is to be done next (the line behind this one, or to hang up) is the timer's, since this may
- * run inside the core. */
+/* The next step (the following line, or hanging up) is left to the timer, since this may run inside
+ * the core. */
 void control_answered(struct control *k)
 {
 	control_flush(k);
@@ -135,8 +135,8 @@ static bool is_busy(const struct control *k)
 	return k->waiting || k->follow || k->out_bytes || k->old_session || k->old_detects;
 }
 
-/* As recv(2). A descriptor that comes along is kept: one, the kernel closes others, for
- * which there is no room. (CMSG_SPACE would be room for two.) */
+/* Like recv(2). Keeps one descriptor that is passed along; the kernel closes further ones, since
+ * there is no room for them. (CMSG_SPACE would be room for two.) */
 static ssize_t receive(struct control *k)
 {
 	struct iovec v = { .iov_base = k->in + k->in_bytes, .iov_len = CONTROL_IN_BYTES - k->in_bytes };
@@ -279,7 +279,7 @@ static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
 	control_count++;
 }
 
-/* The origin is no longer needed: those who wait for it are told. */
+/* After a switch: answers the connections that wait for it (OLD_DETECT_SWITCH). */
 static void control_switched(void)
 {
 	struct control *k;

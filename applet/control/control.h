@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * The control socket: who is allowed to asks for the state of a proxy or a wrapper, and gives orders.
+ * The control socket: whoever is allowed to connect asks for the state of a proxy or a wrapper, and
+ * gives orders.
  *
  * All of it runs on the loop's thread. None of it blocks, but for control_begin() and control_end(),
  * which are called once, at the start and at the end of the server. A connection that is lost

@@ -110,7 +110,7 @@ bool old_take(struct control *k, struct export *e)
 {
 	uint32_t command;
 
-	if (k->old_session) { /* a byte: it has seen enough of it */
+	if (k->old_session) { /* any byte: the session is to end */
 		k->in_bytes = 0;
 		session_drain(k->old_session);
 		return true;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* The control socket: what is told, in lines of "KEY VALUE". */
+/* The control socket: status and news, in lines of "KEY VALUE". */
 #include "libbb.h"
 #include "client/client.h"
 #include "control/connection.h"

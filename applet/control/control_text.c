@@ -89,7 +89,8 @@ void port_job_changed(struct core *c)
 			follow_end(k);
 }
 
-/* The job is begun, as k has asked for. was_open: it ran already. */
+/* k has asked for the copy (verify: the comparison), which was begun. follow: k wants news of it.
+ * was_open: it was running or paused already. */
 static void job_begun(struct control *k, bool follow, bool verify, bool was_open)
 {
 	struct control *other;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * An export: a disk with a name, as long as somebody uses it; and all there are.
+ * An export: a disk with a name, which lives as long as somebody uses it; and the list of all.
  *
  * Loop's thread. Only export_add() may block; it is for the start. A callback comes later, from the
- * loop, and may call any function here. An export belongs to this room; who keeps a pointer to one
- * holds it (export_hold(), export_drop()).
+ * loop, and may call any function here. This room owns the exports; whoever keeps a pointer to one
+ * must hold it (export_hold(), export_drop()).
  */
 #ifndef EXPORT_EXPORT_H
 #define EXPORT_EXPORT_H
@@ -17,7 +17,7 @@
 struct export_config {
 	bool readonly, cow;
 	bool root_storage; /* the root file system may depend on this server */
-	unsigned hold_s;   /* a proxy: what waits so long for the origin fails; 0 = never */
+	unsigned hold_s;   /* seconds; proxy: requests that wait so long for the origin fail; 0 = never */
 };
 extern struct export_config export_config;
 
@@ -28,9 +28,9 @@ struct export {
 	unsigned users;   /* sessions, and the list while it is not removed */
 	bool removed;     /* nobody finds it any more */
 	unsigned leaving; /* sessions that have gone, and still have requests in flight */
-	unsigned orphans; /* ... so many */
+	unsigned orphans; /* ... how many requests they have */
 	struct job closing;
-	bool unsynced; /* ... which has found that */
+	bool unsynced; /* ... that job could not sync the image */
 	struct commit_waiter last_commit;
 	struct export *next;
 };
@@ -40,12 +40,12 @@ extern struct export *exports;
 /* So many short jobs of one export run beside each other, and half as many long ones. */
 unsigned export_workers(void);
 
-/* One more, with one user; the caller opens its files, begins it, and puts it into the list.
- * NULL: out of memory. */
+/* A new export, with one user: the list that the caller puts it into (export_enlist()) after it has
+ * opened its files and called export_begin(). NULL: out of memory. */
 struct export *export_new(const char *name);
 void export_enlist(struct export *e);
-/* Its core begins to live, on a disk of this size: as a proxy's, if e->disk.words are there. all_dirty: see struct
- * core_config. False: out of memory. */
+/* Initialises its core for a disk of this size: as that of a proxy if e->disk.words is set.
+ * all_dirty: see struct core_config. False: out of memory. */
 bool export_begin(struct export *e, uint64_t size_bytes, bool all_dirty);
 /* A target of this name (copied). NULL, or why not: one line. */
 const char *export_add(const char *name, const char *image);

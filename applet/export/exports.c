@@ -111,8 +111,8 @@ static struct export *export_of_closing(struct job *j)
 	return (struct export *)(void *)((char *)j - offsetof(struct export, closing));
 }
 
-/* By a worker: what its clients have written is not to be lost with the last of them, and a network's
- * file system may have something to do at a close, too. */
+/* On a worker. Syncs, so that what clients have written is not lost when the last of them goes; and
+ * a close may block, too, on a network file system. */
 static void close_run(struct job *j)
 {
 	struct export *e = export_of_closing(j);

@@ -30,10 +30,9 @@ struct endpoints {
 };
 
 /*
- * The addresses of a host, the first ENDPOINTS_MAX of them: a name (where
- * FEATURE_XNBD_SERVER_NAMES is in; then this may block for long) or a number, of IPv4 or
- * IPv6, there with "%INTERFACE" behind it if need be. host NULL: those to listen on for
- * everybody. False: there is none.
+ * The first ENDPOINTS_MAX addresses of host. host: a name (only with FEATURE_XNBD_SERVER_NAMES;
+ * this may block for long); or a number of IPv4 or IPv6, the latter with "%INTERFACE" behind it if
+ * need be; NULL: the addresses to listen on for everybody. False: there is none.
  */
 bool endpoints_find(struct endpoints *l, const char *host, const char *port);
 
@@ -49,8 +48,8 @@ bool endpoint_text(const struct endpoint *e, char *host, char *port);
 /* socket(2) for it: a stream that does not block. -1 with errno. */
 int endpoint_socket(const struct endpoint *e);
 
-/* A connection over TCP: without delay, and lost 10 + 3 x interval seconds after the last sign of
- * the other side, when nothing is under way to it. */
+/* Makes a TCP connection send without delay, and break 10 + 3 x interval seconds after the last
+ * sign of life from the peer, if nothing is in flight to it. Harmless on a Unix socket. */
 void endpoint_keep(int fd, int interval);
 
 #endif

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * A link: one connection to an origin, as an NBD client. For origin.c and the files of a link: link.c
- * has its life, and what it sends; link_reply.c what it receives; link_verify.c the way from VERIFY to UP.
+ * A link: one connection to an origin, as an NBD client. For origin.c and the files of a link only:
+ * link.c connects, sends and closes; link_reply.c parses replies; link_verify.c leads from VERIFY to UP.
  *
  *   DOWN -> RESOLVING -> CONNECTING -> HANDSHAKE -> VERIFY -> UP
  *
- * VERIFY reads the sampled blocks, and some that are drawn by chance and compared with the image
+ * VERIFY reads the sampled blocks, and random blocks that are compared with the image
  * (link_verify.c), so that nobody gets a byte from another disk.
  * Any failure, from any state, leads to DOWN and one call of origin_link_failed();
  * no step may take longer than link.c allows it.
- * What was asked and not answered is forgotten here: the core asks again.
- * Loop's thread; nothing here blocks. A link is a part of its origin.
+ * Requests that are unanswered by then are forgotten here: the core asks again.
+ * Loop's thread; nothing here blocks. A link is a member of its struct origin.
  */
 #ifndef ORIGIN_LINK_H
 #define ORIGIN_LINK_H
@@ -62,7 +62,7 @@ struct pending {
 	uint8_t sample;
 	uint8_t *buf; /* READ: the core's; SAMPLE: ours */
 	struct nbd_gaps gaps;
-	struct extents extents[]; /* STATUS: one; length is what they do not speak of yet */
+	struct extents extents[]; /* STATUS: one element; length is then what it does not cover yet */
 };
 
 struct resolving;
@@ -80,12 +80,12 @@ struct link {
 	struct nbd_client_handshake handshake;
 	struct fingerprint fingerprint; /* as far as VERIFY has come */
 	struct spots *spots;
-	bool differs; /* the origin and the image, in a spot */
+	bool differs; /* origin and image differ in a spot */
 	bool want_out;
-	bool adopted; /* nobody told its size */
-	bool shaken;  /* its handshake was done, */
-	bool tripped; /* or the origin hung up while options were negotiated */
-	bool starved; /* there was no memory to ask: it ends with this turn */
+	bool adopted; /* handed over: the origin never told us its size */
+	bool shaken;  /* this attempt has completed its handshake */
+	bool tripped; /* the origin hung up while options were negotiated */
+	bool starved; /* no memory for a request: the link fails at the end of this turn */
 
 	uint8_t *in;
 	uint32_t in_first, in_end;
@@ -121,20 +121,23 @@ void link_ask_status(struct link *l, uint64_t cookie, uint64_t offset, uint32_t 
 
 /* To DOWN; origin_link_failed() is called. */
 void link_fail(struct link *l, const char *why);
-/* Asks for this, from VERIFY on. buf: where the bytes go; a sample's is the link's from then on. What it returns is
- * the link's, too. NULL: no memory; then the link ends with this turn. */
+/* Queues a request, from VERIFY on. buf: where the data goes; the link then owns that of a sample.
+ * The result belongs to the link. NULL: no memory; buf stays the caller's, and the link fails at
+ * the end of this turn. */
 struct pending *link_ask(struct link *l, enum pending_kind kind, uint64_t cookie, uint64_t offset, uint32_t length, uint8_t *buf);
 /* link_reply.c: takes what has been received, from VERIFY on. */
 void link_take_replies(struct link *l);
-/* link_verify.c: the handshake is done: is it our disk? Then it is UP. */
+/* link_verify.c: after the handshake: reads samples and spots; then the link is UP, and
+ * origin_link_ready() decides whether this is our disk. */
 void link_verify(struct link *l);
 /* ... this sample has come, or error (errno) instead. Frees its memory. */
 void link_sample_done(struct link *l, const struct pending *p, int error);
 
-/* Called by the link: it is UP as far as it can tell itself; it is DOWN. */
+/* Called by the link: it is UP; the origin decides whether it serves our disk. */
 void origin_link_ready(struct origin *o, unsigned slot);
-/* ... it has not gone down at once. */
+/* ... it is still UP: every LINK_CHECK_MS. */
 void origin_link_steady(struct origin *o, unsigned slot);
+/* ... it is DOWN. why: one line. */
 void origin_link_failed(struct origin *o, unsigned slot, const char *why);
 struct core *origin_core(struct origin *o);
 struct disk *origin_disk(struct origin *o);

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * A link, before it is used: is it the same disk that the origin has?
+ * A link, before it is used: does the origin have the same disk as we?
  *
- * The blocks of the fingerprint are read, and spots: blocks drawn by chance, at each connection, that
- * have to be the same here and at the origin: local, and not written by clients. Machines that
- * were made from one image differ in few of the blocks that fingerprints sample.
+ * Reads the blocks of the fingerprint, and spots: random blocks, other ones for each connection,
+ * that must be equal here and at the origin, since they are local and no client has written near
+ * them. Machines that were made from one image differ in few of the blocks that fingerprints
+ * sample.
  *
- * A client may write a spot while it is looked at. Where clients write is noted before the
- * bytes change: so a spot that differs, and is noted by now, tells nothing.
+ * A client may write to a spot while it is compared. The record of client writes has it before the
+ * bytes change: so a difference counts only if the spot is still not in the record afterwards.
  */
 #include "libbb.h"
 #include "origin/link.h"
@@ -89,8 +90,8 @@ static void spots_done(struct job *j)
 		compared(l, differ);
 }
 
-/* Compares what the samples tell with the image; then compared() is called, if s->link is not
- * NULL by then. Frees s. */
+/* Has a worker compare the spots with the image. Frees s in any case, and then calls compared(),
+ * unless the attempt was given up meanwhile (s->link is NULL). */
 static void spots_compare(struct spots *s, struct link *l)
 {
 	s->sent = true;
@@ -116,7 +117,7 @@ static uint64_t sampled_block(const struct link *l, unsigned i)
 	return i < STATE_SAMPLES ? fingerprint_block(l->handshake.size_bytes, i) : l->spots->spot[i - STATE_SAMPLES].block;
 }
 
-/* Asks for the sampled blocks, and the spots, in the origin's own blocks. */
+/* Asks for the sampled blocks and the spots, aligned to the origin's minimum block size. */
 void link_verify(struct link *l)
 {
 	const struct nbd_client_handshake *h = &l->handshake;

@@ -144,8 +144,8 @@ static void report(struct origin *o, const char *error, bool refused)
 
 /* ---- what a link tells -------------------------------------------------------------- */
 
-/* An attempt has failed before the handshake was done. True: another kind of it, at once.
- * The kind that works is kept, until it does not or the address changes. */
+/* An attempt has failed before its handshake was done. True: tries again at once, with a plain
+ * handshake (see nbd.h). The kind that works is kept until it fails or the address changes. */
 static bool try_plain(struct origin *o, unsigned slot)
 {
 	struct address *a = address_of(o);
@@ -210,8 +210,8 @@ static void client_link_use(struct origin *o, const char *error)
 	copy_link_begin(o);
 }
 
-/* Only now may bytes of another content come, and the one who asked go away: a start
- * would know the new origin again. */
+/* Only now may bytes of other content come in, and the caller of the reconnect get its answer: from
+ * now on a start would recognise the new origin. */
 static void header_saved(struct disk *d, int error)
 {
 	struct origin *o = d->origin;
@@ -222,7 +222,7 @@ static void header_saved(struct disk *d, int error)
 	client_link_use(o, error ? "the new origin is in use, but the commit file cannot be written: do not restart this server" : NULL);
 }
 
-/* This is what our disk's origin looks like from now on. */
+/* fp is our origin's fingerprint from now on; the header is saved before the link is used. */
 static void fingerprint_accept(struct origin *o, const struct fingerprint *fp)
 {
 	o->fingerprint = o->disk->header.fingerprint = *fp;
@@ -333,8 +333,8 @@ const struct fingerprint *origin_fingerprint(const struct origin *o)
 	return &o->fingerprint;
 }
 
-/* What our disk was filled from is in the header of the commit file: a complete cache needs no
- * origin until somebody wants one, others can wait for it. */
+/* Takes size and fingerprint of the origin from the header of the commit file: a complete cache
+ * needs no origin until somebody asks for one; an incomplete one can wait for it. */
 static void recall(struct origin *o)
 {
 	if (o->known)
@@ -345,7 +345,7 @@ static void recall(struct origin *o)
 	o->closed = false;
 }
 
-/* Nobody waits for the first attempt any more: it goes on, or is made again, as after a loss. */
+/* The start no longer waits for the first attempt: it goes on, or is repeated as after a loss. */
 static void start_without(struct origin *o)
 {
 	if (!o->last_error[0])

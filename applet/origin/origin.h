@@ -4,30 +4,32 @@
  * The origin of a proxy: which one it is, and whether it is there. The ports of the core that lead to
  * the origin (core/ports.h) are in origin.c, too.
  *
- * Loop's thread; nothing here blocks. A callback may come already from inside of the function that
- * was given it, and must not begin another attempt. An origin lives as long as its disk: to the end.
+ * Loop's thread; nothing here blocks. A callback may be called before the function that took it
+ * returns, and must not begin another attempt. An origin lives as long as its disk: to the end.
  */
 #ifndef ORIGIN_ORIGIN_H
 #define ORIGIN_ORIGIN_H
 
 #include "storage/disk.h"
 
-/* How an attempt to reach an origin ended: error NULL for well, else one line; refused:
- * it is not in use. The first attempt of all: not refused with an error, it is another disk's. */
+/* How an attempt to reach an origin ended. error: NULL for success, else one line. refused: this
+ * origin is not used. Of the very first attempt, an error without refused means that it serves
+ * another disk. */
 typedef void origin_callback(void *ctx, const char *error, bool refused);
 
-/* An origin at this address; strings are copied. Connects at once. `first` is
- * called once, when the first attempt has ended. Dies when there is no memory. */
+/* An origin at this address; strings are copied. Connects at once, and calls `first` once when this
+ * first attempt has ended; first NULL: does not connect. Dies when there is no memory. */
 struct origin *origin_new(struct disk *d, const char *host, const char *port, const char *name, origin_callback *first,
 			  void *ctx);
 /* After the first attempt went well: what the origin is. */
 uint64_t origin_size_bytes(const struct origin *o);
 const struct fingerprint *origin_fingerprint(const struct origin *o);
-/* The core exists from now on: gives it the link. One that has not been reached yet is, then
- * or later, and has to be the one that d->header tells of. */
+/* The core exists from now on: gives it the link. An origin that is needed, but was not reached
+ * yet, is tried until it is, and must then be the one that d->header describes. */
 void origin_start(struct origin *o);
-/* Drops the links and tries another address; the old one is kept when that is
- * refused. One at a time. name NULL: as before. NULL, or why it was not begun: one line. */
+/* Drops the links and tries another address; goes back to the old one if that is refused. One at a
+ * time. name: of the export; NULL: as before. Returns NULL, or why it was not begun: one line; then
+ * done is not called. */
 const char *origin_reconnect(struct origin *o, const char *host, const char *port, const char *name, bool force,
 		      origin_callback *done, void *ctx);
 /* The same with a connection to the new address that is past its handshake and gives

@@ -16,25 +16,25 @@
 enum {
 	SMALLEST_SHIFT = 12,
 	CLASSES = 7, /* 4 KiB .. 256 KiB */
-	SMALL_CLASSES = 3, /* 4 KiB .. 16 KiB: one buffer that is held keeps 16 times as much from others, */
-			   /* so half of the chunks are not for these; malloc() maps nothing for them */
+	SMALL_CLASSES = 3, /* 4 KiB .. 16 KiB: one such buffer in use ties up a chunk at least 16 times its size, */
+			   /* so they get half of the chunks at most, then malloc(), which maps nothing for them */
 	CHUNK_BYTES = BUF_BYTES_MAX,
 	ARENA_BYTES_MAX = 1 << 30, /* of a budget without a limit */
-	TRIM_MS = 5000, /* so often it is looked whether any of it is needed */
+	TRIM_MS = 5000, /* how often to check whether any buffer is in use */
 };
 
 _Static_assert(1 << (SMALLEST_SHIFT + CLASSES - 1) == BUF_BYTES_MAX, "CLASSES");
 
 struct chunk {
-	struct chunk *next, **link; /* of those that are empty, or have room, of one class */
-	void *unused;               /* buffers that were given back: each begins with the next */
-	uint32_t fresh, used;       /* buffers that were handed out ever, and are now */
+	struct chunk *next, **link; /* in the list of empty chunks, or of those of one class with room */
+	void *unused;               /* buffers that were given back: each begins with a pointer to the next */
+	uint32_t fresh, used;       /* buffers cut off so far; buffers handed out now */
 };
 
 static uint64_t limit, used; /* bytes */
 static uint8_t *arena;
-static unsigned arena_chunks, fresh_chunks; /* so many there are, and were taken ever */
-static unsigned small_chunks; /* of SMALL_CLASSES */
+static unsigned arena_chunks, fresh_chunks; /* how many there are; how many were ever taken */
+static unsigned small_chunks; /* taken for SMALL_CLASSES */
 static struct chunk *chunks, *empty, *partial[CLASSES];
 static bool keeps;
 static struct timer trim_timer;
@@ -116,7 +116,7 @@ static void arena_put(void *p, size_t at, unsigned i)
 	}
 }
 
-/* When nothing happens just now, all goes back to the system. */
+/* Gives all memory back to the system if no buffer is in use; else tries again later. */
 static void trim(struct timer *t)
 {
 	if (used)

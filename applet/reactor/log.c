@@ -76,8 +76,8 @@ static bool line_write(const char *line)
 	return full_write(STDERR_FILENO, line, n) == (ssize_t)n;
 }
 
-/* The first line is taken, or what was lost is told when there are no more. False: there
- * is nothing to be written. Under the lock. */
+/* Takes the first waiting line; if there is none and tell_lost is set, one about messages lost
+ * since the last such line. False: there is nothing to write. Under the lock. */
 static bool line_take(char *line, bool tell_lost)
 {
 	static uint64_t told;

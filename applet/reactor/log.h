@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * Messages of a server that serves. A write of them may block for ever: a pipe that nobody
- * reads, a stopped terminal, a disk that hangs, journald waiting for the disk that is
- * served. So a thread of its own writes them, and who has a message never waits.
+ * Messages of a server that is running. Writing one may block for ever: a pipe that nobody reads, a
+ * stopped terminal, a disk that hangs, journald waiting for the disk that we serve. So a separate
+ * thread writes them, and whoever has a message never waits.
  */
 #ifndef REACTOR_LOG_H
 #define REACTOR_LOG_H
@@ -11,8 +11,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* From now on messages of all threads go this way: to stderr; syslog: to /dev/log or, when
- * nobody listens there, to the kernel's log. Dies when a thread cannot be had. */
+/* Starts that thread. From now on it writes the messages of all threads: to stderr or, with syslog,
+ * to /dev/log, or to the kernel's log when nobody listens there. Dies when the thread cannot be
+ * started. */
 void log_begin(bool syslog);
 
 /* Tells the service manager, in the order of messages. Any thread, after log_begin(). */

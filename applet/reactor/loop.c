@@ -9,8 +9,8 @@
 
 enum {
 	EVENTS_MAX = 64,
-	SPIN_NS = 50000,  /* a client that asks one thing after the other comes back sooner */
-	SPIN_PAUSE = 100, /* so many times what was lost by it, it is left alone */
+	SPIN_NS = 50000,  /* a client that sends one request at a time comes back sooner */
+	SPIN_PAUSE = 100, /* after a spin that others delayed, none for so many times its length */
 };
 
 static int epoll_fd;
@@ -38,7 +38,7 @@ void loop_init(bool spin)
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (epoll_fd < 0)
 		bb_simple_perror_msg_and_die("epoll_create");
-	/* With one processor, who is waited for would have to wait for us. */
+	/* With one processor, whoever we wait for could not run while we spin. */
 	may_spin = spin && get_cpu_count() > 1;
 	read_clock();
 }
@@ -127,13 +127,13 @@ static int wait_ms(uint64_t deadline_ms)
 }
 
 /*
- * To sleep and to be woken costs both sides more time than most clients need to ask for
- * the next thing. So after a short wait the next is expected to be short too, and for that
- * long the processor is kept, unless somebody else has use for it.
+ * Sleeping and being woken costs both sides more time than most clients need to send the next
+ * request. So after a short wait the next one is expected to be short, too: the thread spins for up
+ * to SPIN_NS, and yields to whoever else has use for the processor.
  *
- * Who gives the processor away without having slept does not get it back when an event comes,
- * but when the other has used up what is his. So one that computes costs milliseconds: where
- * that happens, a hundredth of the time is the most that is lost by it.
+ * A thread that yields without having slept does not get the processor back when an event comes,
+ * but when the other thread has used up its time slice. So next to a thread that computes, spinning
+ * costs milliseconds: SPIN_PAUSE limits that loss to a hundredth of the time.
  */
 static int wait_for_events(int timeout_ms)
 {

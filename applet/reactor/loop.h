@@ -26,14 +26,15 @@ struct timer {
 
 extern uint64_t loop_now_ms; /* CLOCK_MONOTONIC, read once a turn of the loop */
 
-/* spin: where there is more than one processor, it is not given away at once while one
- * event follows the other within 50 us. Dies when the kernel gives no epoll. */
+/* spin: with more than one processor, polls for up to 50 us before it sleeps, as long as events
+ * follow each other that fast. Dies when the kernel gives no epoll. */
 void loop_init(bool spin);
 
 /* events: 0 still reports EPOLLHUP and EPOLLERR. False with errno: no memory. */
 bool event_add(struct event *e, uint32_t events);
 void event_set(struct event *e, uint32_t events);
-/* Forgets e, also what the running turn has in hand for it. Does not close fd. */
+/* Stops watching e, and drops the events for it that this turn has not delivered yet. Does not
+ * close fd. */
 void event_remove(struct event *e);
 
 /* Fires once, at at_ms or soon after. Setting it again moves it. */
@@ -43,7 +44,7 @@ void timer_clear(struct timer *t);
 /* A turn: waits for events until deadline_ms (UINT64_MAX: for ever) at the latest, then
  * calls those that are ready and the timers that are due. */
 void loop_once(uint64_t deadline_ms);
-/* Its two halves, for who has to know the time before anybody is called. */
+/* Its two halves, for a caller that needs the new loop_now_ms before any callback runs. */
 void loop_wait(uint64_t deadline_ms);
 void loop_call(void);
 

@@ -6,8 +6,8 @@
 #ifndef REACTOR_NOTIFY_H
 #define REACTOR_NOTIFY_H
 
-/* Tells it, if there is one (NOTIFY_SOCKET); errors are lost. Any thread; may block as long as it does
- * not read. */
+/* Sends state to the service manager, if there is one (NOTIFY_SOCKET); errors are ignored. Any
+ * thread; may block for as long as the service manager does not read. */
 void notify(const char *state);
 
 #endif

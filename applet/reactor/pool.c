@@ -30,12 +30,12 @@ struct job_list {
 static struct crew {
 	struct job *todo; /* a queue */
 	unsigned threads, max;
-	unsigned idle;  /* of them, and not called yet */
-	unsigned calls; /* of those that were, and have not come yet */
+	unsigned idle;  /* threads that wait and were not called yet */
+	unsigned calls; /* threads that were called and have not woken up yet */
 	struct condition wake;
 } crews[JOB_CLASSES];
 static struct job_list todo_quick, finished;
-static struct job_list ran; /* quick ones that the loop's thread has run since it came to pool_flush() */
+static struct job_list ran; /* quick jobs that this pool_flush() has run; done() is still to be called */
 static unsigned quick_steps; /* one for each quick job that begins and for each that ends: odd while one runs */
 static bool standing_by;     /* a thread is there that would take the loop over */
 static bool dozing;          /* it waits for the next quick job */
@@ -123,8 +123,8 @@ bool thread_start(void *(*run)(void *), void *arg, size_t stack_bytes)
 
 static void *worker(void *arg);
 
-/* One job more waits: one thread more that looks for it, if there is or may be one. Those that
- * are at work find it later. */
+/* Another job waits: wakes an idle thread, or starts a new one if there may be more. Else a busy
+ * thread takes the job later. */
 static void call_worker(struct crew *c)
 {
 	if (c->idle) {
@@ -144,7 +144,8 @@ static void give_worker(struct job *j)
 	call_worker(c);
 }
 
-/* j may run now, or has its place behind others of its turn. */
+/* Lets j run, or queues it behind others of its turn. here: the loop's thread runs it, if it is
+ * quick. Under the lock. */
 static void enqueue(struct job *j, bool here)
 {
 	struct turn *t = j->turn;
@@ -166,7 +167,7 @@ static void enqueue(struct job *j, bool here)
 static struct job *pass_turn(struct job *j)
 {
 	struct turn *t = j->turn;
-	/* A quick one may have come on top of `most`: its place is nobody's. */
+	/* A quick job may have run in excess of `most`: then nobody inherits its place. */
 	struct job *next = t && (!t->most || t->running <= t->most) ? queue_take(&t->waiting) : NULL;
 
 	if (t && !next)
@@ -174,7 +175,7 @@ static struct job *pass_turn(struct job *j)
 	return next;
 }
 
-/* They go back to the loop. Under the lock, which is let go for the system call. */
+/* Gives these jobs back to the loop. Under the lock, which is released for the system call. */
 static void finish(struct job *first)
 {
 	static const uint64_t one = 1;
@@ -223,8 +224,8 @@ static void *worker(void *arg)
 
 /* ---- quick jobs ------------------------------------------------------------------------- */
 
-/* Looks each millisecond whether the loop's thread is still in the same job, and dozes
- * when there are none. Under the lock; returns with it when the loop is this thread's. */
+/* Checks every millisecond whether the loop's thread is still in the same quick job; dozes while
+ * there is none. Under the lock; returns with it held when this thread has taken the loop over. */
 static void watch_loop(void)
 {
 	unsigned seen;
@@ -262,7 +263,7 @@ static void stand_by(void)
 
 	watch_loop();
 	quick_from_ms = loop_now_ms + DISTRUST_MS;
-	/* What the other one has left: to be run, and to be told. */
+	/* What the previous owner has left: jobs to run, and jobs whose done() is to be called. */
 	while ((j = list_take(&todo_quick)) != NULL) {
 		if (j->turn) /* no longer quick: no more of them than of others */
 			j->turn->running--;
@@ -280,7 +281,7 @@ static void *standby(void *arg)
 	return arg;
 }
 
-/* Under the lock, which is let go meanwhile. False: the loop is another's now. */
+/* Runs j. Under the lock, which is released meanwhile. False: another thread owns the loop now. */
 static bool run_here(struct job *j)
 {
 	unsigned step = ++quick_steps;
@@ -305,8 +306,8 @@ static bool run_here(struct job *j)
 	return true;
 }
 
-/* Under the lock. When the loop is lost meanwhile, this returns when it is this thread's
- * again: so a thread that loses it often needs no more stack than others. */
+/* Runs the quick jobs. Under the lock. If this thread loses the loop meanwhile, returns only when
+ * it owns it again: so a thread that loses it often needs no more stack than others. */
 static void run_quick(void)
 {
 	struct job *j;

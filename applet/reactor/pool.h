@@ -4,14 +4,14 @@
  * Worker threads for what may block. A job (core/job.h) is run on one of them and comes back
  * to the loop's thread as done(). Order between jobs is not kept.
  *
- * Each class of jobs has workers of its own, so what takes long never takes all of them. Inside
- * a class, and among those of one turn, the owners of jobs are served in turns, one job each:
- * nobody waits for more than one job of each other owner, however many those have submitted.
- * Work that is long goes in pieces, each a job that is submitted when the one before is done.
+ * Each class of jobs has its own workers, so long jobs never occupy all of them. Within a class,
+ * and within a struct turn, the owners of jobs are served round-robin, one job each: nobody waits
+ * for more than one job of each other owner, however many those have submitted. Long work is cut
+ * into pieces, each a job that is submitted when the previous one is done.
  *
- * To wake a worker and to be woken costs more than a write to the page cache. So a job
- * that is quick is run by the loop's thread itself; should it block nevertheless, another
- * thread takes the loop over after a millisecond or two, and this one goes its way.
+ * Waking a worker and being woken costs more than a write to the page cache. So the loop's thread
+ * runs a quick job itself. Should that block nevertheless, another thread takes the loop over after
+ * a millisecond or two; when the job returns, this thread becomes the one that stands by.
  */
 #ifndef REACTOR_POOL_H
 #define REACTOR_POOL_H
@@ -20,22 +20,22 @@
 
 #include <stddef.h>
 
-/* A thread, which nobody waits for; stack_bytes: beside what libc needs. False with errno. */
+/* Starts a thread that nobody joins. stack_bytes: on top of what libc needs. False with errno. */
 bool thread_start(void *(*run)(void *), void *arg, size_t stack_bytes);
 
 /*
- * workers: most of JOB_SHORT; half of them of JOB_LONG, and 8 of JOB_SLOW. Each class begins
- * with one, more are started as jobs wait; at_once: all are there from the beginning, so that
- * no memory is taken later. loop: what a thread does that takes the loop over, until the
- * process ends; NULL: none ever does, and no job is quick. Dies when threads cannot be had.
+ * workers: the most threads for JOB_SHORT; JOB_LONG has half as many, JOB_SLOW 8. Each class begins
+ * with one and adds more while jobs wait; at_once: all are started now, so that none takes memory
+ * later. loop: called by a thread that takes the loop over, never returns; NULL: no thread ever
+ * does, and no job is quick. Dies when threads cannot be started.
  */
 void pool_start(unsigned workers, bool at_once, void (*loop)(void));
 /* Loop's thread only. The job starts with the next pool_flush(). */
 void pool_submit(struct job *j);
-/* Hands over what was submitted, at once: one lock and few wake-ups for many jobs.
- * at_once: what is quick is run here. Other threads may have had the loop before this
- * returns: then the caller must hold nothing on its stack that the loop still needs.
- * True: jobs are done, and may have submitted others. */
+/* Hands all submitted jobs over in one go: one lock and few wake-ups. Loop's thread only. at_once:
+ * runs quick jobs right here. Other threads may have had the loop before this returns: so the
+ * caller must hold nothing on its stack that the loop still needs. True: some jobs were done here,
+ * and may have submitted others. */
 bool pool_flush(bool at_once);
 
 #endif

@@ -3,9 +3,8 @@
 /*
  * --check: do image, bitmap and commit file belong together, and to this origin?
  *
- * They are looked at with the steps of a start (store.c), which die with the line that a
- * start would die with. Nothing is changed. With an origin, what is local is compared with
- * it, by the core, as a proxy's that no client uses.
+ * This takes the steps of a start (store.c), which die with the same line as at a start. Nothing is
+ * changed. With an origin, the core compares what is local with it, as in a proxy without clients.
  */
 #include "libbb.h"
 #include "control/connection.h"
@@ -31,8 +30,8 @@ static void print(struct control *k)
 	k->out_bytes = 0;
 }
 
-/* The bits that a start of this kind would take. *beyond: there are more of them than
- * blocks, in the file at least (map_init() clears them). */
+/* The map that a start of this kind would use. *beyond: the file has bits past the last block
+ * (map_init() clears them). */
 static struct map bits(struct disk *d, enum state_start how, uint64_t size_bytes, bool *beyond)
 {
 	uint64_t blocks = map_blocks(size_bytes);
@@ -118,8 +117,9 @@ static void compare(struct export *e, uint64_t size_bytes)
 	}
 }
 
-/* Returns the exit status: as of xnbd-bgctl --verify. Where it is not known who has written
- * what, all is compared: what is equal is good, whoever it was; what differs may be good. */
+/* Returns the exit status: as of xnbd-bgctl --verify. known: whether it is known where clients have
+ * written. If not, everything is compared: what is equal is good, whoever wrote it; what differs
+ * may still be good. */
 static int compare_and_tell(struct control *k, struct export *e, uint64_t size_bytes, bool known)
 {
 	struct disk *d = &e->disk;

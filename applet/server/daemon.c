@@ -44,8 +44,8 @@ void daemon_open_log(const char *path)
 	log_file.path = xpath_absolute(path);
 }
 
-/* Its lock is held as long as this process lives: one that is left behind is taken over, that
- * of a server that runs is neither emptied nor removed. */
+/* The lock on the pid file is held as long as this process lives: a file that a dead server has
+ * left is taken over; that of a running server is neither emptied nor removed. */
 void daemon_open_pidfile(const char *path)
 {
 	struct stat st, there;

@@ -15,8 +15,8 @@ void daemon_open_log(const char *path);
 void daemon_open_pidfile(const char *path);
 /* When the server is nearly ready. */
 void daemon_write_pidfile(const char *path);
-/* Everybody can connect from now on. What kept us from it would have been told to
- * the one who started us; what happens later goes to the log. */
+/* Clients can connect from now on. Messages go to the log from here on; before, they went to
+ * whoever started us. */
 void daemon_ready(void);
 /* The log's file may have been renamed: a worker opens it anew. */
 void daemon_reopen_log(void);

@@ -39,9 +39,9 @@ static long set_scheduler(int policy, int priority)
 	return syscall(SYS_sched_setscheduler, 0, policy, &p); /* musl's does nothing */
 }
 
-/* What is used for a request and its fetches is taken from libc's heap and given back. The
- * heap is made large enough, and with every second piece in use it gives nothing back to
- * the kernel, of which it might have to wait to get it again. */
+/* Memory for requests and fetches comes from libc's heap and goes back to it. This makes the heap
+ * large enough, and leaves every second piece in use, so that libc gives nothing back to the
+ * kernel: to get it again, we might have to wait. */
 static void keep_room(size_t bytes, unsigned pieces)
 {
 	void *piece[HEAP_PIECES];
@@ -69,14 +69,15 @@ void init_root_storage(void)
 	program_invocation_name[0] = '@';
 	if (mlockall(MCL_CURRENT | MCL_FUTURE) < 0)
 		bb_simple_perror_msg_and_die("cannot lock the memory: be root, or raise RLIMIT_MEMLOCK");
-	/* Memory for us is not made by writing to our own disk; this is a thread's own. Neither
-	 * this nor the next is worth an end: it works without, only less safely. */
+	/* The kernel then makes no memory for us by writing to our own disk; a setting of each
+	 * thread. A failure of this or the next one is no reason to end: it works without, only
+	 * less safely. */
 	if (prctl(X_PR_SET_IO_FLUSHER, 1, 0, 0, 0) < 0)
 		bb_simple_perror_msg("PR_SET_IO_FLUSHER");
 	if (!set_oom_score("-1000"))
 		bb_simple_perror_msg("oom_score_adj");
-	/* What the kernel itself needs for our sockets and files it takes, for threads of this
-	 * kind, from a part of vm.min_free_kbytes that it gives to nobody else. */
+	/* For threads of this kind, the kernel takes what it needs for our sockets and files from a
+	 * part of vm.min_free_kbytes that it gives to nobody else. */
 	if (set_scheduler(SCHED_RR, 1) < 0)
 		bb_simple_perror_msg("SCHED_RR");
 	grow_heap();
@@ -88,7 +89,8 @@ static struct {
 	int error; /* the child shares our memory */
 } hook;
 
-/* In the memory of its parent, one thread of which waits for it: nothing but system calls. */
+/* The child of vfork(2): it runs in the memory of its parent, one thread of which waits for it. So
+ * nothing but system calls. */
 static void hook_exec(void)
 {
 	sigset_t none;
@@ -106,9 +108,9 @@ static void hook_exec(void)
 	hook.error = errno;
 }
 
-/* A fork(2) would have each page that we touch copied, which takes memory that there may not
- * be, and locks nothing of it. vfork(2) waits until the program has been read, perhaps from
- * the disk that we serve: so it is a worker that waits. */
+/* On a worker. After a fork(2) each page that we touch would be copied, which takes memory that
+ * there may not be, and locks nothing of it. vfork(2) waits until the program has been read,
+ * perhaps from the disk that we serve: so a worker does the waiting. */
 static void hook_run(struct job *j UNUSED_PARAM)
 {
 	pid_t pid;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * What a server under a root file system needs of the machine, and the program that it runs when the
- * disk is complete. One thread: that of the start, later the loop's.
+ * What a server that the root file system depends on needs of the machine, and the program that it
+ * runs when the disk is complete. One thread: that of the start, later the loop's.
  */
 #ifndef SERVER_INIT_H
 #define SERVER_INIT_H
@@ -13,8 +13,8 @@ void init_root_storage(void);
 /* What init_run_hook() is to run, and the image's path, both absolute and kept. At the start:
  * dies when there is no memory. */
 void init_hook(char *program, char *image);
-/* Runs the program, once, with the image's path, which the environment has as XNBD_IMAGE;
- * the loop takes its end away. Takes no memory and does not wait; a message tells of an error. */
+/* Runs the program once, on a worker, with the image's path as its argument and in XNBD_IMAGE; the
+ * SIGCHLD handler reaps it. Takes no memory and does not wait; an error is logged. */
 void init_run_hook(void);
 
 #endif

@@ -28,12 +28,12 @@
 #include <sys/wait.h>
 
 enum {
-	HUNG_EXPORTS = 3, /* a disk that hangs has as many workers as an export may; so many leave some to others */
-	START_MS = 5000,     /* so long a start waits for an origin that it can do without */
+	HUNG_EXPORTS = 3, /* so many disks may hang, each with all workers of an export; others still get some */
+	START_MS = 5000,     /* how long a start waits for an origin that it can do without */
 	SAME_SIGNAL_MS = 1000, /* timeout(1) signals its child, then the group with the child in it */
-	TELL_MS = 5000,      /* so often an end that takes long says why */
-	PART_MS = 50,        /* a client that is still sending notices the end */
-	STOP_MS = 3000,      /* clients that do not read their last replies are left after that */
+	TELL_MS = 5000,      /* how often a shutdown that takes long says why */
+	PART_MS = 50,        /* for a client that is still sending to notice the end */
+	STOP_MS = 3000,      /* how long a shutdown waits for clients to read their last replies */
 	HAVE_CONTROL = ENABLE_FEATURE_XNBD_SERVER_PROXY || ENABLE_XNBD_WRAPPER,
 };
 
@@ -96,8 +96,8 @@ static void signals_begin(void)
 	sigaddset(&set, SIGUSR2);
 	sigaddset(&set, SIGCHLD);
 	signal_event.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	/* Blocked before the workers are born, these two as well: a write into a pipe that nobody
-	 * reads fails, one to the terminal of another does not stop us. */
+	/* Blocked before any thread is started. These two as well: so a write to a pipe that nobody
+	 * reads fails, and one to a terminal that others use does not stop us. */
 	sigaddset(&set, SIGPIPE);
 	sigaddset(&set, SIGTTOU);
 	sigprocmask(SIG_BLOCK, &set, NULL);
@@ -111,7 +111,7 @@ static void signals_begin(void)
 static bool ending;
 static void loop_take_over(void) NORETURN;
 
-/* Nothing is left to be done but to wait. */
+/* Does all that can be done before the next wait. */
 static void settle(void)
 {
 	if (export)
@@ -131,12 +131,12 @@ static void settle(void)
 
 static void turn(uint64_t deadline_ms)
 {
-	/* Targets have nothing to do in time. */
+	/* The targets of a wrapper have no deadlines. */
 	uint64_t at = export ? core_deadline(&export->disk.core) : UINT64_MAX;
 
 	loop_wait(at < deadline_ms ? at : deadline_ms);
 	if (export)
-		core_now(&export->disk.core, loop_now_ms); /* what comes has not come when the wait began */
+		core_now(&export->disk.core, loop_now_ms); /* events came now, not when the wait began */
 	loop_call();
 	settle();
 }
@@ -316,7 +316,8 @@ static bool is_quiet(const struct core *c)
 	return !c->ranges.oldest && !c->persist_now && !c->persist_next && c->commit.state == COMMIT_IDLE;
 }
 
-/* What the next start finds is as this server has left it, if that is known for certain. */
+/* Writes into the header how the files are left, if it is certain that nothing is missing: the next
+ * start then compares them with that. */
 static void leave_files(uint64_t deadline_ms)
 {
 	const struct core *c = &export->disk.core;
@@ -331,7 +332,8 @@ static void leave_files(uint64_t deadline_ms)
 		turn(deadline_ms);
 }
 
-/* What was accepted is finished, what waits for the origin is given up. */
+/* Shutdown: finishes what was accepted, gives up what waits for the origin. Returns the exit
+ * status. */
 static int end(void)
 {
 	uint64_t deadline = loop_now_ms + STOP_MS;

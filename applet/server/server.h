@@ -27,17 +27,17 @@ struct server_config {
 	const char *unix_path;      /* NULL = no Unix socket */
 	const char *pidfile, *logpath;
 	uint64_t max_buf_bytes;     /* 0 = no limit */
-	uint64_t rate_bytes;        /* of the background copy; 0 = no limit */
+	uint64_t rate_bytes;        /* per second, of the copy and the comparison; 0 = no limit */
 	struct client_limits limits;
 	struct export_config exports;
-	bool one_client;            /* does not listen: serves the client on this descriptor */
-	bool past_handshake;        /* ... who has done it already */
+	bool one_client;            /* does not listen: serves the client on client_fd */
+	bool past_handshake;        /* ... whose handshake is already done */
 	int client_fd;
 	const char *hook;           /* program to run once when the disk is complete and switched, or NULL */
 	const char *record;         /* boot trace to write, or NULL */
 	const char *prefetch;       /* boot trace to fetch, or NULL */
-	bool auto_switch;           /* ... which is done as soon as it can be */
-	bool verify;                /* ... after a comparison with the origin */
+	bool auto_switch;           /* switch as soon as that can be done */
+	bool verify;                /* ... but only after a good comparison with the origin */
 	bool daemonize, clear_bitmap, adopt_bitmap, accept_image, syslog;
 };
 
@@ -55,15 +55,16 @@ void server_limits(struct server_config *config, const char *clients, const char
  * when it cannot begin. */
 int server_run(const struct server_config *config);
 
-/* Looks at a proxy's files, as they are without a server: tells on stdout what they hold,
- * and returns 0 when a start would take them, else dies with one line. With
- * config->origin_host: whether they are of that origin. */
+/* --check, of a proxy that does not run: tells on stdout what its files hold. Dies with one line
+ * when a start would refuse them. With config->origin_host: also compares them with that origin.
+ * Returns the exit status. */
 int server_check(const struct server_config *config);
 
 extern const struct server_config *server_config;
 
 /* Reaches the origin of d for the first time. needed: dies when it is not there or not an NBD
- * server. Else waits for a moment only; false: it may come later. */
+ * server. Else waits for a few seconds only; false: it may come later. Dies when it serves another
+ * disk. */
 bool server_reach_origin(struct disk *d, bool needed);
 
 #endif
