@@ -147,8 +147,8 @@ static void commit_file_synced(struct persist *p, int error)
 	commit_step(CORE_OF(p, commit.note));
 }
 
-/* Syncs the commit file: where notes are made together with them, so that an error of a sync is
- * told to both. */
+/* Syncs the commit file. Where client writes are noted, notes and commit share the sync: the kernel
+ * would report an error to only one of them. */
 static bool commit_sync_file(struct core *c)
 {
 	if (!ENABLE_FEATURE_XNBD_SERVER_VERIFY)

@@ -11,9 +11,9 @@
  * Holes: where the origin offers base:allocation, it is asked for the extents of
  * the next part first, and blocks that it calls zero are made so without a fetch.
  *
- * Politeness: when clients have waited for the origin lately, one fetch at a time, so that
- * nothing is in their way when they miss the next block. Over a link with a delay that would
- * be very little, and its window is such that nothing waits there for long.
+ * Politeness: while clients have lately waited for the origin, one fetch at a time, so that
+ * little is ahead of the next block they miss. Not over a link with a delay, where this would
+ * be far too slow; there the size of the window keeps the queue short.
  */
 #include "core/core.h"
 #include "nbd/nbd.h"
@@ -57,7 +57,7 @@ static void pass_end(struct core *c)
 
 	if (map_is_complete(&c->map))
 		job_set(c, JOB_DONE);
-	else if (k->run_blocks == 1 && k->pass_error) /* else what was not had was asked by clients */
+	else if (k->run_blocks == 1 && k->pass_error) /* without an error of ours, only clients' fetches have failed */
 		job_set(c, JOB_FAILED);
 	else
 		pass_begin(c, k->pass_error || !progress ? 1 : k->run_blocks);
@@ -200,8 +200,8 @@ static bool copier_next(struct core *c, const struct link_state *link, unsigned 
 	return true;
 }
 
-/* What clients have asked for counts too, so it is waited for; but not for what they ask from the
- * end of the walk on: some ask again and again for what the origin cannot read. */
+/* Clients' fetches fill the image too, so those begun before the walk ended are waited for. Not
+ * those begun later: some clients ask again and again for what the origin cannot read. */
 static bool pass_is_over(struct core *c)
 {
 	struct copier *k = &c->copier;
@@ -214,8 +214,8 @@ static bool pass_is_over(struct core *c)
 	return !k->in_flight && !c->fetch_old;
 }
 
-/* The pass that asks block by block has passed these by, because a client was asking for them: now
- * they are asked for like all others, before he asks again. */
+/* The pass that goes block by block has skipped these, because a client's fetch had them: now it
+ * fetches them itself, before the client asks again. */
 void copier_client_failed(struct core *c, uint64_t first, uint64_t end, bool old)
 {
 	struct copier *k = &c->copier;
@@ -270,8 +270,8 @@ void copier_fetch_done(struct core *c, int error, bool local_error)
 		job_set(c, JOB_FAILED);
 }
 
-/* Extents are forgotten with the link: what comes up may be another origin. But
- * those that are still to come over the other link know where they begin. */
+/* Extents are forgotten with the link: the next may lead to another origin. But a reply that
+ * is still due on the other link is waited for: status_start says where it begins. */
 void copier_link_down(struct core *c, unsigned link)
 {
 	struct copier *k = &c->copier;
@@ -368,7 +368,7 @@ int core_job_start(struct core *c, uint32_t max_blocks, uint64_t rate)
 	k->max_blocks = max_blocks && max_blocks < FETCH_BLOCKS_MAX ? max_blocks : FETCH_BLOCKS_MAX;
 	rate = rate < COPIER_RATE_MAX ? rate : COPIER_RATE_MAX;
 	if (rate != k->rate_limit)
-		k->tokens = 0; /* what was too much for the old one is forgotten */
+		k->tokens = 0; /* the balance of the old rate is dropped */
 	k->rate_limit = rate;
 	if (k->state == JOB_RUNNING) { /* it may wait for its time, and need not any more */
 		c->kick = true;

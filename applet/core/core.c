@@ -199,7 +199,7 @@ static void switch_committed(struct commit_waiter *own, int error)
 	}
 }
 
-/* What clients write from now on is not noted. */
+/* The record of client writes is marked, on the disk, as incomplete: the commit may follow. */
 static void switch_noted(struct persist *p, int error)
 {
 	struct core *c = (struct core *)(void *)((char *)p - offsetof(struct core, switch_note));

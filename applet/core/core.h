@@ -11,15 +11,16 @@
  *           -> image synced, bit in the commit file: survives power loss
  *
  * Requests enter with core_submit() and leave with port_reply(), exactly once.
- * What the core waits for (disk, origin, time) comes back through the functions
- * below. One thread calls all of them; none may be called from inside a port
- * function. Times are milliseconds of any steady clock.
+ * What the core waits for comes back through done() of an io (disk) and the functions
+ * below (origin, time). One thread makes all of these calls, none of them from inside a
+ * port function. Times are milliseconds of any monotonic clock.
  *
- * Files: map.c the bits; range.c ranges in flight; request.c what clients ask;
- * fetch.c what the origin is asked; way.c how much of it at once; copier.c the
- * background copy; status.c where holes are; verify.c what is local, compared with the origin; readahead.c what
- * clients will want; trace.c and prefetch.c the boot trace; written.c what clients have
- * written; commit.c the bitmap file and the commit file; core.c start, time, switch.
+ * Files: map.c the bitmap; range.c block ranges in flight; request.c client requests;
+ * fetch.c requests to the origin; fetch_store.c storing its replies; way.c response times
+ * and fetch windows; copier.c the background copy; status.c BLOCK_STATUS; verify.c the
+ * comparison with the origin; readahead.c read-ahead; trace.c and prefetch.c the boot trace;
+ * written.c the record of client writes; commit.c the bitmap file and the commit file;
+ * state.c what a start makes of these files; core.c start, time, switch.
  */
 #ifndef CORE_CORE_H
 #define CORE_CORE_H
@@ -38,8 +39,8 @@ enum core_mode { MODE_TARGET, MODE_PROXY };
 
 enum job_state { JOB_IDLE, JOB_RUNNING, JOB_PAUSED, JOB_DONE, JOB_FAILED };
 
-/* Called when all that was complete at the time of asking is durable. done() of
- * this and the next may not call core_ functions: they run inside one. */
+/* done() is called when everything that was complete at core_commit() is durable. Neither
+ * it nor done() of struct persist may call core_ functions: they run inside one. */
 struct commit_waiter {
 	void (*done)(struct commit_waiter *w, int error); /* errno */
 	struct commit_waiter *next;
@@ -61,13 +62,13 @@ struct persist {
 struct request {
 	uint64_t offset; /* bytes */
 	const void *owner; /* whose it is: the disk is shared fairly between owners */
-	void *buf;       /* READ: length bytes to fill, NULL: it is answered when its blocks are
-			    local, and core_read() reads them; WRITE: the data; BLOCK_STATUS: a
-			    struct extents to fill */
+	void *buf;       /* READ: length bytes to fill, or NULL: the reply only says that its
+			    blocks are local, and core_read() reads them; WRITE: the data;
+			    BLOCK_STATUS: a struct extents to fill */
 	uint32_t length; /* bytes */
 	uint32_t error;  /* result: an NBD error */
-	const char *why; /* result: of NBD_EIO, static text, a few words for a person; NULL, as the
-			    owner sets it before: image, bitmap or commit file */
+	const char *why; /* result of an NBD_EIO: its cause in a few words, static text; NULL (set by
+			    the owner beforehand): the image, bitmap or commit file */
 	uint16_t type;   /* NBD_CMD_x */
 	uint16_t flags;  /* NBD_CMD_FLAG_x */
 	/* private to the core, which may also change offset and length */
@@ -75,8 +76,8 @@ struct request {
 	struct fetch *fetch;  /* the one it waits for */
 	struct request *next; /* in that one's list of waiters */
 	uint64_t scan;        /* no block it needs is missing before this one */
-	uint64_t begun_ms;    /* when it came; of zeroes and trims: the piece under way */
-	uint32_t rest;        /* zeroes and trims: bytes behind that piece */
+	uint64_t begun_ms;    /* when it came; zeroes and trims: when the current piece began */
+	uint32_t rest;        /* zeroes and trims: bytes after that piece */
 	struct core *core;
 	struct range range;
 	struct io io;
@@ -100,12 +101,12 @@ struct copier {
 	unsigned in_flight;   /* its fetches and zeroings */
 	uint32_t run_blocks;  /* longest fetch it makes */
 	uint32_t max_blocks;  /* what the user allows */
-	uint64_t status_cookie; /* 0: no status request is out */
-	unsigned status_link;   /* ... over this one */
-	uint64_t status_block;  /* ... because of this block */
-	uint64_t status_start;  /* ... from this byte on: `map` may be reset meanwhile */
-	bool status_broken;   /* the origin answered one with an error: do without */
-	uint64_t map_start, map_end; /* bytes for which `map` speaks */
+	uint64_t status_cookie; /* 0: no status request is outstanding */
+	unsigned status_link;   /* ... sent over this link */
+	uint64_t status_block;  /* ... to learn about this block */
+	uint64_t status_start;  /* ... from this byte on; map_start may be reset meanwhile */
+	bool status_broken;   /* a reply was an error, or useless: send no more of them */
+	uint64_t map_start, map_end; /* bytes that `map` covers, from map_next on */
 	unsigned map_next;    /* the extent that begins at map_start */
 	struct extents map;
 	int error;            /* why it failed: errno of the last failure, 0 = none */
@@ -124,34 +125,34 @@ struct prefetch {
 	uint64_t cursor; /* block of the next run: what lies before was looked at */
 };
 
-/* One who reads in order. */
+/* A sequential reader. */
 struct stream {
-	uint64_t next;   /* the block after what was read last; 0: nobody */
-	uint64_t end;    /* what lies before was asked for */
-	uint64_t blocks; /* so far ahead it goes; 0: was seen once */
-	uint64_t used;   /* the number of the last READ that was its */
+	uint64_t next;   /* the block after its last READ; 0: unused */
+	uint64_t end;    /* block: everything before it was asked for */
+	uint64_t blocks; /* how far it is read ahead; 0: it was seen only once */
+	uint64_t used;   /* readahead.reads at its last READ */
 };
 
 /* What is fetched ahead of clients, see readahead.c. */
 struct readahead {
 	struct stream stream[READAHEAD_STREAMS];
-	uint64_t reads;     /* so many there were */
-	unsigned answers;   /* to clients' fetches, of this sample */
-	uint64_t sum_ms;    /* ... what they took together */
-	uint64_t begun_ms;  /* when the first of them came */
-	uint64_t most;      /* blocks: so far ahead of who reads in order; more would be a queue */
-	uint64_t since;     /* when that became less: fetches up to this cookie tell of before */
-	uint64_t narrow_us; /* the mean of the last one in which fetches were not wide */
-	unsigned rest;      /* so many samples are to come before fetches are wide: bring what
-			       lies around too; the first is for the measure */
+	uint64_t reads;     /* number of READs so far */
+	unsigned answers;   /* replies to clients' fetches in this sample */
+	uint64_t sum_ms;    /* ... the total of their response times */
+	uint64_t begun_ms;  /* ... when the first of them came */
+	uint64_t most;      /* blocks: how far to read ahead at most; more would only queue */
+	uint64_t since;     /* the last cookie when `most` was cut: fetches up to it do not cut it again */
+	uint64_t narrow_us; /* mean response time of the last sample without wide fetches */
+	unsigned rest;      /* samples to go until fetches may be wide, that is, bring surrounding
+			       blocks too; at least one, to measure narrow_us */
 };
 
 /* The comparison with the origin of what is local and no client has written. */
 struct verify {
 	enum job_state state; /* FAILED: something differs, or could not be compared */
 	uint64_t cursor;      /* block: everything before was looked at, or is in flight */
-	unsigned in_flight;   /* its questions to the origin, until they are compared */
-	bool stale;           /* those are of one that was cancelled: they do not count */
+	unsigned in_flight;   /* its fetches, until they are compared */
+	bool stale;           /* they belong to a comparison that has ended, and are ignored */
 	struct fetch *arrived, **arrived_tail; /* answered, not compared yet */
 	struct fetch *comparing;
 	uint8_t *buf;         /* what the image has, beside what the origin has */
@@ -171,16 +172,16 @@ struct verify {
 enum { NOTE_WRITE, NOTE_SYNC, NOTE_STAGES };
 
 struct written {
-	struct map map;    /* a bit for WRITTEN_BLOCKS blocks, and one behind them: what is local now may
-			      have been written by anybody. words NULL: no record is kept */
-	uint64_t *safe;    /* of these bits those that are known to be on the disk */
-	struct persist *next[NOTE_STAGES], **tail[NOTE_STAGES]; /* wait for a stage */
-	struct persist *now[NOTE_STAGES];                       /* are in it */
+	struct map map;    /* one bit per WRITTEN_BLOCKS blocks, then one more: if set, nobody knows
+			      who wrote what is local. words NULL: no record is kept */
+	uint64_t *safe;    /* those of its bits that are known to be on the disk */
+	struct persist *next[NOTE_STAGES], **tail[NOTE_STAGES]; /* waiting for a stage to begin */
+	struct persist *now[NOTE_STAGES];                       /* in the stage that is running */
 	struct io write, sync;
 	uint8_t *buf;      /* the chunk that is being written */
 	uint64_t chunk;    /* the next to be looked at */
-	/* How many bits were set: as the write began, as the last one ended; as the sync began, as the
-	 * last one ended. */
+	/* Counts of set bits: taken by the running write, in the file since the last good one; covered
+	 * by the running sync, durable since the last good one. */
 	uint64_t taken, in_file, covered, durable;
 	int error; /* it cannot be written: latched, writes that need a note fail */
 };
@@ -203,10 +204,10 @@ struct commit {
 	int error;            /* a sync failed: latched for ever */
 };
 
-/* How far away the origin is: what fetches told that were asked over the links that are up. */
+/* How far away the origin is, in time: measured by fetches over the links that are up now. */
 struct way {
-	uint64_t least_ms; /* what the quickest of them took; UINT64_MAX: none has come yet */
-	uint64_t slow_ms;  /* the quickest of the last `slow`, which took long without a reason */
+	uint64_t least_ms; /* the shortest response time; UINT64_MAX: no reply yet */
+	uint64_t slow_ms;  /* the shortest of the last `slow`, all of them slow although the link was idle */
 	unsigned slow;
 };
 
@@ -219,31 +220,31 @@ struct core {
 	struct range_table ranges;
 	struct range *granted; /* ranges granted, their owners not told yet */
 	struct range **granted_tail;
-	bool kick; /* there may be something to ask the origin for */
+	bool kick; /* there may be something to commit, fetch, copy or compare: for core_run() */
 
 	struct fetch *fetches[FETCH_HASH];
 	unsigned fetch_count;              /* how many are in the table */
-	unsigned fetch_pass, fetch_old;    /* passes of the copy that have come to their end; so many in
-					      the table were begun before the last one had */
-	struct fetch *queue[LINKS], **queue_tail[LINKS]; /* to be sent, by who began them and by age */
-	struct fetch *sent[LINKS], **sent_tail[LINKS]; /* asked, by age */
+	unsigned fetch_pass, fetch_old;    /* walks of the copy that have ended; how many in the table
+					      were begun before the last one ended */
+	struct fetch *queue[LINKS], **queue_tail[LINKS]; /* to be sent: one list per kind, by age */
+	struct fetch *sent[LINKS], **sent_tail[LINKS]; /* sent: one list per link, by age */
 	uint64_t last_cookie;
-	uint64_t fetch_bytes[LINKS];  /* memory of those sent or being stored */
+	uint64_t fetch_bytes[LINKS];  /* memory of those sent or being stored, per kind */
 	uint64_t fetch_window[LINKS]; /* limits of the above */
 	uint64_t copy_window, copy_window_max; /* of the copier's: at first, and at most */
 	uint64_t client_window_max; /* of the clients' */
-	uint64_t copy_since; /* what it asked up to this cookie, a link that is lost may have brought */
-	struct state_recent recent[STATE_RECENT]; /* blocks that came last from the origin, their bits are in
-						     the file. sample: 0 = none, not computed here */
-	unsigned recents; /* so many there were */
-	struct query *queries; /* what is asked about holes for clients, see status.c */
-	struct way way[LINKS]; /* by who began the fetches: clients' are smaller, and not stored yet */
+	uint64_t copy_since; /* fetches up to this cookie may have come over a link that is lost: not measured */
+	struct state_recent recent[STATE_RECENT]; /* the last blocks fetched, with their bits in the bitmap
+						     file. sample: 0 = unused, else computed later */
+	unsigned recents; /* number of these so far */
+	struct query *queries; /* status requests sent for clients, see status.c */
+	struct way way[LINKS]; /* per kind: clients' fetches are smaller, and timed before they are stored */
 	struct link_state link[LINKS];
 	uint64_t answered_ms; /* when the origin last answered anything */
 	uint64_t hold_ms; /* how long requests wait for an origin that is silent, 0 = for ever */
-	bool lost;        /* one has, no link was up, and none has come up since: no request waits */
+	bool lost;        /* one has waited that long with no link up, and none has come up since: no request waits */
 
-	uint64_t zero_blocks; /* so long a piece of zeroes, or of a trim, is */
+	uint64_t zero_blocks; /* length of a piece of zeroes, or of a trim */
 
 	struct persist *persist_next, **persist_tail, *persist_now, *persist_cursor;
 	uint64_t persist_word, persist_end; /* words that are still to be written of what is under way */
@@ -277,14 +278,14 @@ struct core_config {
 	uint64_t *written;     /* proxy: written_bytes() bytes, owned by the caller, or NULL: no record is kept */
 	bool all_dirty;        /* proxy: no bit is in the commit file yet */
 	uint64_t fetch_window; /* bytes of memory for what comes from the origin, 0 = FETCH_WINDOW_BYTES */
-	bool fixed_window;     /* not more when the link is long */
+	bool fixed_window;     /* never grow it, not even over a link with a delay */
 	uint64_t hold_ms;
 	uint64_t now_ms;
 };
 
 /* Prepares c (zeroed by the caller). False: out of memory. */
 bool core_init(struct core *c, const struct core_config *config);
-/* Whether that was done: before, all of c is zero, and it has no mode. */
+/* Whether core_init() was called: before that, all of c is zero, and its mode means nothing. */
 static inline bool core_has_begun(const struct core *c)
 {
 	return c->granted_tail;
@@ -303,22 +304,22 @@ bool core_is_outside(const struct core *c, const struct request *r);
 bool core_misses(const struct core *c, struct request *r);
 /* Takes r, which core_check() passed. */
 void core_submit(struct core *c, struct request *r);
-/* Reads blocks that are local, as all of a READ are that was answered without a buffer: a local
- * block stays local. r: a READ, or a part of one, with a buffer. */
+/* Reads local blocks. r: a READ, or a part of one, with a buffer. Once a READ without a buffer was
+ * answered, all its blocks are local, and they stay so. */
 void core_read(struct core *c, struct request *r);
-/* The owner of r has gone: if it waits for the origin it is answered now, with NBD_ESHUTDOWN;
- * else it ends as usual, soon. */
+/* The owner of r has gone. If r waits for blocks from the origin, it is answered now, with
+ * NBD_ESHUTDOWN; else it ends as usual, soon. */
 void core_abandon(struct core *c, struct request *r);
-/* No client is connected any more: the copy need not leave room for the last one. */
+/* The last client has disconnected: the copy need not stand back for it any longer. */
 void core_alone(struct core *c);
-/* From now on requests wait so long for an origin that is silent; those that have waited
- * longer already are answered with EIO now. When one has waited so long and no link is up, all
- * others are answered with EIO at once, until one is. 0 = for ever. */
+/* From now on requests wait at most this long for a silent origin, 0 = for ever; those that have
+ * already waited longer get EIO now. Once one has timed out with no link up, all others get EIO at
+ * once, until a link is up. */
 void core_hold(struct core *c, uint64_t hold_ms);
 
-/* So late it is when the core is called next. */
+/* Sets the core's clock for the calls that follow. */
 void core_now(struct core *c, uint64_t now_ms);
-/* Time goes on. Call at least when core_deadline() has come. */
+/* The same, and does what is due. To be called when core_deadline() has come, if not earlier. */
 void core_tick(struct core *c, uint64_t now_ms);
 /* When core_tick() has something to do, UINT64_MAX for never. */
 uint64_t core_deadline(const struct core *c);
@@ -326,7 +327,7 @@ uint64_t core_deadline(const struct core *c);
 /* ---- the origin -------------------------------------------------------- */
 
 void core_link_up(struct core *c, unsigned link, const struct link_state *state);
-/* Everything asked over this link is asked again, over whatever comes up. */
+/* What was sent over this link and not answered is sent again, over whichever link is up next. */
 void core_link_down(struct core *c, unsigned link);
 /*
  * The buffer for the answer to a read that is out on this link, or NULL when the
@@ -335,8 +336,8 @@ void core_link_down(struct core *c, unsigned link);
 void *core_link_buffer(struct core *c, unsigned link, uint64_t cookie, uint64_t *offset, uint32_t *length);
 /* The answer is complete (error 0) or the origin refuses it (errno). */
 void core_link_data(struct core *c, unsigned link, uint64_t cookie, int error);
-/* Extents from the offset asked for; an error makes the copier do without, and is "data" for a
- * client. False: no such request is out. */
+/* The reply to a status request: extents from its offset on. After an error the copier sends no
+ * more of them, and a client is told "data". False: no such request is outstanding. */
 bool core_link_status(struct core *c, uint64_t cookie, int error, const struct extent *extents, unsigned count);
 
 /* ---- the job: background copy ------------------------------------------- */
@@ -355,34 +356,34 @@ uint64_t core_job_eta_s(const struct core *c);
 
 /* Records from now on what clients ask for. False: out of memory. */
 bool core_record(struct core *c);
-/* Fetches these blocks, in this order, before the copy does anything; they are on the disk.
+/* Fetches these blocks, in this order, ahead of the copy; they must lie within the disk.
  * False: out of memory. */
 bool core_prefetch(struct core *c, const struct trace_run *run, unsigned runs);
 
 /* ---- comparison with the origin ------------------------------------------- */
 
 /*
- * Begins to compare all that is local now and no client has written; what becomes local
- * meanwhile may be compared or not. rate: as of the copy.
- * 0 or an errno (ENOLINK: there is no origin any more; ENOMEM). One that runs already goes
- * on, with this rate.
+ * Starts comparing what is local now and not written by clients; what becomes local
+ * meanwhile may or may not be compared. rate: as for the copy. If a comparison is already
+ * running, it goes on, at this rate.
+ * 0 or an errno (ENOLINK: there is no origin any more; ENOMEM).
  */
 int core_verify(struct core *c, uint64_t rate);
 void core_verify_cancel(struct core *c);
 /* Seconds until it ends, UINT64_MAX when unknown. */
 uint64_t core_verify_eta_s(const struct core *c);
-/* Of how many blocks compared is a part: all that are local, but for those of which it is
- * known that clients have written them. Not larger than compared: nothing is left out. */
+/* The total for verify.compared: all local blocks, except those known to have been written by
+ * clients. If it is no larger than verify.compared, nothing was left out. */
 uint64_t core_verify_comparable(const struct core *c);
-/* The last one has ended, found nothing wrong, and left out what it should have compared; or
- * there was nothing to compare. */
+/* The last comparison found nothing wrong, but left out blocks that it should have compared, or
+ * compared none at all. */
 bool core_verify_is_partial(const struct core *c);
 
-/* The record of what clients have written, of a disk of this size: from now on it does not know
- * who has written what is local. */
+/* Marks this record of client writes, of a disk of this size, as incomplete: nobody knows who wrote
+ * what is local now. */
 void written_forget(uint64_t *written, uint64_t size_bytes);
-/* Is that so, then all blocks that are local according to these words count as written.
- * False: it is so. */
+/* True: the record is not marked so. Else all blocks that are local according to the words `local`
+ * are entered as written. */
 bool written_from_local(uint64_t *written, const uint64_t *local, uint64_t size_bytes);
 
 /* ---- durability and switch ---------------------------------------------- */
@@ -393,9 +394,9 @@ void core_sync_failed(struct core *c, int error);
 void core_commit(struct core *c, struct commit_waiter *w);
 
 /*
- * From proxy to target. NULL: w->done() tells the end (0: switched). Else why it
- * is refused: one line; then w is not used. Already a target: done with 0.
- * force: with blocks missing; their readers get EIO from then on.
+ * Switches from proxy to target. NULL: w->done() gets the result (0: switched, or already
+ * a target), perhaps before this returns. Else why it is refused: one line; w is not used.
+ * force: even with blocks missing; reads of these get EIO from then on.
  */
 const char *core_switch(struct core *c, bool force, struct commit_waiter *w);
 
@@ -425,10 +426,10 @@ void status_begin(struct core *c, struct request *r);
 bool status_answered(struct core *c, uint64_t cookie, int error, const struct extent *e, unsigned count);
 void status_link_lost(struct core *c, unsigned link);
 void status_expire(struct core *c);
-/* If r waits for the origin, it does so no more: all of it that is missing is data. */
+/* If r, a BLOCK_STATUS, waits for the origin, answers it now: what is missing is data. */
 void status_abandon(struct core *c, struct request *r);
 
-/* Zeroes, or a trim, of so many blocks took so long: how long the next piece is. */
+/* Zeroes, or a trim, of this many blocks took this long: sets the length of the next piece. */
 void zero_measure(struct core *c, uint64_t blocks, uint64_t ms);
 
 /* fetch.c */
@@ -455,12 +456,12 @@ void fetch_compared(struct core *c, struct fetch *f, int error);
 /* written.c */
 bool written_init(struct core *c, uint64_t *words);
 void written_free(struct core *c);
-/* p is to write to blocks [first, end), which nobody else touches now: notes that. True: it may
- * begin at once. Else p->done() is called when it may, or when it cannot be noted. */
+/* Notes that a client is about to write blocks [first, end), under an exclusive range. True: the
+ * write may begin at once. Else p->done() is called when it may, or with an error. */
 bool written_note(struct core *c, struct persist *p, uint64_t first, uint64_t end);
 /* p->done() is called when what is in the commit file now, and all notes, are on the disk. */
 void written_sync(struct core *c, struct persist *p);
-/* The same; and a later start will not know who has written what is local then. */
+/* The same, after marking the record as written_forget() does. */
 void written_lose(struct core *c, struct persist *p);
 bool written_is_known(const struct core *c);
 /* The first run of blocks in [first, end) that no client has written. *run_end: its end, or
@@ -479,8 +480,7 @@ uint64_t verify_deadline(const struct core *c);
 void copier_link_want(struct core *c);
 void copier_pump(struct core *c);
 void copier_fetch_done(struct core *c, int error, bool local_error);
-/* One of a client, of these blocks, has ended with an error; old: it was begun before the walk was
- * done. */
+/* A client's fetch of these blocks has failed; old: it was begun before the copy's walk was done. */
 void copier_client_failed(struct core *c, uint64_t first, uint64_t end, bool old);
 void copier_tick(struct core *c);
 uint64_t copier_deadline(const struct core *c);
@@ -488,30 +488,30 @@ void copier_link_down(struct core *c, unsigned link);
 void copier_stop(struct core *c, enum job_state state);
 
 /* way.c */
-/* Whether ms is much longer than the quickest fetch took: the others have met a queue. */
+/* Whether ms is much more than the shortest response time: such a fetch has met a queue. */
 bool way_is_slow(const struct way *w, uint64_t ms);
-/* One has come; little: not much else was under way, so that if it is slow there is no reason. */
+/* A fetch took ms. little: not much else was in flight, which would explain a slow one. */
 void way_note(struct way *w, uint64_t ms, bool little);
-/* f, of the copier, is stored: its window follows the link. */
+/* f, of the copier, is stored: adapts the copier's window to what it tells of the link. */
 void way_window_follow(struct core *c, const struct fetch *f);
-/* Whether copy and comparison ask for one thing at a time, because of clients. */
+/* Whether copy and comparison must keep to one fetch in flight, for the clients' sake. */
 bool way_stands_back(const struct core *c);
 /* Bytes that may be under way for clients. */
 uint64_t way_client_window(const struct core *c);
-/* What comes up may be another link: nothing is known of it. */
+/* Forgets the measurements: the next link may be another one. */
 void way_reset(struct core *c);
 
 /* readahead.c */
-/* A client reads [first, end); missed: has to wait for the first missing block of it. */
+/* A client reads [first, end). missed: it has to wait for a missing block. */
 void readahead_read(struct core *c, uint64_t first, uint64_t end, bool missed);
-/* Whether what it misses is to be fetched with what lies around it. */
+/* Whether a READ that misses a block should fetch the blocks around it too. */
 bool readahead_is_wide(const struct core *c);
 /* A fetch of kind LINK_CLIENT was answered; its memory still counts. */
 void readahead_answered(struct core *c, const struct fetch *f);
-/* A wide fetch has met a bad sector, which may have taken seconds: its neighbours are not to meet
- * it too. */
+/* A wide fetch has hit a bad sector, which may have taken seconds: no wide fetches for a while, lest
+ * reads of its neighbours hit it too. */
 void readahead_failed(struct core *c);
-/* What comes may be another link: nothing is known of it. */
+/* After way_reset(): measures the link anew. */
 void readahead_reset(struct core *c);
 
 /* prefetch.c */

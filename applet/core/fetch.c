@@ -207,8 +207,8 @@ static struct fetch *fetch_start(struct core *c, uint64_t first, uint64_t end, u
 	return f;
 }
 
-/* An origin with larger blocks is asked for these as it is: aligned later, one that is wide
- * might reach into another fetch. */
+/* Of an origin with larger blocks whole ones are fetched anyway; and a wide fetch that is aligned
+ * only later might overlap another one. */
 static bool can_widen(const struct link_state *link)
 {
 	return link && link->unit_blocks == 1 && link->max_blocks >= READAHEAD_WIDE_BLOCKS;
@@ -232,8 +232,8 @@ static void fetch_widen(const struct core *c, struct fetch *f)
 	f->wide = f->first < f->want_first || f->end > f->want_end;
 }
 
-/* Asks for the blocks of [first, end) that are missing and not asked yet: in any case
- * for the first, for more of them while there are not too many. wide: and for what lies around
+/* Begins fetches of the blocks of [first, end) that are missing and in no fetch yet: of `first` in
+ * any case, of others while there are fewer than FETCH_AHEAD_MAX. wide: also of the blocks around
  * the first. */
 void fetch_missing(struct core *c, uint64_t first, uint64_t end, bool wide)
 {
@@ -277,8 +277,8 @@ void fetch_unwait(struct fetch *f, struct request *r)
 	*p = r->next;
 }
 
-/* Takes what nobody waits for out of the queue. Who wants it nevertheless, as a long READ that
- * waits for another part, will ask for it himself. */
+/* Drops queued client fetches that nobody waits for. A request that needs one of them later, such
+ * as a long READ that waits for another part now, will ask for it again. */
 void fetch_forget(struct core *c)
 {
 	struct fetch **p = &c->queue[LINK_CLIENT];
@@ -386,7 +386,7 @@ void fetch_expire(struct core *c)
 			}
 	if (!given_up)
 		return;
-	/* A link that is up may bring the next one, though it owes this one: it is lost before long. */
+	/* While a link is up, it may still answer others; if it answers nothing, it goes down before long. */
 	c->lost = !c->link[LINK_CLIENT].up && !c->link[LINK_COPIER].up;
 	fetch_forget(c);
 }
@@ -450,7 +450,7 @@ static bool fetch_send(struct core *c, struct fetch *f)
 	link = fetch_link(c, f->kind, &slot);
 	if (!link)
 		return false;
-	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && f->verify) { /* nobody looks for it in the table */
+	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && f->verify) { /* it is not in the table: aligned anew */
 		f->first = f->want_first;
 		f->end = f->want_end;
 	}
@@ -460,7 +460,7 @@ static bool fetch_send(struct core *c, struct fetch *f)
 		return false;
 	queue_pop(c, f->kind);
 	if (f->end - f->first > link->max_blocks) {
-		/* Another origin, with a smaller limit: ask again in its measure. */
+		/* By now another origin, with a smaller limit: whoever waits asks again, for less at a time. */
 		fetch_finish(c, f, f->verify ? END_ORIGIN : END_OK, f->verify ? EMSGSIZE : 0);
 		return true;
 	}
@@ -480,7 +480,7 @@ static bool fetch_send(struct core *c, struct fetch *f)
 	return true;
 }
 
-/* Clients' first: what the copy has lost with a link may be much. */
+/* Clients' fetches first: a link that was lost may have put many of the copy's back into the queue. */
 void fetch_pump(struct core *c)
 {
 	unsigned kind;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * A question to the origin: between fetch.c, which asks, fetch_store.c, which stores the answer, and
- * verify.c, which compares it. The core's thread.
+ * A fetch: one read from the origin. For fetch.c, which sends it, fetch_store.c, which stores the reply,
+ * and verify.c, which compares it. The core's thread.
  */
 #ifndef CORE_FETCH_H
 #define CORE_FETCH_H
@@ -21,8 +21,8 @@ struct fetch {
 	bool verify;  /* nothing to store: these blocks are local, and are compared */
 	unsigned pass;                 /* c->fetch_pass when it was begun */
 	uint64_t first, end;           /* blocks */
-	uint64_t want_first, want_end; /* before they were aligned for the origin */
-	uint64_t rest_end;             /* verify: up to here it goes on, block by block */
+	uint64_t want_first, want_end; /* before it was widened, or aligned for the origin */
+	uint64_t rest_end;             /* verify: after an error it goes on up to here, block by block */
 	uint64_t cookie;
 	uint64_t sent_ms;
 	uint64_t position; /* STORING, or being compared: blocks before it are done */

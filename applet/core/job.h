@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * A job: work for another thread. What the port to the disk keeps in each struct io;
- * reactor/pool.h tells what becomes of it. The core only gives it room.
+ * A job: work for another thread, see reactor/pool.h. Each struct io has one, for the port
+ * to the disk; the core only provides the space.
  */
 #ifndef CORE_JOB_H
 #define CORE_JOB_H
@@ -16,8 +16,8 @@ enum job_class {
 	JOB_CLASSES,
 };
 
-/* Of the jobs of one turn, all of one class, `most` are run beside each other; 0: one. All else zero at
- * the start; it stays until the last of them is done. */
+/* A limit on jobs of one class: at most `most` of those with this turn run at a time; 0: one. All else is
+ * zero at first. It must exist until the last of them is done. */
 struct turn {
 	unsigned most, running;
 	struct job *waiting; /* a queue */
@@ -29,10 +29,10 @@ struct job {
 	struct turn *turn;           /* or NULL */
 	const void *owner;           /* owners are served in turns; only compared */
 	unsigned char class;         /* enum job_class */
-	bool quick;                  /* seldom blocks */
-	struct job *next;            /* of its list; in a queue: the owner's next */
-	struct job *next_owner;      /* in a queue, of an owner's first job: the first of the next owner */
-	struct job *last;            /* ... and the last of this one */
+	bool quick;                  /* seldom blocks: the loop's thread may run it */
+	struct job *next;            /* in a list; in a queue: the same owner's next job */
+	struct job *next_owner;      /* in a queue, in an owner's first job: the next owner's first job */
+	struct job *last;            /* ... and this owner's last job */
 };
 
 #endif

@@ -95,7 +95,7 @@ void port_link_status(struct core *c, unsigned link, uint64_t cookie, uint64_t o
 void port_copy_link(struct core *c, bool wanted);
 /* The origin is no longer needed, ever: close all links without telling the core. */
 void port_links_close(struct core *c);
-/* The job changed its state. */
+/* The copy or the comparison has a new state or rate. */
 void port_job_changed(struct core *c);
 
 #endif

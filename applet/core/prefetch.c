@@ -4,12 +4,11 @@
  * What a boot trace names is fetched before clients ask for it, in its order, and before
  * the background copy goes on.
  *
- * These are fetches of the copier: who misses a block that is under way waits for it, and
- * nobody asks twice. The trace is a wish: what fails is left to who needs it.
+ * These are fetches of the copier's kind: whoever misses a block in flight waits for it, and
+ * nothing is fetched twice. It is best effort: what fails is left to whoever needs it.
  *
- * Politeness: what a client had to ask for itself goes first, and while that is under way
- * only a quarter of the window is used. A client that waits for the trace's own blocks
- * holds up nothing.
+ * Politeness: clients' own fetches go first, and while one of them is in flight only a quarter
+ * of the window is used. A client that waits for blocks of the trace does not slow it down.
  */
 #include "core/core.h"
 

@@ -38,8 +38,8 @@ bool range_is_busy(const struct range_table *t, uint64_t first, uint64_t end, bo
  * granted() will not be called. */
 bool range_lock(struct range_table *t, struct range *r);
 
-/* Removes r, which was granted. Appends those that it was the last to hold up to
- * the list that *tail ends, through next_granted; returns the new tail. */
+/* Removes r, which was granted. Ranges that were blocked by r alone are appended, through
+ * next_granted, to the list whose end is *tail; returns the new tail. */
 struct range **range_unlock(struct range_table *t, struct range *r, struct range **tail);
 
 #endif

@@ -3,17 +3,17 @@
 /*
  * Read-ahead: what clients will ask for is fetched before they do.
  *
- * In order: who has read on where the last READ ended gets the next blocks fetched, twice as
- * many each time he has come near their end: 256 KiB at first, and more where the link brings
- * that too as soon as ever.
+ * Sequential: for a READ that begins where the last one ended, the next blocks are fetched,
+ * twice as many each time the reader comes near their end: up to 256 KiB at first, and more
+ * as long as the link does not become slower by it.
  *
- * At random: a READ that misses a block brings the missing ones around it too, 64 KiB
- * aligned. They cost little beside the wait, and the copy would have to bring them anyway.
- * On a thin link they cost much: so the time that fetches take with them is held against the
- * time that they took without, and if it is too long they are left out for a while.
+ * Random: a READ that misses a block also fetches the missing ones around it, in an aligned
+ * 64 KiB. They cost little compared with the wait, and the copy would have to fetch them
+ * anyway. On a link with little bandwidth they cost a lot: so response times with them are
+ * compared with those without, and if they are too long, wide fetches stop for a while.
  *
- * All of this is a wish: it takes only what the clients' window has free, waits for nothing,
- * and where it fails, who needs a block asks for that block alone.
+ * All of this is best effort: it uses only what is free in the clients' window, waits for
+ * nothing, and where it fails, whoever needs a block asks for that block alone.
  */
 #include "core/core.h"
 #include "core/fetch.h"
@@ -33,7 +33,7 @@ static void sample_end(struct readahead *a)
 	a->answers = 0;
 }
 
-/* What comes while a fetch is on its way that meets no queue. */
+/* How much arrives in the shortest response time, that is, without a queue. */
 static uint64_t blocks_under_way(const struct way *w)
 {
 	uint64_t blocks = (w->least_ms == UINT64_MAX ? 1 : w->least_ms + 1) * READAHEAD_MS_BLOCKS;
@@ -42,9 +42,9 @@ static uint64_t blocks_under_way(const struct way *w)
 }
 
 /*
- * How far it is worth to go: to fill the link, and no further. More would be a queue, in which
- * the misses of others wait. So as with TCP: half of it when an answer was slow, once for all
- * that was under way then; more when one was not, although as much was under way as might be.
+ * How far it is worth reading ahead: enough to fill the link, and no more, since others' misses
+ * would queue behind it. So, as in TCP: halved when a reply was slow, once for all that were in
+ * flight then; increased when one was not, although at least half of `most` was in flight.
  * A queue that is mostly the copy's is for the copy to shorten.
  */
 static void most_follow(struct core *c, const struct fetch *f, uint64_t ms)
@@ -81,8 +81,8 @@ void readahead_answered(struct core *c, const struct fetch *f)
 		a->sum_ms = 0;
 	}
 	a->sum_ms += ms;
-	/* Of many moments: those of one were perhaps all asked just before a millisecond was over,
-	 * and seem to have taken a whole one. */
+	/* Spread over some time: replies to fetches that were all sent just before the clock's tick
+	 * would seem to have taken a whole millisecond. */
 	if (++a->answers >= READAHEAD_SAMPLE && c->now_ms - a->begun_ms >= READAHEAD_SAMPLE)
 		sample_end(a);
 }
@@ -125,7 +125,7 @@ static bool lives(const struct readahead *a, const struct stream *s)
 	return s->blocks && a->reads - s->used < READAHEAD_STREAM_READS;
 }
 
-/* The one that is worth least: who reads in order is worth more than who does not. */
+/* The one to replace: one that is not live, if any, and of these the least recently used. */
 static struct stream *stream_oldest(struct readahead *a)
 {
 	struct stream *oldest = a->stream;

@@ -119,8 +119,8 @@ static uint64_t first_needed(const struct core *c, struct request *r)
 	return UINT64_MAX;
 }
 
-/* Asks for what r needs, so that the parts come side by side: but of a long CACHE
- * (it may be for 4 GiB) only so much that memory stays bounded. */
+/* Fetches everything that r needs in parallel; of a long CACHE (up to 4 GiB) only the next
+ * part, so that memory stays bounded. */
 static void fetch_needed(struct core *c, const struct request *r, bool wide)
 {
 	uint64_t first = touched_first(r);
@@ -136,8 +136,8 @@ static void fetch_needed(struct core *c, const struct request *r, bool wide)
 		fetch_missing(c, end - 1, end, false);
 }
 
-/* For the boot trace: what r would have to get from the origin were nothing local yet. A
- * trace knows nothing of what the copy has brought before. */
+/* For the boot trace: what r would have to fetch if nothing were local yet. A trace does not
+ * depend on what the copy has already brought. */
 static void request_note(struct core *c, const struct request *r)
 {
 	struct trace *t = &c->trace;
@@ -320,7 +320,7 @@ static void range_granted(struct range *range)
 
 	r->state = REQ_NOTE;
 	r->persist.done = noted;
-	/* Under the range: who compares these blocks has done so, or will leave them out. */
+	/* Under the range: a comparison of these blocks is over, or will leave them out. */
 	if (!ENABLE_FEATURE_XNBD_SERVER_VERIFY || !range->exclusive ||
 	    written_note(r->core, &r->persist, range->first, range->end))
 		disk_begin(r->core, r);
@@ -344,9 +344,9 @@ static void take_range(struct core *c, struct request *r, uint64_t first, uint64
 }
 
 /*
- * Zeroes and trims may be as long as the disk, and go in pieces, each under a range of its own:
- * who wants some of these blocks waits for one piece, and the port takes others' work before
- * the next. An error ends it.
+ * Zeroes and trims may be as long as the disk, so they are done in pieces, each under its own
+ * range: others who want these blocks wait for one piece at most, and the port serves others
+ * between two pieces. An error ends the request.
  */
 static void piece_cut(const struct core *c, struct request *r, uint32_t all)
 {
@@ -416,8 +416,8 @@ static void request_read(struct core *c, struct request *r)
 }
 
 /*
- * BLOCK_STATUS of blocks that are local takes no range: what is written meanwhile may be told of
- * as it was or as it is, and a look over the whole disk may take its time, which no write waits for.
+ * BLOCK_STATUS of local blocks takes no range: what is written meanwhile may be reported as it was
+ * or as it is, and no write has to wait for a search of the whole disk, which may take long.
  */
 void request_look(struct core *c, struct request *r)
 {
@@ -494,8 +494,9 @@ static void request_fetch(struct core *c, struct request *r, uint64_t block, boo
 }
 
 /*
- * Called when the fetch that r waited for has ended, or has forgotten it. An error, of which
- * r->why may tell, counts for r only if the fetch was for nothing outside of r (rule 9); else r asks for its own part.
+ * Called when the fetch that r waited for has ended, or r has waited for it too long. error (r->why
+ * may say more) is 0 also if the fetch failed, but was for more than r (rule 9): then r asks again,
+ * for its own part.
  */
 void request_resume(struct core *c, struct request *r, int error)
 {

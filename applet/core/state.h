@@ -42,20 +42,20 @@ struct fingerprint {
 uint64_t fingerprint_block(uint64_t size_bytes, unsigned i);
 /* The sample of a block's n bytes; never 0. */
 uint64_t fingerprint_sample(const uint8_t *p, size_t n);
-/* Whether both can be of the same disk, b's being the one we know: where it has samples,
- * a must have one of them too. */
+/* Whether both can be of the same disk, ours being b: no sample that both know differs and,
+ * unless b knows none, there is at least one that both know. */
 bool fingerprint_match(const struct fingerprint *a, const struct fingerprint *b);
-/* Rule 12. Whether an origin of this size and with these samples has our disk, of which `known`
- * was seen. force: its content may be another one. NULL, or why not: a line. */
+/* Rule 12. Whether an origin of size_bytes with the samples `seen` has our disk, of known_bytes
+ * with the samples `known`. force: other content is accepted. NULL, or why not: one line. */
 const char *fingerprint_refuse(uint64_t known_bytes, const struct fingerprint *known, uint64_t size_bytes,
 			       const struct fingerprint *seen, bool force);
 /* What is known of a is known of both; the rest of b stays. */
 void fingerprint_add(struct fingerprint *b, const struct fingerprint *a);
 
 /*
- * A block that has come from the origin, its bit in the bitmap file before this was noted. It
- * need not be taken back before a client writes there: the record has that first (written.c), and
- * what the record has is not compared.
+ * A block fetched from the origin, whose bit was in the bitmap file before this entry was made. The
+ * entry need not be removed when a client writes there: the record of client writes has the block
+ * before that (written.c), and what is in the record is not compared.
  */
 struct state_recent {
 	uint64_t block, sample; /* sample: 0 = none */
@@ -71,8 +71,8 @@ struct state_header {
 	/* From here on: 64-bit numbers only. 0 = not known, where nothing else is said. */
 	uint64_t counter;    /* the copy's place is this, less 1, modulo STATE_COPIES */
 	uint64_t size_bytes; /* of the disk */
-	uint64_t image, bitmap, commit; /* which files, or which device, these are */
-	uint64_t mounts, mount_space, disks; /* what has to be the same while the machine stays up */
+	uint64_t image, bitmap, commit; /* identities of the files, or of the device */
+	uint64_t mounts, mount_space, disks; /* do not change unless machine, file system or disk go down */
 	uint64_t clean;      /* 1: the last server ended well, and left the files as follows */
 	uint64_t image_ns, bitmap_ns; /* when they were changed last */
 	uint64_t mixed;      /* 1: an origin of other content was accepted: blocks are local of several */
@@ -94,8 +94,8 @@ struct state_found {
 	bool clear, adopt, accept; /* --clear-bitmap, --adopt-bitmap, --accept-image */
 	uint64_t size_bytes;   /* of the disk */
 	uint64_t bitmap_bytes; /* of the bitmap file, 0 = absent or empty */
-	bool bitmap_set;       /* commit file absent: a bit is set in the bitmap; else it is one that a
-				  start has left that was killed */
+	bool bitmap_set;       /* without a commit file: a bit is set in the bitmap; if none is, a
+				  start that was killed has left it */
 	enum state_commit commit;
 	uint64_t commit_size_bytes; /* the disk that the commit file speaks of */
 	bool same_boot;             /* the machine has not gone down since */

@@ -3,10 +3,10 @@
 /*
  * BLOCK_STATUS of clients.
  *
- * Local blocks are answered from the image. Of missing blocks the origin is asked, if it offers
- * base:allocation: its answer is passed on for those that are missing when it comes. A block that has
- * become local meanwhile may have been written: the image is asked instead. So "zero" is told only
- * of what was zero at some moment since the client has asked.
+ * Local blocks are answered from the image. About missing blocks the origin is asked, if it offers
+ * base:allocation: its answer is passed on for those that are still missing when it comes. A block that
+ * became local meanwhile may have been written: the image is asked instead. So "zero" is reported only
+ * for what was zero at some moment after the client had asked.
  *
  * "Data" is never wrong. It is the answer wherever the origin has none: it is lost, refuses, or
  * takes longer than STATUS_WAIT_MS or --hold. So nobody waits for an origin that is silent.
@@ -25,8 +25,8 @@ struct query {
 	unsigned link;
 };
 
-/* Tells what these extents, from byte `at` on, say of r, whose first block is missing; where they
- * say nothing, that all of it is data. */
+/* Answers r, whose first block is missing, with what these extents, from byte `at` on, say of it; if
+ * they do not reach it, all of it is data. */
 static void status_tell(struct core *c, struct request *r, uint64_t at, const struct extent *e, unsigned count)
 {
 	struct extents *out = r->buf;

@@ -48,7 +48,7 @@ static uint64_t higher(uint64_t a, uint64_t b)
 	return a > b ? a : b;
 }
 
-/* Makes r longer by what is near. False: it is not near. */
+/* Extends r to [first, end), if that is near. False: it is not, or r would be too long. */
 static bool run_grow(struct trace *t, struct trace_run *r, uint64_t first, uint64_t end)
 {
 	if (first > r->end + TRACE_GAP_BLOCKS || r->first > end + TRACE_GAP_BLOCKS)
@@ -98,7 +98,7 @@ void trace_forget(struct trace *t, uint64_t first, uint64_t end)
 
 static const char magic[] = "xnbd-trace 1 ";
 
-/* In decimal, and what ends it. Returns the byte after that. */
+/* Writes n in decimal, then `end`. Returns the byte after that. */
 static char *put_number(char *p, uint64_t n, char end)
 {
 	char digits[20];

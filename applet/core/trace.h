@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * A boot trace: what clients have asked for, in the order in which they first did. On the
- * next machine of the same image it is fetched in this order, ahead of them.
+ * A boot trace: the blocks that clients asked for, in the order of their first use. The next
+ * machine with the same image fetches them in this order, before its clients ask.
  *
- * It is a list of runs of blocks. A run grows by what is asked for beside it soon after, so
- * a boot makes some hundreds. Its file is text, of one disk size:
+ * It is a list of runs of blocks. A run grows when blocks near it are asked for soon after, so
+ * a boot makes a few hundred. Its file is text, and valid for one disk size:
  *
  *   xnbd-trace 1 BYTES     the size of the disk
  *   FIRST COUNT            a run, in blocks; as many lines as there are runs

@@ -4,8 +4,8 @@
  * The comparison with the origin: what is local and no client has written has to be
  * what the origin has.
  *
- * A walk over the disk, as the copier's, that asks for what is local. What comes is
- * compared with the image under a shared range, as a read takes one; a client's write
+ * A walk over the disk, like the copier's, but it fetches what is local. Replies are
+ * compared with the image under a shared range, like that of a read; a client's write
  * notes its blocks under its own, exclusive, range. So a block is compared either
  * before it is written, or not at all: there is no false difference.
  *
@@ -91,7 +91,7 @@ static bool next_run(struct core *c, const struct link_state *link, uint64_t *ru
 	return true;
 }
 
-/* What is asked now is paid for before more is. Of the past at most 50 ms are made up for. */
+/* Keeps to rate_limit: the next fetch waits as long as this one may take. Unused time counts up to 50 ms. */
 static void pay(struct core *c, uint64_t bytes)
 {
 	struct verify *v = &c->verify;
@@ -250,8 +250,8 @@ static void narrow(struct fetch *f, uint64_t first)
 }
 
 /*
- * A question has ended: answered and compared, or with an error of the origin or of ours.
- * True: it is to be asked again, for other blocks.
+ * A fetch has ended: compared, or with an error of the origin or of ours. True: f was changed
+ * to other blocks, and is to be sent again.
  */
 bool verify_fetch_done(struct core *c, struct fetch *f, int error, bool of_origin)
 {
@@ -392,8 +392,8 @@ uint64_t core_verify_eta_s(const struct core *c)
 	return c->verify.rate ? bytes / c->verify.rate + 1 : UINT64_MAX;
 }
 
-/* What the walk has met is counted, and not only what it had to meet: so that it cannot come
- * to a good end where it has overlooked something. */
+/* The larger of what the walk has met and what was local when it began: so it cannot end well if
+ * it has overlooked something. */
 uint64_t core_verify_comparable(const struct core *c)
 {
 	const struct verify *v = &c->verify;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * How far away the origin is, and so how much may be under way: enough to fill the link, no
- * more than that, since what clients miss would wait in the queue behind it.
+ * How far away the origin is, in response time, and so how much may be in flight: enough to fill
+ * the link, but no more, since what clients miss would queue behind it.
  */
 #include "core/core.h"
 #include "core/fetch.h"
@@ -12,8 +12,8 @@ bool way_is_slow(const struct way *w, uint64_t ms)
 	return ms > 2 * w->least_ms && ms > WAY_NEAR_MS;
 }
 
-/* One that is slow although little was under way may have had bad luck; many in a row: the way
- * to the origin has become longer, while the link stayed. */
+/* One slow fetch on an idle link may be bad luck; WAY_SLOW_MAX of them, and no quick one, mean that
+ * the path to the origin has become longer, although the link stayed up. */
 void way_note(struct way *w, uint64_t ms, bool little)
 {
 	if (ms < w->least_ms)
@@ -28,7 +28,7 @@ void way_note(struct way *w, uint64_t ms, bool little)
 	w->slow = 0;
 }
 
-/* Whether the origin is so far away that a few fetches under way do not fill the link. */
+/* Whether the link has a delay: a few fetches in flight do not fill it. */
 static bool is_far(const struct way *w)
 {
 	return w->least_ms > WAY_NEAR_MS && w->least_ms != UINT64_MAX;
@@ -47,10 +47,10 @@ bool way_stands_back(const struct core *c)
 }
 
 /*
- * The copy's window follows a link with a delay: what has come about as soon as ever, although
- * as much was under way as might be, has not filled it; what took twice as long has waited in
- * a queue, and would have clients' fetches wait there too. A short link is filled by the
- * window as it is at first, which the processor's cache can hold.
+ * Over a link with a delay, the copy's window is adapted: a fetch that was about as quick as the
+ * quickest, although the window was full, shows that the link is not full yet; one that took twice
+ * as long has waited in a queue, where clients' fetches would wait too. A link without a delay is
+ * filled by the initial window, which the processor's cache can hold.
  */
 void way_window_follow(struct core *c, const struct fetch *f)
 {

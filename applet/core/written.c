@@ -9,12 +9,12 @@
  *   2. Where a block is local, so that a start may find it local, the bit is also on the
  *      disk before that.
  *   3. A block that was missing becomes committed after its bit is on the disk (commit.c).
- *   4. From the switch on nothing is noted: before it, one more bit is on the disk, behind
- *      those of the blocks. It says that a start cannot know who has written what is local.
+ *   4. After a switch nothing is noted. Before it, one more bit, after those of the blocks, is
+ *      put on the disk: it says that nobody knows who wrote what is local.
  *
- * A note is a write that waits for its bits, in two stages: all that have come while the file
- * was written share the next write, and all that have come during a sync of it share the next
- * sync. Rule 2 costs a sync once for each bit: `safe` has those that are known to be on the disk.
+ * A note makes a client's write wait for its bits, in two stages: notes that come while the file
+ * is written share the next write, those that come during a sync of it share the next sync.
+ * Point 2 costs one sync for each bit: `safe` has those that are known to be on the disk.
  */
 #include "core/core.h"
 #include "core/state.h"
@@ -126,8 +126,8 @@ static bool stage_begin(struct core *c, unsigned stage, struct io *io)
 	return true;
 }
 
-/* Those who have had it go on: to the next stage, or back to whoever waits. What need not be on
- * the disk may be written after a sync has failed, for its blocks are committed no more. */
+/* All that were in this stage go on: to the next one, or to done(). Those that need not be durable
+ * succeed even after a failed sync, for their blocks will never be committed. */
 static void stage_end(struct core *c, unsigned stage)
 {
 	struct written *w = &c->written;

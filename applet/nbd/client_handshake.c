@@ -61,7 +61,7 @@ static enum nbd_handshake_state fail(struct nbd_client_handshake *h, const char 
 	return NBD_HS_CLOSE;
 }
 
-/* before 'NAME' after; of a long name the beginning, lest `after` be lost */
+/* The error is: before, "export 'NAME'", after. A long name is cut, lest `after` be lost. */
 static enum nbd_handshake_state fail_export(struct nbd_client_handshake *h, const char *before, const char *after)
 {
 	size_t n = strlen(h->export_name);
@@ -132,8 +132,8 @@ static enum nbd_handshake_state ask_go(struct nbd_client_handshake *h)
 
 /* ---- greeting ------------------------------------------------------------------------- */
 
-/* What there is of the n bytes at in agrees with this magic: a server that does not
- * speak NBD may send less than a magic, and then wait. */
+/* Whether the n bytes at `in`, as far as they go, agree with this magic: a server that does
+ * not speak NBD may send less than a magic, and then wait. */
 static bool may_be(const uint8_t *in, size_t n, uint64_t magic)
 {
 	uint8_t bytes[MAGIC_BYTES];
@@ -147,7 +147,7 @@ static bool take_export(struct nbd_client_handshake *h, const uint8_t *p)
 {
 	h->size_bytes = nbd_get64(p);
 	h->transmission_flags = nbd_get16(p + 8);
-	/* Required, but there are servers without: all they can do is read. */
+	/* HAS_FLAGS is required, but some servers do not set it: they offer nothing but reads. */
 	if (!(h->transmission_flags & NBD_FLAG_HAS_FLAGS))
 		h->transmission_flags = 0;
 	h->got_export = h->size_bytes <= INT64_MAX;

@@ -194,7 +194,7 @@ struct nbd_reply_header {
  */
 int nbd_reply_decode(const uint8_t *p, size_t n, struct nbd_reply_header *h);
 
-/* With how many zeroes do the n bytes at p begin? */
+/* How many of the n bytes at p are zero before the first that is not. */
 uint32_t nbd_zeroes(const uint8_t *p, uint32_t n);
 
 /* errno -> "Error values" (EDQUOT and EFBIG are ENOSPC; unknown ones EIO). */
@@ -305,9 +305,9 @@ void nbd_client_start(struct nbd_client_handshake *h);
  * origin", "does not speak NBD", ...). */
 enum nbd_handshake_state nbd_client_step(struct nbd_client_handshake *h, const uint8_t *in, size_t n, size_t *used);
 
-/* Whether the reply to an option is awaited that an old server may trip over. nbd-server 3.8
- * to 3.14 answers one that it does not know without reading the rest of it, and then hangs up:
- * it has to be asked once more, with `plain`. */
+/* Whether the handshake awaits the reply to an option that may confuse an old server. nbd-server 3.8
+ * to 3.14 answers an option that it does not know without reading its data, and then hangs up: if
+ * it does, connect once more, with `plain`. */
 bool nbd_client_is_haggling(const struct nbd_client_handshake *h);
 
 /* ---- gaps.c: which bytes of a structured reply are still to come --------- */

@@ -105,8 +105,8 @@ static const uint8_t *take(struct cursor *c, uint32_t n)
 	return p;
 }
 
-/* n bytes that are a string as "Conventions" has it. UTF-8 is not checked: what is
- * not, is just no name we know. */
+/* The next n bytes, as a string according to "Conventions". UTF-8 is not checked: malformed
+ * text is simply a name that we do not know. */
 static bool take_string_of(struct cursor *c, uint32_t n, struct string *s)
 {
 	s->bytes = n;
@@ -247,8 +247,8 @@ static const struct context {
 } contexts[CONTEXTS] = {
 	{ "base:allocation", 5, NBD_BASE_ALLOCATION_ID },
 	{ "x-xnbd:local", 7, NBD_XNBD_LOCAL_ID },
-	/* The same by a name that is not for us to give (a namespace is registered, or begins
-	 * with x-): who asks for it means ours, but it is not listed. */
+	/* An alias in a namespace that is not ours to use (one must be registered, or begin with
+	 * x-): accepted from clients that ask for it, but not listed. */
 	{ "xnbd:local", 0, NBD_XNBD_LOCAL_ID },
 };
 
@@ -257,7 +257,7 @@ static bool is_offered(const struct nbd_export *e, unsigned i)
 	return i ? e->local : e->allocation;
 }
 
-/* Lists also know the namespace alone. */
+/* LIST_META_CONTEXT also accepts a namespace alone. */
 static bool query_matches(const struct string *query, const struct context *c, bool is_list)
 {
 	return (query->bytes == strlen(c->name) || (is_list && query->bytes == c->space_bytes)) &&
@@ -290,7 +290,7 @@ static bool take_queries(struct cursor *c, bool is_list, unsigned *matches)
 	return !c->left;
 }
 
-/* What a failed SET_META_CONTEXT leaves is nothing: option_step() has seen to that. */
+/* A failed SET_META_CONTEXT leaves nothing selected: option_step() has cleared that before. */
 static enum nbd_handshake_state meta_context(struct nbd_server_handshake *h, uint32_t option, struct cursor *c)
 {
 	bool is_list = option == NBD_OPT_LIST_META_CONTEXT;

@@ -14,7 +14,8 @@
  * disk has a core. */
 const char *cow_begin(struct disk *d);
 
-/* Any thread; the core's ranges keep writers of one block apart. 0 or errno. Offsets and lengths in bytes, inside of the disk, n > 0. */
+/* This one and the next two: any thread; the core's ranges keep writers of one block apart. Offsets and
+ * lengths are bytes, within the disk, n > 0. 0 or errno. */
 int cow_read(struct disk *d, uint8_t *p, uint64_t n, uint64_t offset);
 /* Before [offset, offset + n) of d->fd[FILE_IMAGE] is written, trimmed or zeroed. */
 int cow_prepare(struct disk *d, uint64_t n, uint64_t offset);

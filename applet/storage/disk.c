@@ -2,7 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
  * The port to the disk: reads that the page cache can answer are done at once,
- * everything else by a worker.
+ * everything else is a job for reactor/pool.c.
  */
 #include "libbb.h"
 #include "nbd/nbd.h"
@@ -77,8 +77,8 @@ static int write_zeroes(int fd, uint64_t offset, uint64_t n)
 	return 0;
 }
 
-/* Zeroes as bytes are on the disk before the next come: a FLUSH would have to wait for all that
- * the page cache takes. This may be the one that is told of an error of others' writes. */
+/* Zeroes written as bytes are on the disk before the next piece: else a FLUSH would have to wait for
+ * all that the page cache has taken. This sync may be the one that reports an error of others' writes. */
 static int write_through(struct io *io, int fd)
 {
 	int error = write_zeroes(fd, io->offset, io->length);
@@ -180,8 +180,8 @@ static bool is_direct(const struct disk *d, const struct io *io)
 	       (io->op == IO_READ || io->op == IO_WRITE || io->op == IO_ZERO || io->op == IO_TRIM) && all % d->direct_unit == 0;
 }
 
-/* Zeroes as bytes, and nothing discarded: for both the kernel takes memory that others, who
- * wait for us, may have. */
+/* Zeroes are written as bytes, and nothing is discarded: the kernel's own ways of doing either take
+ * memory that others, who wait for us, may hold. */
 static void direct_do(const struct disk *d, struct io *io, int fd)
 {
 	if (io->op == IO_TRIM || (io->op == IO_ZERO && io->flags & IO_FAST))
@@ -256,7 +256,7 @@ bool port_io(struct core *c, struct io *io)
 	j->done = disk_done;
 	j->owner = io->owner;
 	j->class = io->op == IO_EXTENTS || (is_zeroing(io) && io->length > QUICK_BYTES) ? JOB_LONG : JOB_SHORT;
-	/* Of these no sync follows at once, as of one to the commit file. */
+	/* Not writes to the commit file: a sync follows those at once. */
 	j->quick = ((is_image_write && !d->zeroing) || is_bits) && io->length <= QUICK_BYTES && !is_direct(d, io);
 	/* A file system lets one writer at a time into a file. Others that wait for it spin, and would
 	 * take the processor from those who have work, as would looks for data, which wait for nothing. */

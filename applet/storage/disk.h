@@ -20,10 +20,10 @@ struct origin;
 struct disk {
 	struct core core; /* first: ports get the core and want the disk */
 	int fd[3];      /* by enum io_file; -1 = not there, as with the other descriptors */
-	int header_fd;  /* the commit file again: so an error of a sync is told to the header's
-			   writer and to the commit, not to who comes first */
-	int direct_fd;  /* --root-storage: the image again, past the page cache; -1 = not there */
-	uint32_t direct_unit; /* ... where all has to be multiples of this */
+	int header_fd;  /* a second descriptor of the commit file: so the kernel reports a sync error
+			   to the header's writer and to the commit, not to the first of them */
+	int direct_fd;  /* --root-storage: an O_DIRECT descriptor of the image; -1 = not there */
+	uint32_t direct_unit; /* ... bytes: it needs multiples of this */
 	bool is_device; /* the image is a block device */
 	bool holes_known; /* of the image: see holes.h */
 	bool adopt, accept; /* --adopt-bitmap, --accept-image */
@@ -37,17 +37,17 @@ struct disk {
 	struct state_header header; /* as in the commit file, or about to be: see header_save() */
 	struct {
 		struct job job;
-		struct state_header header; /* on its way; the loop's thread may change the other one */
+		struct state_header header; /* the worker's copy; the loop's thread may change the other one */
 		bool busy, again;
 		int error;
-		unsigned recents; /* of the core, that it has */
-		uint64_t next_ms; /* not before, for the sake of these */
+		unsigned recents; /* core.recents when it was copied */
+		uint64_t next_ms; /* no save for new recent blocks before this time */
 	} save;
-	struct origin *origin; /* of a proxy: see origin/origin.h, which gives it; the ports of the origin want it */
+	struct origin *origin; /* proxy only: from origin_new(); for the core's ports to the origin */
 	int base_fd;         /* copy on write: the base; fd[FILE_IMAGE] has what was written. Else -1 */
 	uint32_t *cow_words; /* ... and which blocks that are; 32 bits are atomic on every machine */
-	struct turn turns[JOB_SLOW][2]; /* of short and of long jobs; [1]: of those that hold the file's lock */
-	unsigned zeroing;       /* so many zeroings and trims are under way */
+	struct turn turns[JOB_SLOW][2]; /* of short and of long jobs; [1]: of those that take the inode's lock */
+	unsigned zeroing;       /* zeroings and trims in flight */
 	void (*header_saved)(struct disk *d, int error); /* header_save() is done, 0 or errno;
 							    may call it again; NULL: nobody waits */
 };

@@ -12,7 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Whether the file system is believed; asked once for a descriptor, and given to those below. */
+/* Whether the file system is believed: to be asked once per descriptor, and passed below as `known`. */
 bool holes_known(int fd);
 /* The first byte of data at or behind the offset; UINT64_MAX: only a hole is left. */
 uint64_t holes_data(int fd, bool known, uint64_t offset);

@@ -5,9 +5,9 @@
  *
  * The commit file's header knows which files they were (inode and birth time; a device by its
  * serial number or what else it has), how a server that ended well has left them (their times
- * of change), and the bytes of some blocks. An older copy of the commit file in its own place
- * is found out by a stamp in an extended attribute, which no copy over the file takes away:
- * the counter of the newest header.
+ * of change), and the bytes of some blocks. If an older copy of the commit file was written
+ * over it, a stamp gives that away: the counter of the newest header, in an extended
+ * attribute, which such a copy does not change.
  *
  * What the kernel or the file system cannot tell is 0, and not compared.
  */
@@ -40,8 +40,8 @@ enum {
 
 /* ---- devices ---------------------------------------------------------------------------- */
 
-/* An attribute of a block device in sysfs, or of the directory above, which for a partition is its
- * disk; without the space around it: how many bytes, 0 = there is none. */
+/* Reads an attribute of a block device from its directory in sysfs, or from the one above, which for
+ * a partition is its disk's. Returns its length without trailing space, 0 = there is none. */
 static size_t sysfs_read(dev_t dev, const char *name, char *to, size_t size)
 {
 	char path[80];

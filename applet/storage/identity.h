@@ -11,8 +11,8 @@
 
 #include "storage/disk.h"
 
-/* The machine has not gone down since the header was written, nor the file systems and disks of
- * image and bitmap; and it is that bitmap. */
+/* Whether neither the machine nor the file systems and disks of image and bitmap have gone down
+ * since the header was written, and the bitmap is still the same file. */
 bool identity_same_boot(const struct disk *d);
 /* Looks at the files; sets f->other and f->changed. */
 void identity_look(const struct disk *d, struct state_found *f);
@@ -20,16 +20,16 @@ void identity_look(const struct disk *d, struct state_found *f);
 bool identity_is_origins(const struct disk *d, uint64_t block);
 /* The sample of this block as the image has it; 0: it cannot be read. buf: BLOCK_BYTES. Any thread. */
 uint64_t identity_sample(const struct disk *d, uint64_t block, uint8_t *buf);
-/* Compares what the header knows of the image's bytes where they are the origin's. both: the
- * bitmap file was read, and is to be that of the header. NULL, or what is wrong. */
+/* Compares the header's samples with the image where its bytes must be the origin's. both: the
+ * bitmap file was read too, and must have the bits of h->recent. NULL, or what is wrong. */
 const char *identity_content(const struct disk *d, bool both);
-/* Fills in what the image has in the blocks of h->recent. Any thread, but one at a time. */
+/* Computes the samples of h->recent from the image. Any thread, but one at a time. */
 void identity_remember(const struct disk *d, struct state_header *h);
-/* The header knows these files, as files in use. */
+/* Enters these files into d->header, as in use. */
 void identity_set(struct disk *d);
-/* Syncs the files and tells h how they are left. 0 or errno. Any thread. */
+/* Syncs image and bitmap, and enters their times of change into h. 0 or errno. Any thread. */
 int identity_leave(const struct disk *d, struct state_header *h);
-/* A header with this counter has been written over this descriptor. Any thread. */
+/* Stamps the commit file with the counter of the header that was just written to it. Any thread. */
 void identity_stamp(int fd, uint64_t counter);
 
 #endif

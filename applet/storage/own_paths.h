@@ -9,9 +9,9 @@
 
 #include <stdbool.h>
 
-/* This path (copied), of a file that is there, is removed when the server ends, however it ends by
- * itself; unless_ready: only if it ends before it serves, so that a start that fails leaves nothing.
- * Dies when there is no memory. */
+/* Has this path (copied), of an existing file, removed when the server ends, unless it is killed.
+ * unless_ready: only if it ends before it serves, so that a failed start leaves nothing. Dies when
+ * there is no memory. */
 void path_own(const char *path, bool unless_ready);
 
 /* At the end: removes them, where no other file has come in their place. ready: clients could connect. */

@@ -6,8 +6,8 @@
 #ifndef STORAGE_PATHS_H
 #define STORAGE_PATHS_H
 
-/* path as seen from the root; to be freed. NULL with errno: no memory, or no current
- * directory; x: dies then. */
+/* path, made absolute; the caller frees it. NULL with errno: no memory, or no current
+ * directory; xpath_absolute() dies instead. */
 char *path_absolute(const char *path);
 char *xpath_absolute(const char *path);
 

@@ -10,10 +10,10 @@
 
 enum { X_BLKSSZGET = 0x1268 }; /* linux/fs.h: the sector's bytes */
 
-/* Where the page cache could get memory only if somebody swapped, and swaps onto us, nothing
- * would move any more: neither our reads and writes nor those of the kernel that wait for
- * them. The other file descriptor sees the same bytes: no two accesses to a page are under
- * way at once, since it is no larger than a block. */
+/* If the page cache could get memory only by swapping, and swap is on our disk, all would be
+ * deadlocked: our reads and writes, and the kernel's that wait for them. So we bypass it. Both
+ * descriptors see the same bytes: a page is no larger than a block, so no two accesses to it
+ * are in flight at once. */
 static void open_direct(struct disk *d)
 {
 	int unit;

@@ -46,8 +46,8 @@ static bool open_file(struct disk *d, enum io_file file, int flags)
 	return false;
 }
 
-/* What is wrong with a file: one line, the disk's, valid until the next, or NULL. Those who
- * start with one die of it; one that is added later is refused. */
+/* What is wrong with a file: one line, in d->wrong, valid until the next. A server that starts with
+ * this file dies of it; a file that is added later is refused. */
 static const char *perror_of(struct disk *d, const char *what, const char *path)
 {
 	snprintf(d->wrong, sizeof(d->wrong), "%s '%s': %s", what, path, strerror(errno));
@@ -133,8 +133,8 @@ static bool is_regular(struct disk *d, enum io_file file)
 	return regular;
 }
 
-/* What others write to a device while it is copied makes the copy one of no moment. A file system
- * that is mounted read-only writes nothing. */
+/* Warns if others may write to a device: a copy made meanwhile would not be of any one moment. A file
+ * system that is mounted read-only writes nothing. */
 static void look_for_writers(const struct disk *d)
 {
 	int fd = open(d->path[FILE_IMAGE], O_RDONLY | O_EXCL | O_CLOEXEC | O_NONBLOCK);
@@ -193,9 +193,9 @@ NORETURN static void refuse(const struct disk *d, enum io_file file, const char 
 
 /* ---- bits --------------------------------------------------------------------- */
 
-/* Adds the bits of a file to words in memory. Reads what is there: what was never
- * written, of a large disk nearly all, would take seconds. Words that are zero are not touched,
- * so that they cost no memory. */
+/* Adds the bits of a file to words in memory. Holes, which are most of a large disk's bitmap, are
+ * not read: that would take seconds. Words that are zero are not touched, so that they cost no
+ * memory. */
 static void load_bits(struct disk *d, uint64_t *to, enum io_file file, uint64_t offset, uint64_t n)
 {
 	uint64_t *part = xmalloc(LOAD_BYTES);
@@ -246,7 +246,7 @@ bool store_load_written(struct disk *d, enum state_start how, uint64_t size_byte
 	d->written = alloc_words(d->written, written_bytes(size_bytes));
 	if (how == START_COMMIT || how == START_BOTH)
 		load_bits(d, d->written, FILE_COMMIT, commit_written_offset(size_bytes), written_bytes(size_bytes));
-	/* Another program does not note what it writes; neither do we, so configured. */
+	/* Other programs do not note what they write; nor do we without FEATURE_XNBD_SERVER_VERIFY. */
 	if (how == START_ADOPT || (d->accept && how != START_NEW) || !ENABLE_FEATURE_XNBD_SERVER_VERIFY)
 		written_forget(d->written, size_bytes);
 	return ENABLE_FEATURE_XNBD_SERVER_VERIFY && written_from_local(d->written, d->words, size_bytes);
@@ -450,15 +450,16 @@ static void write_bits(struct disk *d, enum io_file file, uint64_t offset, const
 	}
 }
 
-/* All of it, also what is in the file already: that may not be on the disk, and would never be,
- * after a sync that has failed. It is synced with the header. */
+/* Writes the whole record of client writes, even what is in the file already: after a failed sync, that
+ * may not be on the disk, and never would be. It is synced with the header. */
 static void write_written(struct disk *d, uint64_t size_bytes)
 {
 	write_bits(d, FILE_COMMIT, commit_written_offset(size_bytes), d->written, written_bytes(size_bytes));
 }
 
-/* A commit file, without a bit or with those in memory, whose blocks are on the disk: all
- * of it but its header, and its room, but not yet in its place. Returns its name, to be freed. */
+/* Creates a new commit file under a temporary name, with its space allocated: everything but the
+ * header. with_bits: with the bits in memory, whose blocks must be on the disk; else without any.
+ * Returns the name, which the caller frees. */
 static char *prepare_commit(struct disk *d, uint64_t size_bytes, bool with_bits)
 {
 	char *name = xasprintf("%s.new", d->path[FILE_COMMIT]);
@@ -532,8 +533,8 @@ void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *f
 	store_check_room(d, size_bytes, image_bytes);
 	if (d->fd[FILE_IMAGE] < 0)
 		create_file(d, FILE_IMAGE);
-	/* From now on a power cut leaves only what is committed: what xNBD has left has to
-	 * be, clients' writes among it. */
+	/* From now on only what is committed survives a power cut: so what xNBD has left, clients' writes
+	 * among it, must be on the disk first. */
 	if (how == START_ADOPT && fdatasync(d->fd[FILE_IMAGE]) < 0)
 		bb_perror_msg_and_die("cannot sync '%s'", d->path[FILE_IMAGE]);
 	/* Whatever may fail for lack of room comes before anything is forgotten. */

@@ -4,8 +4,8 @@
  * The files of a disk at a start: found, locked, refused, created and repaired.
  *
  * One thread, before the disk has a core. All of it may block. Whatever is wrong ends the program with
- * one line that says what to do, and until store_open() nothing was changed on disk then; only
- * store_open_target() returns its errors, and may be called by any thread, at any time. Sizes are bytes.
+ * one line that says what to do; before store_open(), nothing on disk has been changed by then. Only
+ * store_open_target() returns its errors, and may be called on any thread, at any time. Sizes are bytes.
  */
 #ifndef STORAGE_STORE_H
 #define STORAGE_STORE_H
@@ -21,14 +21,14 @@ const char *store_open_target(struct disk *d, const char *image, bool readonly);
  * True: the cache is complete, the origin is not needed. */
 bool store_look(struct disk *d, const char *image, const char *bitmap, bool clear);
 
-/* The same only to look: nothing can be changed, and others may look too. The steps of
- * store_open() of which that is true, one by one: what the start would be, the bits that
- * it would take (into d->words), whether the image is long enough for them. */
+/* The same for --check: opens read-only, with shared locks. Then the steps of store_open() that
+ * change nothing, one by one: how the start would be made, the bits that it would use (into
+ * d->words), whether the image is long enough for them. */
 void store_peek(struct disk *d, const char *image, const char *bitmap);
 enum state_start store_decide(struct disk *d, uint64_t size_bytes, const struct fingerprint *fp, bool clear);
 void store_load(struct disk *d, enum state_start how, uint64_t size_bytes);
-/* The same of what clients have written, into d->written; after that. False: it is not known,
- * then all that is local counts as written. */
+/* After store_load(): the record of client writes, into d->written. False: nobody knows who wrote
+ * what, and all that is local counts as written. */
 bool store_load_written(struct disk *d, enum state_start how, uint64_t size_bytes);
 void store_check_room(struct disk *d, uint64_t size_bytes, uint64_t have_bytes);
 /* ... and, when d->written is there too, whether it has the bytes that the header knows. */

@@ -9,13 +9,13 @@
 
 #include "storage/disk.h"
 
-/* Opens where it is to be written (path is the caller's, and stays); dies when it cannot. */
+/* Opens the directory that it is to be written to; path is copied. Dies when it cannot. */
 void record_open(const char *path);
 /* The core of d has begun: what clients ask it for is recorded from now on. Dies when there is no memory. */
 void record_begin(struct disk *d);
 /* ... what the trace at this path names is fetched; a message tells why not. */
 void prefetch_begin(struct disk *d, const char *path);
-/* Writes what is not written yet; not to wait for longer than the caller likes. */
+/* Begins to write what is not written yet; the caller decides how long to wait for that. */
 void record_end(void);
 bool record_is_busy(void);
 
