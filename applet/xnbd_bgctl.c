@@ -7,7 +7,7 @@
  * Builds also inside a BusyBox tree: libbb.h is all it knows.
  */
 //config:config XNBD_BGCTL
-//config:	bool "xnbd-bgctl (9.2 kb)"
+//config:	bool "xnbd-bgctl (9.3 kb)"
 //config:	default y
 //config:	help
 //config:	Drives a running xnbd-server proxy through its control socket:
@@ -15,7 +15,7 @@
 //config:	switches the proxy to a plain server of the copy.
 //config:
 //config:config FEATURE_XNBD_BGCTL_CACHE_ALL2
-//config:	bool "--cache-all2 (160 bytes)"
+//config:	bool "--cache-all2 (170 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
@@ -51,14 +51,14 @@
 //config:	runs.
 //config:
 //config:config FEATURE_XNBD_BGCTL_RECONNECT
-//config:	bool "--reconnect (1.9 kb)"
+//config:	bool "--reconnect (1.8 kb)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
 //config:	Gives the proxy another address of its origin.
 //config:
 //config:config FEATURE_XNBD_BGCTL_EXPORTNAME
-//config:	bool "--exportname (340 bytes)"
+//config:	bool "--exportname (350 bytes)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_BGCTL_RECONNECT
 //config:	help

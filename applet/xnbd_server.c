@@ -5,7 +5,7 @@
  * origin while the disk moves here. This file is its command line.
  */
 //config:config XNBD_SERVER
-//config:	bool "xnbd-server (102 kb)"
+//config:	bool "xnbd-server (100 kb)"
 //config:	default y
 //config:	help
 //config:	Serves a disk image or block device over NBD (target mode), or stands
@@ -13,7 +13,7 @@
 //config:	touches in a local image (proxy mode).
 //config:
 //config:config FEATURE_XNBD_SERVER_PROXY
-//config:	bool "--proxy (55 kb)"
+//config:	bool "--proxy (53 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -28,7 +28,7 @@
 //config:	holes (base:allocation). What a proxy asks its origin does not depend on it.
 //config:
 //config:config FEATURE_XNBD_SERVER_READ_HOLES
-//config:	bool "Zeroes are told, not sent (350 bytes)"
+//config:	bool "Zeroes are told, not sent (400 bytes)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_STRUCTURED
 //config:	help
@@ -36,7 +36,7 @@
 //config:	64 KiB and more are zero.
 //config:
 //config:config FEATURE_XNBD_SERVER_ORIGIN_HOLES
-//config:	bool "Holes of the origin (640 bytes)"
+//config:	bool "Holes of the origin (800 bytes)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY && FEATURE_XNBD_SERVER_STRUCTURED
 //config:	help
@@ -59,7 +59,7 @@
 //config:	Going to the background, when nothing else does that.
 //config:
 //config:config FEATURE_XNBD_SERVER_COW
-//config:	bool "--cow-target (1.2 kb)"
+//config:	bool "--cow-target (1.1 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -81,7 +81,7 @@
 //config:	A copy of the image of a target as it is at one moment.
 //config:
 //config:config FEATURE_XNBD_SERVER_INIT
-//config:	bool "--root-storage, and sockets and readiness of systemd (1.7 kb)"
+//config:	bool "--root-storage, and sockets and readiness of systemd (1.8 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -89,14 +89,14 @@
 //config:	NOTIFY_SOCKET are understood.
 //config:
 //config:config FEATURE_XNBD_SERVER_AUTO
-//config:	bool "--auto-switch and --exec (1.1 kb)"
+//config:	bool "--auto-switch and --exec (1.2 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
 //config:	The switch as soon as all blocks are here, and a program to run then:
 //config:
 //config:config FEATURE_XNBD_SERVER_TRACE
-//config:	bool "--record-trace and --prefetch (3.6 kb)"
+//config:	bool "--record-trace and --prefetch (3.4 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
@@ -104,7 +104,7 @@
 //config:	names fetched before it is asked for.
 //config:
 //config:config FEATURE_XNBD_SERVER_READAHEAD
-//config:	bool "Read-ahead (1.5 kb)"
+//config:	bool "Read-ahead (1.3 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
@@ -112,7 +112,7 @@
 //config:	and around what others miss, where the link is not too thin for it.
 //config:
 //config:config FEATURE_XNBD_SERVER_VERIFY
-//config:	bool "Comparison with the origin (7.2 kb)"
+//config:	bool "Comparison with the origin (7.3 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
@@ -122,7 +122,7 @@
 //config:	2 MiB of memory for each TiB of the disk.
 //config:
 //config:config FEATURE_XNBD_SERVER_CHECK
-//config:	bool "--check (2.3 kb)"
+//config:	bool "--check (2.4 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
@@ -130,14 +130,14 @@
 //config:	together, how much is local, how much survives a power cut.
 //config:
 //config:config FEATURE_XNBD_SERVER_SYSLOG
-//config:	bool "--syslog (500 bytes)"
+//config:	bool "--syslog (490 bytes)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
 //config:	Messages go to syslogd, or to the kernel's log when there is none.
 //config:
 //config:config FEATURE_XNBD_SERVER_OLD_CONTROL
-//config:	bool "xNBD's control protocol (1.4 kb)"
+//config:	bool "xNBD's control protocol (1.6 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
