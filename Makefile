@@ -71,7 +71,7 @@ flags = -std=gnu11 -D_FILE_OFFSET_BITS=64 $(warnings) -ffunction-sections -fdata
 # What is built: lib-y from the //kbuild: lines; a directory stands for its files.
 lib-y :=
 not_building := help clean distclean dist deb %config
-in_tree := demo lint check fuzzers fuzz mutants random busybox bench bloat sim-coverage check-vm demo-vm interop-table
+in_tree := demo lint check check-unit fuzzers fuzz mutants random busybox bench bloat sim-coverage check-vm demo-vm interop-table
 ifneq ($(O),build)
 ifneq ($(filter $(in_tree),$(MAKECMDGOALS)),)
 $(error 'make $(filter $(in_tree),$(MAKECMDGOALS))' works in the source tree: without O=)
@@ -111,7 +111,7 @@ sources = applet/main.c $(sort $(wildcard applet/libbb/*.c)) \
 objects = $(patsubst applet/%.c,$(out)/obj/%.o,$(sources))
 applets = $(patsubst xnbd_%.o,xnbd-%,$(filter xnbd_%.o,$(lib-y)))
 
-.PHONY: FORCE all dist deb install install-strip demo lint check unit-tests fuzzers fuzz sim mutants random busybox bench bloat help clean distclean sim-coverage check-vm demo-vm interop-table
+.PHONY: FORCE all dist deb install install-strip demo lint check check-unit unit-tests fuzzers fuzz sim mutants random busybox bench bloat help clean distclean sim-coverage check-vm demo-vm interop-table
 .DELETE_ON_ERROR:
 
 strip_options := -s -R .comment -R .note.gnu.property
@@ -292,6 +292,10 @@ lint:
 	@config/setup.sh lint
 	@sh tests/doc/lint.sh all
 
+check-unit:
+	@config/setup.sh check_unit
+	@sh tests/check_unit.sh
+
 check:
 	@config/setup.sh check
 	@sh tests/run.sh
@@ -348,6 +352,7 @@ distclean: clean
 help:
 	@echo 'make                  build/xnbdbox, and a link for each applet beside it'
 	@echo 'make demo             moves a disk before your eyes (installs what it needs)'
+	@echo 'make check-unit       what any user can test, without a network'
 	@echo 'make check            all tests (installs what they need)'
 	@echo 'make lint             static analysis, all of it (make check has the quick part)'
 	@echo 'make demo-vm          a machine boots from the network and moves onto its own disk'

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
-# config/setup.sh build|demo|lint|check|check_vm|bench: what that needs is installed, on Debian and as
+# config/setup.sh build|demo|lint|check|check_unit|check_vm|bench: what that needs is installed, on Debian and as
 # root; anywhere else, the one line that would do it is printed.
 set -eu
 
@@ -43,6 +43,15 @@ lint() {
 	need cppcheck has cppcheck
 	need libc6-dev test -e /usr/include/stdio.h
 	need pyflakes3 has pyflakes3
+	need shellcheck has shellcheck
+}
+
+check_unit() {
+	build
+	need libc6-dev test -e /usr/include/stdio.h
+	need clang has clang
+	need libclang-rt-14-dev has_fuzzer
+	need mandoc has mandoc
 	need shellcheck has shellcheck
 }
 
@@ -109,9 +118,9 @@ check_vm() {
 }
 
 case ${1-} in
-build | demo | lint | check | check_vm | bench) "$1" ;;
+build | demo | lint | check | check_unit | check_vm | bench) "$1" ;;
 *)
-	echo "usage: config/setup.sh build|demo|lint|check|check_vm|bench" >&2
+	echo "usage: config/setup.sh build|demo|lint|check|check_unit|check_vm|bench" >&2
 	exit 1
 	;;
 esac

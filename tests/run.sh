@@ -17,39 +17,7 @@ if [ -f .config ] && grep '=y$' config/full_defconfig | grep -qvxFf .config; the
 	exit 1
 fi
 make -s all unit-tests fuzzers && make -s SANITIZE=1 all || exit 1
-TALLY=$(mktemp)
-export TALLY
-trap 'rm -f "$TALLY" "$TALLY.out"' EXIT
-
-# count NAME COMMAND...: a test that is one command.
-count() {
-	name=$1
-	shift
-	if "$@" >"$TALLY.out" 2>&1; then
-		echo "PASS: $name"
-		echo "1 0" >>"$TALLY"
-	else
-		echo "FAIL: $name"
-		tail -40 "$TALLY.out"
-		echo "0 1" >>"$TALLY"
-	fi
-}
-
-# unit COMMAND: a program whose last line is "N passed, N failed". One that ends
-# otherwise has failed, whatever it says.
-unit() {
-	"$1" >"$TALLY.out" 2>&1
-	status=$?
-	line=$(sed -n '$s/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' "$TALLY.out")
-	if [ -z "$line" ]; then
-		line="0 1"
-	elif [ $status != 0 ] && [ "${line#* }" = 0 ]; then
-		line="${line% *} 1"
-	fi
-	echo "${1##*/}: ${line% *} passed, ${line#* } failed"
-	[ "${line#* }" = 0 ] || tail -20 "$TALLY.out"
-	echo "$line" >>"$TALLY"
-}
+. tests/tally.sh
 
 # wanted FILE WORD...: there is no word, or one of them is in the name.
 wanted() {
@@ -63,13 +31,7 @@ wanted() {
 }
 
 if [ $# = 0 ]; then
-	for t in build/unit/*_test; do
-		unit "$t"
-	done
-	for t in tests/fuzz/corpus/*; do
-		count "fuzzer $(basename "$t"), its corpus" sh tests/fuzz/run.sh corpus "$(basename "$t")"
-	done
-	count "simulator, ${SEEDS:-1000} seeds" build/unit/sim "${SEEDS:-1000}"
+	units "${SEEDS:-1000}"
 	for t in tests/doc/*.sh; do
 		count "$(basename "$t" .sh)" sh "$t"
 	done
@@ -101,4 +63,4 @@ if [ $# = 0 ] || wanted busybox "$@"; then
 fi
 
 [ -s "$TALLY" ] || echo "no test has a name with: $*"
-awk '{ p += $1; f += $2 } END { printf "%d passed, %d failed\n", p, f; exit f > 0 || p == 0 }' "$TALLY"
+result
