@@ -119,7 +119,7 @@
 //config:	It is remembered where clients have written, so that all else can be
 //config:	compared with the origin before the switch: when xnbd-bgctl asks for
 //config:	it, with --verify before --auto-switch, and by --check. It takes
-//config:	2 MiB of memory for each TiB of the disk.
+//config:	4 MiB of memory for each TiB of the disk.
 //config:
 //config:config FEATURE_XNBD_SERVER_CHECK
 //config:	bool "--check (2.4 kb)"
