@@ -225,7 +225,8 @@ static void answer_status(const struct asked *a)
 	}
 	event("the origin answers the question for extents at %llu%s", (unsigned long long)a->offset, error ? ": EIO" : "");
 	count_if(error, COUNT_ORIGIN_FAULTS);
-	origin_answered_ms = now_ms;
+	if (a->cookie == core.copier.status_cookie)
+		origin_answered_ms = now_ms; /* a client's does not prolong --hold */
 	if (!core_link_status(&core, a->cookie, error, e, n))
 		broken("a status request is not known any more");
 }
