@@ -58,10 +58,9 @@ check_unit() {
 check() {
 	demo
 	lint
+	check_unit
 	need bzip2 has bzip2 # BusyBox's source
 	need ccache has ccache
-	need clang has clang
-	need libclang-rt-14-dev has_fuzzer
 	need debhelper has dh
 	need dpkg-dev has dpkg-buildpackage
 	need diffutils has cmp
@@ -79,7 +78,6 @@ check() {
 	need kconfig-frontends has kconfig-conf
 	need python3-kconfiglib /usr/bin/python3 -c "import kconfiglib"
 	need lintian has lintian
-	need mandoc has mandoc
 	need nbd-client has nbd-client
 	need nbd-server has nbd-server
 	need nbdkit has nbdkit
