@@ -204,6 +204,11 @@ static void session_abandon(struct session *s)
 	}
 }
 
+bool session_listens(const struct session *s)
+{
+	return s->state < SESSION_DRAINING && !s->stalled && !s->full && !s->ready.first && !s->hang_up && !sessions_stopping;
+}
+
 bool session_end_of_input(struct session *s)
 {
 	if (s->state != SESSION_TRANSMISSION)
@@ -409,7 +414,7 @@ static void session_settle(struct session *s)
 	}
 	if (s->out.first || s->hs_out_bytes || s->batches == BATCHES_MAX)
 		events |= EPOLLOUT;
-	if (!s->stalled && !s->full && !s->ready.first && !s->hang_up && !sessions_stopping && s->state != SESSION_DRAINING)
+	if (session_listens(s))
 		events |= EPOLLIN;
 	if (!s->gone)
 		events |= EPOLLRDHUP;

@@ -116,6 +116,8 @@ void session_mark(struct session *s);
 void session_stall(struct session *s);
 /* What has been received is taken. False: the protocol is broken, or the client has gone. */
 bool session_process(struct session *s);
+/* Whether requests of s are received now. */
+bool session_listens(const struct session *s);
 /* The client sends nothing any more. False: close it. */
 bool session_end_of_input(struct session *s);
 

@@ -6,6 +6,12 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+enum {
+	DIRECT_BYTES = 32 << 10, /* so much of a WRITE's data is worth a recvmsg of its own */
+	TURN_BYTES = 256 << 10,  /* that a session may receive in a turn of the loop; the last recvmsg
+				    may bring more */
+};
+
 /* The core's word, and what only the session knows. */
 static uint32_t session_check(const struct session *s, const struct request *r)
 {
@@ -248,11 +254,12 @@ bool session_parse(struct session *s)
 
 /* ---- the socket --------------------------------------------------------------------------- */
 
-/* Where the next bytes go: straight into the buffer of a WRITE, and behind it the
- * receive buffer. */
-static int receive_into(struct session *s, struct iovec *v)
+/* Where the next bytes go, two places at most; *room: how many fit. To the buffer of the WRITE whose
+ * data is coming, and behind it to the receive buffer. When that WRITE is long, no more than a
+ * header goes to the receive buffer: data that follows would have to be copied from there. */
+static int receive_into(struct session *s, struct iovec *v, uint32_t *room)
 {
-	int n = 0;
+	uint32_t direct = 0, behind;
 
 	if (s->in_first == s->in_end) {
 		s->in_first = s->in_end = 0;
@@ -262,34 +269,48 @@ static int receive_into(struct session *s, struct iovec *v)
 		s->in_first = 0;
 	}
 	if (s->piece && !s->in_end) {
-		v[n].iov_base = s->piece->buf + s->piece_have;
-		v[n++].iov_len = s->piece->buf_bytes - s->piece_have;
+		direct = s->piece->buf_bytes - s->piece_have;
+		v->iov_base = s->piece->buf + s->piece_have;
+		v++->iov_len = direct;
 	}
-	v[n].iov_base = s->in + s->in_end;
-	v[n++].iov_len = RECV_BYTES - s->in_end;
-	return n;
+	behind = direct >= DIRECT_BYTES ? NBD_REQUEST_BYTES : RECV_BYTES - s->in_end;
+	v->iov_base = s->in + s->in_end;
+	v->iov_len = behind;
+	*room = direct + behind;
+	return direct ? 2 : 1;
 }
 
-bool session_receive(struct session *s)
+/* With one recvmsg. *left: how many bytes it may still take in this turn; 0 when the socket has no
+ * more. False: as of session_process(). */
+static bool receive_once(struct session *s, uint32_t *left)
 {
 	struct iovec v[2];
 	struct msghdr m = { .msg_iov = v };
-	uint32_t direct;
+	uint32_t room, direct = 0;
 	ssize_t n;
 
-	m.msg_iovlen = receive_into(s, v);
-	direct = m.msg_iovlen > 1 ? (uint32_t)v[0].iov_len : 0;
+	m.msg_iovlen = receive_into(s, v, &room);
 	n = recvmsg(s->event.fd, &m, MSG_DONTWAIT);
+	*left = n == room && room < *left ? *left - room : 0;
 	if (n < 0)
 		return errno == EAGAIN || errno == EINTR;
 	if (n == 0)
 		return session_end_of_input(s);
-	if (direct) {
-		uint32_t d = (size_t)n < direct ? (uint32_t)n : direct;
-
-		s->piece_have += d;
-		n -= d;
+	if (m.msg_iovlen > 1) {
+		direct = (size_t)n < v->iov_len ? (uint32_t)n : (uint32_t)v->iov_len;
+		s->piece_have += direct;
 	}
-	s->in_end += (uint32_t)n;
+	s->in_end += (uint32_t)n - direct;
 	return session_process(s);
+}
+
+bool session_receive(struct session *s)
+{
+	uint32_t left = TURN_BYTES;
+
+	while (left && session_listens(s)) {
+		if (!receive_once(s, &left))
+			return false;
+	}
+	return true;
 }
