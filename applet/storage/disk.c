@@ -23,7 +23,11 @@ enum {
 	X_FALLOC_ZERO_RANGE = 0x10,
 };
 
-enum { QUICK_BYTES = 64 << 10 };
+enum {
+	QUICK_BYTES = 256 << 10, /* a write of so many is copied in less time than another thread needs
+				    to take it, and to have it in its processor's cache */
+	SHORT_ZEROES_BYTES = 64 << 10,
+};
 
 static struct io *io_of(struct job *j)
 {
@@ -83,7 +87,7 @@ static int write_through(struct io *io, int fd)
 {
 	int error = write_zeroes(fd, io->offset, io->length);
 
-	if (error || io->length <= QUICK_BYTES ||
+	if (error || io->length <= SHORT_ZEROES_BYTES ||
 	    sync_file_range(fd, (off_t)io->offset, (off_t)io->length,
 			    SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER) == 0 ||
 	    (errno != EIO && errno != ENOSPC && errno != EDQUOT))
@@ -255,7 +259,7 @@ bool port_io(struct core *c, struct io *io)
 	j->run = disk_run;
 	j->done = disk_done;
 	j->owner = io->owner;
-	j->class = io->op == IO_EXTENTS || (is_zeroing(io) && io->length > QUICK_BYTES) ? JOB_LONG : JOB_SHORT;
+	j->class = io->op == IO_EXTENTS || (is_zeroing(io) && io->length > SHORT_ZEROES_BYTES) ? JOB_LONG : JOB_SHORT;
 	/* Not writes to the commit file: a sync follows those at once. */
 	j->quick = ((is_image_write && !d->zeroing) || is_bits) && io->length <= QUICK_BYTES && !is_direct(d, io);
 	/* A file system lets one writer at a time into a file. Others that wait for it spin, and would
