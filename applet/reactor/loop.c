@@ -8,7 +8,8 @@
 #include <time.h>
 
 enum {
-	EVENTS_MAX = 64,
+	EVENTS_MAX = 16, /* of a turn: what more clients would send meanwhile leaves the processor's
+			    cache before a quick job writes it */
 	SPIN_NS = 50000,  /* a client that sends one request at a time comes back sooner */
 	SPIN_PAUSE = 100, /* after a spin that others delayed, none for so many times its length */
 };
