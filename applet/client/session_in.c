@@ -291,7 +291,7 @@ static bool receive_once(struct session *s, uint32_t *left)
 
 	m.msg_iovlen = receive_into(s, v, &room);
 	n = recvmsg(s->event.fd, &m, MSG_DONTWAIT);
-	*left = n == room && room < *left ? *left - room : 0;
+	*left = (size_t)n == room && room < *left ? *left - room : 0;
 	if (n < 0)
 		return errno == EAGAIN || errno == EINTR;
 	if (n == 0)
