@@ -70,6 +70,7 @@ flags = -std=gnu11 -D_FILE_OFFSET_BITS=64 $(warnings) -ffunction-sections -fdata
 
 # What is built: lib-y from the //kbuild: lines; a directory stands for its files.
 lib-y :=
+applets-y :=
 not_building := help clean distclean dist deb %config
 in_tree := demo lint check check-unit fuzzers fuzz mutants random busybox bench bloat sim-coverage check-vm demo-vm interop-table
 ifneq ($(O),build)
@@ -109,7 +110,7 @@ sources = applet/main.c $(sort $(wildcard applet/libbb/*.c)) \
 	$(patsubst %.o,applet/%.c,$(filter %.o,$(lib-y))) \
 	$(foreach dir,$(sort $(filter %/,$(lib-y))),$(sort $(wildcard applet/$(dir)*.c)))
 objects = $(patsubst applet/%.c,$(out)/obj/%.o,$(sources))
-applets = $(patsubst xnbd_%.o,xnbd-%,$(filter xnbd_%.o,$(lib-y)))
+applets = $(applets-y)
 
 .PHONY: FORCE all dist deb install install-strip demo lint check check-unit unit-tests fuzzers fuzz sim mutants random busybox bench bloat help clean distclean sim-coverage check-vm demo-vm interop-table
 .DELETE_ON_ERROR:

@@ -17,7 +17,7 @@ install() {
 		echo "'$1' is not a BusyBox source tree (1.35 or so)" >&2
 		exit 1
 	}
-	cp applet/xnbd_bgctl.c "$1/networking/"
+	cp applet/xnbd_bgctl*.[ch] "$1/networking/"
 }
 
 # Debian's source package, by the machine's own package sources.
@@ -74,7 +74,7 @@ build() {
 	fetch
 	kernel_headers
 	: >"$dir/log"
-	rm -f "$dir/tree/networking/xnbd_bgctl.c"
+	rm -f "$dir"/tree/networking/xnbd_bgctl*
 	configure
 	run_make busybox
 	cp "$dir/tree/busybox" "$dir/without"
@@ -86,10 +86,10 @@ build() {
 	: >"$dir/log"
 	configure XNBD_BGCTL FEATURE_XNBD_BGCTL_CACHE_ALL2 FEATURE_XNBD_BGCTL_PROGRESS FEATURE_XNBD_BGCTL_RECONNECT FEATURE_XNBD_BGCTL_JOB \
 		FEATURE_XNBD_BGCTL_EXPORTNAME FEATURE_XNBD_BGCTL_BINARY
-	rm -f "$dir/tree/networking/xnbd_bgctl.o"
+	rm -f "$dir"/tree/networking/xnbd_bgctl*.o
 	run_make busybox
 	cp "$dir/tree/busybox" "$dir/busybox"
-	if grep -E 'xnbd_bgctl.c:.*warning|Config.in.*error' "$dir/log"; then
+	if grep -E 'xnbd_bgctl[a-z0-9_]*\.[ch]:.*warning|Config.in.*error' "$dir/log"; then
 		exit 1
 	fi
 	size "$dir/without" "$dir/default" "$dir/busybox" | awk '{ bytes[NR] = $1 + $2 } END {
@@ -103,7 +103,7 @@ nbd_client() {
 	fetch
 	kernel_headers
 	: >"$dir/log"
-	rm -f "$dir/tree/networking/xnbd_bgctl.c"
+	rm -f "$dir"/tree/networking/xnbd_bgctl*
 	configure NBDCLIENT
 	run_make busybox
 	cp "$dir/tree/busybox" "$1"

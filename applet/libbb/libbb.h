@@ -42,6 +42,10 @@
 #define ARRAY_SIZE(x)           (sizeof(x) / sizeof((x)[0]))
 #define PRINTF_LIKE(text, first) __attribute__((format(printf, text, first)))
 
+/* Declares a buffer of n bytes (a constant) that is too large for the stack. All calls of the function
+ * share it, so they must be of one thread. In BusyBox the configuration decides where it is. */
+#define RESERVE_CONFIG_BUFFER(buffer, n) static char buffer[n]
+
 /* Between big endian and the machine's own order, either way. */
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
 #define SWAP_BE16(x) (x)

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
+/*
+ * What the files of xnbd-bgctl share. xnbd_bgctl.c has the command line, the control socket and its
+ * text protocol; xnbd_bgctl_progress.c --progress; xnbd_bgctl_xnbd04.c the protocol of xNBD 0.4. The
+ * last two can be left out. All of them build inside a BusyBox tree: beside this header, libbb.h is
+ * all they know.
+ *
+ * One thread. Functions that fail end the program with one line on stderr.
+ */
+#ifndef XNBD_BGCTL_H
+#define XNBD_BGCTL_H
+
+/* The options, as bits; those of a feature that is left out are 0. */
+enum {
+	OPT_QUERY = 1 << 0,
+	OPT_SWITCH = 1 << 1,
+	OPT_CACHE_ALL = 1 << 2,
+	OPT_FORCE = 1 << 3,
+	OPT_BLOCKS = 1 << 4,
+	OPTBIT_CACHE_ALL2 = 5,
+	OPTBIT_PROGRESS = OPTBIT_CACHE_ALL2 + ENABLE_FEATURE_XNBD_BGCTL_CACHE_ALL2,
+	OPTBIT_RECONNECT = OPTBIT_PROGRESS + ENABLE_FEATURE_XNBD_BGCTL_PROGRESS,
+	OPTBIT_EXPORTNAME = OPTBIT_RECONNECT + ENABLE_FEATURE_XNBD_BGCTL_RECONNECT,
+	OPTBIT_PAUSE = OPTBIT_EXPORTNAME + ENABLE_FEATURE_XNBD_BGCTL_EXPORTNAME,
+	OPT_CACHE_ALL2 = ENABLE_FEATURE_XNBD_BGCTL_CACHE_ALL2 << OPTBIT_CACHE_ALL2,
+	OPT_PROGRESS = ENABLE_FEATURE_XNBD_BGCTL_PROGRESS << OPTBIT_PROGRESS,
+	OPT_RECONNECT = ENABLE_FEATURE_XNBD_BGCTL_RECONNECT << OPTBIT_RECONNECT,
+	OPT_EXPORTNAME = ENABLE_FEATURE_XNBD_BGCTL_EXPORTNAME << OPTBIT_EXPORTNAME,
+	OPT_PAUSE = ENABLE_FEATURE_XNBD_BGCTL_JOB << OPTBIT_PAUSE,
+	OPT_RESUME = ENABLE_FEATURE_XNBD_BGCTL_JOB << (OPTBIT_PAUSE + 1),
+	OPT_CANCEL = ENABLE_FEATURE_XNBD_BGCTL_JOB << (OPTBIT_PAUSE + 2),
+	OPTBIT_VERIFY = OPTBIT_PAUSE + 4 * ENABLE_FEATURE_XNBD_BGCTL_JOB,
+	OPT_VERIFY = ENABLE_FEATURE_XNBD_BGCTL_VERIFY << OPTBIT_VERIFY,
+	OPTBIT_HOLD = OPTBIT_VERIFY + ENABLE_FEATURE_XNBD_BGCTL_VERIFY,
+	OPT_HOLD = ENABLE_FEATURE_XNBD_BGCTL_HOLD << OPTBIT_HOLD,
+};
+
+enum {
+	BLOCK_BYTES = 4096,
+	QUERY_TIMEOUT_S = 30,
+};
+
+/* What stands behind the options; NULL: not given. */
+struct arguments {
+	char *blocks, *name, *rate, *hold;
+	char **argv; /* CONTROL_SOCKET; for OPT_RECONNECT also REMOTE_HOST, REMOTE_PORT */
+};
+
+/* ---- xnbd_bgctl.c ----------------------------------------------------------------------- */
+
+/* A connection to a Unix socket; the caller closes it. */
+int bgctl_connect(const char *path) FAST_FUNC;
+/* Reads of fd fail with EAGAIN after so many seconds without data; 0: never. */
+void bgctl_set_timeout(int fd, unsigned seconds) FAST_FUNC;
+
+/* ---- xnbd_bgctl_progress.c ---------------------------------------------------------------- */
+
+/* The state of a copy or a comparison. The server sends it as groups of lines, see CONTROL SOCKET
+ * in xnbd-server(8). */
+struct progress {
+	unsigned long long blocks;
+	unsigned long long cached; /* blocks that are done */
+	unsigned long long found;  /* blocks that were done before */
+	unsigned long long rate;   /* bytes a second */
+	char eta[24];
+	char percent[16];
+	char origin[12];
+	bool terminal;
+	bool drawn; /* the cursor stands behind a bar */
+	bool ended;
+	bool paced; /* the rate is known */
+	unsigned groups;
+	unsigned long long began_ms, first_ms; /* asked for, first group */
+	unsigned long long first;              /* blocks that were done then */
+};
+
+void bgctl_progress_begin(struct progress *p) FAST_FUNC;
+/* Takes a line of the server; shows the state when a group is complete. */
+void bgctl_progress_line(struct progress *p, const char *key, const char *value) FAST_FUNC;
+/* Shows the last state and the mean rate, if anything was shown. Further calls do nothing. */
+void bgctl_progress_end(struct progress *p) FAST_FUNC;
+
+/* ---- xnbd_bgctl_xnbd04.c ------------------------------------------------------------------ */
+
+/* Does what the options say with a server of xNBD 0.4. Returns the exit status. */
+int bgctl_xnbd04(unsigned opt, const struct arguments *a) FAST_FUNC;
+
+#endif
