@@ -302,6 +302,8 @@ static void request(struct control *k, char *line)
 		begin_reconnect(k, w.host, w.port, w.name, w.force);
 	} else if (strcmp(verb, "hold") == 0 && w.seconds_given) {
 		core_hold(c, w.seconds * 1000);
+		if (exported->disk.origin)
+			origin_hurry(exported->disk.origin); /* its pauses are shorter with --hold */
 		control_answer(k, NULL);
 	} else if (strcmp(verb, "pause") == 0) {
 		control_answer(k, core_job_pause(c) ? NULL : "no copy is running");

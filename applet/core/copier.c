@@ -105,7 +105,7 @@ static void status_take(struct core *c, int error, const struct extent *extents,
 bool core_link_status(struct core *c, uint64_t cookie, int error, const struct extent *extents, unsigned count)
 {
 	if (cookie && cookie == c->copier.status_cookie) {
-		c->answered_ms = c->now_ms; /* not for a client's: it would prolong --hold for those who wait for data */
+		fetch_answered(c); /* not for a client's: it would prolong --hold for those who wait for data */
 		status_take(c, error, extents, count);
 	} else if (!ENABLE_FEATURE_XNBD_SERVER_ORIGIN_HOLES || !status_answered(c, cookie, error, extents, count)) {
 		return false;

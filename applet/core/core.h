@@ -242,7 +242,8 @@ struct core {
 	struct link_state link[LINKS];
 	uint64_t answered_ms; /* when the origin last answered anything */
 	uint64_t hold_ms; /* how long requests wait for an origin that is silent, 0 = for ever */
-	bool lost;        /* one has waited that long with no link up, and none has come up since: no request waits */
+	bool lost;        /* one has waited that long with no link up, and nothing was answered since: no request waits
+			     while no link is up */
 
 	uint64_t zero_blocks; /* length of a piece of zeroes, or of a trim */
 
@@ -314,7 +315,7 @@ void core_abandon(struct core *c, struct request *r);
 void core_alone(struct core *c);
 /* From now on requests wait at most this long for a silent origin, 0 = for ever; those that have
  * already waited longer get EIO now. Once one has timed out with no link up, all others get EIO at
- * once, until a link is up. */
+ * once whenever no link is up, until the origin answers a request. */
 void core_hold(struct core *c, uint64_t hold_ms);
 
 /* Sets the core's clock for the calls that follow. */
@@ -444,6 +445,7 @@ void fetch_forget(struct core *c);
 void fetch_copy(struct core *c, uint64_t first, uint64_t end);
 void fetch_zero(struct core *c, uint64_t first, uint64_t end);
 void fetch_fail_queued(struct core *c, int error);
+void fetch_answered(struct core *c);
 void fetch_expire(struct core *c);
 void fetch_pump(struct core *c);
 bool fetch_is_queued(const struct core *c);

@@ -360,6 +360,13 @@ void fetch_fail_queued(struct core *c, int error)
 	}
 }
 
+/* The origin has answered: --hold begins anew. */
+void fetch_answered(struct core *c)
+{
+	c->answered_ms = c->now_ms;
+	c->lost = false;
+}
+
 /* Answers requests that have waited for a silent origin as long as they may, and all when it is lost.
  * Then it removes the fetches in the queue that nobody waits for any more: who reads on while
  * the origin is gone would leave one for each READ. */
@@ -367,7 +374,8 @@ void fetch_expire(struct core *c)
 {
 	struct request **p, *r;
 	struct fetch *f;
-	bool given_up = false;
+	bool no_link = !c->link[LINK_CLIENT].up && !c->link[LINK_COPIER].up;
+	bool is_lost = c->lost && no_link, given_up = false;
 	unsigned i;
 
 	for (i = 0; i < FETCH_HASH; i++)
@@ -375,7 +383,7 @@ void fetch_expire(struct core *c)
 			for (p = &f->waiters; (r = *p);) {
 				uint64_t since = r->begun_ms > c->answered_ms ? r->begun_ms : c->answered_ms;
 
-				if (f->state == FETCH_STORING || (!c->lost && c->now_ms - since < c->hold_ms)) {
+				if (f->state == FETCH_STORING || (!is_lost && c->now_ms - since < c->hold_ms)) {
 					p = &r->next;
 					continue;
 				}
@@ -387,7 +395,7 @@ void fetch_expire(struct core *c)
 	if (!given_up)
 		return;
 	/* While a link is up, it may still answer others; if it answers nothing, it goes down before long. */
-	c->lost = !c->link[LINK_CLIENT].up && !c->link[LINK_COPIER].up;
+	c->lost |= no_link;
 	fetch_forget(c);
 }
 
@@ -509,7 +517,7 @@ void core_link_data(struct core *c, unsigned link, uint64_t cookie, int error)
 
 	if (!f)
 		return;
-	c->answered_ms = c->now_ms;
+	fetch_answered(c);
 	if (ENABLE_FEATURE_XNBD_SERVER_READAHEAD && f->kind == LINK_CLIENT && !error)
 		readahead_answered(c, f);
 	if (error) {
@@ -529,7 +537,6 @@ void core_link_up(struct core *c, unsigned link, const struct link_state *state)
 {
 	c->link[link] = *state;
 	c->link[link].up = true;
-	c->lost = false;
 	c->kick = true;
 	core_run(c);
 }
@@ -559,5 +566,7 @@ void fetch_link_lost(struct core *c, unsigned link)
 void core_link_down(struct core *c, unsigned link)
 {
 	fetch_link_lost(c, link);
+	if (c->lost) /* it has answered nothing */
+		fetch_expire(c);
 	core_run(c);
 }

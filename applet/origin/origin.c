@@ -13,7 +13,11 @@
 #include "storage/header.h"
 #include "storage/paths.h"
 
-enum { PAUSE_MIN_MS = 100, PAUSE_MAX_MS = 5000 };
+enum {
+	PAUSE_MIN_MS = 100,
+	PAUSE_MAX_MS = 5000,
+	PAUSE_HOLD_MAX_MS = 1000, /* with --hold, requests fail while the origin is back and we do not know it */
+};
 
 struct address {
 	char *host, *port, *name;
@@ -90,11 +94,11 @@ static void retry_copier(struct timer *t)
 static void retry_later(struct origin *o, unsigned slot)
 {
 	static uint32_t chance;
-	unsigned pause = o->pause_ms[slot];
+	unsigned pause = o->pause_ms[slot], max = o->disk->core.hold_ms ? PAUSE_HOLD_MAX_MS : PAUSE_MAX_MS;
 
 	chance = chance * 1103515245 + (uint32_t)loop_now_ms + 12345;
 	pause = pause < PAUSE_MIN_MS ? PAUSE_MIN_MS : pause * 2;
-	pause = pause < PAUSE_MAX_MS ? pause : PAUSE_MAX_MS;
+	pause = pause < max ? pause : max;
 	o->pause_ms[slot] = pause;
 	timer_set(&o->retry[slot], loop_now_ms + pause / 2 + chance % (pause / 2));
 }

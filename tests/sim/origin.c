@@ -198,6 +198,12 @@ void port_job_changed(struct core *c)
 
 /* ---- answers ---------------------------------------------------------------------------- */
 
+static void answered(void)
+{
+	origin_answered_ms = now_ms;
+	origin_loss = NOT_LOST;
+}
+
 static void answer_status(const struct asked *a)
 {
 	struct extent e[64];
@@ -226,7 +232,7 @@ static void answer_status(const struct asked *a)
 	event("the origin answers the question for extents at %llu%s", (unsigned long long)a->offset, error ? ": EIO" : "");
 	count_if(error, COUNT_ORIGIN_FAULTS);
 	if (a->cookie == core.copier.status_cookie)
-		origin_answered_ms = now_ms; /* a client's does not prolong --hold */
+		answered(); /* a client's does not prolong --hold */
 	if (!core_link_status(&core, a->cookie, error, e, n))
 		broken("a status request is not known any more");
 }
@@ -243,14 +249,14 @@ static void answer_read(const struct asked *a)
 	if (is_bad(a)) {
 		event("the origin answers the read at %llu+%u: EIO", (unsigned long long)a->offset, a->length);
 		count(COUNT_ORIGIN_FAULTS);
-		origin_answered_ms = now_ms;
+		answered();
 		core_link_data(&core, a->link, a->cookie, EIO);
 	} else if (faults_on && chance(1)) {
 		event("the origin answers half of the read at %llu+%u", (unsigned long long)a->offset, a->length);
 		origin_down(a->link);
 	} else {
 		event("the origin answers the read at %llu+%u", (unsigned long long)a->offset, a->length);
-		origin_answered_ms = now_ms;
+		answered();
 		model_bytes(0, a->offset, a->length, buf);
 		if (a->verify)
 			compare_spoil(a->offset, a->length, buf);
@@ -338,7 +344,6 @@ void origin_up(unsigned link)
 	}
 	event("link %u up: blocks of %u, at most %u", link, l.unit_blocks, l.max_blocks);
 	count(COUNT_LINKS_UP);
-	origin_loss = NOT_LOST;
 	core_link_up(&core, link, &l);
 }
 
@@ -358,6 +363,7 @@ void origin_down(unsigned link)
 	event("link %u down", link);
 	forget(link);
 	core_link_down(&core, link);
+	run_check_lost();
 }
 
 uint64_t origin_deadline(void)

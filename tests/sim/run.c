@@ -93,9 +93,14 @@ static uint64_t waited_ms(const struct slot *s)
 	return now_ms - (s->sent_ms > origin_answered_ms ? s->sent_ms : origin_answered_ms);
 }
 
+static bool no_link(void)
+{
+	return !core.link[LINK_CLIENT].up && !core.link[LINK_COPIER].up;
+}
+
 static void note_loss(enum loss loss)
 {
-	if (loss > origin_loss && !core.link[LINK_CLIENT].up && !core.link[LINK_COPIER].up)
+	if (loss > origin_loss && no_link())
 		origin_loss = loss;
 }
 
@@ -126,7 +131,7 @@ static bool may_fail(const struct slot *s, uint32_t error)
 	if (error != NBD_EIO && error != NBD_ENOSPC)
 		return false;
 	if (is_held_out(&s->req))
-		return plan.hold_ms && (waited_ms(s) >= plan.hold_ms || origin_loss);
+		return plan.hold_ms && (waited_ms(s) >= plan.hold_ms || (origin_loss && no_link()));
 	return disk_has_failed() || core.commit.error || core.bitmap_error || meets_bad(s) || forced_target ||
 	       (switch_running && switch_forced);
 }
@@ -459,7 +464,7 @@ static void submit(struct slot *s)
 	count(COUNT_REQUESTS);
 	waiting = core.waiting;
 	core_submit(&core, &s->req);
-	if (origin_loss == LOST && core.waiting > waiting && !disk_pending())
+	if (origin_loss == LOST && no_link() && core.waiting > waiting && !disk_pending())
 		broken("a request waits for an origin that is lost for longer than --hold");
 }
 
@@ -517,6 +522,12 @@ static void abandon_one(void)
 		port_reply(&core, (s->ready = false, &s->req));
 	else
 		core_abandon(&core, &s->req);
+}
+
+void run_check_lost(void)
+{
+	if (origin_loss == LOST && no_link() && core.waiting && core.waiting == live_count() && !disk_pending())
+		broken("a request still waits for an origin that is lost for longer than --hold");
 }
 
 static void check_hold(void)
@@ -580,8 +591,8 @@ static void advance(uint64_t ms)
 	note_waiting();
 	was = origin_loss;
 	core_tick(&core, now_ms);
-	if (was == LOST && core.waiting && core.waiting == live_count() && !disk_pending())
-		broken("a request still waits for an origin that is lost for longer than --hold");
+	if (was == LOST)
+		run_check_lost();
 	origin_tick();
 	check_hold();
 	check_status();

@@ -283,6 +283,9 @@ void compare_changed(void);
 /* The origin's answer to a question of the comparison: a byte of it may be another. */
 void compare_spoil(uint64_t offset, uint64_t length, uint8_t *p);
 
+/* While the origin is lost and no link is up, no request waits for it. */
+void run_check_lost(void);
+
 /* ---- origin.c: port_link_*() ---------------------------------------------------------------- */
 
 void origin_begin(void);
@@ -309,7 +312,7 @@ void origin_crash(void);
 /* When it answered last. */
 extern uint64_t origin_answered_ms;
 /* A request has waited for --hold, perhaps for something else or surely for the origin; no link was up, and
- * none has come up since. */
+ * nothing was answered since. */
 extern enum loss { NOT_LOST, MAYBE_LOST, LOST } origin_loss;
 /* The core wants a link for the copier. */
 extern bool origin_copy_wanted;

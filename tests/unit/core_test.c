@@ -1359,6 +1359,44 @@ static void test_hold_once(void)
 	}
 }
 
+/* The origin is lost, comes and goes. Requests wait while a link is up; while none is, only once it has
+ * answered one. */
+static void test_hold_flapping(void)
+{
+	struct link_state link = { .unit_blocks = 1, .max_blocks = FETCH_BLOCKS_MAX };
+	struct request *r;
+	unsigned times;
+
+	no_copy_begin();
+	w.core.hold_ms = 100;
+	links_down();
+	read_blocks(FAR, FAR + 1);
+	at(w.now_ms + 100);
+	CHECK(!w.core.waiting);
+	for (times = 0; times < 3; times++) {
+		core_link_up(&w.core, LINK_CLIENT, &link);
+		r = read_blocks(FAR + 1000, FAR + 1001);
+		at(w.now_ms + 50);
+		CHECK(w.core.waiting == 1);
+		core_link_down(&w.core, LINK_CLIENT);
+		CHECK(!w.core.waiting && r->error == NBD_EIO);
+		r = read_blocks(FAR + 2000, FAR + 2001);
+		CHECK(!w.core.waiting && r->error == NBD_EIO);
+	}
+	w.asked_count = 0;
+	core_link_up(&w.core, LINK_CLIENT, &link);
+	r = read_blocks(FAR + 3000, FAR + 3001);
+	answer(LINK_CLIENT, 0);
+	CHECK(!w.core.waiting && !r->error);
+	core_link_down(&w.core, LINK_CLIENT);
+	r = read_blocks(FAR + 4000, FAR + 4001);
+	at(w.now_ms + 99);
+	CHECK(w.core.waiting == 1);
+	at(w.now_ms + 1);
+	CHECK(!w.core.in_flight && r->error == NBD_EIO);
+	copy_end();
+}
+
 /* Of those who go, also the last one leaves nothing, whoever had asked first. */
 static void test_abandon(void)
 {
@@ -1705,6 +1743,7 @@ int main(void)
 	test_forced_switch();
 	test_hold();
 	test_hold_once();
+	test_hold_flapping();
 	test_abandon();
 	test_hold_and_write();
 	test_note_fails();
