@@ -11,8 +11,13 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
-enum { PIPE_BYTES = 64 << 10 }; /* at a time, or what there is */
+enum {
+	PIPE_BYTES = 64 << 10, /* at a time, or what there is */
+	DRAIN_MS = 30000,      /* for the last replies to be read */
+	POLL_MS = 10,
+};
 
 /* Whoever has opened the pipe may have made it one that does not wait. */
 static bool write_all(int to, const char *p, ssize_t n)
@@ -50,6 +55,8 @@ static void copy_pipe(int from, int to, int ours, int how)
 	_exit(EXIT_SUCCESS);
 }
 
+static pid_t to_client; /* the process that copies replies; 0: none */
+
 /* A session reads and writes one descriptor: standard input becomes a socket, and two processes
  * copy between its other end and the pipes. */
 static void replace_pipes(void)
@@ -62,7 +69,8 @@ static void replace_pipes(void)
 		close(pair[0]);
 		copy_pipe(STDIN_FILENO, pair[1], pair[1], SHUT_WR);
 	}
-	if (!xfork()) {
+	to_client = xfork();
+	if (!to_client) {
 		close(pair[0]);
 		copy_pipe(pair[1], STDOUT_FILENO, pair[1], SHUT_RDWR);
 	}
@@ -74,7 +82,7 @@ static void replace_pipes(void)
 void inetd_prepare(int fd)
 {
 	struct stat client, st;
-	int null, i;
+	int i;
 
 	if (fstat(fd, &client) < 0)
 		return;
@@ -85,11 +93,17 @@ void inetd_prepare(int fd)
 		return;
 	}
 	(void)ioctl(fd, FIOCLEX); /* the end of a session is the end of the connection, whatever --exec runs */
-	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	for (i = STDOUT_FILENO; i <= STDERR_FILENO; i++)
-		if (fstat(i, &st) == 0 && client.st_dev == st.st_dev && client.st_ino == st.st_ino)
-			dup2(null, i);
-	close(null);
+		if (fstat(i, &st) == 0 && is_same_file(&client, &st))
+			null_fd(i);
+}
+
+void inetd_end(void)
+{
+	unsigned tries = DRAIN_MS / POLL_MS;
+
+	while (to_client && getpid() == 1 && tries-- && waitpid(to_client, NULL, WNOHANG) == 0)
+		(void)poll(NULL, 0, POLL_MS);
 }
 
 void inetd_begin(int fd, struct export *past_handshake)

@@ -47,5 +47,8 @@ int listen_unix(const char *path);
 void inetd_prepare(int fd);
 /* It is served; dies when it cannot be. past_handshake: NULL, or the export it is past its handshake for. */
 void inetd_begin(int fd, struct export *past_handshake);
+/* At the very end, after the session's. As process 1 of a PID namespace, waits until the last replies have
+ * left through a pipe, for half a minute at most: the kernel kills the process that copies them with us. */
+void inetd_end(void);
 
 #endif

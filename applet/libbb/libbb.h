@@ -132,6 +132,15 @@ int create_and_connect_stream_or_die(const char *peer, int port);
  * that is opened would be taken for one of them. */
 void bb_sanitize_stdio(void);
 
+/* fd is /dev/null from now on; if that cannot be opened, it stays as it was. */
+void null_fd(int fd);
+
+/* Two names or descriptors of one file. */
+static inline bool is_same_file(const struct stat *a, const struct stat *b)
+{
+	return a->st_ino == b->st_ino && a->st_dev == b->st_dev;
+}
+
 /* Columns of the terminal fd, 80 when it cannot be asked. */
 int get_terminal_width(int fd);
 

@@ -126,6 +126,16 @@ void bb_sanitize_stdio(void)
 		close(fd);
 }
 
+void null_fd(int fd)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (null < 0)
+		return;
+	dup2(null, fd);
+	close(null);
+}
+
 int get_terminal_width(int fd)
 {
 	struct winsize w;

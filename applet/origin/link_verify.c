@@ -94,10 +94,14 @@ static void spots_done(struct job *j)
  * unless the attempt was given up meanwhile (s->link is NULL). */
 static void spots_compare(struct spots *s, struct link *l)
 {
+	static struct turn turn; /* one at a time: while the image hangs, each attempt would take another worker */
+
 	s->sent = true;
 	s->link = l;
 	s->job.run = spots_run;
 	s->job.done = spots_done;
+	s->job.class = JOB_LONG; /* many transfers */
+	s->job.turn = &turn;
 	pool_submit(&s->job);
 }
 

@@ -9,6 +9,10 @@
  * for more than one job of each other owner, however many those have submitted. Long work is cut
  * into pieces, each a job that is submitted when the previous one is done.
  *
+ * Jobs with the same struct turn share a limit: `most` of them run at a time, or one if `most` is 0; the
+ * others wait, and occupy no worker. So a disk that hangs leaves workers for others. A quick job does
+ * not wait for its turn if `most` is not 0: it runs in addition to the `most` others.
+ *
  * Waking a worker and being woken costs more than a write to the page cache. So the loop's thread
  * runs a quick job itself. Should that block nevertheless, another thread takes the loop over after
  * a millisecond or two; when the job returns, this thread becomes the one that stands by.

@@ -22,7 +22,6 @@ static struct {
 	struct job job;
 	char *path; /* NULL: messages do not go to a file */
 	bool busy, again;
-	int fd;
 } log_file;
 
 static int open_or_die(const char *path, int flags)
@@ -58,7 +57,7 @@ void daemon_open_pidfile(const char *path)
 		if (flock(pid_fd, LOCK_EX | LOCK_NB) < 0)
 			bb_perror_msg_and_die("'%s' is the pid file of another server: cannot lock it", path);
 		/* Else the other one has just ended, and removed what we have opened. */
-	} while (stat(path, &there) < 0 || there.st_ino != st.st_ino || there.st_dev != st.st_dev);
+	} while (stat(path, &there) < 0 || !is_same_file(&there, &st));
 	path_own(path, false);
 }
 
@@ -96,8 +95,6 @@ void daemonize(void)
 
 void daemon_ready(void)
 {
-	int null;
-
 	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && log_fd >= 0) {
 		dup2(log_fd, STDERR_FILENO);
 		close(log_fd);
@@ -109,14 +106,10 @@ void daemon_ready(void)
 		return;
 	if (ready_fd < 0)
 		return;
-	null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	if (null >= 0) {
-		dup2(null, STDIN_FILENO);
-		dup2(null, STDOUT_FILENO);
-		if (!server_config->logpath)
-			dup2(null, STDERR_FILENO);
-		close(null);
-	}
+	null_fd(STDIN_FILENO);
+	null_fd(STDOUT_FILENO);
+	if (!server_config->logpath)
+		null_fd(STDERR_FILENO);
 	if (chdir("/") < 0)
 		bb_simple_perror_msg("chdir");
 	safe_write(ready_fd, "", 1);
@@ -125,20 +118,22 @@ void daemon_ready(void)
 
 /* ---- the log is opened anew ------------------------------------------------------------------ */
 
+/* On a worker: dup2(2) closes the old log, and that may block like anything else. */
 static void log_open_run(struct job *j UNUSED_PARAM)
 {
-	log_file.fd = open(log_file.path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW, 0644);
-	if (log_file.fd < 0)
+	int fd = open(log_file.path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW, 0644);
+
+	if (fd < 0) {
 		bb_perror_msg("cannot open '%s'", log_file.path);
+		return;
+	}
+	dup2(fd, STDERR_FILENO);
+	close(fd);
 }
 
 static void log_open_done(struct job *j UNUSED_PARAM)
 {
 	log_file.busy = false;
-	if (log_file.fd >= 0) {
-		dup2(log_file.fd, STDERR_FILENO);
-		close(log_file.fd);
-	}
 	if (log_file.again)
 		daemon_reopen_log();
 }

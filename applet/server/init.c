@@ -149,6 +149,7 @@ void init_hook(char *program, char *image)
 	hook.argv[1] = image;
 	hook.job.run = hook_run;
 	hook.job.done = hook_done;
+	hook.job.class = JOB_SLOW;
 }
 
 void init_run_hook(void)

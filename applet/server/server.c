@@ -377,6 +377,8 @@ static int run_loop(void)
 	while (!stopping_ms && !(ENABLE_FEATURE_XNBD_SERVER_INETD && server_config->one_client && !sessions_count()))
 		turn(UINT64_MAX);
 	status = end();
+	if (ENABLE_FEATURE_XNBD_SERVER_INETD && server_config->one_client)
+		inetd_end();
 	leave();
 	return status;
 }

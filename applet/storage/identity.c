@@ -248,27 +248,36 @@ uint64_t identity_sample(const struct disk *d, uint64_t block, uint8_t *buf)
 
 static uint8_t buf[BLOCK_BYTES]; /* not on the stack: it is a page */
 
-static bool block_differs(const struct disk *d, uint64_t block, uint64_t sample)
+/* NULL, or why the block is not as the sample says: `differs`, unless it cannot be read. */
+static const char *block_error(const struct disk *d, uint64_t block, uint64_t sample, const char *differs)
 {
-	return sample && identity_is_origins(d, block) && identity_sample(d, block, buf) != sample;
+	uint64_t here;
+
+	if (!sample || !identity_is_origins(d, block))
+		return NULL;
+	here = identity_sample(d, block, buf);
+	if (here)
+		return here == sample ? NULL : differs;
+	return "a block of it cannot be read (see dmesg): copy what can be read to a good disk";
 }
 
 const char *identity_content(const struct disk *d, bool both)
 {
 	const struct state_header *h = &d->header;
+	static const char older[] = "image or bitmap are not as the last server has left them, but older";
 	const struct state_recent *r;
+	const char *why = NULL;
 	unsigned i;
 
 	if (!ENABLE_FEATURE_XNBD_SERVER_VERIFY) /* nobody knows what is the origin's */
 		return NULL;
-	for (r = h->recent; r < h->recent + STATE_RECENT; r++)
-		if (r->sample && r->block < map_blocks(h->size_bytes) &&
-		    ((both && !has_bit(d->words, r->block)) || block_differs(d, r->block, r->sample)))
-			return "image or bitmap are not as the last server has left them, but older";
-	for (i = 0; !h->mixed && i < STATE_SAMPLES; i++)
-		if (block_differs(d, fingerprint_block(h->size_bytes, i), h->fingerprint.sample[i]))
-			return "the image is not of this origin, or not the one of this bitmap";
-	return NULL;
+	for (r = h->recent; !why && r < h->recent + STATE_RECENT; r++)
+		if (r->sample && r->block < map_blocks(h->size_bytes))
+			why = both && !has_bit(d->words, r->block) ? older : block_error(d, r->block, r->sample, older);
+	for (i = 0; !why && !h->mixed && i < STATE_SAMPLES; i++)
+		why = block_error(d, fingerprint_block(h->size_bytes, i), h->fingerprint.sample[i],
+				  "the image is not of this origin, or not the one of this bitmap");
+	return why;
 }
 
 void identity_remember(const struct disk *d, struct state_header *h)

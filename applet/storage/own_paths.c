@@ -10,8 +10,7 @@
 static struct own {
 	struct own *next;
 	char *path;
-	dev_t dev;
-	ino_t ino;
+	struct stat st;
 	bool unless_ready;
 } *own;
 
@@ -22,19 +21,15 @@ void paths_remove(bool ready)
 	struct stat st;
 
 	for (o = own; o; o = o->next)
-		if ((!o->unless_ready || !ready) && lstat(o->path, &st) == 0 && st.st_ino == o->ino && st.st_dev == o->dev)
+		if ((!o->unless_ready || !ready) && lstat(o->path, &st) == 0 && is_same_file(&st, &o->st))
 			unlink(o->path);
 }
 
 void path_own(const char *path, bool unless_ready)
 {
 	struct own *o = xzalloc(sizeof(*o));
-	struct stat st;
 
-	if (lstat(path, &st) == 0) {
-		o->dev = st.st_dev;
-		o->ino = st.st_ino;
-	}
+	(void)lstat(path, &o->st);
 	o->path = xpath_absolute(path);
 	o->unless_ready = unless_ready;
 	o->next = own;

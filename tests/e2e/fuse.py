@@ -5,6 +5,7 @@
 #   hang=FILE    while FILE is there, nothing that concerns a file's content or its opening is answered
 #   slow_ms=N    a write of 64 KiB or more takes so long; it cannot zero or punch (no fallocate)
 #   lie=yes      lseek(2) says that there is no data anywhere
+#   bad=FILE     while FILE is there, a read of a file's content fails with EIO
 # Ends when it is unmounted.
 import ctypes, errno, os, select, stat, struct, sys, time
 
@@ -74,6 +75,8 @@ def answer(op, node, data):
     if op in (OPEN, OPENDIR):
         return struct.pack("<Q2I", 0, 0, 0)
     if op == READ:
+        if "bad" in options and os.path.exists(options["bad"]):
+            raise OSError(errno.EIO, "")
         _, at, n = struct.unpack_from("<2QI", data)
         with open(path(node), "rb") as f:
             return os.pread(f.fileno(), n, at)
