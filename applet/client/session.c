@@ -22,9 +22,7 @@
 #include <sys/socket.h>
 
 enum {
-	HANDSHAKE_OUT_BYTES = 32768, /* replies to options that a client may leave unread and still
-				        ask for more; one alone (a list) may be longer */
-	HANDSHAKE_MS = 10000,        /* after so long in the handshake, a client may lose its place to a new one */
+	HANDSHAKE_MS = 10000, /* after so long in the handshake, a client may lose its place to a new one */
 	PAYLOAD_MS = 30000,          /* ... and after so long with one piece of the data of a WRITE */
 	CHECK_MS = 5000,             /* how often to look for clients that are gone */
 	SILENT_MS = 40000,           /* no TCP acknowledgement for so long, and after */
@@ -82,87 +80,13 @@ void session_stall(struct session *s)
 	stalled_count++;
 }
 
-/* ---- handshake --------------------------------------------------------------------- */
-
-static void handshake_send(void *ctx, const void *p, size_t n)
-{
-	struct session *s = ctx;
-
-	if (s->hang_up)
-		return;
-	if (s->hs_out_bytes + n > s->hs_out_room) {
-		uint32_t room = 2 * (s->hs_out_bytes + (uint32_t)n);
-		uint8_t *out = bb_grow(s->hs_out, s->hs_out_bytes, room);
-
-		if (!out) {
-			s->hang_up = true;
-			return;
-		}
-		s->hs_out = out;
-		s->hs_out_room = room;
-	}
-	memcpy(s->hs_out + s->hs_out_bytes, p, n);
-	s->hs_out_bytes += (uint32_t)n;
-	session_mark(s);
-}
-
-/* Makes e the export of s, held instead of the last one; NULL: none. */
-static void session_use(struct session *s, struct export *e)
+void session_use(struct session *s, struct export *e)
 {
 	if (e)
 		export_hold(e);
 	if (s->export)
 		export_drop(s->export);
 	s->export = e;
-}
-
-static const struct nbd_export *handshake_find(void *ctx, const char *name, size_t n)
-{
-	struct export *e = export_find(name, n);
-
-	if (!e)
-		return NULL;
-	session_use(ctx, e);
-	return &e->nbd;
-}
-
-static const struct nbd_export *handshake_list(void *ctx UNUSED_PARAM, unsigned i)
-{
-	const struct export *e;
-
-	for (e = exports; e && (e->removed || i); e = e->next)
-		i -= !e->removed;
-	return e ? &e->nbd : NULL;
-}
-
-static const struct nbd_server_ops handshake_ops = {
-	.send = handshake_send,
-	.find = handshake_find,
-	.list = handshake_list,
-};
-
-/* False: hang up at once. */
-static bool handshake_step(struct session *s)
-{
-	enum nbd_handshake_state state = NBD_HS_CLOSE;
-	size_t used;
-
-	do {
-		if (s->hs_out_bytes > HANDSHAKE_OUT_BYTES && s->in_first < s->in_end) {
-			s->hang_up = true; /* it asks and asks, and never reads */
-			break;
-		}
-		state = nbd_server_step(&s->handshake, s->in + s->in_first, s->in_end - s->in_first, &used);
-		s->in_first += (uint32_t)used;
-	} while (state == NBD_HS_MORE && used);
-	if (state == NBD_HS_CLOSE || s->hang_up) {
-		s->hang_up = true;
-		session_mark(s);
-		return s->hs_out_bytes != 0;
-	}
-	if (state == NBD_HS_DONE)
-		s->state = SESSION_TRANSMISSION;
-	return true;
 }
 
 static void session_late(struct timer *t)
@@ -311,13 +235,11 @@ static struct session *session_new(int fd)
 
 	if (s) {
 		s->in = malloc(RECV_BYTES);
-		s->hs_out = malloc(HANDSHAKE_OUT_BYTES);
-		s->hs_out_room = HANDSHAKE_OUT_BYTES;
 		s->event.fd = fd;
 		s->event.ready = session_ready;
 		s->watched = EPOLLIN;
 	}
-	if (!s || !s->in || !s->hs_out || !event_add(&s->event, EPOLLIN)) {
+	if (!s || !s->in || !handshake_init(s) || !event_add(&s->event, EPOLLIN)) {
 		if (s) {
 			free(s->in);
 			free(s->hs_out);
@@ -336,8 +258,6 @@ static struct session *session_new(int fd)
 	session_count++;
 	s->since_ms = loop_now_ms;
 	s->deadline.fire = session_late;
-	s->handshake.ops = &handshake_ops;
-	s->handshake.ctx = s;
 	return s;
 }
 
@@ -353,12 +273,8 @@ struct session *session_begin(int fd, struct export *e)
 	if (e) {
 		session_use(s, e);
 		s->state = SESSION_TRANSMISSION;
-	} else if (ENABLE_FEATURE_XNBD_SERVER_OLDSTYLE && client_limits.oldstyle) {
-		session_use(s, exports);
-		nbd_server_greet_oldstyle(&s->handshake, &exports->nbd);
-		s->state = SESSION_TRANSMISSION;
 	} else {
-		nbd_server_greet(&s->handshake);
+		handshake_greet(s);
 	}
 	return s;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * Sessions, between their files: session.c their life, session_in.c what a client sends,
+ * Sessions, between their files: session.c their life, session_handshake.c how they begin,
+ * session_in.c what a client sends,
  * session_out.c what it is sent, session_read.c where the data of a READ comes from,
  * session_room.c the memory for all of it. Loop's thread only.
  *
@@ -120,6 +121,18 @@ bool session_process(struct session *s);
 bool session_listens(const struct session *s);
 /* The client sends nothing any more. False: close it. */
 bool session_end_of_input(struct session *s);
+
+/* Makes e the export of s, held instead of the last one; NULL: none. */
+void session_use(struct session *s, struct export *e);
+
+/* ---- session_handshake.c -------------------------------------------------------------- */
+
+/* Prepares a new session for it. False: out of memory. */
+bool handshake_init(struct session *s);
+/* Greets the client; in the old style, that is all of the handshake. */
+void handshake_greet(struct session *s);
+/* Takes what has been received. False: hang up at once. */
+bool handshake_step(struct session *s);
 
 /* ---- session_room.c ------------------------------------------------------------------ */
 

@@ -8,7 +8,7 @@
 #include "reactor/pool.h"
 #include "storage/cow.h"
 #include "storage/holes.h"
-#include "storage/store.h"
+#include "storage/files.h"
 
 struct export *exports;
 struct export_config export_config;
@@ -181,7 +181,7 @@ void export_remove(struct export *e)
 static const char *target_open(struct export *e, const char *image)
 {
 	const struct export_config *s = &export_config;
-	const char *why = store_open_target(&e->disk, image, s->readonly || s->cow);
+	const char *why = file_open_target(&e->disk, image, s->readonly || s->cow);
 
 	if (!why && ENABLE_FEATURE_XNBD_SERVER_COW && s->cow)
 		why = cow_begin(&e->disk);

@@ -15,6 +15,7 @@
 #include "reactor/loop.h"
 #include "reactor/pool.h"
 #include "server/server.h"
+#include "storage/files.h"
 #include "storage/store.h"
 
 enum {
@@ -60,11 +61,11 @@ static void check_exists(const struct disk *d)
 /* As far as the files tell; an image may be larger than its disk. */
 static uint64_t own_size(struct disk *d)
 {
-	uint64_t size = store_bytes(d, FILE_IMAGE);
+	uint64_t size = file_bytes(d, FILE_IMAGE);
 
 	if (d->commit_found == COMMIT_GOOD)
 		return d->header.size_bytes;
-	if (d->commit_found == COMMIT_ABSENT && store_bytes(d, FILE_BITMAP) != map_bytes(size))
+	if (d->commit_found == COMMIT_ABSENT && file_bytes(d, FILE_BITMAP) != map_bytes(size))
 		bb_error_msg_and_die("'%s' has no commit file, and is not of a disk as large as '%s': give the origin, which knows how large the disk is",
 				     d->path[FILE_BITMAP], d->path[FILE_IMAGE]);
 	return size;
@@ -173,7 +174,7 @@ int server_check(const struct server_config *config)
 	how = store_decide(d, size, fp, false);
 	beyond = say_bits(k, d, how, size);
 	print(k);
-	store_check_room(d, size, store_bytes(d, FILE_IMAGE));
+	store_check_room(d, size, file_bytes(d, FILE_IMAGE));
 	known = store_load_written(d, how, size);
 	store_check_content(d, how);
 	if (beyond)

@@ -29,7 +29,7 @@ struct disk {
 	bool adopt, accept; /* --adopt-bitmap, --accept-image */
 	bool no_nowait; /* the image's file system knows no RWF_NOWAIT, or a base is behind it */
 	char *path[3];  /* absolute */
-	char wrong[512]; /* the line of store_open_target() */
+	char wrong[512]; /* the line of file_open_target() */
 	enum state_commit commit_found; /* what store_look() found */
 	const char *commit_trouble; /* ... and what is wrong with it, NULL = nothing */
 	uint64_t *words; /* the bitmap; a target has none */

@@ -2,6 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /* The files at a start: image, bitmap and commit file. */
 #include "libbb.h"
+#include "storage/files.h"
 #include "storage/holes.h"
 #include "storage/identity.h"
 #include "storage/header.h"
@@ -10,179 +11,10 @@
 #include "storage/store.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/sysmacros.h>
 
-#define IN_USE "'%s' is in use: mounted, swap, RAID, LVM (see lsblk)"
-
-enum {
-	LOAD_BYTES = 64 << 10,
-	MOUNTS_BYTES = 256 << 10, /* of mountinfo: some thousand mounts */
-	BUSY_TRIES = 40, /* to open a block device; two seconds */
-	BUSY_WAIT_MS = 50,
-};
-
-/* ---- opening ---------------------------------------------------------------- */
-
-/* False: it does not exist. O_EXCL: of a block device the kernel has one exclusive user at a
- * time. Mounts, swap, RAID, LVM and the mkfs programs are such users, and a proxy is one too.
- * Programs that udev runs after a write to the device are, for a moment. */
-static bool open_file(struct disk *d, enum io_file file, int flags)
-{
-	unsigned tries = BUSY_TRIES;
-
-	do /* O_NONBLOCK: a FIFO is refused, not waited for. */
-		d->fd[file] = open(d->path[file], flags | O_EXCL | O_CLOEXEC | O_NONBLOCK);
-	while (d->fd[file] < 0 && errno == EBUSY && --tries && poll(NULL, 0, BUSY_WAIT_MS) == 0);
-	if (d->fd[file] >= 0)
-		return true;
-	if (errno == EBUSY)
-		bb_error_msg_and_die(IN_USE " or another server", d->path[file]);
-	if (errno != ENOENT)
-		bb_perror_msg_and_die("cannot open '%s'", d->path[file]);
-	return false;
-}
-
-/* What is wrong with a file: one line, in d->wrong, valid until the next. A server that starts with
- * this file dies of it; a file that is added later is refused. */
-static const char *perror_of(struct disk *d, const char *what, const char *path)
-{
-	snprintf(d->wrong, sizeof(d->wrong), "%s '%s': %s", what, path, strerror(errno));
-	return d->wrong;
-}
-
-#ifndef SYS_fcntl64 /* where a long has 64 bits there is only one */
-# define SYS_fcntl64 SYS_fcntl
-#endif
-
-static const char *kind_error(struct disk *d, enum io_file file, bool *regular)
-{
-	struct stat st;
-
-	if (fstat(d->fd[file], &st) < 0)
-		return perror_of(d, "cannot stat", d->path[file]);
-	*regular = S_ISREG(st.st_mode);
-	if (file == FILE_IMAGE)
-		d->is_device = S_ISBLK(st.st_mode);
-	if (*regular || S_ISBLK(st.st_mode))
-		return NULL;
-	snprintf(d->wrong, sizeof(d->wrong), "'%s' is neither a regular file nor a block device", d->path[file]);
-	return d->wrong;
-}
-
-/* 0, or -1 and errno. how: LOCK_SH or LOCK_EX. Not flock(2) for block devices: udev takes that
- * for each of its events, and puts them off while another has it. */
-static int lock(int fd, bool regular, int how)
-{
-	struct flock l = { .l_type = how == LOCK_SH ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET, .l_len = 1 };
-
-	if (regular)
-		return flock(fd, how | LOCK_NB);
-	return syscall(SYS_fcntl64, fd, F_OFD_SETLK, &l) < 0 && errno != EINVAL ? -1 : 0; /* that: Linux before 3.15 */
-}
-
-/* A target may share its image with other targets, a proxy with nobody. */
-static const char *lock_error(struct disk *d, enum io_file file, int how)
-{
-	bool regular;
-	const char *error = kind_error(d, file, &regular);
-
-	if (error || lock(d->fd[file], regular, how) == 0)
-		return error;
-	if (errno != EWOULDBLOCK)
-		return perror_of(d, "cannot lock", d->path[file]);
-	snprintf(d->wrong, sizeof(d->wrong), "'%s' is in use by another server: stop that one first", d->path[file]);
-	return d->wrong;
-}
-
-static const char *size_error(struct disk *d, enum io_file file, uint64_t *bytes)
-{
-	off_t n = d->fd[file] < 0 ? 0 : lseek(d->fd[file], 0, SEEK_END);
-
-	*bytes = (uint64_t)n;
-	return n < 0 ? perror_of(d, "cannot measure", d->path[file]) : NULL;
-}
-
-static void die_of(const char *error)
-{
-	if (error)
-		bb_simple_error_msg_and_die(error);
-}
-
-static void lock_file(struct disk *d, enum io_file file, int how)
-{
-	die_of(lock_error(d, file, how));
-}
-
-uint64_t store_bytes(struct disk *d, enum io_file file)
-{
-	uint64_t bytes;
-
-	die_of(size_error(d, file, &bytes));
-	return bytes;
-}
-
-static bool is_regular(struct disk *d, enum io_file file)
-{
-	bool regular;
-
-	die_of(kind_error(d, file, &regular));
-	return regular;
-}
-
-/* Warns if others may write to a device: a copy made meanwhile would not be of any one moment. A file
- * system that is mounted read-only writes nothing. */
-static void look_for_writers(const struct disk *d)
-{
-	int fd = open(d->path[FILE_IMAGE], O_RDONLY | O_EXCL | O_CLOEXEC | O_NONBLOCK);
-	bool in_use = fd < 0 && errno == EBUSY;
-	char *text, *line, *end;
-	char key[32];
-	struct stat st;
-
-	close(fd);
-	if (!in_use)
-		return;
-	fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
-	text = calloc(1, MOUNTS_BYTES + 1);
-	if (text && fstat(d->fd[FILE_IMAGE], &st) == 0 && full_read(fd, text, MOUNTS_BYTES) > 0) {
-		int n = snprintf(key, sizeof(key), " %u:%u ", major(st.st_rdev), minor(st.st_rdev));
-
-		for (line = text; *line && strncmp(line, key, (size_t)n) != 0; line++)
-			;
-		end = strchrnul(line, '\n');
-		*end = '\0';
-		while (end > line && *end != ' ') /* the last field is of the file system, an earlier one of this mount */
-			end--;
-		in_use = strncmp(end, " ro", 3) != 0;
-	}
-	if (in_use)
-		bb_error_msg(IN_USE ": no copy of it is good; unmount it, or mount it read-only", d->path[FILE_IMAGE]);
-	close(fd);
-	free(text);
-}
-
-const char *store_open_target(struct disk *d, const char *image, bool readonly)
-{
-	const char *error;
-
-	d->path[FILE_IMAGE] = path_absolute(image);
-	if (!d->path[FILE_IMAGE])
-		return perror_of(d, "cannot open", image);
-	/* O_NONBLOCK: a FIFO is refused, not waited for. */
-	d->fd[FILE_IMAGE] = open(image, (readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
-	if (d->fd[FILE_IMAGE] < 0)
-		return perror_of(d, "cannot open", image);
-	error = lock_error(d, FILE_IMAGE, LOCK_SH);
-	if (!error)
-		error = size_error(d, FILE_IMAGE, &d->header.size_bytes);
-	if (!error && d->is_device)
-		look_for_writers(d);
-	return error;
-}
+enum { LOAD_BYTES = 64 << 10 };
 
 /* A start that something may be done about: told with the file. */
 NORETURN static void refuse(const struct disk *d, enum io_file file, const char *why, bool acceptable)
@@ -267,7 +99,7 @@ static void read_header(struct disk *d)
 {
 	const char *why = header_read(d->fd[FILE_COMMIT], &d->header);
 
-	if (!why && store_bytes(d, FILE_COMMIT) < commit_file_bytes(d->header.size_bytes))
+	if (!why && file_bytes(d, FILE_COMMIT) < commit_file_bytes(d->header.size_bytes))
 		why = "cut short"; /* bits that are not there are not zero */
 	d->commit_found = !why ? COMMIT_GOOD : why == state_old_version ? COMMIT_OLD_VERSION : COMMIT_DAMAGED;
 	d->commit_trouble = why;
@@ -280,7 +112,7 @@ enum state_start store_decide(struct disk *d, uint64_t size_bytes, const struct 
 		.adopt = d->adopt,
 		.accept = d->accept,
 		.size_bytes = size_bytes,
-		.bitmap_bytes = store_bytes(d, FILE_BITMAP),
+		.bitmap_bytes = file_bytes(d, FILE_BITMAP),
 		.commit = d->commit_found,
 		.commit_size_bytes = d->header.size_bytes,
 		.same_boot = identity_same_boot(d),
@@ -311,7 +143,7 @@ static void check_distinct(struct disk *d)
 			st[i].st_ino = 0;
 		for (k = 0; k < i; k++)
 			if (strcmp(d->path[i], d->path[k]) == 0 ||
-			    (st[i].st_ino && st[i].st_ino == st[k].st_ino && st[i].st_dev == st[k].st_dev))
+			    (st[i].st_ino && is_same_file(&st[i], &st[k])))
 				bb_error_msg_and_die("'%s' and '%s' are the same file", d->path[k], d->path[i]);
 	}
 }
@@ -323,11 +155,11 @@ static void open_files(struct disk *d, const char *image, const char *bitmap, in
 	d->path[FILE_BITMAP] = xpath_absolute(bitmap);
 	d->path[FILE_COMMIT] = xasprintf("%s.commit", d->path[FILE_BITMAP]);
 	check_distinct(d);
-	if (open_file(d, FILE_IMAGE, flags))
-		lock_file(d, FILE_IMAGE, how);
-	if (open_file(d, FILE_BITMAP, flags))
-		lock_file(d, FILE_BITMAP, how);
-	if (open_file(d, FILE_COMMIT, flags))
+	if (file_open(d, FILE_IMAGE, flags))
+		file_lock(d, FILE_IMAGE, how);
+	if (file_open(d, FILE_BITMAP, flags))
+		file_lock(d, FILE_BITMAP, how);
+	if (file_open(d, FILE_COMMIT, flags))
 		read_header(d);
 }
 
@@ -335,7 +167,7 @@ void store_peek(struct disk *d, const char *image, const char *bitmap)
 {
 	open_files(d, image, bitmap, O_RDONLY, LOCK_SH);
 	if (d->fd[FILE_COMMIT] >= 0)
-		is_regular(d, FILE_COMMIT); /* others cannot be opened for writing, or hold nothing */
+		file_is_regular(d, FILE_COMMIT); /* others cannot be opened for writing, or hold nothing */
 }
 
 /* What is local, and what clients have written. */
@@ -373,7 +205,7 @@ void store_check_content(struct disk *d, enum state_start how)
 
 void store_check_room(struct disk *d, uint64_t size_bytes, uint64_t have_bytes)
 {
-	if (d->fd[FILE_IMAGE] >= 0 && !is_regular(d, FILE_IMAGE) && have_bytes < size_bytes)
+	if (d->fd[FILE_IMAGE] >= 0 && !file_is_regular(d, FILE_IMAGE) && have_bytes < size_bytes)
 		bb_error_msg_and_die("'%s' is too small: it has %llu bytes, the disk %llu", d->path[FILE_IMAGE],
 				     (unsigned long long)have_bytes, (unsigned long long)size_bytes);
 	check_image(d, size_bytes, have_bytes);
@@ -388,7 +220,7 @@ bool store_look(struct disk *d, const char *image, const char *bitmap, bool clea
 		return false;
 	how = store_decide(d, d->header.size_bytes, NULL, false);
 	load(d, how, d->header.size_bytes);
-	store_check_room(d, d->header.size_bytes, store_bytes(d, FILE_IMAGE));
+	store_check_room(d, d->header.size_bytes, file_bytes(d, FILE_IMAGE));
 	store_check_content(d, how); /* before an origin that was compared with it is blamed */
 	return is_complete(d, d->header.size_bytes);
 }
@@ -418,7 +250,7 @@ static void create_file(struct disk *d, enum io_file file)
 		bb_error_msg_and_die("'%s' has just been created by another: is a second server starting?", d->path[file]);
 	if (d->fd[file] < 0)
 		bb_perror_msg_and_die("cannot create '%s'", d->path[file]);
-	lock_file(d, file, LOCK_EX); /* else another was quicker, and it is his */
+	file_lock(d, file, LOCK_EX); /* else another was quicker, and it is his */
 	path_own(d->path[file], true);
 }
 
@@ -490,7 +322,7 @@ static void create_bitmap(struct disk *d, uint64_t size_bytes)
 {
 	if (d->fd[FILE_BITMAP] < 0) {
 		create_file(d, FILE_BITMAP);
-	} else if (is_regular(d, FILE_BITMAP)) {
+	} else if (file_is_regular(d, FILE_BITMAP)) {
 		/* What it says is lost only when there is room for what takes its place. */
 		reserve(d, FILE_BITMAP, map_bytes(size_bytes), FALLOC_FL_KEEP_SIZE);
 		if (ftruncate(d->fd[FILE_BITMAP], 0) < 0)
@@ -525,7 +357,7 @@ static void set_header(struct disk *d, enum state_start how, uint64_t size_bytes
 void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *fp, bool clear, bool *all_dirty)
 {
 	enum state_start how = store_decide(d, size_bytes, fp, clear);
-	uint64_t image_bytes = store_bytes(d, FILE_IMAGE);
+	uint64_t image_bytes = file_bytes(d, FILE_IMAGE);
 	char *new_commit = NULL;
 
 	if (!d->written) /* else store_look() has read all; nobody else writes these files */

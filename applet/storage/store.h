@@ -1,20 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * The files of a disk at a start: found, locked, refused, created and repaired.
+ * The files of a proxy's disk at a start: found, locked, refused, created and repaired.
  *
  * One thread, before the disk has a core. All of it may block. Whatever is wrong ends the program with
- * one line that says what to do; before store_open(), nothing on disk has been changed by then. Only
- * store_open_target() returns its errors, and may be called on any thread, at any time. Sizes are bytes.
+ * one line that says what to do; before store_open(), nothing on disk has been changed by then. Sizes are
+ * bytes.
  */
 #ifndef STORAGE_STORE_H
 #define STORAGE_STORE_H
 
 #include "storage/disk.h"
-
-/* The image of a target: opens, locks and measures it. NULL, or why not: one line, valid
- * until the next call. Dies of nothing. */
-const char *store_open_target(struct disk *d, const char *image, bool readonly);
 
 /* Opens and locks what exists of a proxy's files and reads the header. With a good commit file
  * d->words are there, and d->header.size_bytes is the size: a start can do without the origin.
@@ -33,8 +29,6 @@ bool store_load_written(struct disk *d, enum state_start how, uint64_t size_byte
 void store_check_room(struct disk *d, uint64_t size_bytes, uint64_t have_bytes);
 /* ... and, when d->written is there too, whether it has the bytes that the header knows. */
 void store_check_content(struct disk *d, enum state_start how);
-/* How long a file is; 0: it is not there. */
-uint64_t store_bytes(struct disk *d, enum io_file file);
 
 /* After store_look(): decides what to make of the files, given the origin's size
  * and fingerprint (NULL: it was not asked), creates and repairs them, fills

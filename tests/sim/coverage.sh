@@ -23,7 +23,7 @@ for file in applet/core/*.c; do
 		-O0 --coverage -c -o "$T/sim/$name.o" "$file"
 	$CC -O0 --coverage -c -o "$T/unit/$name.o" "$file"
 done
-for name in store header identity holes paths; do
+for name in store files header identity holes paths; do
 	$CC -include tests/sim/limits.h -include tests/sim/store_calls.h -O0 --coverage \
 		-c -o "$T/sim/$name.o" "applet/storage/$name.c"
 done

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
+/* A session's handshake: what nbd/server_handshake.c gets from the client, sends, and finds. */
+#include "client/session.h"
+
+enum {
+	OUT_ROOM_BYTES = 32768, /* replies to options that a client may leave unread and still
+				   ask for more; one alone (a list) may be longer */
+};
+
+static void handshake_send(void *ctx, const void *p, size_t n)
+{
+	struct session *s = ctx;
+
+	if (s->hang_up)
+		return;
+	if (s->hs_out_bytes + n > s->hs_out_room) {
+		uint32_t room = 2 * (s->hs_out_bytes + (uint32_t)n);
+		uint8_t *out = bb_grow(s->hs_out, s->hs_out_bytes, room);
+
+		if (!out) {
+			s->hang_up = true;
+			return;
+		}
+		s->hs_out = out;
+		s->hs_out_room = room;
+	}
+	memcpy(s->hs_out + s->hs_out_bytes, p, n);
+	s->hs_out_bytes += (uint32_t)n;
+	session_mark(s);
+}
+
+static const struct nbd_export *handshake_find(void *ctx, const char *name, size_t n)
+{
+	struct export *e = export_find(name, n);
+
+	if (!e)
+		return NULL;
+	session_use(ctx, e);
+	return &e->nbd;
+}
+
+static const struct nbd_export *handshake_list(void *ctx UNUSED_PARAM, unsigned i)
+{
+	const struct export *e;
+
+	for (e = exports; e && (e->removed || i); e = e->next)
+		i -= !e->removed;
+	return e ? &e->nbd : NULL;
+}
+
+static const struct nbd_server_ops handshake_ops = {
+	.send = handshake_send,
+	.find = handshake_find,
+	.list = handshake_list,
+};
+
+bool handshake_step(struct session *s)
+{
+	enum nbd_handshake_state state = NBD_HS_CLOSE;
+	size_t used;
+
+	do {
+		if (s->hs_out_bytes > OUT_ROOM_BYTES && s->in_first < s->in_end) {
+			s->hang_up = true; /* it asks and asks, and never reads */
+			break;
+		}
+		state = nbd_server_step(&s->handshake, s->in + s->in_first, s->in_end - s->in_first, &used);
+		s->in_first += (uint32_t)used;
+	} while (state == NBD_HS_MORE && used);
+	if (state == NBD_HS_CLOSE || s->hang_up) {
+		s->hang_up = true;
+		session_mark(s);
+		return s->hs_out_bytes != 0;
+	}
+	if (state == NBD_HS_DONE)
+		s->state = SESSION_TRANSMISSION;
+	return true;
+}
+
+bool handshake_init(struct session *s)
+{
+	s->handshake.ops = &handshake_ops;
+	s->handshake.ctx = s;
+	s->hs_out = malloc(OUT_ROOM_BYTES);
+	s->hs_out_room = OUT_ROOM_BYTES;
+	return s->hs_out;
+}
+
+void handshake_greet(struct session *s)
+{
+	if (ENABLE_FEATURE_XNBD_SERVER_OLDSTYLE && client_limits.oldstyle) {
+		session_use(s, exports);
+		nbd_server_greet_oldstyle(&s->handshake, &exports->nbd);
+		s->state = SESSION_TRANSMISSION;
+	} else {
+		nbd_server_greet(&s->handshake);
+	}
+}
