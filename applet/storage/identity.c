@@ -258,7 +258,7 @@ static const char *block_error(const struct disk *d, uint64_t block, uint64_t sa
 	here = identity_sample(d, block, buf);
 	if (here)
 		return here == sample ? NULL : differs;
-	return "a block of it cannot be read (see dmesg): copy what can be read to a good disk";
+	return "a block of it cannot be read (see dmesg): copy the image to a good disk";
 }
 
 const char *identity_content(const struct disk *d, bool both)
