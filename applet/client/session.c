@@ -124,7 +124,7 @@ static void session_abandon(struct session *s)
 	for (x = s->xfers; x; x = xfer_next) {
 		xfer_next = x->next; /* xfer_put() moves this on when that one is freed */
 		if (x->submitted)
-			core_abandon(&s->export->disk.core, &x->req);
+			core_abandon(s->export->disk.core, &x->req);
 	}
 }
 
@@ -181,7 +181,7 @@ static void session_free(struct session *s)
 	if (s->next)
 		s->next->prev = s->prev;
 	if (!session_count && s->export)
-		core_alone(&s->export->disk.core);
+		core_alone(s->export->disk.core);
 	if (s->ended)
 		s->ended(s->ended_ctx);
 	if (s->export)
@@ -209,7 +209,7 @@ static void session_close(struct session *s)
 		s->export->leaving++;
 	}
 	for (x = s->xfers; x; x = x->next)
-		x->req.rest = 0; /* no further piece of zeroes: nobody waits for them */
+		core_curtail(&x->req);
 	if (s->stalled)
 		stalled_count--;
 	s->stalled = false;

@@ -23,7 +23,7 @@ static uint32_t session_check(const struct session *s, const struct request *r)
 		return NBD_EINVAL;
 	if (sessions_stopping)
 		return NBD_ESHUTDOWN;
-	error = core_check(&s->export->disk.core, r);
+	error = core_check(s->export->disk.core, r);
 	if (error || r->type > NBD_CMD_WRITE)
 		return error;
 	/* "Size constraints": who has asked for them keeps to them. */
@@ -39,7 +39,7 @@ static void submit(struct session *s, struct xfer *x)
 		return;
 	}
 	x->submitted = true;
-	core_submit(&s->export->disk.core, &x->req);
+	core_submit(s->export->disk.core, &x->req);
 }
 
 /* ---- the data of a WRITE ------------------------------------------------------------- */
@@ -168,7 +168,7 @@ static bool request_room(struct session *s, struct xfer *x)
 
 	if (x->req.type == NBD_CMD_BLOCK_STATUS)
 		x->rest = status_bytes(&s->handshake);
-	else if (x->req.type != NBD_CMD_READ || n > PIECE_BYTES || (ENABLE_FEATURE_XNBD_SERVER_PROXY && core_misses(&s->export->disk.core, &x->req)))
+	else if (x->req.type != NBD_CMD_READ || n > PIECE_BYTES || (ENABLE_FEATURE_XNBD_SERVER_PROXY && core_misses(s->export->disk.core, &x->req)))
 		return true;
 	n = x->rest;
 	if (room_for(x, !s->read_bytes) == n && xfer_room(x, n))

@@ -105,7 +105,7 @@ static void reply_encode(struct xfer *x, uint32_t error)
 	if (!ENABLE_FEATURE_XNBD_SERVER_STRUCTURED || !x->session->handshake.structured) {
 		x->data_bytes = read && !error ? x->req.length : 0;
 	} else if (error) {
-		const char *why = reason(&x->session->export->disk.core, &x->req, error);
+		const char *why = reason(x->session->export->disk.core, &x->req, error);
 		uint16_t n = (uint16_t)strlen(why);
 
 		nbd_chunk_encode(p, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_ERROR, x->cookie, 6U + n);
@@ -121,7 +121,7 @@ static void reply_encode(struct xfer *x, uint32_t error)
 	} else if (x->req.type == NBD_CMD_BLOCK_STATUS) {
 		x->header_bytes = STATUS_HEAD_BYTES;
 		x->data = (uint8_t *)((struct extents *)x->req.buf)->extent;
-		x->data_bytes = status_encode(&x->session->handshake, &x->session->export->disk.core, &x->req, x->cookie, p);
+		x->data_bytes = status_encode(&x->session->handshake, core_map(x->session->export->disk.core), &x->req, x->cookie, p);
 	}
 }
 

@@ -75,7 +75,7 @@ static bool read_step(struct session *s)
 		list_take(&s->ready);
 		x->req.type = NBD_CMD_FLUSH;
 		x->submitted = true;
-		core_submit(&s->export->disk.core, &x->req);
+		core_submit(s->export->disk.core, &x->req);
 		return true;
 	}
 	if (out_is_full(s))
@@ -91,7 +91,7 @@ static bool read_step(struct session *s)
 		session_stall(s);
 		return false;
 	}
-	core_read(&s->export->disk.core, &p->req);
+	core_read(s->export->disk.core, &p->req);
 	return true;
 }
 

@@ -31,15 +31,15 @@ static uint8_t *put_extents(uint8_t *p, struct extents *e, unsigned n)
 }
 
 /* At most `room` extents of x-xnbd:local from r's offset on. Returns how many. */
-static unsigned put_local(uint8_t *p, const struct core *c, const struct request *r, unsigned room)
+static unsigned put_local(uint8_t *p, const struct map *m, const struct request *r, unsigned room)
 {
 	uint64_t at = r->offset, end = at + r->length;
 	unsigned n;
 
 	for (n = 0; n < room && at < end; n++) {
 		uint64_t block = at / BLOCK_BYTES;
-		bool local = map_is_local(&c->map, block);
-		uint64_t stop = (local ? map_next_missing : map_next_local)(&c->map, block, map_blocks(end)) * BLOCK_BYTES;
+		bool local = map_is_local(m, block);
+		uint64_t stop = (local ? map_next_missing : map_next_local)(m, block, map_blocks(end)) * BLOCK_BYTES;
 
 		stop = stop < end ? stop : end;
 		p = nbd_put32(nbd_put32(p, (uint32_t)(stop - at)), local ? NBD_STATE_LOCAL : 0);
@@ -48,7 +48,7 @@ static unsigned put_local(uint8_t *p, const struct core *c, const struct request
 	return n;
 }
 
-uint32_t status_encode(const struct nbd_server_handshake *h, const struct core *c, const struct request *r, uint64_t cookie,
+uint32_t status_encode(const struct nbd_server_handshake *h, const struct map *m, const struct request *r, uint64_t cookie,
 		       uint8_t *head)
 {
 	unsigned most = r->flags & NBD_CMD_FLAG_REQ_ONE ? 1 : EXTENTS_MAX;
@@ -58,7 +58,7 @@ uint32_t status_encode(const struct nbd_server_handshake *h, const struct core *
 	unsigned n;
 
 	if (!h->allocation) {
-		n = put_local(data, c, r, most);
+		n = put_local(data, m, r, most);
 		put_head(head, cookie, true, NBD_XNBD_LOCAL_ID, n);
 		return 8 * n;
 	}
@@ -67,7 +67,7 @@ uint32_t status_encode(const struct nbd_server_handshake *h, const struct core *
 	p = put_extents(data, e, n);
 	if (!h->local)
 		return (uint32_t)(p - data);
-	n = put_local(p + STATUS_HEAD_BYTES, c, r, most);
+	n = put_local(p + STATUS_HEAD_BYTES, m, r, most);
 	p = put_head(p, cookie, true, NBD_XNBD_LOCAL_ID, n);
 	return (uint32_t)(p - data) + 8 * n;
 }

@@ -17,7 +17,7 @@ uint32_t status_bytes(const struct nbd_server_handshake *h);
  * the core has filled that in. The first STATUS_HEAD_BYTES go to head, the rest stays in the
  * buffer, from its member `extent` on. Returns the bytes of that rest. Loop's thread.
  */
-uint32_t status_encode(const struct nbd_server_handshake *h, const struct core *c, const struct request *r, uint64_t cookie,
+uint32_t status_encode(const struct nbd_server_handshake *h, const struct map *m, const struct request *r, uint64_t cookie,
 		       uint8_t *head);
 
 #endif

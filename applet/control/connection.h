@@ -86,7 +86,7 @@ void control_follow(struct control *k);
 /* The lines about a cache, of which these are local. */
 void control_say_cache(struct control *k, const struct disk *d, uint64_t size_bytes, const struct map *m);
 /* ... and about the comparison with the origin. */
-void control_say_verify(struct control *k, const struct core *c);
+void control_say_verify(struct control *k, const struct core_status *s);
 /* ... and all the lines of "status", about a proxy. */
 void control_say_status(struct control *k);
 /* A group of lines for a follower; ends with `percent`. */

@@ -233,9 +233,9 @@ void control_close(struct control *k)
 	if (!k->waiting)
 		free(k);
 	if (owner && verifies)
-		core_verify_cancel(&exported->disk.core);
+		core_verify_cancel(exported->disk.core);
 	else if (ENABLE_FEATURE_XNBD_SERVER_PROXY && owner)
-		core_job_cancel(&exported->disk.core);
+		core_job_cancel(exported->disk.core);
 }
 
 /* Only root and the server's own user may give orders, whatever the mode says. */

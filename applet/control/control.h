@@ -23,9 +23,9 @@ extern struct control_config control_config;
 /* Listens at this path, which listen_check() has allowed, from now on; dies when it cannot.
  * e: the proxy that is asked about, which stays to the end; NULL: a wrapper's exports. */
 void control_begin(struct export *e, const char *path);
-/* How the last comparison of c with the origin has ended. True: well. *text: one line, valid until
- * the next call. */
-bool control_verdict(const struct core *c, const char **text);
+/* How the last comparison with the origin has ended. True: well. *text: one line, valid until the
+ * next call. */
+bool control_verdict(const struct core_status *s, const char **text);
 /* Sends what can be sent at once, and closes all connections. Jobs go on. */
 void control_end(void);
 

@@ -18,7 +18,7 @@ void images_list(struct control *k)
 			return; /* goes on when that has been read */
 		control_say_string(k, "image", e->nbd.name);
 		control_say_string(k, "path", e->disk.path[FILE_IMAGE]);
-		control_say_number(k, "size", e->disk.core.size_bytes);
+		control_say_number(k, "size", e->nbd.size_bytes);
 		control_say_number(k, "sessions", e->users - !e->removed);
 		control_say_string(k, "state", e->removed ? "removed" : "served");
 		k->list_next = e->serial + 1;

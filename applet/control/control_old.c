@@ -39,10 +39,12 @@ static void put_text(char *to, const char *text)
 
 static void say_status(struct control *k, struct export *e)
 {
+	struct core_status core;
 	struct old_status s;
 
+	core_status(e->disk.core, &core);
 	memset(&s, 0, sizeof(s));
-	s.disk_size = (int64_t)e->disk.core.size_bytes;
+	s.disk_size = (int64_t)e->nbd.size_bytes;
 	put_text(s.image, e->disk.path[FILE_IMAGE]);
 	put_text(s.bitmap, e->disk.path[FILE_BITMAP]);
 	s.pid = getpid();
@@ -51,7 +53,7 @@ static void say_status(struct control *k, struct export *e)
 	s.buf_limit = (size_t)control_config.max_buf_bytes;
 	s.queue_limit = client_limits.requests;
 	s.buf_used = (size_t)buf_used();
-	s.queue_used = e->disk.core.in_flight;
+	s.queue_used = core.in_flight;
 	control_say(k, &s, sizeof(s));
 	control_finish(k);
 }
@@ -88,7 +90,7 @@ static bool take_fd(struct control *k, struct export *e, uint32_t command)
 			session_tell(k->old_session, session_ended, k);
 		return k->old_session != NULL;
 	case OLD_REGISTER_FORWARDER_FD:
-		if (e->disk.core.mode == MODE_PROXY)
+		if (core_is_proxy(e->disk.core))
 			why = origin_adopt(e->disk.origin, fd, adopted);
 		if (!why)
 			return false;
@@ -131,7 +133,7 @@ bool old_take(struct control *k, struct export *e)
 		return take_fd(k, e, command);
 	case OLD_DETECT_SWITCH:
 		k->in_bytes = 0;
-		k->old_detects = e->disk.core.mode == MODE_PROXY;
+		k->old_detects = core_is_proxy(e->disk.core);
 		return k->old_detects;
 	default:
 		return false;

@@ -34,27 +34,24 @@ static void say_pace(struct control *k, uint64_t rate, uint64_t eta)
 		control_say_number(k, "job_eta", eta);
 }
 
-static void say_job(struct control *k, const struct core *c)
+/* local: how many blocks are. */
+static void say_job(struct control *k, const struct core_status *s, uint64_t local)
 {
-	uint64_t fetched = c->copier.state == JOB_IDLE ? 0 : c->map.local - c->copier.found;
-
-	control_say_string(k, "job", job_name(c->copier.state));
-	control_say_number(k, "job_found", c->copier.found);
-	control_say_number(k, "job_fetched", fetched);
-	say_pace(k, c->copier.rate, core_job_eta_s(c));
+	control_say_string(k, "job", job_name(s->copy.state));
+	control_say_number(k, "job_found", s->copy.found);
+	control_say_number(k, "job_fetched", s->copy.state == JOB_IDLE ? 0 : local - s->copy.found);
+	say_pace(k, s->copy.rate, s->copy_eta_s);
 }
 
-void control_say_verify(struct control *k, const struct core *c)
+void control_say_verify(struct control *k, const struct core_status *s)
 {
-	const struct verify *v = &c->verify;
-
-	control_say_string(k, "verify", core_verify_is_partial(c) ? "partial" : job_name(v->state));
-	control_say_number(k, "verify_compared", v->compared);
-	control_say_number(k, "verify_comparable", core_verify_comparable(c));
-	control_say_number(k, "verify_different", v->different);
-	control_say_number(k, "verify_unreadable", v->unreadable);
-	if (v->different)
-		control_say_number(k, "verify_first", v->first);
+	control_say_string(k, "verify", s->partial ? "partial" : job_name(s->verify.state));
+	control_say_number(k, "verify_compared", s->verify.compared);
+	control_say_number(k, "verify_comparable", s->comparable);
+	control_say_number(k, "verify_different", s->verify.different);
+	control_say_number(k, "verify_unreadable", s->verify.unreadable);
+	if (s->verify.different)
+		control_say_number(k, "verify_first", s->verify.first);
 }
 
 static void say_origin(struct control *k, const struct origin *o)
@@ -66,14 +63,14 @@ static void say_origin(struct control *k, const struct origin *o)
 	control_say_string(k, "origin_error", origin_error(o));
 }
 
-static void say_errors(struct control *k, const struct core *c)
+static void say_errors(struct control *k, const struct core_status *s)
 {
-	if (c->commit.count)
-		control_say_number(k, "last_commit", (loop_now_ms - c->commit.last_ms) / 1000);
+	if (s->commits)
+		control_say_number(k, "last_commit", (loop_now_ms - s->committed_ms) / 1000);
 	else
 		control_print(k, "last_commit never\n");
-	if (c->first_error_what)
-		control_print(k, "first_error %s: %s\n", c->first_error_what, strerror(c->first_error));
+	if (s->first_error_what)
+		control_print(k, "first_error %s: %s\n", s->first_error_what, strerror(s->first_error));
 	else
 		control_print(k, "first_error none\n");
 }
@@ -93,66 +90,69 @@ void control_say_cache(struct control *k, const struct disk *d, uint64_t size_by
 void control_say_status(struct control *k)
 {
 	const struct disk *d = &exported->disk;
-	const struct core *c = &d->core;
+	const struct map *m = core_map(d->core);
+	struct core_status s;
 
-	control_print(k, "mode %s\npid %u\n", c->mode == MODE_PROXY ? "proxy" : "target", (unsigned)getpid());
-	control_say_cache(k, d, c->size_bytes, &c->map);
+	core_status(d->core, &s);
+	control_print(k, "mode %s\npid %u\n", core_is_proxy(d->core) ? "proxy" : "target", (unsigned)getpid());
+	control_say_cache(k, d, exported->nbd.size_bytes, m);
 	say_origin(k, d->origin);
-	say_job(k, c);
+	say_job(k, &s, m->local);
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY)
-		control_say_verify(k, c);
+		control_say_verify(k, &s);
 	control_say_number(k, "sessions", sessions_count());
-	control_say_number(k, "in_flight", c->in_flight);
-	control_say_number(k, "waiting", c->waiting);
-	control_say_number(k, "waited", c->waited);
-	control_say_number(k, "hold", c->hold_ms / 1000);
+	control_say_number(k, "in_flight", s.in_flight);
+	control_say_number(k, "waiting", s.waiting);
+	control_say_number(k, "waited", s.waited);
+	control_say_number(k, "hold", s.hold_ms / 1000);
 	control_say_number(k, "buffer_used", buf_used());
 	control_say_number(k, "buffer_limit", control_config.max_buf_bytes);
 	control_say_number(k, "messages_lost", log_lost());
-	say_errors(k, c);
+	say_errors(k, &s);
 }
 
 void control_say_news(struct control *k)
 {
-	const struct core *c = &exported->disk.core;
+	const struct map *m = core_map(exported->disk.core);
+	struct core_status s;
 
 	if (k->out_bytes > CONTROL_OUT_BYTES_MAX / 2)
 		return; /* does not read: keep room for the answer */
+	core_status(exported->disk.core, &s);
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && k->verifies) {
-		control_say_verify(k, c);
-		control_say_number(k, "looked_at", c->verify.cursor);
-		say_pace(k, c->verify.rate, core_verify_eta_s(c));
+		control_say_verify(k, &s);
+		control_say_number(k, "looked_at", s.looked_at);
+		say_pace(k, s.verify.rate, s.verify_eta_s);
 	} else {
-		say_job(k, c);
-		control_say_number(k, "cached", c->map.local);
+		say_job(k, &s, m->local);
+		control_say_number(k, "cached", m->local);
 	}
-	control_say_number(k, "blocks", c->map.blocks);
+	control_say_number(k, "blocks", m->blocks);
 	control_say_string(k, "origin_state", origin_state(exported->disk.origin));
-	say_percent(k, k->verifies ? c->verify.cursor : c->map.local, c->map.blocks);
+	say_percent(k, k->verifies ? s.looked_at : m->local, m->blocks);
 	control_flush(k);
 }
 
-bool control_verdict(const struct core *c, const char **text)
+bool control_verdict(const struct core_status *s, const char **text)
 {
 	static char line[256];
-	const struct verify *v = &c->verify;
-	size_t n = (size_t)snprintf(line, sizeof(line), "compared %llu of %llu blocks", (unsigned long long)v->compared,
-				    (unsigned long long)core_verify_comparable(c));
+	size_t n = (size_t)snprintf(line, sizeof(line), "compared %llu of %llu blocks", (unsigned long long)s->verify.compared,
+				    (unsigned long long)s->comparable);
 	size_t room = sizeof(line) - n;
 
 	*text = line;
-	if (v->state == JOB_IDLE)
+	if (s->verify.state == JOB_IDLE)
 		*text = "the comparison with the origin was cancelled";
-	else if (v->different)
+	else if (s->verify.different)
 		snprintf(line + n, room, ": %llu differ from the origin, the first at byte %llu: keep the origin",
-			 (unsigned long long)v->different, (unsigned long long)v->first);
-	else if (v->unreadable)
-		snprintf(line + n, room, ": the origin cannot read %llu (%s)", (unsigned long long)v->unreadable, strerror(v->error));
-	else if (v->state != JOB_DONE)
-		snprintf(line + n, room, ": the comparison failed: %s", strerror(v->error));
-	else if (!written_is_known(c))
+			 (unsigned long long)s->verify.different, (unsigned long long)s->verify.first);
+	else if (s->verify.unreadable)
+		snprintf(line + n, room, ": the origin cannot read %llu (%s)", (unsigned long long)s->verify.unreadable, strerror(s->verify.error));
+	else if (s->verify.state != JOB_DONE)
+		snprintf(line + n, room, ": the comparison failed: %s", strerror(s->verify.error));
+	else if (!s->writers_known)
 		snprintf(line + n, room, ": who has written the others is not known");
-	else if (v->written)
-		snprintf(line + n, room, ", %llu were written by clients", (unsigned long long)v->written);
-	return v->state == JOB_DONE && !core_verify_is_partial(c);
+	else if (s->verify.written)
+		snprintf(line + n, room, ", %llu were written by clients", (unsigned long long)s->verify.written);
+	return s->verify.state == JOB_DONE && !s->partial;
 }

@@ -27,17 +27,18 @@ void control_follow(struct control *k)
 }
 
 /* What is missing after a copy that failed: "16384+4096 28672+8192". */
-static void say_failure(struct control *k, const struct core *c)
+static void say_failure(struct control *k, int error)
 {
-	const struct map *m = &c->map;
+	const struct map *m = core_map(exported->disk.core);
+	uint64_t size_bytes = exported->nbd.size_bytes;
 	uint64_t block = 0;
 	unsigned n;
 
 	control_print(k, "error %llu blocks are still missing (%s):", (unsigned long long)(m->blocks - m->local),
-	    strerror(c->copier.error));
+	    strerror(error));
 	for (n = 0; n <= RANGES_MAX && (block = map_next_missing(m, block, m->blocks)) < m->blocks; n++) {
 		uint64_t end = map_next_local(m, block, m->blocks);
-		uint64_t stop = end * BLOCK_BYTES < c->size_bytes ? end * BLOCK_BYTES : c->size_bytes;
+		uint64_t stop = end * BLOCK_BYTES < size_bytes ? end * BLOCK_BYTES : size_bytes;
 
 		if (n == RANGES_MAX)
 			control_print(k, " ...");
@@ -52,40 +53,49 @@ static void say_failure(struct control *k, const struct core *c)
 /* The job has come to an end: so has the reply. */
 static void follow_end(struct control *k)
 {
-	const struct core *c = &exported->disk.core;
+	struct core_status s;
 
 	control_say_news(k);
+	core_status(exported->disk.core, &s);
 	k->follow = k->owns_job = false;
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && k->verifies) {
 		const char *text;
-		bool good = control_verdict(c, &text);
+		bool good = control_verdict(&s, &text);
 
 		if (good)
 			control_print(k, "note %s\n", text);
 		control_answer(k, good ? NULL : text);
 		return;
 	}
-	if (c->copier.state != JOB_FAILED) {
-		control_answer(k, c->copier.state == JOB_DONE ? NULL : "the copy was cancelled; start it again to go on");
+	if (s.copy.state != JOB_FAILED) {
+		control_answer(k, s.copy.state == JOB_DONE ? NULL : "the copy was cancelled; start it again to go on");
 		return;
 	}
-	say_failure(k, c);
+	say_failure(k, s.copy.error);
 	control_answered(k);
 }
 
-static bool job_is_open(const struct core *c, bool verify)
+/* Whether the copy (verify: the comparison) is running or paused; if so, *rate_bytes is its limit. */
+static bool job_is_open(bool verify, uint64_t *rate_bytes)
 {
-	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && verify)
-		return c->verify.state == JOB_RUNNING;
-	return c->copier.state == JOB_RUNNING || c->copier.state == JOB_PAUSED;
+	struct core_status s;
+
+	core_status(exported->disk.core, &s);
+	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && verify) {
+		*rate_bytes = s.verify.rate_limit;
+		return s.verify.state == JOB_RUNNING;
+	}
+	*rate_bytes = s.copy.rate_limit;
+	return s.copy.state == JOB_RUNNING || s.copy.state == JOB_PAUSED;
 }
 
-void port_job_changed(struct core *c)
+void port_job_changed(struct core *c UNUSED_PARAM)
 {
 	struct control *k;
+	uint64_t rate;
 
 	for (k = controls; k; k = k->next)
-		if (k->follow && !job_is_open(c, k->verifies))
+		if (k->follow && !job_is_open(k->verifies, &rate))
 			follow_end(k);
 }
 
@@ -94,11 +104,12 @@ void port_job_changed(struct core *c)
 static void job_begun(struct control *k, bool follow, bool verify, bool was_open)
 {
 	struct control *other;
+	uint64_t rate;
 
 	for (other = follow ? NULL : controls; other; other = other->next)
 		if (other->verifies == verify)
 			other->owns_job = false; /* asked to go on by itself */
-	if (!follow || exported->disk.core.mode == MODE_TARGET) {
+	if (!follow || !core_is_proxy(exported->disk.core)) {
 		control_answer(k, NULL);
 		return;
 	}
@@ -106,18 +117,18 @@ static void job_begun(struct control *k, bool follow, bool verify, bool was_open
 	k->verifies = verify;
 	k->owns_job = !was_open;
 	timer_set(&k->timer, loop_now_ms + FOLLOW_MS);
-	if (!job_is_open(&exported->disk.core, verify))
+	if (!job_is_open(verify, &rate))
 		follow_end(k);
 }
 
 static void begin_copy(struct control *k, struct words *w)
 {
-	struct core *c = &exported->disk.core;
-	bool was_open = job_is_open(c, false);
+	uint64_t rate;
+	bool was_open = job_is_open(false, &rate);
 
 	if (!w->rate_given)
-		w->rate = was_open ? c->copier.rate_limit : control_config.rate_bytes;
-	if (core_job_start(c, w->blocks > FETCH_BLOCKS_MAX ? 0 : (uint32_t)w->blocks, w->rate))
+		w->rate = was_open ? rate : control_config.rate_bytes;
+	if (core_job_start(exported->disk.core, w->blocks > FETCH_BLOCKS_MAX ? 0 : (uint32_t)w->blocks, w->rate))
 		control_answer(k, "this server was switched with blocks missing: there is no origin to copy from");
 	else
 		job_begun(k, w->follow, false, was_open);
@@ -125,13 +136,13 @@ static void begin_copy(struct control *k, struct words *w)
 
 static void begin_verify(struct control *k, struct words *w)
 {
-	struct core *c = &exported->disk.core;
-	bool was_open = job_is_open(c, true);
+	uint64_t rate;
+	bool was_open = job_is_open(true, &rate);
 	int error;
 
 	if (!w->rate_given)
-		w->rate = was_open ? c->verify.rate_limit : control_config.rate_bytes;
-	error = core_verify(c, w->rate);
+		w->rate = was_open ? rate : control_config.rate_bytes;
+	error = core_verify(exported->disk.core, w->rate);
 	if (error == ENOLINK)
 		control_answer(k, "this server was switched: there is no origin to compare with");
 	else if (error)
@@ -151,20 +162,20 @@ static void switch_done(struct commit_waiter *w, int error)
 
 static void begin_switch(struct control *k, bool force)
 {
-	const struct core *c = &exported->disk.core;
+	const struct map *m = core_map(exported->disk.core);
 	char text[160];
 	const char *why;
 
 	k->commit.done = switch_done;
 	k->waiting = true;
-	why = core_switch(&exported->disk.core, force, &k->commit);
+	why = core_switch(exported->disk.core, force, &k->commit);
 	if (!why)
 		return;
 	k->waiting = false;
-	if (!c->commit.error && !c->bitmap_error) { /* these are told first: --force does not help */
+	if (!core_has_failed(exported->disk.core)) { /* these are told first: --force does not help */
 		snprintf(text, sizeof(text),
 			 "%llu of %llu blocks are missing: run --cache-all first, or --force to do without them",
-			 (unsigned long long)(c->map.blocks - c->map.local), (unsigned long long)c->map.blocks);
+			 (unsigned long long)(m->blocks - m->local), (unsigned long long)m->blocks);
 		why = text;
 	}
 	control_answer(k, why);
@@ -188,7 +199,7 @@ static void begin_reconnect(struct control *k, const char *host, const char *por
 
 	if (!host || !port || !*host) {
 		control_answer(k, "reconnect needs host= and port=");
-	} else if (exported->disk.core.mode == MODE_TARGET) {
+	} else if (!core_is_proxy(exported->disk.core)) {
 		control_answer(k, "this server was switched: it needs no origin");
 	} else {
 		k->waiting = true;
@@ -285,7 +296,7 @@ static void request(struct control *k, char *line)
 		images_request(k, verb, line);
 		return;
 	}
-	c = &exported->disk.core;
+	c = exported->disk.core;
 	while ((p = strsep(&line, " ")))
 		if (*p && !word(&w, p)) {
 			control_answer(k, "unknown or malformed word in the request");

@@ -13,7 +13,7 @@
  * The order is rule 2: bits taken before the sync belong to bytes that it covers.
  * A torn write of bits is harmless because bits only go from 0 to 1.
  */
-#include "core/core.h"
+#include "core/internal.h"
 
 #include <stddef.h>
 #include <stdlib.h>

@@ -15,7 +15,7 @@
  * little is ahead of the next block they miss. Not over a link with a delay, where this would
  * be far too slow; there the size of the window keeps the queue short.
  */
-#include "core/core.h"
+#include "core/internal.h"
 #include "nbd/nbd.h"
 
 #include <errno.h>
@@ -24,15 +24,15 @@
 /* The link of its own is for the copy, for what is fetched ahead of it, and for the comparison. */
 void copier_link_want(struct core *c)
 {
-	port_copy_link(c, c->copier.state == JOB_RUNNING || prefetch_is_on(c) ||
-				  (ENABLE_FEATURE_XNBD_SERVER_VERIFY && c->verify.state == JOB_RUNNING));
+	port_copy_link(c, c->copier.status.state == JOB_RUNNING || prefetch_is_on(c) ||
+				  (ENABLE_FEATURE_XNBD_SERVER_VERIFY && c->verify.status.state == JOB_RUNNING));
 }
 
 static void job_set(struct core *c, enum job_state state)
 {
-	c->copier.state = state;
+	c->copier.status.state = state;
 	if (state != JOB_RUNNING)
-		c->copier.rate = 0;
+		c->copier.status.rate = 0;
 	copier_link_want(c);
 	port_job_changed(c);
 }
@@ -166,7 +166,7 @@ static bool has_room(const struct core *c, const struct link_state *link)
 
 	if (!link || fetch_is_queued(c) || k->in_flight >= COPIER_IN_FLIGHT_MAX)
 		return false;
-	if (k->rate_limit && k->tokens <= 0)
+	if (k->status.rate_limit && k->tokens <= 0)
 		return false;
 	if (way_stands_back(c))
 		return !used;
@@ -223,7 +223,7 @@ void copier_client_failed(struct core *c, uint64_t first, uint64_t end, bool old
 	uint64_t stop;
 	unsigned slot;
 
-	if (k->state != JOB_RUNNING || k->run_blocks > 1 || (k->at_end && !old))
+	if (k->status.state != JOB_RUNNING || k->run_blocks > 1 || (k->at_end && !old))
 		return;
 	end = end < k->cursor ? end : k->cursor;
 	link = fetch_link(c, LINK_COPIER, &slot);
@@ -238,7 +238,7 @@ void copier_pump(struct core *c)
 
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && prefetch_pump(c))
 		return;
-	while (k->state == JOB_RUNNING && !c->kick) {
+	while (k->status.state == JOB_RUNNING && !c->kick) {
 		const struct link_state *link = fetch_link(c, LINK_COPIER, &slot);
 
 		/* When nothing is missing there is nothing to walk for, and no link is
@@ -262,11 +262,11 @@ void copier_fetch_done(struct core *c, int error, bool local_error)
 	k->in_flight--;
 	if (!error)
 		return;
-	k->error = k->pass_error = error;
+	k->status.error = k->pass_error = error;
 	/* A full or broken image will not take the rest either. */
 	if (local_error)
 		prefetch_stop(c);
-	if (local_error && k->state == JOB_RUNNING)
+	if (local_error && k->status.state == JOB_RUNNING)
 		job_set(c, JOB_FAILED);
 }
 
@@ -284,7 +284,7 @@ void copier_link_down(struct core *c, unsigned link)
 
 void copier_stop(struct core *c, enum job_state state)
 {
-	if (c->copier.state == JOB_RUNNING || c->copier.state == JOB_PAUSED)
+	if (c->copier.status.state == JOB_RUNNING || c->copier.status.state == JOB_PAUSED)
 		job_set(c, state);
 }
 
@@ -305,7 +305,7 @@ static void sample(struct core *c)
 	uint64_t bytes = (c->map.local - k->sample_local) * BLOCK_BYTES;
 	uint64_t now = bytes * 1000 / ms;
 
-	k->rate = k->rate ? (k->rate + now) / 2 : now;
+	k->status.rate = k->status.rate ? (k->status.rate + now) / 2 : now;
 	k->sample_ms = c->now_ms;
 	k->sample_local = c->map.local;
 	port_job_changed(c);
@@ -316,8 +316,8 @@ static void tokens_add(struct core *c)
 {
 	struct copier *k = &c->copier;
 	uint64_t ms = c->now_ms - k->tokens_ms;
-	int64_t most = (int64_t)(k->rate_limit / 4) + 1;
-	uint64_t bytes = k->rate_limit * (ms < 1000 ? ms : 1000) / 1000;
+	int64_t most = (int64_t)(k->status.rate_limit / 4) + 1;
+	uint64_t bytes = k->status.rate_limit * (ms < 1000 ? ms : 1000) / 1000;
 
 	if (!bytes)
 		return; /* a small rate takes its time */
@@ -333,9 +333,9 @@ void copier_tick(struct core *c)
 {
 	struct copier *k = &c->copier;
 
-	if (k->state != JOB_RUNNING)
+	if (k->status.state != JOB_RUNNING)
 		return;
-	if (k->rate_limit)
+	if (k->status.rate_limit)
 		tokens_add(c);
 	if (c->now_ms >= k->sample_ms + JOB_SAMPLE_MS)
 		sample(c);
@@ -346,11 +346,11 @@ uint64_t copier_deadline(const struct core *c)
 	const struct copier *k = &c->copier;
 	uint64_t at;
 
-	if (k->state != JOB_RUNNING)
+	if (k->status.state != JOB_RUNNING)
 		return UINT64_MAX;
 	at = k->sample_ms + JOB_SAMPLE_MS;
-	if (k->rate_limit && k->tokens <= 0) {
-		uint64_t ready = k->tokens_ms + (uint64_t)(1 - k->tokens) * 1000 / k->rate_limit + 1;
+	if (k->status.rate_limit && k->tokens <= 0) {
+		uint64_t ready = k->tokens_ms + (uint64_t)(1 - k->tokens) * 1000 / k->status.rate_limit + 1;
 
 		at = ready < at ? ready : at;
 	}
@@ -367,21 +367,21 @@ int core_job_start(struct core *c, uint32_t max_blocks, uint64_t rate)
 		return map_is_complete(&c->map) ? 0 : ENOLINK;
 	k->max_blocks = max_blocks && max_blocks < FETCH_BLOCKS_MAX ? max_blocks : FETCH_BLOCKS_MAX;
 	rate = rate < COPIER_RATE_MAX ? rate : COPIER_RATE_MAX;
-	if (rate != k->rate_limit)
+	if (rate != k->status.rate_limit)
 		k->tokens = 0; /* the balance of the old rate is dropped */
-	k->rate_limit = rate;
-	if (k->state == JOB_RUNNING) { /* it may wait for its time, and need not any more */
+	k->status.rate_limit = rate;
+	if (k->status.state == JOB_RUNNING) { /* it may wait for its time, and need not any more */
 		c->kick = true;
 		core_run(c);
 		return 0;
 	}
-	if (k->state == JOB_PAUSED) {
+	if (k->status.state == JOB_PAUSED) {
 		core_job_resume(c);
 		return 0;
 	}
-	k->found = c->map.local;
-	k->error = 0;
-	k->rate = 0;
+	k->status.found = c->map.local;
+	k->status.error = 0;
+	k->status.rate = 0;
 	k->status_broken = false;
 	pass_begin(c, k->max_blocks);
 	sample_begin(c);
@@ -393,20 +393,20 @@ int core_job_start(struct core *c, uint32_t max_blocks, uint64_t rate)
 
 bool core_job_pause(struct core *c)
 {
-	if (c->copier.state == JOB_RUNNING)
+	if (c->copier.status.state == JOB_RUNNING)
 		job_set(c, JOB_PAUSED);
-	return c->copier.state == JOB_PAUSED;
+	return c->copier.status.state == JOB_PAUSED;
 }
 
 bool core_job_resume(struct core *c)
 {
-	if (c->copier.state == JOB_PAUSED) {
+	if (c->copier.status.state == JOB_PAUSED) {
 		sample_begin(c);
 		job_set(c, JOB_RUNNING);
 		c->kick = true;
 		core_run(c);
 	}
-	return c->copier.state == JOB_RUNNING;
+	return c->copier.status.state == JOB_RUNNING;
 }
 
 void core_job_cancel(struct core *c)
@@ -415,11 +415,11 @@ void core_job_cancel(struct core *c)
 	copier_stop(c, JOB_IDLE);
 }
 
-uint64_t core_job_eta_s(const struct core *c)
+uint64_t copier_eta_s(const struct core *c)
 {
 	uint64_t bytes = (c->map.blocks - c->map.local) * BLOCK_BYTES;
 
 	if (!bytes)
 		return 0;
-	return c->copier.rate ? bytes / c->copier.rate + 1 : UINT64_MAX;
+	return c->copier.status.rate ? bytes / c->copier.status.rate + 1 : UINT64_MAX;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /* The core: its beginning, its time, the switch. */
-#include "core/core.h"
+#include "core/internal.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -13,6 +13,7 @@ bool core_init(struct core *c, const struct core_config *config)
 	uint64_t window = config->fetch_window ? config->fetch_window : FETCH_WINDOW_BYTES;
 	unsigned i;
 
+	c->owner = config->owner;
 	c->mode = config->proxy ? MODE_PROXY : MODE_TARGET;
 	c->readonly = config->readonly;
 	c->size_bytes = config->size_bytes;
@@ -34,7 +35,7 @@ bool core_init(struct core *c, const struct core_config *config)
 	commit_init(c);
 	/* A server that died may have left what it had answered in the page cache: the
 	 * first FLUSH must sync that. */
-	c->commit.image_dirty = config->proxy || !c->readonly;
+	c->commit.image_dirty = (config->proxy || !c->readonly) && !config->synced;
 	if (!map_init(&c->map, c->size_bytes, config->proxy ? config->words : NULL, config->all_dirty))
 		return false;
 	if (!ENABLE_FEATURE_XNBD_SERVER_PROXY || !config->proxy)
@@ -61,6 +62,23 @@ void core_free(struct core *c)
 		free(c->verify.buf);
 		written_free(c);
 	}
+}
+
+struct core *core_new(const struct core_config *config)
+{
+	struct core *c = calloc(1, sizeof(*c));
+
+	if (!c || core_init(c, config))
+		return c;
+	core_delete(c);
+	return NULL;
+}
+
+void core_delete(struct core *c)
+{
+	if (c)
+		core_free(c);
+	free(c);
 }
 
 void core_note_error(struct core *c, const char *what, int error)
@@ -214,7 +232,7 @@ const char *core_switch(struct core *c, bool force, struct commit_waiter *w)
 		w->done(w, 0);
 		return NULL;
 	}
-	if (c->commit.error || c->bitmap_error)
+	if (core_has_failed(c))
 		return "an earlier write or sync of the cache failed: the cache cannot be trusted";
 	if (!force && !map_is_complete(&c->map))
 		return "blocks are missing";

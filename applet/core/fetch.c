@@ -407,7 +407,7 @@ void fetch_copy(struct core *c, uint64_t first, uint64_t end)
 	if (fetch_start(c, first, end, LINK_COPIER))
 		c->copier.in_flight++;
 	else
-		c->copier.error = c->copier.pass_error = ENOMEM;
+		c->copier.status.error = c->copier.pass_error = ENOMEM;
 }
 
 /* Makes the missing blocks of [first, end) local and zero. */
@@ -416,7 +416,7 @@ void fetch_zero(struct core *c, uint64_t first, uint64_t end)
 	struct fetch *f = fetch_new(c, first, end, LINK_COPIER);
 
 	if (!f) {
-		c->copier.error = c->copier.pass_error = ENOMEM;
+		c->copier.status.error = c->copier.pass_error = ENOMEM;
 		return;
 	}
 	f->zero = true;

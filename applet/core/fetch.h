@@ -7,7 +7,7 @@
 #ifndef CORE_FETCH_H
 #define CORE_FETCH_H
 
-#include "core/core.h"
+#include "core/internal.h"
 
 #include <stddef.h>
 

@@ -10,7 +10,7 @@
  * Politeness: clients' own fetches go first, and while one of them is in flight only a quarter
  * of the window is used. A client that waits for blocks of the trace does not slow it down.
  */
-#include "core/core.h"
+#include "core/internal.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -15,7 +15,7 @@
  * All of this is best effort: it uses only what is free in the clients' window, waits for
  * nothing, and where it fails, whoever needs a block asks for that block alone.
  */
-#include "core/core.h"
+#include "core/internal.h"
 #include "core/fetch.h"
 
 /* ---- the link ---------------------------------------------------------------- */

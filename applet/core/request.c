@@ -13,7 +13,7 @@
  * A request may skip any of these states but never goes back to an earlier one,
  * except that the end of a fetch makes it look at the map again.
  */
-#include "core/core.h"
+#include "core/internal.h"
 #include "nbd/nbd.h"
 
 #include <errno.h>
@@ -153,11 +153,6 @@ static void request_note(struct core *c, const struct request *r)
 		trace_add(t, end - 1, end);
 	if (t->recording)
 		trace_forget(t, whole_first(r), whole_end(c, r));
-}
-
-bool core_record(struct core *c)
-{
-	return trace_begin(&c->trace, c->size_bytes);
 }
 
 /* ---- the end -------------------------------------------------------------- */
@@ -580,6 +575,11 @@ void core_read(struct core *c, struct request *r)
 	c->in_flight++;
 	request_read(c, r);
 	core_run(c);
+}
+
+void core_curtail(struct request *r)
+{
+	r->rest = 0;
 }
 
 void core_abandon(struct core *c, struct request *r)

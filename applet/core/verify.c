@@ -27,14 +27,14 @@
 /* Whether what comes now is of a comparison that still runs. */
 static bool counts(const struct core *c)
 {
-	return c->verify.state == JOB_RUNNING && !c->verify.stale;
+	return c->verify.status.state == JOB_RUNNING && !c->verify.stale;
 }
 
 static void verify_set(struct core *c, enum job_state state)
 {
 	struct verify *v = &c->verify;
 
-	v->state = state;
+	v->status.state = state;
 	v->stale = v->in_flight;
 	c->kick = true;
 	copier_link_want(c);
@@ -46,7 +46,7 @@ static void verify_fail(struct core *c, const char *what, int error)
 	if (!counts(c))
 		return;
 	core_note_error(c, what, error);
-	c->verify.error = error;
+	c->verify.status.error = error;
 	verify_set(c, JOB_FAILED);
 }
 
@@ -59,7 +59,7 @@ static bool has_room(const struct core *c, const struct link_state *link)
 
 	if (!link || fetch_is_queued(c) || v->in_flight >= COPIER_IN_FLIGHT_MAX)
 		return false;
-	if (v->rate_limit && v->next_us > c->now_ms * 1000)
+	if (v->status.rate_limit && v->next_us > c->now_ms * 1000)
 		return false;
 	if (way_stands_back(c))
 		return !v->in_flight;
@@ -82,7 +82,7 @@ static bool next_run(struct core *c, const struct link_state *link, uint64_t *ru
 		if (at == first)
 			break;
 		for (; first < at; first++)
-			c->verify.written += map_is_local(&c->map, first);
+			c->verify.status.written += map_is_local(&c->map, first);
 	}
 	end = first - first % link->unit_blocks + link->max_blocks;
 	end = end < stop ? end : stop;
@@ -97,9 +97,9 @@ static void pay(struct core *c, uint64_t bytes)
 	struct verify *v = &c->verify;
 	uint64_t least = c->now_ms > 50 ? (c->now_ms - 50) * 1000 : 0;
 
-	if (!v->rate_limit)
+	if (!v->status.rate_limit)
 		return;
-	v->next_us = (v->next_us > least ? v->next_us : least) + bytes * 1000000 / v->rate_limit;
+	v->next_us = (v->next_us > least ? v->next_us : least) + bytes * 1000000 / v->status.rate_limit;
 }
 
 static void ask_next(struct core *c, const struct link_state *link)
@@ -122,7 +122,7 @@ static void walk_end(struct core *c)
 {
 	const struct verify *v = &c->verify;
 
-	verify_set(c, v->different || v->unreadable ? JOB_FAILED : JOB_DONE);
+	verify_set(c, v->status.different || v->status.unreadable ? JOB_FAILED : JOB_DONE);
 }
 
 /* ---- comparing ------------------------------------------------------------------- */
@@ -135,14 +135,14 @@ static void compare_blocks(struct core *c, const struct fetch *f)
 
 	for (at = 0; counts(c) && at < f->io.length; at += n) {
 		n = f->io.length - at < BLOCK_BYTES ? f->io.length - at : BLOCK_BYTES;
-		v->compared++;
+		v->status.compared++;
 		if (memcmp(theirs + at, v->buf + at, n) == 0)
 			continue;
-		v->different++;
+		v->status.different++;
 		for (i = at; theirs[i] == v->buf[i]; i++)
 			;
-		if (f->io.offset + i < v->first)
-			v->first = f->io.offset + i;
+		if (f->io.offset + i < v->status.first)
+			v->status.first = f->io.offset + i;
 	}
 }
 
@@ -156,7 +156,7 @@ static bool compare_prepare(struct core *c, struct fetch *f)
 	if (!counts(c))
 		return false;
 	first = written_next(c, f->position, f->want_end, &end);
-	c->verify.written += first - f->position;
+	c->verify.status.written += first - f->position;
 	if (first == f->want_end)
 		return false;
 	f->position = end;
@@ -265,8 +265,8 @@ bool verify_fetch_done(struct core *c, struct fetch *f, int error, bool of_origi
 			return true;
 		}
 		if (error) {
-			v->unreadable++;
-			v->error = error;
+			v->status.unreadable++;
+			v->status.error = error;
 		}
 		if (f->want_end < f->rest_end) {
 			narrow(f, f->want_end);
@@ -319,14 +319,14 @@ void verify_tick(struct core *c)
 	struct verify *v = &c->verify;
 	uint64_t now;
 
-	if (v->state != JOB_RUNNING)
+	if (v->status.state != JOB_RUNNING)
 		return;
-	if (v->rate_limit && v->next_us <= c->now_ms * 1000)
+	if (v->status.rate_limit && v->next_us <= c->now_ms * 1000)
 		c->kick = true;
 	if (c->now_ms < v->sample_ms + JOB_SAMPLE_MS)
 		return;
 	now = (v->cursor - v->sample_cursor) * BLOCK_BYTES * 1000 / (c->now_ms - v->sample_ms);
-	v->rate = v->rate ? (v->rate + now) / 2 : now;
+	v->status.rate = v->status.rate ? (v->status.rate + now) / 2 : now;
 	sample_begin(c);
 	port_job_changed(c);
 }
@@ -336,10 +336,10 @@ uint64_t verify_deadline(const struct core *c)
 	const struct verify *v = &c->verify;
 	uint64_t at, ready = (v->next_us + 999) / 1000;
 
-	if (v->state != JOB_RUNNING)
+	if (v->status.state != JOB_RUNNING)
 		return UINT64_MAX;
 	at = v->sample_ms + JOB_SAMPLE_MS;
-	return v->rate_limit && ready > c->now_ms && ready < at ? ready : at;
+	return v->status.rate_limit && ready > c->now_ms && ready < at ? ready : at;
 }
 
 /* ---- commands --------------------------------------------------------------------------- */
@@ -355,11 +355,11 @@ int core_verify(struct core *c, uint64_t rate)
 	if (!v->buf)
 		return ENOMEM;
 	rate = rate < COPIER_RATE_MAX ? rate : COPIER_RATE_MAX;
-	if (rate != v->rate_limit)
+	if (rate != v->status.rate_limit)
 		v->next_us = 0;
-	v->rate_limit = rate;
+	v->status.rate_limit = rate;
 	c->kick = true;
-	if (v->state == JOB_RUNNING) { /* one that waited for its time need not any more */
+	if (v->status.state == JOB_RUNNING) { /* one that waited for its time need not any more */
 		core_run(c);
 		return 0;
 	}
@@ -367,10 +367,10 @@ int core_verify(struct core *c, uint64_t rate)
 	c->fetch_window[LINK_COPIER] = c->copy_window;
 	v->cursor = 0;
 	v->local = c->map.local;
-	v->compared = v->different = v->written = v->unreadable = 0;
-	v->first = UINT64_MAX;
-	v->error = 0;
-	v->rate = 0;
+	v->status.compared = v->status.different = v->status.written = v->status.unreadable = 0;
+	v->status.first = UINT64_MAX;
+	v->status.error = 0;
+	v->status.rate = 0;
 	sample_begin(c);
 	verify_set(c, JOB_RUNNING);
 	core_run(c);
@@ -379,32 +379,30 @@ int core_verify(struct core *c, uint64_t rate)
 
 void core_verify_cancel(struct core *c)
 {
-	if (c->verify.state == JOB_RUNNING)
+	if (c->verify.status.state == JOB_RUNNING)
 		verify_set(c, JOB_IDLE);
 }
 
-uint64_t core_verify_eta_s(const struct core *c)
+uint64_t verify_eta_s(const struct core *c)
 {
 	uint64_t bytes = (c->map.blocks - c->verify.cursor) * BLOCK_BYTES;
 
 	if (!bytes)
 		return 0;
-	return c->verify.rate ? bytes / c->verify.rate + 1 : UINT64_MAX;
+	return c->verify.status.rate ? bytes / c->verify.status.rate + 1 : UINT64_MAX;
 }
 
 /* The larger of what the walk has met and what was local when it began: so it cannot end well if
  * it has overlooked something. */
-uint64_t core_verify_comparable(const struct core *c)
+uint64_t verify_comparable(const struct core *c)
 {
 	const struct verify *v = &c->verify;
-	uint64_t met = v->compared + v->unreadable + v->written;
+	uint64_t met = v->status.compared + v->status.unreadable + v->status.written;
 
-	return (met > v->local ? met : v->local) - (written_is_known(c) ? v->written : 0);
+	return (met > v->local ? met : v->local) - (written_is_known(c) ? v->status.written : 0);
 }
 
-bool core_verify_is_partial(const struct core *c)
+bool verify_is_partial(const struct verify_status *s, uint64_t comparable)
 {
-	const struct verify *v = &c->verify;
-
-	return v->state == JOB_DONE && (!v->compared || v->compared < core_verify_comparable(c));
+	return s->state == JOB_DONE && (!s->compared || s->compared < comparable);
 }

@@ -4,7 +4,7 @@
  * How far away the origin is, in response time, and so how much may be in flight: enough to fill
  * the link, but no more, since what clients miss would queue behind it.
  */
-#include "core/core.h"
+#include "core/internal.h"
 #include "core/fetch.h"
 
 bool way_is_slow(const struct way *w, uint64_t ms)

@@ -44,7 +44,7 @@ unsigned export_workers(void);
  * opened its files and called export_begin(). NULL: out of memory. */
 struct export *export_new(const char *name);
 void export_enlist(struct export *e);
-/* Initialises its core for a disk of this size: as that of a proxy if e->disk.words is set.
+/* Gives it a core for a disk of this size: as that of a proxy if e->disk.words is set.
  * all_dirty: see struct core_config. False: out of memory. */
 bool export_begin(struct export *e, uint64_t size_bytes, bool all_dirty);
 /* A target of this name (copied). NULL, or why not: one line. */

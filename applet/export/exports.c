@@ -60,10 +60,10 @@ struct export *export_find(const char *name, size_t n)
 
 static void describe(struct export *e)
 {
-	e->nbd.size_bytes = e->disk.core.size_bytes;
+	e->nbd.size_bytes = core_size_bytes(e->disk.core);
 	e->nbd.transmission_flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA |
 				    NBD_FLAG_SEND_CACHE | NBD_FLAG_CAN_MULTI_CONN;
-	if (e->disk.core.readonly)
+	if (export_config.readonly)
 		e->nbd.transmission_flags |= NBD_FLAG_READ_ONLY;
 	else
 		e->nbd.transmission_flags |= NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO;
@@ -71,26 +71,29 @@ static void describe(struct export *e)
 	e->nbd.preferred_block = BLOCK_BYTES;
 	e->nbd.max_payload = NBD_PAYLOAD_MAX;
 	e->nbd.allocation = true;
-	e->nbd.local = ENABLE_FEATURE_XNBD_SERVER_PROXY && e->disk.core.map.words;
+	e->nbd.local = ENABLE_FEATURE_XNBD_SERVER_PROXY && e->disk.words;
 }
 
 bool export_begin(struct export *e, uint64_t size_bytes, bool all_dirty)
 {
 	const struct export_config *s = &export_config;
 	struct core_config config = {
+		.owner = &e->disk,
 		.size_bytes = size_bytes,
 		.proxy = e->disk.words,
 		.readonly = s->readonly,
 		.words = e->disk.words,
 		.written = e->disk.written,
 		.all_dirty = all_dirty,
+		.synced = e->disk.header_fd < 0,
 		.fetch_window = buf_limit() < 32 << 20 ? buf_limit() / 3 : 0,
 		.fixed_window = ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage,
 		.hold_ms = s->hold_s * 1000ULL,
 		.now_ms = loop_now_ms,
 	};
 
-	if (!core_init(&e->disk.core, &config))
+	e->disk.core = core_new(&config);
+	if (!e->disk.core)
 		return false;
 	describe(e);
 	return true;
@@ -118,7 +121,7 @@ static void close_run(struct job *j)
 	struct export *e = export_of_closing(j);
 	unsigned i;
 
-	if (e->nbd.min_block && e->disk.base_fd < 0 && !e->disk.core.readonly && fdatasync(e->disk.fd[FILE_IMAGE]) < 0)
+	if (e->nbd.min_block && e->disk.base_fd < 0 && !export_config.readonly && fdatasync(e->disk.fd[FILE_IMAGE]) < 0)
 		e->unsynced = true;
 	if (e->unsynced)
 		bb_perror_msg("'%s' could not be synced to disk", e->disk.path[FILE_IMAGE]);
@@ -143,7 +146,7 @@ static void close_done(struct job *j)
 		p = &(*p)->next;
 	if (*p) /* else it never came so far */
 		*p = e->next;
-	core_free(&e->disk.core);
+	core_delete(e->disk.core);
 	for (i = 0; i < ARRAY_SIZE(e->disk.fd); i++)
 		free(e->disk.path[i]);
 	free(e->disk.words);

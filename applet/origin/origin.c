@@ -48,7 +48,7 @@ void (*origin_closed)(void);
 
 struct core *origin_core(struct origin *o)
 {
-	return &o->disk->core;
+	return o->disk->core;
 }
 
 struct disk *origin_disk(struct origin *o)
@@ -94,7 +94,7 @@ static void retry_copier(struct timer *t)
 static void retry_later(struct origin *o, unsigned slot)
 {
 	static uint32_t chance;
-	unsigned pause = o->pause_ms[slot], max = o->disk->core.hold_ms ? PAUSE_HOLD_MAX_MS : PAUSE_MAX_MS;
+	unsigned pause = o->pause_ms[slot], max = o->disk->core && core_hold_ms(o->disk->core) ? PAUSE_HOLD_MAX_MS : PAUSE_MAX_MS;
 
 	chance = chance * 1103515245 + (uint32_t)loop_now_ms + 12345;
 	pause = pause < PAUSE_MIN_MS ? PAUSE_MIN_MS : pause * 2;
@@ -165,7 +165,7 @@ void origin_link_failed(struct origin *o, unsigned slot, const char *why)
 	bool first = !o->known;
 
 	if (o->started)
-		core_link_down(&o->disk->core, slot);
+		core_link_down(o->disk->core, slot);
 	if (!o->link[slot].shaken && try_plain(o, slot))
 		return;
 	if (slot == LINK_COPIER) {
@@ -202,7 +202,7 @@ static void tell_core(struct origin *o, unsigned slot)
 		.can_status = h->allocation,
 	};
 
-	core_link_up(&o->disk->core, slot, &state);
+	core_link_up(o->disk->core, slot, &state);
 }
 
 /* The client link is to our disk: it may be used. */
@@ -343,7 +343,7 @@ static void recall(struct origin *o)
 {
 	if (o->known)
 		return;
-	o->size_bytes = o->disk->core.size_bytes;
+	o->size_bytes = core_size_bytes(o->disk->core);
 	o->fingerprint = o->disk->header.fingerprint;
 	o->known = true;
 	o->closed = false;
@@ -381,7 +381,7 @@ static void links_drop(struct origin *o)
 	for (i = 0; i < LINKS; i++) {
 		timer_clear(&o->retry[i]);
 		link_close(&o->link[i]);
-		core_link_down(&o->disk->core, i);
+		core_link_down(o->disk->core, i);
 	}
 }
 
@@ -476,7 +476,7 @@ void origin_turn(struct origin *o)
 
 	if (!o->copy_wanted && copier->phase != LINK_DOWN && link_is_idle(copier)) {
 		link_close(copier);
-		core_link_down(&o->disk->core, LINK_COPIER);
+		core_link_down(o->disk->core, LINK_COPIER);
 	}
 	link_turn(&o->link[LINK_CLIENT]);
 	link_turn(copier);
@@ -503,7 +503,7 @@ void port_copy_link(struct core *c, bool wanted)
 	struct origin *o = disk_of(c)->origin;
 
 	o->copy_wanted = wanted;
-	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && o->started && !o->known && c->verify.state == JOB_RUNNING) {
+	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && o->started && !o->known && core_verify_is_running(c)) {
 		recall(o);
 		attempt(o, LINK_CLIENT);
 	}

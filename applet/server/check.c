@@ -100,21 +100,19 @@ static void begin_origin(struct disk *d)
 static void compare(struct export *e, uint64_t size_bytes)
 {
 	struct disk *d = &e->disk;
-	struct core *c = &d->core;
 
-	d->header_fd = -1;
+	d->header_fd = -1; /* nothing is to be written */
 	fingerprint_add(&d->header.fingerprint, origin_fingerprint(d->origin));
 	if (!export_begin(e, size_bytes, false))
 		bb_simple_error_msg_and_die("out of memory");
-	c->commit.image_dirty = false; /* no need to sync it */
 	origin_start(d->origin);
-	if (core_verify(c, server_config->rate_bytes))
+	if (core_verify(d->core, server_config->rate_bytes))
 		bb_simple_error_msg_and_die("out of memory");
-	while (c->verify.state == JOB_RUNNING) {
+	while (core_verify_is_running(d->core)) {
 		origin_turn(d->origin);
 		pool_flush(false);
-		loop_once(core_deadline(c));
-		core_tick(c, loop_now_ms);
+		loop_once(core_deadline(d->core));
+		core_tick(d->core, loop_now_ms);
 	}
 }
 
@@ -124,21 +122,23 @@ static void compare(struct export *e, uint64_t size_bytes)
 static int compare_and_tell(struct control *k, struct export *e, uint64_t size_bytes, bool known)
 {
 	struct disk *d = &e->disk;
+	struct core_status s;
 	bool good, undecided;
 	const char *text;
 
 	if (!known)
 		memset(d->written, 0, (size_t)written_bytes(size_bytes));
 	compare(e, size_bytes);
-	good = control_verdict(&d->core, &text);
-	undecided = !known && d->core.verify.different;
+	core_status(d->core, &s);
+	good = control_verdict(&s, &text);
+	undecided = !known && s.verify.different;
 	control_say_string(k, "record", known ? "good" : "unknown");
-	control_say_verify(k, &d->core);
+	control_say_verify(k, &s);
 	print(k);
 	bb_error_msg("'%s': %s%s", d->path[FILE_IMAGE], text, undecided ? "; or clients have written them: that is not known" : "");
 	if (good)
 		return EXIT_SUCCESS;
-	return undecided || core_verify_is_partial(&d->core) ? EXIT_PARTIAL : EXIT_FAILURE;
+	return undecided || s.partial ? EXIT_PARTIAL : EXIT_FAILURE;
 }
 
 int server_check(const struct server_config *config)

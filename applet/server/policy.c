@@ -34,16 +34,18 @@ const char *policy_switch(struct core *c)
 static bool is_verified(struct core *c)
 {
 	static bool begun, told;
+	struct core_status s;
 	const char *text;
 	bool good;
 
-	if (c->verify.state == JOB_RUNNING) /* also one that was asked for before */
+	if (core_verify_is_running(c)) /* also one that was asked for before */
 		return false;
 	if (!begun) {
-		begun = map_is_complete(&c->map) && core_verify(c, server_config->rate_bytes) == 0;
+		begun = map_is_complete(core_map(c)) && core_verify(c, server_config->rate_bytes) == 0;
 		return false;
 	}
-	good = control_verdict(c, &text);
+	core_status(c, &s);
+	good = control_verdict(&s, &text);
 	if (!good && !told)
 		bb_error_msg("not switched: %s", text);
 	told = !good;
@@ -54,10 +56,10 @@ void policy_look(struct core *c)
 {
 	static bool hook_done;
 
-	if (c->mode == MODE_PROXY) {
+	if (core_is_proxy(c)) {
 		if (server_config->auto_switch && (!ENABLE_FEATURE_XNBD_SERVER_VERIFY || !server_config->verify || is_verified(c)))
 			policy_switch(c); /* refused until it can be done */
-	} else if (server_config->hook && !hook_done && map_is_complete(&c->map)) {
+	} else if (server_config->hook && !hook_done && map_is_complete(core_map(c))) {
 		hook_done = true;
 		init_run_hook();
 	}

@@ -77,8 +77,8 @@ static void signal_ready(struct event *e, uint32_t events UNUSED_PARAM)
 			stopping_ms = loop_now_ms;
 		else if (loop_now_ms - stopping_ms >= SAME_SIGNAL_MS)
 			bb_error_msg_and_die("ended by a second signal before the end was reached: %s", end_awaits());
-	} else if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->disk.core.map.words) { /* a proxy, and begun */
-		why = policy_switch(&export->disk.core);
+	} else if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->disk.words && export->disk.core) { /* a proxy, and begun */
+		why = policy_switch(export->disk.core);
 		if (why)
 			bb_error_msg("not switched: %s", why);
 	}
@@ -115,11 +115,11 @@ static void loop_take_over(void) NORETURN;
 static void settle(void)
 {
 	if (export)
-		core_tick(&export->disk.core, loop_now_ms);
+		core_tick(export->disk.core, loop_now_ms);
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export)
 		header_tick(&export->disk);
-	if (ENABLE_FEATURE_XNBD_SERVER_AUTO && export && export->disk.core.map.words)
-		policy_look(&export->disk.core);
+	if (ENABLE_FEATURE_XNBD_SERVER_AUTO && export && export->disk.words)
+		policy_look(export->disk.core);
 	do {
 		do {
 			sessions_turn();
@@ -132,11 +132,11 @@ static void settle(void)
 static void turn(uint64_t deadline_ms)
 {
 	/* The targets of a wrapper have no deadlines. */
-	uint64_t at = export ? core_deadline(&export->disk.core) : UINT64_MAX;
+	uint64_t at = export ? core_deadline(export->disk.core) : UINT64_MAX;
 
 	loop_wait(at < deadline_ms ? at : deadline_ms);
 	if (export)
-		core_now(&export->disk.core, loop_now_ms); /* events came now, not when the wait began */
+		core_now(export->disk.core, loop_now_ms); /* events came now, not when the wait began */
 	loop_call();
 	settle();
 }
@@ -292,13 +292,13 @@ static void last_commits(void)
 	struct export *e;
 
 	for (e = exports; e; e = e->next) {
-		if (!e->users || (e->disk.core.readonly && e->disk.core.mode == MODE_TARGET && !e->disk.core.map.words))
+		if (!e->users || (export_config.readonly && !e->disk.words))
 			continue;
 		commits++;
 		export_hold(e); /* it may be removed meanwhile */
 		e->last_commit.done = last_commit_done;
-		core_commit(&e->disk.core, &e->last_commit);
-		core_tick(&e->disk.core, loop_now_ms);
+		core_commit(e->disk.core, &e->last_commit);
+		core_tick(e->disk.core, loop_now_ms);
 	}
 	settle();
 	while (commits || exports_are_closing() || (ENABLE_FEATURE_XNBD_SERVER_SNAPSHOT && snapshot_is_busy())) {
@@ -310,21 +310,15 @@ static void last_commits(void)
 	}
 }
 
-/* Nothing is under way that could still be written. */
-static bool is_quiet(const struct core *c)
-{
-	return !c->ranges.oldest && !c->persist_now && !c->persist_next && c->commit.state == COMMIT_IDLE;
-}
-
 /* Writes into the header how the files are left, if it is certain that nothing is missing: the next
  * start then compares them with that. */
 static void leave_files(uint64_t deadline_ms)
 {
-	const struct core *c = &export->disk.core;
+	const struct core *c = export->disk.core;
 
-	while ((!is_quiet(c) || export->disk.save.busy) && loop_now_ms < deadline_ms)
+	while ((!core_is_quiet(c) || export->disk.save.busy) && loop_now_ms < deadline_ms)
 		turn(deadline_ms);
-	if (!is_quiet(c) || c->commit.error || c->bitmap_error || export->disk.save.busy)
+	if (!core_is_quiet(c) || core_has_failed(c) || export->disk.save.busy)
 		return;
 	header_finish(&export->disk);
 	settle(); /* a turn begins with a wait */
@@ -343,7 +337,7 @@ static int end(void)
 		log_notify("STOPPING=1");
 	listen_end();
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export)
-		core_job_cancel(&export->disk.core);
+		core_job_cancel(export->disk.core);
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE) {
 		record_end();
 		settle(); /* a turn begins with a wait */
@@ -351,7 +345,7 @@ static int end(void)
 			turn(deadline);
 	}
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && export)
-		core_verify_cancel(&export->disk.core);
+		core_verify_cancel(export->disk.core);
 	sessions_stop();
 	settle(); /* what is given up is answered at once */
 	while (sessions_in_flight() && loop_now_ms < deadline)
@@ -361,7 +355,7 @@ static int end(void)
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->disk.origin)
 		origin_end(export->disk.origin); /* nothing may change the files behind leave_files() */
 	last_commits();
-	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->disk.core.map.words)
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->disk.words)
 		leave_files(deadline);
 	if (HAVE_CONTROL && server_config->control)
 		control_end();

@@ -18,7 +18,7 @@
 struct origin;
 
 struct disk {
-	struct core core; /* first: ports get the core and want the disk */
+	struct core *core; /* NULL: it has none yet, see export_begin(). Its owner is this disk */
 	int fd[3];      /* by enum io_file; -1 = not there, as with the other descriptors */
 	int header_fd;  /* a second descriptor of the commit file: so the kernel reports a sync error
 			   to the header's writer and to the commit, not to the first of them */
@@ -40,7 +40,7 @@ struct disk {
 		struct state_header header; /* the worker's copy; the loop's thread may change the other one */
 		bool busy, again;
 		int error;
-		unsigned recents; /* core.recents when it was copied */
+		unsigned recents; /* core_recent() when it was copied */
 		uint64_t next_ms; /* no save for new recent blocks before this time */
 	} save;
 	struct origin *origin; /* proxy only: from origin_new(); for the core's ports to the origin */
@@ -54,7 +54,7 @@ struct disk {
 
 static inline struct disk *disk_of(struct core *c)
 {
-	return (struct disk *)c;
+	return core_owner(c);
 }
 
 /* pread(2) or pwrite(2) of all n bytes, which the file has: 0 or errno. Any thread; may block. */

@@ -2,6 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /* The header of the commit file on the disk: see struct state_header. */
 #include "libbb.h"
+#include "reactor/loop.h"
 #include "storage/header.h"
 #include "storage/identity.h"
 
@@ -69,7 +70,7 @@ static void save_done(struct job *j)
 	d->save.busy = false;
 	if (d->save.error) {
 		d->header.counter--; /* the other copy is the only one that is known to be whole */
-		core_sync_failed(&d->core, d->save.error);
+		core_sync_failed(d->core, d->save.error);
 	}
 	if (d->save.error && !d->header.boot_id[0])
 		bb_error_msg("a sync failed, and '%s' cannot tell the next start: do not restart this server",
@@ -88,8 +89,7 @@ void header_save(struct disk *d)
 	d->save.busy = true;
 	d->header.counter++;
 	d->save.header = d->header;
-	d->save.recents = d->core.recents;
-	memcpy(d->save.header.recent, d->core.recent, sizeof(d->core.recent));
+	d->save.recents = core_recent(d->core, d->save.header.recent);
 	d->save.job.run = save_run;
 	d->save.job.done = save_done;
 	d->save.job.class = JOB_SLOW;
@@ -104,13 +104,13 @@ void header_finish(struct disk *d)
 
 void header_tick(struct disk *d)
 {
-	const struct core *c = &d->core;
+	bool failed = core_sync_has_failed(d->core);
 
-	if (c->commit.error && d->header.boot_id[0]) {
+	if (failed && d->header.boot_id[0]) {
 		d->header.boot_id[0] = '\0'; /* no boot has this id */
 		header_save(d);
-	} else if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && !c->commit.error && c->recents != d->save.recents && c->now_ms >= d->save.next_ms) {
-		d->save.next_ms = c->now_ms + COMMIT_INTERVAL_MS;
+	} else if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && !failed && core_recent(d->core, NULL) != d->save.recents && loop_now_ms >= d->save.next_ms) {
+		d->save.next_ms = loop_now_ms + COMMIT_INTERVAL_MS;
 		header_save(d);
 	}
 }

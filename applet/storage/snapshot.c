@@ -63,7 +63,7 @@ static void snapshot_run(struct job *j)
 
 	s->error = to < 0 ? errno : 0;
 	if (!s->error && ioctl(to, X_FICLONE, from) < 0)
-		s->error = copy(from, s->disk->holes_known, to, s->disk->core.size_bytes);
+		s->error = copy(from, s->disk->holes_known, to, core_size_bytes(s->disk->core));
 	if (!s->error && (fsync(to) < 0 || rename(s->unfinished, s->path) < 0))
 		s->error = errno;
 	if (s->error && to >= 0)
@@ -82,7 +82,7 @@ static void snapshot_done(struct job *j)
 	free(s->path);
 	free(s->unfinished);
 	s->disk = NULL;
-	core_thaw(&d->core, &s->freeze);
+	core_thaw(d->core, &s->freeze);
 }
 
 static void frozen(struct freeze *f UNUSED_PARAM)
@@ -93,9 +93,7 @@ static void frozen(struct freeze *f UNUSED_PARAM)
 /* Missing blocks, after a switch by force, would be zeroes in the copy: wrong bytes. */
 static bool can_be_copied(const struct disk *d)
 {
-	const struct core *c = &d->core;
-
-	return core_has_begun(c) && c->mode == MODE_TARGET && map_is_complete(&c->map) && !d->is_device && d->base_fd < 0;
+	return d->core && !core_is_proxy(d->core) && map_is_complete(core_map(d->core)) && !d->is_device && d->base_fd < 0;
 }
 
 void snapshot_begin(struct disk *d)
@@ -120,7 +118,7 @@ void snapshot_begin(struct disk *d)
 	s->job.done = snapshot_done;
 	s->job.class = JOB_SLOW;
 	s->freeze.frozen = frozen;
-	core_freeze(&d->core, &s->freeze);
+	core_freeze(d->core, &s->freeze);
 }
 
 bool snapshot_is_busy(void)

@@ -8,6 +8,7 @@
  * synced: it may be the very disk that is served. One that was lost is recorded again.
  */
 #include "libbb.h"
+#include "core/trace.h"
 #include "reactor/loop.h"
 #include "reactor/pool.h"
 #include "storage/paths.h"
@@ -68,33 +69,30 @@ static void write_done(struct job *j UNUSED_PARAM)
 	if (!file.error)
 		return;
 	bb_error_msg("'%s' cannot be written, nothing is recorded any more: %s", file.name, strerror(file.error));
-	trace_free(&file.disk->core.trace);
+	core_record_end(file.disk->core);
 }
 
 static void write_begin(void)
 {
-	struct trace *t = &file.disk->core.trace;
-
-	if (file.busy || !t->changed)
+	if (file.busy)
 		return;
-	t->changed = false;
-	file.bytes = trace_encode(t, file.disk->core.size_bytes, file.text);
+	file.bytes = core_record_take(file.disk->core, file.text);
+	if (!file.bytes)
+		return;
 	file.busy = true;
 	pool_submit(&file.job);
 }
 
 static void timer_fired(struct timer *t)
 {
-	const struct trace *trace = &file.disk->core.trace;
-
 	write_begin();
-	if (trace->recording || trace->changed)
+	if (core_is_recording(file.disk->core))
 		timer_set(t, loop_now_ms + WRITE_MS);
 }
 
 void record_begin(struct disk *d)
 {
-	if (!core_record(&d->core))
+	if (!core_record(d->core))
 		bb_simple_error_msg_and_die("out of memory");
 	file.disk = d;
 	file.job.run = write_run;
@@ -130,8 +128,8 @@ static const char *take_trace(struct disk *d, const char *path, char *text, stru
 	if (fd >= 0)
 		close(fd);
 	if (!why)
-		why = n > TRACE_BYTES_MAX ? "it is too long" : trace_decode(text, (size_t)n, d->core.size_bytes, run, &runs);
-	if (!why && !core_prefetch(&d->core, run, runs))
+		why = n > TRACE_BYTES_MAX ? "it is too long" : trace_decode(text, (size_t)n, core_size_bytes(d->core), run, &runs);
+	if (!why && !core_prefetch(d->core, run, runs))
 		why = "out of memory";
 	return why;
 }

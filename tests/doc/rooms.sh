@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
 # A room of applet/ uses only the rooms below it: its files include no header of one above, and
-# of the others none that is for a room's own files.
+# of the others none that is for a room's own files. The compiler warns of what is CORE_PRIVATE in
+# core.h: only core/ lifts that.
 set -u
 cd "$(dirname "$0")/../../applet" || exit 1
 rooms="libbb nbd core reactor storage origin export client control server" # from the ground up
-own="core/fetch.h origin/link.h client/session.h"
+own="core/fetch.h core/internal.h origin/link.h client/session.h"
 for room in $rooms; do
 	ls "$room"/*.c >/dev/null || exit 1
 done
 for header in $own; do
 	ls "$header" >/dev/null || exit 1
 done
+if grep -n CORE_PRIVATE ./*.c ./*/*.[ch] | grep -v '^\./core/'; then
+	echo "CORE_PRIVATE is for core/ alone"
+	exit 1
+fi
 # shellcheck disable=SC2035 # no name begins with a dash
 grep -H '^ *# *include "' */*.[ch] | awk -v rooms="$rooms" -v own="$own" '
 	BEGIN {

@@ -181,13 +181,13 @@ static void check_findings(void)
 {
 	const struct verify *v = &core.verify;
 
-	if (v->different && !lied)
-		broken("%llu blocks are said to differ, the first byte at %llu", (unsigned long long)v->different,
-		       (unsigned long long)v->first);
-	if (v->different > 1 || (v->different && v->first / BLOCK_BYTES != lie))
+	if (v->status.different && !lied)
+		broken("%llu blocks are said to differ, the first byte at %llu", (unsigned long long)v->status.different,
+		       (unsigned long long)v->status.first);
+	if (v->status.different > 1 || (v->status.different && v->status.first / BLOCK_BYTES != lie))
 		broken("one block differs, %llu: %llu are found, the first byte at %llu", (unsigned long long)lie,
-		       (unsigned long long)v->different, (unsigned long long)v->first);
-	if (v->different)
+		       (unsigned long long)v->status.different, (unsigned long long)v->status.first);
+	if (v->status.different)
 		count(COUNT_LIES_FOUND);
 }
 
@@ -196,33 +196,33 @@ static void check_end(void)
 	const struct verify *v = &core.verify;
 	uint64_t b, least = 0;
 
-	if (v->state == JOB_FAILED && !v->different && !v->unreadable && !v->error)
+	if (v->status.state == JOB_FAILED && !v->status.different && !v->status.unreadable && !v->status.error)
 		broken("the comparison has failed, and nothing tells why");
-	if (v->state == JOB_DONE && (v->different || v->unreadable || v->error))
+	if (v->status.state == JOB_DONE && (v->status.different || v->status.unreadable || v->status.error))
 		broken("the comparison has ended well, and was not");
 	check_findings();
 	/* It may have come to no end: because of an error of ours, also after the origin could
 	 * not read some block. */
-	if (v->state == JOB_FAILED && v->error && (!v->unreadable || disk_has_failed() || memory_has_failed()))
+	if (v->status.state == JOB_FAILED && v->status.error && (!v->status.unreadable || disk_has_failed() || memory_has_failed()))
 		return;
 	count(COUNT_COMPARED);
 	for (b = 0; b < blocks(); b++)
 		least += due[b] && is_pristine(b);
-	if (v->compared + v->unreadable < least)
+	if (v->status.compared + v->status.unreadable < least)
 		broken("%llu blocks were to be compared, %llu were", (unsigned long long)least,
-		       (unsigned long long)v->compared);
-	if (v->state == JOB_DONE && core_verify_is_partial(&core) != (!v->compared || (v->written && !written_is_known(&core))))
-		broken("%llu of %llu blocks were compared, %llu left out: is that all?", (unsigned long long)v->compared,
-		       (unsigned long long)core_verify_comparable(&core), (unsigned long long)v->written);
-	if (v->compared + v->unreadable + v->written > core.map.local)
-		broken("%llu blocks were compared, more than there are", (unsigned long long)v->compared);
-	if (lie != UINT64_MAX && due[lie] && is_pristine(lie) && !origin_is_bad(lie) && !v->unreadable && !v->different)
+		       (unsigned long long)v->status.compared);
+	if (v->status.state == JOB_DONE && verify_is_partial(&v->status, verify_comparable(&core)) != (!v->status.compared || (v->status.written && !written_is_known(&core))))
+		broken("%llu of %llu blocks were compared, %llu left out: is that all?", (unsigned long long)v->status.compared,
+		       (unsigned long long)verify_comparable(&core), (unsigned long long)v->status.written);
+	if (v->status.compared + v->status.unreadable + v->status.written > core.map.local)
+		broken("%llu blocks were compared, more than there are", (unsigned long long)v->status.compared);
+	if (lie != UINT64_MAX && due[lie] && is_pristine(lie) && !origin_is_bad(lie) && !v->status.unreadable && !v->status.different)
 		broken("the origin lies about block %llu: that is not found", (unsigned long long)lie);
 }
 
 void compare_changed(void)
 {
-	enum job_state state = core.verify.state;
+	enum job_state state = core.verify.status.state;
 
 	if (!running || state == JOB_RUNNING)
 		return;

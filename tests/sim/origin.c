@@ -191,7 +191,7 @@ void port_links_close(struct core *c)
 
 void port_job_changed(struct core *c)
 {
-	if (c->copier.state == JOB_FAILED && !c->copier.error)
+	if (c->copier.status.state == JOB_FAILED && !c->copier.status.error)
 		broken("the copy has failed, and nothing tells why");
 	compare_changed();
 }

@@ -583,8 +583,8 @@ static void advance(uint64_t ms)
 {
 	enum loss was;
 
-	if (map_is_complete(&core.map) != !core_job_eta_s(&core))
-		broken("the copy has %llu s to go", (unsigned long long)core_job_eta_s(&core));
+	if (map_is_complete(&core.map) != !copier_eta_s(&core))
+		broken("the copy has %llu s to go", (unsigned long long)copier_eta_s(&core));
 	now_ms += ms;
 	event("%llu ms go by", (unsigned long long)ms);
 	count(COUNT_TICKS);
@@ -947,7 +947,7 @@ static uint64_t next_ms(void)
 	at = at < owed ? at : owed;
 	if (at == UINT64_MAX)
 		broken("liveness: %u requests, %u of them waiting, job %u, switch %u: nothing will ever happen",
-		       live_count(), core.waiting, core.copier.state, switch_running);
+		       live_count(), core.waiting, core.copier.status.state, switch_running);
 	return at > now_ms ? at : now_ms + 1;
 }
 
@@ -962,7 +962,7 @@ static void ask_again(void)
 {
 	unsigned i;
 
-	stubborn_on &= core.copier.state == JOB_RUNNING;
+	stubborn_on &= core.copier.status.state == JOB_RUNNING;
 	for (i = 0; stubborn_on && i < 2; i++)
 		if (!slots[i].live) {
 			uint64_t end = (stubborn[i] + 1) * BLOCK_BYTES;
@@ -989,12 +989,12 @@ static void drain(void)
 		if (chance(50) ? disk_step() || origin_step() : origin_step() || disk_step())
 			continue;
 		start_tick();
-		if (!live_count() && core.copier.state != JOB_RUNNING && core.verify.state != JOB_RUNNING && !prefetch_is_on(&core) && !switch_running && !core.commit.timer.done)
+		if (!live_count() && core.copier.status.state != JOB_RUNNING && core.verify.status.state != JOB_RUNNING && !prefetch_is_on(&core) && !switch_running && !core.commit.timer.done)
 			return;
 		advance(next_ms() - now_ms);
 	}
 	broken("liveness: %u requests, %u of them waiting, job %u, switch %u: no end of it", live_count(),
-	       core.waiting, core.copier.state, switch_running);
+	       core.waiting, core.copier.status.state, switch_running);
 }
 
 static void read_begin(struct slot *s, uint64_t first, uint64_t end)
@@ -1050,8 +1050,8 @@ static void finish_copy(void)
 	if (core.mode == MODE_TARGET || disk_has_failed() || core.commit.error || core.bitmap_error)
 		return;
 	for (b = 0; (b = map_next_missing(&core.map, b, core.map.blocks)) < core.map.blocks; b++)
-		if (!origin_is_bad(b) || core.copier.state != JOB_FAILED)
-			broken("the copy has ended (%u), block %llu is missing", core.copier.state, (unsigned long long)b);
+		if (!origin_is_bad(b) || core.copier.status.state != JOB_FAILED)
+			broken("the copy has ended (%u), block %llu is missing", core.copier.status.state, (unsigned long long)b);
 }
 
 static void begin(void)

@@ -12,7 +12,7 @@
 #ifndef SIM_H
 #define SIM_H
 
-#include "core/core.h"
+#include "core/internal.h"
 #include "nbd/nbd.h"
 
 #include <stdbool.h>

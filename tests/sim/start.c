@@ -15,11 +15,12 @@
 #include "libbb.h"
 #undef vsnprintf /* libc has them */
 #undef snprintf
+#include "sim.h"
+#include "reactor/loop.h"
 #include "storage/header.h"
 #include "storage/identity.h"
 #include "storage/own_paths.h"
 #include "storage/store.h"
-#include "sim.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -37,6 +38,8 @@ struct change {
 };
 
 static struct disk files;
+static struct core own; /* its core, as far as header.c asks for it */
+uint64_t loop_now_ms;
 static bool exists[SLOTS];
 static unsigned slot_of_fd[SLOTS];
 static struct change journal[JOURNAL_MAX];
@@ -538,20 +541,21 @@ static bool save(void (*what)(struct disk *d), unsigned crash_percent)
 	bool over_now;
 
 	calls_left = faults_on && plan.crashes && chance(crash_percent) ? (int)chance_of(what == header_finish ? 6 : 3) : -1;
-	files.core.size_bytes = core.size_bytes;
-	files.core.now_ms = core.now_ms;
-	files.core.recents = core.recents;
+	memset(&own, 0, sizeof(own));
+	files.core = &own;
+	loop_now_ms = core.now_ms;
+	own.recents = core.recents;
 	if (!plan.blind)
-		memcpy(files.core.recent, core.recent, sizeof(core.recent));
-	files.core.commit.error = core.commit.error;
+		memcpy(own.recent, core.recent, sizeof(core.recent));
+	own.commit.error = core.commit.error;
 	saving = true;
 	over_now = setjmp(over);
 	if (!over_now)
 		what(&files);
 	saving = false;
 	calls_left = -1;
-	if (!over_now && files.core.commit.error)
-		core_sync_failed(&core, files.core.commit.error);
+	if (!over_now && own.commit.error)
+		core_sync_failed(&core, own.commit.error);
 	return !over_now;
 }
 

@@ -2,7 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /* The pure pieces of the core: block map, ranges, what a start makes of its files; and how
  * the copy follows the link and its clients. How all of it plays together is for the simulator. */
-#include "core/core.h"
+#include "core/internal.h"
 #include "core/map.h"
 #include "core/range.h"
 #include "core/state.h"
@@ -1437,9 +1437,9 @@ static void test_hold_and_write(void)
 	w.client.length = 4096;
 	w.client.buf = w.client_buf;
 	core_submit(&w.core, &w.client);
-	CHECK(w.replies == 1 && w.core.waiting == 1 && w.core.copier.state == JOB_RUNNING);
+	CHECK(w.replies == 1 && w.core.waiting == 1 && w.core.copier.status.state == JOB_RUNNING);
 	at(w.now_ms + 100);
-	CHECK(w.replies == 2 && !r->error && !w.core.fetch_count && w.core.copier.state == JOB_DONE);
+	CHECK(w.replies == 2 && !r->error && !w.core.fetch_count && w.core.copier.status.state == JOB_DONE);
 	copy_end();
 }
 
@@ -1512,7 +1512,7 @@ static void test_client_at_the_end(bool late)
 		CHECK(w.asked_count == 1 && w.asked[0].link == LINK_COPIER && w.core.copier.at_end);
 		refuse(LINK_COPIER);
 	}
-	CHECK(w.core.map.local == w.core.map.blocks - 1 && w.core.copier.state == JOB_FAILED);
+	CHECK(w.core.map.local == w.core.map.blocks - 1 && w.core.copier.status.state == JOB_FAILED);
 	copy_end();
 }
 
