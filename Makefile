@@ -65,7 +65,7 @@ endif
 endif
 warnings := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition \
 	-Wpointer-arith -Wwrite-strings -Wundef -Wvla
-flags = -std=gnu11 -D_FILE_OFFSET_BITS=64 $(warnings) -ffunction-sections -fdata-sections \
+flags = -std=gnu11 -D_FILE_OFFSET_BITS=64 $(if $(SANITIZE),,-DNDEBUG) $(warnings) -ffunction-sections -fdata-sections \
 	-Iapplet -Iapplet/libbb -I$(O)/include $(CPPFLAGS) $(cflags) $(WERROR)
 
 # What is built: lib-y from the //kbuild: lines; a directory stands for its files.

@@ -13,7 +13,7 @@
  * The order is rule 2: bits taken before the sync belong to bytes that it covers.
  * A torn write of bits is harmless because bits only go from 0 to 1.
  */
-#include "core/internal.h"
+#include "core/checked.h"
 
 #include <stddef.h>
 #include <stdlib.h>
@@ -184,6 +184,7 @@ static bool commit_write(struct core *c)
 	unsigned first = k->written;
 	unsigned end = first + 1;
 
+	assert(k->state != COMMIT_IDLE && k->state != COMMIT_SYNC_FILE && !k->error); /* rule 2 */
 	while (end < k->chunks && k->chunk[end] == k->chunk[end - 1] + 1)
 		end++;
 	k->written = end;
@@ -283,6 +284,7 @@ static void commit_start(struct core *c)
 
 void core_commit(struct core *c, struct commit_waiter *w)
 {
+	assert(!c->in_port);
 	w->next = NULL;
 	*c->commit.next_tail = w;
 	c->commit.next_tail = &w->next;

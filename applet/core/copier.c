@@ -15,7 +15,7 @@
  * little is ahead of the next block they miss. Not over a link with a delay, where this would
  * be far too slow; there the size of the window keeps the queue short.
  */
-#include "core/internal.h"
+#include "core/checked.h"
 #include "nbd/nbd.h"
 
 #include <errno.h>
@@ -393,6 +393,7 @@ int core_job_start(struct core *c, uint32_t max_blocks, uint64_t rate)
 
 bool core_job_pause(struct core *c)
 {
+	assert(!c->in_port);
 	if (c->copier.status.state == JOB_RUNNING)
 		job_set(c, JOB_PAUSED);
 	return c->copier.status.state == JOB_PAUSED;
@@ -411,6 +412,7 @@ bool core_job_resume(struct core *c)
 
 void core_job_cancel(struct core *c)
 {
+	assert(!c->in_port);
 	prefetch_stop(c);
 	copier_stop(c, JOB_IDLE);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /* The core: its beginning, its time, the switch. */
-#include "core/internal.h"
+#include "core/checked.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -93,6 +93,7 @@ void core_note_error(struct core *c, const char *what, int error)
  * brings an event to the core ends with it. */
 void core_run(struct core *c)
 {
+	assert(!c->in_port);
 	for (;;) {
 		struct range *r = c->granted;
 
@@ -262,6 +263,7 @@ static void freeze_granted(struct range *r)
 /* A shared range of the whole disk: as a read of all of it. */
 void core_freeze(struct core *c, struct freeze *f)
 {
+	assert(!c->in_port);
 	f->range.first = 0;
 	f->range.end = c->map.blocks;
 	f->range.exclusive = false;

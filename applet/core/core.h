@@ -13,7 +13,8 @@
  * Requests enter with core_submit() and leave with port_reply(), exactly once.
  * What the core waits for comes back through done() of an io (disk) and the functions
  * below (origin, time). One thread makes all of these calls, none of them from inside a
- * port function. Times are milliseconds of any monotonic clock.
+ * port function, but for those that only look (const struct core) and core_link_buffer().
+ * Builds with sanitizers assert that. Times are milliseconds of any monotonic clock.
  *
  * struct core is opaque: what there is to know of it, its functions tell. Its members, and
  * what the files of core/ call of each other, are in internal.h.

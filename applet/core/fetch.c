@@ -16,6 +16,7 @@
  * When it ends, its waiters look at the map again and ask for what they still
  * miss. So "it ended" never has to mean "it worked".
  */
+#include "core/checked.h"
 #include "core/fetch.h"
 #include "nbd/nbd.h"
 
@@ -194,6 +195,7 @@ static struct fetch *fetch_start(struct core *c, uint64_t first, uint64_t end, u
 	struct fetch **bucket;
 	unsigned slot;
 
+	assert(!fetch_find(c, first) && !fetch_find(c, end - 1)); /* rule 5 */
 	if (!f)
 		return NULL;
 	link = fetch_link(c, kind, &slot);

@@ -4,6 +4,7 @@
  * What the origin has sent goes to the image, under an exclusive range: what a client has written
  * meanwhile is local, and stays (rule 4). The bits are set when the bytes are there (rule 1).
  */
+#include "core/checked.h"
 #include "core/fetch.h"
 #include "nbd/nbd.h"
 
@@ -56,6 +57,7 @@ static bool store_prepare(struct core *c, struct fetch *f)
 	uint64_t b = first + 1;
 	bool zero;
 
+	assert(f->range.exclusive && !f->range.blockers); /* rule 4 */
 	if (first >= f->end)
 		return false;
 	zero = block_is_zero(c, f, first);

@@ -180,6 +180,8 @@ struct core {
 	uint64_t waited_ms; /* when the last one did */
 	const char *first_error_what; /* static text, NULL when nothing went wrong yet */
 	int first_error;              /* errno */
+
+	bool in_port; /* a port function runs: see checked.h */
 };
 
 /* core.c */

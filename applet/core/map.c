@@ -4,6 +4,7 @@
 #include "core/map.h"
 #include "autoconf.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -103,6 +104,7 @@ uint64_t map_set(struct map *m, uint64_t first, uint64_t end)
 {
 	uint64_t added = 0;
 
+	assert(first >= end || end <= m->blocks);
 	if (!m->words)
 		return 0;
 	while (first < end) {

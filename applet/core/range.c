@@ -3,6 +3,7 @@
 /* Ranges in flight. Pure. */
 #include "core/range.h"
 
+#include <assert.h>
 #include <stddef.h>
 
 static bool excludes(const struct range *a, uint64_t first, uint64_t end, bool exclusive)
@@ -41,6 +42,7 @@ struct range **range_unlock(struct range_table *t, struct range *r, struct range
 {
 	struct range *a;
 
+	assert(!r->blockers);
 	for (a = r->next; a; a = a->next) {
 		if (!excludes(r, a->first, a->end, a->exclusive) || --a->blockers)
 			continue;

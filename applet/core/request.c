@@ -13,7 +13,7 @@
  * A request may skip any of these states but never goes back to an earlier one,
  * except that the end of a fetch makes it look at the map again.
  */
-#include "core/internal.h"
+#include "core/checked.h"
 #include "nbd/nbd.h"
 
 #include <errno.h>
@@ -159,6 +159,7 @@ static void request_note(struct core *c, const struct request *r)
 
 void request_reply(struct core *c, struct request *r, uint32_t error)
 {
+	assert(c->in_flight);
 	r->error = error;
 	c->in_flight--;
 	port_reply(c, r);
@@ -217,6 +218,7 @@ static void write_done(struct core *c, struct request *r)
 {
 	int error = r->io.error;
 
+	assert(r->range.exclusive && !r->range.blockers);
 	c->commit.image_dirty = true;
 	if (r->type != NBD_CMD_WRITE)
 		zero_measure(c, r->range.end - r->range.first, c->now_ms - r->begun_ms);
@@ -549,6 +551,7 @@ static void request_begin(struct core *c, struct request *r)
 
 void core_submit(struct core *c, struct request *r)
 {
+	assert(!c->in_port && core_check(c, r) == NBD_SUCCESS);
 	r->core = c;
 	r->state = REQ_NEW;
 	r->fetch = NULL;
@@ -584,6 +587,7 @@ void core_curtail(struct request *r)
 
 void core_abandon(struct core *c, struct request *r)
 {
+	assert(!c->in_port);
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && r->state == REQ_FETCH) {
 		fetch_unwait(r->fetch, r);
 		fetch_forget(c);

@@ -11,7 +11,7 @@
  * "Data" is never wrong. It is the answer wherever the origin has none: it is lost, refuses, or
  * takes longer than STATUS_WAIT_MS or --hold. So nobody waits for an origin that is silent.
  */
-#include "core/internal.h"
+#include "core/checked.h"
 #include "nbd/nbd.h"
 
 #include <stdlib.h>

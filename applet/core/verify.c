@@ -15,6 +15,7 @@
  * Politeness: as the copier, whose window it shares. When clients have waited for the origin
  * lately, one question at a time.
  */
+#include "core/checked.h"
 #include "core/fetch.h"
 
 #include <errno.h>
@@ -153,6 +154,7 @@ static bool compare_prepare(struct core *c, struct fetch *f)
 {
 	uint64_t first, end, stop;
 
+	assert(!f->range.blockers);
 	if (!counts(c))
 		return false;
 	first = written_next(c, f->position, f->want_end, &end);
@@ -379,6 +381,7 @@ int core_verify(struct core *c, uint64_t rate)
 
 void core_verify_cancel(struct core *c)
 {
+	assert(!c->in_port);
 	if (c->verify.status.state == JOB_RUNNING)
 		verify_set(c, JOB_IDLE);
 }

@@ -16,7 +16,7 @@
  * is written share the next write, those that come during a sync of it share the next sync.
  * Point 2 costs one sync for each bit: `safe` has those that are known to be on the disk.
  */
-#include "core/internal.h"
+#include "core/checked.h"
 #include "core/state.h"
 
 #include <stddef.h>

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
+/*
+ * The ports as the files of core/ call them, and assert(3). Without NDEBUG, that is, in builds with
+ * sanitizers and in the core's tests, the core knows that a port is running: nobody may call it then.
+ */
+#ifndef CORE_CHECKED_H
+#define CORE_CHECKED_H
+
+#include "core/internal.h"
+
+#include <assert.h>
+
+#ifndef NDEBUG
+#define port_io(c, io) ({ \
+	(c)->in_port = true; \
+	bool complete_ = port_io(c, io); \
+	(c)->in_port = false; \
+	complete_; })
+#define port_alloc(c, n) ({ \
+	(c)->in_port = true; \
+	void *memory_ = port_alloc(c, n); \
+	(c)->in_port = false; \
+	memory_; })
+#define IN_PORT(c, call) ((c)->in_port = true, call, (void)((c)->in_port = false))
+#define port_free(c, p, n) IN_PORT(c, port_free(c, p, n))
+#define port_reply(c, r) IN_PORT(c, port_reply(c, r))
+#define port_link_read(c, link, cookie, offset, length) IN_PORT(c, port_link_read(c, link, cookie, offset, length))
+#define port_link_status(c, link, cookie, offset, length) IN_PORT(c, port_link_status(c, link, cookie, offset, length))
+#define port_copy_link(c, wanted) IN_PORT(c, port_copy_link(c, wanted))
+#define port_links_close(c) IN_PORT(c, port_links_close(c))
+#define port_job_changed(c) IN_PORT(c, port_job_changed(c))
+#endif
+
+#endif
