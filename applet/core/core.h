@@ -20,12 +20,13 @@
  * what the files of core/ call of each other, are in internal.h.
  *
  * Files: map.c the bitmap; range.c block ranges in flight; request.c client requests;
- * fetch.c requests to the origin; fetch_store.c storing its replies; way.c response times
- * and fetch windows; copier.c the background copy; status.c BLOCK_STATUS; verify.c the
+ * request_check.c what they may do and which blocks they need; fetch.c requests to the origin;
+ * fetch_table.c which blocks are being fetched; fetch_store.c storing the replies; way.c response
+ * times and fetch windows; copier.c the background copy; status.c BLOCK_STATUS; verify.c the
  * comparison with the origin; readahead.c read-ahead; trace.c and prefetch.c the boot trace;
  * written.c the record of client writes; commit.c the bitmap file and the commit file;
- * state.c what a start makes of these files; core.c start, time, switch; report.c what it tells
- * of itself.
+ * state.c what a start makes of these files; core.c start, time, switch; report.c what the core
+ * tells of itself.
  */
 #ifndef CORE_CORE_H
 #define CORE_CORE_H

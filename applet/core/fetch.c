@@ -30,85 +30,6 @@ static uint32_t fetch_bytes(const struct core *c, const struct fetch *f)
 	return (uint32_t)(fetch_bytes_end(c, f->end) - f->first * BLOCK_BYTES);
 }
 
-/* ---- the table ------------------------------------------------------------ */
-
-static unsigned hash_word(uint64_t word)
-{
-	return word % FETCH_HASH;
-}
-
-struct fetch *fetch_find(const struct core *c, uint64_t block)
-{
-	struct fetch *f = c->fetches[hash_word(block / MAP_WORD_BLOCKS)];
-
-	while (f && (block < f->first || block >= f->end))
-		f = f->next_hash;
-	return f;
-}
-
-/* Bits of this word that somebody has asked for already. */
-static uint64_t word_in_flight(const struct core *c, uint64_t word)
-{
-	const struct fetch *f;
-	uint64_t mask = 0;
-
-	for (f = c->fetches[hash_word(word)]; f; f = f->next_hash)
-		if (f->first / MAP_WORD_BLOCKS == word)
-			mask |= (~0ULL >> (64 - (f->end - f->first))) << (f->first % 64);
-	return mask;
-}
-
-static void table_remove(struct core *c, struct fetch *f)
-{
-	struct fetch **p = &c->fetches[hash_word(f->first / MAP_WORD_BLOCKS)];
-
-	while (*p != f)
-		p = &(*p)->next_hash;
-	*p = f->next_hash;
-	c->fetch_count--;
-	c->fetch_old -= f->pass != c->fetch_pass;
-}
-
-/*
- * The first run of blocks at or after `first` and before `end` that are missing
- * and that nobody has asked for. It lies inside one word and, also when aligned to
- * the origin's blocks, is no longer than max_blocks and what `link` allows (NULL:
- * none is up). False: there is none.
- */
-bool fetch_next_run(const struct core *c, uint64_t first, uint64_t end, const struct link_state *link,
-		    uint32_t max_blocks, uint64_t *run_first, uint64_t *run_end)
-{
-	uint32_t unit = link ? link->unit_blocks : 1;
-
-	if (link && max_blocks > link->max_blocks)
-		max_blocks = link->max_blocks;
-	if (max_blocks < unit)
-		max_blocks = unit;
-	while ((first = map_next_missing(&c->map, first, end)) < end) {
-		uint64_t word = first / MAP_WORD_BLOCKS;
-		uint64_t free = ~c->map.words[word] & ~word_in_flight(c, word) & (~0ULL << (first % 64));
-		uint64_t stop = (word + 1) * MAP_WORD_BLOCKS;
-		uint64_t taken;
-
-		if (!free) {
-			first = stop;
-			continue;
-		}
-		first = word * MAP_WORD_BLOCKS + (unsigned)__builtin_ctzll(free);
-		if (first >= end)
-			return false;
-		taken = ~(free >> (first % 64));
-		if (taken && first + (unsigned)__builtin_ctzll(taken) < stop)
-			stop = first + (unsigned)__builtin_ctzll(taken);
-		if (stop > first - first % unit + max_blocks)
-			stop = first - first % unit + max_blocks;
-		*run_first = first;
-		*run_end = stop < end ? stop : end;
-		return true;
-	}
-	return false;
-}
-
 /* ---- queue ---------------------------------------------------------------- */
 
 static void queue_append(struct core *c, struct fetch *f)
@@ -192,7 +113,6 @@ static struct fetch *fetch_start(struct core *c, uint64_t first, uint64_t end, u
 {
 	struct fetch *f = fetch_new(c, first, end, kind);
 	const struct link_state *link;
-	struct fetch **bucket;
 	unsigned slot;
 
 	assert(!fetch_find(c, first) && !fetch_find(c, end - 1)); /* rule 5 */
@@ -201,10 +121,7 @@ static struct fetch *fetch_start(struct core *c, uint64_t first, uint64_t end, u
 	link = fetch_link(c, kind, &slot);
 	if (link)
 		fetch_align(c, f, link->unit_blocks);
-	bucket = &c->fetches[hash_word(f->first / MAP_WORD_BLOCKS)];
-	f->next_hash = *bucket;
-	*bucket = f;
-	c->fetch_count++;
+	fetch_enter(c, f);
 	queue_append(c, f);
 	return f;
 }
@@ -226,7 +143,7 @@ static void fetch_widen(const struct core *c, struct fetch *f)
 
 	if (f->end > stop)
 		return;
-	free = ~(c->map.words[word] | word_in_flight(c, word));
+	free = ~(c->map.words[word] | fetch_in_flight(c, word));
 	while (f->first > begin && free >> (f->first - 1) % MAP_WORD_BLOCKS & 1)
 		f->first--;
 	while (f->end < stop && free >> f->end % MAP_WORD_BLOCKS & 1)
@@ -292,7 +209,7 @@ void fetch_forget(struct core *c)
 			continue;
 		}
 		*p = f->next;
-		table_remove(c, f);
+		fetch_remove(c, f);
 		free(f);
 		c->kick = true; /* the copy may have waited for the end of it */
 	}
@@ -326,7 +243,7 @@ void fetch_finish(struct core *c, struct fetch *f, enum fetch_end how, int error
 		return;
 	}
 	if (!f->zero)
-		table_remove(c, f);
+		fetch_remove(c, f);
 	if (f->kind == LINK_COPIER)
 		copier_fetch_done(c, error, how == END_LOCAL);
 	else if (error)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * A fetch: one read from the origin. For fetch.c, which sends it, fetch_store.c, which stores the reply,
- * and verify.c, which compares it. The core's thread.
+ * A fetch: one read from the origin. For fetch.c, which sends it, fetch_table.c, which finds it,
+ * fetch_store.c, which stores the reply, and verify.c, which compares it. The core's thread.
  */
 #ifndef CORE_FETCH_H
 #define CORE_FETCH_H
@@ -45,6 +45,12 @@ static inline uint64_t fetch_bytes_end(const struct core *c, uint64_t end_block)
 
 	return end < c->size_bytes ? end : c->size_bytes;
 }
+
+/* fetch_table.c. Enters f; its blocks do not change until it is removed, but for more of the same word. */
+void fetch_enter(struct core *c, struct fetch *f);
+void fetch_remove(struct core *c, struct fetch *f);
+/* Bits of this word that somebody has asked for already. */
+uint64_t fetch_in_flight(const struct core *c, uint64_t word);
 
 enum fetch_end { END_OK, END_ORIGIN, END_LOCAL, END_GIVE_UP };
 

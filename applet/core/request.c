@@ -14,6 +14,7 @@
  * except that the end of a fetch makes it look at the map again.
  */
 #include "core/checked.h"
+#include "core/request.h"
 #include "nbd/nbd.h"
 
 #include <errno.h>
@@ -22,102 +23,6 @@
 enum { REQ_NEW, REQ_FETCH, REQ_RANGE, REQ_NOTE, REQ_DISK, REQ_BITMAP, REQ_COMMIT };
 
 #define REQUEST_OF(ptr, member) ((struct request *)(void *)((char *)(ptr)-offsetof(struct request, member)))
-
-static bool is_write(const struct request *r)
-{
-	return r->type == NBD_CMD_WRITE || r->type == NBD_CMD_WRITE_ZEROES || r->type == NBD_CMD_TRIM;
-}
-
-/* "Command flags": which are documented for which command. FUA is for all. */
-static uint16_t flags_allowed(uint16_t type)
-{
-	switch (type) {
-	case NBD_CMD_READ:
-		return NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_DF;
-	case NBD_CMD_WRITE_ZEROES:
-		return NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FAST_ZERO;
-	case NBD_CMD_BLOCK_STATUS:
-		return NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_REQ_ONE;
-	default:
-		return NBD_CMD_FLAG_FUA;
-	}
-}
-
-bool core_is_outside(const struct core *c, const struct request *r)
-{
-	return r->offset > c->size_bytes || r->length > c->size_bytes - r->offset;
-}
-
-uint32_t core_check(const struct core *c, const struct request *r)
-{
-	bool outside = core_is_outside(c, r);
-
-	if (r->type > NBD_CMD_BLOCK_STATUS || r->type == NBD_CMD_DISC)
-		return NBD_EINVAL;
-	if (r->flags & ~flags_allowed(r->type))
-		return NBD_EINVAL;
-	if (r->type == NBD_CMD_FLUSH)
-		return r->offset || r->length ? NBD_EINVAL : NBD_SUCCESS;
-	if (is_write(r)) {
-		if (c->readonly)
-			return NBD_EPERM;
-		if (outside)
-			return r->type == NBD_CMD_TRIM ? NBD_EINVAL : NBD_ENOSPC;
-	}
-	return outside || !r->length ? NBD_EINVAL : NBD_SUCCESS;
-}
-
-/* ---- blocks of a request -------------------------------------------------- */
-
-static uint64_t request_end(const struct request *r)
-{
-	return r->offset + r->length;
-}
-
-static uint64_t touched_first(const struct request *r)
-{
-	return r->offset / BLOCK_BYTES;
-}
-
-static uint64_t touched_end(const struct request *r)
-{
-	return map_blocks(request_end(r));
-}
-
-/* Blocks that r covers from end to end; the short last block of the disk counts. */
-static uint64_t whole_first(const struct request *r)
-{
-	return map_blocks(r->offset);
-}
-
-static uint64_t whole_end(const struct core *c, const struct request *r)
-{
-	uint64_t end = request_end(r);
-
-	return end == c->size_bytes ? c->map.blocks : end / BLOCK_BYTES;
-}
-
-/*
- * The first missing block whose bytes r needs, or UINT64_MAX. Reads need them
- * all; writes need those that they cover in part (rule 6); a trim leaves them out.
- */
-static uint64_t first_needed(const struct core *c, struct request *r)
-{
-	uint64_t first = touched_first(r);
-	uint64_t end = touched_end(r);
-
-	if (!ENABLE_FEATURE_XNBD_SERVER_PROXY || map_is_complete(&c->map) || r->type == NBD_CMD_TRIM)
-		return UINT64_MAX;
-	if (!is_write(r)) {
-		r->scan = map_next_missing(&c->map, r->scan > first ? r->scan : first, end);
-		return r->scan < end ? r->scan : UINT64_MAX;
-	}
-	if (first < whole_first(r) && !map_is_local(&c->map, first))
-		return first;
-	if (end > whole_end(c, r) && !map_is_local(&c->map, end - 1))
-		return end - 1;
-	return UINT64_MAX;
-}
 
 /* Fetches everything that r needs in parallel; of a long CACHE (up to 4 GiB) only the next
  * part, so that memory stays bounded. */
@@ -497,7 +402,7 @@ static void request_fetch(struct core *c, struct request *r, uint64_t block, boo
  */
 void request_resume(struct core *c, struct request *r, int error)
 {
-	uint64_t block = first_needed(c, r);
+	uint64_t block = request_first_needed(c, r);
 
 	c->waiting--;
 	c->waited_ms = c->now_ms;
@@ -512,18 +417,6 @@ void request_resume(struct core *c, struct request *r, int error)
 		request_fetch(c, r, block, false);
 }
 
-/* BLOCK_STATUS needs no block, see status.c. */
-static uint64_t first_awaited(const struct core *c, struct request *r)
-{
-	return r->type == NBD_CMD_BLOCK_STATUS ? UINT64_MAX : first_needed(c, r);
-}
-
-bool core_misses(const struct core *c, struct request *r)
-{
-	r->scan = 0;
-	return first_awaited(c, r) != UINT64_MAX;
-}
-
 static void request_begin(struct core *c, struct request *r)
 {
 	uint64_t block;
@@ -536,7 +429,7 @@ static void request_begin(struct core *c, struct request *r)
 		wait_for_commit(c, r);
 		return;
 	}
-	block = first_awaited(c, r);
+	block = request_first_awaited(c, r);
 	if (block == UINT64_MAX) {
 		request_go(c, r);
 	} else if (c->mode == MODE_TARGET) {

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
+/* The blocks of a client's request: which it touches, which it covers, which it needs. Pure. For the
+ * files request*.c. */
+#ifndef CORE_REQUEST_H
+#define CORE_REQUEST_H
+
+#include "core/internal.h"
+#include "nbd/nbd.h"
+
+static inline bool is_write(const struct request *r)
+{
+	return r->type == NBD_CMD_WRITE || r->type == NBD_CMD_WRITE_ZEROES || r->type == NBD_CMD_TRIM;
+}
+
+static inline uint64_t request_end(const struct request *r)
+{
+	return r->offset + r->length;
+}
+
+static inline uint64_t touched_first(const struct request *r)
+{
+	return r->offset / BLOCK_BYTES;
+}
+
+static inline uint64_t touched_end(const struct request *r)
+{
+	return map_blocks(request_end(r));
+}
+
+/* Blocks that r covers from end to end; the short last block of the disk counts. */
+static inline uint64_t whole_first(const struct request *r)
+{
+	return map_blocks(r->offset);
+}
+
+static inline uint64_t whole_end(const struct core *c, const struct request *r)
+{
+	uint64_t end = request_end(r);
+
+	return end == c->size_bytes ? c->map.blocks : end / BLOCK_BYTES;
+}
+
+/*
+ * The first missing block whose bytes r needs, or UINT64_MAX. Reads need them
+ * all; writes need those that they cover in part (rule 6); a trim leaves them out.
+ */
+uint64_t request_first_needed(const struct core *c, struct request *r);
+/* The one that it has to wait for, or UINT64_MAX: BLOCK_STATUS needs none, see status.c. */
+uint64_t request_first_awaited(const struct core *c, struct request *r);
+
+#endif
