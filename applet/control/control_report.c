@@ -104,7 +104,7 @@ void control_say_status(struct control *k)
 	control_say_number(k, "in_flight", s.in_flight);
 	control_say_number(k, "waiting", s.waiting);
 	control_say_number(k, "waited", s.waited);
-	control_say_number(k, "hold", s.hold_ms / 1000);
+	control_say_number(k, "hold", core_hold_ms(d->core) / 1000);
 	control_say_number(k, "buffer_used", buf_used());
 	control_say_number(k, "buffer_limit", control_config.max_buf_bytes);
 	control_say_number(k, "messages_lost", log_lost());

@@ -282,7 +282,6 @@ struct core_status {
 	unsigned in_flight;    /* requests not yet answered */
 	unsigned waiting;      /* ... of which wait for the origin */
 	uint64_t waited;       /* how many had to, ever */
-	uint64_t hold_ms;      /* how long they wait for an origin that is silent, 0 = for ever */
 	uint64_t commits;      /* so far that ended well */
 	uint64_t committed_ms; /* when the last of them did */
 	const char *first_error_what; /* static text, NULL: nothing went wrong yet */

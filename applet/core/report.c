@@ -62,7 +62,6 @@ void core_status(const struct core *c, struct core_status *s)
 	s->in_flight = c->in_flight;
 	s->waiting = c->waiting;
 	s->waited = c->waited;
-	s->hold_ms = c->hold_ms;
 	s->commits = c->commit.count;
 	s->committed_ms = c->commit.last_ms;
 	s->first_error_what = c->first_error_what;
