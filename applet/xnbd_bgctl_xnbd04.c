@@ -348,7 +348,7 @@ static uint64_t origin_handshake(int fd, const char *name)
 		uint32_t flags;
 		char magic[8];
 		uint32_t option, length;
-	} PACKED ask;
+	} PACKED query;
 	uint16_t flags;
 	uint64_t size;
 	char rest[4 + 124];
@@ -367,11 +367,11 @@ static uint64_t origin_handshake(int fd, const char *name)
 	if (memcmp(&greeting.style, "IHAVEOPT", 8) != 0)
 		bb_simple_error_msg_and_die("the new origin is not an NBD server; the old one stays");
 	read_exactly(fd, &flags, sizeof(flags));
-	ask.flags = flags & SWAP_BE16(1) ? SWAP_BE32(1) : 0; /* FIXED_NEWSTYLE */
-	memcpy(ask.magic, "IHAVEOPT", 8);
-	ask.option = SWAP_BE32(1); /* NBD_OPT_EXPORT_NAME */
-	ask.length = SWAP_BE32((uint32_t)n);
-	send(fd, &ask, sizeof(ask), MSG_NOSIGNAL);
+	query.flags = flags & SWAP_BE16(1) ? SWAP_BE32(1) : 0; /* FIXED_NEWSTYLE */
+	memcpy(query.magic, "IHAVEOPT", 8);
+	query.option = SWAP_BE32(1); /* NBD_OPT_EXPORT_NAME */
+	query.length = SWAP_BE32((uint32_t)n);
+	send(fd, &query, sizeof(query), MSG_NOSIGNAL);
 	send(fd, name, n, MSG_NOSIGNAL);
 	if (full_read(fd, &size, sizeof(size)) != sizeof(size))
 		bb_error_msg_and_die("the new origin has no export '%s'; the old one stays", name);

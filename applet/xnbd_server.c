@@ -109,7 +109,7 @@
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
 //config:	A proxy fetches more than is asked for: ahead of clients who read in order,
-//config:	and around what others miss, where the link is not too thin for it.
+//config:	and around what others miss, where the connection has the bandwidth for it.
 //config:
 //config:config FEATURE_XNBD_SERVER_VERIFY
 //config:	bool "Comparison with the origin (7.3 kb)"
@@ -318,7 +318,7 @@ struct argument {
 };
 
 /* The first `needed` of them have to be there; then all or none. */
-static void take_arguments(const struct argument *a, unsigned needed, char **argv)
+static void parse_arguments(const struct argument *a, unsigned needed, char **argv)
 {
 	unsigned i;
 
@@ -330,7 +330,7 @@ static void take_arguments(const struct argument *a, unsigned needed, char **arg
 		bb_error_msg_and_die("too many arguments: '%s'", argv[i]);
 }
 
-static void take_mode(struct server_config *c, unsigned opt, char **argv)
+static void parse_mode(struct server_config *c, unsigned opt, char **argv)
 {
 	const struct argument target[] = { { "DISK_IMAGE", &c->image }, { NULL, NULL } };
 	const struct argument proxy[] = { { "REMOTE_HOST", &c->origin_host }, { "REMOTE_PORT", &c->origin_port },
@@ -344,11 +344,11 @@ static void take_mode(struct server_config *c, unsigned opt, char **argv)
 	if (!modes || (modes & (modes - 1)))
 		bb_simple_error_msg_and_die("give " MODES "; try --help");
 	if (modes == OPT_CHECK)
-		take_arguments(check, 2, argv);
+		parse_arguments(check, 2, argv);
 	else if (modes == OPT_PROXY)
-		take_arguments(proxy, 5, argv);
+		parse_arguments(proxy, 5, argv);
 	else
-		take_arguments(target, 1, argv);
+		parse_arguments(target, 1, argv);
 }
 
 int xnbd_server_main(int argc, char **argv) MAIN_EXTERNALLY_VISIBLE;
@@ -365,7 +365,7 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 		IF_FEATURE_XNBD_SERVER_AUTO(, &c.hook)
 		IF_FEATURE_XNBD_SERVER_TRACE(, &c.record, &c.prefetch));
 
-	take_mode(&c, opt, argv + optind);
+	parse_mode(&c, opt, argv + optind);
 	c.exports.readonly = opt & OPT_READONLY;
 	c.limits.oldstyle = opt & OPT_OLDSTYLE;
 	c.daemonize = opt & OPT_DAEMONIZE;

@@ -30,11 +30,11 @@ enum {
 };
 
 struct session *sessions;
-unsigned session_count, xfer_count;
+unsigned session_count, command_count;
 bool sessions_stopping;
 struct client_limits client_limits;
 static struct session *dirty;
-static unsigned stalled_count;
+static unsigned throttled_count;
 
 static void session_close(struct session *s);
 static void sessions_check(struct timer *t);
@@ -47,7 +47,7 @@ unsigned sessions_count(void)
 
 unsigned sessions_in_flight(void)
 {
-	return xfer_count;
+	return command_count;
 }
 
 bool sessions_dirty(void)
@@ -72,12 +72,12 @@ static void session_watch(struct session *s, uint32_t events)
 	event_set(&s->event, events);
 }
 
-void session_stall(struct session *s)
+void session_throttle(struct session *s)
 {
-	if (s->stalled)
+	if (s->throttled)
 		return;
-	s->stalled = true;
-	stalled_count++;
+	s->throttled = true;
+	throttled_count++;
 }
 
 void session_use(struct session *s, struct export *e)
@@ -100,7 +100,7 @@ bool session_process(struct session *s)
 {
 	if (s->state == SESSION_HANDSHAKE && !s->hang_up && !handshake_step(s))
 		return false;
-	if (s->state == SESSION_TRANSMISSION && !s->stalled && !s->full)
+	if (s->state == SESSION_TRANSMISSION && !s->throttled && !s->backlogged)
 		return session_parse(s);
 	return true;
 }
@@ -119,10 +119,10 @@ void session_drain(struct session *s)
 /* Gives up those requests of s that wait for the origin. */
 static void session_abandon(struct session *s)
 {
-	struct xfer *x;
+	struct command *x;
 
-	for (x = s->xfers; x; x = xfer_next) {
-		xfer_next = x->next; /* xfer_put() moves this on when that one is freed */
+	for (x = s->commands; x; x = command_next) {
+		command_next = x->next; /* command_put() moves this on when that one is freed */
 		if (x->submitted)
 			core_abandon(s->export->disk.core, &x->req);
 	}
@@ -130,7 +130,7 @@ static void session_abandon(struct session *s)
 
 bool session_listens(const struct session *s)
 {
-	return s->state < SESSION_DRAINING && !s->stalled && !s->full && !s->ready.first && !s->hang_up && !sessions_stopping;
+	return s->state < SESSION_DRAINING && !s->throttled && !s->backlogged && !s->ready.first && !s->hang_up && !sessions_stopping;
 }
 
 bool session_end_of_input(struct session *s)
@@ -193,7 +193,7 @@ static void session_free(struct session *s)
 /* Hangs up. Requests in flight go on without it; it is freed after the last. */
 static void session_close(struct session *s)
 {
-	struct xfer *x;
+	struct command *x;
 
 	if (s->state == SESSION_CLOSED)
 		return;
@@ -208,20 +208,20 @@ static void session_close(struct session *s)
 		s->export->orphans += s->used_count;
 		s->export->leaving++;
 	}
-	for (x = s->xfers; x; x = x->next)
+	for (x = s->commands; x; x = x->next)
 		core_curtail(&x->req);
-	if (s->stalled)
-		stalled_count--;
-	s->stalled = false;
+	if (s->throttled)
+		throttled_count--;
+	s->throttled = false;
 	payload_drop(s);
 	while (s->out.first)
-		xfer_put(list_take(&s->out));
+		command_put(list_pop(&s->out));
 	while (s->held.first)
-		xfer_put(list_take(&s->held));
+		command_put(list_pop(&s->held));
 	while (s->ready.first) {
-		x = list_take(&s->ready);
+		x = list_pop(&s->ready);
 		if (!s->reading) /* else it goes with its piece */
-			xfer_put(x);
+			command_put(x);
 		s->reading = false;
 	}
 	session_abandon(s);
@@ -302,18 +302,18 @@ static bool session_go_on(struct session *s)
 	if (s->state == SESSION_CLOSED || out_is_full(s) || s->batches == BATCHES_MAX)
 		return true;
 	did = session_read(s);
-	if (!did && (!s->full || s->ready.first))
+	if (!did && (!s->backlogged || s->ready.first))
 		return true;
 	s->batches++;
 	session_mark(s);
 	if (s->ready.first)
 		return true;
-	s->full = false;
+	s->backlogged = false;
 	return session_process(s);
 }
 
 /* Decides what to watch for, and whether the session has come to its end. */
-static void session_settle(struct session *s)
+static void session_end_of_turn(struct session *s)
 {
 	uint32_t events = 0;
 
@@ -321,10 +321,10 @@ static void session_settle(struct session *s)
 		session_close(s);
 	if (s->hang_up && !s->hs_out_bytes)
 		session_close(s);
-	if (s->state == SESSION_DRAINING && !s->xfers)
+	if (s->state == SESSION_DRAINING && !s->commands)
 		session_close(s);
 	if (s->state == SESSION_CLOSED) {
-		if (!s->xfers && !s->dirty)
+		if (!s->commands && !s->dirty)
 			session_free(s);
 		return;
 	}
@@ -382,25 +382,25 @@ bool session_place(void)
 }
 
 /* Lets those go on that waited for memory. */
-static void sessions_unstall(void)
+static void sessions_unthrottle(void)
 {
 	struct session *s;
 
-	for (s = stalled_count ? sessions : NULL; s; s = s->next) {
-		if (!s->stalled)
+	for (s = throttled_count ? sessions : NULL; s; s = s->next) {
+		if (!s->throttled)
 			continue;
-		s->stalled = false;
-		stalled_count--;
+		s->throttled = false;
+		throttled_count--;
 		session_read(s);
-		if (!s->stalled && !session_process(s))
+		if (!s->throttled && !session_process(s))
 			session_close(s);
-		if (!s->stalled)
+		if (!s->throttled)
 			session_mark(s);
 	}
 }
 
-/* Sending frees memory, so stalled sessions go on and then have something to send; this ends
- * because nothing is received meanwhile. Stalled sessions are tried even if no other one has moved:
+/* Sending frees memory, so throttled sessions go on and then have something to send; this ends
+ * because nothing is received meanwhile. Throttled sessions are tried even if no other one has moved:
  * answers from the origin free memory, too. */
 void sessions_turn(void)
 {
@@ -412,10 +412,10 @@ void sessions_turn(void)
 			struct session *next = s->next_dirty;
 
 			s->dirty = false;
-			session_settle(s);
+			session_end_of_turn(s);
 			s = next;
 		}
-		sessions_unstall();
+		sessions_unthrottle();
 	} while (dirty);
 }
 

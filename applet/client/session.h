@@ -35,12 +35,12 @@ enum {
 enum session_state { SESSION_HANDSHAKE, SESSION_TRANSMISSION, SESSION_DRAINING, SESSION_CLOSED };
 
 /* A request on its way through, or a piece of one. */
-struct xfer {
+struct command {
 	struct request req; /* first: port_reply() gets it */
 	struct session *session;
-	struct xfer *prev, *next; /* all of the session's */
-	struct xfer *next_in_list;
-	struct xfer *whole;  /* what this is a piece of, or NULL */
+	struct command *prev, *next; /* all of the session's */
+	struct command *next_in_list;
+	struct command *whole;  /* what this is a piece of, or NULL */
 	uint64_t cookie;
 	uint64_t at;         /* of a whole: offset in the disk of its next piece */
 	uint32_t rest;       /* ... bytes from there to its end */
@@ -57,8 +57,8 @@ struct xfer {
 	uint8_t header[NBD_CHUNK_BYTES + NBD_CHUNK_HOLE_BYTES];
 };
 
-struct xfer_list {
-	struct xfer *first, **tail;
+struct command_list {
+	struct command *first, **tail;
 };
 
 struct session {
@@ -77,28 +77,28 @@ struct session {
 
 	uint8_t *in;
 	uint32_t in_first, in_end; /* what was received and not taken yet */
-	struct xfer *payload;      /* a WRITE whose data is still coming */
-	struct xfer *piece;        /* ... the piece of it that is coming, perhaps all of it */
+	struct command *payload;      /* a WRITE whose data is still coming */
+	struct command *piece;        /* ... the piece of it that is coming, perhaps all of it */
 	uint32_t piece_have;
 
-	struct xfer *xfers;     /* all, in flight or being sent */
-	struct xfer_list ready; /* READs whose blocks are local and which wait for room for their
+	struct command *commands;     /* all, in flight or being sent */
+	struct command_list ready; /* READs whose blocks are local and which wait for room for their
 				   data; and WRITEs in pieces, to be synced */
-	struct xfer_list out;   /* replies, in the order of sending */
-	struct xfer_list held;  /* ... that cannot leave before a reply in pieces is complete */
+	struct command_list out;   /* replies, in the order of sending */
+	struct command_list held;  /* ... that cannot leave before a reply in pieces is complete */
 	bool open;              /* such a reply is going out, to the first of `ready` */
 	bool reading;           /* the core has a piece of the first of `ready` */
 	uint32_t out_sent;      /* bytes of the first reply that have left */
 	uint64_t out_bytes;     /* of all replies in `out`: those that have left, and zeroes sent as
 				   holes, count, too */
-	bool full;              /* OUT_BYTES wait: takes no request until some have left */
+	bool backlogged;              /* OUT_BYTES wait: takes no request until some have left */
 	unsigned work;          /* done in this turn, of TURN_WORK */
 	unsigned batches;       /* how often it was full in this turn, of BATCHES_MAX */
 	uint32_t read_bytes;    /* of buffers for what is read */
 	uint32_t write_bytes;   /* ... and for what is written */
 	unsigned used_count;
 	bool dirty;   /* in the list of those with something to do at the turn's end */
-	bool stalled; /* waits for memory */
+	bool throttled; /* waits for memory */
 	struct session *next_dirty;
 	struct session *prev, *next;
 	void (*ended)(void *ctx); /* one that was handed over: who wants to know its end */
@@ -106,7 +106,7 @@ struct session {
 };
 
 extern struct session *sessions;
-extern unsigned session_count, xfer_count;
+extern unsigned session_count, command_count;
 extern bool sessions_stopping;
 
 /* ---- session.c -------------------------------------------------------------------- */
@@ -114,7 +114,7 @@ extern bool sessions_stopping;
 /* There is something to do for s when the turn ends. */
 void session_mark(struct session *s);
 /* s waits for memory. */
-void session_stall(struct session *s);
+void session_throttle(struct session *s);
 /* What has been received is taken. False: the protocol is broken, or the client has gone. */
 bool session_process(struct session *s);
 /* Whether requests of s are received now. */
@@ -136,30 +136,30 @@ bool handshake_step(struct session *s);
 
 /* ---- session_room.c ------------------------------------------------------------------ */
 
-/* The next request of a walk over those of a session; xfer_put() of that one moves this on. */
-extern struct xfer *xfer_next;
+/* The next request of a walk over those of a session; command_put() of that one moves this on. */
+extern struct command *command_next;
 
-void list_init(struct xfer_list *l);
-void list_add(struct xfer_list *l, struct xfer *x);
+void list_init(struct command_list *l);
+void list_add(struct command_list *l, struct command *x);
 /* Removes and returns the first; there must be one. */
-struct xfer *list_take(struct xfer_list *l);
+struct command *list_pop(struct command_list *l);
 
 /* NULL: out of memory. */
-struct xfer *xfer_get(struct session *s);
+struct command *command_get(struct session *s);
 /* It gives back the memory for its data, too. */
-void xfer_put(struct xfer *x);
+void command_put(struct command *x);
 /* Gets a buffer of n bytes for x, whose req.type must be set. False: out of memory. */
-bool xfer_room(struct xfer *x, uint32_t n);
+bool command_room(struct command *x, uint32_t n);
 /* ... and gives it back, if there is one. */
-void xfer_room_put(struct xfer *x);
+void command_room_put(struct command *x);
 /* The next n bytes of `whole` as a request of their own, with memory. NULL: out of memory. */
-struct xfer *xfer_piece(struct xfer *whole, uint32_t n);
+struct command *command_piece(struct command *whole, uint32_t n);
 
 /*
  * For how many bytes of x, a READ or WRITE, a buffer may be taken now; 0: none. first: no other
  * buffer of its session has to be freed before x goes on, so x may have a little in any case.
  */
-uint32_t room_for(const struct xfer *x, bool first);
+uint32_t room_for(const struct command *x, bool first);
 /* Whether s has as many requests as it may, or its export. */
 bool queue_is_full(const struct session *s);
 
@@ -172,15 +172,15 @@ bool session_receive(struct session *s);
 /* Gives up the WRITE whose data is still coming. */
 void payload_drop(struct session *s);
 /* p, a piece of a WRITE, is done. */
-void write_piece_done(struct xfer *p);
+void write_piece_done(struct command *p);
 
 /* ---- session_read.c -------------------------------------------------------------------- */
 
 /* Queues x in `ready`: a READ without a buffer whose blocks are local, or a WRITE in pieces that is
  * to be synced. */
-void read_ready(struct xfer *x);
+void read_ready(struct command *x);
 /* p, a piece of a READ, was read. */
-void read_piece_done(struct xfer *p);
+void read_piece_done(struct command *p);
 /* Goes on with what is ready, while there is room for it. True: it did. */
 bool session_read(struct session *s);
 
@@ -192,9 +192,9 @@ const char *reason(const struct core *c, const struct request *r, uint32_t error
 /* ---- session_out.c --------------------------------------------------------------------- */
 
 /* Queues the reply to x, which is freed when that has left. error: an NBD error. */
-void reply(struct xfer *x, uint32_t error);
+void reply(struct command *x, uint32_t error);
 /* Queues p, a piece of a READ that was read. */
-void reply_piece(struct xfer *p);
+void reply_piece(struct command *p);
 /* The reply in pieces is complete: queues the replies that waited for that. */
 void reply_release(struct session *s);
 /* Sends what can be sent. False: the client has gone. */

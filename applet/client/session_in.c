@@ -32,7 +32,7 @@ static uint32_t session_check(const struct session *s, const struct request *r)
 	return r->flags & NBD_CMD_FLAG_DF && r->length > UINT32_MAX - NBD_CHUNK_OFFSET_BYTES ? NBD_EOVERFLOW : NBD_SUCCESS;
 }
 
-static void submit(struct session *s, struct xfer *x)
+static void submit(struct session *s, struct command *x)
 {
 	if (x->req.type == NBD_CMD_BLOCK_STATUS && !s->handshake.allocation) {
 		reply(x, NBD_SUCCESS); /* the map knows what is local */
@@ -45,7 +45,7 @@ static void submit(struct session *s, struct xfer *x)
 /* ---- the data of a WRITE ------------------------------------------------------------- */
 
 /* All of w has come, and is written or has failed. */
-static void write_end(struct xfer *w)
+static void write_end(struct command *w)
 {
 	if (!w->error && w->req.flags & NBD_CMD_FLAG_FUA)
 		read_ready(w); /* its pieces are written, and now to be synced */
@@ -53,15 +53,15 @@ static void write_end(struct xfer *w)
 		reply(w, w->error);
 }
 
-void write_piece_done(struct xfer *p)
+void write_piece_done(struct command *p)
 {
-	struct xfer *w = p->whole;
+	struct command *w = p->whole;
 
 	if (!w->error) {
 		w->error = p->req.error;
 		w->req.why = p->req.why;
 	}
-	xfer_put(p);
+	command_put(p);
 	if (!--w->pieces && !w->rest)
 		write_end(w);
 }
@@ -69,14 +69,14 @@ void write_piece_done(struct xfer *p)
 /* Memory for what comes next of the payload. False: there is none now. */
 static bool payload_room(struct session *s)
 {
-	struct xfer *x = s->payload;
+	struct command *x = s->payload;
 	uint32_t n = room_for(x, !s->write_bytes);
 
-	if (n == x->req.length && xfer_room(x, n)) {
+	if (n == x->req.length && command_room(x, n)) {
 		s->piece = x;
 		x->rest = 0;
 	} else if (n && n != x->req.length) {
-		s->piece = xfer_piece(x, n);
+		s->piece = command_piece(x, n);
 	}
 	s->piece_have = 0;
 	s->since_ms = loop_now_ms;
@@ -86,7 +86,7 @@ static bool payload_room(struct session *s)
 /* All of the piece has come. */
 static void payload_submit(struct session *s)
 {
-	struct xfer *p = s->piece;
+	struct command *p = s->piece;
 
 	s->piece = NULL;
 	if (!s->payload->rest)
@@ -98,7 +98,7 @@ static void payload_submit(struct session *s)
  * do not expect a reply while they are still sending. */
 static void payload_skip(struct session *s)
 {
-	struct xfer *x = s->payload;
+	struct command *x = s->payload;
 	uint32_t have = s->in_end - s->in_first;
 	uint32_t n = have < x->rest ? have : x->rest;
 
@@ -112,9 +112,9 @@ static void payload_skip(struct session *s)
 }
 
 /* Takes the payload from what was received. False: more must come, or there is no memory. */
-static bool payload_take(struct session *s)
+static bool payload_parse(struct session *s)
 {
-	struct xfer *p;
+	struct command *p;
 	uint32_t have, want, n;
 
 	if (!s->piece && s->payload->error) {
@@ -122,7 +122,7 @@ static bool payload_take(struct session *s)
 		return !s->payload;
 	}
 	if (!s->piece && !payload_room(s)) {
-		session_stall(s);
+		session_throttle(s);
 		return false;
 	}
 	p = s->piece;
@@ -140,19 +140,19 @@ static bool payload_take(struct session *s)
 
 void payload_drop(struct session *s)
 {
-	struct xfer *x = s->payload;
+	struct command *x = s->payload;
 
 	if (!x)
 		return;
 	if (s->piece && s->piece != x) {
 		x->pieces--;
-		xfer_put(s->piece);
+		command_put(s->piece);
 	}
 	s->payload = s->piece = NULL;
 	x->rest = 0;
 	x->error = NBD_ESHUTDOWN;
 	if (!x->pieces)
-		xfer_put(x);
+		command_put(x);
 }
 
 /* ---- requests ------------------------------------------------------------------------- */
@@ -162,7 +162,7 @@ void payload_drop(struct session *s)
  * turn, gets one when there is data to put into it: so a thousand waiting ones cost no buffers.
  * False: there is no memory, and x cannot go on without.
  */
-static bool request_room(struct session *s, struct xfer *x)
+static bool request_room(struct session *s, struct command *x)
 {
 	uint32_t n = x->rest;
 
@@ -171,17 +171,17 @@ static bool request_room(struct session *s, struct xfer *x)
 	else if (x->req.type != NBD_CMD_READ || n > PIECE_BYTES || (ENABLE_FEATURE_XNBD_SERVER_PROXY && core_misses(s->export->disk.core, &x->req)))
 		return true;
 	n = x->rest;
-	if (room_for(x, !s->read_bytes) == n && xfer_room(x, n))
+	if (room_for(x, !s->read_bytes) == n && command_room(x, n))
 		return true;
 	return x->req.type == NBD_CMD_READ;
 }
 
 /* One request. False: it must wait for memory; nothing of it was taken. */
-static bool request_take(struct session *s, const struct nbd_request_header *h)
+static bool request_parse(struct session *s, const struct nbd_request_header *h)
 {
-	struct xfer *x;
+	struct command *x;
 
-	if (queue_is_full(s) || !(x = xfer_get(s)))
+	if (queue_is_full(s) || !(x = command_get(s)))
 		return false;
 	x->cookie = h->cookie;
 	x->req.offset = x->at = h->offset;
@@ -190,7 +190,7 @@ static bool request_take(struct session *s, const struct nbd_request_header *h)
 	x->req.flags = h->flags;
 	x->error = session_check(s, &x->req);
 	if (!x->error && !request_room(s, x)) {
-		xfer_put(x);
+		command_put(x);
 		return false;
 	}
 	s->in_first += NBD_REQUEST_BYTES;
@@ -204,7 +204,7 @@ static bool request_take(struct session *s, const struct nbd_request_header *h)
 	return true;
 }
 
-/* Sends replies first if many wait, while the processor's cache has them. Sets s->full. False: the
+/* Sends replies first if many wait, while the processor's cache has them. Sets s->backlogged. False: the
  * client has gone. */
 static bool out_is_low(struct session *s)
 {
@@ -213,7 +213,7 @@ static bool out_is_low(struct session *s)
 		if (!session_send(s))
 			return false;
 	}
-	s->full = out_is_full(s) || s->ready.first;
+	s->backlogged = out_is_full(s) || s->ready.first;
 	return true;
 }
 
@@ -225,27 +225,27 @@ bool session_parse(struct session *s)
 		struct nbd_request_header h;
 
 		if (s->payload) {
-			if (!payload_take(s))
+			if (!payload_parse(s))
 				return true;
 			continue;
 		}
 		if (have < NBD_REQUEST_BYTES)
 			return true;
 		if (s->work >= TURN_WORK) { /* EPOLLOUT brings its next turn, at once */
-			s->full = true;
+			s->backlogged = true;
 			s->batches = BATCHES_MAX;
 			return true;
 		}
 		if (!out_is_low(s))
 			return false;
-		if (s->full)
+		if (s->backlogged)
 			return true;
 		if (!nbd_request_decode(s->in + s->in_first, &h))
 			return false;
 		if (h.type == NBD_CMD_DISC) {
 			session_drain(s);
-		} else if (!request_take(s, &h)) {
-			session_stall(s);
+		} else if (!request_parse(s, &h)) {
+			session_throttle(s);
 			return true;
 		}
 	}

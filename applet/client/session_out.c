@@ -12,20 +12,20 @@ enum {
 };
 
 /* Whether no other reply may come between the pieces of the one to x. */
-static bool is_one_chunk(const struct xfer *x)
+static bool is_one_chunk(const struct command *x)
 {
 	return !x->session->handshake.structured || x->req.flags & NBD_CMD_FLAG_DF;
 }
 
 /* Bytes that x counts in out_bytes. Zeroes sent as a hole count, too, since they were read and
  * examined: so a client that reads nothing else gets no longer turns than others. */
-static uint32_t out_weight(const struct xfer *x)
+static uint32_t out_weight(const struct command *x)
 {
 	return x->header_bytes + x->data_bytes + x->hole_bytes;
 }
 
 /* Queues x. While another reply goes out in pieces, x is held until that is complete. */
-static void out_add(struct session *s, struct xfer *x)
+static void out_add(struct session *s, struct command *x)
 {
 	if (s->open && !x->whole) {
 		list_add(&s->held, x);
@@ -57,7 +57,7 @@ static uint32_t chunk_bytes(const uint8_t *p, uint32_t n, bool *hole)
 }
 
 /* x, a READ or a part of one, as a chunk: what it has read, or how many zeroes that are. */
-static void chunk_encode(struct xfer *x, uint16_t flags, bool hole)
+static void chunk_encode(struct command *x, uint16_t flags, bool hole)
 {
 	uint32_t fixed = hole ? NBD_CHUNK_HOLE_BYTES : NBD_CHUNK_OFFSET_BYTES;
 
@@ -72,14 +72,14 @@ static void chunk_encode(struct xfer *x, uint16_t flags, bool hole)
  * Encodes the data of x, a READ or a piece of one, as chunks. The last one is x itself, with these
  * flags. The others are queued here, to leave before it; their data is in the buffer of x.
  */
-static void chunks_encode(struct xfer *x, uint16_t flags)
+static void chunks_encode(struct command *x, uint16_t flags)
 {
-	struct xfer *c;
+	struct command *c;
 	bool hole = false;
 	uint32_t n = 0;
 
 	while (ENABLE_FEATURE_XNBD_SERVER_READ_HOLES && (n = chunk_bytes(x->data, x->req.length, &hole)) < x->req.length &&
-	       !(x->req.flags & NBD_CMD_FLAG_DF) && (c = xfer_get(x->session))) {
+	       !(x->req.flags & NBD_CMD_FLAG_DF) && (c = command_get(x->session))) {
 		c->cookie = x->cookie;
 		c->data = x->data;
 		c->req.offset = x->req.offset;
@@ -94,7 +94,7 @@ static void chunks_encode(struct xfer *x, uint16_t flags)
 }
 
 /* Fills in x->header. "Simple reply message", "Structured reply chunk message". */
-static void reply_encode(struct xfer *x, uint32_t error)
+static void reply_encode(struct command *x, uint32_t error)
 {
 	uint8_t *p = x->header;
 	bool read = x->req.type == NBD_CMD_READ;
@@ -125,7 +125,7 @@ static void reply_encode(struct xfer *x, uint32_t error)
 	}
 }
 
-void reply(struct xfer *x, uint32_t error)
+void reply(struct command *x, uint32_t error)
 {
 	struct session *s = x->session;
 
@@ -133,18 +133,18 @@ void reply(struct xfer *x, uint32_t error)
 	/* At the server's end, requests that were not done get no reply: a client that can
 	 * reconnect does so and asks again; an error would reach its file system. */
 	if (s->state == SESSION_CLOSED || (sessions_stopping && error == NBD_ESHUTDOWN)) {
-		xfer_put(x);
+		command_put(x);
 		return;
 	}
 	reply_encode(x, error);
 	if (error || !(x->data_bytes | x->hole_bytes))
-		xfer_room_put(x);
+		command_room_put(x);
 	out_add(s, x);
 }
 
-void reply_piece(struct xfer *p)
+void reply_piece(struct command *p)
 {
-	struct xfer *x = p->whole;
+	struct command *x = p->whole;
 	struct session *s = p->session;
 	uint8_t *h = p->header;
 
@@ -169,12 +169,12 @@ void reply_piece(struct xfer *p)
 void reply_release(struct session *s)
 {
 	while (s->held.first)
-		out_add(s, list_take(&s->held));
+		out_add(s, list_pop(&s->held));
 }
 
 void port_reply(struct core *c UNUSED_PARAM, struct request *r)
 {
-	struct xfer *x = (struct xfer *)r;
+	struct command *x = (struct command *)r;
 
 	x->submitted = false;
 	session_mark(x->session);
@@ -192,7 +192,7 @@ void port_reply(struct core *c UNUSED_PARAM, struct request *r)
 static void out_advance(struct session *s, size_t n)
 {
 	while (s->out.first) {
-		struct xfer *x = s->out.first;
+		struct command *x = s->out.first;
 		uint32_t total = x->header_bytes + x->data_bytes;
 
 		if (s->out_sent + n < total) {
@@ -202,14 +202,14 @@ static void out_advance(struct session *s, size_t n)
 		n -= total - s->out_sent;
 		s->out_sent = 0;
 		s->out_bytes -= out_weight(x);
-		xfer_put(list_take(&s->out));
+		command_put(list_pop(&s->out));
 	}
 }
 
 static int out_gather(const struct session *s, struct iovec *v)
 {
 	uint32_t sent = s->out_sent;
-	const struct xfer *x;
+	const struct command *x;
 	int n = 0;
 
 	for (x = s->out.first; x && n < SEND_IOV - 1; x = x->next_in_list) {

@@ -10,10 +10,10 @@
  */
 #include "client/session.h"
 
-void read_ready(struct xfer *x)
+void read_ready(struct command *x)
 {
 	if (x->session->state == SESSION_CLOSED)
-		xfer_put(x);
+		command_put(x);
 	else
 		list_add(&x->session->ready, x);
 }
@@ -21,25 +21,25 @@ void read_ready(struct xfer *x)
 /* The first of those that are ready has been read to its end, or as far as it can be. */
 static void read_end(struct session *s)
 {
-	struct xfer *x = list_take(&s->ready);
+	struct command *x = list_pop(&s->ready);
 
 	s->open = false;
 	if (x->begun && !s->handshake.structured)
-		xfer_put(x);
+		command_put(x);
 	else
 		reply(x, x->error);
 	reply_release(s);
 }
 
-void read_piece_done(struct xfer *p)
+void read_piece_done(struct command *p)
 {
-	struct xfer *x = p->whole;
+	struct command *x = p->whole;
 	struct session *s = x->session;
 
 	s->reading = false;
 	if (s->state == SESSION_CLOSED) { /* which has left x to us */
-		xfer_put(p);
-		xfer_put(x);
+		command_put(p);
+		command_put(x);
 		return;
 	}
 	if (!x->error) {
@@ -47,13 +47,13 @@ void read_piece_done(struct xfer *p)
 		x->req.why = p->req.why;
 	}
 	if (x->error && !s->open) {
-		xfer_put(p);
+		command_put(p);
 		read_end(s);
 		return;
 	}
 	if (x->error && !s->handshake.structured) {
 		/* Its length was promised, and no error can be told any more. */
-		xfer_put(p);
+		command_put(p);
 		s->broken = true;
 		return;
 	}
@@ -67,12 +67,12 @@ void read_piece_done(struct xfer *p)
 /* False: it has to wait, for memory or for room in the socket. */
 static bool read_step(struct session *s)
 {
-	struct xfer *x = s->ready.first;
-	struct xfer *p = NULL;
+	struct command *x = s->ready.first;
+	struct command *p = NULL;
 	uint32_t n;
 
 	if (x->req.type == NBD_CMD_WRITE) {
-		list_take(&s->ready);
+		list_pop(&s->ready);
 		x->req.type = NBD_CMD_FLUSH;
 		x->submitted = true;
 		core_submit(s->export->disk.core, &x->req);
@@ -81,14 +81,14 @@ static bool read_step(struct session *s)
 	if (out_is_full(s))
 		return false;
 	n = room_for(x, s->open ? !s->out.first : !s->read_bytes);
-	if (n == x->req.length && xfer_room(x, n)) {
-		p = list_take(&s->ready);
+	if (n == x->req.length && command_room(x, n)) {
+		p = list_pop(&s->ready);
 	} else if (n && n != x->req.length) {
-		p = xfer_piece(x, n);
+		p = command_piece(x, n);
 		s->reading = p;
 	}
 	if (!p) {
-		session_stall(s);
+		session_throttle(s);
 		return false;
 	}
 	core_read(s->export->disk.core, &p->req);

@@ -4,7 +4,7 @@
 #include "client/session.h"
 
 enum {
-	XFER_SPARE = 512,          /* kept for the next requests */
+	COMMAND_SPARE = 512,          /* kept for the next requests */
 	RESERVE_BYTES = 32 << 10,  /* what a session may have in each direction when others have
 				      spent the budget: so each goes on, slowly */
 	/* For an export whose disk hangs: each of these may hold memory. */
@@ -12,26 +12,26 @@ enum {
 	LEAVING_MAX = 256, /* clients that have gone and left such; from here on, no request is taken */
 };
 
-struct xfer *xfer_next;
-static struct xfer *spare;
+struct command *command_next;
+static struct command *spare;
 static unsigned spare_count;
 
-void list_init(struct xfer_list *l)
+void list_init(struct command_list *l)
 {
 	l->first = NULL;
 	l->tail = &l->first;
 }
 
-void list_add(struct xfer_list *l, struct xfer *x)
+void list_add(struct command_list *l, struct command *x)
 {
 	x->next_in_list = NULL;
 	*l->tail = x;
 	l->tail = &x->next_in_list;
 }
 
-struct xfer *list_take(struct xfer_list *l)
+struct command *list_pop(struct command_list *l)
 {
-	struct xfer *x = l->first;
+	struct command *x = l->first;
 
 	l->first = x->next_in_list;
 	if (!l->first)
@@ -41,9 +41,9 @@ struct xfer *list_take(struct xfer_list *l)
 
 /* ---- requests --------------------------------------------------------------------- */
 
-struct xfer *xfer_get(struct session *s)
+struct command *command_get(struct session *s)
 {
-	struct xfer *x = spare;
+	struct command *x = spare;
 
 	if (x) {
 		spare = x->next;
@@ -64,33 +64,33 @@ struct xfer *xfer_get(struct session *s)
 	x->req.why = NULL;
 	x->submitted = false;
 	x->prev = NULL;
-	x->next = s->xfers;
-	if (s->xfers)
-		s->xfers->prev = x;
-	s->xfers = x;
+	x->next = s->commands;
+	if (s->commands)
+		s->commands->prev = x;
+	s->commands = x;
 	s->used_count++;
-	xfer_count++;
+	command_count++;
 	return x;
 }
 
-void xfer_put(struct xfer *x)
+void command_put(struct command *x)
 {
 	struct session *s = x->session;
 
-	xfer_room_put(x);
-	if (x == xfer_next)
-		xfer_next = x->next;
+	command_room_put(x);
+	if (x == command_next)
+		command_next = x->next;
 	if (x->prev)
 		x->prev->next = x->next;
 	else
-		s->xfers = x->next;
+		s->commands = x->next;
 	if (x->next)
 		x->next->prev = x->prev;
 	s->used_count--;
 	if (s->state == SESSION_CLOSED)
 		s->export->orphans--;
-	xfer_count--;
-	if (spare_count < XFER_SPARE) {
+	command_count--;
+	if (spare_count < COMMAND_SPARE) {
 		x->next = spare;
 		spare = x;
 		spare_count++;
@@ -101,12 +101,12 @@ void xfer_put(struct xfer *x)
 
 /* ---- memory ------------------------------------------------------------------------- */
 
-static uint32_t *bytes_of(struct xfer *x)
+static uint32_t *bytes_of(struct command *x)
 {
 	return x->req.type == NBD_CMD_WRITE ? &x->session->write_bytes : &x->session->read_bytes;
 }
 
-bool xfer_room(struct xfer *x, uint32_t n)
+bool command_room(struct command *x, uint32_t n)
 {
 	x->buf = buf_get(n);
 	if (!x->buf)
@@ -117,7 +117,7 @@ bool xfer_room(struct xfer *x, uint32_t n)
 	return true;
 }
 
-void xfer_room_put(struct xfer *x)
+void command_room_put(struct command *x)
 {
 	if (!x->buf)
 		return;
@@ -126,9 +126,9 @@ void xfer_room_put(struct xfer *x)
 	x->buf = NULL;
 }
 
-struct xfer *xfer_piece(struct xfer *whole, uint32_t n)
+struct command *command_piece(struct command *whole, uint32_t n)
 {
-	struct xfer *p = xfer_get(whole->session);
+	struct command *p = command_get(whole->session);
 
 	if (!p)
 		return NULL;
@@ -136,8 +136,8 @@ struct xfer *xfer_piece(struct xfer *whole, uint32_t n)
 	p->req.flags = whole->req.flags & (uint16_t)~NBD_CMD_FLAG_FUA;
 	p->req.offset = whole->at;
 	p->req.length = n;
-	if (!xfer_room(p, n)) {
-		xfer_put(p);
+	if (!command_room(p, n)) {
+		command_put(p);
 		return NULL;
 	}
 	p->whole = whole;
@@ -152,7 +152,7 @@ struct xfer *xfer_piece(struct xfer *whole, uint32_t n)
  * Whether a buffer for n more bytes fits into what all sessions share: the budget less what each
  * may have in any case. The first half of it is for whoever comes; beyond that, each session is
  * held to an equal share. (Buffers for what comes from an origin count, too, and have limits of
- * their own: FETCH_WINDOW_BYTES, and COPY_WINDOW_GROWTH and CLIENT_WINDOW_GROWTH when the link has
+ * their own: FETCH_WINDOW_BYTES, and COPY_WINDOW_GROWTH and CLIENT_WINDOW_GROWTH when the connection has
  * a delay.)
  */
 static bool fits(const struct session *s, uint32_t n)
@@ -167,7 +167,7 @@ static bool fits(const struct session *s, uint32_t n)
 	return used <= limit / 2 || (used <= limit && s->read_bytes + s->write_bytes + n <= limit / (session_count + 1));
 }
 
-uint32_t room_for(const struct xfer *x, bool first)
+uint32_t room_for(const struct command *x, bool first)
 {
 	uint32_t n = x->rest < PIECE_BYTES ? x->rest : PIECE_BYTES;
 
@@ -188,5 +188,5 @@ bool queue_is_full(const struct session *s)
 
 	if (s->export->leaving >= LEAVING_MAX || (s->export->orphans >= ORPHANS_MAX && s->used_count))
 		return true;
-	return most && xfer_count >= most && s->used_count && s->used_count >= most / (session_count + 1);
+	return most && command_count >= most && s->used_count && s->used_count >= most / (session_count + 1);
 }

@@ -5,7 +5,7 @@
  * the same functions, into a connection without a socket.
  *
  * Loop's thread; nothing here blocks. control.c owns the connections: others keep a pointer only
- * while it is `waiting`, which control_answer_late() ends, or until old_end().
+ * while it is `waiting`, which control_answer_late() ends, or until xnbd04_end().
  */
 #ifndef CONTROL_CONNECTION_H
 #define CONTROL_CONNECTION_H
@@ -21,13 +21,13 @@ enum {
 /* A connection. */
 struct control {
 	struct event event;
-	struct timer timer; /* idle, or the next news for a follower */
+	struct timer timer; /* idle, or the next progress for a follower */
 	char in[CONTROL_IN_BYTES];
 	unsigned in_bytes;
 	char out[CONTROL_OUT_BYTES_MAX]; /* part of it: no lack of memory in the middle of an answer */
 	unsigned out_bytes;
 	bool waiting;  /* answered later: when a switch or a reconnect ends, or an image was opened */
-	bool follow;   /* gets news of a job until that ends: of the copy, */
+	bool follow;   /* gets the progress of a job until that ends: of the copy, */
 	bool verifies; /* ... or of the comparison */
 	bool owns_job; /* ... which is cancelled when this connection ends */
 	bool eof;      /* will ask for nothing more, but may want its answer */
@@ -38,9 +38,9 @@ struct control {
 	struct control *next;
 
 	/* binary protocol */
-	bool old;
-	bool old_detects;            /* waits for the switch */
-	struct session *old_session; /* the one it handed over */
+	bool xnbd04;
+	bool xnbd04_detects;            /* waits for the switch */
+	struct session *xnbd04_session; /* the one it handed over */
 	int passed_fd;               /* came with a message; -1 = none */
 };
 
@@ -50,12 +50,12 @@ extern struct control *controls;
 extern struct export *exported; /* the proxy; NULL: a wrapper's exports */
 
 /* Appends n bytes for the client; without room, or when it has gone, they are lost. */
-void control_say(struct control *k, const void *p, size_t n);
+void control_emit(struct control *k, const void *p, size_t n);
 /* ... text, of 511 bytes at most. */
 void control_print(struct control *k, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* "KEY VALUE": what would break the line, or a terminal, is %XX. */
-void control_say_string(struct control *k, const char *key, const char *value);
-void control_say_number(struct control *k, const char *key, uint64_t value);
+void control_emit_string(struct control *k, const char *key, const char *value);
+void control_emit_number(struct control *k, const char *key, uint64_t value);
 /* Sends what can be sent. */
 void control_flush(struct control *k);
 /* The last line of a reply. error: NULL for "ok". */
@@ -75,22 +75,22 @@ void control_close(struct control *k);
  * answers must be read. NULL: there is none. */
 char *control_line_end(struct control *k);
 /* Takes the lines that have come; each is answered now or later. False: one is too long. */
-bool control_take_lines(struct control *k);
+bool control_parse_lines(struct control *k);
 /* %XX in place. False: malformed, or a NUL. */
 bool control_decode(char *p);
-/* k, which follows the copy or the comparison, is told the news, and again in a moment. */
+/* k, which follows the copy or the comparison, is told the progress, and again in a moment. */
 void control_follow(struct control *k);
 
 /* ---- control_report.c: what is told ---------------------------------------------------------- */
 
 /* The lines about a cache, of which these are local. */
-void control_say_cache(struct control *k, const struct disk *d, uint64_t size_bytes, const struct map *m);
+void control_emit_cache(struct control *k, const struct disk *d, uint64_t size_bytes, const struct map *m);
 /* ... and about the comparison with the origin. */
-void control_say_verify(struct control *k, const struct core_status *s);
+void control_emit_verify(struct control *k, const struct core_status *s);
 /* ... and all the lines of "status", about a proxy. */
-void control_say_status(struct control *k);
+void control_emit_status(struct control *k);
 /* A group of lines for a follower; ends with `percent`. */
-void control_say_news(struct control *k);
+void control_emit_progress(struct control *k);
 
 /* ---- control_images.c ------------------------------------------------------------------ */
 
@@ -99,14 +99,14 @@ void images_request(struct control *k, const char *verb, char *rest);
 /* Its list, or the rest of it, as far as there is room. */
 void images_list(struct control *k);
 
-/* ---- control_old.c --------------------------------------------------------------------- */
+/* ---- control_xnbd04.c --------------------------------------------------------------------- */
 
 /* Whether what has come begins a request of the binary protocol: a native integer, of 0
  * to 5 if it makes sense; text begins with a letter. */
-bool old_begins(const struct control *k);
+bool xnbd04_begins(const struct control *k);
 /* Takes what has come. False: close the connection. */
-bool old_take(struct control *k, struct export *e);
+bool xnbd04_parse(struct control *k, struct export *e);
 /* The connection ends. */
-void old_end(struct control *k);
+void xnbd04_end(struct control *k);
 
 #endif

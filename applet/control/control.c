@@ -5,7 +5,7 @@
  *
  * A connection sends a line, gets its reply, and may send the next. Nothing here
  * waits: a client that is silent is dropped after a while, one that does not read
- * misses news of the copy.
+ * misses progress of the copy.
  */
 #include "libbb.h"
 #include "client/listen.h"
@@ -41,7 +41,7 @@ void control_flush(struct control *k)
 	event_set(&k->event, (k->eof || k->in_bytes == CONTROL_IN_BYTES ? 0 : EPOLLIN) | (k->out_bytes ? EPOLLOUT : 0));
 }
 
-void control_say(struct control *k, const void *p, size_t n)
+void control_emit(struct control *k, const void *p, size_t n)
 {
 	if (k->dead || k->out_bytes + n > CONTROL_OUT_BYTES_MAX)
 		return;
@@ -60,10 +60,10 @@ void control_print(struct control *k, const char *format, ...)
 	va_end(args);
 	if (n >= (int)sizeof(line))
 		n = sizeof(line) - 1;
-	control_say(k, line, (size_t)n);
+	control_emit(k, line, (size_t)n);
 }
 
-void control_say_string(struct control *k, const char *key, const char *value)
+void control_emit_string(struct control *k, const char *key, const char *value)
 {
 	control_print(k, "%s ", key);
 	for (; *value; value++) {
@@ -72,12 +72,12 @@ void control_say_string(struct control *k, const char *key, const char *value)
 		if (b < ' ' || b == 0x7f || b == '%')
 			control_print(k, "%%%02x", b);
 		else
-			control_say(k, value, 1);
+			control_emit(k, value, 1);
 	}
-	control_say(k, "\n", 1);
+	control_emit(k, "\n", 1);
 }
 
-void control_say_number(struct control *k, const char *key, uint64_t value)
+void control_emit_number(struct control *k, const char *key, uint64_t value)
 {
 	control_print(k, "%s %llu\n", key, (unsigned long long)value);
 }
@@ -119,20 +119,20 @@ void control_answer_late(struct control *k, const char *error)
 /* ---- connections --------------------------------------------------------------------------------- */
 
 /* False: close it. */
-static bool take(struct control *k)
+static bool parse(struct control *k)
 {
 	if (ENABLE_FEATURE_XNBD_SERVER_OLD_CONTROL) {
-		k->old |= exported && old_begins(k);
-		if (k->old)
-			return old_take(k, exported);
+		k->xnbd04 |= exported && xnbd04_begins(k);
+		if (k->xnbd04)
+			return xnbd04_parse(k, exported);
 	}
-	return control_take_lines(k);
+	return control_parse_lines(k);
 }
 
 /* It has not got yet what it asked for. */
 static bool is_busy(const struct control *k)
 {
-	return k->waiting || k->follow || k->out_bytes || k->old_session || k->old_detects;
+	return k->waiting || k->follow || k->out_bytes || k->xnbd04_session || k->xnbd04_detects;
 }
 
 /* Like recv(2). Keeps one descriptor that is passed along; the kernel closes further ones, since
@@ -168,7 +168,7 @@ static void control_ready(struct event *e, uint32_t events)
 			timer_set(&k->timer, loop_now_ms + IDLE_MS);
 			images_list(k);
 		}
-		if (!take(k) || (k->eof && !is_busy(k))) {
+		if (!parse(k) || (k->eof && !is_busy(k))) {
 			control_close(k);
 			return;
 		}
@@ -176,7 +176,7 @@ static void control_ready(struct event *e, uint32_t events)
 	if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
 		return;
 	if (k->in_bytes == CONTROL_IN_BYTES && !(events & (EPOLLHUP | EPOLLERR))) {
-		control_flush(k); /* whole lines, which wait for their turn */
+		control_flush(k); /* whole lines, which wait for their place */
 		return;
 	}
 	n = receive(k);
@@ -184,7 +184,7 @@ static void control_ready(struct event *e, uint32_t events)
 		return;
 	if (n > 0) {
 		k->in_bytes += (unsigned)n;
-		if (take(k))
+		if (parse(k))
 			return;
 	} else if (n == 0 && !(events & EPOLLHUP) && is_busy(k)) {
 		/* As `echo | nc -U` does: it waits for its answer. When it goes for
@@ -202,10 +202,10 @@ static void control_timer(struct timer *t)
 
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && k->follow) {
 		control_follow(k);
-	} else if (k->waiting || k->old_session || k->old_detects) {
+	} else if (k->waiting || k->xnbd04_session || k->xnbd04_detects) {
 		timer_set(t, loop_now_ms + IDLE_MS);
 	} else if (control_line_end(k)) {
-		control_take_lines(k);
+		control_parse_lines(k);
 	} else {
 		control_close(k);
 	}
@@ -225,7 +225,7 @@ void control_close(struct control *k)
 	close(k->event.fd);
 	timer_clear(&k->timer);
 	if (ENABLE_FEATURE_XNBD_SERVER_OLD_CONTROL)
-		old_end(k);
+		xnbd04_end(k);
 	if (k->passed_fd >= 0)
 		close(k->passed_fd);
 	k->dead = true;
@@ -279,14 +279,14 @@ static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
 	control_count++;
 }
 
-/* After a switch: answers the connections that wait for it (OLD_DETECT_SWITCH). */
+/* After a switch: answers the connections that wait for it (XNBD04_DETECT_SWITCH). */
 static void control_switched(void)
 {
 	struct control *k;
 
 	for (k = controls; k; k = k->next)
-		if (k->old_detects) {
-			k->old_detects = false;
+		if (k->xnbd04_detects) {
+			k->xnbd04_detects = false;
 			control_finish(k);
 		}
 }

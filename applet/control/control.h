@@ -25,7 +25,7 @@ extern struct control_config control_config;
 void control_begin(struct export *e, const char *path);
 /* How the last comparison with the origin has ended. True: well. *text: one line, valid until the
  * next call. */
-bool control_verdict(const struct core_status *s, const char **text);
+bool control_verify_result(const struct core_status *s, const char **text);
 /* Sends what can be sent at once, and closes all connections. Jobs go on. */
 void control_end(void);
 

@@ -16,11 +16,11 @@ void images_list(struct control *k)
 			control_flush(k);
 		if (k->out_bytes > CONTROL_OUT_BYTES_MAX / 2)
 			return; /* goes on when that has been read */
-		control_say_string(k, "image", e->nbd.name);
-		control_say_string(k, "path", e->disk.path[FILE_IMAGE]);
-		control_say_number(k, "size", e->nbd.size_bytes);
-		control_say_number(k, "sessions", e->users - !e->removed);
-		control_say_string(k, "state", e->removed ? "removed" : "served");
+		control_emit_string(k, "image", e->nbd.name);
+		control_emit_string(k, "path", e->disk.path[FILE_IMAGE]);
+		control_emit_number(k, "size", e->nbd.size_bytes);
+		control_emit_number(k, "sessions", e->users - !e->removed);
+		control_emit_string(k, "state", e->removed ? "removed" : "served");
 		k->list_next = e->serial + 1;
 	}
 	k->listing = false;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* The control socket: status and news, in lines of "KEY VALUE". */
+/* The control socket: status and progress, in lines of "KEY VALUE". */
 #include "libbb.h"
 #include "client/client.h"
 #include "control/connection.h"
@@ -17,7 +17,7 @@ static const char *job_name(enum job_state state)
 }
 
 /* Rounded down, so that 100.0% means every block. */
-static void say_percent(struct control *k, uint64_t done, uint64_t blocks)
+static void emit_percent(struct control *k, uint64_t done, uint64_t blocks)
 {
 	/* Blocks are below 2^52: the product fits. */
 	unsigned permille = blocks ? (unsigned)(done * 1000 / blocks) : 1000;
@@ -25,48 +25,48 @@ static void say_percent(struct control *k, uint64_t done, uint64_t blocks)
 	control_print(k, "percent %u.%u%%\n", permille / 10, permille % 10);
 }
 
-static void say_pace(struct control *k, uint64_t rate, uint64_t eta)
+static void emit_pace(struct control *k, uint64_t rate, uint64_t eta)
 {
-	control_say_number(k, "job_rate", rate);
+	control_emit_number(k, "job_rate", rate);
 	if (eta == UINT64_MAX)
 		control_print(k, "job_eta -\n");
 	else
-		control_say_number(k, "job_eta", eta);
+		control_emit_number(k, "job_eta", eta);
 }
 
 /* local: how many blocks are. */
-static void say_job(struct control *k, const struct core_status *s, uint64_t local)
+static void emit_job(struct control *k, const struct core_status *s, uint64_t local)
 {
-	control_say_string(k, "job", job_name(s->copy.state));
-	control_say_number(k, "job_found", s->copy.found);
-	control_say_number(k, "job_fetched", s->copy.state == JOB_IDLE ? 0 : local - s->copy.found);
-	say_pace(k, s->copy.rate, s->copy_eta_s);
+	control_emit_string(k, "job", job_name(s->copy.state));
+	control_emit_number(k, "job_found", s->copy.found);
+	control_emit_number(k, "job_fetched", s->copy.state == JOB_IDLE ? 0 : local - s->copy.found);
+	emit_pace(k, s->copy.rate, s->copy_eta_s);
 }
 
-void control_say_verify(struct control *k, const struct core_status *s)
+void control_emit_verify(struct control *k, const struct core_status *s)
 {
-	control_say_string(k, "verify", s->partial ? "partial" : job_name(s->verify.state));
-	control_say_number(k, "verify_compared", s->verify.compared);
-	control_say_number(k, "verify_comparable", s->comparable);
-	control_say_number(k, "verify_different", s->verify.different);
-	control_say_number(k, "verify_unreadable", s->verify.unreadable);
+	control_emit_string(k, "verify", s->partial ? "partial" : job_name(s->verify.state));
+	control_emit_number(k, "verify_compared", s->verify.compared);
+	control_emit_number(k, "verify_comparable", s->comparable);
+	control_emit_number(k, "verify_different", s->verify.different);
+	control_emit_number(k, "verify_unreadable", s->verify.unreadable);
 	if (s->verify.different)
-		control_say_number(k, "verify_first", s->verify.first);
+		control_emit_number(k, "verify_first", s->verify.first);
 }
 
-static void say_origin(struct control *k, const struct origin *o)
+static void emit_origin(struct control *k, const struct origin *o)
 {
-	control_say_string(k, "origin_host", origin_host(o));
-	control_say_string(k, "origin_port", origin_port(o));
-	control_say_string(k, "origin_exportname", origin_export(o));
-	control_say_string(k, "origin_state", origin_state(o));
-	control_say_string(k, "origin_error", origin_error(o));
+	control_emit_string(k, "origin_host", origin_host(o));
+	control_emit_string(k, "origin_port", origin_port(o));
+	control_emit_string(k, "origin_exportname", origin_export(o));
+	control_emit_string(k, "origin_state", origin_state(o));
+	control_emit_string(k, "origin_error", origin_error(o));
 }
 
-static void say_errors(struct control *k, const struct core_status *s)
+static void emit_errors(struct control *k, const struct core_status *s)
 {
 	if (s->commits)
-		control_say_number(k, "last_commit", (loop_now_ms - s->committed_ms) / 1000);
+		control_emit_number(k, "last_commit", (loop_now_ms - s->committed_ms) / 1000);
 	else
 		control_print(k, "last_commit never\n");
 	if (s->first_error_what)
@@ -75,19 +75,19 @@ static void say_errors(struct control *k, const struct core_status *s)
 		control_print(k, "first_error none\n");
 }
 
-void control_say_cache(struct control *k, const struct disk *d, uint64_t size_bytes, const struct map *m)
+void control_emit_cache(struct control *k, const struct disk *d, uint64_t size_bytes, const struct map *m)
 {
-	control_say_string(k, "cache_image", d->path[FILE_IMAGE]);
-	control_say_string(k, "bitmap", d->path[FILE_BITMAP]);
-	control_say_number(k, "disk_size", size_bytes);
-	control_say_number(k, "block_size", BLOCK_BYTES);
-	control_say_number(k, "blocks", m->blocks);
-	control_say_number(k, "cached", m->local);
-	say_percent(k, m->local, m->blocks);
+	control_emit_string(k, "cache_image", d->path[FILE_IMAGE]);
+	control_emit_string(k, "bitmap", d->path[FILE_BITMAP]);
+	control_emit_number(k, "disk_size", size_bytes);
+	control_emit_number(k, "block_size", BLOCK_BYTES);
+	control_emit_number(k, "blocks", m->blocks);
+	control_emit_number(k, "cached", m->local);
+	emit_percent(k, m->local, m->blocks);
 	control_print(k, "state %s\n", map_is_complete(m) ? "complete" : "incomplete");
 }
 
-void control_say_status(struct control *k)
+void control_emit_status(struct control *k)
 {
 	const struct disk *d = &exported->disk;
 	const struct map *m = core_map(d->core);
@@ -95,23 +95,23 @@ void control_say_status(struct control *k)
 
 	core_status(d->core, &s);
 	control_print(k, "mode %s\npid %u\n", core_is_proxy(d->core) ? "proxy" : "target", (unsigned)getpid());
-	control_say_cache(k, d, exported->nbd.size_bytes, m);
-	say_origin(k, d->origin);
-	say_job(k, &s, m->local);
+	control_emit_cache(k, d, exported->nbd.size_bytes, m);
+	emit_origin(k, d->origin);
+	emit_job(k, &s, m->local);
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY)
-		control_say_verify(k, &s);
-	control_say_number(k, "sessions", sessions_count());
-	control_say_number(k, "in_flight", s.in_flight);
-	control_say_number(k, "waiting", s.waiting);
-	control_say_number(k, "waited", s.waited);
-	control_say_number(k, "hold", core_hold_ms(d->core) / 1000);
-	control_say_number(k, "buffer_used", buf_used());
-	control_say_number(k, "buffer_limit", control_config.max_buf_bytes);
-	control_say_number(k, "messages_lost", log_lost());
-	say_errors(k, &s);
+		control_emit_verify(k, &s);
+	control_emit_number(k, "sessions", sessions_count());
+	control_emit_number(k, "in_flight", s.in_flight);
+	control_emit_number(k, "waiting", s.waiting);
+	control_emit_number(k, "waited", s.waited);
+	control_emit_number(k, "hold", core_hold_ms(d->core) / 1000);
+	control_emit_number(k, "buffer_used", buf_used());
+	control_emit_number(k, "buffer_limit", control_config.max_buf_bytes);
+	control_emit_number(k, "messages_lost", log_lost());
+	emit_errors(k, &s);
 }
 
-void control_say_news(struct control *k)
+void control_emit_progress(struct control *k)
 {
 	const struct map *m = core_map(exported->disk.core);
 	struct core_status s;
@@ -120,20 +120,20 @@ void control_say_news(struct control *k)
 		return; /* does not read: keep room for the answer */
 	core_status(exported->disk.core, &s);
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && k->verifies) {
-		control_say_verify(k, &s);
-		control_say_number(k, "looked_at", s.looked_at);
-		say_pace(k, s.verify.rate, s.verify_eta_s);
+		control_emit_verify(k, &s);
+		control_emit_number(k, "looked_at", s.looked_at);
+		emit_pace(k, s.verify.rate, s.verify_eta_s);
 	} else {
-		say_job(k, &s, m->local);
-		control_say_number(k, "cached", m->local);
+		emit_job(k, &s, m->local);
+		control_emit_number(k, "cached", m->local);
 	}
-	control_say_number(k, "blocks", m->blocks);
-	control_say_string(k, "origin_state", origin_state(exported->disk.origin));
-	say_percent(k, k->verifies ? s.looked_at : m->local, m->blocks);
+	control_emit_number(k, "blocks", m->blocks);
+	control_emit_string(k, "origin_state", origin_state(exported->disk.origin));
+	emit_percent(k, k->verifies ? s.looked_at : m->local, m->blocks);
 	control_flush(k);
 }
 
-bool control_verdict(const struct core_status *s, const char **text)
+bool control_verify_result(const struct core_status *s, const char **text)
 {
 	static char line[256];
 	size_t n = (size_t)snprintf(line, sizeof(line), "compared %llu of %llu blocks", (unsigned long long)s->verify.compared,

@@ -12,7 +12,7 @@ enum {
 };
 
 /* The words behind the verb of a request. */
-struct words {
+struct args {
 	char *host, *port, *name;
 	uint64_t blocks, rate, seconds;
 	bool force, follow, rate_given, seconds_given;
@@ -22,12 +22,12 @@ struct words {
 
 void control_follow(struct control *k)
 {
-	control_say_news(k);
+	control_emit_progress(k);
 	timer_set(&k->timer, loop_now_ms + FOLLOW_MS);
 }
 
 /* What is missing after a copy that failed: "16384+4096 28672+8192". */
-static void say_failure(struct control *k, int error)
+static void emit_failure(struct control *k, int error)
 {
 	const struct map *m = core_map(exported->disk.core);
 	uint64_t size_bytes = exported->nbd.size_bytes;
@@ -55,12 +55,12 @@ static void follow_end(struct control *k)
 {
 	struct core_status s;
 
-	control_say_news(k);
+	control_emit_progress(k);
 	core_status(exported->disk.core, &s);
 	k->follow = k->owns_job = false;
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && k->verifies) {
 		const char *text;
-		bool good = control_verdict(&s, &text);
+		bool good = control_verify_result(&s, &text);
 
 		if (good)
 			control_print(k, "note %s\n", text);
@@ -71,7 +71,7 @@ static void follow_end(struct control *k)
 		control_answer(k, s.copy.state == JOB_DONE ? NULL : "the copy was cancelled; start it again to go on");
 		return;
 	}
-	say_failure(k, s.copy.error);
+	emit_failure(k, s.copy.error);
 	control_answered(k);
 }
 
@@ -99,7 +99,7 @@ void port_job_changed(struct core *c UNUSED_PARAM)
 			follow_end(k);
 }
 
-/* k has asked for the copy (verify: the comparison), which was begun. follow: k wants news of it.
+/* k has asked for the copy (verify: the comparison), which was begun. follow: k wants its progress.
  * was_open: it was running or paused already. */
 static void job_begun(struct control *k, bool follow, bool verify, bool was_open)
 {
@@ -121,7 +121,7 @@ static void job_begun(struct control *k, bool follow, bool verify, bool was_open
 		follow_end(k);
 }
 
-static void begin_copy(struct control *k, struct words *w)
+static void begin_copy(struct control *k, struct args *w)
 {
 	uint64_t rate;
 	bool was_open = job_is_open(false, &rate);
@@ -134,7 +134,7 @@ static void begin_copy(struct control *k, struct words *w)
 		job_begun(k, w->follow, false, was_open);
 }
 
-static void begin_verify(struct control *k, struct words *w)
+static void begin_verify(struct control *k, struct args *w)
 {
 	uint64_t rate;
 	bool was_open = job_is_open(true, &rate);
@@ -256,7 +256,7 @@ static bool number(const char *p, uint64_t *n)
 	return true;
 }
 
-static bool word(struct words *w, char *p)
+static bool parse_arg(struct args *w, char *p)
 {
 	char *value = strchr(p, '=');
 
@@ -288,7 +288,7 @@ static bool word(struct words *w, char *p)
 static void request(struct control *k, char *line)
 {
 	struct core *c;
-	struct words w = { 0 };
+	struct args w = { 0 };
 	char *verb = strsep(&line, " ");
 	char *p;
 
@@ -298,12 +298,12 @@ static void request(struct control *k, char *line)
 	}
 	c = exported->disk.core;
 	while ((p = strsep(&line, " ")))
-		if (*p && !word(&w, p)) {
+		if (*p && !parse_arg(&w, p)) {
 			control_answer(k, "unknown or malformed word in the request");
 			return;
 		}
 	if (strcmp(verb, "status") == 0) {
-		control_say_status(k);
+		control_emit_status(k);
 		control_answer(k, NULL);
 	} else if (strcmp(verb, "switch") == 0) {
 		begin_switch(k, w.force);
@@ -334,12 +334,12 @@ static void request(struct control *k, char *line)
 
 char *control_line_end(struct control *k)
 {
-	if (k->old || k->waiting || k->follow || k->listing || k->out_bytes > CONTROL_OUT_BYTES_MAX / 2)
+	if (k->xnbd04 || k->waiting || k->follow || k->listing || k->out_bytes > CONTROL_OUT_BYTES_MAX / 2)
 		return NULL;
 	return memchr(k->in, '\n', k->in_bytes);
 }
 
-bool control_take_lines(struct control *k)
+bool control_parse_lines(struct control *k)
 {
 	char *end;
 

@@ -25,10 +25,10 @@
 #define IN_PORT(c, call) ((c)->in_port = true, call, (void)((c)->in_port = false))
 #define port_free(c, p, n) IN_PORT(c, port_free(c, p, n))
 #define port_reply(c, r) IN_PORT(c, port_reply(c, r))
-#define port_link_read(c, link, cookie, offset, length) IN_PORT(c, port_link_read(c, link, cookie, offset, length))
-#define port_link_status(c, link, cookie, offset, length) IN_PORT(c, port_link_status(c, link, cookie, offset, length))
-#define port_copy_link(c, wanted) IN_PORT(c, port_copy_link(c, wanted))
-#define port_links_close(c) IN_PORT(c, port_links_close(c))
+#define port_conn_read(c, conn, cookie, offset, length) IN_PORT(c, port_conn_read(c, conn, cookie, offset, length))
+#define port_conn_status(c, conn, cookie, offset, length) IN_PORT(c, port_conn_status(c, conn, cookie, offset, length))
+#define port_copy_conn(c, wanted) IN_PORT(c, port_copy_conn(c, wanted))
+#define port_conns_close(c) IN_PORT(c, port_conns_close(c))
 #define port_job_changed(c) IN_PORT(c, port_job_changed(c))
 #endif
 

@@ -166,7 +166,7 @@ static bool commit_pass(struct core *c)
 
 	k->chunks = k->written = 0;
 	while (ENABLE_FEATURE_XNBD_SERVER_PROXY && k->chunks < COMMIT_CHUNKS_MAX && (chunk = map_next_dirty(&c->map, k->cursor)) < c->map.chunks) {
-		map_take_chunk(&c->map, chunk, k->snapshot + (size_t)k->chunks * MAP_CHUNK_BYTES);
+		map_pop_chunk(&c->map, chunk, k->snapshot + (size_t)k->chunks * MAP_CHUNK_BYTES);
 		k->chunk[k->chunks++] = chunk;
 		k->cursor = chunk + 1;
 	}

@@ -12,7 +12,7 @@
  * the next part first, and blocks that it calls zero are made so without a fetch.
  *
  * Politeness: while clients have lately waited for the origin, one fetch at a time, so that
- * little is ahead of the next block they miss. Not over a link with a delay, where this would
+ * little is ahead of the next block they miss. Not over a connection with a delay, where this would
  * be far too slow; there the size of the window keeps the queue short.
  */
 #include "core/checked.h"
@@ -21,10 +21,10 @@
 #include <errno.h>
 #include <string.h>
 
-/* The link of its own is for the copy, for what is fetched ahead of it, and for the comparison. */
-void copier_link_want(struct core *c)
+/* The connection of its own is for the copy, for what is fetched ahead of it, and for the comparison. */
+void copier_conn_want(struct core *c)
 {
-	port_copy_link(c, c->copier.status.state == JOB_RUNNING || prefetch_is_on(c) ||
+	port_copy_conn(c, c->copier.status.state == JOB_RUNNING || prefetch_is_on(c) ||
 				  (ENABLE_FEATURE_XNBD_SERVER_VERIFY && c->verify.status.state == JOB_RUNNING));
 }
 
@@ -33,7 +33,7 @@ static void job_set(struct core *c, enum job_state state)
 	c->copier.status.state = state;
 	if (state != JOB_RUNNING)
 		c->copier.status.rate = 0;
-	copier_link_want(c);
+	copier_conn_want(c);
 	port_job_changed(c);
 }
 
@@ -65,24 +65,24 @@ static void pass_end(struct core *c)
 
 /* ---- extents of the origin ------------------------------------------------- */
 
-/* Asks for the extents from this block on, over the link of this slot. */
-static void status_ask(struct core *c, unsigned slot, uint64_t want)
+/* Asks for the extents from this block on, over the connection of this slot. */
+static void status_request(struct core *c, unsigned slot, uint64_t want)
 {
 	struct copier *k = &c->copier;
 	uint64_t start, rest, block;
 
-	block = want / c->link[slot].unit_blocks * c->link[slot].unit_blocks;
+	block = want / c->conn[slot].unit_blocks * c->conn[slot].unit_blocks;
 	start = block * BLOCK_BYTES;
 	rest = c->size_bytes - start;
 	k->map_start = k->map_end = start;
 	k->status_block = want;
 	k->status_start = start;
 	k->status_cookie = ++c->last_cookie;
-	k->status_link = slot;
-	port_link_status(c, slot, k->status_cookie, start, (uint32_t)(rest < STATUS_BYTES_MAX ? rest : STATUS_BYTES_MAX));
+	k->status_conn = slot;
+	port_conn_status(c, slot, k->status_cookie, start, (uint32_t)(rest < STATUS_BYTES_MAX ? rest : STATUS_BYTES_MAX));
 }
 
-static void status_take(struct core *c, int error, const struct extent *extents, unsigned count)
+static void status_parse(struct core *c, int error, const struct extent *extents, unsigned count)
 {
 	struct copier *k = &c->copier;
 	unsigned i;
@@ -102,11 +102,11 @@ static void status_take(struct core *c, int error, const struct extent *extents,
 	c->kick = true;
 }
 
-bool core_link_status(struct core *c, uint64_t cookie, int error, const struct extent *extents, unsigned count)
+bool core_conn_status(struct core *c, uint64_t cookie, int error, const struct extent *extents, unsigned count)
 {
 	if (cookie && cookie == c->copier.status_cookie) {
 		fetch_answered(c); /* not for a client's: it would prolong --hold for those who wait for data */
-		status_take(c, error, extents, count);
+		status_parse(c, error, extents, count);
 	} else if (!ENABLE_FEATURE_XNBD_SERVER_ORIGIN_HOLES || !status_answered(c, cookie, error, extents, count)) {
 		return false;
 	}
@@ -134,11 +134,11 @@ static int block_kind(struct core *c, unsigned slot, uint64_t block, uint64_t *e
 	uint64_t stop;
 
 	*end = c->map.blocks;
-	if (!c->link[slot].can_status || k->status_broken)
+	if (!c->conn[slot].can_status || k->status_broken)
 		return 0;
 	if (byte < k->map_start || byte >= k->map_end) {
 		if (!k->status_cookie)
-			status_ask(c, slot, block);
+			status_request(c, slot, block);
 		return -1;
 	}
 	e = extent_at(k, byte);
@@ -158,30 +158,30 @@ static int block_kind(struct core *c, unsigned slot, uint64_t block, uint64_t *e
 
 /* ---- the walk ---------------------------------------------------------------- */
 
-static bool has_room(const struct core *c, const struct link_state *link)
+static bool has_room(const struct core *c, const struct conn_state *conn)
 {
 	const struct copier *k = &c->copier;
-	uint64_t used = c->fetch_bytes[LINK_COPIER];
+	uint64_t used = c->fetch_bytes[CONN_COPIER];
 	uint64_t n = (uint64_t)k->run_blocks * BLOCK_BYTES;
 
-	if (!link || fetch_is_queued(c) || k->in_flight >= COPIER_IN_FLIGHT_MAX)
+	if (!conn || fetch_is_queued(c) || k->in_flight >= COPIER_IN_FLIGHT_MAX)
 		return false;
 	if (k->status.rate_limit && k->tokens <= 0)
 		return false;
-	if (way_stands_back(c))
+	if (rtt_backs_off(c))
 		return !used;
-	return !used || used + n <= c->fetch_window[LINK_COPIER];
+	return !used || used + n <= c->fetch_window[CONN_COPIER];
 }
 
 /* Asks for the next part. False: nothing to ask for at this moment. */
-static bool copier_next(struct core *c, const struct link_state *link, unsigned slot)
+static bool copier_next(struct core *c, const struct conn_state *conn, unsigned slot)
 {
 	struct copier *k = &c->copier;
-	uint32_t most = way_stands_back(c) && k->run_blocks > COPY_POLITE_BLOCKS ? COPY_POLITE_BLOCKS : k->run_blocks;
+	uint32_t most = rtt_backs_off(c) && k->run_blocks > COPY_POLITE_BLOCKS ? COPY_POLITE_BLOCKS : k->run_blocks;
 	uint64_t first, end, stop;
 	int kind;
 
-	if (!fetch_next_run(c, k->cursor, c->map.blocks, link, most, &first, &end)) {
+	if (!fetch_next_run(c, k->cursor, c->map.blocks, conn, most, &first, &end)) {
 		k->cursor = c->map.blocks;
 		return false;
 	}
@@ -219,15 +219,15 @@ static bool pass_is_over(struct core *c)
 void copier_client_failed(struct core *c, uint64_t first, uint64_t end, bool old)
 {
 	struct copier *k = &c->copier;
-	const struct link_state *link;
+	const struct conn_state *conn;
 	uint64_t stop;
 	unsigned slot;
 
 	if (k->status.state != JOB_RUNNING || k->run_blocks > 1 || (k->at_end && !old))
 		return;
 	end = end < k->cursor ? end : k->cursor;
-	link = fetch_link(c, LINK_COPIER, &slot);
-	for (; fetch_next_run(c, first, end, link, 1, &first, &stop); first = stop)
+	conn = fetch_conn(c, CONN_COPIER, &slot);
+	for (; fetch_next_run(c, first, end, conn, 1, &first, &stop); first = stop)
 		fetch_copy(c, first, stop);
 }
 
@@ -239,15 +239,15 @@ void copier_pump(struct core *c)
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && prefetch_pump(c))
 		return;
 	while (k->status.state == JOB_RUNNING && !c->kick) {
-		const struct link_state *link = fetch_link(c, LINK_COPIER, &slot);
+		const struct conn_state *conn = fetch_conn(c, CONN_COPIER, &slot);
 
-		/* When nothing is missing there is nothing to walk for, and no link is
+		/* When nothing is missing there is nothing to walk for, and no connection is
 		 * needed to know it. */
 		if (k->cursor >= c->map.blocks || map_is_complete(&c->map)) {
 			if (!pass_is_over(c))
 				return;
 			pass_end(c);
-		} else if (!has_room(c, link) || !copier_next(c, link, slot)) {
+		} else if (!has_room(c, conn) || !copier_next(c, conn, slot)) {
 			if (k->cursor < c->map.blocks)
 				return;
 		}
@@ -270,13 +270,13 @@ void copier_fetch_done(struct core *c, int error, bool local_error)
 		job_set(c, JOB_FAILED);
 }
 
-/* Extents are forgotten with the link: the next may lead to another origin. But a reply that
- * is still due on the other link is waited for: status_start says where it begins. */
-void copier_link_down(struct core *c, unsigned link)
+/* Extents are forgotten with the connection: the next may lead to another origin. But a reply that
+ * is still due on the other connection is waited for: status_start says where it begins. */
+void copier_conn_down(struct core *c, unsigned conn)
 {
 	struct copier *k = &c->copier;
 
-	if (k->status_cookie && k->status_link != link)
+	if (k->status_cookie && k->status_conn != conn)
 		return;
 	k->status_cookie = 0;
 	k->map_start = k->map_end = 0;

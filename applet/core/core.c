@@ -23,15 +23,15 @@ bool core_init(struct core *c, const struct core_config *config)
 	c->zero_blocks = ZERO_BLOCKS_MIN;
 	if (window < FETCH_WINDOW_BYTES_MIN)
 		window = FETCH_WINDOW_BYTES_MIN;
-	for (i = 0; i < LINKS; i++) {
-		c->fetch_window[i] = window / LINKS;
+	for (i = 0; i < CONNS; i++) {
+		c->fetch_window[i] = window / CONNS;
 		c->queue_tail[i] = &c->queue[i];
 		c->sent_tail[i] = &c->sent[i];
 	}
-	c->copy_window = c->fetch_window[LINK_COPIER];
-	c->client_window_max = c->fetch_window[LINK_CLIENT] * (config->fixed_window ? 1 : CLIENT_WINDOW_GROWTH);
+	c->copy_window = c->fetch_window[CONN_COPIER];
+	c->client_window_max = c->fetch_window[CONN_CLIENT] * (config->fixed_window ? 1 : CLIENT_WINDOW_GROWTH);
 	c->copy_window_max = c->copy_window * (config->fixed_window ? 1 : COPY_WINDOW_GROWTH);
-	way_reset(c);
+	rtt_reset(c);
 	commit_init(c);
 	/* A server that died may have left what it had answered in the page cache: the
 	 * first FLUSH must sync that. */
@@ -196,9 +196,9 @@ static void become_target(struct core *c)
 	copier_stop(c, map_is_complete(&c->map) ? JOB_DONE : JOB_IDLE);
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY)
 		core_verify_cancel(c);
-	port_links_close(c);
-	fetch_link_lost(c, LINK_CLIENT);
-	fetch_link_lost(c, LINK_COPIER);
+	port_conns_close(c);
+	fetch_conn_lost(c, CONN_CLIENT);
+	fetch_conn_lost(c, CONN_COPIER);
 	fetch_fail_queued(c, EIO);
 }
 

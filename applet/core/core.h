@@ -13,7 +13,7 @@
  * Requests enter with core_submit() and leave with port_reply(), exactly once.
  * What the core waits for comes back through done() of an io (disk) and the functions
  * below (origin, time). One thread makes all of these calls, none of them from inside a
- * port function, but for those that only look (const struct core) and core_link_buffer().
+ * port function, but for those that only look (const struct core) and core_conn_buffer().
  * Builds with sanitizers assert that. Times are milliseconds of any monotonic clock.
  *
  * struct core is opaque: what there is to know of it, its functions tell. Its members, and
@@ -21,7 +21,7 @@
  *
  * Files: map.c the bitmap; range.c block ranges in flight; request.c client requests;
  * request_check.c what they may do and which blocks they need; fetch.c requests to the origin;
- * fetch_table.c which blocks are being fetched; fetch_store.c storing the replies; way.c response
+ * fetch_table.c which blocks are being fetched; fetch_store.c storing the replies; rtt.c response
  * times and fetch windows; copier.c the background copy; status.c BLOCK_STATUS; verify.c the
  * comparison with the origin; readahead.c read-ahead; trace.c and prefetch.c the boot trace;
  * written.c the record of client writes; commit.c the bitmap file and the commit file;
@@ -46,7 +46,7 @@ struct trace_run; /* core/trace.h */
 #define CORE_PRIVATE __attribute__((deprecated("private to core/")))
 #endif
 
-enum link_slot { LINK_CLIENT, LINK_COPIER, LINKS };
+enum conn_slot { CONN_CLIENT, CONN_COPIER, CONNS };
 
 enum job_state { JOB_IDLE, JOB_RUNNING, JOB_PAUSED, JOB_DONE, JOB_FAILED };
 
@@ -96,7 +96,7 @@ struct request {
 	struct commit_waiter commit CORE_PRIVATE;
 };
 
-struct link_state {
+struct conn_state {
 	bool up;
 	bool can_status;      /* offers base:allocation */
 	uint32_t unit_blocks; /* fetches are aligned to this many blocks; power of 2, <= 64 */
@@ -113,7 +113,7 @@ struct core_config {
 	bool all_dirty;        /* proxy: no bit is in the commit file yet */
 	bool synced;           /* the image is: there is nothing to commit before somebody writes */
 	uint64_t fetch_window; /* bytes of memory for what comes from the origin, 0 = FETCH_WINDOW_BYTES */
-	bool fixed_window;     /* never grow it, not even over a link with a delay */
+	bool fixed_window;     /* never grow it, not even over a connection with a delay */
 	uint64_t hold_ms;
 	uint64_t now_ms;
 };
@@ -147,8 +147,8 @@ void core_curtail(struct request *r);
 /* The last client has disconnected: the copy need not stand back for it any longer. */
 void core_alone(struct core *c);
 /* From now on requests wait at most this long for a silent origin, 0 = for ever; those that have
- * already waited longer get EIO now. Once one has timed out with no link up, all others get EIO at
- * once whenever no link is up, until the origin answers a request. */
+ * already waited longer get EIO now. Once one has timed out with no connection up, all others get EIO at
+ * once whenever no connection is up, until the origin answers a request. */
 void core_hold(struct core *c, uint64_t hold_ms);
 uint64_t core_hold_ms(const struct core *c);
 
@@ -161,19 +161,19 @@ uint64_t core_deadline(const struct core *c);
 
 /* ---- the origin -------------------------------------------------------- */
 
-void core_link_up(struct core *c, unsigned link, const struct link_state *state);
-/* What was sent over this link and not answered is sent again, over whichever link is up next. */
-void core_link_down(struct core *c, unsigned link);
+void core_conn_up(struct core *c, unsigned conn, const struct conn_state *state);
+/* What was sent over this connection and not answered is sent again, over whichever connection is up next. */
+void core_conn_down(struct core *c, unsigned conn);
 /*
- * The buffer for the answer to a read that is out on this link, or NULL when the
- * cookie was never asked (the link must then be dropped). *length: its size.
+ * The buffer for the answer to a read that is out on this connection, or NULL when the
+ * cookie was never asked (the connection must then be dropped). *length: its size.
  */
-void *core_link_buffer(struct core *c, unsigned link, uint64_t cookie, uint64_t *offset, uint32_t *length);
+void *core_conn_buffer(struct core *c, unsigned conn, uint64_t cookie, uint64_t *offset, uint32_t *length);
 /* The answer is complete (error 0) or the origin refuses it (errno). */
-void core_link_data(struct core *c, unsigned link, uint64_t cookie, int error);
+void core_conn_data(struct core *c, unsigned conn, uint64_t cookie, int error);
 /* The reply to a status request: extents from its offset on. After an error the copier sends no
  * more of them, and a client is told "data". False: no such request is outstanding. */
-bool core_link_status(struct core *c, uint64_t cookie, int error, const struct extent *extents, unsigned count);
+bool core_conn_status(struct core *c, uint64_t cookie, int error, const struct extent *extents, unsigned count);
 
 /* ---- the job: background copy ------------------------------------------- */
 
@@ -191,7 +191,7 @@ void core_job_cancel(struct core *c);
 bool core_record(struct core *c);
 /* Writes the trace so far to `to`, as text (core/trace.h; room for TRACE_BYTES_MAX), if it has grown
  * since the last call. Returns its length; 0: it has not. */
-size_t core_record_take(struct core *c, char *to);
+size_t core_record_text(struct core *c, char *to);
 /* Whether it may still grow, or has grown since. A switch ends a recording. */
 bool core_is_recording(const struct core *c);
 /* Forgets the trace. */

@@ -5,8 +5,8 @@
  *
  * A fetch is a run of missing blocks inside one word of the bitmap:
  *
- *   QUEUED   no link is up, or the window is full
- *   SENT     asked over a link; falls back to QUEUED when the link is lost
+ *   QUEUED   no connection is up, or the window is full
+ *   SENT     asked over a connection; falls back to QUEUED when the connection is lost
  *   STORING  the bytes have come and go to the image, under an exclusive range
  *
  * While it lives, whoever misses one of its blocks waits for it instead of asking
@@ -50,13 +50,13 @@ static void queue_pop(struct core *c, unsigned kind)
 
 bool fetch_is_queued(const struct core *c)
 {
-	return c->queue[LINK_CLIENT] || c->queue[LINK_COPIER];
+	return c->queue[CONN_CLIENT] || c->queue[CONN_COPIER];
 }
 
-/* Removes the fetch with this cookie from those asked over the link. */
-static struct fetch *sent_take(struct core *c, unsigned link, uint64_t cookie)
+/* Removes the fetch with this cookie from those asked over the connection. */
+static struct fetch *sent_pop(struct core *c, unsigned conn, uint64_t cookie)
 {
-	struct fetch **p = &c->sent[link];
+	struct fetch **p = &c->sent[conn];
 	struct fetch *f;
 
 	while (*p && (*p)->cookie != cookie)
@@ -65,21 +65,21 @@ static struct fetch *sent_take(struct core *c, unsigned link, uint64_t cookie)
 	if (f) {
 		*p = f->next;
 		if (!f->next)
-			c->sent_tail[link] = p;
+			c->sent_tail[conn] = p;
 	}
 	return f;
 }
 
 /*
- * The link that a fetch of this kind would take, NULL when none is up. The copier
+ * The connection that a fetch of this kind would take, NULL when none is up. The copier
  * prefers its own, clients prefer the other one, each makes do with what is there.
  */
-const struct link_state *fetch_link(const struct core *c, unsigned kind, unsigned *slot)
+const struct conn_state *fetch_conn(const struct core *c, unsigned kind, unsigned *slot)
 {
 	*slot = kind;
-	if (!c->link[kind].up)
-		*slot = LINKS - 1 - kind;
-	return c->link[*slot].up ? &c->link[*slot] : NULL;
+	if (!c->conn[kind].up)
+		*slot = CONNS - 1 - kind;
+	return c->conn[*slot].up ? &c->conn[*slot] : NULL;
 }
 
 /* Grows f to the origin's minimum block size; that divides a word. */
@@ -112,15 +112,15 @@ static struct fetch *fetch_new(struct core *c, uint64_t first, uint64_t end, uin
 static struct fetch *fetch_start(struct core *c, uint64_t first, uint64_t end, uint8_t kind)
 {
 	struct fetch *f = fetch_new(c, first, end, kind);
-	const struct link_state *link;
+	const struct conn_state *conn;
 	unsigned slot;
 
 	assert(!fetch_find(c, first) && !fetch_find(c, end - 1)); /* rule 5 */
 	if (!f)
 		return NULL;
-	link = fetch_link(c, kind, &slot);
-	if (link)
-		fetch_align(c, f, link->unit_blocks);
+	conn = fetch_conn(c, kind, &slot);
+	if (conn)
+		fetch_align(c, f, conn->unit_blocks);
 	fetch_enter(c, f);
 	queue_append(c, f);
 	return f;
@@ -128,9 +128,9 @@ static struct fetch *fetch_start(struct core *c, uint64_t first, uint64_t end, u
 
 /* Of an origin with larger blocks whole ones are fetched anyway; and a wide fetch that is aligned
  * only later might overlap another one. */
-static bool can_widen(const struct link_state *link)
+static bool can_widen(const struct conn_state *conn)
 {
-	return link && link->unit_blocks == 1 && link->max_blocks >= READAHEAD_WIDE_BLOCKS;
+	return conn && conn->unit_blocks == 1 && conn->max_blocks >= READAHEAD_WIDE_BLOCKS;
 }
 
 /* Grows f, which was just begun, by what lies around it and nobody has asked for. */
@@ -159,16 +159,16 @@ void fetch_missing(struct core *c, uint64_t first, uint64_t end, bool wide)
 	struct fetch *f;
 	uint64_t run_first, run_end;
 	unsigned slot;
-	const struct link_state *link = fetch_link(c, LINK_CLIENT, &slot);
+	const struct conn_state *conn = fetch_conn(c, CONN_CLIENT, &slot);
 	uint64_t at = first;
 
-	while (fetch_next_run(c, at, end, link, FETCH_BLOCKS_MAX, &run_first, &run_end)) {
+	while (fetch_next_run(c, at, end, conn, FETCH_BLOCKS_MAX, &run_first, &run_end)) {
 		if (run_first != first && c->fetch_count >= FETCH_AHEAD_MAX)
 			return;
-		f = fetch_start(c, run_first, run_end, LINK_CLIENT);
+		f = fetch_start(c, run_first, run_end, CONN_CLIENT);
 		if (!f)
 			return;
-		if (wide && run_first == first && can_widen(link))
+		if (wide && run_first == first && can_widen(conn))
 			fetch_widen(c, f);
 		at = run_end;
 	}
@@ -177,7 +177,7 @@ void fetch_missing(struct core *c, uint64_t first, uint64_t end, bool wide)
 /* Asks for [first, end), a run from fetch_next_run(), for which nobody waits yet. */
 bool fetch_ahead(struct core *c, uint64_t first, uint64_t end)
 {
-	return fetch_start(c, first, end, LINK_CLIENT);
+	return fetch_start(c, first, end, CONN_CLIENT);
 }
 
 void fetch_wait(struct fetch *f, struct request *r)
@@ -200,7 +200,7 @@ void fetch_unwait(struct fetch *f, struct request *r)
  * as a long READ that waits for another part now, will ask for it again. */
 void fetch_forget(struct core *c)
 {
-	struct fetch **p = &c->queue[LINK_CLIENT];
+	struct fetch **p = &c->queue[CONN_CLIENT];
 	struct fetch *f;
 
 	while ((f = *p)) {
@@ -213,7 +213,7 @@ void fetch_forget(struct core *c)
 		free(f);
 		c->kick = true; /* the copy may have waited for the end of it */
 	}
-	c->queue_tail[LINK_CLIENT] = p;
+	c->queue_tail[CONN_CLIENT] = p;
 }
 
 /* ---- the end -------------------------------------------------------------- */
@@ -231,8 +231,8 @@ void fetch_finish(struct core *c, struct fetch *f, enum fetch_end how, int error
 {
 	struct request *r;
 
-	if (how == END_OK && f->buf && f->kind == LINK_COPIER)
-		way_window_follow(c, f);
+	if (how == END_OK && f->buf && f->kind == CONN_COPIER)
+		rtt_adapt_window(c, f);
 	fetch_release(c, f);
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && f->verify) {
 		if (verify_fetch_done(c, f, error, how == END_ORIGIN))
@@ -244,7 +244,7 @@ void fetch_finish(struct core *c, struct fetch *f, enum fetch_end how, int error
 	}
 	if (!f->zero)
 		fetch_remove(c, f);
-	if (f->kind == LINK_COPIER)
+	if (f->kind == CONN_COPIER)
 		copier_fetch_done(c, error, how == END_LOCAL);
 	else if (error)
 		copier_client_failed(c, f->first, f->end, f->pass != c->fetch_pass);
@@ -265,7 +265,7 @@ void fetch_fail_queued(struct core *c, int error)
 {
 	unsigned kind;
 
-	for (kind = 0; kind < LINKS; kind++) {
+	for (kind = 0; kind < CONNS; kind++) {
 		struct fetch *f = c->queue[kind];
 
 		c->queue[kind] = NULL;
@@ -293,8 +293,8 @@ void fetch_expire(struct core *c)
 {
 	struct request **p, *r;
 	struct fetch *f;
-	bool no_link = !c->link[LINK_CLIENT].up && !c->link[LINK_COPIER].up;
-	bool is_lost = c->lost && no_link, given_up = false;
+	bool no_conn = !c->conn[CONN_CLIENT].up && !c->conn[CONN_COPIER].up;
+	bool is_lost = c->lost && no_conn, given_up = false;
 	unsigned i;
 
 	for (i = 0; i < FETCH_HASH; i++)
@@ -313,8 +313,8 @@ void fetch_expire(struct core *c)
 			}
 	if (!given_up)
 		return;
-	/* While a link is up, it may still answer others; if it answers nothing, it goes down before long. */
-	c->lost |= no_link;
+	/* While a connection is up, it may still answer others; if it answers nothing, it goes down before long. */
+	c->lost |= no_conn;
 	fetch_forget(c);
 }
 
@@ -323,7 +323,7 @@ void fetch_expire(struct core *c)
 /* [first, end): a run from fetch_next_run(). */
 void fetch_copy(struct core *c, uint64_t first, uint64_t end)
 {
-	if (fetch_start(c, first, end, LINK_COPIER))
+	if (fetch_start(c, first, end, CONN_COPIER))
 		c->copier.in_flight++;
 	else
 		c->copier.status.error = c->copier.pass_error = ENOMEM;
@@ -332,7 +332,7 @@ void fetch_copy(struct core *c, uint64_t first, uint64_t end)
 /* Makes the missing blocks of [first, end) local and zero. */
 void fetch_zero(struct core *c, uint64_t first, uint64_t end)
 {
-	struct fetch *f = fetch_new(c, first, end, LINK_COPIER);
+	struct fetch *f = fetch_new(c, first, end, CONN_COPIER);
 
 	if (!f) {
 		c->copier.status.error = c->copier.pass_error = ENOMEM;
@@ -349,7 +349,7 @@ void fetch_zero(struct core *c, uint64_t first, uint64_t end)
 /* Asks for [first, end), of one word, although it is local. False: out of memory. */
 bool fetch_verify(struct core *c, uint64_t first, uint64_t end)
 {
-	struct fetch *f = fetch_new(c, first, end, LINK_COPIER);
+	struct fetch *f = fetch_new(c, first, end, CONN_COPIER);
 
 	if (!f)
 		return false;
@@ -364,29 +364,29 @@ void fetch_compared(struct core *c, struct fetch *f, int error)
 	fetch_finish(c, f, END_LOCAL, error);
 }
 
-/* ---- links ---------------------------------------------------------------- */
+/* ---- connections ---------------------------------------------------------------- */
 
 /* False: must wait. */
 static bool fetch_send(struct core *c, struct fetch *f)
 {
-	const struct link_state *link;
+	const struct conn_state *conn;
 	uint64_t *used = &c->fetch_bytes[f->kind];
 	unsigned slot;
 	uint32_t n;
 
-	link = fetch_link(c, f->kind, &slot);
-	if (!link)
+	conn = fetch_conn(c, f->kind, &slot);
+	if (!conn)
 		return false;
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && f->verify) { /* it is not in the table: aligned anew */
 		f->first = f->want_first;
 		f->end = f->want_end;
 	}
-	fetch_align(c, f, link->unit_blocks);
+	fetch_align(c, f, conn->unit_blocks);
 	n = fetch_bytes(c, f);
-	if (*used && *used + n > (f->kind == LINK_CLIENT ? way_client_window(c) : c->fetch_window[f->kind]))
+	if (*used && *used + n > (f->kind == CONN_CLIENT ? rtt_client_window(c) : c->fetch_window[f->kind]))
 		return false;
 	queue_pop(c, f->kind);
-	if (f->end - f->first > link->max_blocks) {
+	if (f->end - f->first > conn->max_blocks) {
 		/* By now another origin, with a smaller limit: whoever waits asks again, for less at a time. */
 		fetch_finish(c, f, f->verify ? END_ORIGIN : END_OK, f->verify ? EMSGSIZE : 0);
 		return true;
@@ -403,23 +403,23 @@ static bool fetch_send(struct core *c, struct fetch *f)
 	f->next = NULL;
 	*c->sent_tail[slot] = f;
 	c->sent_tail[slot] = &f->next;
-	port_link_read(c, slot, f->cookie, f->first * BLOCK_BYTES, n);
+	port_conn_read(c, slot, f->cookie, f->first * BLOCK_BYTES, n);
 	return true;
 }
 
-/* Clients' fetches first: a link that was lost may have put many of the copy's back into the queue. */
+/* Clients' fetches first: a connection that was lost may have put many of the copy's back into the queue. */
 void fetch_pump(struct core *c)
 {
 	unsigned kind;
 
-	for (kind = 0; kind < LINKS; kind++)
+	for (kind = 0; kind < CONNS; kind++)
 		while (c->queue[kind] && fetch_send(c, c->queue[kind]))
 			;
 }
 
-void *core_link_buffer(struct core *c, unsigned link, uint64_t cookie, uint64_t *offset, uint32_t *length)
+void *core_conn_buffer(struct core *c, unsigned conn, uint64_t cookie, uint64_t *offset, uint32_t *length)
 {
-	struct fetch *f = c->sent[link];
+	struct fetch *f = c->sent[conn];
 
 	while (f && f->cookie != cookie)
 		f = f->next;
@@ -430,14 +430,14 @@ void *core_link_buffer(struct core *c, unsigned link, uint64_t cookie, uint64_t 
 	return f->buf;
 }
 
-void core_link_data(struct core *c, unsigned link, uint64_t cookie, int error)
+void core_conn_data(struct core *c, unsigned conn, uint64_t cookie, int error)
 {
-	struct fetch *f = sent_take(c, link, cookie);
+	struct fetch *f = sent_pop(c, conn, cookie);
 
 	if (!f)
 		return;
 	fetch_answered(c);
-	if (ENABLE_FEATURE_XNBD_SERVER_READAHEAD && f->kind == LINK_CLIENT && !error)
+	if (ENABLE_FEATURE_XNBD_SERVER_READAHEAD && f->kind == CONN_CLIENT && !error)
 		readahead_answered(c, f);
 	if (error) {
 		core_note_error(c, "read from the origin", error);
@@ -452,22 +452,22 @@ void core_link_data(struct core *c, unsigned link, uint64_t cookie, int error)
 	core_run(c);
 }
 
-void core_link_up(struct core *c, unsigned link, const struct link_state *state)
+void core_conn_up(struct core *c, unsigned conn, const struct conn_state *state)
 {
-	c->link[link] = *state;
-	c->link[link].up = true;
+	c->conn[conn] = *state;
+	c->conn[conn].up = true;
 	c->kick = true;
 	core_run(c);
 }
 
-/* What was asked over this link is asked again. */
-void fetch_link_lost(struct core *c, unsigned link)
+/* What was asked over this connection is asked again. */
+void fetch_conn_lost(struct core *c, unsigned conn)
 {
-	struct fetch *f = c->sent[link];
+	struct fetch *f = c->sent[conn];
 
-	c->link[link].up = false;
-	c->sent[link] = NULL;
-	c->sent_tail[link] = &c->sent[link];
+	c->conn[conn].up = false;
+	c->sent[conn] = NULL;
+	c->sent_tail[conn] = &c->sent[conn];
 	while (f) {
 		struct fetch *next = f->next;
 
@@ -475,16 +475,16 @@ void fetch_link_lost(struct core *c, unsigned link)
 		queue_append(c, f);
 		f = next;
 	}
-	copier_link_down(c, link);
+	copier_conn_down(c, conn);
 	if (ENABLE_FEATURE_XNBD_SERVER_ORIGIN_HOLES)
-		status_link_lost(c, link);
-	way_reset(c);
+		status_conn_lost(c, conn);
+	rtt_reset(c);
 	c->kick = true;
 }
 
-void core_link_down(struct core *c, unsigned link)
+void core_conn_down(struct core *c, unsigned conn)
 {
-	fetch_link_lost(c, link);
+	fetch_conn_lost(c, conn);
 	if (c->lost) /* it has answered nothing */
 		fetch_expire(c);
 	core_run(c);

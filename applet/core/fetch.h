@@ -15,7 +15,7 @@ enum fetch_state { FETCH_QUEUED, FETCH_SENT, FETCH_STORING };
 
 struct fetch {
 	enum fetch_state state;
-	uint8_t kind; /* LINK_CLIENT or LINK_COPIER: who began it */
+	uint8_t kind; /* CONN_CLIENT or CONN_COPIER: who began it */
 	bool zero;    /* nothing to fetch: the origin says these blocks are zero */
 	bool wide;    /* brings more than anybody has asked for */
 	bool verify;  /* nothing to store: these blocks are local, and are compared */

@@ -25,7 +25,7 @@ static void bits_are_in_file(struct persist *p, int error)
 	c->granted_tail = range_unlock(&c->ranges, &f->range, c->granted_tail);
 	if (!error && !f->zero)
 		c->recent[c->recents++ % STATE_RECENT] = (struct state_recent){ f->first, 1 };
-	fetch_finish(c, f, error && f->kind == LINK_COPIER ? END_LOCAL : END_OK, f->kind == LINK_COPIER ? error : 0);
+	fetch_finish(c, f, error && f->kind == CONN_COPIER ? END_LOCAL : END_OK, f->kind == CONN_COPIER ? error : 0);
 }
 
 static void store_end(struct core *c, struct fetch *f)
@@ -73,7 +73,7 @@ static bool store_prepare(struct core *c, struct fetch *f)
 	f->io.length = fetch_bytes_end(c, b) - f->io.offset;
 	f->io.buf = f->zero ? NULL : f->buf + (first - f->first) * BLOCK_BYTES;
 	f->io.error = 0;
-	f->io.owner = f->kind == LINK_COPIER ? (void *)&c->copier : c;
+	f->io.owner = f->kind == CONN_COPIER ? (void *)&c->copier : c;
 	f->io.done = store_event;
 	return true;
 }

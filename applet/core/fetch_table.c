@@ -55,16 +55,16 @@ void fetch_remove(struct core *c, struct fetch *f)
 /*
  * The first run of blocks at or after `first` and before `end` that are missing
  * and that nobody has asked for. It lies inside one word and, also when aligned to
- * the origin's blocks, is no longer than max_blocks and what `link` allows (NULL:
+ * the origin's blocks, is no longer than max_blocks and what `connection` allows (NULL:
  * none is up). False: there is none.
  */
-bool fetch_next_run(const struct core *c, uint64_t first, uint64_t end, const struct link_state *link,
+bool fetch_next_run(const struct core *c, uint64_t first, uint64_t end, const struct conn_state *conn,
 		    uint32_t max_blocks, uint64_t *run_first, uint64_t *run_end)
 {
-	uint32_t unit = link ? link->unit_blocks : 1;
+	uint32_t unit = conn ? conn->unit_blocks : 1;
 
-	if (link && max_blocks > link->max_blocks)
-		max_blocks = link->max_blocks;
+	if (conn && max_blocks > conn->max_blocks)
+		max_blocks = conn->max_blocks;
 	if (max_blocks < unit)
 		max_blocks = unit;
 	while ((first = map_next_missing(&c->map, first, end)) < end) {

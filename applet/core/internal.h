@@ -22,7 +22,7 @@ struct copier {
 	uint32_t run_blocks;  /* longest fetch it makes */
 	uint32_t max_blocks;  /* what the user allows */
 	uint64_t status_cookie; /* 0: no status request is outstanding */
-	unsigned status_link;   /* ... sent over this link */
+	unsigned status_conn;   /* ... sent over this connection */
 	uint64_t status_block;  /* ... to learn about this block */
 	uint64_t status_start;  /* ... from this byte on; map_start may be reset meanwhile */
 	bool status_broken;   /* a reply was an error, or useless: send no more of them */
@@ -59,9 +59,9 @@ struct readahead {
 	uint64_t begun_ms;  /* ... when the first of them came */
 	uint64_t most;      /* blocks: how far to read ahead at most; more would only queue */
 	uint64_t since;     /* the last cookie when `most` was cut: fetches up to it do not cut it again */
-	uint64_t narrow_us; /* mean response time of the last sample without wide fetches */
+	uint64_t single_us; /* mean response time of the last sample without wide fetches */
 	unsigned rest;      /* samples to go until fetches may be wide, that is, bring surrounding
-			       blocks too; at least one, to measure narrow_us */
+			       blocks too; at least one, to measure single_us */
 };
 
 /* The comparison with the origin of what is local and no client has written. */
@@ -114,10 +114,10 @@ struct commit {
 	int error;            /* a sync failed: latched for ever */
 };
 
-/* How far away the origin is, in time: measured by fetches over the links that are up now. */
-struct way {
-	uint64_t least_ms; /* the shortest response time; UINT64_MAX: no reply yet */
-	uint64_t slow_ms;  /* the shortest of the last `slow`, all of them slow although the link was idle */
+/* How far away the origin is, in time: measured by fetches over the connections that are up now. */
+struct rtt {
+	uint64_t min_rtt_ms; /* the shortest response time; UINT64_MAX: no reply yet */
+	uint64_t slow_ms;  /* the shortest of the last `slow`, all of them slow although the connection was idle */
 	unsigned slow;
 };
 
@@ -128,7 +128,7 @@ struct core {
 	uint64_t size_bytes;
 	uint64_t now_ms;
 	struct map map;
-	struct range_table ranges;
+	struct range_locks ranges;
 	struct range *granted; /* ranges granted, their owners not told yet */
 	struct range **granted_tail;
 	bool kick; /* there may be something to commit, fetch, copy or compare: for core_run() */
@@ -137,24 +137,24 @@ struct core {
 	unsigned fetch_count;              /* how many are in the table */
 	unsigned fetch_pass, fetch_old;    /* walks of the copy that have ended; how many in the table
 					      were begun before the last one ended */
-	struct fetch *queue[LINKS], **queue_tail[LINKS]; /* to be sent: one list per kind, by age */
-	struct fetch *sent[LINKS], **sent_tail[LINKS]; /* sent: one list per link, by age */
+	struct fetch *queue[CONNS], **queue_tail[CONNS]; /* to be sent: one list per kind, by age */
+	struct fetch *sent[CONNS], **sent_tail[CONNS]; /* sent: one list per connection, by age */
 	uint64_t last_cookie;
-	uint64_t fetch_bytes[LINKS];  /* memory of those sent or being stored, per kind */
-	uint64_t fetch_window[LINKS]; /* limits of the above */
+	uint64_t fetch_bytes[CONNS];  /* memory of those sent or being stored, per kind */
+	uint64_t fetch_window[CONNS]; /* limits of the above */
 	uint64_t copy_window, copy_window_max; /* of the copier's: at first, and at most */
 	uint64_t client_window_max; /* of the clients' */
-	uint64_t copy_since; /* fetches up to this cookie may have come over a link that is lost: not measured */
+	uint64_t copy_since; /* fetches up to this cookie may have come over a connection that is lost: not measured */
 	struct state_recent recent[STATE_RECENT]; /* the last blocks fetched, with their bits in the bitmap
 						     file. sample: 0 = unused, else computed later */
 	unsigned recents; /* number of these so far */
 	struct query *queries; /* status requests sent for clients, see status.c */
-	struct way way[LINKS]; /* per kind: clients' fetches are smaller, and timed before they are stored */
-	struct link_state link[LINKS];
+	struct rtt rtt[CONNS]; /* per kind: clients' fetches are smaller, and timed before they are stored */
+	struct conn_state conn[CONNS];
 	uint64_t answered_ms; /* when the origin last answered anything */
 	uint64_t hold_ms; /* how long requests wait for an origin that is silent, 0 = for ever */
-	bool lost;        /* one has waited that long with no link up, and nothing was answered since: no request waits
-			     while no link is up */
+	bool lost;        /* one has waited that long with no connection up, and nothing was answered since: no request waits
+			     while no connection is up */
 
 	uint64_t zero_blocks; /* length of a piece of zeroes, or of a trim */
 
@@ -198,7 +198,7 @@ void core_note_error(struct core *c, const char *what, int error);
 void request_resume(struct core *c, struct request *r, int error);
 void request_reply(struct core *c, struct request *r, uint32_t error);
 /* r, a BLOCK_STATUS, needs nothing but the image: looks for data there. */
-void request_look(struct core *c, struct request *r);
+void request_find_data(struct core *c, struct request *r);
 /* Zeroes, or a trim, of this many blocks took this long: sets the length of the next piece. */
 void zero_measure(struct core *c, uint64_t blocks, uint64_t ms);
 
@@ -206,7 +206,7 @@ void zero_measure(struct core *c, uint64_t blocks, uint64_t ms);
 void status_begin(struct core *c, struct request *r);
 /* False: it is no answer to a client's question. */
 bool status_answered(struct core *c, uint64_t cookie, int error, const struct extent *e, unsigned count);
-void status_link_lost(struct core *c, unsigned link);
+void status_conn_lost(struct core *c, unsigned conn);
 void status_expire(struct core *c);
 /* If r, a BLOCK_STATUS, waits for the origin, answers it now: what is missing is data. */
 void status_abandon(struct core *c, struct request *r);
@@ -215,7 +215,7 @@ void status_abandon(struct core *c, struct request *r);
 struct fetch *fetch_find(const struct core *c, uint64_t block);
 void fetch_missing(struct core *c, uint64_t first, uint64_t end, bool wide);
 bool fetch_ahead(struct core *c, uint64_t first, uint64_t end);
-bool fetch_next_run(const struct core *c, uint64_t first, uint64_t end, const struct link_state *link,
+bool fetch_next_run(const struct core *c, uint64_t first, uint64_t end, const struct conn_state *conn,
 		    uint32_t max_blocks, uint64_t *run_first, uint64_t *run_end);
 void fetch_wait(struct fetch *f, struct request *r);
 void fetch_unwait(struct fetch *f, struct request *r);
@@ -227,8 +227,8 @@ void fetch_answered(struct core *c);
 void fetch_expire(struct core *c);
 void fetch_pump(struct core *c);
 bool fetch_is_queued(const struct core *c);
-void fetch_link_lost(struct core *c, unsigned link);
-const struct link_state *fetch_link(const struct core *c, unsigned kind, unsigned *slot);
+void fetch_conn_lost(struct core *c, unsigned conn);
+const struct conn_state *fetch_conn(const struct core *c, unsigned kind, unsigned *slot);
 
 bool fetch_verify(struct core *c, uint64_t first, uint64_t end);
 void fetch_compared(struct core *c, struct fetch *f, int error);
@@ -261,43 +261,43 @@ uint64_t verify_comparable(const struct core *c);
 bool verify_is_partial(const struct verify_status *s, uint64_t comparable);
 
 /* copier.c */
-void copier_link_want(struct core *c);
+void copier_conn_want(struct core *c);
 void copier_pump(struct core *c);
 void copier_fetch_done(struct core *c, int error, bool local_error);
 /* A client's fetch of these blocks has failed; old: it was begun before the copy's walk was done. */
 void copier_client_failed(struct core *c, uint64_t first, uint64_t end, bool old);
 void copier_tick(struct core *c);
 uint64_t copier_deadline(const struct core *c);
-void copier_link_down(struct core *c, unsigned link);
+void copier_conn_down(struct core *c, unsigned conn);
 void copier_stop(struct core *c, enum job_state state);
 /* Seconds until the copy ends, UINT64_MAX when unknown. */
 uint64_t copier_eta_s(const struct core *c);
 
-/* way.c */
+/* rtt.c */
 /* Whether ms is much more than the shortest response time: such a fetch has met a queue. */
-bool way_is_slow(const struct way *w, uint64_t ms);
+bool rtt_is_slow(const struct rtt *w, uint64_t ms);
 /* A fetch took ms. little: not much else was in flight, which would explain a slow one. */
-void way_note(struct way *w, uint64_t ms, bool little);
-/* f, of the copier, is stored: adapts the copier's window to what it tells of the link. */
-void way_window_follow(struct core *c, const struct fetch *f);
+void rtt_sample(struct rtt *w, uint64_t ms, bool little);
+/* f, of the copier, is stored: adapts the copier's window to what it tells of the connection. */
+void rtt_adapt_window(struct core *c, const struct fetch *f);
 /* Whether copy and comparison must keep to one fetch in flight, for the clients' sake. */
-bool way_stands_back(const struct core *c);
+bool rtt_backs_off(const struct core *c);
 /* Bytes that may be under way for clients. */
-uint64_t way_client_window(const struct core *c);
-/* Forgets the measurements: the next link may be another one. */
-void way_reset(struct core *c);
+uint64_t rtt_client_window(const struct core *c);
+/* Forgets the measurements: the next connection may be another one. */
+void rtt_reset(struct core *c);
 
 /* readahead.c */
 /* A client reads [first, end). missed: it has to wait for a missing block. */
 void readahead_read(struct core *c, uint64_t first, uint64_t end, bool missed);
 /* Whether a READ that misses a block should fetch the blocks around it too. */
 bool readahead_is_wide(const struct core *c);
-/* A fetch of kind LINK_CLIENT was answered; its memory still counts. */
+/* A fetch of kind CONN_CLIENT was answered; its memory still counts. */
 void readahead_answered(struct core *c, const struct fetch *f);
 /* A wide fetch has hit a bad sector, which may have taken seconds: no wide fetches for a while, lest
  * reads of its neighbours hit it too. */
 void readahead_failed(struct core *c);
-/* After way_reset(): measures the link anew. */
+/* After rtt_reset(): measures the connection anew. */
 void readahead_reset(struct core *c);
 
 /* prefetch.c */

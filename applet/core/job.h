@@ -16,9 +16,9 @@ enum job_class {
 	JOB_CLASSES,
 };
 
-/* A limit on jobs of one class: at most `most` of those with this turn run at a time; 0: one. All else is
+/* Jobs of one class, of which at most `most` run at a time; 0: one. All else is
  * zero at first. It must exist until the last of them is done. */
-struct turn {
+struct serial_queue {
 	unsigned most, running;
 	struct job *waiting; /* a queue */
 };
@@ -26,7 +26,7 @@ struct turn {
 struct job {
 	void (*run)(struct job *j);  /* on any thread: touches nothing but the job */
 	void (*done)(struct job *j); /* on the loop's thread */
-	struct turn *turn;           /* or NULL */
+	struct serial_queue *queue;  /* or NULL */
 	const void *owner;           /* owners are served in turns; only compared */
 	unsigned char class;         /* enum job_class */
 	bool quick;                  /* seldom blocks: the loop's thread may run it */

@@ -83,32 +83,32 @@
 #define TRACE_RUNS_MAX 4096
 #endif
 
-/* Bytes per second, faster than any link: limits set by users are capped here, so that no
+/* Bytes per second, faster than any connection: limits set by users are capped here, so that no
  * computation with one overflows. */
 #define COPIER_RATE_MAX (1ULL << 50)
 
 enum {
 	FETCH_BLOCKS_MAX = 64, /* one fetch is at most one word of the bitmap: 256 KiB */
 	FETCH_HASH = 256,      /* buckets of the table of fetches */
-	/* Memory for data from the origin while the link has no delay, half for clients and half for
+	/* Memory for data from the origin while the connection has no delay, half for clients and half for
 	 * the copier. Fetches beyond it are queued; requests in flight bound their number. */
 	FETCH_WINDOW_BYTES = 10 << 20,
 	FETCH_WINDOW_BYTES_MIN = 2 * FETCH_BLOCKS_MAX * 4096,
-	/* Over a link with a delay, the copy's half of the window may grow by this factor: 20 MiB fill
+	/* Over a connection with a delay, the copy's half of the window may grow by this factor: 20 MiB fill
 	 * 3 Gbit/s at 50 ms. */
 	COPY_WINDOW_GROWTH = 4,
 	CLIENT_WINDOW_GROWTH = 2, /* the same for what clients miss */
-	WAY_NEAR_MS = 4,   /* half of the window fills 10 Gbit/s for this long; a fetch within it is never slow */
-	WAY_SLOW_MAX = 64, /* fetches that were slow on an idle link, until that is taken for its delay */
+	RTT_NEAR_MS = 4,   /* half of the window fills 10 Gbit/s for this long; a fetch within it is never slow */
+	RTT_SLOW_MAX = 64, /* fetches that were slow on an idle connection, until that is taken for its delay */
 	COPY_POLITE_MS = 250, /* for so long after a client last had to wait, the copy has one fetch in flight */
 	COPY_POLITE_BLOCKS = 16, /* ... of at most this size: 64 KiB keep image and processor busy only briefly */
 	READAHEAD_STREAMS = 8,     /* sequential readers known at a time; each READ is compared with all */
 	READAHEAD_STREAM_READS = 1024, /* READs of others, after which a sequential reader counts as gone */
 	READAHEAD_GAP_BLOCKS = 32, /* how far requests of a sequential reader may be out of order */
-	READAHEAD_MS_BLOCKS = 64,  /* expected of a link in a millisecond: 256 KiB, 2 Gbit/s; the least `most`, too */
+	READAHEAD_MS_BLOCKS = 64,  /* expected of a connection in a millisecond: 256 KiB, 2 Gbit/s; the least `most`, too */
 	READAHEAD_WORTH = 8,       /* wide fetches may take this many times as long: they bring 16 times as much */
-	READAHEAD_LEAST_US = 125,  /* the clock cannot tell shorter times from zero */
-	READAHEAD_REST = 64,       /* samples until wide fetches are tried again on a link that was too slow */
+	READAHEAD_MIN_US = 125,  /* the clock cannot tell shorter times from zero */
+	READAHEAD_REST = 64,       /* samples until wide fetches are tried again on a connection that was too slow */
 	STATUS_WAIT_MS = 5000, /* how long to wait for a status reply before answering "data" */
 	ZERO_MS = 8,
 	COPIER_IN_FLIGHT_MAX = 128, /* zeroings need no memory, but this bounds them */

@@ -142,7 +142,7 @@ uint32_t map_chunk_bytes(const struct map *m, uint64_t chunk)
 	return rest < MAP_CHUNK_BYTES ? (uint32_t)rest : MAP_CHUNK_BYTES;
 }
 
-void map_take_chunk(struct map *m, uint64_t chunk, uint8_t *copy)
+void map_pop_chunk(struct map *m, uint64_t chunk, uint8_t *copy)
 {
 	uint32_t n = map_chunk_bytes(m, chunk);
 

@@ -4,7 +4,7 @@
  * Ports: all that the core asks of the world outside.
  *
  * The core has no clock, no thread and makes no system call. It reaches disks,
- * links and sessions only through the functions declared here. They have two
+ * connections and sessions only through the functions declared here. They have two
  * implementations: the rooms above (the real world: storage/disk.c, origin/origin.c,
  * client/session_out.c, control/control.c) and tests/sim/ (a simulated one). Everything
  * runs on the thread that owns the core.
@@ -84,17 +84,17 @@ void port_free(struct core *c, void *p, uint32_t n);
 void port_reply(struct core *c, struct request *r);
 
 /*
- * Asks the origin for [offset, offset + length) over link i, which is up. The
- * answer is core_link_data() with the same cookie, or core_link_down().
+ * Asks the origin for [offset, offset + length) over connection i, which is up. The
+ * answer is core_conn_data() with the same cookie, or core_conn_down().
  */
-void port_link_read(struct core *c, unsigned link, uint64_t cookie, uint64_t offset, uint32_t length);
-/* Asks the origin for its base:allocation; the answer is core_link_status(). */
-void port_link_status(struct core *c, unsigned link, uint64_t cookie, uint64_t offset, uint32_t length);
+void port_conn_read(struct core *c, unsigned conn, uint64_t cookie, uint64_t offset, uint32_t length);
+/* Asks the origin for its base:allocation; the answer is core_conn_status(). */
+void port_conn_status(struct core *c, unsigned conn, uint64_t cookie, uint64_t offset, uint32_t length);
 
-/* The copier's own link is wanted (true) or no longer needed. */
-void port_copy_link(struct core *c, bool wanted);
-/* The origin is no longer needed, ever: close all links without telling the core. */
-void port_links_close(struct core *c);
+/* The copier's own connection is wanted (true) or no longer needed. */
+void port_copy_conn(struct core *c, bool wanted);
+/* The origin is no longer needed, ever: close all connections without telling the core. */
+void port_conns_close(struct core *c);
 /* The copy or the comparison has a new state or rate. */
 void port_job_changed(struct core *c);
 

@@ -26,19 +26,19 @@ void prefetch_stop(struct core *c)
 		return;
 	free(c->prefetch.run);
 	c->prefetch.run = NULL;
-	copier_link_want(c);
+	copier_conn_want(c);
 }
 
 /* Whether [first, end) may be asked for now. It is an upper limit that counts: the blocks
  * may have to be aligned for the origin. */
-static bool has_room(const struct core *c, const struct link_state *link, uint64_t first, uint64_t end)
+static bool has_room(const struct core *c, const struct conn_state *conn, uint64_t first, uint64_t end)
 {
-	uint64_t used = c->fetch_bytes[LINK_COPIER];
-	uint64_t window = c->fetch_window[LINK_COPIER];
-	uint64_t slack = 2 * (uint64_t)(link->unit_blocks - 1);
+	uint64_t used = c->fetch_bytes[CONN_COPIER];
+	uint64_t window = c->fetch_window[CONN_COPIER];
+	uint64_t slack = 2 * (uint64_t)(conn->unit_blocks - 1);
 	uint64_t n = (end - first + slack) * BLOCK_BYTES;
 
-	if (c->fetch_bytes[LINK_CLIENT])
+	if (c->fetch_bytes[CONN_CLIENT])
 		window /= 4;
 	return !used || used + n <= window;
 }
@@ -51,24 +51,24 @@ bool prefetch_pump(struct core *c)
 	unsigned slot;
 
 	while (prefetch_is_on(c) && !c->kick) {
-		const struct link_state *link = fetch_link(c, LINK_COPIER, &slot);
+		const struct conn_state *conn = fetch_conn(c, CONN_COPIER, &slot);
 		const struct trace_run *run = &k->run[k->next];
 
-		/* As for the copy, no link is needed to know that nothing is missing. */
+		/* As for the copy, no connection is needed to know that nothing is missing. */
 		if (k->next == k->runs || map_is_complete(&c->map)) {
 			prefetch_stop(c);
 			break;
 		}
-		if (!link || fetch_is_queued(c) || c->copier.in_flight >= COPIER_IN_FLIGHT_MAX)
+		if (!conn || fetch_is_queued(c) || c->copier.in_flight >= COPIER_IN_FLIGHT_MAX)
 			break;
 		if (k->cursor < run->first)
 			k->cursor = run->first;
-		if (!fetch_next_run(c, k->cursor, run->end, link, FETCH_BLOCKS_MAX, &first, &end)) {
+		if (!fetch_next_run(c, k->cursor, run->end, conn, FETCH_BLOCKS_MAX, &first, &end)) {
 			k->next++;
 			k->cursor = 0;
 			continue;
 		}
-		if (!has_room(c, link, first, end))
+		if (!has_room(c, conn, first, end))
 			break;
 		fetch_copy(c, first, end);
 		k->cursor = end;
@@ -90,7 +90,7 @@ bool core_prefetch(struct core *c, const struct trace_run *run, unsigned runs)
 	k->runs = runs;
 	k->next = 0;
 	k->cursor = 0;
-	copier_link_want(c);
+	copier_conn_want(c);
 	c->kick = true;
 	core_run(c);
 	return true;

@@ -11,7 +11,7 @@ static bool excludes(const struct range *a, uint64_t first, uint64_t end, bool e
 	return (a->exclusive || exclusive) && a->first < end && first < a->end;
 }
 
-bool range_is_busy(const struct range_table *t, uint64_t first, uint64_t end, bool exclusive)
+bool range_is_busy(const struct range_locks *t, uint64_t first, uint64_t end, bool exclusive)
 {
 	const struct range *a;
 
@@ -21,7 +21,7 @@ bool range_is_busy(const struct range_table *t, uint64_t first, uint64_t end, bo
 	return false;
 }
 
-bool range_lock(struct range_table *t, struct range *r)
+bool range_lock(struct range_locks *t, struct range *r)
 {
 	struct range *a;
 
@@ -38,7 +38,7 @@ bool range_lock(struct range_table *t, struct range *r)
 	return !r->blockers;
 }
 
-struct range **range_unlock(struct range_table *t, struct range *r, struct range **tail)
+struct range **range_unlock(struct range_locks *t, struct range *r, struct range **tail)
 {
 	struct range *a;
 

@@ -27,19 +27,19 @@ struct range {
 	struct range *next_granted;
 };
 
-struct range_table {
+struct range_locks {
 	struct range *oldest, *newest;
 };
 
 /* Whether a range taken now would have to wait. */
-bool range_is_busy(const struct range_table *t, uint64_t first, uint64_t end, bool exclusive);
+bool range_is_busy(const struct range_locks *t, uint64_t first, uint64_t end, bool exclusive);
 
 /* Enters r (first, end, exclusive and granted are set). True: granted at once;
  * granted() will not be called. */
-bool range_lock(struct range_table *t, struct range *r);
+bool range_lock(struct range_locks *t, struct range *r);
 
 /* Removes r, which was granted. Ranges that were blocked by r alone are appended, through
  * next_granted, to the list whose end is *tail; returns the new tail. */
-struct range **range_unlock(struct range_table *t, struct range *r, struct range **tail);
+struct range **range_unlock(struct range_locks *t, struct range *r, struct range **tail);
 
 #endif

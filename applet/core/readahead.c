@@ -5,11 +5,11 @@
  *
  * Sequential: for a READ that begins where the last one ended, the next blocks are fetched,
  * twice as many each time the reader comes near their end: up to 256 KiB at first, and more
- * as long as the link does not become slower by it.
+ * as long as the connection does not become slower by it.
  *
  * Random: a READ that misses a block also fetches the missing ones around it, in an aligned
  * 64 KiB. They cost little compared with the wait, and the copy would have to fetch them
- * anyway. On a link with little bandwidth they cost a lot: so response times with them are
+ * anyway. On a connection with little bandwidth they cost a lot: so response times with them are
  * compared with those without, and if they are too long, wide fetches stop for a while.
  *
  * All of this is best effort: it uses only what is free in the clients' window, waits for
@@ -18,31 +18,31 @@
 #include "core/internal.h"
 #include "core/fetch.h"
 
-/* ---- the link ---------------------------------------------------------------- */
+/* ---- the connection ---------------------------------------------------------------- */
 
 static void sample_end(struct readahead *a)
 {
 	uint64_t mean = a->sum_ms * 1000 / a->answers;
 
 	if (a->rest) {
-		a->narrow_us = mean > READAHEAD_LEAST_US ? mean : READAHEAD_LEAST_US;
+		a->single_us = mean > READAHEAD_MIN_US ? mean : READAHEAD_MIN_US;
 		a->rest--;
-	} else if (mean > READAHEAD_WORTH * a->narrow_us) {
+	} else if (mean > READAHEAD_WORTH * a->single_us) {
 		a->rest = READAHEAD_REST;
 	}
 	a->answers = 0;
 }
 
 /* How much arrives in the shortest response time, that is, without a queue. */
-static uint64_t blocks_under_way(const struct way *w)
+static uint64_t blocks_in_flight(const struct rtt *w)
 {
-	uint64_t blocks = (w->least_ms == UINT64_MAX ? 1 : w->least_ms + 1) * READAHEAD_MS_BLOCKS;
+	uint64_t blocks = (w->min_rtt_ms == UINT64_MAX ? 1 : w->min_rtt_ms + 1) * READAHEAD_MS_BLOCKS;
 
 	return blocks < READAHEAD_BLOCKS_MAX ? blocks : READAHEAD_BLOCKS_MAX;
 }
 
 /*
- * How far it is worth reading ahead: enough to fill the link, and no more, since others' misses
+ * How far it is worth reading ahead: enough to fill the connection, and no more, since others' misses
  * would queue behind it. So, as in TCP: halved when a reply was slow, once for all that were in
  * flight then; increased when one was not, although at least half of `most` was in flight.
  * A queue that is mostly the copy's is for the copy to shorten.
@@ -50,15 +50,15 @@ static uint64_t blocks_under_way(const struct way *w)
 static void most_follow(struct core *c, const struct fetch *f, uint64_t ms)
 {
 	struct readahead *a = &c->readahead;
-	const struct way *way = &c->way[LINK_CLIENT];
-	uint64_t limit = blocks_under_way(way);
+	const struct rtt *rtt = &c->rtt[CONN_CLIENT];
+	uint64_t limit = blocks_in_flight(rtt);
 
-	if (way_is_slow(way, ms)) {
-		if (f->cookie <= a->since || c->fetch_bytes[LINK_COPIER] > c->fetch_bytes[LINK_CLIENT])
+	if (rtt_is_slow(rtt, ms)) {
+		if (f->cookie <= a->since || c->fetch_bytes[CONN_COPIER] > c->fetch_bytes[CONN_CLIENT])
 			return;
 		a->most = a->most / 2 > READAHEAD_MS_BLOCKS ? a->most / 2 : READAHEAD_MS_BLOCKS;
 		a->since = c->last_cookie;
-	} else if (2 * c->fetch_bytes[LINK_CLIENT] >= a->most * BLOCK_BYTES) {
+	} else if (2 * c->fetch_bytes[CONN_CLIENT] >= a->most * BLOCK_BYTES) {
 		a->most += f->end - f->first;
 	}
 	if (a->most > limit)
@@ -71,8 +71,8 @@ void readahead_answered(struct core *c, const struct fetch *f)
 	uint64_t blocks = f->end - f->first;
 	uint64_t ms = c->now_ms - f->sent_ms;
 
-	way_note(&c->way[LINK_CLIENT], ms,
-		 c->fetch_bytes[LINK_CLIENT] <= blocks * BLOCK_BYTES && !c->fetch_bytes[LINK_COPIER]);
+	rtt_sample(&c->rtt[CONN_CLIENT], ms,
+		 c->fetch_bytes[CONN_CLIENT] <= blocks * BLOCK_BYTES && !c->fetch_bytes[CONN_COPIER]);
 	most_follow(c, f, ms);
 	if (blocks > READAHEAD_WIDE_BLOCKS)
 		return; /* longer than wide: tells nothing of either kind */
@@ -99,7 +99,7 @@ void readahead_reset(struct core *c)
 {
 	struct readahead *a = &c->readahead;
 
-	a->most = blocks_under_way(&c->way[LINK_CLIENT]);
+	a->most = blocks_in_flight(&c->rtt[CONN_CLIENT]);
 	a->since = 0;
 	a->rest = 1;
 	a->answers = 0;
@@ -120,7 +120,7 @@ static bool reads_on(const struct stream *s, uint64_t first, uint64_t end)
 }
 
 /* Has read in order, and not only long ago. */
-static bool lives(const struct readahead *a, const struct stream *s)
+static bool is_active(const struct readahead *a, const struct stream *s)
 {
 	return s->blocks && a->reads - s->used < READAHEAD_STREAM_READS;
 }
@@ -134,7 +134,7 @@ static struct stream *stream_oldest(struct readahead *a)
 	for (i = 1; i < READAHEAD_STREAMS; i++) {
 		struct stream *s = &a->stream[i];
 
-		if (lives(a, s) != lives(a, oldest) ? lives(a, oldest) : s->used < oldest->used)
+		if (is_active(a, s) != is_active(a, oldest) ? is_active(a, oldest) : s->used < oldest->used)
 			oldest = s;
 	}
 	return oldest;
@@ -142,18 +142,18 @@ static struct stream *stream_oldest(struct readahead *a)
 
 /* Asks for [first, end) as far as that leaves a part of the window free. Returns where it
  * has stopped. */
-static uint64_t ask(struct core *c, uint64_t first, uint64_t end)
+static uint64_t fetch_stretch(struct core *c, uint64_t first, uint64_t end)
 {
-	uint64_t room = way_client_window(c) / 4 * 3;
+	uint64_t room = rtt_client_window(c) / 4 * 3;
 	uint64_t run_first, run_end, used;
 	unsigned slot;
-	const struct link_state *link = fetch_link(c, LINK_CLIENT, &slot);
+	const struct conn_state *conn = fetch_conn(c, CONN_CLIENT, &slot);
 
 	fetch_pump(c); /* what clients have asked for comes first */
-	if (!link || c->queue[LINK_CLIENT])
+	if (!conn || c->queue[CONN_CLIENT])
 		return first;
-	used = c->fetch_bytes[LINK_CLIENT];
-	while (fetch_next_run(c, first, end, link, FETCH_BLOCKS_MAX, &run_first, &run_end)) {
+	used = c->fetch_bytes[CONN_CLIENT];
+	while (fetch_next_run(c, first, end, conn, FETCH_BLOCKS_MAX, &run_first, &run_end)) {
 		used += (run_end - run_first) * BLOCK_BYTES;
 		if (used > room || c->fetch_count >= FETCH_AHEAD_MAX || !fetch_ahead(c, run_first, run_end))
 			return run_first;
@@ -176,7 +176,7 @@ static void stream_go(struct core *c, struct stream *s, uint64_t first, uint64_t
 		s->blocks = a->most;
 	stop = end + s->blocks < c->map.blocks ? end + s->blocks : c->map.blocks;
 	if (s->end < stop)
-		s->end = ask(c, s->end, stop);
+		s->end = fetch_stretch(c, s->end, stop);
 }
 
 void readahead_read(struct core *c, uint64_t first, uint64_t end, bool missed)

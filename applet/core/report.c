@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* What the core tells of itself. Pure, but for core_record_take(). */
+/* What the core tells of itself. Pure, but for core_record_text(). */
 #include "core/internal.h"
 
 #include <string.h>
@@ -85,7 +85,7 @@ bool core_record(struct core *c)
 	return trace_begin(&c->trace, c->size_bytes);
 }
 
-size_t core_record_take(struct core *c, char *to)
+size_t core_record_text(struct core *c, char *to)
 {
 	if (!c->trace.changed)
 		return 0;

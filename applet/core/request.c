@@ -229,7 +229,7 @@ static void range_granted(struct range *range)
 }
 
 /* True: nobody else has any of it. */
-static bool range_take(struct core *c, struct request *r, uint64_t first, uint64_t end)
+static bool lock_granted(struct core *c, struct request *r, uint64_t first, uint64_t end)
 {
 	r->state = REQ_RANGE;
 	r->range.first = first;
@@ -239,9 +239,9 @@ static bool range_take(struct core *c, struct request *r, uint64_t first, uint64
 	return range_lock(&c->ranges, &r->range);
 }
 
-static void take_range(struct core *c, struct request *r, uint64_t first, uint64_t end)
+static void lock_range(struct core *c, struct request *r, uint64_t first, uint64_t end)
 {
-	if (range_take(c, r, first, end))
+	if (lock_granted(c, r, first, end))
 		range_granted(&r->range);
 }
 
@@ -262,7 +262,7 @@ static void piece_cut(const struct core *c, struct request *r, uint32_t all)
 static void piece_begin(struct core *c, struct request *r)
 {
 	piece_cut(c, r, r->length);
-	take_range(c, r, touched_first(r), touched_end(r));
+	lock_range(c, r, touched_first(r), touched_end(r));
 }
 
 /* Behind one that went well. core_run() begins it: pieces do not call each other. */
@@ -271,7 +271,7 @@ static void piece_next(struct core *c, struct request *r)
 	r->offset += r->length;
 	r->flags &= (uint16_t)~NBD_CMD_FLAG_FAST_ZERO; /* too late to refuse it */
 	piece_cut(c, r, r->rest);
-	if (!range_take(c, r, touched_first(r), touched_end(r)))
+	if (!lock_granted(c, r, touched_first(r), touched_end(r)))
 		return;
 	r->range.next_granted = NULL;
 	*c->granted_tail = &r->range;
@@ -302,7 +302,7 @@ static void request_read(struct core *c, struct request *r)
 	uint64_t end = touched_end(r);
 
 	if (range_is_busy(&c->ranges, first, end, false)) {
-		take_range(c, r, first, end);
+		lock_range(c, r, first, end);
 		return;
 	}
 	r->state = REQ_DISK;
@@ -321,7 +321,7 @@ static void request_read(struct core *c, struct request *r)
  * BLOCK_STATUS of local blocks takes no range: what is written meanwhile may be reported as it was
  * or as it is, and no write has to wait for a search of the whole disk, which may take long.
  */
-void request_look(struct core *c, struct request *r)
+void request_find_data(struct core *c, struct request *r)
 {
 	r->state = REQ_DISK;
 	prepare_io(r);
@@ -370,7 +370,7 @@ static void request_go(struct core *c, struct request *r)
 		piece_begin(c, r);
 		break;
 	default:
-		take_range(c, r, touched_first(r), touched_end(r));
+		lock_range(c, r, touched_first(r), touched_end(r));
 	}
 }
 

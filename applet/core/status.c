@@ -22,7 +22,7 @@ struct query {
 	struct request *r;  /* NULL: has been answered, or its client has gone */
 	uint64_t cookie;
 	uint64_t start;     /* bytes: the origin was asked from here on */
-	unsigned link;
+	unsigned conn;
 };
 
 /* Answers r, whose first block is missing, with what these extents, from byte `at` on, say of it; if
@@ -66,35 +66,35 @@ static bool status_cut(const struct core *c, struct request *r)
 static bool query_send(struct core *c, struct request *r)
 {
 	unsigned slot, n = 0;
-	const struct link_state *link = fetch_link(c, LINK_CLIENT, &slot);
+	const struct conn_state *conn = fetch_conn(c, CONN_CLIENT, &slot);
 	struct query *q, **tail;
 	uint64_t unit, length;
 
 	for (tail = &c->queries; *tail; tail = &(*tail)->next)
 		n++;
-	if (!link || !link->can_status || n >= QUERIES_MAX || status_cut(c, r))
+	if (!conn || !conn->can_status || n >= QUERIES_MAX || status_cut(c, r))
 		return false;
 	q = calloc(1, sizeof(*q));
 	if (!q)
 		return false;
-	unit = (uint64_t)link->unit_blocks * BLOCK_BYTES;
+	unit = (uint64_t)conn->unit_blocks * BLOCK_BYTES;
 	q->r = r;
-	q->link = slot;
+	q->conn = slot;
 	q->cookie = ++c->last_cookie;
 	q->start = r->offset / unit * unit;
 	length = (r->offset + r->length - q->start + unit - 1) / unit * unit;
 	if (length > c->size_bytes - q->start)
 		length = c->size_bytes - q->start;
 	*tail = q;
-	port_link_status(c, slot, q->cookie, q->start, (uint32_t)(length < STATUS_BYTES_MAX ? length : STATUS_BYTES_MAX));
+	port_conn_status(c, slot, q->cookie, q->start, (uint32_t)(length < STATUS_BYTES_MAX ? length : STATUS_BYTES_MAX));
 	return true;
 }
 
 /* Answers r: of missing blocks, with these extents from byte `start` on. */
-static void status_settle(struct core *c, struct request *r, uint64_t start, const struct extent *e, unsigned count)
+static void status_finish(struct core *c, struct request *r, uint64_t start, const struct extent *e, unsigned count)
 {
 	if (status_cut(c, r))
-		request_look(c, r);
+		request_find_data(c, r);
 	else
 		status_tell(c, r, start, e, count);
 }
@@ -102,7 +102,7 @@ static void status_settle(struct core *c, struct request *r, uint64_t start, con
 void status_begin(struct core *c, struct request *r)
 {
 	if (!ENABLE_FEATURE_XNBD_SERVER_ORIGIN_HOLES || !query_send(c, r))
-		status_settle(c, r, 0, NULL, 0);
+		status_finish(c, r, 0, NULL, 0);
 }
 
 /* The end of a question: these extents, or none, are what has come of it. */
@@ -112,7 +112,7 @@ static void query_end(struct core *c, struct query **p, const struct extent *e, 
 
 	*p = q->next;
 	if (q->r)
-		status_settle(c, q->r, q->start, e, count);
+		status_finish(c, q->r, q->start, e, count);
 	free(q);
 }
 
@@ -128,12 +128,12 @@ bool status_answered(struct core *c, uint64_t cookie, int error, const struct ex
 	return true;
 }
 
-void status_link_lost(struct core *c, unsigned link)
+void status_conn_lost(struct core *c, unsigned conn)
 {
 	struct query **p = &c->queries;
 
 	while (*p)
-		if ((*p)->link == link)
+		if ((*p)->conn == conn)
 			query_end(c, p, NULL, 0);
 		else
 			p = &(*p)->next;
@@ -150,7 +150,7 @@ void status_expire(struct core *c)
 		if (!r || c->now_ms - r->begun_ms < most)
 			continue;
 		q->r = NULL;
-		status_settle(c, r, 0, NULL, 0);
+		status_finish(c, r, 0, NULL, 0);
 	}
 }
 
@@ -163,5 +163,5 @@ void status_abandon(struct core *c, struct request *r)
 	if (!q)
 		return;
 	q->r = NULL;
-	status_settle(c, r, 0, NULL, 0);
+	status_finish(c, r, 0, NULL, 0);
 }

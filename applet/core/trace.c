@@ -128,7 +128,7 @@ size_t trace_encode(const struct trace *t, uint64_t size_bytes, char *to)
 }
 
 /* A number and what ends it, at *p. False: it is not there. */
-static bool take_number(const char **p, const char *stop, uint64_t *n, char end)
+static bool parse_number(const char **p, const char *stop, uint64_t *n, char end)
 {
 	const char *at = *p;
 
@@ -148,14 +148,14 @@ const char *trace_decode(const char *text, size_t n, uint64_t size_bytes, struct
 	uint64_t size, first, count;
 
 	*runs = 0;
-	if (n < sizeof(magic) || memcmp(text, magic, sizeof(magic) - 1) != 0 || !take_number(&p, stop, &size, '\n'))
+	if (n < sizeof(magic) || memcmp(text, magic, sizeof(magic) - 1) != 0 || !parse_number(&p, stop, &size, '\n'))
 		return "this is no boot trace";
 	if (size != size_bytes)
 		return "it is of a disk of another size";
 	while (p < stop) {
 		if (*runs == TRACE_RUNS_MAX)
 			return "it is too long";
-		if (!take_number(&p, stop, &first, ' ') || !take_number(&p, stop, &count, '\n'))
+		if (!parse_number(&p, stop, &first, ' ') || !parse_number(&p, stop, &count, '\n'))
 			return "a line is damaged";
 		if (!count || count > TRACE_RUN_BLOCKS_MAX || first >= blocks || count > blocks - first)
 			return "it names blocks that are not on the disk";

@@ -38,7 +38,7 @@ static void verify_set(struct core *c, enum job_state state)
 	v->status.state = state;
 	v->stale = v->in_flight;
 	c->kick = true;
-	copier_link_want(c);
+	copier_conn_want(c);
 	port_job_changed(c);
 }
 
@@ -53,23 +53,23 @@ static void verify_fail(struct core *c, const char *what, int error)
 
 /* ---- the walk ------------------------------------------------------------------ */
 
-static bool has_room(const struct core *c, const struct link_state *link)
+static bool has_room(const struct core *c, const struct conn_state *conn)
 {
 	const struct verify *v = &c->verify;
-	uint64_t used = c->fetch_bytes[LINK_COPIER];
+	uint64_t used = c->fetch_bytes[CONN_COPIER];
 
-	if (!link || fetch_is_queued(c) || v->in_flight >= COPIER_IN_FLIGHT_MAX)
+	if (!conn || fetch_is_queued(c) || v->in_flight >= COPIER_IN_FLIGHT_MAX)
 		return false;
 	if (v->status.rate_limit && v->next_us > c->now_ms * 1000)
 		return false;
-	if (way_stands_back(c))
+	if (rtt_backs_off(c))
 		return !v->in_flight;
-	return !used || used + (uint64_t)FETCH_BLOCKS_MAX * BLOCK_BYTES <= c->fetch_window[LINK_COPIER];
+	return !used || used + (uint64_t)FETCH_BLOCKS_MAX * BLOCK_BYTES <= c->fetch_window[CONN_COPIER];
 }
 
 /* The next blocks to compare: local, not written, in one word of the bitmap, not more than
- * the link allows. False: there are none. Counts those that it passes over. */
-static bool next_run(struct core *c, const struct link_state *link, uint64_t *run_first, uint64_t *run_end)
+ * the connection allows. False: there are none. Counts those that it passes over. */
+static bool next_run(struct core *c, const struct conn_state *conn, uint64_t *run_first, uint64_t *run_end)
 {
 	uint64_t first = c->verify.cursor, at, end, stop, blocks = c->map.blocks;
 
@@ -85,7 +85,7 @@ static bool next_run(struct core *c, const struct link_state *link, uint64_t *ru
 		for (; first < at; first++)
 			c->verify.status.written += map_is_local(&c->map, first);
 	}
-	end = first - first % link->unit_blocks + link->max_blocks;
+	end = first - first % conn->unit_blocks + conn->max_blocks;
 	end = end < stop ? end : stop;
 	*run_first = first;
 	*run_end = map_next_missing(&c->map, first, end);
@@ -96,19 +96,19 @@ static bool next_run(struct core *c, const struct link_state *link, uint64_t *ru
 static void pay(struct core *c, uint64_t bytes)
 {
 	struct verify *v = &c->verify;
-	uint64_t least = c->now_ms > 50 ? (c->now_ms - 50) * 1000 : 0;
+	uint64_t earliest = c->now_ms > 50 ? (c->now_ms - 50) * 1000 : 0;
 
 	if (!v->status.rate_limit)
 		return;
-	v->next_us = (v->next_us > least ? v->next_us : least) + bytes * 1000000 / v->status.rate_limit;
+	v->next_us = (v->next_us > earliest ? v->next_us : earliest) + bytes * 1000000 / v->status.rate_limit;
 }
 
-static void ask_next(struct core *c, const struct link_state *link)
+static void compare_next(struct core *c, const struct conn_state *conn)
 {
 	struct verify *v = &c->verify;
 	uint64_t first, end;
 
-	if (!next_run(c, link, &first, &end)) {
+	if (!next_run(c, conn, &first, &end)) {
 		v->cursor = c->map.blocks;
 	} else if (!fetch_verify(c, first, end)) {
 		verify_fail(c, "comparison", ENOMEM);
@@ -233,7 +233,7 @@ void verify_arrived(struct core *c, struct fetch *f)
 	c->kick = true;
 }
 
-static struct fetch *take_arrived(struct verify *v)
+static struct fetch *pop_arrived(struct verify *v)
 {
 	struct fetch *f = v->arrived;
 
@@ -245,7 +245,7 @@ static struct fetch *take_arrived(struct verify *v)
 
 /* ---- what fetch.c calls ------------------------------------------------------------- */
 
-static void narrow(struct fetch *f, uint64_t first)
+static void shrink(struct fetch *f, uint64_t first)
 {
 	f->want_first = first;
 	f->want_end = first + 1;
@@ -263,7 +263,7 @@ bool verify_fetch_done(struct core *c, struct fetch *f, int error, bool of_origi
 		verify_fail(c, "comparison", error);
 	if (counts(c)) {
 		if (error && f->want_end - f->want_first > 1) {
-			narrow(f, f->want_first);
+			shrink(f, f->want_first);
 			return true;
 		}
 		if (error) {
@@ -271,7 +271,7 @@ bool verify_fetch_done(struct core *c, struct fetch *f, int error, bool of_origi
 			v->status.error = error;
 		}
 		if (f->want_end < f->rest_end) {
-			narrow(f, f->want_end);
+			shrink(f, f->want_end);
 			return true;
 		}
 	}
@@ -286,7 +286,7 @@ void verify_pump(struct core *c)
 	unsigned slot;
 
 	while (v->arrived && !v->comparing) {
-		struct fetch *f = take_arrived(v);
+		struct fetch *f = pop_arrived(v);
 
 		if (counts(c))
 			compare_begin(c, f);
@@ -294,14 +294,14 @@ void verify_pump(struct core *c)
 			fetch_compared(c, f, 0);
 	}
 	while (counts(c) && !c->kick) {
-		const struct link_state *link = fetch_link(c, LINK_COPIER, &slot);
+		const struct conn_state *conn = fetch_conn(c, CONN_COPIER, &slot);
 
 		if (v->cursor >= c->map.blocks) {
 			if (v->in_flight)
 				return;
 			walk_end(c);
-		} else if (has_room(c, link)) {
-			ask_next(c, link);
+		} else if (has_room(c, conn)) {
+			compare_next(c, conn);
 		} else {
 			return;
 		}
@@ -365,8 +365,8 @@ int core_verify(struct core *c, uint64_t rate)
 		core_run(c);
 		return 0;
 	}
-	/* A copy that has ended may have left it small; only a copy follows the link's delay. */
-	c->fetch_window[LINK_COPIER] = c->copy_window;
+	/* A copy that has ended may have left it small; only a copy follows the connection's delay. */
+	c->fetch_window[CONN_COPIER] = c->copy_window;
 	v->cursor = 0;
 	v->local = c->map.local;
 	v->status.compared = v->status.different = v->status.written = v->status.unreadable = 0;

@@ -165,7 +165,7 @@ static void write_chunks(struct core *c)
 		}
 		if (chunk >= w->map.chunks || w->error)
 			break;
-		map_take_chunk(&w->map, chunk, w->buf);
+		map_pop_chunk(&w->map, chunk, w->buf);
 		w->chunk = chunk + 1;
 		io->op = IO_WRITE;
 		io->file = FILE_COMMIT;

@@ -27,8 +27,8 @@ struct export *export_new(const char *name)
 
 	if (!e)
 		return NULL;
-	e->disk.turns[JOB_SHORT][0].most = export_workers();
-	e->disk.turns[JOB_LONG][0].most = export_workers() / 2;
+	e->disk.queues[JOB_SHORT][0].most = export_workers();
+	e->disk.queues[JOB_LONG][0].most = export_workers() / 2;
 	e->nbd.name = strdup(name);
 	e->disk.fd[FILE_IMAGE] = e->disk.fd[FILE_BITMAP] = e->disk.fd[FILE_COMMIT] = e->disk.base_fd = e->disk.direct_fd = -1;
 	e->users = 1;

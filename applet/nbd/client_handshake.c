@@ -96,13 +96,13 @@ static void send_name(struct nbd_client_handshake *h, size_t n)
 		h->send(h->ctx, h->export_name, n);
 }
 
-static enum nbd_handshake_state ask(struct nbd_client_handshake *h, uint32_t option)
+static enum nbd_handshake_state request_option(struct nbd_client_handshake *h, uint32_t option)
 {
 	send_head(h, option, 0);
 	return NBD_HS_MORE;
 }
 
-static enum nbd_handshake_state ask_export_name(struct nbd_client_handshake *h)
+static enum nbd_handshake_state request_export_name(struct nbd_client_handshake *h)
 {
 	size_t n = strlen(h->export_name);
 
@@ -112,7 +112,7 @@ static enum nbd_handshake_state ask_export_name(struct nbd_client_handshake *h)
 }
 
 /* Options whose data is the name with its length in front, and something more. */
-static enum nbd_handshake_state ask_about(struct nbd_client_handshake *h, uint32_t option, const void *more, size_t n)
+static enum nbd_handshake_state request_info(struct nbd_client_handshake *h, uint32_t option, const void *more, size_t n)
 {
 	size_t name_bytes = strlen(h->export_name);
 	uint8_t length[4];
@@ -125,9 +125,9 @@ static enum nbd_handshake_state ask_about(struct nbd_client_handshake *h, uint32
 	return NBD_HS_MORE;
 }
 
-static enum nbd_handshake_state ask_go(struct nbd_client_handshake *h)
+static enum nbd_handshake_state request_go(struct nbd_client_handshake *h)
 {
-	return ask_about(h, NBD_OPT_GO, want_block_size, sizeof(want_block_size));
+	return request_info(h, NBD_OPT_GO, want_block_size, sizeof(want_block_size));
 }
 
 /* ---- greeting ------------------------------------------------------------------------- */
@@ -143,7 +143,7 @@ static bool may_be(const uint8_t *in, size_t n, uint64_t magic)
 }
 
 /* p: EXPORT_BYTES. False: nothing that an off_t can hold. */
-static bool take_export(struct nbd_client_handshake *h, const uint8_t *p)
+static bool parse_export(struct nbd_client_handshake *h, const uint8_t *p)
 {
 	h->size_bytes = nbd_get64(p);
 	h->transmission_flags = nbd_get16(p + 8);
@@ -172,7 +172,7 @@ static enum nbd_handshake_state oldstyle_step(struct nbd_client_handshake *h, co
 	/* Of its 32 bits of flags the upper half are handshake flags. */
 	memcpy(export, in + 16, 8);
 	memcpy(export + 8, in + 26, 2);
-	take_export(h, export);
+	parse_export(h, export);
 	return begin_transmission(h);
 }
 
@@ -188,7 +188,7 @@ static enum nbd_handshake_state newstyle_step(struct nbd_client_handshake *h, co
 	h->no_zeroes = flags & NBD_FLAG_NO_ZEROES;
 	nbd_put32(client_flags, flags);
 	h->send(h->ctx, client_flags, sizeof(client_flags));
-	return flags & NBD_FLAG_FIXED_NEWSTYLE && !h->plain ? ask(h, NBD_OPT_STRUCTURED_REPLY) : ask_export_name(h);
+	return flags & NBD_FLAG_FIXED_NEWSTYLE && !h->plain ? request_option(h, NBD_OPT_STRUCTURED_REPLY) : request_export_name(h);
 }
 
 static enum nbd_handshake_state greeting_step(struct nbd_client_handshake *h, const uint8_t *in, size_t n, size_t *used)
@@ -215,16 +215,16 @@ static enum nbd_handshake_state export_name_step(struct nbd_client_handshake *h,
 	if (n < want)
 		return NBD_HS_MORE;
 	*used = want;
-	take_export(h, in);
+	parse_export(h, in);
 	return begin_transmission(h);
 }
 
 static enum nbd_handshake_state structured_step(struct nbd_client_handshake *h, uint32_t type)
 {
 	if (type != NBD_REP_ACK) /* without structured replies there are no contexts */
-		return type & NBD_REP_ERR ? ask_go(h) : broken(h);
+		return type & NBD_REP_ERR ? request_go(h) : broken(h);
 	h->structured = true;
-	return ask_about(h, NBD_OPT_SET_META_CONTEXT, query, sizeof(query) - 1);
+	return request_info(h, NBD_OPT_SET_META_CONTEXT, query, sizeof(query) - 1);
 }
 
 static enum nbd_handshake_state meta_step(struct nbd_client_handshake *h, uint32_t type, const uint8_t *data,
@@ -241,7 +241,7 @@ static enum nbd_handshake_state meta_step(struct nbd_client_handshake *h, uint32
 		h->allocation = false; /* "the client MUST disregard any context replies" */
 	else if (type != NBD_REP_ACK)
 		return broken(h);
-	return ask_go(h);
+	return request_go(h);
 }
 
 static bool is_power_of_2(uint32_t v)
@@ -249,7 +249,7 @@ static bool is_power_of_2(uint32_t v)
 	return v && !(v & (v - 1));
 }
 
-static enum nbd_handshake_state take_block_sizes(struct nbd_client_handshake *h, const uint8_t *p)
+static enum nbd_handshake_state parse_block_sizes(struct nbd_client_handshake *h, const uint8_t *p)
 {
 	h->min_block = nbd_get32(p);
 	h->preferred_block = nbd_get32(p + 4);
@@ -262,7 +262,7 @@ static enum nbd_handshake_state take_block_sizes(struct nbd_client_handshake *h,
 	return NBD_HS_MORE;
 }
 
-static enum nbd_handshake_state take_info(struct nbd_client_handshake *h, const uint8_t *data, uint32_t n)
+static enum nbd_handshake_state parse_info(struct nbd_client_handshake *h, const uint8_t *data, uint32_t n)
 {
 	uint16_t type;
 
@@ -273,8 +273,8 @@ static enum nbd_handshake_state take_info(struct nbd_client_handshake *h, const 
 	    (type == NBD_INFO_BLOCK_SIZE && n != INFO_BLOCK_SIZE_BYTES))
 		return broken(h);
 	if (type == NBD_INFO_BLOCK_SIZE)
-		return take_block_sizes(h, data + 2);
-	if (type == NBD_INFO_EXPORT && !take_export(h, data + 2))
+		return parse_block_sizes(h, data + 2);
+	if (type == NBD_INFO_EXPORT && !parse_export(h, data + 2))
 		return begin_transmission(h);
 	return NBD_HS_MORE;
 }
@@ -282,7 +282,7 @@ static enum nbd_handshake_state take_info(struct nbd_client_handshake *h, const 
 /* It will not let us have the export. The handshake could go on, so say good-bye. */
 static enum nbd_handshake_state refused(struct nbd_client_handshake *h, uint32_t type, const void *message, uint32_t n)
 {
-	ask(h, NBD_OPT_ABORT);
+	request_option(h, NBD_OPT_ABORT);
 	switch (type) {
 	case NBD_REP_ERR_UNKNOWN:
 		return fail_export(h, "", " is unknown to the origin");
@@ -307,11 +307,11 @@ static enum nbd_handshake_state refused(struct nbd_client_handshake *h, uint32_t
 static enum nbd_handshake_state go_step(struct nbd_client_handshake *h, uint32_t type, const uint8_t *data, uint32_t n)
 {
 	if (type == NBD_REP_INFO)
-		return take_info(h, data, n);
+		return parse_info(h, data, n);
 	if (type == NBD_REP_ACK)
 		return h->got_export ? NBD_HS_DONE : broken(h);
 	if (type == NBD_REP_ERR_UNSUP)
-		return ask_export_name(h);
+		return request_export_name(h);
 	return type & NBD_REP_ERR ? refused(h, type, data, n) : broken(h);
 }
 

@@ -94,7 +94,7 @@ struct string {
 };
 
 /* The next n bytes, or NULL if there are fewer. */
-static const uint8_t *take(struct cursor *c, uint32_t n)
+static const uint8_t *cursor_get(struct cursor *c, uint32_t n)
 {
 	const uint8_t *p = c->p;
 
@@ -107,19 +107,19 @@ static const uint8_t *take(struct cursor *c, uint32_t n)
 
 /* The next n bytes, as a string according to "Conventions". UTF-8 is not checked: malformed
  * text is simply a name that we do not know. */
-static bool take_string_of(struct cursor *c, uint32_t n, struct string *s)
+static bool parse_string_of(struct cursor *c, uint32_t n, struct string *s)
 {
 	s->bytes = n;
-	s->p = (const char *)take(c, n);
+	s->p = (const char *)cursor_get(c, n);
 	return s->p && n <= NBD_NAME_MAX && !memchr(s->p, '\0', n);
 }
 
 /* The same, its length in front. */
-static bool take_string(struct cursor *c, struct string *s)
+static bool parse_string(struct cursor *c, struct string *s)
 {
-	const uint8_t *p = take(c, 4);
+	const uint8_t *p = cursor_get(c, 4);
 
-	return p && take_string_of(c, nbd_get32(p), s);
+	return p && parse_string_of(c, nbd_get32(p), s);
 }
 
 static const struct nbd_export *find_export(const struct nbd_server_handshake *h, const struct string *name)
@@ -150,7 +150,7 @@ static enum nbd_handshake_state export_name(struct nbd_server_handshake *h, stru
 	const struct nbd_export *e;
 	struct string name;
 
-	if (!take_string_of(c, c->left, &name))
+	if (!parse_string_of(c, c->left, &name))
 		return NBD_HS_CLOSE;
 	e = find_export(h, &name);
 	if (!e)
@@ -196,14 +196,14 @@ static void send_info(struct nbd_server_handshake *h, uint32_t option, uint16_t 
 
 /* A list of wanted information -> bit mask. Each is sent once, however often it is
  * asked for; what we do not know is ignored. False: the list is not well formed. */
-static bool take_info_list(struct cursor *c, unsigned *wanted)
+static bool parse_info_list(struct cursor *c, unsigned *wanted)
 {
-	const uint8_t *p = take(c, 2);
+	const uint8_t *p = cursor_get(c, 2);
 
 	*wanted = 1 << NBD_INFO_EXPORT;
 	if (!p || c->left != 2U * nbd_get16(p))
 		return false;
-	while ((p = take(c, 2)))
+	while ((p = cursor_get(c, 2)))
 		if (nbd_get16(p) == NBD_INFO_NAME || nbd_get16(p) == NBD_INFO_BLOCK_SIZE)
 			*wanted |= 1U << nbd_get16(p);
 	return true;
@@ -215,7 +215,7 @@ static enum nbd_handshake_state info_or_go(struct nbd_server_handshake *h, uint3
 	struct string name;
 	unsigned wanted, type;
 
-	if (!take_string(c, &name) || !take_info_list(c, &wanted))
+	if (!parse_string(c, &name) || !parse_info_list(c, &wanted))
 		return answer(h, option, NBD_REP_ERR_INVALID);
 	e = find_export(h, &name);
 	if (!e)
@@ -269,9 +269,9 @@ static bool query_matches(const struct string *query, const struct context *c, b
  * of LIST asks for everything. Other names, also of other namespaces, are ignored.
  * False: the list is not well formed.
  */
-static bool take_queries(struct cursor *c, bool is_list, unsigned *matches)
+static bool parse_queries(struct cursor *c, bool is_list, unsigned *matches)
 {
-	const uint8_t *p = take(c, 4);
+	const uint8_t *p = cursor_get(c, 4);
 	struct string query;
 	uint32_t count;
 	unsigned i;
@@ -282,7 +282,7 @@ static bool take_queries(struct cursor *c, bool is_list, unsigned *matches)
 	*matches = is_list && !count ? ~0U : 0;
 	/* Ends early when there are fewer than they say: no count is too large. */
 	for (; count; count--) {
-		if (!take_string(c, &query) || !memchr(query.p, ':', query.bytes))
+		if (!parse_string(c, &query) || !memchr(query.p, ':', query.bytes))
 			return false;
 		for (i = 0; i < CONTEXTS; i++)
 			*matches |= (unsigned)query_matches(&query, &contexts[i], is_list) << i;
@@ -299,7 +299,7 @@ static enum nbd_handshake_state meta_context(struct nbd_server_handshake *h, uin
 	unsigned matches, i;
 	uint8_t id[4];
 
-	if (!h->structured || !take_string(c, &name) || !take_queries(c, is_list, &matches))
+	if (!h->structured || !parse_string(c, &name) || !parse_queries(c, is_list, &matches))
 		return answer(h, option, NBD_REP_ERR_INVALID);
 	e = find_export(h, &name);
 	if (!e)

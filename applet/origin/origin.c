@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * An origin: its address, its links, and who it is.
+ * An origin: its address, its connections, and who it is.
  *
- * The client link is kept up as long as the origin is needed: lost, it is tried
- * again with a growing pause; the copier's link exists while the copy runs, when
+ * The client connection is kept up as long as the origin is needed: lost, it is tried
+ * again with a growing pause; the copier's connection exists while the copy runs, when
  * the origin says that it takes several connections ("NBD_FLAG_CAN_MULTI_CONN").
  */
 #include "libbb.h"
-#include "origin/link.h"
+#include "origin/conn.h"
 #include "reactor/pool.h"
 #include "storage/header.h"
 #include "storage/paths.h"
@@ -38,10 +38,10 @@ struct origin {
 	bool header_busy; /* the commit file does not know this origin yet: it is not used */
 	uint64_t size_bytes;
 	struct fingerprint fingerprint;
-	struct link link[LINKS];
-	struct timer retry[LINKS];
-	unsigned pause_ms[LINKS];
-	char last_error[LINK_ERROR_BYTES]; /* logged once */
+	struct conn conn[CONNS];
+	struct timer retry[CONNS];
+	unsigned pause_ms[CONNS];
+	char last_error[CONN_ERROR_BYTES]; /* logged once */
 };
 
 void (*origin_closed)(void);
@@ -69,25 +69,25 @@ static void attempt(struct origin *o, unsigned slot)
 	const struct address *a = address_of(o);
 
 	timer_clear(&o->retry[slot]);
-	if (!o->closed && o->link[slot].phase == LINK_DOWN)
-		link_connect(&o->link[slot], a->host, a->port, a->name, a->plain);
+	if (!o->closed && o->conn[slot].phase == CONN_DOWN)
+		conn_connect(&o->conn[slot], a->host, a->port, a->name, a->plain);
 }
 
 static void retry_client(struct timer *t)
 {
-	attempt((struct origin *)(void *)((char *)t - offsetof(struct origin, retry[LINK_CLIENT])), LINK_CLIENT);
+	attempt((struct origin *)(void *)((char *)t - offsetof(struct origin, retry[CONN_CLIENT])), CONN_CLIENT);
 }
 
-static void copy_link_begin(struct origin *o)
+static void copy_conn_begin(struct origin *o)
 {
-	if (o->copy_wanted && !o->header_busy && o->link[LINK_CLIENT].phase == LINK_UP && !o->candidate.host &&
-	    (o->link[LINK_CLIENT].handshake.transmission_flags & NBD_FLAG_CAN_MULTI_CONN))
-		attempt(o, LINK_COPIER);
+	if (o->copy_wanted && !o->header_busy && o->conn[CONN_CLIENT].phase == CONN_UP && !o->candidate.host &&
+	    (o->conn[CONN_CLIENT].handshake.transmission_flags & NBD_FLAG_CAN_MULTI_CONN))
+		attempt(o, CONN_COPIER);
 }
 
 static void retry_copier(struct timer *t)
 {
-	copy_link_begin((struct origin *)(void *)((char *)t - offsetof(struct origin, retry[LINK_COPIER])));
+	copy_conn_begin((struct origin *)(void *)((char *)t - offsetof(struct origin, retry[CONN_COPIER])));
 }
 
 /* Half of the pause is by chance, so that many proxies do not come back at once. */
@@ -146,7 +146,7 @@ static void report(struct origin *o, const char *error, bool refused)
 		done(o->done_ctx, error, refused);
 }
 
-/* ---- what a link tells -------------------------------------------------------------- */
+/* ---- what a connection tells -------------------------------------------------------------- */
 
 /* An attempt has failed before its handshake was done. True: tries again at once, with a plain
  * handshake (see nbd.h). The kind that works is kept until it fails or the address changes. */
@@ -154,21 +154,21 @@ static bool try_plain(struct origin *o, unsigned slot)
 {
 	struct address *a = address_of(o);
 
-	a->plain = !a->plain && o->link[slot].tripped;
+	a->plain = !a->plain && o->conn[slot].tripped;
 	if (a->plain)
 		attempt(o, slot);
 	return a->plain;
 }
 
-void origin_link_failed(struct origin *o, unsigned slot, const char *why)
+void origin_conn_failed(struct origin *o, unsigned slot, const char *why)
 {
 	bool first = !o->known;
 
 	if (o->started)
-		core_link_down(o->disk->core, slot);
-	if (!o->link[slot].shaken && try_plain(o, slot))
+		core_conn_down(o->disk->core, slot);
+	if (!o->conn[slot].shaken && try_plain(o, slot))
 		return;
-	if (slot == LINK_COPIER) {
+	if (slot == CONN_COPIER) {
 		retry_later(o, slot);
 		return;
 	}
@@ -193,25 +193,25 @@ void origin_link_failed(struct origin *o, unsigned slot, const char *why)
 
 static void tell_core(struct origin *o, unsigned slot)
 {
-	const struct nbd_client_handshake *h = &o->link[slot].handshake;
+	const struct nbd_client_handshake *h = &o->conn[slot].handshake;
 	uint32_t unit = h->min_block > BLOCK_BYTES ? h->min_block / BLOCK_BYTES : 1;
 	uint32_t max = h->max_payload / BLOCK_BYTES / unit * unit;
-	struct link_state state = {
+	struct conn_state state = {
 		.unit_blocks = unit,
 		.max_blocks = max < FETCH_BLOCKS_MAX ? max : FETCH_BLOCKS_MAX,
 		.can_status = h->allocation,
 	};
 
-	core_link_up(o->disk->core, slot, &state);
+	core_conn_up(o->disk->core, slot, &state);
 }
 
-/* The client link is to our disk: it may be used. */
-static void client_link_use(struct origin *o, const char *error)
+/* The client connection is to our disk: it may be used. */
+static void client_conn_use(struct origin *o, const char *error)
 {
-	if (o->started && o->link[LINK_CLIENT].phase == LINK_UP)
-		tell_core(o, LINK_CLIENT);
+	if (o->started && o->conn[CONN_CLIENT].phase == CONN_UP)
+		tell_core(o, CONN_CLIENT);
 	report(o, error, false);
-	copy_link_begin(o);
+	copy_conn_begin(o);
 }
 
 /* Only now may bytes of other content come in, and the caller of the reconnect get its answer: from
@@ -223,10 +223,10 @@ static void header_saved(struct disk *d, int error)
 	if (!o->header_busy)
 		return;
 	o->header_busy = false;
-	client_link_use(o, error ? "the new origin is in use, but the commit file cannot be written: do not restart this server" : NULL);
+	client_conn_use(o, error ? "the new origin is in use, but the commit file cannot be written: do not restart this server" : NULL);
 }
 
-/* fp is our origin's fingerprint from now on; the header is saved before the link is used. */
+/* fp is our origin's fingerprint from now on; the header is saved before the connection is used. */
 static void fingerprint_accept(struct origin *o, const struct fingerprint *fp)
 {
 	o->fingerprint = o->disk->header.fingerprint = *fp;
@@ -235,7 +235,7 @@ static void fingerprint_accept(struct origin *o, const struct fingerprint *fp)
 }
 
 /* NULL: this is our disk. */
-static const char *identify(struct origin *o, const struct link *l)
+static const char *identify(struct origin *o, const struct conn *l)
 {
 	bool force = o->candidate.host && o->force;
 
@@ -246,22 +246,22 @@ static const char *identify(struct origin *o, const struct link *l)
 	return fingerprint_refuse(o->size_bytes, &o->fingerprint, l->handshake.size_bytes, &l->fingerprint, force);
 }
 
-void origin_link_ready(struct origin *o, unsigned slot)
+void origin_conn_ready(struct origin *o, unsigned slot)
 {
-	struct link *l = &o->link[slot];
+	struct conn *l = &o->conn[slot];
 	const char *why = identify(o, l);
 	struct fingerprint known = o->fingerprint;
 	bool other;
 
 	if (why) {
-		link_close(l);
+		conn_close(l);
 		if (o->known)
-			origin_link_failed(o, slot, why);
+			origin_conn_failed(o, slot, why);
 		else
 			report(o, why, false); /* the start ends */
 		return;
 	}
-	if (slot == LINK_COPIER) {
+	if (slot == CONN_COPIER) {
 		tell_core(o, slot);
 		return;
 	}
@@ -289,14 +289,14 @@ void origin_link_ready(struct origin *o, unsigned slot)
 	if ((other || memcmp(&known, &o->fingerprint, sizeof(known)) != 0) && o->disk->header_fd >= 0)
 		fingerprint_accept(o, &known);
 	else
-		client_link_use(o, NULL);
+		client_conn_use(o, NULL);
 }
 
 /* One that comes up only to go down again is not back. */
-void origin_link_steady(struct origin *o, unsigned slot)
+void origin_conn_steady(struct origin *o, unsigned slot)
 {
 	o->pause_ms[slot] = 0;
-	if (slot != LINK_CLIENT || !o->last_error[0])
+	if (slot != CONN_CLIENT || !o->last_error[0])
 		return;
 	bb_error_msg("origin %s:%s: is back", o->address.host, o->address.port);
 	o->last_error[0] = '\0';
@@ -314,14 +314,14 @@ struct origin *origin_new(struct disk *d, const char *host, const char *port, co
 	d->header_saved = header_saved;
 	if (!address_set(&o->address, host, port, name))
 		bb_simple_error_msg_and_die("out of memory");
-	for (i = 0; i < LINKS; i++)
-		link_init(&o->link[i], o, i);
-	o->retry[LINK_CLIENT].fire = retry_client;
-	o->retry[LINK_COPIER].fire = retry_copier;
+	for (i = 0; i < CONNS; i++)
+		conn_init(&o->conn[i], o, i);
+	o->retry[CONN_CLIENT].fire = retry_client;
+	o->retry[CONN_COPIER].fire = retry_copier;
 	o->done = first;
 	o->done_ctx = ctx;
 	if (first)
-		attempt(o, LINK_CLIENT);
+		attempt(o, CONN_CLIENT);
 	else
 		o->closed = true;
 	return o;
@@ -339,7 +339,7 @@ const struct fingerprint *origin_fingerprint(const struct origin *o)
 
 /* Takes size and fingerprint of the origin from the header of the commit file: a complete cache
  * needs no origin until somebody asks for one; an incomplete one can wait for it. */
-static void recall(struct origin *o)
+static void restore_identity(struct origin *o)
 {
 	if (o->known)
 		return;
@@ -356,7 +356,7 @@ static void start_without(struct origin *o)
 		strcpy(o->last_error, "no answer yet");
 	bb_error_msg("origin %s:%s: %s; going on with what is here", o->address.host, o->address.port, o->last_error);
 	o->done = NULL;
-	recall(o);
+	restore_identity(o);
 }
 
 void origin_start(struct origin *o)
@@ -367,21 +367,21 @@ void origin_start(struct origin *o)
 		o->fingerprint = o->disk->header.fingerprint;
 	else if (!o->closed)
 		start_without(o);
-	if (o->link[LINK_CLIENT].phase == LINK_UP)
-		tell_core(o, LINK_CLIENT);
+	if (o->conn[CONN_CLIENT].phase == CONN_UP)
+		tell_core(o, CONN_CLIENT);
 	else if (!o->closed)
-		attempt(o, LINK_CLIENT);
+		attempt(o, CONN_CLIENT);
 }
 
 /* What was asked over them is asked again, over whatever comes up. */
-static void links_drop(struct origin *o)
+static void conns_drop(struct origin *o)
 {
 	unsigned i;
 
-	for (i = 0; i < LINKS; i++) {
+	for (i = 0; i < CONNS; i++) {
 		timer_clear(&o->retry[i]);
-		link_close(&o->link[i]);
-		core_link_down(o->disk->core, i);
+		conn_close(&o->conn[i]);
+		core_conn_down(o->disk->core, i);
 	}
 }
 
@@ -392,9 +392,9 @@ static const char *reconnect_begin(struct origin *o, const char *host, const cha
 		return "another reconnect is under way";
 	if (!address_set(&o->candidate, host, port, name ? name : o->address.name))
 		return "out of memory";
-	recall(o);
-	/* The old links first: one that is half open would else block what comes. */
-	links_drop(o);
+	restore_identity(o);
+	/* The old connections first: one that is half open would else block what comes. */
+	conns_drop(o);
 	return NULL;
 }
 
@@ -408,7 +408,7 @@ const char *origin_reconnect(struct origin *o, const char *host, const char *por
 	o->force = force;
 	o->done = done;
 	o->done_ctx = ctx;
-	attempt(o, LINK_CLIENT);
+	attempt(o, CONN_CLIENT);
 	return NULL;
 }
 
@@ -426,21 +426,21 @@ const char *origin_adopt(struct origin *o, int fd, origin_callback *done)
 	o->force = false;
 	o->done = done;
 	o->done_ctx = NULL;
-	link_adopt(&o->link[LINK_CLIENT], fd, o->size_bytes);
+	conn_adopt(&o->conn[CONN_CLIENT], fd, o->size_bytes);
 	return NULL;
 }
 
 void origin_hurry(struct origin *o)
 {
-	struct link *l = &o->link[LINK_CLIENT];
+	struct conn *l = &o->conn[CONN_CLIENT];
 
 	if (!o->started)
 		return;
-	if (l->phase < LINK_HANDSHAKE)
-		link_close(l);
-	o->pause_ms[LINK_CLIENT] = o->pause_ms[LINK_COPIER] = 0;
-	attempt(o, LINK_CLIENT);
-	copy_link_begin(o);
+	if (l->phase < CONN_HANDSHAKE)
+		conn_close(l);
+	o->pause_ms[CONN_CLIENT] = o->pause_ms[CONN_COPIER] = 0;
+	attempt(o, CONN_CLIENT);
+	copy_conn_begin(o);
 }
 
 const char *origin_host(const struct origin *o)
@@ -460,68 +460,68 @@ const char *origin_export(const struct origin *o)
 
 const char *origin_error(const struct origin *o)
 {
-	return o->last_error[0] && o->link[LINK_CLIENT].phase != LINK_UP ? o->last_error : "none";
+	return o->last_error[0] && o->conn[CONN_CLIENT].phase != CONN_UP ? o->last_error : "none";
 }
 
 const char *origin_state(const struct origin *o)
 {
 	static const char *const names[] = { "down", "connecting", "connecting", "handshake", "handshake", "up" };
 
-	return o->closed ? "none" : names[o->link[LINK_CLIENT].phase];
+	return o->closed ? "none" : names[o->conn[CONN_CLIENT].phase];
 }
 
 void origin_turn(struct origin *o)
 {
-	struct link *copier = &o->link[LINK_COPIER];
+	struct conn *copier = &o->conn[CONN_COPIER];
 
-	if (!o->copy_wanted && copier->phase != LINK_DOWN && link_is_idle(copier)) {
-		link_close(copier);
-		core_link_down(o->disk->core, LINK_COPIER);
+	if (!o->copy_wanted && copier->phase != CONN_DOWN && conn_is_idle(copier)) {
+		conn_close(copier);
+		core_conn_down(o->disk->core, CONN_COPIER);
 	}
-	link_turn(&o->link[LINK_CLIENT]);
-	link_turn(copier);
+	conn_turn(&o->conn[CONN_CLIENT]);
+	conn_turn(copier);
 }
 
 /* ---- ports ---------------------------------------------------------------------------- */
 
-void port_link_read(struct core *c, unsigned slot, uint64_t cookie, uint64_t offset, uint32_t length)
+void port_conn_read(struct core *c, unsigned slot, uint64_t cookie, uint64_t offset, uint32_t length)
 {
 	uint64_t start;
 	uint32_t n;
-	uint8_t *buf = core_link_buffer(c, slot, cookie, &start, &n);
+	uint8_t *buf = core_conn_buffer(c, slot, cookie, &start, &n);
 
-	link_ask_read(&disk_of(c)->origin->link[slot], cookie, offset, length, buf);
+	conn_send_read(&disk_of(c)->origin->conn[slot], cookie, offset, length, buf);
 }
 
-void port_link_status(struct core *c, unsigned slot, uint64_t cookie, uint64_t offset, uint32_t length)
+void port_conn_status(struct core *c, unsigned slot, uint64_t cookie, uint64_t offset, uint32_t length)
 {
-	link_ask_status(&disk_of(c)->origin->link[slot], cookie, offset, length);
+	conn_send_status(&disk_of(c)->origin->conn[slot], cookie, offset, length);
 }
 
-void port_copy_link(struct core *c, bool wanted)
+void port_copy_conn(struct core *c, bool wanted)
 {
 	struct origin *o = disk_of(c)->origin;
 
 	o->copy_wanted = wanted;
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && o->started && !o->known && core_verify_is_running(c)) {
-		recall(o);
-		attempt(o, LINK_CLIENT);
+		restore_identity(o);
+		attempt(o, CONN_CLIENT);
 	}
 	if (wanted)
-		copy_link_begin(o);
+		copy_conn_begin(o);
 	else
-		timer_clear(&o->retry[LINK_COPIER]);
+		timer_clear(&o->retry[CONN_COPIER]);
 }
 
-void port_links_close(struct core *c)
+void port_conns_close(struct core *c)
 {
 	struct origin *o = disk_of(c)->origin;
 	unsigned i;
 
 	o->closed = true;
-	for (i = 0; i < LINKS; i++) {
+	for (i = 0; i < CONNS; i++) {
 		timer_clear(&o->retry[i]);
-		link_close(&o->link[i]);
+		conn_close(&o->conn[i]);
 	}
 	address_clear(&o->candidate);
 	if (origin_closed)
@@ -532,5 +532,5 @@ void port_links_close(struct core *c)
 void origin_end(struct origin *o)
 {
 	o->closed = true;
-	links_drop(o);
+	conns_drop(o);
 }

@@ -24,10 +24,10 @@ struct origin *origin_new(struct disk *d, const char *host, const char *port, co
 /* After the first attempt went well: what the origin is. */
 uint64_t origin_size_bytes(const struct origin *o);
 const struct fingerprint *origin_fingerprint(const struct origin *o);
-/* The core exists from now on: gives it the link. An origin that is needed, but was not reached
+/* The core exists from now on: gives it the connection. An origin that is needed, but was not reached
  * yet, is tried until it is, and must then be the one that d->header describes. */
 void origin_start(struct origin *o);
-/* Drops the links and tries another address; goes back to the old one if that is refused. One at a
+/* Drops the connections and tries another address; goes back to the old one if that is refused. One at a
  * time. name: of the export; NULL: as before. Returns NULL, or why it was not begun: one line; then
  * done is not called. */
 const char *origin_reconnect(struct origin *o, const char *host, const char *port, const char *name, bool force,

@@ -78,7 +78,7 @@ static bool line_write(const char *line)
 
 /* Takes the first waiting line; if there is none and tell_lost is set, one about messages lost
  * since the last such line. False: there is nothing to write. Under the lock. */
-static bool line_take(char *line, bool tell_lost)
+static bool line_pop(char *line, bool tell_lost)
 {
 	static uint64_t told;
 	size_t n;
@@ -104,7 +104,7 @@ static void *writer(void *arg)
 
 	mutex_lock(&lock);
 	for (;;) {
-		writing = line_take(line, well);
+		writing = line_pop(line, well);
 		if (!writing) {
 			condition_wait(&wake, &lock);
 			continue;

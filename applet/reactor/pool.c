@@ -37,16 +37,16 @@ static struct crew {
 static struct job_list todo_quick, finished;
 static struct job_list ran; /* quick jobs that this pool_flush() has run; done() is still to be called */
 static unsigned quick_steps; /* one for each quick job that begins and for each that ends: odd while one runs */
-static bool standing_by;     /* a thread is there that would take the loop over */
-static bool dozing;          /* it waits for the next quick job */
-static struct condition doze;
+static bool has_follower;  /* a thread is there that would become the leader: have the loop */
+static bool follower_idle; /* it waits for the next quick job */
+static struct condition follower_wake;
 
 /* Of the thread that has the loop. */
 static struct job_list submitted;
 static struct event done_event;
 static uint64_t quick_from_ms;
 
-static void (*take_over)(void);
+static void (*lead)(void);
 
 static void list_init(struct job_list *l)
 {
@@ -61,7 +61,7 @@ static void list_append(struct job_list *l, struct job *j)
 	l->tail = &j->next;
 }
 
-static struct job *list_take(struct job_list *l)
+static struct job *list_pop(struct job_list *l)
 {
 	struct job *j = l->first;
 
@@ -90,7 +90,7 @@ static void queue_put(struct job **owner, struct job *j)
 }
 
 /* The first owner's first job; this owner is the last now. */
-static struct job *queue_take(struct job **owner)
+static struct job *queue_pop(struct job **owner)
 {
 	struct job *j = *owner;
 	struct job *rest = j ? j->next : NULL;
@@ -144,11 +144,11 @@ static void give_worker(struct job *j)
 	call_worker(c);
 }
 
-/* Lets j run, or queues it behind others of its turn. here: the loop's thread runs it, if it is
+/* Lets j run, or queues it in its serial queue. here: the loop's thread runs it, if it is
  * quick. Under the lock. */
 static void enqueue(struct job *j, bool here)
 {
-	struct turn *t = j->turn;
+	struct serial_queue *t = j->queue;
 
 	here = here && j->quick;
 	if (t && t->running && t->running >= t->most && !(here && t->most)) {
@@ -163,12 +163,12 @@ static void enqueue(struct job *j, bool here)
 		give_worker(j);
 }
 
-/* j has been run: who waited for its turn may run now. Returns that one, or NULL. */
-static struct job *pass_turn(struct job *j)
+/* j has been run: the next of its serial queue may run now. Returns that one, or NULL. */
+static struct job *pop_waiting(struct job *j)
 {
-	struct turn *t = j->turn;
+	struct serial_queue *t = j->queue;
 	/* A quick job may have run in excess of `most`: then nobody inherits its place. */
-	struct job *next = t && (!t->most || t->running <= t->most) ? queue_take(&t->waiting) : NULL;
+	struct job *next = t && (!t->most || t->running <= t->most) ? queue_pop(&t->waiting) : NULL;
 
 	if (t && !next)
 		t->running--;
@@ -201,7 +201,7 @@ static void *worker(void *arg)
 
 	mutex_lock(&lock);
 	for (;;) {
-		struct job *j = queue_take(&c->todo);
+		struct job *j = queue_pop(&c->todo);
 
 		if (!j) {
 			c->idle++;
@@ -213,8 +213,8 @@ static void *worker(void *arg)
 		mutex_unlock(&lock);
 		j->run(j);
 		mutex_lock(&lock);
-		next = pass_turn(j);
-		if (next) /* behind those of other turns, who could wait for ever else */
+		next = pop_waiting(j);
+		if (next) /* behind those of other serial queues, who could wait for ever else */
 			queue_put(&c->todo, next);
 		j->next = NULL;
 		finish(j);
@@ -224,13 +224,13 @@ static void *worker(void *arg)
 
 /* ---- quick jobs ------------------------------------------------------------------------- */
 
-/* Checks every millisecond whether the loop's thread is still in the same quick job; dozes while
- * there is none. Under the lock; returns with it held when this thread has taken the loop over. */
+/* Checks every millisecond whether the loop's thread is still in the same quick job; is idle while
+ * there is none. Under the lock; returns with it held when this thread has become the leader. */
 static void watch_loop(void)
 {
 	unsigned seen;
 
-	standing_by = true;
+	has_follower = true;
 	for (;;) {
 		seen = quick_steps;
 		mutex_unlock(&lock);
@@ -240,15 +240,15 @@ static void watch_loop(void)
 			continue;
 		if (seen % 2)
 			break;
-		dozing = true;
-		while (dozing)
-			condition_wait(&doze, &lock);
+		follower_idle = true;
+		while (follower_idle)
+			condition_wait(&follower_wake, &lock);
 	}
-	standing_by = false;
+	has_follower = false;
 	quick_steps++;
 }
 
-static struct job *take_ran(void)
+static struct job *pop_ran(void)
 {
 	struct job *j = ran.first;
 
@@ -257,27 +257,27 @@ static struct job *take_ran(void)
 }
 
 /* Returns, with the lock, when the loop is this thread's. */
-static void stand_by(void)
+static void wait_to_lead(void)
 {
 	struct job *j;
 
 	watch_loop();
 	quick_from_ms = loop_now_ms + DISTRUST_MS;
 	/* What the previous owner has left: jobs to run, and jobs whose done() is to be called. */
-	while ((j = list_take(&todo_quick)) != NULL) {
-		if (j->turn) /* no longer quick: no more of them than of others */
-			j->turn->running--;
+	while ((j = list_pop(&todo_quick)) != NULL) {
+		if (j->queue) /* no longer quick: no more of them than of others */
+			j->queue->running--;
 		enqueue(j, false);
 	}
-	finish(take_ran());
+	finish(pop_ran());
 }
 
 static void *standby(void *arg)
 {
 	mutex_lock(&lock);
-	stand_by();
+	wait_to_lead();
 	mutex_unlock(&lock);
-	take_over();
+	lead();
 	return arg;
 }
 
@@ -287,14 +287,14 @@ static bool run_here(struct job *j)
 	unsigned step = ++quick_steps;
 	struct job *next;
 
-	if (dozing) {
-		dozing = false;
-		condition_signal(&doze);
+	if (follower_idle) {
+		follower_idle = false;
+		condition_signal(&follower_wake);
 	}
 	mutex_unlock(&lock);
 	j->run(j);
 	mutex_lock(&lock);
-	next = pass_turn(j);
+	next = pop_waiting(j);
 	if (next && next->quick && quick_steps == step) {
 		list_append(&todo_quick, next);
 	} else if (next) {
@@ -312,14 +312,14 @@ static void run_quick(void)
 {
 	struct job *j;
 
-	while ((j = list_take(&todo_quick)) != NULL) {
+	while ((j = list_pop(&todo_quick)) != NULL) {
 		if (run_here(j)) {
 			list_append(&ran, j);
 			continue;
 		}
 		j->next = NULL;
 		finish(j);
-		stand_by();
+		wait_to_lead();
 		return;
 	}
 }
@@ -371,7 +371,7 @@ void pool_start(unsigned workers, bool at_once, void (*loop)(void))
 			break;
 	}
 	mutex_unlock(&lock);
-	take_over = loop;
+	lead = loop;
 	if (c != crews + JOB_CLASSES || (loop && !thread_start(standby, NULL, LOOP_STACK_BYTES)))
 		bb_simple_perror_msg_and_die("cannot start a thread");
 }
@@ -388,7 +388,7 @@ bool pool_flush(bool at_once)
 	if (!submitted.first)
 		return false;
 	mutex_lock(&lock);
-	at_once = at_once && standing_by && loop_now_ms >= quick_from_ms;
+	at_once = at_once && has_follower && loop_now_ms >= quick_from_ms;
 	for (j = submitted.first; j; j = next) {
 		next = j->next;
 		enqueue(j, at_once);
@@ -396,7 +396,7 @@ bool pool_flush(bool at_once)
 	list_init(&submitted);
 	if (at_once)
 		run_quick();
-	j = take_ran();
+	j = pop_ran();
 	mutex_unlock(&lock);
 	all_done(j);
 	return j != NULL;

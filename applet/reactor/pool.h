@@ -5,17 +5,17 @@
  * to the loop's thread as done(). Order between jobs is not kept.
  *
  * Each class of jobs has its own workers, so long jobs never occupy all of them. Within a class,
- * and within a struct turn, the owners of jobs are served round-robin, one job each: nobody waits
+ * and within a struct serial_queue, the owners of jobs are served round-robin, one job each: nobody waits
  * for more than one job of each other owner, however many those have submitted. Long work is cut
  * into pieces, each a job that is submitted when the previous one is done.
  *
- * Jobs with the same struct turn share a limit: `most` of them run at a time, or one if `most` is 0; the
+ * Jobs with the same struct serial_queue share a limit: `most` of them run at a time, or one if `most` is 0; the
  * others wait, and occupy no worker. So a disk that hangs leaves workers for others. A quick job does
- * not wait for its turn if `most` is not 0: it runs in addition to the `most` others.
+ * not wait if `most` is not 0: it runs in addition to the `most` others.
  *
  * Waking a worker and being woken costs more than a write to the page cache. So the loop's thread
- * runs a quick job itself. Should that block nevertheless, another thread takes the loop over after
- * a millisecond or two; when the job returns, this thread becomes the one that stands by.
+ * runs a quick job itself. Should that block nevertheless, the follower, a standby thread, leads from then on, after
+ * a millisecond or two; when the job returns, its thread is the follower.
  */
 #ifndef REACTOR_POOL_H
 #define REACTOR_POOL_H

@@ -72,7 +72,7 @@ static uint64_t own_size(struct disk *d)
 }
 
 /* Returns whether bits are set that are of no block. */
-static bool say_bits(struct control *k, struct disk *d, enum state_start how, uint64_t size_bytes)
+static bool emit_bits(struct control *k, struct disk *d, enum state_start how, uint64_t size_bytes)
 {
 	static const char *const starts[] = { "new", "adopt", "both", "commit" };
 	enum state_start every = d->fd[FILE_COMMIT] < 0 ? START_ADOPT : d->fd[FILE_BITMAP] < 0 ? START_COMMIT : START_BOTH;
@@ -81,10 +81,10 @@ static bool say_bits(struct control *k, struct disk *d, enum state_start how, ui
 	uint64_t committed = d->fd[FILE_COMMIT] < 0 ? 0 : bits(d, START_COMMIT, size_bytes, &beyond).local;
 	struct map m = bits(d, how, size_bytes, &beyond); /* the last: d->words is what a start has */
 
-	control_say_cache(k, d, size_bytes, &m);
-	control_say_number(k, "committed", committed);
-	control_say_number(k, "uncommitted", all - committed);
-	control_say_string(k, "start", starts[how]);
+	control_emit_cache(k, d, size_bytes, &m);
+	control_emit_number(k, "committed", committed);
+	control_emit_number(k, "uncommitted", all - committed);
+	control_emit_string(k, "start", starts[how]);
 	return beyond;
 }
 
@@ -130,10 +130,10 @@ static int compare_and_tell(struct control *k, struct export *e, uint64_t size_b
 		memset(d->written, 0, (size_t)written_bytes(size_bytes));
 	compare(e, size_bytes);
 	core_status(d->core, &s);
-	good = control_verdict(&s, &text);
+	good = control_verify_result(&s, &text);
 	undecided = !known && s.verify.different;
-	control_say_string(k, "record", known ? "good" : "unknown");
-	control_say_verify(k, &s);
+	control_emit_string(k, "record", known ? "good" : "unknown");
+	control_emit_verify(k, &s);
 	print(k);
 	bb_error_msg("'%s': %s%s", d->path[FILE_IMAGE], text, undecided ? "; or clients have written them: that is not known" : "");
 	if (good)
@@ -164,7 +164,7 @@ int server_check(const struct server_config *config)
 	d->accept = config->accept_image;
 	store_peek(d, config->image, config->bitmap);
 	check_exists(d);
-	control_say_string(k, "commit_file", d->commit_trouble ? d->commit_trouble : found[d->commit_found]);
+	control_emit_string(k, "commit_file", d->commit_trouble ? d->commit_trouble : found[d->commit_found]);
 	print(k);
 	if (config->origin_host) {
 		begin_origin(d);
@@ -172,7 +172,7 @@ int server_check(const struct server_config *config)
 	}
 	size = fp ? origin_size_bytes(d->origin) : own_size(d);
 	how = store_decide(d, size, fp, false);
-	beyond = say_bits(k, d, how, size);
+	beyond = emit_bits(k, d, how, size);
 	print(k);
 	store_check_room(d, size, file_bytes(d, FILE_IMAGE));
 	known = store_load_written(d, how, size);

@@ -45,14 +45,14 @@ static bool is_verified(struct core *c)
 		return false;
 	}
 	core_status(c, &s);
-	good = control_verdict(&s, &text);
+	good = control_verify_result(&s, &text);
 	if (!good && !told)
 		bb_error_msg("not switched: %s", text);
 	told = !good;
 	return good;
 }
 
-void policy_look(struct core *c)
+void policy_apply(struct core *c)
 {
 	static bool hook_done;
 

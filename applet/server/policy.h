@@ -12,6 +12,6 @@
 /* A switch without force. NULL: it is under way, or done; else why not. */
 const char *policy_switch(struct core *c);
 /* --auto-switch, --verify and --exec: once a turn. */
-void policy_look(struct core *c);
+void policy_apply(struct core *c);
 
 #endif

@@ -109,17 +109,17 @@ static void signals_begin(void)
 /* ---- the loop --------------------------------------------------------------------------------- */
 
 static bool ending;
-static void loop_take_over(void) NORETURN;
+static void loop_lead(void) NORETURN;
 
 /* Does all that can be done before the next wait. */
-static void settle(void)
+static void end_of_turn(void)
 {
 	if (export)
 		core_tick(export->disk.core, loop_now_ms);
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export)
 		header_tick(&export->disk);
 	if (ENABLE_FEATURE_XNBD_SERVER_AUTO && export && export->disk.words)
-		policy_look(export->disk.core);
+		policy_apply(export->disk.core);
 	do {
 		do {
 			sessions_turn();
@@ -138,7 +138,7 @@ static void turn(uint64_t deadline_ms)
 	if (export)
 		core_now(export->disk.core, loop_now_ms); /* events came now, not when the wait began */
 	loop_call();
-	settle();
+	end_of_turn();
 }
 
 /* ---- the beginning ------------------------------------------------------------------------------ */
@@ -184,7 +184,7 @@ static void begin_proxy(struct export *e)
 
 	d->adopt = s->adopt_bitmap;
 	d->accept = s->accept_image;
-	if (store_look(d, s->image, s->bitmap, s->clear_bitmap)) /* complete: needs no origin, not even to start */
+	if (store_inspect(d, s->image, s->bitmap, s->clear_bitmap)) /* complete: needs no origin, not even to start */
 		d->origin = origin_new(d, s->origin_host, s->origin_port, s->origin_export, NULL, NULL);
 	else if (server_reach_origin(d, !d->words))
 		fp = origin_fingerprint(d->origin);
@@ -252,7 +252,7 @@ static void begin(void)
 		init_root_storage();
 	loop_init(!(ENABLE_FEATURE_XNBD_SERVER_INIT && s->exports.root_storage));
 	signals_begin();
-	pool_start(s->image ? export_workers() : (HUNG_EXPORTS + 1) * export_workers() + 2 * HUNG_EXPORTS, ENABLE_FEATURE_XNBD_SERVER_INIT && s->exports.root_storage, loop_take_over);
+	pool_start(s->image ? export_workers() : (HUNG_EXPORTS + 1) * export_workers() + 2 * HUNG_EXPORTS, ENABLE_FEATURE_XNBD_SERVER_INIT && s->exports.root_storage, loop_lead);
 	buf_init(s->max_buf_bytes);
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->exports.root_storage)
 		buf_reserve();
@@ -300,7 +300,7 @@ static void last_commits(void)
 		core_commit(e->disk.core, &e->last_commit);
 		core_tick(e->disk.core, loop_now_ms);
 	}
-	settle();
+	end_of_turn();
 	while (commits || exports_are_closing() || (ENABLE_FEATURE_XNBD_SERVER_SNAPSHOT && snapshot_is_busy())) {
 		turn(loop_now_ms + 100);
 		if (loop_now_ms < tell_ms)
@@ -321,7 +321,7 @@ static void leave_files(uint64_t deadline_ms)
 	if (!core_is_quiet(c) || core_has_failed(c) || export->disk.save.busy)
 		return;
 	header_finish(&export->disk);
-	settle(); /* a turn begins with a wait */
+	end_of_turn(); /* a turn begins with a wait */
 	while (export->disk.save.busy && loop_now_ms < deadline_ms)
 		turn(deadline_ms);
 }
@@ -340,14 +340,14 @@ static int end(void)
 		core_job_cancel(export->disk.core);
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE) {
 		record_end();
-		settle(); /* a turn begins with a wait */
+		end_of_turn(); /* a turn begins with a wait */
 		while (record_is_busy() && loop_now_ms < deadline)
 			turn(deadline);
 	}
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && export)
 		core_verify_cancel(export->disk.core);
 	sessions_stop();
-	settle(); /* what is given up is answered at once */
+	end_of_turn(); /* what is given up is answered at once */
 	while (sessions_in_flight() && loop_now_ms < deadline)
 		turn(deadline);
 	while (sessions_part() && loop_now_ms < deadline)
@@ -377,7 +377,7 @@ static int run_loop(void)
 	return status;
 }
 
-static void NORETURN loop_take_over(void)
+static void NORETURN loop_lead(void)
 {
 	exit(run_loop());
 }

@@ -264,7 +264,7 @@ bool port_io(struct core *c, struct io *io)
 	j->quick = ((is_image_write && !d->zeroing) || is_bits) && io->length <= QUICK_BYTES && !is_direct(d, io);
 	/* A file system lets one writer at a time into a file. Others that wait for it spin, and would
 	 * take the processor from those who have work, as would looks for data, which wait for nothing. */
-	j->turn = &d->turns[j->class][!d->is_device && (is_image_write || j->class == JOB_LONG)];
+	j->queue = &d->queues[j->class][!d->is_device && (is_image_write || j->class == JOB_LONG)];
 	pool_submit(j);
 	return false;
 }

@@ -30,7 +30,7 @@ struct disk {
 	bool no_nowait; /* the image's file system knows no RWF_NOWAIT, or a base is behind it */
 	char *path[3];  /* absolute */
 	char wrong[512]; /* the line of file_open_target() */
-	enum state_commit commit_found; /* what store_look() found */
+	enum state_commit commit_found; /* what store_inspect() found */
 	const char *commit_trouble; /* ... and what is wrong with it, NULL = nothing */
 	uint64_t *words; /* the bitmap; a target has none */
 	uint64_t *written; /* what clients have written, see core.h; NULL: that is not kept */
@@ -46,7 +46,7 @@ struct disk {
 	struct origin *origin; /* proxy only: from origin_new(); for the core's ports to the origin */
 	int base_fd;         /* copy on write: the base; fd[FILE_IMAGE] has what was written. Else -1 */
 	uint32_t *cow_words; /* ... and which blocks that are; 32 bits are atomic on every machine */
-	struct turn turns[JOB_SLOW][2]; /* of short and of long jobs; [1]: of those that take the inode's lock */
+	struct serial_queue queues[JOB_SLOW][2]; /* of short and of long jobs; [1]: of those that take the inode's lock */
 	unsigned zeroing;       /* zeroings and trims in flight */
 	void (*header_saved)(struct disk *d, int error); /* header_save() is done, 0 or errno;
 							    may call it again; NULL: nobody waits */

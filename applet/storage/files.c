@@ -128,7 +128,7 @@ bool file_is_regular(struct disk *d, enum io_file file)
 
 /* Warns if others may write to a device: a copy made meanwhile would not be of any one moment. A file
  * system that is mounted read-only writes nothing. */
-static void look_for_writers(const struct disk *d)
+static void warn_of_writers(const struct disk *d)
 {
 	int fd = open(d->path[FILE_IMAGE], O_RDONLY | O_EXCL | O_CLOEXEC | O_NONBLOCK);
 	bool in_use = fd < 0 && errno == EBUSY;
@@ -173,6 +173,6 @@ const char *file_open_target(struct disk *d, const char *image, bool readonly)
 	if (!error)
 		error = size_error(d, FILE_IMAGE, &d->header.size_bytes);
 	if (!error && d->is_device)
-		look_for_writers(d);
+		warn_of_writers(d);
 	return error;
 }

@@ -213,7 +213,7 @@ bool identity_same_boot(const struct disk *d)
 
 /* ---- at a start ---------------------------------------------------------------------------- */
 
-void identity_look(const struct disk *d, struct state_found *f)
+void identity_check(const struct disk *d, struct state_found *f)
 {
 	const struct state_header *h = &d->header;
 

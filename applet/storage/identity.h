@@ -15,7 +15,7 @@
  * since the header was written, and the bitmap is still the same file. */
 bool identity_same_boot(const struct disk *d);
 /* Looks at the files; sets f->other and f->changed. */
-void identity_look(const struct disk *d, struct state_found *f);
+void identity_check(const struct disk *d, struct state_found *f);
 /* The block is local, and no client has written near it: it has the origin's bytes. Loop's thread. */
 bool identity_is_origins(const struct disk *d, uint64_t block);
 /* The sample of this block as the image has it; 0: it cannot be read. buf: BLOCK_BYTES. Any thread. */

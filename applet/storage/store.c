@@ -125,7 +125,7 @@ enum state_start store_decide(struct disk *d, uint64_t size_bytes, const struct 
 		store_load(d, START_ADOPT, size_bytes);
 		f.bitmap_set = bits_next(d->words, 0, map_blocks(size_bytes), 0) < map_blocks(size_bytes);
 	}
-	identity_look(d, &f);
+	identity_check(d, &f);
 	how = state_decide(&f, &why);
 	if (how == START_REFUSE)
 		refuse(d, FILE_BITMAP, why, why == f.other || why == f.changed);
@@ -211,7 +211,7 @@ void store_check_room(struct disk *d, uint64_t size_bytes, uint64_t have_bytes)
 	check_image(d, size_bytes, have_bytes);
 }
 
-bool store_look(struct disk *d, const char *image, const char *bitmap, bool clear)
+bool store_inspect(struct disk *d, const char *image, const char *bitmap, bool clear)
 {
 	enum state_start how;
 
@@ -360,7 +360,7 @@ void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *f
 	uint64_t image_bytes = file_bytes(d, FILE_IMAGE);
 	char *new_commit = NULL;
 
-	if (!d->written) /* else store_look() has read all; nobody else writes these files */
+	if (!d->written) /* else store_inspect() has read all; nobody else writes these files */
 		load(d, how, size_bytes);
 	store_check_room(d, size_bytes, image_bytes);
 	if (d->fd[FILE_IMAGE] < 0)

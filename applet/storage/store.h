@@ -15,7 +15,7 @@
 /* Opens and locks what exists of a proxy's files and reads the header. With a good commit file
  * d->words are there, and d->header.size_bytes is the size: a start can do without the origin.
  * True: the cache is complete, the origin is not needed. */
-bool store_look(struct disk *d, const char *image, const char *bitmap, bool clear);
+bool store_inspect(struct disk *d, const char *image, const char *bitmap, bool clear);
 
 /* The same for --check: opens read-only, with shared locks. Then the steps of store_open() that
  * change nothing, one by one: how the start would be made, the bits that it would use (into
@@ -30,7 +30,7 @@ void store_check_room(struct disk *d, uint64_t size_bytes, uint64_t have_bytes);
 /* ... and, when d->written is there too, whether it has the bytes that the header knows. */
 void store_check_content(struct disk *d, enum state_start how);
 
-/* After store_look(): decides what to make of the files, given the origin's size
+/* After store_inspect(): decides what to make of the files, given the origin's size
  * and fingerprint (NULL: it was not asked), creates and repairs them, fills
  * d->words. *all_dirty: no bit is known to be in the commit file. */
 void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *fp, bool clear, bool *all_dirty);

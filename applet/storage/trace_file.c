@@ -76,7 +76,7 @@ static void write_begin(void)
 {
 	if (file.busy)
 		return;
-	file.bytes = core_record_take(file.disk->core, file.text);
+	file.bytes = core_record_text(file.disk->core, file.text);
 	if (!file.bytes)
 		return;
 	file.busy = true;
@@ -118,7 +118,7 @@ bool record_is_busy(void)
 /* ---- prefetch ----------------------------------------------------------------------- */
 
 /* NULL, or why not. Somebody else's file: nothing in it is trusted. */
-static const char *take_trace(struct disk *d, const char *path, char *text, struct trace_run *run)
+static const char *read_trace(struct disk *d, const char *path, char *text, struct trace_run *run)
 {
 	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	ssize_t n = fd < 0 ? -1 : full_read(fd, text, TRACE_BYTES_MAX + 1);
@@ -139,7 +139,7 @@ void prefetch_begin(struct disk *d, const char *path)
 {
 	char *text = xmalloc(TRACE_BYTES_MAX + 1);
 	struct trace_run *run = xmalloc(TRACE_RUNS_MAX * sizeof(*run));
-	const char *why = take_trace(d, path, text, run);
+	const char *why = read_trace(d, path, text, run);
 
 	if (why)
 		bb_error_msg("boot trace '%s' is not used: %s", path, why);

@@ -55,6 +55,7 @@ configuration() {
 configuration full
 configuration initramfs
 clean "rooms use only rooms below them" sh tests/doc/rooms.sh
+clean "the field's terms are used" sh tests/doc/words.sh
 clean "mutants change something" env CHECK=1 sh tests/sim/mutants.sh
 clean "Python of the tests, pyflakes" pyflakes3 tests
 [ -z "$all" ] || clean "shellcheck" sh tests/doc/shell.sh

@@ -78,9 +78,9 @@ bool pool_step(bool newest)
 	struct job *j = todo.first, *in_turn = NULL, *i;
 
 	for (i = todo.first; i && newest; i = i->next) {
-		if (i->turn && !i->turn->most && in_turn)
+		if (i->queue && !i->queue->most && in_turn)
 			continue; /* not before the one in front of it */
-		in_turn = i->turn && !i->turn->most ? i : in_turn;
+		in_turn = i->queue && !i->queue->most ? i : in_turn;
 		j = i;
 	}
 	if (!j)

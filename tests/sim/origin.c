@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ASKED_MAX = 1024, OWED_MS = 30000 /* as in origin/link.c */ };
+enum { ASKED_MAX = 1024, OWED_MS = 30000 /* as in origin/conn.c */ };
 
 struct asked {
 	unsigned link;
@@ -116,7 +116,7 @@ static void count_if(bool it_is_so, enum count what)
 
 static void ask(unsigned link, bool status, uint64_t cookie, uint64_t offset, uint32_t length)
 {
-	const struct link_state *l = &core.link[link];
+	const struct conn_state *l = &core.conn[link];
 	struct asked *a;
 
 	if (!l->up || origin_closed)
@@ -146,13 +146,13 @@ static bool is_of_comparison(unsigned link, uint64_t cookie)
 	return f && f->verify;
 }
 
-void port_link_read(struct core *c, unsigned link, uint64_t cookie, uint64_t offset, uint32_t length)
+void port_conn_read(struct core *c, unsigned link, uint64_t cookie, uint64_t offset, uint32_t length)
 {
 	bool verify = is_of_comparison(link, cookie);
 	unsigned i;
 
 	(void)c;
-	if (length > core.link[link].max_blocks * BLOCK_BYTES)
+	if (length > core.conn[link].max_blocks * BLOCK_BYTES)
 		broken("a longer request than the origin takes");
 	/* Where the origin has larger blocks, what lies around a miss may come twice. And what a
 	 * client misses may become local while it is asked for, by an extent of zeroes that the copy
@@ -168,21 +168,21 @@ void port_link_read(struct core *c, unsigned link, uint64_t cookie, uint64_t off
 	asked[asked_count - 1].verify = verify;
 }
 
-void port_link_status(struct core *c, unsigned link, uint64_t cookie, uint64_t offset, uint32_t length)
+void port_conn_status(struct core *c, unsigned link, uint64_t cookie, uint64_t offset, uint32_t length)
 {
 	(void)c;
-	if (!core.link[link].can_status)
+	if (!core.conn[link].can_status)
 		broken("an origin without base:allocation is asked for it");
 	ask(link, true, cookie, offset, length);
 }
 
-void port_copy_link(struct core *c, bool wanted)
+void port_copy_conn(struct core *c, bool wanted)
 {
 	(void)c;
 	origin_copy_wanted = wanted;
 }
 
-void port_links_close(struct core *c)
+void port_conns_close(struct core *c)
 {
 	(void)c;
 	origin_closed = true;
@@ -233,7 +233,7 @@ static void answer_status(const struct asked *a)
 	count_if(error, COUNT_ORIGIN_FAULTS);
 	if (a->cookie == core.copier.status_cookie)
 		answered(); /* a client's does not prolong --hold */
-	if (!core_link_status(&core, a->cookie, error, e, n))
+	if (!core_conn_status(&core, a->cookie, error, e, n))
 		broken("a status request is not known any more");
 }
 
@@ -241,7 +241,7 @@ static void answer_read(const struct asked *a)
 {
 	uint64_t offset;
 	uint32_t length;
-	uint8_t *buf = core_link_buffer(&core, a->link, a->cookie, &offset, &length);
+	uint8_t *buf = core_conn_buffer(&core, a->link, a->cookie, &offset, &length);
 
 	if (!buf || offset != a->offset || length != a->length)
 		broken("no buffer for what was asked at %llu", (unsigned long long)a->offset);
@@ -250,7 +250,7 @@ static void answer_read(const struct asked *a)
 		event("the origin answers the read at %llu+%u: EIO", (unsigned long long)a->offset, a->length);
 		count(COUNT_ORIGIN_FAULTS);
 		answered();
-		core_link_data(&core, a->link, a->cookie, EIO);
+		core_conn_data(&core, a->link, a->cookie, EIO);
 	} else if (faults_on && chance(1)) {
 		event("the origin answers half of the read at %llu+%u", (unsigned long long)a->offset, a->length);
 		origin_down(a->link);
@@ -260,7 +260,7 @@ static void answer_read(const struct asked *a)
 		model_bytes(0, a->offset, a->length, buf);
 		if (a->verify)
 			compare_spoil(a->offset, a->length, buf);
-		core_link_data(&core, a->link, a->cookie, 0);
+		core_conn_data(&core, a->link, a->cookie, 0);
 	}
 }
 
@@ -269,20 +269,20 @@ static void answer_read(const struct asked *a)
 static void answer_nobody(void)
 {
 	const struct asked *a = asked_count ? &asked[chance_of(asked_count)] : NULL;
-	unsigned link = core.link[LINK_COPIER].up && chance(50) ? LINK_COPIER : LINK_CLIENT;
+	unsigned link = core.conn[CONN_COPIER].up && chance(50) ? CONN_COPIER : CONN_CLIENT;
 	bool of_other = a && a->link != link && chance(50);
 	uint64_t cookie = of_other ? a->cookie : chance(70) ? last_cookie : chance_of(UINT64_MAX);
 	uint64_t offset;
 	uint32_t length;
 
-	if (!core.link[link].up)
+	if (!core.conn[link].up)
 		return;
 	event("the origin answers over link %u what nobody asked there: cookie %llu", link, (unsigned long long)cookie);
 	count(COUNT_STRAY);
-	if (core_link_buffer(&core, link, cookie, &offset, &length))
+	if (core_conn_buffer(&core, link, cookie, &offset, &length))
 		broken("a buffer for what was not asked");
-	core_link_data(&core, link, cookie, 0);
-	if ((!of_other || !a->status) && core_link_status(&core, cookie, 0, NULL, 0))
+	core_conn_data(&core, link, cookie, 0);
+	if ((!of_other || !a->status) && core_conn_status(&core, cookie, 0, NULL, 0))
 		broken("extents for what was not asked");
 	origin_down(link);
 }
@@ -332,9 +332,9 @@ static bool is_ours(void);
 void origin_up(unsigned link)
 {
 	static const uint32_t max_blocks[] = { 64, 64, 16, 4 };
-	struct link_state l = { .unit_blocks = 1, .max_blocks = 64, .can_status = plan.can_status };
+	struct conn_state l = { .unit_blocks = 1, .max_blocks = 64, .can_status = plan.can_status };
 
-	if (origin_closed || core.link[link].up || !is_ours())
+	if (origin_closed || core.conn[link].up || !is_ours())
 		return;
 	if (faults_on) {
 		l.unit_blocks = chance(50) ? plan.unit_blocks : 1;
@@ -344,7 +344,7 @@ void origin_up(unsigned link)
 	}
 	event("link %u up: blocks of %u, at most %u", link, l.unit_blocks, l.max_blocks);
 	count(COUNT_LINKS_UP);
-	core_link_up(&core, link, &l);
+	core_conn_up(&core, link, &l);
 }
 
 static void forget(unsigned link)
@@ -359,10 +359,10 @@ static void forget(unsigned link)
 
 void origin_down(unsigned link)
 {
-	count_if(core.link[link].up, COUNT_LINK_LOSSES);
+	count_if(core.conn[link].up, COUNT_LINK_LOSSES);
 	event("link %u down", link);
 	forget(link);
-	core_link_down(&core, link);
+	core_conn_down(&core, link);
 	run_check_lost();
 }
 
@@ -489,9 +489,9 @@ void origin_reconnect(void)
 	count(COUNT_RIGHT_ORIGIN);
 	if (knows_any(&fp) && !fingerprint_match(&fp, &known))
 		broken("rule 12: the same disk is taken for another");
-	origin_down(LINK_CLIENT);
-	origin_down(LINK_COPIER);
-	origin_up(LINK_CLIENT);
+	origin_down(CONN_CLIENT);
+	origin_down(CONN_COPIER);
+	origin_up(CONN_CLIENT);
 }
 
 void origin_crash(void)

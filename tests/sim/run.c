@@ -93,14 +93,14 @@ static uint64_t waited_ms(const struct slot *s)
 	return now_ms - (s->sent_ms > origin_answered_ms ? s->sent_ms : origin_answered_ms);
 }
 
-static bool no_link(void)
+static bool no_conn(void)
 {
-	return !core.link[LINK_CLIENT].up && !core.link[LINK_COPIER].up;
+	return !core.conn[CONN_CLIENT].up && !core.conn[CONN_COPIER].up;
 }
 
 static void note_loss(enum loss loss)
 {
-	if (loss > origin_loss && no_link())
+	if (loss > origin_loss && no_conn())
 		origin_loss = loss;
 }
 
@@ -131,7 +131,7 @@ static bool may_fail(const struct slot *s, uint32_t error)
 	if (error != NBD_EIO && error != NBD_ENOSPC)
 		return false;
 	if (is_held_out(&s->req))
-		return plan.hold_ms && (waited_ms(s) >= plan.hold_ms || (origin_loss && no_link()));
+		return plan.hold_ms && (waited_ms(s) >= plan.hold_ms || (origin_loss && no_conn()));
 	return disk_has_failed() || core.commit.error || core.bitmap_error || meets_bad(s) || forced_target ||
 	       (switch_running && switch_forced);
 }
@@ -464,7 +464,7 @@ static void submit(struct slot *s)
 	count(COUNT_REQUESTS);
 	waiting = core.waiting;
 	core_submit(&core, &s->req);
-	if (origin_loss == LOST && no_link() && core.waiting > waiting && !disk_pending())
+	if (origin_loss == LOST && no_conn() && core.waiting > waiting && !disk_pending())
 		broken("a request waits for an origin that is lost for longer than --hold");
 }
 
@@ -526,7 +526,7 @@ static void abandon_one(void)
 
 void run_check_lost(void)
 {
-	if (origin_loss == LOST && no_link() && core.waiting && core.waiting == live_count() && !disk_pending())
+	if (origin_loss == LOST && no_conn() && core.waiting && core.waiting == live_count() && !disk_pending())
 		broken("a request still waits for an origin that is lost for longer than --hold");
 }
 
@@ -876,13 +876,13 @@ static void restart(void)
 
 static void link_step(void)
 {
-	unsigned link = (unsigned)chance_of(LINKS);
+	unsigned link = (unsigned)chance_of(CONNS);
 
 	if (chance(3))
 		origin_reconnect();
-	else if (core.link[link].up && chance(10))
+	else if (core.conn[link].up && chance(10))
 		origin_down(link);
-	else if (!core.link[link].up && (link == LINK_CLIENT || origin_copy_wanted) && chance(30))
+	else if (!core.conn[link].up && (link == CONN_CLIENT || origin_copy_wanted) && chance(30))
 		origin_up(link);
 }
 
@@ -980,9 +980,9 @@ static void drain(void)
 		sim_time++;
 		ask_again();
 		if (!origin_closed) {
-			origin_up(LINK_CLIENT);
+			origin_up(CONN_CLIENT);
 			if (origin_copy_wanted)
-				origin_up(LINK_COPIER);
+				origin_up(CONN_COPIER);
 		}
 		if (read_one())
 			continue;
@@ -1075,7 +1075,7 @@ static void begin(void)
 	adopted = !plan.adopt;
 	start_begin(plan.adopt);
 	start();
-	origin_up(LINK_CLIENT);
+	origin_up(CONN_CLIENT);
 }
 
 /* What everything has to come to. */
@@ -1085,8 +1085,8 @@ static void end(void)
 	chance_step(sim_time);
 	traces_check();
 	event("from here on nothing goes wrong: all is answered, copied, switched and read");
-	origin_down(LINK_CLIENT);
-	origin_down(LINK_COPIER);
+	origin_down(CONN_CLIENT);
+	origin_down(CONN_COPIER);
 	faults_on = false;
 	drain();
 	finish_copy();

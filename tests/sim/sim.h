@@ -316,7 +316,7 @@ extern uint64_t origin_answered_ms;
 extern enum loss { NOT_LOST, MAYBE_LOST, LOST } origin_loss;
 /* The core wants a link for the copier. */
 extern bool origin_copy_wanted;
-/* port_links_close() was called. */
+/* port_conns_close() was called. */
 extern bool origin_closed;
 
 /* ---- traces.c: the boot trace ----------------------------------------------------------------- */

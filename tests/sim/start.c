@@ -498,7 +498,7 @@ void start_free(void)
 
 static void look_and_open(bool *all_dirty)
 {
-	bool complete = store_look(&files, paths[FILE_IMAGE], paths[FILE_BITMAP], false);
+	bool complete = store_inspect(&files, paths[FILE_IMAGE], paths[FILE_BITMAP], false);
 	struct fingerprint fp;
 
 	if (complete || (files.words && chance(50))) {

@@ -102,15 +102,15 @@ static void test_map_chunks(void)
 	map_set(&m, (MAP_CHUNK_BYTES * 8) - 1, (MAP_CHUNK_BYTES * 8) + 1); /* over the border */
 	map_set(&m, 2 * (MAP_CHUNK_BYTES * 8) + 69, 2 * (MAP_CHUNK_BYTES * 8) + 70);
 	CHECK(m.dirty_chunks == 3);
-	map_take_chunk(&m, 0, (uint8_t *)copy);
+	map_pop_chunk(&m, 0, (uint8_t *)copy);
 	CHECK(copy[511] == 1ULL << 63 && copy[0] == 0);
-	map_take_chunk(&m, 2, (uint8_t *)copy);
+	map_pop_chunk(&m, 2, (uint8_t *)copy);
 	CHECK(copy[0] == 0 && copy[1] == 1 << 5 && copy[2] == 0 && copy[511] == 0);
 	CHECK(m.dirty_chunks == 1 && map_next_dirty(&m, 0) == 1 && map_next_dirty(&m, 2) == 3);
 	map_set(&m, 0, 1);
 	CHECK(map_next_dirty(&m, 0) == 0);
 	map_set(&m, 1, 1);
-	map_take_chunk(&m, 0, (uint8_t *)copy);
+	map_pop_chunk(&m, 0, (uint8_t *)copy);
 	map_set(&m, 0, 1); /* nothing new: stays clean */
 	CHECK(map_next_dirty(&m, 0) == 1);
 	map_free(&m);
@@ -121,7 +121,7 @@ static void test_map_chunks(void)
 
 static void test_range(void)
 {
-	struct range_table t = { 0 };
+	struct range_locks t = { 0 };
 	struct range a = { .first = 0, .end = 10 };
 	struct range b = { .first = 5, .end = 6 };
 	struct range w = { .first = 9, .end = 12, .exclusive = true };
@@ -452,7 +452,7 @@ static struct {
 	struct extents told;
 	uint64_t status_cookie, status_offset;
 	uint32_t status_length;
-	unsigned status_count, status_link;
+	unsigned status_count, status_conn;
 } w;
 
 bool port_io(struct core *c, struct io *io)
@@ -489,7 +489,7 @@ void port_reply(struct core *c, struct request *r)
 	w.replies += !r->error;
 }
 
-void port_link_read(struct core *c, unsigned link, uint64_t cookie, uint64_t offset, uint32_t length)
+void port_conn_read(struct core *c, unsigned link, uint64_t cookie, uint64_t offset, uint32_t length)
 {
 	(void)c;
 	w.asked[w.asked_count].length = length;
@@ -499,23 +499,23 @@ void port_link_read(struct core *c, unsigned link, uint64_t cookie, uint64_t off
 	w.asked[w.asked_count++].at_ms = w.now_ms;
 }
 
-void port_link_status(struct core *c, unsigned link, uint64_t cookie, uint64_t offset, uint32_t length)
+void port_conn_status(struct core *c, unsigned link, uint64_t cookie, uint64_t offset, uint32_t length)
 {
 	(void)c;
-	w.status_link = link;
+	w.status_conn = link;
 	w.status_cookie = cookie;
 	w.status_offset = offset;
 	w.status_length = length;
 	w.status_count++;
 }
 
-void port_copy_link(struct core *c, bool wanted)
+void port_copy_conn(struct core *c, bool wanted)
 {
 	(void)c;
 	(void)wanted;
 }
 
-void port_links_close(struct core *c)
+void port_conns_close(struct core *c)
 {
 	(void)c;
 }
@@ -527,16 +527,16 @@ void port_job_changed(struct core *c)
 
 static void links_up(void)
 {
-	struct link_state link = { .unit_blocks = 1, .max_blocks = FETCH_BLOCKS_MAX };
+	struct conn_state link = { .unit_blocks = 1, .max_blocks = FETCH_BLOCKS_MAX };
 
-	core_link_up(&w.core, LINK_CLIENT, &link);
-	core_link_up(&w.core, LINK_COPIER, &link);
+	core_conn_up(&w.core, CONN_CLIENT, &link);
+	core_conn_up(&w.core, CONN_COPIER, &link);
 }
 
 static void links_down(void)
 {
-	core_link_down(&w.core, LINK_COPIER);
-	core_link_down(&w.core, LINK_CLIENT);
+	core_conn_down(&w.core, CONN_COPIER);
+	core_conn_down(&w.core, CONN_CLIENT);
 }
 
 /* A disk of 64 GiB, all missing, and the copy begun. */
@@ -559,9 +559,9 @@ static void copy_end(void)
 	core_verify_cancel(&w.core);
 	while (w.asked_count) {
 		w.asked_count--;
-		core_link_data(&w.core, w.asked[w.asked_count].link, w.asked[w.asked_count].cookie, 5);
+		core_conn_data(&w.core, w.asked[w.asked_count].link, w.asked[w.asked_count].cookie, 5);
 	}
-	CHECK(!w.core.fetch_count && !w.core.fetch_bytes[LINK_COPIER]);
+	CHECK(!w.core.fetch_count && !w.core.fetch_bytes[CONN_COPIER]);
 	free(w.core.map.words);
 	free(w.core.written.map.words);
 	core_free(&w.core);
@@ -589,22 +589,22 @@ static void answer(unsigned link, uint64_t ms)
 	at(w.asked[i].at_ms + ms);
 	w.asked_count--;
 	memmove(&w.asked[i], &w.asked[i + 1], (w.asked_count - i) * sizeof(w.asked[0]));
-	p = core_link_buffer(&w.core, link, cookie, &offset, &n);
+	p = core_conn_buffer(&w.core, link, cookie, &offset, &n);
 	if (CHECK(p))
 		memset(p, 1, n);
-	core_link_data(&w.core, link, cookie, 0);
+	core_conn_data(&w.core, link, cookie, 0);
 }
 
 /* So many of the copy's. */
 static void answers(unsigned n, uint64_t ms)
 {
 	while (n--)
-		answer(LINK_COPIER, ms);
+		answer(CONN_COPIER, ms);
 }
 
 static uint64_t window(void)
 {
-	return w.core.fetch_window[LINK_COPIER];
+	return w.core.fetch_window[CONN_COPIER];
 }
 
 static void client_reads(void)
@@ -647,8 +647,8 @@ static void test_window(void)
 	answers(100, 50);
 	CHECK(window() == 4 * WINDOW);
 	/* all is new with another link */
-	core_link_down(&w.core, LINK_COPIER);
-	CHECK(window() == WINDOW && w.core.way[LINK_COPIER].least_ms == UINT64_MAX);
+	core_conn_down(&w.core, CONN_COPIER);
+	CHECK(window() == WINDOW && w.core.rtt[CONN_COPIER].min_rtt_ms == UINT64_MAX);
 	copy_end();
 
 	/* not beyond what is fixed; and not below two fetches, whatever it began with */
@@ -712,23 +712,23 @@ static void test_window_longer_way(void)
 	copy_begin(0, false);
 	answers(100, 10);
 	answers(200, 50);
-	CHECK(w.core.way[LINK_COPIER].least_ms == 50 || window() == 2 * STEP);
+	CHECK(w.core.rtt[CONN_COPIER].min_rtt_ms == 50 || window() == 2 * STEP);
 	answers(400, 50);
 	CHECK(window() == 4 * WINDOW);
 	/* not for one that has bad luck now and then */
 	answers(80, 110);
-	CHECK(w.core.way[LINK_COPIER].least_ms == 50);
+	CHECK(w.core.rtt[CONN_COPIER].min_rtt_ms == 50);
 	for (i = 0; i < 20; i++) {
 		answers(40, 150);
 		answers(4, 50);
 	}
-	CHECK(w.core.way[LINK_COPIER].least_ms == 50);
+	CHECK(w.core.rtt[CONN_COPIER].min_rtt_ms == 50);
 	/* and not while a client's fetch is in the way */
 	answers(60, 150);
 	client_reads();
 	answers(100, 150);
-	CHECK(w.core.way[LINK_COPIER].least_ms == 50 && window() == 2 * STEP);
-	answer(LINK_CLIENT, 50);
+	CHECK(w.core.rtt[CONN_COPIER].min_rtt_ms == 50 && window() == 2 * STEP);
+	answer(CONN_CLIENT, 50);
 	copy_end();
 
 	/* many small ones are not little */
@@ -738,7 +738,7 @@ static void test_window_longer_way(void)
 	CHECK(!w.asked_count && core_job_start(&w.core, 1, 0) == 0);
 	CHECK(w.asked_count == COPIER_IN_FLIGHT_MAX);
 	answers(1000, 6);
-	CHECK(w.core.way[LINK_COPIER].least_ms == 1);
+	CHECK(w.core.rtt[CONN_COPIER].min_rtt_ms == 1);
 	copy_end();
 }
 
@@ -753,7 +753,7 @@ static void test_lost_link_and_client(void)
 	client_reads();
 	links_up();
 	CHECK(w.asked_count == 21 && w.asked[0].offset == w.client.offset);
-	answer(LINK_CLIENT, 50);
+	answer(CONN_CLIENT, 50);
 	CHECK(w.replies == 1);
 	copy_end();
 }
@@ -769,7 +769,7 @@ static void test_politeness(void)
 	CHECK(w.asked_count == 2);
 	answers(5, 1);
 	CHECK(w.asked_count == 2 && w.asked[1].length == COPY_POLITE_BLOCKS * 4096); /* and that is short */
-	answer(LINK_CLIENT, 1);
+	answer(CONN_CLIENT, 1);
 	CHECK(w.replies == 1 && !w.core.waiting && w.asked_count == 1);
 	at(w.now_ms + COPY_POLITE_MS - 1); /* and for some time nothing else, since the client may be back; */
 	answers(1, 0);
@@ -782,7 +782,7 @@ static void test_politeness(void)
 	copy_begin(0, false);
 	answers(1000, 50);
 	client_reads();
-	answer(LINK_CLIENT, 50);
+	answer(CONN_CLIENT, 50);
 	answers(10, 50);
 	CHECK(w.replies == 1 && w.asked_count == 80); /* but not over a link with a delay */
 	copy_end();
@@ -800,7 +800,7 @@ static void test_politeness_of_verify(void)
 	CHECK(!w.asked_count && !core_verify(&w.core, 0));
 	CHECK(w.asked_count == 20);
 	client_reads();
-	answer(LINK_CLIENT, 1);
+	answer(CONN_CLIENT, 1);
 	answers(19, 0);
 	CHECK(w.asked_count == 1);
 	CHECK(core_job_resume(&w.core));
@@ -843,7 +843,7 @@ static void test_read_memory(void)
 	CHECK(core_misses(&w.core, &w.client));
 	core_submit(&w.core, &w.client);
 	CHECK(!w.replies && w.asked_count == 1);
-	answer(LINK_CLIENT, 0);
+	answer(CONN_CLIENT, 0);
 	CHECK(w.replies == 1 && !w.core.in_flight && !core_misses(&w.core, &w.client));
 	w.client.length = 4096;
 	w.client.buf = w.client_buf;
@@ -901,18 +901,18 @@ static void test_client_window(void)
 		core_job_cancel(&w.core);
 		answers(w.asked_count, 0);
 		crowd_reads(10000);
-		CHECK(w.core.fetch_bytes[LINK_CLIENT] == WINDOW); /* nothing is known yet */
+		CHECK(w.core.fetch_bytes[CONN_CLIENT] == WINDOW); /* nothing is known yet */
 		while (w.replies < 60)
-			answer(LINK_CLIENT, links[i].ms);
-		CHECK(w.core.fetch_bytes[LINK_CLIENT] == links[i].window);
+			answer(CONN_CLIENT, links[i].ms);
+		CHECK(w.core.fetch_bytes[CONN_CLIENT] == links[i].window);
 		/* another link has to show it again */
 		links_down();
 		w.asked_count = 0;
 		links_up();
-		CHECK(w.core.fetch_bytes[LINK_CLIENT] == WINDOW);
+		CHECK(w.core.fetch_bytes[CONN_CLIENT] == WINDOW);
 		while (w.replies < 160)
-			answer(LINK_CLIENT, 0);
-		CHECK(!w.core.fetch_bytes[LINK_CLIENT]);
+			answer(CONN_CLIENT, 0);
+		CHECK(!w.core.fetch_bytes[CONN_CLIENT]);
 		copy_end();
 	}
 }
@@ -939,7 +939,7 @@ static void answer_all(uint64_t ms)
 	uint64_t since = w.now_ms;
 
 	while (w.asked_count)
-		answer(LINK_CLIENT, since + ms > w.asked[0].at_ms ? since + ms - w.asked[0].at_ms : 0);
+		answer(CONN_CLIENT, since + ms > w.asked[0].at_ms ? since + ms - w.asked[0].at_ms : 0);
 }
 
 /* Whether all that is under way is [first, end), in order. */
@@ -1037,7 +1037,7 @@ static void test_readahead(void)
 	/* far: more, but a quarter of the window stays free */
 	no_copy_begin();
 	sample(9);
-	CHECK(w.core.way[LINK_CLIENT].least_ms == 9);
+	CHECK(w.core.rtt[CONN_CLIENT].min_rtt_ms == 9);
 	for (at = HERE; at < HERE + 8000; at += 32) {
 		read_blocks(at, at + 32);
 		CHECK(asked_bytes() <= WINDOW / 4 * 3);
@@ -1045,11 +1045,11 @@ static void test_readahead(void)
 	}
 	CHECK(w.core.readahead.stream[0].blocks == 640);
 	sample(90); /* what waits in a queue makes no link longer */
-	CHECK(w.core.way[LINK_CLIENT].least_ms == 9);
-	core_link_down(&w.core, LINK_CLIENT);
+	CHECK(w.core.rtt[CONN_CLIENT].min_rtt_ms == 9);
+	core_conn_down(&w.core, CONN_CLIENT);
 	links_up();
 	sample(90);
-	CHECK(w.core.way[LINK_CLIENT].least_ms == 90);
+	CHECK(w.core.rtt[CONN_CLIENT].min_rtt_ms == 90);
 	for (at = HERE + 8000; at < HERE + 24000; at += 32) {
 		read_blocks(at, at + 32);
 		CHECK(asked_bytes() <= 2 * WINDOW / 4 * 3);
@@ -1066,7 +1066,7 @@ static void test_readahead(void)
 		read_blocks(at, at + 32);
 		read_blocks(HERE + 300000 + i * 32, HERE + 300000 + i * 32 + 32);
 	}
-	CHECK(!w.core.queue[LINK_CLIENT] && asked_bytes() > WINDOW / 2);
+	CHECK(!w.core.queue[CONN_CLIENT] && asked_bytes() > WINDOW / 2);
 	answer_all(90);
 	copy_end();
 
@@ -1120,7 +1120,7 @@ static uint64_t read_on(uint64_t *at, unsigned reads, uint64_t delay_ms, uint64_
 			if (i > reads / 2 && asked_bytes() > most)
 				most = asked_bytes();
 			free_ms = begin + w.asked[0].length / 4096 * block_ms;
-			answer(LINK_CLIENT, free_ms - w.asked[0].at_ms);
+			answer(CONN_CLIENT, free_ms - w.asked[0].at_ms);
 		}
 	}
 	return most;
@@ -1135,7 +1135,7 @@ static void test_readahead_follows(void)
 	no_copy_begin();
 	sample(50);
 	CHECK(read_on(&at, 200, 50, 4) <= 512 * KIB); /* thin: 1 MiB/s */
-	CHECK(w.core.way[LINK_CLIENT].least_ms == 50);
+	CHECK(w.core.rtt[CONN_CLIENT].min_rtt_ms == 50);
 	CHECK(read_on(&at, 200, 50, 0) > WINDOW / 2); /* not thin any more */
 	CHECK(w.core.readahead.most == READAHEAD_BLOCKS_MAX && w.asked_count > 4);
 	answer_all(120); /* all of them have met one queue */
@@ -1144,10 +1144,10 @@ static void test_readahead_follows(void)
 	CHECK(read_on(&at, 10, 50, 4) <= 512 * KIB); /* it is again */
 	CHECK(read_on(&at, 200, 200, 0) <= 512 * KIB);
 	answer_all(200);
-	for (i = 0; i < WAY_SLOW_MAX; i++)
+	for (i = 0; i < RTT_SLOW_MAX; i++)
 		sample_one(200);
 	CHECK(read_on(&at, 200, 200, 0) > WINDOW / 2); /* a longer way is no queue */
-	CHECK(w.core.way[LINK_CLIENT].least_ms > 100);
+	CHECK(w.core.rtt[CONN_CLIENT].min_rtt_ms > 100);
 	answer_all(200);
 	copy_end();
 
@@ -1162,7 +1162,7 @@ static void test_readahead_follows(void)
 
 static void test_wide(void)
 {
-	const struct link_state large = { .unit_blocks = 4, .max_blocks = FETCH_BLOCKS_MAX };
+	const struct conn_state large = { .unit_blocks = 4, .max_blocks = FETCH_BLOCKS_MAX };
 	struct request *r;
 	unsigned i;
 
@@ -1208,7 +1208,7 @@ static void test_wide(void)
 	CHECK(asked_is(HERE + 96, HERE + 112));
 	w.asked_count = 0;
 	at(w.now_ms + 1);
-	core_link_data(&w.core, LINK_CLIENT, w.asked[0].cookie, 5);
+	core_conn_data(&w.core, CONN_CLIENT, w.asked[0].cookie, 5);
 	CHECK(asked_is(HERE + 104, HERE + 105));
 	i = w.replies;
 	answer_all(1);
@@ -1243,12 +1243,12 @@ static void test_wide(void)
 	sample(1);
 	CHECK(readahead_is_wide(&w.core));
 	/* another link, another distance */
-	core_link_down(&w.core, LINK_CLIENT);
+	core_conn_down(&w.core, CONN_CLIENT);
 	links_up();
 	CHECK(!readahead_is_wide(&w.core));
 	/* one with larger blocks: none is asked for twice, whatever is here between them */
 	links_down();
-	core_link_up(&w.core, LINK_CLIENT, &large);
+	core_conn_up(&w.core, CONN_CLIENT, &large);
 	sample(1);
 	CHECK(readahead_is_wide(&w.core));
 	w.core.map.words[(HERE + 1024) / 64] |= 1ULL << 10 | 1ULL << 13;
@@ -1275,7 +1275,7 @@ static void test_forced_switch(void)
 	w.hold = true;
 	r = read_blocks(HERE + 63, HERE + 65);
 	CHECK(w.asked_count == 2);
-	answer(LINK_CLIENT, 1);
+	answer(CONN_CLIENT, 1);
 	CHECK(w.held_count == 1);
 	CHECK(!core_switch(&w.core, true, &waiter) && w.core.mode == MODE_TARGET);
 	w.asked_count = 0;
@@ -1310,11 +1310,11 @@ static void test_hold(void)
 			CHECK(!w.core.waiting);
 		}
 		CHECK(!w.core.in_flight && !w.replies);
-		CHECK(w.core.fetch_bytes[LINK_CLIENT] <= WINDOW && w.core.fetch_count <= WINDOW / 4096);
-		CHECK(!w.core.queue[LINK_CLIENT]);
+		CHECK(w.core.fetch_bytes[CONN_CLIENT] <= WINDOW && w.core.fetch_count <= WINDOW / 4096);
+		CHECK(!w.core.queue[CONN_CLIENT]);
 		core_hold(&w.core, 100);
 		read_blocks(HERE + 2000000, HERE + 2000001);
-		CHECK(w.core.fetch_count == w.core.fetch_bytes[LINK_CLIENT] / 4096 + 1);
+		CHECK(w.core.fetch_count == w.core.fetch_bytes[CONN_CLIENT] / 4096 + 1);
 		at(w.now_ms + 100);
 		copy_end();
 	}
@@ -1324,16 +1324,16 @@ static void test_hold(void)
  * the copy's too, or --hold is set. */
 static void test_hold_once(void)
 {
-	struct link_state link = { .unit_blocks = 1, .max_blocks = FETCH_BLOCKS_MAX };
+	struct conn_state link = { .unit_blocks = 1, .max_blocks = FETCH_BLOCKS_MAX };
 	struct request *r, *stored;
 	unsigned how;
 
-	for (how = 0; how <= LINKS; how++) {
+	for (how = 0; how <= CONNS; how++) {
 		no_copy_begin();
 		w.core.hold_ms = 100;
 		w.hold = true;
 		read_blocks(HERE, HERE + 1);
-		answer(LINK_CLIENT, 0);
+		answer(CONN_CLIENT, 0);
 		links_down();
 		read_blocks(FAR, FAR + 1);
 		at(w.now_ms + 50);
@@ -1343,11 +1343,11 @@ static void test_hold_once(void)
 		CHECK(w.core.waiting == 1 && r->error == NBD_EIO);
 		r = read_blocks(FAR + 2000, FAR + 2001);
 		stored = read_blocks(HERE, HERE + 1);
-		CHECK(w.core.waiting == 2 && r->error == NBD_EIO && !w.core.queue[LINK_CLIENT]);
+		CHECK(w.core.waiting == 2 && r->error == NBD_EIO && !w.core.queue[CONN_CLIENT]);
 		w.held[0]->done(w.held[0]);
 		CHECK(!w.core.in_flight && !stored->error);
-		if (how < LINKS)
-			core_link_up(&w.core, how, &link);
+		if (how < CONNS)
+			core_conn_up(&w.core, how, &link);
 		else
 			core_hold(&w.core, 100);
 		r = read_blocks(FAR + 3000, FAR + 3001);
@@ -1363,7 +1363,7 @@ static void test_hold_once(void)
  * answered one. */
 static void test_hold_flapping(void)
 {
-	struct link_state link = { .unit_blocks = 1, .max_blocks = FETCH_BLOCKS_MAX };
+	struct conn_state link = { .unit_blocks = 1, .max_blocks = FETCH_BLOCKS_MAX };
 	struct request *r;
 	unsigned times;
 
@@ -1374,21 +1374,21 @@ static void test_hold_flapping(void)
 	at(w.now_ms + 100);
 	CHECK(!w.core.waiting);
 	for (times = 0; times < 3; times++) {
-		core_link_up(&w.core, LINK_CLIENT, &link);
+		core_conn_up(&w.core, CONN_CLIENT, &link);
 		r = read_blocks(FAR + 1000, FAR + 1001);
 		at(w.now_ms + 50);
 		CHECK(w.core.waiting == 1);
-		core_link_down(&w.core, LINK_CLIENT);
+		core_conn_down(&w.core, CONN_CLIENT);
 		CHECK(!w.core.waiting && r->error == NBD_EIO);
 		r = read_blocks(FAR + 2000, FAR + 2001);
 		CHECK(!w.core.waiting && r->error == NBD_EIO);
 	}
 	w.asked_count = 0;
-	core_link_up(&w.core, LINK_CLIENT, &link);
+	core_conn_up(&w.core, CONN_CLIENT, &link);
 	r = read_blocks(FAR + 3000, FAR + 3001);
-	answer(LINK_CLIENT, 0);
+	answer(CONN_CLIENT, 0);
 	CHECK(!w.core.waiting && !r->error);
-	core_link_down(&w.core, LINK_CLIENT);
+	core_conn_down(&w.core, CONN_CLIENT);
 	r = read_blocks(FAR + 4000, FAR + 4001);
 	at(w.now_ms + 99);
 	CHECK(w.core.waiting == 1);
@@ -1483,7 +1483,7 @@ static void refuse(unsigned link)
 		return;
 	cookie = w.asked[i].cookie;
 	w.asked[i] = w.asked[--w.asked_count]; /* not in order any more */
-	core_link_data(&w.core, link, cookie, 5);
+	core_conn_data(&w.core, link, cookie, 5);
 }
 
 /* The pass that goes block by block is at the end of its walk, and waits. What a client had asked
@@ -1500,17 +1500,17 @@ static void test_client_at_the_end(bool late)
 	CHECK(core_job_start(&w.core, 1, 0) == 0);
 	CHECK(w.asked_count == 2 && w.core.copier.at_end == late);
 	if (late) {
-		refuse(LINK_COPIER);
+		refuse(CONN_COPIER);
 		read_blocks(HERE, HERE + 1);
-		refuse(LINK_CLIENT);
+		refuse(CONN_CLIENT);
 		CHECK(w.asked_count == 1 && w.core.copier.at_end);
-		answer(LINK_COPIER, 1);
+		answer(CONN_COPIER, 1);
 	} else {
-		answer(LINK_COPIER, 1);
+		answer(CONN_COPIER, 1);
 		CHECK(w.core.copier.at_end);
-		refuse(LINK_CLIENT);
-		CHECK(w.asked_count == 1 && w.asked[0].link == LINK_COPIER && w.core.copier.at_end);
-		refuse(LINK_COPIER);
+		refuse(CONN_CLIENT);
+		CHECK(w.asked_count == 1 && w.asked[0].link == CONN_COPIER && w.core.copier.at_end);
+		refuse(CONN_COPIER);
 	}
 	CHECK(w.core.map.local == w.core.map.blocks - 1 && w.core.copier.status.state == JOB_FAILED);
 	copy_end();
@@ -1528,7 +1528,7 @@ static void test_readahead_beside_copy(void)
 
 		read_blocks(first, first + 32);
 		while (w.replies == replies)
-			answer(LINK_CLIENT, first < HERE + 8000 ? 50 : 120);
+			answer(CONN_CLIENT, first < HERE + 8000 ? 50 : 120);
 		CHECK(first < HERE + 8000 - 32 || w.core.readahead.most == READAHEAD_BLOCKS_MAX);
 	}
 	copy_end();
@@ -1541,7 +1541,7 @@ static void test_alone(void)
 	answers(30, 1);
 	client_reads();
 	answers(20, 1);
-	answer(LINK_CLIENT, 1);
+	answer(CONN_CLIENT, 1);
 	answers(1, 0);
 	CHECK(w.asked_count == 1);
 	core_alone(&w.core);
@@ -1555,11 +1555,11 @@ enum { HOLE = NBD_STATE_HOLE | NBD_STATE_ZERO };
 
 static void status_begin_test(uint32_t unit_blocks)
 {
-	struct link_state link = { .unit_blocks = unit_blocks, .max_blocks = FETCH_BLOCKS_MAX, .can_status = true };
+	struct conn_state link = { .unit_blocks = unit_blocks, .max_blocks = FETCH_BLOCKS_MAX, .can_status = true };
 
 	no_copy_begin();
 	links_down();
-	core_link_up(&w.core, LINK_CLIENT, &link);
+	core_conn_up(&w.core, CONN_CLIENT, &link);
 }
 
 static void client_asks(struct request *r, uint64_t offset, uint32_t length)
@@ -1598,12 +1598,12 @@ static void test_status(void)
 	/* what goes on beyond what was asked for is cut, and so are flags that nobody knows */
 	client_asks(&r, at_byte + 5, 100000);
 	CHECK(w.status_count == 1 && w.status_offset == at_byte && w.status_length >= 100005 && w.status_length <= 1 << 20);
-	CHECK(w.core.in_flight == 1 && !core_link_status(&w.core, w.status_cookie + 1, 0, &one, 1));
-	CHECK(core_link_status(&w.core, w.status_cookie, 0, &one, 1) && !w.core.in_flight);
+	CHECK(w.core.in_flight == 1 && !core_conn_status(&w.core, w.status_cookie + 1, 0, &one, 1));
+	CHECK(core_conn_status(&w.core, w.status_cookie, 0, &one, 1) && !w.core.in_flight);
 	CHECK(w.told.count == 1 && told(0, 100000, HOLE));
-	CHECK(!core_link_status(&w.core, w.status_cookie, 0, &one, 1));
+	CHECK(!core_conn_status(&w.core, w.status_cookie, 0, &one, 1));
 	client_asks(&r, at_byte + 10001, 100000);
-	CHECK(core_link_status(&w.core, w.status_cookie, 0, three, 3));
+	CHECK(core_conn_status(&w.core, w.status_cookie, 0, three, 3));
 	/* the question was about the whole blocks: what lies before is left out */
 	CHECK(w.status_offset == at_byte + 8192 && w.told.count == 3 && told(0, 8191, HOLE) && told(1, 512, 0) &&
 	      told(2, 100000 - 8191 - 512, NBD_STATE_ZERO));
@@ -1612,12 +1612,12 @@ static void test_status(void)
 	client_asks(&r, at_byte, 1 << 20);
 	CHECK(w.status_length == 10 * BLOCK_BYTES);
 	write_missing(HERE + 4);
-	CHECK(core_link_status(&w.core, w.status_cookie, 0, &one, 1));
+	CHECK(core_conn_status(&w.core, w.status_cookie, 0, &one, 1));
 	CHECK(w.told.count == 1 && told(0, 4 * BLOCK_BYTES, HOLE));
 	/* what was written since, or is here, is the image's to tell */
 	client_asks(&r, at_byte, 1 << 20);
 	write_missing(HERE);
-	CHECK(core_link_status(&w.core, w.status_cookie, 0, &one, 1) && !w.core.in_flight);
+	CHECK(core_conn_status(&w.core, w.status_cookie, 0, &one, 1) && !w.core.in_flight);
 	CHECK(w.told.count == 1 && told(0, BLOCK_BYTES, 0));
 	w.status_count = 0;
 	client_asks(&r, at_byte, 1 << 20);
@@ -1656,10 +1656,10 @@ static void test_status_data(void)
 	status_begin_test(16);
 	client_asks(&r[0], at_byte, 5);
 	CHECK(w.status_offset == here && w.status_length == 16 * BLOCK_BYTES);
-	CHECK(core_link_status(&w.core, w.status_cookie, 5, &one, 1));
+	CHECK(core_conn_status(&w.core, w.status_cookie, 5, &one, 1));
 	CHECK(w.told.count == 1 && told(0, 5, 0));
 	client_asks(&r[0], at_byte, 5);
-	CHECK(core_link_status(&w.core, w.status_cookie, 0, (struct extent[]){ { 100, HOLE } }, 1)); /* of before */
+	CHECK(core_conn_status(&w.core, w.status_cookie, 0, (struct extent[]){ { 100, HOLE } }, 1)); /* of before */
 	CHECK(w.told.count == 1 && told(0, 5, 0));
 	/* silent */
 	client_asks(&r[0], at_byte, 5);
@@ -1668,7 +1668,7 @@ static void test_status_data(void)
 	CHECK(w.core.in_flight == 1);
 	at(w.now_ms + 1);
 	CHECK(!w.core.in_flight && told(0, 5, 0));
-	CHECK(core_link_status(&w.core, w.status_cookie, 0, &one, 1));
+	CHECK(core_conn_status(&w.core, w.status_cookie, 0, &one, 1));
 	w.core.hold_ms = 100;
 	client_asks(&r[0], at_byte, 5);
 	at(w.now_ms + 100);
@@ -1677,7 +1677,7 @@ static void test_status_data(void)
 	client_asks(&r[0], at_byte, 5);
 	core_abandon(&w.core, &r[0]);
 	CHECK(!w.core.in_flight && !r[0].error && w.told.count == 1);
-	CHECK(core_link_status(&w.core, w.status_cookie, 0, &one, 1) && w.told.count == 1);
+	CHECK(core_conn_status(&w.core, w.status_cookie, 0, &one, 1) && w.told.count == 1);
 	/* too many: also those who have gone count */
 	w.status_count = 0;
 	for (i = 0; i < QUERIES_MAX; i++) {
@@ -1691,14 +1691,14 @@ static void test_status_data(void)
 	CHECK(!w.core.queries);
 	client_asks(&r[0], at_byte, 5);
 	CHECK(!w.core.in_flight && told(0, 5, 0));
-	core_link_up(&w.core, LINK_CLIENT, &(struct link_state){ .unit_blocks = 1, .max_blocks = 1, .can_status = true });
+	core_conn_up(&w.core, CONN_CLIENT, &(struct conn_state){ .unit_blocks = 1, .max_blocks = 1, .can_status = true });
 	client_asks(&r[0], at_byte, 5);
 	CHECK(w.core.in_flight == 1);
-	core_link_down(&w.core, LINK_COPIER);
+	core_conn_down(&w.core, CONN_COPIER);
 	CHECK(w.core.in_flight == 1);
-	core_link_down(&w.core, LINK_CLIENT);
-	CHECK(!w.core.in_flight && told(0, 5, 0) && !core_link_status(&w.core, w.status_cookie, 0, &one, 1));
-	core_link_up(&w.core, LINK_CLIENT, &(struct link_state){ .unit_blocks = 1, .max_blocks = 1 });
+	core_conn_down(&w.core, CONN_CLIENT);
+	CHECK(!w.core.in_flight && told(0, 5, 0) && !core_conn_status(&w.core, w.status_cookie, 0, &one, 1));
+	core_conn_up(&w.core, CONN_CLIENT, &(struct conn_state){ .unit_blocks = 1, .max_blocks = 1 });
 	client_asks(&r[0], at_byte, 5);
 	CHECK(!w.core.in_flight && told(0, 5, 0));
 	copy_end();

@@ -17,7 +17,7 @@ enum { TAKEN_OVER = 25, LATE_MS = 60000 };
 
 struct test_job {
 	struct job job;
-	struct turn turn;
+	struct serial_queue queue;
 	bool under_way;
 };
 
@@ -88,9 +88,9 @@ static void simple_done(struct job *j UNUSED_PARAM)
 	ended++;
 }
 
-static void hand_over(struct simple_job *t, char name, enum job_class class, struct turn *in_turn, void (*run)(struct job *j))
+static void hand_over(struct simple_job *t, char name, enum job_class class, struct serial_queue *in_turn, void (*run)(struct job *j))
 {
-	*t = (struct simple_job){ .job = { .run = run, .done = simple_done, .turn = in_turn, .class = (unsigned char)class }, .name = name };
+	*t = (struct simple_job){ .job = { .run = run, .done = simple_done, .queue = in_turn, .class = (unsigned char)class }, .name = name };
 	t->job.owner = name == 'A' ? "A" : name == 'B' ? "B" : NULL;
 	pool_submit(&t->job);
 }
@@ -102,7 +102,7 @@ static void wait_ended(unsigned n)
 }
 
 /* Behind one that keeps class, or turn, busy: six of A, then two of B. */
-static void test_owners(enum job_class class, struct turn *in_turn)
+static void test_owners(enum job_class class, struct serial_queue *in_turn)
 {
 	static struct simple_job busy, job[JOBS];
 	unsigned i;
@@ -162,7 +162,7 @@ static void done_again(struct job *j)
 /* A turn that has all workers, and always somebody who waits, leaves one to others. */
 static void test_crowd(void)
 {
-	static struct turn crowded = { .most = 2 };
+	static struct serial_queue crowded = { .most = 2 };
 	static struct simple_job crowd[CROWD], other;
 	unsigned i;
 
@@ -190,7 +190,7 @@ static void run_met_gate(struct job *j)
 /* A quick one that comes on top of a turn leaves its place to nobody. */
 static void test_quick_on_top(void)
 {
-	static struct turn full = { .most = 1 };
+	static struct serial_queue full = { .most = 1 };
 	static struct simple_job slow[2], quick;
 	unsigned i;
 
@@ -236,7 +236,7 @@ static void submit(struct test_job *t, void (*run)(struct job *j))
 {
 	t->job.run = run;
 	t->job.done = done;
-	t->job.turn = &t->turn;
+	t->job.queue = &t->queue;
 	t->job.quick = true;
 	t->under_way = true;
 	pool_submit(&t->job);
@@ -277,7 +277,7 @@ static void NORETURN loop(void)
 
 int main(void)
 {
-	static struct turn own_turn;
+	static struct serial_queue own_turn;
 
 	loop_init(true);
 	pool_start(2, false, loop);

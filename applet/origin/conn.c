@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* A link: connecting, asking, receiving, and its end. */
+/* A connection: connecting, asking, receiving, and its end. */
 #include "libbb.h"
 #include "origin/endpoint.h"
-#include "origin/link.h"
+#include "origin/conn.h"
 #include "reactor/pool.h"
 
 #include <netinet/in.h>
@@ -19,16 +19,16 @@ enum {
 	LOOKUPS_MAX = 2, /* at a time: a resolver that hangs leaves workers for the disk */
 };
 
-/* Name lookup blocks, so it is a job. It may outlive the attempt: then link is NULL. */
+/* Name lookup blocks, so it is a job. It may outlive the attempt: then conn is NULL. */
 struct resolving {
 	struct job job;
-	struct link *link;
+	struct conn *conn;
 	struct endpoints found;
 	bool ok;
 	char *host, *port;
 };
 
-void link_init(struct link *l, struct origin *o, unsigned slot)
+void conn_init(struct conn *l, struct origin *o, unsigned slot)
 {
 	l->origin = o;
 	l->slot = slot;
@@ -36,26 +36,26 @@ void link_init(struct link *l, struct origin *o, unsigned slot)
 	l->pending_tail = &l->pending;
 }
 
-void link_fail(struct link *l, const char *why)
+void conn_fail(struct conn *l, const char *why)
 {
-	link_close(l);
-	origin_link_failed(l->origin, l->slot, why);
+	conn_close(l);
+	origin_conn_failed(l->origin, l->slot, why);
 }
 
 /* The connection has gone. error: errno, 0 = the origin closed it. */
-static void link_lost(struct link *l, int error)
+static void conn_lost(struct conn *l, int error)
 {
-	bool negotiating = l->phase == LINK_HANDSHAKE;
+	bool negotiating = l->phase == CONN_HANDSHAKE;
 
 	l->tripped = negotiating && nbd_client_is_haggling(&l->handshake);
-	link_fail(l, error ? strerror(error) : negotiating ? "it hung up during the handshake" : "it hung up");
+	conn_fail(l, error ? strerror(error) : negotiating ? "it hung up during the handshake" : "it hung up");
 }
 
 /* ---- sending --------------------------------------------------------------------- */
 
 static void out_append(void *ctx, const void *p, size_t n)
 {
-	struct link *l = ctx;
+	struct conn *l = ctx;
 
 	if (l->out_bytes + n > l->out_room) {
 		uint32_t room = (uint32_t)(l->out_bytes + n + 4096);
@@ -72,21 +72,21 @@ static void out_append(void *ctx, const void *p, size_t n)
 	l->out_bytes += (uint32_t)n;
 }
 
-void link_turn(struct link *l)
+void conn_turn(struct conn *l)
 {
 	bool want;
 
-	if (l->phase < LINK_HANDSHAKE)
+	if (l->phase < CONN_HANDSHAKE)
 		return;
 	if (l->starved) { /* what was asked is asked again over the next one */
-		link_fail(l, strerror(ENOMEM));
+		conn_fail(l, strerror(ENOMEM));
 		return;
 	}
 	if (l->out_bytes) {
 		ssize_t n = send(l->event.fd, l->out, l->out_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
 
 		if (n < 0 && errno != EAGAIN && errno != EINTR) {
-			link_lost(l, errno);
+			conn_lost(l, errno);
 			return;
 		}
 		if (n > 0) {
@@ -101,8 +101,8 @@ void link_turn(struct link *l)
 	}
 }
 
-/* NULL: no memory. The link is starved then. */
-struct pending *link_ask(struct link *l, enum pending_kind kind, uint64_t cookie, uint64_t offset, uint32_t length, uint8_t *buf)
+/* NULL: no memory. The connection is starved then. */
+struct pending *conn_send_request(struct conn *l, enum pending_kind kind, uint64_t cookie, uint64_t offset, uint32_t length, uint8_t *buf)
 {
 	uint16_t type = kind == PENDING_STATUS ? NBD_CMD_BLOCK_STATUS : NBD_CMD_READ;
 	struct pending *p = calloc(1, sizeof(*p) + (kind == PENDING_STATUS ? sizeof(struct extents) : 0));
@@ -118,7 +118,7 @@ struct pending *link_ask(struct link *l, enum pending_kind kind, uint64_t cookie
 	p->kind = kind;
 	p->buf = buf;
 	p->cookie = cookie;
-	p->asked_ms = loop_now_ms;
+	p->sent_ms = loop_now_ms;
 	p->offset = offset;
 	p->length = length;
 	nbd_gaps_init(&p->gaps, length);
@@ -129,24 +129,24 @@ struct pending *link_ask(struct link *l, enum pending_kind kind, uint64_t cookie
 	return p;
 }
 
-void link_ask_read(struct link *l, uint64_t cookie, uint64_t offset, uint32_t length, uint8_t *buf)
+void conn_send_read(struct conn *l, uint64_t cookie, uint64_t offset, uint32_t length, uint8_t *buf)
 {
-	link_ask(l, PENDING_READ, cookie, offset, length, buf);
+	conn_send_request(l, PENDING_READ, cookie, offset, length, buf);
 }
 
-void link_ask_status(struct link *l, uint64_t cookie, uint64_t offset, uint32_t length)
+void conn_send_status(struct conn *l, uint64_t cookie, uint64_t offset, uint32_t length)
 {
-	link_ask(l, PENDING_STATUS, cookie, offset, length, NULL);
+	conn_send_request(l, PENDING_STATUS, cookie, offset, length, NULL);
 }
 
-bool link_is_idle(const struct link *l)
+bool conn_is_idle(const struct conn *l)
 {
 	return !l->pending;
 }
 
 /* ---- receiving ------------------------------------------------------------------------- */
 
-static void handshake_step(struct link *l)
+static void handshake_step(struct conn *l)
 {
 	enum nbd_handshake_state state;
 	size_t used;
@@ -156,22 +156,22 @@ static void handshake_step(struct link *l)
 		l->in_first += (uint32_t)used;
 	} while (state == NBD_HS_MORE && used);
 	if (state == NBD_HS_CLOSE) {
-		char why[LINK_ERROR_BYTES];
+		char why[CONN_ERROR_BYTES];
 
 		send(l->event.fd, l->out, l->out_bytes, MSG_NOSIGNAL | MSG_DONTWAIT); /* OPT_ABORT */
 		snprintf(why, sizeof(why), "%s", l->handshake.error);
-		link_fail(l, why);
+		conn_fail(l, why);
 	} else if (state == NBD_HS_DONE) {
-		l->phase = LINK_VERIFY;
+		l->phase = CONN_VERIFY;
 		if (l->handshake.max_payload < (l->handshake.min_block > BLOCK_BYTES ? l->handshake.min_block : BLOCK_BYTES))
-			link_fail(l, "its maximum request size is less than a block");
+			conn_fail(l, "its maximum request size is less than a block");
 		else
-			link_verify(l);
+			conn_verify(l);
 	}
 }
 
 /* Data goes straight to where it is wanted; what is behind it to `in`. */
-static ssize_t receive(struct link *l)
+static ssize_t receive(struct conn *l)
 {
 	struct iovec v[2];
 	struct msghdr m = { .msg_iov = v };
@@ -185,7 +185,7 @@ static ssize_t receive(struct link *l)
 		l->in_end -= l->in_first;
 		l->in_first = 0;
 	}
-	if (l->phase >= LINK_VERIFY && l->part == PART_DATA && !l->in_end && l->left) {
+	if (l->phase >= CONN_VERIFY && l->part == PART_DATA && !l->in_end && l->left) {
 		direct = l->left;
 		v[m.msg_iovlen].iov_base = l->data;
 		v[m.msg_iovlen++].iov_len = direct;
@@ -207,44 +207,44 @@ static ssize_t receive(struct link *l)
 	return n;
 }
 
-static void link_received(struct link *l)
+static void conn_received(struct conn *l)
 {
 	ssize_t n = receive(l);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n <= 0) {
-		link_lost(l, n < 0 ? errno : 0);
+		conn_lost(l, n < 0 ? errno : 0);
 		return;
 	}
 	l->progress_ms = loop_now_ms;
-	if (l->phase == LINK_HANDSHAKE)
+	if (l->phase == CONN_HANDSHAKE)
 		handshake_step(l);
-	link_take_replies(l);
+	conn_parse_replies(l);
 }
 
 /* ---- connecting ------------------------------------------------------------------------- */
 
-static void connected(struct link *l)
+static void connected(struct conn *l)
 {
 	const unsigned dead_ms = 20000;
 
 	endpoint_keep(l->event.fd, 5);
 	setsockopt(l->event.fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &dead_ms, sizeof(dead_ms));
-	l->phase = LINK_HANDSHAKE;
+	l->phase = CONN_HANDSHAKE;
 	timer_set(&l->timer, loop_now_ms + ATTEMPT_MS);
 	l->want_out = false;
 	event_set(&l->event, EPOLLIN);
 	nbd_client_start(&l->handshake);
 }
 
-static void try_address(struct link *l, int error);
+static void try_address(struct conn *l, int error);
 
-static void link_ready(struct event *e, uint32_t events)
+static void conn_ready(struct event *e, uint32_t events)
 {
-	struct link *l = (struct link *)(void *)((char *)e - offsetof(struct link, event));
+	struct conn *l = (struct conn *)(void *)((char *)e - offsetof(struct conn, event));
 
-	if (l->phase == LINK_CONNECTING) {
+	if (l->phase == CONN_CONNECTING) {
 		int error = 0;
 		socklen_t n = sizeof(error);
 
@@ -254,11 +254,11 @@ static void link_ready(struct event *e, uint32_t events)
 		else
 			connected(l);
 	} else if (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
-		link_received(l);
-	} /* EPOLLOUT: link_turn() */
+		conn_received(l);
+	} /* EPOLLOUT: conn_turn() */
 }
 
-static void drop_fd(struct link *l)
+static void drop_fd(struct conn *l)
 {
 	if (l->event.fd < 0)
 		return;
@@ -268,13 +268,13 @@ static void drop_fd(struct link *l)
 }
 
 /* True: connected or on the way. */
-static bool begin_connect(struct link *l, const struct endpoint *e)
+static bool begin_connect(struct conn *l, const struct endpoint *e)
 {
 	l->event.fd = endpoint_socket(e);
 	if (l->event.fd < 0)
 		return false;
-	l->event.ready = link_ready;
-	l->phase = LINK_CONNECTING;
+	l->event.ready = conn_ready;
+	l->phase = CONN_CONNECTING;
 	if ((connect(l->event.fd, &e->address.any, e->bytes) < 0 && errno != EINPROGRESS) || !event_add(&l->event, EPOLLOUT)) {
 		int error = errno;
 
@@ -287,7 +287,7 @@ static bool begin_connect(struct link *l, const struct endpoint *e)
 }
 
 /* Tries the next address of the origin; error: why the last one failed. */
-static void try_address(struct link *l, int error)
+static void try_address(struct conn *l, int error)
 {
 	drop_fd(l);
 	while (l->tried < l->endpoints.count) {
@@ -298,7 +298,7 @@ static void try_address(struct link *l, int error)
 			return;
 		error = errno;
 	}
-	link_fail(l, strerror(error));
+	conn_fail(l, strerror(error));
 }
 
 static unsigned lookups; /* under way, also those whose attempt has been given up */
@@ -322,7 +322,7 @@ static void resolve_run(struct job *j)
 static void resolve_done(struct job *j)
 {
 	struct resolving *r = (struct resolving *)j;
-	struct link *l = r->link;
+	struct conn *l = r->conn;
 
 	lookups--;
 	if (l) {
@@ -331,17 +331,17 @@ static void resolve_done(struct job *j)
 		if (r->ok)
 			try_address(l, 0);
 		else
-			link_fail(l, "no such host or port");
+			conn_fail(l, "no such host or port");
 	}
 	resolving_free(r);
 }
 
-static void resolve(struct link *l, const char *host, const char *port)
+static void resolve(struct conn *l, const char *host, const char *port)
 {
 	struct resolving *r;
 
 	if (lookups == LOOKUPS_MAX) {
-		link_fail(l, "the name service does not answer");
+		conn_fail(l, "the name service does not answer");
 		return;
 	}
 	r = calloc(1, sizeof(*r));
@@ -351,13 +351,13 @@ static void resolve(struct link *l, const char *host, const char *port)
 	}
 	if (!r || !r->host || !r->port) {
 		resolving_free(r);
-		link_fail(l, strerror(ENOMEM));
+		conn_fail(l, strerror(ENOMEM));
 		return;
 	}
-	l->phase = LINK_RESOLVING;
+	l->phase = CONN_RESOLVING;
 	lookups++;
 	l->resolving = r;
-	r->link = l;
+	r->conn = l;
 	r->job.run = resolve_run;
 	r->job.done = resolve_done;
 	r->job.class = JOB_SLOW;
@@ -365,30 +365,30 @@ static void resolve(struct link *l, const char *host, const char *port)
 }
 
 /* The oldest request is the first of the list. */
-static bool is_silent(const struct link *l)
+static bool is_silent(const struct conn *l)
 {
 	return l->pending &&
-	       (loop_now_ms > l->progress_ms + REPLY_MS || loop_now_ms > l->pending->asked_ms + OWED_MS);
+	       (loop_now_ms > l->progress_ms + REPLY_MS || loop_now_ms > l->pending->sent_ms + OWED_MS);
 }
 
-static void link_timer(struct timer *t)
+static void conn_timer(struct timer *t)
 {
-	struct link *l = (struct link *)(void *)((char *)t - offsetof(struct link, timer));
+	struct conn *l = (struct conn *)(void *)((char *)t - offsetof(struct conn, timer));
 
-	if (l->phase == LINK_CONNECTING && l->tried < l->endpoints.count)
+	if (l->phase == CONN_CONNECTING && l->tried < l->endpoints.count)
 		try_address(l, ETIMEDOUT);
-	else if (l->phase < LINK_UP)
-		link_fail(l, l->phase == LINK_CONNECTING ? "it does not answer" : "it does not answer like an NBD server");
+	else if (l->phase < CONN_UP)
+		conn_fail(l, l->phase == CONN_CONNECTING ? "it does not answer" : "it does not answer like an NBD server");
 	else if (is_silent(l))
-		link_fail(l, "it owes an answer and is silent");
+		conn_fail(l, "it owes an answer and is silent");
 	else {
-		origin_link_steady(l->origin, l->slot);
-		timer_set(t, loop_now_ms + LINK_CHECK_MS);
+		origin_conn_steady(l->origin, l->slot);
+		timer_set(t, loop_now_ms + CONN_CHECK_MS);
 	}
 }
 
-/* False: no memory; the link has failed. */
-static bool link_begin(struct link *l, const char *export_name)
+/* False: no memory; the connection has failed. */
+static bool conn_begin(struct conn *l, const char *export_name)
 {
 	memset(&l->handshake, 0, sizeof(l->handshake));
 	l->handshake.send = out_append;
@@ -398,29 +398,29 @@ static bool link_begin(struct link *l, const char *export_name)
 	if (!l->in)
 		l->in = malloc(IN_BYTES);
 	if (!l->in) {
-		link_fail(l, strerror(ENOMEM));
+		conn_fail(l, strerror(ENOMEM));
 		return false;
 	}
 	l->part = PART_HEADER;
-	l->timer.fire = link_timer;
+	l->timer.fire = conn_timer;
 	timer_set(&l->timer, loop_now_ms + ATTEMPT_MS);
 	l->tried = l->endpoints.count = 0;
 	l->adopted = false;
 	return true;
 }
 
-void link_adopt(struct link *l, int fd, uint64_t size_bytes)
+void conn_adopt(struct conn *l, int fd, uint64_t size_bytes)
 {
-	if (!link_begin(l, "")) {
+	if (!conn_begin(l, "")) {
 		close(fd);
 		return;
 	}
 	l->event.fd = fd;
-	l->event.ready = link_ready;
+	l->event.ready = conn_ready;
 	if (!event_add(&l->event, EPOLLIN)) {
 		close(fd);
 		l->event.fd = -1;
-		link_fail(l, "what was handed over is not a socket");
+		conn_fail(l, "what was handed over is not a socket");
 		return;
 	}
 	connected(l); /* its handshake is done elsewhere */
@@ -428,12 +428,12 @@ void link_adopt(struct link *l, int fd, uint64_t size_bytes)
 	l->handshake.size_bytes = size_bytes;
 	l->handshake.min_block = 1;
 	l->handshake.max_payload = NBD_PAYLOAD_MAX;
-	link_verify(l);
+	conn_verify(l);
 }
 
-void link_connect(struct link *l, const char *host, const char *port, const char *export_name, bool plain)
+void conn_connect(struct conn *l, const char *host, const char *port, const char *export_name, bool plain)
 {
-	if (!link_begin(l, export_name))
+	if (!conn_begin(l, export_name))
 		return;
 	l->handshake.plain = plain;
 	if (strncmp(host, "unix:", 5) == 0) {
@@ -441,17 +441,17 @@ void link_connect(struct link *l, const char *host, const char *port, const char
 		if (endpoint_unix(&l->endpoints.at[0], host + 5))
 			try_address(l, 0);
 		else
-			link_fail(l, "its path is empty, or too long for a socket");
+			conn_fail(l, "its path is empty, or too long for a socket");
 		return;
 	}
 	resolve(l, host, port);
 }
 
-void link_close(struct link *l)
+void conn_close(struct conn *l)
 {
 	struct pending *p;
 
-	if (l->phase >= LINK_VERIFY) {
+	if (l->phase >= CONN_VERIFY) {
 		static const struct nbd_request_header disc = { .type = NBD_CMD_DISC };
 		uint8_t raw[NBD_REQUEST_BYTES];
 
@@ -462,10 +462,10 @@ void link_close(struct link *l)
 	drop_fd(l);
 	timer_clear(&l->timer);
 	if (l->resolving)
-		l->resolving->link = NULL;
+		l->resolving->conn = NULL;
 	l->resolving = NULL;
 	if (l->spots && l->spots->sent)
-		l->spots->link = NULL;
+		l->spots->conn = NULL;
 	else
 		free(l->spots);
 	l->spots = NULL;
@@ -478,5 +478,5 @@ void link_close(struct link *l)
 	l->pending_tail = &l->pending;
 	l->in_first = l->in_end = l->out_bytes = 0;
 	l->starved = false;
-	l->phase = LINK_DOWN;
+	l->phase = CONN_DOWN;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * A link, before it is used: does the origin have the same disk as we?
+ * A connection, before it is used: does the origin have the same disk as we?
  *
  * Reads the blocks of the fingerprint, and spots: random blocks, other ones for each connection,
  * that must be equal here and at the origin, since they are local and no client has written near
@@ -12,7 +12,7 @@
  * bytes change: so a difference counts only if the spot is still not in the record afterwards.
  */
 #include "libbb.h"
-#include "origin/link.h"
+#include "origin/conn.h"
 #include "storage/identity.h"
 
 enum { DRAWS = 8192 }; /* so many blocks are looked at: less than a millisecond */
@@ -47,15 +47,15 @@ static struct spots *spots_new(const struct disk *d, uint64_t size_bytes)
 	return s;
 }
 
-static void verified(struct link *l)
+static void verified(struct conn *l)
 {
-	l->phase = LINK_UP;
+	l->phase = CONN_UP;
 	l->progress_ms = loop_now_ms;
-	timer_set(&l->timer, loop_now_ms + LINK_CHECK_MS);
-	origin_link_ready(l->origin, l->slot);
+	timer_set(&l->timer, loop_now_ms + CONN_CHECK_MS);
+	origin_conn_ready(l->origin, l->slot);
 }
 
-static void compared(struct link *l, bool differ)
+static void compared(struct conn *l, bool differ)
 {
 	l->spots = NULL;
 	l->differs = differ;
@@ -79,7 +79,7 @@ static void spots_run(struct job *j)
 static void spots_done(struct job *j)
 {
 	struct spots *s = (struct spots *)j;
-	struct link *l = s->link;
+	struct conn *l = s->conn;
 	bool differ = false;
 	unsigned i;
 
@@ -91,24 +91,24 @@ static void spots_done(struct job *j)
 }
 
 /* Has a worker compare the spots with the image. Frees s in any case, and then calls compared(),
- * unless the attempt was given up meanwhile (s->link is NULL). */
-static void spots_compare(struct spots *s, struct link *l)
+ * unless the attempt was given up meanwhile (s->conn is NULL). */
+static void spots_compare(struct spots *s, struct conn *l)
 {
-	static struct turn turn; /* one at a time: while the image hangs, each attempt would take another worker */
+	static struct serial_queue queue; /* one at a time: while the image hangs, each attempt would take another worker */
 
 	s->sent = true;
-	s->link = l;
+	s->conn = l;
 	s->job.run = spots_run;
 	s->job.done = spots_done;
 	s->job.class = JOB_LONG; /* many transfers */
-	s->job.turn = &turn;
+	s->job.queue = &queue;
 	pool_submit(&s->job);
 }
 
 /* ---- samples ------------------------------------------------------------------------- */
 
 /* All has come that was asked for. */
-static void samples_done(struct link *l)
+static void samples_done(struct conn *l)
 {
 	if (l->spots)
 		spots_compare(l->spots, l);
@@ -116,19 +116,19 @@ static void samples_done(struct link *l)
 		verified(l);
 }
 
-static uint64_t sampled_block(const struct link *l, unsigned i)
+static uint64_t sampled_block(const struct conn *l, unsigned i)
 {
 	return i < STATE_SAMPLES ? fingerprint_block(l->handshake.size_bytes, i) : l->spots->spot[i - STATE_SAMPLES].block;
 }
 
 /* Asks for the sampled blocks and the spots, aligned to the origin's minimum block size. */
-void link_verify(struct link *l)
+void conn_verify(struct conn *l)
 {
 	const struct nbd_client_handshake *h = &l->handshake;
 	uint64_t unit = h->min_block > BLOCK_BYTES ? h->min_block : BLOCK_BYTES;
 	unsigned i, n;
 
-	l->phase = LINK_VERIFY;
+	l->phase = CONN_VERIFY;
 	l->shaken = true;
 	l->differs = false;
 	memset(&l->fingerprint, 0, sizeof(l->fingerprint));
@@ -139,7 +139,7 @@ void link_verify(struct link *l)
 		uint64_t rest = h->size_bytes - first;
 		uint32_t length = (uint32_t)(rest < unit ? rest : unit);
 		uint8_t *buf = malloc(length);
-		struct pending *p = buf ? link_ask(l, PENDING_SAMPLE, i + 1, first, length, buf) : NULL;
+		struct pending *p = buf ? conn_send_request(l, PENDING_SAMPLE, i + 1, first, length, buf) : NULL;
 
 		if (!p) {
 			free(buf);
@@ -153,15 +153,15 @@ void link_verify(struct link *l)
 }
 
 /* A sample that the origin cannot read stays unknown. */
-void link_sample_done(struct link *l, const struct pending *p, int error)
+void conn_sample_done(struct conn *l, const struct pending *p, int error)
 {
 	uint64_t size = l->handshake.size_bytes;
 	uint64_t start = sampled_block(l, p->sample) * BLOCK_BYTES;
 	uint64_t n = size - start < BLOCK_BYTES ? size - start : BLOCK_BYTES;
 
-	if (error && l->adopted && l->phase == LINK_VERIFY) {
+	if (error && l->adopted && l->phase == CONN_VERIFY) {
 		free(p->buf);
-		link_fail(l, "not all of a disk of this size can be read from it");
+		conn_fail(l, "not all of a disk of this size can be read from it");
 		return;
 	}
 	if (!error)

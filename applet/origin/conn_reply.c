@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* A link: the replies of the origin, simple or structured. */
+/* A connection: the replies of the origin, simple or structured. */
 #include "libbb.h"
-#include "origin/link.h"
+#include "origin/conn.h"
 
 enum { MESSAGE_MAX = 65536 }; /* longest error chunk that is believed */
 
-static struct pending *pending_find(struct link *l, uint64_t cookie)
+static struct pending *pending_find(struct conn *l, uint64_t cookie)
 {
 	struct pending *p = l->pending;
 
@@ -15,7 +15,7 @@ static struct pending *pending_find(struct link *l, uint64_t cookie)
 	return p;
 }
 
-static void pending_remove(struct link *l, struct pending *p)
+static void pending_remove(struct conn *l, struct pending *p)
 {
 	struct pending **q = &l->pending;
 
@@ -27,12 +27,12 @@ static void pending_remove(struct link *l, struct pending *p)
 }
 
 /* The last chunk, or the only reply, has come. False: it was not a whole answer. */
-static bool reply_end(struct link *l, struct pending *p)
+static bool reply_end(struct conn *l, struct pending *p)
 {
 	int error = p->error;
 
 	if (error == ESHUTDOWN) { /* "MUST initiate a soft disconnect"; the next one is asked again */
-		link_fail(l, "it is shutting down");
+		conn_fail(l, "it is shutting down");
 		return true;
 	}
 	if (!error && p->kind == PENDING_STATUS && !p->extents->count)
@@ -43,16 +43,16 @@ static bool reply_end(struct link *l, struct pending *p)
 	l->reply = NULL;
 	pending_remove(l, p);
 	if (p->kind == PENDING_SAMPLE)
-		link_sample_done(l, p, error);
+		conn_sample_done(l, p, error);
 	else if (p->kind == PENDING_READ)
-		core_link_data(origin_core(l->origin), l->slot, p->cookie, error);
+		core_conn_data(origin_core(l->origin), l->slot, p->cookie, error);
 	else
-		core_link_status(origin_core(l->origin), p->cookie, error, p->extents->extent, p->extents->count);
+		core_conn_status(origin_core(l->origin), p->cookie, error, p->extents->extent, p->extents->count);
 	free(p);
 	return true;
 }
 
-static bool chunk_end(struct link *l)
+static bool chunk_end(struct conn *l)
 {
 	l->part = PART_HEADER;
 	if (l->head.structured && !(l->head.flags & NBD_REPLY_FLAG_DONE))
@@ -60,7 +60,7 @@ static bool chunk_end(struct link *l)
 	return reply_end(l, l->reply);
 }
 
-static bool simple_reply(struct link *l)
+static bool simple_reply(struct conn *l)
 {
 	struct pending *p = l->reply;
 
@@ -79,7 +79,7 @@ static bool simple_reply(struct link *l)
 }
 
 /* The head of a chunk: how many bytes of fixed fields follow? */
-static bool chunk_begin(struct link *l)
+static bool chunk_begin(struct conn *l)
 {
 	const struct nbd_reply_header *h = &l->head;
 	bool status = l->reply->kind == PENDING_STATUS;
@@ -109,7 +109,7 @@ static bool chunk_begin(struct link *l)
 }
 
 /* The fixed fields of a chunk have come, at p. */
-static bool chunk_fixed(struct link *l, const uint8_t *p)
+static bool chunk_fixed(struct conn *l, const uint8_t *p)
 {
 	struct pending *r = l->reply;
 	const struct nbd_reply_header *h = &l->head;
@@ -138,7 +138,7 @@ static bool chunk_fixed(struct link *l, const uint8_t *p)
 }
 
 /* Only the last one may go beyond what was asked for. */
-static bool take_extent(struct link *l, const uint8_t *p)
+static bool parse_extent(struct conn *l, const uint8_t *p)
 {
 	struct pending *r = l->reply;
 	struct extents *e = r->extents;
@@ -155,7 +155,7 @@ static bool take_extent(struct link *l, const uint8_t *p)
 
 /* Takes one part of what was received. 1: took something; 0: needs more; -1: this
  * is not NBD. */
-static int take_part(struct link *l)
+static int parse_part(struct conn *l)
 {
 	uint8_t *p = l->in + l->in_first;
 	uint32_t have = l->in_end - l->in_first;
@@ -183,7 +183,7 @@ static int take_part(struct link *l)
 		if (have < 8)
 			return 0;
 		l->in_first += 8;
-		return take_extent(l, p) ? 1 : -1;
+		return parse_extent(l, p) ? 1 : -1;
 	default: /* PART_DATA, PART_SKIP */
 		if (!l->left)
 			return chunk_end(l) ? 1 : -1;
@@ -198,12 +198,12 @@ static int take_part(struct link *l)
 	}
 }
 
-void link_take_replies(struct link *l)
+void conn_parse_replies(struct conn *l)
 {
 	int took = 1;
 
-	while (l->phase >= LINK_VERIFY && took > 0)
-		took = take_part(l);
-	if (l->phase >= LINK_VERIFY && took < 0)
-		link_fail(l, "it broke the NBD protocol");
+	while (l->phase >= CONN_VERIFY && took > 0)
+		took = parse_part(l);
+	if (l->phase >= CONN_VERIFY && took < 0)
+		conn_fail(l, "it broke the NBD protocol");
 }

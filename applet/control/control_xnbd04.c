@@ -11,36 +11,36 @@
 #include "origin/origin.h"
 #include "reactor/buf.h"
 
-enum old_command {
-	OLD_QUERY_STATUS = 1,
-	OLD_REGISTER_FD,
-	OLD_REGISTER_FORWARDER_FD,
-	OLD_REGISTER_SHARED_BUFFER_FD,
-	OLD_DETECT_SWITCH,
+enum xnbd04_command {
+	XNBD04_QUERY_STATUS = 1,
+	XNBD04_REGISTER_FD,
+	XNBD04_REGISTER_FORWARDER_FD,
+	XNBD04_REGISTER_SHARED_BUFFER_FD,
+	XNBD04_DETECT_SWITCH,
 
-	OLD_TEXT_BYTES = 4096,
+	XNBD04_TEXT_BYTES = 4096,
 };
 
-/* The answer to OLD_QUERY_STATUS; both ends are of one machine, and one word size. */
-struct old_status {
+/* The answer to XNBD04_QUERY_STATUS; both ends are of one machine, and one word size. */
+struct xnbd04_status {
 	int64_t disk_size;
-	char image[OLD_TEXT_BYTES];
-	char bitmap[OLD_TEXT_BYTES];
+	char image[XNBD04_TEXT_BYTES];
+	char bitmap[XNBD04_TEXT_BYTES];
 	int32_t pid;
-	char host[OLD_TEXT_BYTES];
-	char port[OLD_TEXT_BYTES];
+	char host[XNBD04_TEXT_BYTES];
+	char port[XNBD04_TEXT_BYTES];
 	size_t buf_limit, queue_limit, buf_used, queue_used;
 };
 
 static void put_text(char *to, const char *text)
 {
-	snprintf(to, OLD_TEXT_BYTES, "%s", text);
+	snprintf(to, XNBD04_TEXT_BYTES, "%s", text);
 }
 
-static void say_status(struct control *k, struct export *e)
+static void emit_status(struct control *k, struct export *e)
 {
 	struct core_status core;
-	struct old_status s;
+	struct xnbd04_status s;
 
 	core_status(e->disk.core, &core);
 	memset(&s, 0, sizeof(s));
@@ -54,7 +54,7 @@ static void say_status(struct control *k, struct export *e)
 	s.queue_limit = client_limits.requests;
 	s.buf_used = (size_t)buf_used();
 	s.queue_used = core.in_flight;
-	control_say(k, &s, sizeof(s));
+	control_emit(k, &s, sizeof(s));
 	control_finish(k);
 }
 
@@ -63,8 +63,8 @@ static void session_ended(void *ctx)
 {
 	struct control *k = ctx;
 
-	k->old_session = NULL;
-	control_say(k, "", 1);
+	k->xnbd04_session = NULL;
+	control_emit(k, "", 1);
 	control_finish(k);
 }
 
@@ -77,19 +77,19 @@ static void adopted(void *ctx UNUSED_PARAM, const char *error, bool refused)
 }
 
 /* The command that needs a descriptor has got it. False: close the connection. */
-static bool take_fd(struct control *k, struct export *e, uint32_t command)
+static bool receive_fd(struct control *k, struct export *e, uint32_t command)
 {
 	const char *why = "none is wanted now";
 	int fd = k->passed_fd;
 
 	k->passed_fd = -1;
 	switch (command) {
-	case OLD_REGISTER_FD:
-		k->old_session = session_begin(fd, e);
-		if (k->old_session)
-			session_tell(k->old_session, session_ended, k);
-		return k->old_session != NULL;
-	case OLD_REGISTER_FORWARDER_FD:
+	case XNBD04_REGISTER_FD:
+		k->xnbd04_session = session_begin(fd, e);
+		if (k->xnbd04_session)
+			session_tell(k->xnbd04_session, session_ended, k);
+		return k->xnbd04_session != NULL;
+	case XNBD04_REGISTER_FORWARDER_FD:
 		if (core_is_proxy(e->disk.core))
 			why = origin_adopt(e->disk.origin, fd, adopted);
 		if (!why)
@@ -101,49 +101,49 @@ static bool take_fd(struct control *k, struct export *e, uint32_t command)
 	return false;
 }
 
-bool old_begins(const struct control *k)
+bool xnbd04_begins(const struct control *k)
 {
 	uint8_t b = (uint8_t)k->in[0];
 
 	return k->in_bytes && (b < '\n' || b >= 0x7f);
 }
 
-bool old_take(struct control *k, struct export *e)
+bool xnbd04_parse(struct control *k, struct export *e)
 {
 	uint32_t command;
 
-	if (k->old_session) { /* any byte: the session is to end */
+	if (k->xnbd04_session) { /* any byte: the session is to end */
 		k->in_bytes = 0;
-		session_drain(k->old_session);
+		session_drain(k->xnbd04_session);
 		return true;
 	}
-	if (k->old_detects || k->in_bytes < sizeof(command))
+	if (k->xnbd04_detects || k->in_bytes < sizeof(command))
 		return k->in_bytes < CONTROL_IN_BYTES;
 	memcpy(&command, k->in, sizeof(command));
 	switch (command) {
-	case OLD_QUERY_STATUS:
-		say_status(k, e);
+	case XNBD04_QUERY_STATUS:
+		emit_status(k, e);
 		return true;
-	case OLD_REGISTER_FD:
-	case OLD_REGISTER_FORWARDER_FD:
-	case OLD_REGISTER_SHARED_BUFFER_FD:
+	case XNBD04_REGISTER_FD:
+	case XNBD04_REGISTER_FORWARDER_FD:
+	case XNBD04_REGISTER_SHARED_BUFFER_FD:
 		if (k->passed_fd < 0) /* comes with the byte behind the command */
 			return k->in_bytes == sizeof(command);
 		k->in_bytes = 0;
-		return take_fd(k, e, command);
-	case OLD_DETECT_SWITCH:
+		return receive_fd(k, e, command);
+	case XNBD04_DETECT_SWITCH:
 		k->in_bytes = 0;
-		k->old_detects = core_is_proxy(e->disk.core);
-		return k->old_detects;
+		k->xnbd04_detects = core_is_proxy(e->disk.core);
+		return k->xnbd04_detects;
 	default:
 		return false;
 	}
 }
 
-void old_end(struct control *k)
+void xnbd04_end(struct control *k)
 {
-	if (k->old_session)
-		session_disown(k->old_session);
-	k->old_session = NULL;
-	k->old_detects = false;
+	if (k->xnbd04_session)
+		session_disown(k->xnbd04_session);
+	k->xnbd04_session = NULL;
+	k->xnbd04_detects = false;
 }
