@@ -23,8 +23,8 @@ datadir = $(datarootdir)
 mandir = $(datarootdir)/man
 
 # make O=DIR: all that is built goes to DIR, and its configuration is DIR/.config; nothing
-# is written here.
-ifeq ($(origin O),command line)
+# is written here. An empty O is none.
+ifneq ($(and $(filter command,$(origin O)),$(strip $(O))),)
 config := $(O)/.config
 else
 override O := build
@@ -70,7 +70,7 @@ flags = -std=gnu11 -D_FILE_OFFSET_BITS=64 $(if $(SANITIZE),,-DNDEBUG) $(warnings
 
 # What is built: lib-y from the //kbuild: lines; a directory stands for its files.
 lib-y :=
-applets-y :=
+links-y :=
 not_building := help clean distclean dist deb %config
 in_tree := demo lint check check-unit fuzzers fuzz mutants random busybox bench bloat sim-coverage check-vm demo-vm interop-table
 ifneq ($(O),build)
@@ -110,7 +110,8 @@ sources = applet/main.c $(sort $(wildcard applet/libbb/*.c)) \
 	$(patsubst %.o,applet/%.c,$(filter %.o,$(lib-y))) \
 	$(foreach dir,$(sort $(filter %/,$(lib-y))),$(sort $(wildcard applet/$(dir)*.c)))
 objects = $(patsubst applet/%.c,$(out)/obj/%.o,$(sources))
-applets = $(applets-y)
+# links-y: what the //applet: lines tell of each, as $(sbindir)/xnbd-server
+applets = $(notdir $(links-y))
 
 .PHONY: FORCE all dist deb install install-strip demo lint check check-unit unit-tests fuzzers fuzz sim mutants random busybox bench bloat help clean distclean sim-coverage check-vm demo-vm interop-table
 .DELETE_ON_ERROR:
@@ -179,12 +180,11 @@ defconfig: full_defconfig
 # xnbdbox as it was built; install-strip: stripped in any case, also after STRIP=true.
 install: all
 	install -D -m 755 $(out)/xnbdbox $(DESTDIR)$(bindir)/xnbdbox
-	for applet in $(applets); do \
-		case $$applet in *bgctl) dir=$(bindir) ;; *) dir=$(sbindir) ;; esac; \
-		up= && common=$$dir && \
+	for link in $(links-y); do \
+		up= && dir=$${link%/*} && common=$$dir && \
 		while case $(bindir)/ in "$$common"/*) false ;; esac; do common=$${common%/*} up=../$$up; done && \
 		mkdir -p $(DESTDIR)$$dir && path=$(bindir)/xnbdbox && \
-		ln -sf $$up$${path#"$$common"/} $(DESTDIR)$$dir/$$applet || exit 1; \
+		ln -sf $$up$${path#"$$common"/} $(DESTDIR)$$link || exit 1; \
 	done
 	$(if $(CONFIG_FEATURE_XNBD_SERVER_INIT),install -D -m 755 config/initramfs/init $(DESTDIR)$(datadir)/xnbdbox/init)
 	for page in man/xnbdbox.1 $(if $(CONFIG_FEATURE_XNBD_SERVER_INIT),man/xnbd-migrate.7) $(foreach applet,$(applets),$(wildcard man/$(applet).*)); do \
