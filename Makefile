@@ -71,7 +71,7 @@ flags = -std=gnu11 -D_FILE_OFFSET_BITS=64 $(if $(SANITIZE),,-DNDEBUG) $(warnings
 # What is built: lib-y from the //kbuild: lines; a directory stands for its files.
 lib-y :=
 links-y :=
-not_building := help clean distclean dist deb %config
+not_building := help clean distclean dist deb recipes %config
 in_tree := demo lint check check-unit fuzzers fuzz mutants random busybox bench bloat sim-coverage check-vm demo-vm interop-table
 ifneq ($(O),build)
 ifneq ($(filter $(in_tree),$(MAKECMDGOALS)),)
@@ -113,7 +113,7 @@ objects = $(patsubst applet/%.c,$(out)/obj/%.o,$(sources))
 # links-y: what the //applet: lines tell of each, as $(sbindir)/xnbd-server
 applets = $(notdir $(links-y))
 
-.PHONY: FORCE all dist deb install install-strip demo lint check check-unit unit-tests fuzzers fuzz sim mutants random busybox bench bloat help clean distclean sim-coverage check-vm demo-vm interop-table
+.PHONY: FORCE all dist deb recipes install install-strip demo lint check check-unit unit-tests fuzzers fuzz sim mutants random busybox bench bloat help clean distclean sim-coverage check-vm demo-vm interop-table
 .DELETE_ON_ERROR:
 
 strip_options := -s -R .comment -R .note.gnu.property
@@ -214,6 +214,10 @@ deb: dist
 	tar -xf $(O)/$(tarball).gz -C $(O)/debian
 	cp -r config/debian $(O)/debian/xnbdbox-$(VERSION)/debian
 	cd $(O)/debian/xnbdbox-$(VERSION) && dpkg-buildpackage -us -uc
+
+# make recipes URL=DIRECTORY: for Alpine, Buildroot and OpenWrt, of the tarball of that directory.
+recipes: dist
+	config/recipes.sh $(O)/$(tarball).gz $(O)/recipes $(URL)
 
 # ---- tests ----------------------------------------------------------------------------
 
@@ -373,6 +377,7 @@ help:
 	@echo 'make install-strip    the same, stripped also when STRIP=true'
 	@echo 'make dist             build/$(tarball).gz of what is committed, and its checksum'
 	@echo 'make deb              build/debian: Debian packages of it (config/debian)'
+	@echo 'make recipes          build/recipes: for Alpine, Buildroot and OpenWrt (URL=where the tarball will be)'
 	@echo 'make clean, distclean'
 	@echo 'make SANITIZE=1       build/sanitize/xnbdbox, with sanitizers'
 	@echo 'make V=1              shows the commands'

@@ -5,6 +5,7 @@
 # its check-package that are easily broken.
 set -eu
 cd "$(dirname "$0")/../.."
+. tests/clone.sh
 T=$(mktemp -d)
 trap 'rm -rf "$T"' EXIT
 external=$PWD/config/buildroot
@@ -63,6 +64,29 @@ qemu-arm "$T/target/usr/sbin/xnbd-server" --help 2>&1 | grep -e --root-storage
 package BR2_PACKAGE_XNBDBOX_CUSTOM=y "BR2_PACKAGE_XNBDBOX_CONFIG=\"$PWD/config/bgctl_defconfig\""
 cmp config/bgctl_defconfig "$T/xnbdbox/.config"
 test ! -e "$T/target/usr/sbin/xnbd-server"
+
+# make recipes: the same package, of the tarball. Of its mk file, other lines say where the source is.
+version=$(sed -n 's/^VERSION := //p' Makefile)
+clone "$T/clone"
+make -s -C "$T/clone" "O=$T/out" recipes >"$T/log" 2>&1 || {
+	tail -20 "$T/log"
+	exit 1
+}
+recipe=$T/out/recipes/buildroot/package/xnbdbox
+diff config/buildroot/package/xnbdbox/xnbdbox.mk "$recipe/xnbdbox.mk" | grep '^[<>] [^#]' >"$T/differ"
+diff - "$T/differ" <<END
+< XNBDBOX_SITE = \$(BR2_EXTERNAL_XNBDBOX_PATH)/../..
+< XNBDBOX_SITE_METHOD = local
+> XNBDBOX_VERSION = $version
+> XNBDBOX_SITE = file://$T/out
+END
+(
+	cp LICENSE "$T/out/"
+	cd "$T/out"
+	! grep -v '^#' "$recipe/xnbdbox.hash" | grep -vE '^sha256  [0-9a-f]{64}  [^ ]+$' || exit 1
+	sed -n 's/^sha256  //p' "$recipe/xnbdbox.hash" | sha256sum -c
+	grep -c " xnbdbox-$version.tar.gz\$\| LICENSE\$" "$recipe/xnbdbox.hash" | grep -x 2
+)
 
 cd config/buildroot/package/xnbdbox
 sed -n 's|^XNBDBOX_DEFCONFIG_.* = \(config.*\)|../../../../\1|p' xnbdbox.mk | xargs ls
