@@ -72,7 +72,7 @@ flags = -std=gnu11 -D_FILE_OFFSET_BITS=64 $(if $(SANITIZE),,-DNDEBUG) $(warnings
 lib-y :=
 links-y :=
 not_building := help clean distclean dist deb recipes %config
-in_tree := demo lint check check-unit fuzzers fuzz mutants random busybox bench bloat sim-coverage check-vm demo-vm interop-table
+in_tree := demo lint check check-unit fuzzers fuzz mutants random busybox busybox-patches bench bloat sim-coverage check-vm demo-vm interop-table
 ifneq ($(O),build)
 ifneq ($(filter $(in_tree),$(MAKECMDGOALS)),)
 $(error 'make $(filter $(in_tree),$(MAKECMDGOALS))' works in the source tree: without O=)
@@ -113,7 +113,7 @@ objects = $(patsubst applet/%.c,$(out)/obj/%.o,$(sources))
 # links-y: what the //applet: lines tell of each, as $(sbindir)/xnbd-server
 applets = $(notdir $(links-y))
 
-.PHONY: FORCE all dist deb recipes install install-strip demo lint check check-unit unit-tests fuzzers fuzz sim mutants random busybox bench bloat help clean distclean sim-coverage check-vm demo-vm interop-table
+.PHONY: FORCE all dist deb recipes install install-strip demo lint check check-unit unit-tests fuzzers fuzz sim mutants random busybox busybox-patches bench bloat help clean distclean sim-coverage check-vm demo-vm interop-table
 .DELETE_ON_ERROR:
 
 strip_options := -s -R .comment -R .note.gnu.property
@@ -324,6 +324,9 @@ demo-vm:
 # that one as usual.
 busybox:
 	@config/busybox.sh install $(BUSYBOX)
+# The same as a series of patches, config/busybox/*.patch: after each change of these sources.
+busybox-patches:
+	@config/busybox.sh patches
 
 # make random N=60 SEED=1: random configurations, with gcc and clang
 random: all
@@ -371,6 +374,7 @@ help:
 	@echo 'make bloat            bytes of each part, and of each feature (BASE=REV: since then)'
 	@echo 'make random N=60      so many random configurations, built and tested'
 	@echo 'make busybox BUSYBOX=DIR   puts xnbd-bgctl into a BusyBox source tree'
+	@echo 'make busybox-patches  config/busybox/*.patch: the same as patches'
 	@echo 'make menuconfig       what is in (also nconfig, config, oldconfig, ...), by kconfig-frontends or Kconfiglib'
 	@echo 'make NAME_defconfig   one of:' $(notdir $(wildcard config/*_defconfig))
 	@echo 'make install          to DESTDIR and prefix (/usr); bindir, sbindir, datadir, mandir'

@@ -152,6 +152,7 @@ prompts() {
 		with_figures "$file" >"$T/file"
 		cmp -s "$T/file" "$file" || cat "$T/file" >"$file"
 	done
+	config/busybox.sh patches
 }
 
 prompts_are_true() {

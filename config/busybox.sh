@@ -3,7 +3,8 @@
 # Copyright (C) 2026 the xnbdbox authors
 # xnbd-bgctl inside BusyBox.
 #
-#   config/busybox.sh install DIR   puts the applet into a BusyBox source tree
+#   config/busybox.sh install DIR   puts the applet and its tests into a BusyBox source tree
+#   config/busybox.sh patches [DIR] the same as patches, in DIR or in config/busybox
 #   config/busybox.sh build         for the tests: Debian's BusyBox source, with the
 #                                   applet and, to compare, without; in build/busybox
 #   config/busybox.sh nbd_client FILE  for the tests, too: FILE is a BusyBox with its nbd-client
@@ -11,13 +12,57 @@ set -eu
 cd "$(dirname "$0")/.."
 dir=$PWD/build/busybox
 
-# BusyBox's own build collects the //config:, //applet:, //kbuild: and //usage: lines.
+# What BusyBox gets: a mode, the file there, and the file here. Its own build collects the //config:,
+# //applet:, //kbuild: and //usage: lines.
+files() {
+	for file in applet/xnbd_bgctl*.[ch]; do
+		echo "644 networking/${file##*/} $file"
+	done
+	echo "755 testsuite/xnbd-bgctl.tests config/busybox/xnbd-bgctl.tests"
+}
+
 install() {
 	[ -f "$1/networking/nbd-client.c" ] || {
 		echo "'$1' is not a BusyBox source tree (1.35 or so)" >&2
 		exit 1
 	}
-	cp applet/xnbd_bgctl*.[ch] "$1/networking/"
+	files | while read -r mode to from; do
+		cp "$from" "$1/$to"
+		chmod "$mode" "$1/$to"
+	done
+}
+
+# new_files FOLDER: what patch(1) and git make files of.
+new_files() {
+	files | while read -r mode to from; do
+		case $to in "$1"/*) ;; *) continue ;; esac
+		printf 'diff --git a/%s b/%s\nnew file mode 100%s\n--- /dev/null\n+++ b/%s\n' "$to" "$to" "$mode" "$to"
+		echo "@@ -0,0 +1,$(wc -l <"$from") @@"
+		sed 's/^/+/' "$from"
+	done
+}
+
+patches() {
+	{
+		cat <<-'TEXT'
+		xnbd-bgctl: new applet
+
+		Drives a running xnbd-server of xnbdbox through its control socket.
+		This patch is generated: "make busybox-patches" in the source of xnbdbox.
+
+		TEXT
+		new_files networking
+	} >"$1/0001-xnbd-bgctl-new-applet.patch"
+	{
+		cat <<-'TEXT'
+		xnbd-bgctl: testsuite
+
+		Most of the tests are skipped if there is no xnbd-server in PATH.
+		This patch is generated: "make busybox-patches" in the source of xnbdbox.
+
+		TEXT
+		new_files testsuite
+	} >"$1/0002-xnbd-bgctl-testsuite.patch"
 }
 
 # Debian's source package, by the machine's own package sources.
@@ -55,7 +100,7 @@ kernel_headers() {
 }
 
 run_make() {
-	make -C "$dir/tree" -j2 CC="musl-gcc -idirafter $dir/headers" "$@" >>"$dir/log" 2>&1
+	make -C "$dir/tree" -j2 CC="musl-gcc -idirafter $dir/headers -Wframe-larger-than=2048" "$@" >>"$dir/log" 2>&1
 }
 
 # configure SYMBOL...: what a rescue shell has, and these. So helpers of libbb and libc
@@ -112,9 +157,10 @@ nbd_client() {
 case ${1-} in
 nbd_client) nbd_client "$2" || { tail -20 "$dir/log" >&2; exit 1; } ;;
 install) install "$2" ;;
+patches) patches "${2:-config/busybox}" ;;
 build) build || { tail -20 "$dir/log" >&2; exit 1; } ;;
 *)
-	echo "usage: config/busybox.sh install DIR|build|nbd_client FILE" >&2
+	echo "usage: config/busybox.sh install DIR|patches [DIR]|build|nbd_client FILE" >&2
 	exit 1
 	;;
 esac
