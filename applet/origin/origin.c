@@ -498,6 +498,7 @@ void port_conn_status(struct core *c, unsigned slot, uint64_t cookie, uint64_t o
 	conn_send_status(&disk_of(c)->origin->conn[slot], cookie, offset, length);
 }
 
+/* Attempts are left to the timers: one that fails at once tells the core. */
 void port_copy_conn(struct core *c, bool wanted)
 {
 	struct origin *o = disk_of(c)->origin;
@@ -505,10 +506,10 @@ void port_copy_conn(struct core *c, bool wanted)
 	o->copy_wanted = wanted;
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && o->started && !o->known && core_verify_is_running(c)) {
 		restore_identity(o);
-		attempt(o, CONN_CLIENT);
+		timer_set(&o->retry[CONN_CLIENT], loop_now_ms);
 	}
 	if (wanted)
-		copy_conn_begin(o);
+		timer_set(&o->retry[CONN_COPIER], loop_now_ms);
 	else
 		timer_clear(&o->retry[CONN_COPIER]);
 }
