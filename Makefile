@@ -72,7 +72,7 @@ flags = -std=gnu11 -D_FILE_OFFSET_BITS=64 $(if $(SANITIZE),,-DNDEBUG) $(warnings
 lib-y :=
 links-y :=
 not_building := help clean distclean dist deb recipes %config
-in_tree := demo lint check check-unit fuzzers fuzz mutants random busybox busybox-patches bench bloat sim-coverage check-vm demo-vm interop-table
+in_tree := demo lint check check-all check-unit fuzzers fuzz mutants random busybox busybox-patches bench bloat sim-coverage check-vm demo-vm interop-table
 ifneq ($(O),build)
 ifneq ($(filter $(in_tree),$(MAKECMDGOALS)),)
 $(error 'make $(filter $(in_tree),$(MAKECMDGOALS))' works in the source tree: without O=)
@@ -113,7 +113,7 @@ objects = $(patsubst applet/%.c,$(out)/obj/%.o,$(sources))
 # links-y: what the //applet: lines tell of each, as $(sbindir)/xnbd-server
 applets = $(notdir $(links-y))
 
-.PHONY: FORCE all dist deb recipes install install-strip demo lint check check-unit unit-tests fuzzers fuzz sim mutants random busybox busybox-patches bench bloat help clean distclean sim-coverage check-vm demo-vm interop-table
+.PHONY: FORCE all dist deb recipes install install-strip demo lint check check-all check-unit unit-tests fuzzers fuzz sim mutants random busybox busybox-patches bench bloat help clean distclean sim-coverage check-vm demo-vm interop-table
 .DELETE_ON_ERROR:
 
 strip_options := -s -R .comment -R .note.gnu.property
@@ -305,6 +305,10 @@ check:
 	@config/setup.sh check
 	@sh tests/run.sh
 
+check-all:
+	@config/setup.sh check_all
+	@sh tests/run.sh --all
+
 # make check-vm ROUNDS=26 SEED=1: so many power cuts in each of its tests, by these dice.
 # TEST=pressure SECONDS=600: only that test, and a long one
 check-vm:
@@ -360,8 +364,9 @@ distclean: clean
 help:
 	@echo 'make                  build/xnbdbox, and a link for each applet beside it'
 	@echo 'make demo             moves a disk before your eyes (installs what it needs)'
-	@echo 'make check-unit       what any user can test, without a network'
-	@echo 'make check            all tests (installs what they need)'
+	@echo 'make check-unit       what any user can test, without a network; 2 minutes of two processors'
+	@echo 'make check            quick tests of the whole program, as root (installs what they need); 6 minutes'
+	@echo 'make check-all        all tests, also with sanitizers and in virtual machines; 55 minutes'
 	@echo 'make lint             static analysis, all of it (make check has the quick part)'
 	@echo 'make demo-vm          a machine boots from the network and moves onto its own disk'
 	@echo 'make check-vm         power cuts and the kernel in a virtual machine (ROUNDS=26 SEED=1)'

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
-# config/setup.sh build|demo|lint|check|check_unit|check_vm|bench: what that needs is installed, on Debian and as
-# root; anywhere else, the one line that would do it is printed.
+# config/setup.sh build|demo|lint|check|check_all|check_unit|check_vm|bench: what that needs is installed, on Debian
+# and as root; anywhere else, the one line that would do it is printed.
 set -eu
 
 missing=
@@ -59,25 +59,14 @@ check() {
 	demo
 	lint
 	check_unit
-	need bzip2 has bzip2 # BusyBox's source
 	need ccache has ccache
-	need debhelper has dh
-	need dpkg-dev has dpkg-buildpackage
 	need diffutils has cmp
 	need file has file # nbdinfo asks it
 	need fio has fio
 	need git has git
-	need gnuplot-nox has gnuplot
-	need gcc-arm-linux-gnueabihf has arm-linux-gnueabihf-gcc
-	need libc6-dev-armhf-cross test -e /usr/arm-linux-gnueabihf/include/stdio.h
-	need gcc-s390x-linux-gnu has s390x-linux-gnu-gcc
-	need libc6-dev-s390x-cross test -e /usr/s390x-linux-gnu/include/stdio.h
-	need gcc-powerpc-linux-gnu has powerpc-linux-gnu-gcc
-	need libc6-dev-powerpc-cross test -e /usr/powerpc-linux-gnu/include/stdio.h
-	need qemu-user has qemu-s390x
 	need kconfig-frontends has kconfig-conf
 	need python3-kconfiglib /usr/bin/python3 -c "import kconfiglib"
-	need lintian has lintian
+	need iproute2 has ip
 	need nbd-client has nbd-client
 	need nbd-server has nbd-server
 	need nbdkit has nbdkit
@@ -90,6 +79,22 @@ check() {
 	need bsdutils has script
 	need util-linux has setpriv
 	need mount has losetup
+}
+
+check_all() {
+	check
+	check_vm
+	need debhelper has dh
+	need dpkg-dev has dpkg-buildpackage
+	need gnuplot-nox has gnuplot
+	need gcc-arm-linux-gnueabihf has arm-linux-gnueabihf-gcc
+	need libc6-dev-armhf-cross test -e /usr/arm-linux-gnueabihf/include/stdio.h
+	need gcc-s390x-linux-gnu has s390x-linux-gnu-gcc
+	need libc6-dev-s390x-cross test -e /usr/s390x-linux-gnu/include/stdio.h
+	need gcc-powerpc-linux-gnu has powerpc-linux-gnu-gcc
+	need libc6-dev-powerpc-cross test -e /usr/powerpc-linux-gnu/include/stdio.h
+	need qemu-user has qemu-s390x
+	need lintian has lintian
 }
 
 bench() {
@@ -116,9 +121,9 @@ check_vm() {
 }
 
 case ${1-} in
-build | demo | lint | check | check_unit | check_vm | bench) "$1" ;;
+build | demo | lint | check | check_all | check_unit | check_vm | bench) "$1" ;;
 *)
-	echo "usage: config/setup.sh build|demo|lint|check|check_unit|check_vm|bench" >&2
+	echo "usage: config/setup.sh build|demo|lint|check|check_all|check_unit|check_vm|bench" >&2
 	exit 1
 	;;
 esac

@@ -7,7 +7,8 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 make -s all unit-tests fuzzers || exit 1
 . tests/tally.sh
-units "${SEEDS:-300}"
+units
+simulator "${SEEDS:-300}"
 for t in busybox invariants man_pages rooms shell words; do
 	count $t sh tests/doc/$t.sh
 done

@@ -1,11 +1,59 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
-# All tests: make check. The last line is "N passed, N failed".
-# With arguments: only the files of tests/e2e whose names contain one of them.
+# run.sh: make check. run.sh --all: make check-all. run.sh NAME...: the parts of all tests whose names
+# contain one of these. run.sh --list: the names. tests/parts tells what is in which, and what may run
+# beside what. As many parts run at a time as there are processors (JOBS=n: n); the output of each is
+# shown when it ends. The last line is "N passed, N failed".
 set -u
-top=$(cd "$(dirname "$0")/.." && pwd)
-cd "$top" || exit 1
+cd "$(dirname "$0")/.." || exit 1
+
+# parts: the names of all of them. Files of tests are found, so none can be forgotten.
+parts() {
+	printf '%s\n' bench busybox random simulator threads units vm
+	for t in tests/doc/*.sh; do
+		echo "doc/$(basename "$t" .sh)"
+	done
+	for t in tests/e2e/*.tests tests/interop/*.tests; do
+		name=${t#tests/} name=${name%.tests}
+		echo "$name"
+		# Those that measure memory and rates say so: a sanitizer changes both.
+		grep -q '^# not with sanitizers' "$t" || echo "sanitizers/$name"
+	done
+}
+
+# table: of each part "SECONDS SIZE HOW NAME", as tests/parts has it. What is not in it is in
+# make check if it is a file of tests for the plain program.
+table() {
+	parts | awk '
+	FNR == NR { if (!/^#/) row[$4] = $1 " " $2 " " $3; next }
+	$1 in row { print row[$1], $1; used[$1] = 1; next }
+	sub(/^sanitizers\//, "") { split(($1 in row) ? row[$1] : "20 check beside", r); print int(r[1] * 1.5), "all", r[3], "sanitizers/" $1; next }
+	{ print 20, "check beside", $1 }
+	END { for (name in row) if (!(name in used)) { print "tests/parts: there is no " name >"/dev/stderr"; exit 1 } }' tests/parts -
+}
+
+# chosen SIZE|NAME...: those lines of the table.
+chosen() {
+	awk -v words="$*" '
+	BEGIN { n = split(words, word, " ") }
+	{ for (i = 1; i <= n; i++) if (word[i] == "--all" || (word[i] == "--check" ? $2 == "check" : index($4, word[i]))) { print; next } }'
+}
+
+[ $# != 0 ] || set -- --check
+case $1 in
+--list)
+	table | sort -k 4
+	exit
+	;;
+--all) export SIZE=all ;;
+--check) export SIZE=check ;;
+-*)
+	sed -n '4,7s/^# //p' "$0" >&2
+	exit 1
+	;;
+*) export SIZE=all ;;
+esac
 # Mounts, loop devices, another user's rights: real ones.
 [ "$(id -u)" = 0 ] || {
 	echo "the tests need root" >&2
@@ -16,51 +64,133 @@ if [ -f .config ] && grep '=y$' config/full_defconfig | grep -qvxFf .config; the
 	echo "something is left out in .config: make full_defconfig first" >&2
 	exit 1
 fi
-make -s all unit-tests fuzzers && make -s SANITIZE=1 all || exit 1
-. tests/tally.sh
 
-# wanted FILE WORD...: there is no word, or one of them is in the name.
-wanted() {
-	file=$1
-	shift
-	[ $# != 0 ] || return 0
-	for word; do
-		case $file in *"$word"*) return 0 ;; esac
+T=$(mktemp -d "${TMPDIR:-/tmp}/xnbd.XXXXXX")
+chmod 755 "$T" # tests with another user's rights have theirs in it
+TALLY=$T/tally
+running= # GROUP:NUMBER of each part; $T/NUMBER is for its temporary files, $T/NUMBER.* is ours
+n=0
+
+# end: as Ctrl-C does it, or by force after ten seconds.
+end() {
+	trap '' INT TERM HUP
+	for job in $running; do
+		kill -INT "-${job%:*}" 2>/dev/null
 	done
+	tries=100
+	for job in $running; do
+		while kill -0 "-${job%:*}" 2>/dev/null && [ $tries -gt 0 ]; do
+			sleep 0.1
+			tries=$((tries - 1))
+		done
+		kill -KILL "-${job%:*}" 2>/dev/null
+	done
+	rm -rf "$T"
+}
+trap end EXIT
+trap 'exit 1' INT TERM HUP
+
+# start PART [COMMAND...]: in a process group of its own, so that nothing of it is left afterwards, and
+# with mounts of its own: nobody else holds a disk that it has unmounted.
+start() {
+	part=$1
+	shift
+	n=$((n + 1))
+	mkdir "$T/$n"
+	echo "$part" >"$T/$n.name"
+	date +%s >"$T/$n.begun"
+	TMPDIR=$T/$n TALLY=$T/$n.tally setsid env --default-signal=INT,QUIT unshare -m "$@" sh tests/part.sh "$part" \
+		>"$T/$n.out" 2>&1 </dev/null &
+	running="$running $!:$n"
+}
+
+# show NUMBER STATUS: a part has ended. One that failed without a test that did so has failed, too.
+show() {
+	name=$(cat "$T/$1.name") tally=$T/$1.tally
+	echo "=== $name, $(($(date +%s) - $(cat "$T/$1.begun"))) s"
+	cat "$T/$1.out"
+	: >>"$tally"
+	if ! grep -qv ' 0$' "$tally" && { [ "$2" != 0 ] || ! [ -s "$tally" ]; }; then
+		echo "FAIL: status $2" | tee -a "$T/$1.out"
+		echo "0 1" >>"$tally"
+	fi
+	cat "$tally" >>"$TALLY"
+	grep '^FAIL: ' "$T/$1.out" | sed "s|^FAIL|$name|" >>"$T/failed"
+	rm -rf "${T:?}/$1" "$T/$1".*
+}
+
+# is_gone PID: or waits for nobody but us.
+is_gone() {
+	case $(cut -d' ' -f3 "/proc/$1/stat" 2>/dev/null) in
+	'' | Z) return 0 ;;
+	esac
 	return 1
 }
 
-if [ $# = 0 ]; then
-	units "${SEEDS:-1000}"
-	for t in tests/doc/*.sh; do
-		count "$(basename "$t" .sh)" sh "$t"
+# reap: those that have ended.
+reap() {
+	jobs=$running
+	running=
+	for job in $jobs; do
+		if is_gone "${job%:*}"; then
+			wait "${job%:*}"
+			status=$?
+			kill -KILL "-${job%:*}" 2>/dev/null
+			show "${job#*:}" $status
+		else
+			running="$running $job"
+		fi
 	done
-	count "make bench, in miniature" sh tests/bench/smoke.sh
-	count "no data race (ThreadSanitizer)" sh tests/threads.sh
-fi
-for binary in build/xnbdbox build/sanitize/xnbdbox; do
-	echo "=== $binary"
-	for t in tests/e2e/*.tests tests/interop/*.tests; do
-		wanted "$(basename "$t")" "$@" || continue
-		# Those that measure memory and rates say so: a sanitizer changes both.
-		case $binary in build/sanitize/*) grep -q '^# not with sanitizers' "$t" && continue ;; esac
-		XNBDBOX=$top/$binary sh "$t"
+}
+
+# until_at_most N: parts run.
+until_at_most() {
+	reap
+	while [ "$(echo "$running" | wc -w)" -gt "$1" ]; do
+		sleep 0.2
+		reap
 	done
-done
+}
 
+# pool HOW N: the parts that run so, N at a time; those that take longest begin first.
+pool() {
+	awk -v how="$1" 'index(how, $3)' "$T/chosen" | sort -rn >"$T/order"
+	while read -r _ _ how part; do
+		until_at_most $(($2 - 1))
+		case $how in
+		anywhere) start "$part" nice -n 10 ;; # it has no clock
+		*) start "$part" ;;
+		esac
+	done <"$T/order"
+}
 
-if [ $# = 0 ] || wanted random "$@"; then
-	count "random configurations" env N=4 sh tests/random.sh
+JOBS=${JOBS:-$(nproc)}
+table >"$T/table" && chosen "$@" <"$T/table" >"$T/chosen" || exit 1
+[ -s "$T/chosen" ] || {
+	echo "no part has a name with: $*"
+	exit 1
+}
+awk -v jobs="$JOBS" '
+{ if ($3 == "alone" || $3 == "machines") s += $1; else s += $1 / jobs }
+END { printf "%d parts, %d at a time; about %d minutes on so many idle processors\n", NR, jobs, s / 60 + 1.5 }' "$T/chosen"
+make -s "-j$JOBS" all unit-tests && make -s fuzzers || exit 1
+! grep -q ' sanitizers/' "$T/chosen" || make -s "-j$JOBS" SANITIZE=1 all || exit 1
+
+if grep -q ' machines ' "$T/chosen"; then
+	pool beside "$JOBS"
+	pool alone 1
+	# Virtual machines are patient, and leave a processor idle now and then.
+	until_at_most 0
+	pool machines 1
+	pool anywhere $((JOBS + 1))
+else
+	pool "beside anywhere" "$JOBS"
+	pool alone 1
 fi
+until_at_most 0
 
-# xnbd-bgctl in BusyBox: builds without a warning, is small, and does the same.
-if [ $# = 0 ] || wanted busybox "$@"; then
-	echo "=== xnbd-bgctl in BusyBox"
-	count "busybox" config/busybox.sh build
-	for t in e2e/failures e2e/proxy e2e/restart interop/xnbd04; do
-		BGCTL=$top/build/busybox/busybox XNBDBOX=$top/build/xnbdbox sh tests/$t.tests
-	done
-fi
-
-[ -s "$TALLY" ] || echo "no test has a name with: $*"
-result
+[ ! -s "$T/failed" ] || {
+	echo "=== failed:"
+	cat "$T/failed"
+}
+awk '{ p += $1; f += $2 } END { printf "%d passed, %d failed\n", p, f; exit f > 0 || p == 0 }' "$TALLY"

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
-# For scripts that run tests, from the top of the tree: each test's result is counted in $TALLY.
+# For scripts that run tests, from the top of the tree: each test's result is counted in $TALLY, a
+# file of the caller's or of our own.
 # shellcheck shell=sh
-TALLY=$(mktemp)
-export TALLY
-trap 'rm -f "$TALLY" "$TALLY.out"' EXIT
+if [ -z "${TALLY-}" ]; then
+	TALLY=$(mktemp)
+	export TALLY
+	trap 'rm -f "$TALLY" "$TALLY.out"' EXIT
+fi
 
 # count NAME COMMAND...: a test that is one command.
 count() {
@@ -32,11 +35,14 @@ unit() {
 		line="${line% *} 1"
 	fi
 	echo "${1##*/}: ${line% *} passed, ${line#* } failed"
-	[ "${line#* }" = 0 ] || tail -20 "$TALLY.out"
+	[ "${line#* }" = 0 ] || {
+		echo "FAIL: ${1##*/}"
+		tail -20 "$TALLY.out"
+	}
 	echo "$line" >>"$TALLY"
 }
 
-# units SEEDS: what needs no rights, no network and no server.
+# units: what needs no rights, no network and no server, but for the simulator.
 units() {
 	for t in build/unit/*_test; do
 		unit "$t"
@@ -44,6 +50,10 @@ units() {
 	for t in tests/fuzz/corpus/*; do
 		count "fuzzer $(basename "$t"), its corpus" sh tests/fuzz/run.sh corpus "$(basename "$t")"
 	done
+}
+
+# simulator SEEDS
+simulator() {
 	count "simulator, $1 seeds" build/unit/sim "$1"
 }
 

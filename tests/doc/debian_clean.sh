@@ -51,7 +51,7 @@ files /packages/after
 diff /packages/before /packages/after
 ! dpkg -l | grep xnbdbox
 END
-unshare --mount --pid --fork --kill-child chroot "$T/root" sh /packages/test >"$T/log" 2>&1 || {
+unshare --mount --pid --fork --kill-child chroot "$T/root" env -u TMPDIR sh /packages/test >"$T/log" 2>&1 || {
 	tail -30 "$T/log"
 	exit 1
 }

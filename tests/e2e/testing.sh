@@ -69,7 +69,7 @@ testing() {
 need() {
 	for tool; do
 		command -v "$tool" >/dev/null && continue
-		echo "$tool is missing: run config/setup.sh check"
+		echo "$tool is missing: run config/setup.sh check_all"
 		exit 1
 	done
 }

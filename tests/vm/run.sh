@@ -12,8 +12,7 @@ export VM="$PWD/build/vm" XNBDBOX="$PWD/build/xnbdbox"
 	exit 1
 }
 T=$(mktemp -d "${TMPDIR:-/tmp}/xnbd-vm.XXXXXX")
-TALLY=$T/tally
-export TALLY
+export "TALLY=${TALLY:-$T/tally}"
 pids=
 trap 'kill $pids 2>/dev/null; wait; rm -rf "$T"' EXIT
 trap 'exit 1' INT TERM HUP
