@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
 # The patches of config/busybox are those of the sources. patch(1) and git, as far as they are there, make
-# the files of them that "make busybox" copies; config/busybox.sh build, in tests/run.sh, builds BusyBox
+# the files of them that "make busybox" copies; config/busybox.sh build, in tests/part.sh, builds BusyBox
 # with these.
 set -eu
 cd "$(dirname "$0")/../.."
