@@ -263,12 +263,13 @@ static void begin(void)
 	begin_exports();
 	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && s->pidfile)
 		daemon_write_pidfile(s->pidfile);
+	/* First: a client that is greeted may use it at once. */
+	if (HAVE_CONTROL && s->control)
+		control_begin(export, s->control);
 	if (!ENABLE_FEATURE_XNBD_SERVER_INETD || !s->one_client)
 		listen_begin();
 	else
 		inetd_begin(s->client_fd, s->past_handshake ? export : NULL);
-	if (HAVE_CONTROL && s->control)
-		control_begin(export, s->control);
 	is_ready = true;
 	daemon_ready();
 }
