@@ -100,10 +100,16 @@ void inetd_prepare(int fd)
 
 void inetd_end(void)
 {
+	const struct timespec step = { .tv_nsec = POLL_MS * 1000000L };
 	unsigned tries = DRAIN_MS / POLL_MS;
+	sigset_t set;
 
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
 	while (to_client && getpid() == 1 && tries-- && waitpid(to_client, NULL, WNOHANG) == 0)
-		(void)poll(NULL, 0, POLL_MS);
+		if (sigtimedwait(&set, NULL, &step) > 0) /* blocked: the loop has taken them by signalfd(2) */
+			return;
 }
 
 void inetd_begin(int fd, struct export *past_handshake)

@@ -74,6 +74,7 @@ static bool read_step(struct session *s)
 	if (x->req.type == NBD_CMD_WRITE) {
 		list_pop(&s->ready);
 		x->req.type = NBD_CMD_FLUSH;
+		x->req.offset = x->req.length = 0;
 		x->submitted = true;
 		core_submit(s->export->disk.core, &x->req);
 		return true;

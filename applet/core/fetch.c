@@ -456,6 +456,7 @@ void core_conn_up(struct core *c, unsigned conn, const struct conn_state *state)
 {
 	c->conn[conn] = *state;
 	c->conn[conn].up = true;
+	c->conn_up_ms[conn] = c->now_ms;
 	c->kick = true;
 	core_run(c);
 }
@@ -484,8 +485,11 @@ void fetch_conn_lost(struct core *c, unsigned conn)
 
 void core_conn_down(struct core *c, unsigned conn)
 {
+	/* One that has lasted so long was of use, also if nobody had a request for it. */
+	if (c->conn[conn].up && c->now_ms - c->conn_up_ms[conn] >= c->hold_ms)
+		c->lost = false;
 	fetch_conn_lost(c, conn);
-	if (c->lost) /* it has answered nothing */
+	if (c->lost)
 		fetch_expire(c);
 	core_run(c);
 }

@@ -151,10 +151,11 @@ struct core {
 	struct query *queries; /* status requests sent for clients, see status.c */
 	struct rtt rtt[CONNS]; /* per kind: clients' fetches are smaller, and timed before they are stored */
 	struct conn_state conn[CONNS];
+	uint64_t conn_up_ms[CONNS];
 	uint64_t answered_ms; /* when the origin last answered anything */
 	uint64_t hold_ms; /* how long requests wait for an origin that is silent, 0 = for ever */
-	bool lost;        /* one has waited that long with no connection up, and nothing was answered since: no request waits
-			     while no connection is up */
+	bool lost;        /* one has waited that long with no connection up; since then nothing was answered, and no connection
+			     has lasted as long: no request waits while no connection is up */
 
 	uint64_t zero_blocks; /* length of a piece of zeroes, or of a trim */
 

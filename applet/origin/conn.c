@@ -48,6 +48,8 @@ static void conn_lost(struct conn *l, int error)
 	bool negotiating = l->phase == CONN_HANDSHAKE;
 
 	l->tripped = negotiating && nbd_client_is_haggling(&l->handshake);
+	if (error == ECONNRESET || error == EPIPE) /* the same, seen while something was being sent */
+		error = 0;
 	conn_fail(l, error ? strerror(error) : negotiating ? "it hung up during the handshake" : "it hung up");
 }
 

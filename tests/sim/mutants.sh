@@ -136,6 +136,8 @@ mutant "--hold has run out, and a new one does not count" core.c 's|c->lost = fa
 mutant "--hold has run out, and nobody waits for a link that is up" fetch.c 's/c->lost |= no_conn;/c->lost = true;/; s|c->lost \&\& no_conn|c->lost|'
 mutant "--hold has run out, and a link that answers nothing ends that" fetch.c 's|c->conn\[conn\].up = true;|c->conn[conn].up = true; c->lost = false;|'
 mutant "--hold has run out, a link has come and gone without an answer, and who waits goes on" fetch.c '/^void core_conn_down/,/^}/s|if (c->lost)|if (false)|'
+mutant "--hold has run out, and a connection that lasts does not end that" fetch.c '/^void core_conn_down/,/^}/s|c->lost = false;|;|'
+mutant "--hold has run out, and a connection that comes and goes ends that" fetch.c 's/c->now_ms - c->conn_up_ms\[conn\] >= c->hold_ms/true/'
 mutant "--hold has run out, and who waits while a link is up fails" fetch.c 's|is_lost = c->lost \&\& no_conn|is_lost = c->lost|'
 mutant "--hold has run out, and the link of the copy does not count" fetch.c 's|no_conn = \(.*\) \&\& .*|no_conn = \1;|'
 mutant "--hold has run out, and the link of clients does not count" fetch.c 's|no_conn = .* \&\& \(.*\)|no_conn = \1|'

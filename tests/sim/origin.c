@@ -26,6 +26,7 @@ struct asked {
 bool origin_copy_wanted, origin_closed;
 uint64_t origin_answered_ms;
 enum loss origin_loss;
+static uint64_t up_ms[CONNS];
 
 static struct asked asked[ASKED_MAX];
 static unsigned asked_count;
@@ -343,6 +344,7 @@ void origin_up(unsigned link)
 			l.max_blocks = l.unit_blocks;
 	}
 	event("link %u up: blocks of %u, at most %u", link, l.unit_blocks, l.max_blocks);
+	up_ms[link] = now_ms;
 	count(COUNT_LINKS_UP);
 	core_conn_up(&core, link, &l);
 }
@@ -360,6 +362,8 @@ static void forget(unsigned link)
 void origin_down(unsigned link)
 {
 	count_if(core.conn[link].up, COUNT_LINK_LOSSES);
+	if (core.conn[link].up && now_ms - up_ms[link] >= plan.hold_ms)
+		origin_loss = NOT_LOST;
 	event("link %u down", link);
 	forget(link);
 	core_conn_down(&core, link);

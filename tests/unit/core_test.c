@@ -1394,6 +1394,15 @@ static void test_hold_flapping(void)
 	CHECK(w.core.waiting == 1);
 	at(w.now_ms + 1);
 	CHECK(!w.core.in_flight && r->error == NBD_EIO);
+	/* Nobody had a request for it, but it has lasted. */
+	core_conn_up(&w.core, CONN_CLIENT, &link);
+	at(w.now_ms + 100);
+	core_conn_down(&w.core, CONN_CLIENT);
+	read_blocks(FAR + 5000, FAR + 5001);
+	at(w.now_ms + 99);
+	CHECK(w.core.waiting == 1);
+	at(w.now_ms + 1);
+	CHECK(!w.core.in_flight);
 	copy_end();
 }
 
