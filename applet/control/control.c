@@ -119,7 +119,7 @@ void control_answer_late(struct control *k, const char *error)
 /* ---- connections --------------------------------------------------------------------------------- */
 
 /* False: close it. */
-static bool parse(struct control *k)
+static bool parse_input(struct control *k)
 {
 	if (ENABLE_FEATURE_XNBD_SERVER_OLD_CONTROL) {
 		k->xnbd04 |= exported && xnbd04_begins(k);
@@ -168,7 +168,7 @@ static void control_ready(struct event *e, uint32_t events)
 			timer_set(&k->timer, loop_now_ms + IDLE_MS);
 			images_list(k);
 		}
-		if (!parse(k) || (k->eof && !is_busy(k))) {
+		if (!parse_input(k) || (k->eof && !is_busy(k))) {
 			control_close(k);
 			return;
 		}
@@ -184,7 +184,7 @@ static void control_ready(struct event *e, uint32_t events)
 		return;
 	if (n > 0) {
 		k->in_bytes += (unsigned)n;
-		if (parse(k))
+		if (parse_input(k))
 			return;
 	} else if (n == 0 && !(events & EPOLLHUP) && is_busy(k)) {
 		/* As `echo | nc -U` does: it waits for its answer. When it goes for
