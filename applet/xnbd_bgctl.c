@@ -51,7 +51,7 @@
 //config:	Gives the proxy another address of its origin.
 //config:
 //config:config FEATURE_XNBD_BGCTL_EXPORTNAME
-//config:	bool "--exportname (350 bytes)"
+//config:	bool "--exportname"
 //config:	default y
 //config:	depends on FEATURE_XNBD_BGCTL_RECONNECT
 //config:	help

@@ -67,7 +67,7 @@
 //config:	that vanishes at the end.
 //config:
 //config:config FEATURE_XNBD_SERVER_INETD
-//config:	bool "--inetd and --connected-fd (1.2 kb)"
+//config:	bool "--inetd and --connected-fd (1.4 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -112,7 +112,7 @@
 //config:	and around what others miss, where the connection has the bandwidth for it.
 //config:
 //config:config FEATURE_XNBD_SERVER_VERIFY
-//config:	bool "Comparison with the origin (7.3 kb)"
+//config:	bool "Comparison with the origin (7.5 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
