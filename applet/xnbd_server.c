@@ -150,6 +150,14 @@
 //config:	help
 //config:	Hosts and services by name. Without this, addresses and ports are numbers,
 //config:	and libc's resolver is left out, if nothing else needs it.
+//config:
+//config:config FEATURE_XNBD_SERVER_THREADS
+//config:	bool "Threads: several processors serve clients"
+//config:	default y
+//config:	depends on XNBD_SERVER
+//config:	help
+//config:	Clients are served by several threads. Without this, one serves all of
+//config:	them, and others only do what has to wait for the disk.
 //applet:IF_XNBD_SERVER(APPLET_ODDNAME(xnbd-server, xnbd_server, BB_DIR_USR_SBIN, BB_SUID_DROP, xnbd_server))
 //kbuild:lib-$(CONFIG_XNBD_SERVER) += xnbd_server.o nbd/ core/ reactor/ storage/ origin/ export/ client/ control/ server/
 //usage:#define xnbd_server_trivial_usage

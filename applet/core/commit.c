@@ -105,10 +105,14 @@ static void persist_round(struct core *c)
 		while (p) {
 			struct persist *next = p->next;
 
+			if (ENABLE_FEATURE_XNBD_SERVER_THREADS && !c->bitmap_error)
+				publish(c, p->first, p->end);
 			p->done(p, c->bitmap_error);
 			p = next;
 		}
 	}
+	if (ENABLE_FEATURE_XNBD_SERVER_THREADS && !c->persist_next && !c->bitmap_error)
+		publish_all(c);
 }
 
 void persist_add(struct core *c, struct persist *p)

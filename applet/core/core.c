@@ -38,6 +38,10 @@ bool core_init(struct core *c, const struct core_config *config)
 	c->commit.image_dirty = (config->proxy || !c->readonly) && !config->synced;
 	if (!map_init(&c->map, c->size_bytes, config->proxy ? config->words : NULL, config->all_dirty))
 		return false;
+	if (ENABLE_FEATURE_XNBD_SERVER_THREADS) {
+		c->published = config->proxy ? (uint32_t *)(void *)config->published : NULL;
+		publish_begin(c);
+	}
 	if (!ENABLE_FEATURE_XNBD_SERVER_PROXY || !config->proxy)
 		return true;
 	c->verify.arrived_tail = &c->verify.arrived;
@@ -189,7 +193,7 @@ uint64_t core_deadline(const struct core *c)
 /* Everything is committed: the origin is no longer needed. */
 static void become_target(struct core *c)
 {
-	c->mode = MODE_TARGET;
+	__atomic_store_n(&c->mode, MODE_TARGET, __ATOMIC_RELAXED);
 	prefetch_stop(c);
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE)
 		trace_stop(&c->trace); /* there is no origin to spare any more */

@@ -14,7 +14,9 @@
  * What the core waits for comes back through done() of an io (disk) and the functions
  * below (origin, time). One thread makes all of these calls, none of them from inside a
  * port function, but for those that only look (const struct core) and core_conn_buffer().
- * Builds with sanitizers assert that. Times are milliseconds of any monotonic clock.
+ * Builds with sanitizers assert that. Five functions may be called by any thread between core_new() and
+ * core_delete(), at any moment: core_check(), core_is_outside(), core_size_bytes(), core_is_published() and
+ * core_wants_to_see(). Times are milliseconds of any monotonic clock.
  *
  * struct core is opaque: what there is to know of it, its functions tell. Its members, and
  * what the files of core/ call of each other, are in internal.h.
@@ -25,6 +27,7 @@
  * times and fetch windows; copier.c the background copy; status.c BLOCK_STATUS; verify.c the
  * comparison with the origin; readahead.c read-ahead; trace.c and prefetch.c the boot trace;
  * written.c the record of client writes; commit.c the bitmap file and the commit file;
+ * published.c what other threads may read;
  * state.c what a start makes of these files; core.c start, time, switch; report.c what the core
  * tells of itself.
  */
@@ -110,6 +113,8 @@ struct core_config {
 	bool readonly;
 	uint64_t *words;       /* proxy: the bitmap, owned by the caller, outlives the core */
 	uint64_t *written;     /* proxy: written_bytes() bytes, owned by the caller, or NULL: no record is kept */
+	uint64_t *published;   /* proxy: map_bytes() bytes of zeroes, owned by the caller, outlives the core; only
+				  the core uses it. Or NULL: nothing is published before all blocks are */
 	bool all_dirty;        /* proxy: no bit is in the commit file yet */
 	bool synced;           /* the image is: there is nothing to commit before somebody writes */
 	uint64_t fetch_window; /* bytes of memory for what comes from the origin, 0 = FETCH_WINDOW_BYTES */
@@ -126,10 +131,11 @@ void *core_owner(const struct core *c);
 
 /*
  * Whether r may be done at all: NBD_SUCCESS, or the error to answer. In the order
- * of the protocol document: command, flags, permission, range. Pure.
+ * of the protocol document: command, flags, permission, range. Pure. Any thread: what it
+ * looks at never changes.
  */
 uint32_t core_check(const struct core *c, const struct request *r);
-/* Whether some of r lies outside of the disk. */
+/* Whether some of r lies outside of the disk. Any thread. */
 bool core_is_outside(const struct core *c, const struct request *r);
 /* Whether r, which core_check() passed, would have to wait for blocks from the origin. */
 bool core_misses(const struct core *c, struct request *r);
@@ -138,6 +144,26 @@ void core_submit(struct core *c, struct request *r);
 /* Reads local blocks. r: a READ, or a part of one, with a buffer. Once a READ without a buffer was
  * answered, all its blocks are local, and they stay so. */
 void core_read(struct core *c, struct request *r);
+
+/*
+ * Threads beside the core's: fronts, which answer READs of published blocks by themselves.
+ *
+ * Whether the blocks of these bytes are published: any thread may read them from the image without asking
+ * the core, from now on and as long as c lives. Such a read takes no range: where it overlaps
+ * a write in flight, it finds old or new bytes. All blocks of a disk that was a target from the beginning
+ * are published; one of a proxy is from the moment on at which its bit is in the bitmap file, also after a switch.
+ * A reply of core_submit() to a READ without a buffer does not say so, nor does core_map(): their blocks may
+ * be local in memory only. Any thread. The bytes lie within the disk, and there is at least one: core_check() has said so.
+ */
+bool core_is_published(const struct core *c, uint64_t offset, uint32_t length);
+/* Whether core_has_read() is to be called after a front has answered this READ: a trace is recorded, or
+ * blocks that read-ahead may want, behind the READ, are not published. Only a hint. Any thread;
+ * the bytes as for core_is_published(). */
+bool core_wants_to_see(const struct core *c, uint64_t offset, uint32_t length);
+/* A front has answered this READ, which core_check() passed, of blocks that were published: for the trace and
+ * for read-ahead. The core's thread, at any time after the reply, in the order of the READs of one front. */
+void core_has_read(struct core *c, uint64_t offset, uint32_t length);
+
 /* The owner of r has gone. If r waits for blocks from the origin, it is answered now, with
  * NBD_ESHUTDOWN; else it ends as usual, soon. */
 void core_abandon(struct core *c, struct request *r);
@@ -252,6 +278,7 @@ void core_thaw(struct core *c, struct freeze *f);
 
 /* ---- what it tells of itself ---------------------------------------------- */
 
+/* Any thread. */
 uint64_t core_size_bytes(const struct core *c);
 /* False: a target, from the beginning or since a switch. */
 bool core_is_proxy(const struct core *c);

@@ -123,7 +123,7 @@ struct rtt {
 
 struct core {
 	void *owner;
-	enum core_mode mode;
+	enum core_mode mode; /* read by any thread */
 	bool readonly;
 	uint64_t size_bytes;
 	uint64_t now_ms;
@@ -181,6 +181,10 @@ struct core {
 	uint64_t waited_ms; /* when the last one did */
 	const char *first_error_what; /* static text, NULL when nothing went wrong yet */
 	int first_error;              /* errno */
+
+	uint32_t *published; /* bits of blocks, see published.c; NULL: none are kept */
+	bool all_published;  /* ... of all blocks: they need not be looked at. Both: written by the core's thread,
+				read by any */
 
 	bool in_port; /* a port function runs: see checked.h */
 };
@@ -305,6 +309,14 @@ void readahead_reset(struct core *c);
 bool prefetch_pump(struct core *c);
 bool prefetch_is_on(const struct core *c);
 void prefetch_stop(struct core *c);
+
+/* published.c */
+/* The bits of [first, end) are in the bitmap file. */
+void publish(struct core *c, uint64_t first, uint64_t end);
+/* ... and so are all that the map has. */
+void publish_all(struct core *c);
+/* The same, at the start. */
+void publish_begin(struct core *c);
 
 /* commit.c */
 void persist_add(struct core *c, struct persist *p);

@@ -465,6 +465,18 @@ void core_submit(struct core *c, struct request *r)
 	core_run(c);
 }
 
+void core_has_read(struct core *c, uint64_t offset, uint32_t length)
+{
+	uint64_t first = offset / BLOCK_BYTES, end = map_blocks(offset + length);
+
+	assert(!c->in_port);
+	if (ENABLE_FEATURE_XNBD_SERVER_TRACE)
+		trace_add(&c->trace, first, end);
+	if (ENABLE_FEATURE_XNBD_SERVER_READAHEAD && c->mode == MODE_PROXY)
+		readahead_read(c, first, end, false);
+	core_run(c);
+}
+
 void core_read(struct core *c, struct request *r)
 {
 	r->core = c;

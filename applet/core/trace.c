@@ -11,10 +11,13 @@
 bool trace_begin(struct trace *t, uint64_t size_bytes)
 {
 	uint64_t *words = calloc(map_bytes(size_bytes) / sizeof(*words) + 1, sizeof(*words));
+	bool ready;
 
 	t->run = malloc(TRACE_RUNS_MAX * sizeof(*t->run));
-	t->recording = t->run && words && map_init(&t->seen, size_bytes, words, false);
+	ready = t->run && words && map_init(&t->seen, size_bytes, words, false);
+
 	t->seen.words = words;
+	__atomic_store_n(&t->recording, ready, __ATOMIC_RELAXED);
 	if (!t->recording)
 		trace_free(t);
 	return t->recording;
@@ -22,7 +25,7 @@ bool trace_begin(struct trace *t, uint64_t size_bytes)
 
 void trace_stop(struct trace *t)
 {
-	t->recording = false;
+	__atomic_store_n(&t->recording, false, __ATOMIC_RELAXED);
 	free(t->seen.words);
 	t->seen.words = NULL;
 	map_free(&t->seen);

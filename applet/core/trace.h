@@ -25,7 +25,7 @@ struct trace_run {
 struct trace {
 	struct trace_run *run; /* of TRACE_RUNS_MAX; NULL: nothing was ever recorded */
 	unsigned runs;
-	bool recording;
+	bool recording;  /* read by any thread */
 	bool changed;    /* since its owner took it last */
 	struct map seen; /* local: is in a run, or was written by a client before it was read */
 };
