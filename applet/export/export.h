@@ -37,7 +37,7 @@ struct export {
 
 extern struct export *exports;
 
-/* So many short jobs of one export run beside each other, and half as many long ones. */
+/* So many short jobs of one export run beside each other, and an eighth as many long ones. */
 unsigned export_workers(void);
 
 /* A new export, with one user: the list that the caller puts it into (export_enlist()) after it has

@@ -15,10 +15,11 @@ struct export_config export_config;
 
 unsigned export_workers(void)
 {
-	enum { MIN = 4, MAX = 32 }; /* that wait for the disk */
-	unsigned n = 2 * get_cpu_count();
+	/* They wait for the disk, and need no processor meanwhile. Those of a disk that the root file
+	 * system depends on are in locked memory from the start, 70 KiB each. */
+	enum { WORKERS = 32, LOCKED_WORKERS = 16 };
 
-	return n < MIN ? MIN : n > MAX ? MAX : n;
+	return ENABLE_FEATURE_XNBD_SERVER_INIT && export_config.root_storage ? LOCKED_WORKERS : WORKERS;
 }
 
 struct export *export_new(const char *name)
@@ -28,7 +29,7 @@ struct export *export_new(const char *name)
 	if (!e)
 		return NULL;
 	e->disk.queues[JOB_SHORT][0].most = export_workers();
-	e->disk.queues[JOB_LONG][0].most = export_workers() / 2;
+	e->disk.queues[JOB_LONG][0].most = export_workers() / 8;
 	e->nbd.name = strdup(name);
 	e->disk.fd[FILE_IMAGE] = e->disk.fd[FILE_BITMAP] = e->disk.fd[FILE_COMMIT] = e->disk.base_fd = e->disk.direct_fd = -1;
 	e->users = 1;

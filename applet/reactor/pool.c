@@ -15,7 +15,9 @@ enum {
 	/* Beside what libc itself needs of a stack. */
 	WORKER_STACK_BYTES = 64 << 10,
 	LOOP_STACK_BYTES = 128 << 10, /* a reader of control lines needs 17 KiB */
-	SLOW_MAX = 8, /* one that hangs for ever leaves some for others */
+	LONG_PART = 8, /* long jobs keep a disk busy: workers for this part of the number of short ones */
+	SLOW_MAX = 8,  /* one that hangs for ever leaves some for others */
+	CALLS_MAX = 2, /* threads on their way at a time, see call_more() */
 	TICK_MS = 1,
 	DISTRUST_MS = 100, /* so long nothing is quick, after the loop was taken over */
 };
@@ -31,7 +33,7 @@ static struct crew {
 	struct job *todo; /* a queue */
 	unsigned threads, max;
 	unsigned idle;  /* threads that wait and were not called yet */
-	unsigned calls; /* threads that were called and have not woken up yet */
+	unsigned calls; /* threads that were called or started, and have not come yet */
 	struct condition wake;
 } crews[JOB_CLASSES];
 static struct job_list todo_quick, finished;
@@ -123,8 +125,7 @@ bool thread_start(void *(*run)(void *), void *arg, size_t stack_bytes)
 
 static void *worker(void *arg);
 
-/* Another job waits: wakes an idle thread, or starts a new one if there may be more. Else a busy
- * thread takes the job later. */
+/* Wakes an idle thread, or starts a new one if there may be more. */
 static void call_worker(struct crew *c)
 {
 	if (c->idle) {
@@ -133,7 +134,17 @@ static void call_worker(struct crew *c)
 		condition_signal(&c->wake);
 	} else if (c->threads < c->max && thread_start(worker, c, WORKER_STACK_BYTES)) {
 		c->threads++;
+		c->calls++;
 	}
+}
+
+/* For a job that waits: by who has queued it, and by each thread that comes and takes another one. So if
+ * jobs wait for a disk, as many threads come as there are jobs. Jobs that take less time than a thread
+ * needs to come are done by the first few. */
+static void call_more(struct crew *c)
+{
+	if (c->todo && c->calls < CALLS_MAX)
+		call_worker(c);
 }
 
 static void give_worker(struct job *j)
@@ -141,7 +152,7 @@ static void give_worker(struct job *j)
 	struct crew *c = &crews[j->class];
 
 	queue_put(&c->todo, j);
-	call_worker(c);
+	call_more(c);
 }
 
 /* Lets j run, or queues it in its serial queue. here: the loop's thread runs it, if it is
@@ -194,22 +205,13 @@ static void finish(struct job *first)
 	}
 }
 
-static void *worker(void *arg)
+/* Until no job waits. Under the lock, which is released meanwhile. */
+static void work(struct crew *c)
 {
-	struct crew *c = arg;
-	struct job *next;
+	struct job *j, *next;
 
-	mutex_lock(&lock);
-	for (;;) {
-		struct job *j = queue_pop(&c->todo);
-
-		if (!j) {
-			c->idle++;
-			while (!c->calls)
-				condition_wait(&c->wake, &lock);
-			c->calls--;
-			continue;
-		}
+	while ((j = queue_pop(&c->todo)) != NULL) {
+		call_more(c);
 		mutex_unlock(&lock);
 		j->run(j);
 		mutex_lock(&lock);
@@ -218,6 +220,20 @@ static void *worker(void *arg)
 			queue_put(&c->todo, next);
 		j->next = NULL;
 		finish(j);
+	}
+}
+
+static void *worker(void *arg)
+{
+	struct crew *c = arg;
+
+	mutex_lock(&lock);
+	for (;;) {
+		while (!c->calls)
+			condition_wait(&c->wake, &lock);
+		c->calls--;
+		work(c);
+		c->idle++;
 	}
 	return arg;
 }
@@ -349,7 +365,7 @@ static void jobs_done(struct event *e UNUSED_PARAM, uint32_t events UNUSED_PARAM
 
 void pool_start(unsigned workers, bool at_once, void (*loop)(void))
 {
-	const unsigned max[JOB_CLASSES] = { workers, (workers + 1) / 2, SLOW_MAX };
+	const unsigned max[JOB_CLASSES] = { workers, (workers + LONG_PART - 1) / LONG_PART, SLOW_MAX };
 	struct crew *c;
 
 	list_init(&todo_quick);

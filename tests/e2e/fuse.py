@@ -3,6 +3,7 @@
 # fuse.py BACKING MOUNTPOINT [KEY=VALUE...]: a file system with the files of the directory BACKING,
 # by the kernel's protocol (linux/fuse.h), so that it can be as bad as one likes:
 #   hang=FILE    while FILE is there, nothing that concerns a file's content or its opening is answered
+#   read_ms=N    a read of a file's content takes so long, however many there are at a time
 #   slow_ms=N    a write of 64 KiB or more takes so long; it cannot zero or punch (no fallocate)
 #   lie=yes      lseek(2) says that there is no data anywhere
 #   bad=FILE     while FILE is there, a read of a file's content fails with EIO
@@ -11,7 +12,8 @@ import ctypes, errno, os, select, stat, struct, sys, time
 
 backing, mountpoint = sys.argv[1:3]
 options = dict(a.split("=", 1) for a in sys.argv[3:])
-hang, slow = options.get("hang"), int(options.get("slow_ms", 0)) / 1000
+hang = options.get("hang")
+slow, slow_read = (int(options.get(key, 0)) / 1000 for key in ("slow_ms", "read_ms"))
 
 (LOOKUP, FORGET, GETATTR, SETATTR, UNLINK, RENAME, OPEN, READ, WRITE, STATFS, RELEASE, FSYNC, FLUSH, INIT, OPENDIR, READDIR, RELEASEDIR,
  CREATE, INTERRUPT, DESTROY, BATCH_FORGET, LSEEK) = (1, 2, 3, 4, 10, 12, 14, 15, 16, 17, 18, 20, 25, 26, 27, 28, 29, 35, 36, 38, 42, 46)
@@ -121,7 +123,7 @@ while True:
     for l in [l for l in late if l[0] <= now and not (hangs and l[2] in HANGS)]:
         late.remove(l)
         reply(*l[1:])
-    if not select.select([fuse], [], [], .002 if slow and late else .02 if late else None)[0]:
+    if not select.select([fuse], [], [], .002 if (slow or slow_read) and late else .02 if late else None)[0]:
         continue
     try:
         raw = os.read(fuse, (1 << 17) + 4096)
@@ -139,5 +141,7 @@ while True:
         late.append((0, unique, op, node, raw[40:]))
     elif slow and op == WRITE and len(raw) > 65536:
         late.append((now + slow, unique, op, node, raw[40:]))
+    elif slow_read and op == READ:
+        late.append((now + slow_read, unique, op, node, raw[40:]))
     else:
         reply(unique, op, node, raw[40:])
