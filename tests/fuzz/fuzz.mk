@@ -10,13 +10,15 @@
 out := build/fuzz$(if $(COVERAGE),/coverage)
 coverage := $(if $(COVERAGE),-fprofile-instr-generate -fcoverage-mapping)
 targets := session control origin files bgctl server_handshake client_handshake
-flags := -std=gnu11 -D_FILE_OFFSET_BITS=64 -g -O1 -Wall -Wextra -Werror -MMD -MP -Iapplet -Iapplet/libbb -Ibuild/unit/include \
+# Without _FILE_OFFSET_BITS=64: glibc's headers would give fuzz_mmap() and fuzz_pwrite() the names mmap64 and pwrite64.
+flags := -std=gnu11 -g -O1 -Wall -Wextra -Werror -MMD -MP -Iapplet -Iapplet/libbb -Ibuild/unit/include \
 	-Itests/fuzz
 
 # What is under test: all of applet/ but threads and main(). What it asks libc
 # for goes through world.c. The commit's memory is made small, as in the simulator.
 through := malloc calloc strdup free exit epoll_wait clock_gettime read write pwrite fdatasync connect \
 	getaddrinfo getcwd mmap isatty ioctl sched_getaffinity
+space := $(subst ,, )
 tested := $(filter-out applet/main.c applet/reactor/pool.c applet/reactor/log.c,$(wildcard applet/*.c applet/*/*.c))
 tested_flags := $(flags) -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer \
 	$(foreach f,$(through),-D$f=fuzz_$f) -DCOMMIT_CHUNKS_MAX=4 -include tests/fuzz/globals.h \
@@ -43,6 +45,7 @@ $(world) $(patsubst %,$(out)/obj/tests/fuzz/%.o,$(targets)): $(out)/obj/%.o: %.c
 $(out)/tested.a: $(objects)
 	@rm -f $@
 	ar rcs $@ $^
+	@! nm -u $@ 2>&1 | grep -wE '($(subst $(space),|,$(strip $(through))))(64)?' || { rm -f $@; echo "these do not go through world.c" >&2; exit 1; }
 $(out)/world.a: $(world)
 	@rm -f $@
 	ar rcs $@ $^
