@@ -116,7 +116,7 @@ struct core_config {
 	uint64_t *published;   /* proxy: map_bytes() bytes of zeroes, owned by the caller, outlives the core; only
 				  the core uses it. Or NULL: nothing is published before all blocks are */
 	bool all_dirty;        /* proxy: no bit is in the commit file yet */
-	bool synced;           /* the image is: there is nothing to commit before somebody writes */
+	bool synced;           /* proxy: the image is: there is nothing to commit before somebody writes */
 	uint64_t fetch_window; /* bytes of memory for what comes from the origin, 0 = FETCH_WINDOW_BYTES */
 	bool fixed_window;     /* never grow it, not even over a connection with a delay */
 	uint64_t hold_ms;
@@ -322,7 +322,7 @@ struct core_status {
 				  written by clients. If it is no larger, nothing was left out */
 	bool partial;          /* the comparison found nothing wrong, but left out blocks that it should have
 				  compared, or compared none at all */
-	bool writers_known;    /* it is known which blocks clients have written */
+	bool writers_known;    /* the comparison knew which blocks clients had written */
 };
 void core_status(const struct core *c, struct core_status *s);
 

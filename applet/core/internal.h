@@ -74,6 +74,8 @@ struct verify {
 	struct fetch *comparing;
 	uint8_t *buf;         /* what the image has, beside what the origin has */
 	uint64_t local;       /* blocks that were local when it began */
+	bool writers_known;   /* written_is_known() when `state` changed: later, a switch may forget the writers,
+				 which does not undo a comparison */
 	uint64_t next_us;     /* not to ask before this time, with rate_limit */
 	uint64_t sample_ms, sample_cursor; /* for the rate */
 };

@@ -75,7 +75,7 @@ void core_status(const struct core *c, struct core_status *s)
 	s->looked_at = c->verify.cursor;
 	s->comparable = verify_comparable(c);
 	s->partial = verify_is_partial(&s->verify, s->comparable);
-	s->writers_known = written_is_known(c);
+	s->writers_known = c->verify.writers_known;
 }
 
 /* ---- the boot trace ------------------------------------------------------------------ */

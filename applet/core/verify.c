@@ -36,6 +36,7 @@ static void verify_set(struct core *c, enum job_state state)
 	struct verify *v = &c->verify;
 
 	v->status.state = state;
+	v->writers_known = written_is_known(c);
 	v->stale = v->in_flight;
 	c->kick = true;
 	copier_conn_want(c);
@@ -402,7 +403,7 @@ uint64_t verify_comparable(const struct core *c)
 	const struct verify *v = &c->verify;
 	uint64_t met = v->status.compared + v->status.unreadable + v->status.written;
 
-	return (met > v->local ? met : v->local) - (written_is_known(c) ? v->status.written : 0);
+	return (met > v->local ? met : v->local) - (v->writers_known ? v->status.written : 0);
 }
 
 bool verify_is_partial(const struct verify_status *s, uint64_t comparable)

@@ -31,7 +31,8 @@ struct export *export_new(const char *name)
 	e->disk.queues[JOB_SHORT][0].most = export_workers();
 	e->disk.queues[JOB_LONG][0].most = export_workers() / 8;
 	e->nbd.name = strdup(name);
-	e->disk.fd[FILE_IMAGE] = e->disk.fd[FILE_BITMAP] = e->disk.fd[FILE_COMMIT] = e->disk.base_fd = e->disk.direct_fd = -1;
+	e->disk.fd[FILE_IMAGE] = e->disk.fd[FILE_BITMAP] = e->disk.fd[FILE_COMMIT] = e->disk.base_fd = -1;
+	e->disk.header_fd = e->disk.direct_fd = -1;
 	e->users = 1;
 	if (e->nbd.name)
 		return e;
@@ -86,7 +87,7 @@ bool export_begin(struct export *e, uint64_t size_bytes, bool all_dirty)
 		.words = e->disk.words,
 		.written = e->disk.written,
 		.all_dirty = all_dirty,
-		.synced = e->disk.header_fd < 0,
+		.synced = e->disk.words && e->disk.header_fd < 0, /* --check: nothing is to be written */
 		.fetch_window = buf_limit() < 32 << 20 ? buf_limit() / 3 : 0,
 		.fixed_window = ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage,
 		.hold_ms = s->hold_s * 1000ULL,

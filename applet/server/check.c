@@ -101,7 +101,6 @@ static void compare(struct export *e, uint64_t size_bytes)
 {
 	struct disk *d = &e->disk;
 
-	d->header_fd = -1; /* nothing is to be written */
 	fingerprint_add(&d->header.fingerprint, origin_fingerprint(d->origin));
 	if (!export_begin(e, size_bytes, false))
 		bb_simple_error_msg_and_die("out of memory");

@@ -1285,6 +1285,30 @@ static void test_forced_switch(void)
 	copy_end();
 }
 
+/* A comparison that left out what clients had written is whole, also when a switch has forgotten
+ * who wrote what. */
+static void test_verify_then_switch(void)
+{
+	struct commit_waiter waiter = { .done = switched };
+	struct core_status s;
+
+	no_copy_begin();
+	memset(&w.client, 0, sizeof(w.client));
+	w.client.type = NBD_CMD_WRITE;
+	w.client.length = BLOCK_BYTES;
+	w.client.buf = w.client_buf;
+	core_submit(&w.core, &w.client);
+	CHECK(w.replies == 1 && !core_verify(&w.core, 0));
+	while (w.asked_count)
+		answers(1, 0);
+	core_status(&w.core, &s);
+	CHECK(s.verify.state == JOB_DONE && s.verify.written && s.writers_known && !s.partial);
+	CHECK(!core_switch(&w.core, true, &waiter) && w.core.mode == MODE_TARGET);
+	core_status(&w.core, &s);
+	CHECK(s.writers_known && s.comparable == s.verify.compared && !s.partial);
+	copy_end();
+}
+
 /* With --hold, who reads on while nothing comes from the origin, whether the link is down or
  * silent, leaves nothing behind; what somebody waits for is kept. */
 static void test_hold(void)
@@ -1750,6 +1774,7 @@ int main(void)
 	test_readahead_follows();
 	test_wide();
 	test_forced_switch();
+	test_verify_then_switch();
 	test_hold();
 	test_hold_once();
 	test_hold_flapping();
