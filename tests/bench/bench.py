@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
 # bench.py OUT: runs the rows that are wanted, in turns, and reports. See run.sh.
-import os, shutil, signal, subprocess, sys, tempfile
+import itertools, os, shutil, signal, subprocess, sys, tempfile
+import cold, threads
 from report import Report
 from rows import Rows
 from servers import Broken
@@ -21,10 +22,10 @@ MIB = int(setting("MIB", 256 if QUICK else 512))
 PIECE_BYTES = int(setting("PIECE_KIB", 4)) << 10
 
 
-def wanted(name, quick):
+def wanted(name, quick, asked=False):
     if WANTED:
         return any(word in name for word in WANTED)
-    return quick or not QUICK
+    return (quick or not QUICK) and not asked
 
 
 def run_row(row):
@@ -52,11 +53,11 @@ def main(out):
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     rows = None
     try:
-        rows = Rows(base, os.path.abspath(out) + "/relay", os.path.abspath(out) + "/lean", MIB, PIECE_BYTES)
+        rows = Rows(base, os.path.abspath(out), MIB, PIECE_BYTES)
         report = Report(out, ROUNDS, SECONDS, MIB)
-        for row in rows.all():
-            if wanted(row.name, row.quick):
-                report.add(row.name, run_row(row), row.others)
+        for row in itertools.chain(rows.all(), cold.all(rows), threads.all(rows)):
+            if wanted(row.name, row.quick, row.asked):
+                report.add(row.name, run_row(row), row.others, row.aside)
         sizes = wanted("sizes", False)
         if sizes:
             Sizes(out).table(base, ROUNDS, report.print)

@@ -9,7 +9,10 @@
  *   -b BYTES   of each request (4096)
  *   -s SECONDS (1)
  *   -k N       so many connections more: each asks for one READ of 32 MiB and takes no reply
- *   -t         TCP: replies are taken with MSG_TRUNC, which copies nothing
+ *   -r BYTES   only the first so many of the disk are asked for
+ *   -e NAME    of the export; else the default one
+ *   -t         READs over TCP: replies are taken with MSG_TRUNC, which copies nothing, and counted
+ *              by their bytes: each is taken for that to the oldest request of its connection
  *
  * One thread. Of each connection that is ready, all that has arrived is taken with one
  * recv(2), and all requests that have become possible leave with one sendmsg(2). Data is not
@@ -72,12 +75,15 @@ struct connection {
 	unsigned char reply[REPLY_BYTES];
 	unsigned have;   /* bytes of the reply's header */
 	uint64_t data;   /* bytes of its data that are still to come */
+	uint64_t uncounted; /* -t: bytes that are not a whole reply yet */
+	uint64_t oldest; /* ... of the requests in flight: its slot, if there were slots without end */
 };
 
+static const char *export_name = "";
 static int is_write, truncates;
 static unsigned connections = 1, depth = 1, stuck;
 static uint32_t block = 4096;
-static uint64_t disk_bytes;
+static uint64_t disk_bytes, range_bytes = UINT64_MAX;
 static double seconds = 1;
 
 static int ending; /* nothing more is asked */
@@ -173,24 +179,29 @@ static void give(int fd, const void *p, size_t n)
 		die("send: %s", strerror(errno));
 }
 
-/* Fixed newstyle, NBD_OPT_GO for the default export, simple replies. */
+/* Fixed newstyle, NBD_OPT_GO, simple replies. */
 static void handshake(int fd)
 {
 	struct {
 		uint32_t flags;
 		uint64_t magic;
 		uint32_t option, length, name_bytes;
-		uint16_t infos;
-	} __attribute__((packed)) go = { htobe32(1), htobe64(0x49484156454F5054ULL), htobe32(7), htobe32(6), 0, 0 };
+	} __attribute__((packed)) go = { htobe32(1), htobe64(0x49484156454F5054ULL), htobe32(7), 0, 0 };
+	static const uint16_t no_infos;
 	struct {
 		uint64_t magic;
 		uint32_t option, type, length;
 	} __attribute__((packed)) reply;
 	unsigned char greeting[18], info[4096];
+	size_t name_bytes = strlen(export_name);
 	uint64_t size;
 
+	go.name_bytes = htobe32((uint32_t)name_bytes);
+	go.length = htobe32((uint32_t)(sizeof(go.name_bytes) + name_bytes + sizeof(no_infos)));
 	take(fd, greeting, sizeof(greeting));
 	give(fd, &go, sizeof(go));
+	give(fd, export_name, name_bytes);
+	give(fd, &no_infos, sizeof(no_infos));
 	for (;;) {
 		take(fd, &reply, sizeof(reply));
 		if (be32toh(reply.length) > sizeof(info))
@@ -219,7 +230,7 @@ static void ask(struct connection *c, unsigned i)
 	s->request.flags = 0;
 	s->request.type = htobe16(is_write ? CMD_WRITE : CMD_READ);
 	s->request.cookie = i;
-	s->request.offset = htobe64(chance() % (disk_bytes / block) * block);
+	s->request.offset = htobe64(chance() % (range_bytes / block) * block);
 	s->request.length = htobe32(block);
 	s->begun_ns = now;
 	c->queue[c->end] = i;
@@ -350,20 +361,31 @@ static void parse(struct connection *c, const unsigned char *p, size_t n)
 	}
 }
 
+/* Without a look: nothing of them is there. An error reply is shorter, so the end would wait for ever. */
+static void count_replies(struct connection *c, size_t n)
+{
+	c->uncounted += n;
+	for (; c->uncounted >= REPLY_BYTES + (uint64_t)block; c->uncounted -= REPLY_BYTES + (uint64_t)block) {
+		uint64_t i = c->oldest++ % depth;
+
+		memcpy(c->reply + 8, &i, sizeof(i));
+		bytes += block;
+		done(c);
+	}
+}
+
 static void receive_all(struct connection *c)
 {
-	size_t want = truncates && c->data ? c->data : truncates ? REPLY_BYTES - c->have : sizeof(buf);
-	ssize_t n;
+	ssize_t n = recv(c->fd, buf, sizeof(buf), MSG_DONTWAIT | (truncates ? MSG_TRUNC : 0));
 
-	do {
-		n = recv(c->fd, buf, want, MSG_DONTWAIT | (truncates && c->data ? MSG_TRUNC : 0));
-		if (n < 0 && errno == EAGAIN)
-			return;
-		if (n <= 0)
-			die("the server hung up: %s", n ? strerror(errno) : "end of file");
+	if (n < 0 && errno == EAGAIN)
+		return;
+	if (n <= 0)
+		die("the server hung up: %s", n ? strerror(errno) : "end of file");
+	if (truncates)
+		count_replies(c, (size_t)n);
+	else
 		parse(c, buf, (size_t)n);
-		want = c->data ? c->data : REPLY_BYTES - c->have;
-	} while (truncates);
 }
 
 /* ---- from the beginning to the end ---------------------------------------------------------- */
@@ -472,20 +494,24 @@ int main(int argc, char **argv)
 	unsigned i;
 	int o;
 
-	while ((o = getopt(argc, argv, "wtc:d:b:s:k:")) != -1) {
+	while ((o = getopt(argc, argv, "wtc:d:b:e:s:k:r:")) != -1) {
 		switch (o) {
 		case 'w': is_write = 1; break;
 		case 't': truncates = 1; break;
 		case 'c': connections = (unsigned)atoi(optarg); break;
 		case 'd': depth = (unsigned)atoi(optarg); break;
 		case 'b': block = (uint32_t)atol(optarg); break;
+		case 'e': export_name = optarg; break;
+		case 'r': range_bytes = strtoull(optarg, NULL, 10); break;
 		case 's': seconds = atof(optarg); break;
 		case 'k': stuck = (unsigned)atoi(optarg); break;
 		default: die("unknown option");
 		}
 	}
 	if (optind != argc - 1 || !connections || !depth || !block)
-		die("usage: lean [-wt] [-c N] [-d N] [-b BYTES] [-s SECONDS] [-k N] unix:PATH | PORT");
+		die("usage: lean [-wt] [-c N] [-d N] [-b BYTES] [-s SECONDS] [-k N] [-r BYTES] [-e NAME] unix:PATH | PORT");
+	if (is_write)
+		truncates = 0;
 	where = argv[optind];
 	all = calloc(connections, sizeof(*all));
 	stuck_fd = calloc(stuck + 1, sizeof(*stuck_fd));
@@ -498,7 +524,9 @@ int main(int argc, char **argv)
 		stuck_fd[i] = begin_stuck(where);
 	for (i = 0; i < connections; i++)
 		begin(&all[i], where);
-	if (disk_bytes < block)
+	if (range_bytes > disk_bytes)
+		range_bytes = disk_bytes;
+	if (range_bytes < block)
 		die("the disk is smaller than a request");
 	puts("connected");
 	fflush(stdout);

@@ -2,7 +2,7 @@
 # Copyright (C) 2026 the xnbdbox authors
 # What is done to a server, and what is measured meanwhile.
 import filecmp, json, os, signal, subprocess, time
-from servers import XNBDBOX, Broken, run
+from servers import XNBDBOX, Broken, on_processors, run
 
 MIB = 1 << 20
 
@@ -13,7 +13,7 @@ class Result:
     def __init__(self, seconds, bytes, requests=None, p50_us=None, p99_us=None, max_us=None):
         self.seconds, self.bytes, self.requests = seconds, bytes, requests
         self.p50_us, self.p99_us, self.max_us = p50_us, p99_us, max_us
-        self.cpu_s = self.peak_bytes = self.client_percent = None
+        self.cpu_s = self.peak_bytes = self.client_percent = self.p999_us = None
 
     def rate(self):
         """In thousands of requests, or MiB, a second."""
@@ -105,33 +105,43 @@ class Fio:
 
 class Lean:
     """tests/bench/lean.c: a client that leaves the processors to the server. stuck: so many
-    clients beside it that have asked for 32 MiB and take nothing."""
+    clients beside it that have asked for 32 MiB and take nothing. more: its other options; processors:
+    those that it may use."""
 
-    def __init__(self, program, rw, block, depth, connections, stuck=0):
+    def __init__(self, program, rw, block, depth, connections, stuck=0, more=(), processors=None):
         self.by_request = block < 64 << 10
+        self.processors = processors
         self.argv = [program, "-b", str(block), "-d", str(depth), "-c", str(connections), "-k", str(stuck)]
         self.argv += ["-w"] if rw == "write" else []
+        self.argv += more
+
+    def begin(self, server, seconds):
+        """It is under way when this returns."""
+        argv = self.argv + ["-e", server.export, "-s", str(seconds), str(server.port) if server.port else "unix:" + server.socket]
+        with on_processors(self.processors):
+            process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        said = process.stdout.readline()
+        if said != "connected\n":
+            raise Broken("%s: status %d: %s" % (" ".join(argv), process.wait(), said))
+        return process
+
+    def end(self, process, server):
+        peak = watch(process, server)
+        said = process.communicate()[0]
+        if process.returncode:
+            raise Broken("lean: status %d: %s" % (process.returncode, said[-800:]))
+        result = self.result(said.split())
+        result.peak_bytes = peak
+        return result
 
     def __call__(self, server, seconds):
-        where = str(server.port) if server.port else "unix:" + server.socket
-
-        def load():
-            argv = self.argv + ["-s", str(seconds), where]
-            process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-            peak = watch(process, server)
-            said = process.communicate()[0]
-            if process.returncode:
-                raise Broken("%s: status %d: %s" % (" ".join(argv), process.returncode, said[-800:]))
-            result = self.result(said.splitlines()[1].split())
-            result.peak_bytes = peak
-            return result
-
-        return measured(server, load)
+        return measured(server, lambda: self.end(self.begin(server, seconds), server))
 
     def result(self, words):
         told = {key: float(value) for key, value in zip(words[::2], words[1::2])}
         requests = told["requests"] if self.by_request else None
         result = Result(told["seconds"], told["bytes"], requests, told["p50_us"], told["p99_us"], told["max_us"])
+        result.p999_us = told["p999_us"]
         result.client_percent = 100 * told["cpu_s"] / told["seconds"]
         return result
 

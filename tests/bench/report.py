@@ -5,8 +5,8 @@
 import os, re, subprocess
 from statistics import median
 
-HEAD = ["row", "server", "rate", "to best", "rounds", "p50 us", "p99 us", "max us", "CPU s", "peak MiB", "client %"]
-WIDTHS = [28, 14, 12, 7, 12, 8, 8, 8, 10, 8, 8]
+HEAD = ["row", "server", "rate", "to best", "rounds", "p50 us", "p99 us", "p999 us", "max us", "CPU s", "peak MiB", "client %"]
+WIDTHS = [28, 14, 12, 7, 12, 8, 8, 8, 8, 10, 8, 8]
 
 
 def middle(values):
@@ -31,6 +31,7 @@ class Line:
         self.rate, self.low, self.high = median(rates), min(rates), max(rates)
         self.p50_us = middle([r.p50_us for r in results])
         self.p99_us = middle([r.p99_us for r in results])
+        self.p999_us = middle([r.p999_us for r in results])
         self.max_us = middle([r.max_us for r in results])
         self.cpu = middle([r.cpu() for r in results])
         self.peak_mib = max((r.peak_bytes or 0) for r in results) / (1 << 20)
@@ -40,7 +41,7 @@ class Line:
     def cells(self, row):
         unit, per = ("k/s", "/M") if self.by_request else ("MiB/s", "/GiB")
         return [row, self.who, number(self.rate) + " " + unit, "%.2f" % self.ratio, number(self.low) + ".." + number(self.high),
-                number(self.p50_us), number(self.p99_us), number(self.max_us), number(self.cpu) + " " + per, number(self.peak_mib), number(self.client_percent)]
+                number(self.p50_us), number(self.p99_us), number(self.p999_us), number(self.max_us), number(self.cpu) + " " + per, number(self.peak_mib), number(self.client_percent)]
 
 
 class Report:
@@ -64,10 +65,11 @@ class Report:
     def row(self, cells):
         self.print("| " + " | ".join(c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, WIDTHS))) + " |")
 
-    def add(self, name, results, others=True):
-        """The first contender is ours; others: the rest is not."""
+    def add(self, name, results, others=True, aside=()):
+        """The first contender is ours; others: the rest is not. aside: names of those that are shown,
+        and not counted among the others."""
         lines = [Line(who, r) for who, r in results.items()]
-        best = max(line.rate for line in lines[1:])
+        best = max(line.rate for line in lines[1:] if line.who not in aside)
         for i, line in enumerate(lines):
             line.ratio = line.rate / best
             self.row(line.cells("" if i else name))
@@ -86,7 +88,7 @@ class Report:
         print("see %s/table.md, results.tsv" % self.out)
 
     def write_numbers(self):
-        names = "who by_request rate low high ratio p50_us p99_us max_us cpu peak_mib client_percent".split()
+        names = "who by_request rate low high ratio p50_us p99_us p999_us max_us cpu peak_mib client_percent".split()
         with open(self.out + "/results.tsv", "w") as f:
             print("row", *names, sep="\t", file=f)
             for row, lines in self.rows.items():

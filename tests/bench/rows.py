@@ -13,10 +13,11 @@ LEAN_SIZES = {"4k": 4 * KIB, "16k": 16 * KIB, "64k": 64 * KIB, "128k": 128 * KIB
 
 
 class Row:
-    """others: the second contender and those after it are not ours."""
+    """others: the second contender and those after it are not ours. aside: names of contenders that are
+    not counted among the others. asked: it is one of many, and run only if ROWS names it."""
 
-    def __init__(self, name, contenders, quick=False, others=True):
-        self.name, self.contenders, self.quick, self.others = name, contenders, quick, others
+    def __init__(self, name, contenders, quick=False, others=True, aside=(), asked=False):
+        self.name, self.contenders, self.quick, self.others, self.aside, self.asked = name, contenders, quick, others, aside, asked
 
 
 class Contender:
@@ -75,8 +76,9 @@ class Rows:
     written at random. That was written in small pieces: ext4 walks over all blocks of a piece as
     the page cache holds it for each write, and would be what is measured."""
 
-    def __init__(self, base, relay_program, lean_program, mib, piece_bytes):
-        self.base, self.relay_program, self.lean_program = base, relay_program, lean_program
+    def __init__(self, base, programs, mib, piece_bytes):
+        self.base, self.programs = base, programs
+        self.relay_program, self.lean_program = programs + "/relay", programs + "/lean"
         self.running = []
         self.disk = self.make("disk", mib, mib)
         self.pieces = self.make("pieces", mib, mib, piece_bytes)
@@ -101,7 +103,8 @@ class Rows:
         return server.socket
 
     def end(self):
-        for server in self.running:
+        """Those that serve others are stopped after these."""
+        for server in reversed(self.running):
             server.stop()
 
     # ---- a disk that is here

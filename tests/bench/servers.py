@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
 # Who takes part: how each is started, how its clients reach it, and what it has used.
-import os, shutil, signal, socket, subprocess, tempfile, time
+import contextlib, os, shutil, signal, socket, subprocess, tempfile, time
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 XNBDBOX = os.environ.get("XNBDBOX", TOP + "/build/xnbdbox")
@@ -17,6 +17,17 @@ def run(*argv):
     done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         raise Broken("%s: status %d: %s" % (" ".join(argv), done.returncode, done.stdout[-800:]))
+
+
+@contextlib.contextmanager
+def on_processors(some):
+    """What is started meanwhile uses only these; None: any."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, some or before)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def size_at(uri):
@@ -36,12 +47,13 @@ class Server:
         self.dir = tempfile.mkdtemp(dir=base)
         self.socket = self.dir + "/s"
         self.port = free_port() if tcp else None
+        self.export = ""
         self.pid = None
 
-    def uri(self, export=""):
+    def uri(self):
         if self.port:
-            return "nbd://127.0.0.1:%d/%s" % (self.port, export)
-        return "nbd+unix:///%s?socket=%s" % (export, self.socket)
+            return "nbd://127.0.0.1:%d/%s" % (self.port, self.export)
+        return "nbd+unix:///%s?socket=%s" % (self.export, self.socket)
 
     def start(self, argv, ready, pidfile=None):
         log = open(self.dir + "/log", "w")
@@ -110,10 +122,17 @@ class Server:
 # ---- a disk that is here ---------------------------------------------------------
 
 
-def xnbd(base, image, tcp=False, binary=XNBDBOX):
+def xnbd(base, image, tcp=False, binary=XNBDBOX, more=()):
     s = Server(base, tcp)
-    argv = [binary, "xnbd-server", "--target", "--laddr", "127.0.0.1", "--lport", str(s.port or 0), "--unix", s.socket, "--max-clients", "0", image]
+    argv = [binary, "xnbd-server", "--target", "--laddr", "127.0.0.1", "--lport", str(s.port or 0), "--unix", s.socket, "--max-clients", "0", *more, image]
     return s.start(argv, lambda: size_at(s.uri()) == 0)
+
+
+def xnbd_threads(n):
+    """With so many; a program that knows no such option has one."""
+    usage = subprocess.run([XNBDBOX, "xnbd-server", "--help"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
+    more = ["--threads", str(n)] if "--threads" in usage else []
+    return lambda base, image, tcp=False: xnbd(base, image, tcp, more=more)
 
 
 def nbdkit_plugin(base, tcp, *what):
@@ -124,6 +143,21 @@ def nbdkit_plugin(base, tcp, *what):
 
 def nbdkit(base, image, tcp=False):
     return nbdkit_plugin(base, tcp, "file", image)
+
+
+def nbdkit_64(base, image, tcp=False):
+    """With 64 threads for each connection, instead of 16."""
+    return nbdkit_plugin(base, tcp, "--threads", "64", "file", image)
+
+
+def ceiling(program):
+    """tests/bench/ceiling.c: what no server is faster than."""
+
+    def start(base, image, tcp=False):
+        s = Server(base, tcp)
+        return s.start([program, str(s.port) if tcp else "unix:" + s.socket, image], lambda: size_at(s.uri()) == 0)
+
+    return start
 
 
 def nbdkit_memory(base, image, tcp=False):
@@ -144,8 +178,7 @@ def nbd_server(base, image, tcp=False):
     where = "listenaddr = 127.0.0.1\n\tport = %d" % s.port if tcp else "unixsock = " + s.socket
     with open(s.dir + "/conf", "w") as f:
         f.write("[generic]\n\t%s\n[disk]\n\texportname = %s\n\tflush = true\n" % (where, image))
-    uri = s.uri
-    s.uri = lambda: uri("disk")  # it has no default export
+    s.export = "disk"  # it has no default one
     # It becomes a daemon, whatever it is told.
     return s.start(["nbd-server", "-C", s.dir + "/conf", "-p", s.dir + "/pid"], lambda: size_at(s.uri()) == 0, s.dir + "/pid")
 
