@@ -10,8 +10,8 @@
  */
 #include "core/checked.h"
 
-/* The bits of [*first, end) that lie in the word of *first, which goes on to the next word. */
-static uint32_t take_bits(uint64_t *first, uint64_t end)
+/* The bits of [*first, end) that lie in the word of *first, which is moved to the next word. */
+static uint32_t bits_in_word(uint64_t *first, uint64_t end)
 {
 	uint32_t bits = ~(uint32_t)0 << (*first % 32);
 
@@ -25,7 +25,7 @@ void publish(struct core *c, uint64_t first, uint64_t end)
 	while (c->published && first < end) {
 		uint32_t *word = &c->published[first / 32];
 
-		__atomic_store_n(word, *word | take_bits(&first, end), __ATOMIC_RELEASE);
+		__atomic_store_n(word, *word | bits_in_word(&first, end), __ATOMIC_RELEASE);
 	}
 }
 
@@ -55,7 +55,7 @@ static bool is_published(const struct core *c, uint64_t first, uint64_t end)
 	while (first < end) {
 		const uint32_t *word = &c->published[first / 32];
 
-		if (take_bits(&first, end) & ~__atomic_load_n(word, __ATOMIC_ACQUIRE))
+		if (bits_in_word(&first, end) & ~__atomic_load_n(word, __ATOMIC_ACQUIRE))
 			return false;
 	}
 	return true;

@@ -4,7 +4,7 @@
 # make mutants: plausible errors are made in core/, one at a time, and each has to be
 # found by the simulator or by a unit test. So the tests are tested.
 #
-# A mutant: a name, a file of applet/core (or ../ROOM/FILE), a sed script. One that changes nothing, or
+# A mutant: a name, a file of applet/core (or ../ROOM/FILE, ../../tests/sim/FILE), a sed script. One that changes nothing, or
 # does not compile, is an error of this list. ONLY=TEXT: those with it in their name.
 # CHECK=1: only whether each changes something; a second.
 set -u
@@ -284,6 +284,26 @@ mutant "what the last server has remembered is kept" ../storage/store.c 's|^\tme
 mutant "what came last has to be here after a power cut" ../storage/store.c 's|identity_content(d, how == START_BOTH)|identity_content(d, true)|'
 mutant "of what came last nothing is forgotten with its bit" ../storage/identity.c 's|return has_bit(d->words, block) \&\& |return |'
 mutant "the older copy of the header counts" ../storage/header.c 's|copy.counter > h->counter|copy.counter < h->counter|'
+mutant "what a client writes is published when its bit is set in memory" request.c '/^static void write_done/,/^}/s|r->state = REQ_BITMAP;|r->state = REQ_BITMAP; publish(c, whole_first(r), whole_end(c, r));|'
+mutant "what the origin sends is published when its bit is set in memory" fetch_store.c '/^static void store_end/,/^}/s|persist_add(c, &f->persist);|persist_add(c, \&f->persist); publish(c, f->first, f->end);|'
+mutant "a block is published before it is local" fetch_store.c '/^void fetch_store(/,/^}/s|f->io.error = 0;|f->io.error = 0; if (c->published) c->published[f->first / 32] \|= 1u << f->first % 32;|'
+mutant "a published bit is cleared" published.c 's/\*word | bits_in_word/bits_in_word/'
+mutant "a front tests the bits after its READ" ../../tests/sim/fronts.c 's|^\tif (!is_published(r))$|\tif (false)|; /^static void read_end/,/^}/s|^\tif (false)$|\tif (!is_published(r)) { drop(r); return; }\n\tif (false)|'
+mutant "after a switch by force all counts as published" core.c '/^static void become_target/,/^}/s|^\tprefetch_stop(c);|\tc->all_published = true; prefetch_stop(c);|'
+mutant "one block too many is published" published.c '/^void publish(/,/^}/s|^\twhile (c->published|\tend += end < c->map.blocks;\n&|'
+mutant "one block too few is published" published.c '/^void publish(/,/^}/s|^\twhile (c->published|\tend -= end - first > 1;\n&|'
+mutant "the last block of a READ, in part, need not be published" published.c 's|map_blocks(offset + length));|(offset + length) / BLOCK_BYTES);|'
+mutant "of the words of a READ only the first is looked at" published.c '/^static bool is_published/,/^}/s|while (first < end)|if (first < end)|'
+mutant "a start publishes a block that is in no file" published.c '/^void publish_begin/,/^}/s|publish(c, first, end);|{ publish(c, first, end); if (end < c->map.blocks) c->published[end / 32] \|= 1u << end % 32; }|'
+mutant "a start publishes nothing" core.c 's|publish_begin(c);|publish_all(c);|'
+mutant "all counts as published one block early" published.c 's|if (map_is_complete(&c->map))|if (c->map.local + 1 >= c->map.blocks)|'
+mutant "all counts as published while bits are on their way" commit.c 's| \&\& !c->persist_next||'
+mutant "that all is published is never noticed" commit.c 's|^\t\tpublish_all(c);|\t\t;|'
+mutant "what could not be written to the bitmap is published" commit.c 's|ENABLE_FEATURE_XNBD_SERVER_THREADS \&\& !c->bitmap_error)$|ENABLE_FEATURE_XNBD_SERVER_THREADS)|; s|^#include <string.h>|&\n#undef assert\n#define assert(x)|'
+mutant "a trace does not name what a front reads" request.c '/^void core_has_read/,/^}/s|trace_add(.*|;|'
+mutant "a front does not tell of a READ while a trace is recorded" published.c 's|^\tif (ENABLE_FEATURE_XNBD_SERVER_TRACE.*|\tif (false)|'
+mutant "read-ahead does not go on behind a front's READ" request.c '/^void core_has_read/,/^}/s|readahead_read(.*|;|'
+mutant "a front does not tell of a READ that read-ahead wants to see" published.c 's|!is_published(c, end, stop)|!is_published(c, end, end + (end < stop))|'
 wait
 survivors=$(cat "$T"/*.result | grep -vcE '^(killed|changes something)')
 killed=$(cat "$T"/*.result | grep -cE '^(killed|changes something)')

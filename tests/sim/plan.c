@@ -195,6 +195,8 @@ void draw_plan(void)
 	plan.order_percent = orders[chance_of(4)];
 	plan.lies = chance(50);
 	plan.blind = chance(50);
+	plan.fronts = chance(70);
+	plan.rings = plan.fronts && chance(50);
 	plan.storm = plan.crashes && plan.gap == GAP_NONE && chance(30);
 	draw_limits();
 }

@@ -18,6 +18,7 @@ enum { DRAIN_MAX = 400000 };
 struct slot {
 	struct request req;
 	bool live, abandoned;
+	uint64_t queued; /* it is to be handed over to the core as the n-th; 0: it has it */
 	bool ready; /* a READ without a buffer, whose blocks are local: its client takes data, or not yet */
 	uint64_t sent, sent_ms;
 	uint64_t offset; /* as it was asked */
@@ -34,6 +35,7 @@ bool faults_on;
 
 static struct slot slots[DEPTH_MAX];
 static uint64_t range_end; /* of the last request */
+static uint64_t handed; /* requests that had to be handed over */
 static bool adopted; /* nothing of another program is left that is not ours */
 static struct commit_waiter switch_waiter;
 static bool switch_running, switch_forced, forced_target;
@@ -51,7 +53,7 @@ static const char *type_name(const struct request *r)
 
 uint64_t oldest_request(void)
 {
-	uint64_t oldest = sim_time;
+	uint64_t oldest = fronts_oldest();
 	unsigned i;
 
 	for (i = 0; i < DEPTH_MAX; i++)
@@ -110,7 +112,7 @@ static void note_waiting(void)
 	unsigned i;
 
 	for (i = 0; plan.hold_ms && i < DEPTH_MAX; i++)
-		if (slots[i].live && waited_ms(&slots[i]) >= plan.hold_ms)
+		if (slots[i].live && !slots[i].queued && waited_ms(&slots[i]) >= plan.hold_ms)
 			note_loss(MAYBE_LOST);
 }
 
@@ -277,12 +279,12 @@ static void audit(void)
 	for (i = 0; i < plan.windows; i++)
 		audit_window(&plan.window[i]);
 	compare_audit();
+	fronts_audit();
 }
 
 /* ---- steps ----------------------------------------------------------------------------------- */
 
-/* In one window: its data can be checked. */
-static void draw_range(struct slot *s)
+void draw_range(uint64_t *offset, uint32_t *length)
 {
 	const struct window *w = &plan.window[chance_of(plan.windows)];
 	uint64_t cells = (w->end - w->first + plan.grain - 1) / plan.grain;
@@ -298,9 +300,9 @@ static void draw_range(struct slot *s)
 		n = (n + BLOCK_BYTES / plan.grain - 1) / (BLOCK_BYTES / plan.grain) * (BLOCK_BYTES / plan.grain);
 	}
 	end = w->first + (first + n) * plan.grain;
-	s->offset = w->first + first * plan.grain;
-	s->length = (uint32_t)((end < w->end ? end : w->end) - s->offset);
-	range_end = s->offset + s->length;
+	*offset = w->first + first * plan.grain;
+	*length = (uint32_t)((end < w->end ? end : w->end) - *offset);
+	range_end = *offset + *length;
 }
 
 /* A request without data may be longer than any memory: up to 4 GiB - 1. */
@@ -401,6 +403,14 @@ static void note_wanted(const struct slot *s)
 	}
 }
 
+void note_read(uint64_t offset, uint32_t length)
+{
+	struct request r = { .type = NBD_CMD_READ, .offset = offset, .length = length };
+
+	want_more(offset / BLOCK_BYTES, map_blocks(offset + length));
+	traces_note(&r);
+}
+
 static size_t buffer_bytes(const struct slot *s)
 {
 	switch (s->req.type) {
@@ -414,12 +424,55 @@ static size_t buffer_bytes(const struct slot *s)
 	}
 }
 
+/* The core gets it, perhaps some time after a front has sent it. */
+static void hand_over(struct slot *s)
+{
+	unsigned waiting = core.waiting;
+
+	s->queued = 0;
+	s->sent_ms = now_ms;
+	if (is_write(s))
+		compare_touch(s->offset / BLOCK_BYTES, map_blocks(s->offset + s->length));
+	note_wanted(s);
+	traces_note(&s->req);
+	event("a client sends %s%s%s%s at %llu+%u", type_name(&s->req), s->req.flags & NBD_CMD_FLAG_FUA ? " FUA" : "",
+	      s->req.flags & NBD_CMD_FLAG_FAST_ZERO ? " FAST_ZERO" : "",
+	      s->req.flags & NBD_CMD_FLAG_NO_HOLE ? " NO_HOLE" : "", (unsigned long long)s->offset, s->length);
+	count(COUNT_REQUESTS);
+	core_submit(&core, &s->req);
+	if (origin_loss == LOST && no_conn() && core.waiting > waiting && !disk_pending())
+		broken("a request waits for an origin that is lost for longer than --hold");
+}
+
+/* A front's requests, in order. */
+static bool hand_over_one(void)
+{
+	struct slot *next = NULL;
+	unsigned i;
+
+	for (i = 0; i < DEPTH_MAX; i++)
+		if (slots[i].live && slots[i].queued && (!next || slots[i].queued < next->queued))
+			next = &slots[i];
+	if (next)
+		hand_over(next);
+	return next;
+}
+
+/* Every second one is sent through a front, which decides by what is published. */
+static bool is_of_front(const struct slot *s)
+{
+	return plan.rings && (s - slots) % 2;
+}
+
+static bool has_to_wait(struct slot *s)
+{
+	return is_of_front(s) ? !core_is_published(&core, s->offset, s->length) : core_misses(&core, &s->req);
+}
+
 static void submit(struct slot *s)
 {
-	unsigned waiting;
-
 	memset(s, 0, sizeof(*s));
-	draw_range(s);
+	draw_range(&s->offset, &s->length);
 	s->req.type = draw_type();
 	if (is_write(s) && plan.calm && !chance(3))
 		s->req.type = NBD_CMD_READ;
@@ -438,7 +491,6 @@ static void submit(struct slot *s)
 	s->buf = malloc(buffer_bytes(s));
 	s->req.buf = s->buf;
 	s->sent = sim_time;
-	s->sent_ms = now_ms;
 	check_refusals(s);
 	if (core_check(&core, &s->req)) {
 		free(s->buf);
@@ -451,21 +503,14 @@ static void submit(struct slot *s)
 		if (plan.readonly)
 			broken("%s is taken by a target that is read only", type_name(&s->req));
 		fill(s);
-		compare_touch(s->offset / BLOCK_BYTES, map_blocks(s->offset + s->length));
 	}
-	if (s->req.type == NBD_CMD_READ && (core_misses(&core, &s->req) || chance(10)))
+	if (s->req.type == NBD_CMD_READ && (has_to_wait(s) || chance(10)))
 		s->req.buf = NULL;
-	note_wanted(s);
-	traces_note(&s->req);
 	s->live = true;
-	event("a client sends %s%s%s%s at %llu+%u", type_name(&s->req), s->req.flags & NBD_CMD_FLAG_FUA ? " FUA" : "",
-	      s->req.flags & NBD_CMD_FLAG_FAST_ZERO ? " FAST_ZERO" : "",
-	      s->req.flags & NBD_CMD_FLAG_NO_HOLE ? " NO_HOLE" : "", (unsigned long long)s->offset, s->length);
-	count(COUNT_REQUESTS);
-	waiting = core.waiting;
-	core_submit(&core, &s->req);
-	if (origin_loss == LOST && no_conn() && core.waiting > waiting && !disk_pending())
-		broken("a request waits for an origin that is lost for longer than --hold");
+	if (is_of_front(s))
+		s->queued = ++handed;
+	else
+		hand_over(s);
 }
 
 static void submit_one(void)
@@ -494,6 +539,11 @@ static void read_piece(struct slot *s)
 	event("the client of READ at %llu+%u takes data: %llu+%u", (unsigned long long)s->offset, s->length,
 	      (unsigned long long)s->req.offset, s->req.length);
 	count(COUNT_PIECES);
+	if (is_of_front(s) && core_is_published(&core, s->req.offset, s->req.length)) {
+		memcpy(s->req.buf, disk_image(s->req.offset), s->req.length);
+		port_reply(&core, &s->req);
+		return;
+	}
 	core_read(&core, &s->req);
 }
 
@@ -513,6 +563,8 @@ static void abandon_one(void)
 {
 	struct slot *s = &slots[chance_of(DEPTH_MAX)];
 
+	while (s->queued && hand_over_one())
+		;
 	if (!s->live)
 		return;
 	event("the client of %s at %llu+%u has gone", type_name(&s->req), (unsigned long long)s->offset, s->length);
@@ -547,7 +599,7 @@ static void check_status(void)
 	unsigned i;
 
 	for (i = 0; i < DEPTH_MAX; i++)
-		if (slots[i].live && slots[i].req.type == NBD_CMD_BLOCK_STATUS && core.queries && !core.ranges.oldest &&
+		if (slots[i].live && !slots[i].queued && slots[i].req.type == NBD_CMD_BLOCK_STATUS && core.queries && !core.ranges.oldest &&
 		    (now_ms - slots[i].sent_ms >= most || core_deadline(&core) > now_ms + 100))
 			broken("BLOCK_STATUS waits for the origin for %llu ms", (unsigned long long)(now_ms - slots[i].sent_ms));
 }
@@ -747,6 +799,7 @@ static uint64_t *start_store(bool *all_dirty)
 			if (power)
 				start_power_cut();
 			model_crash(power, power);
+			fronts_crash(power);
 		}
 	}
 }
@@ -762,6 +815,7 @@ static void start(void)
 			config.words = start_store(&config.all_dirty);
 			config.written = start_written();
 		}
+		config.published = fronts_bits();
 		memset(&core, 0, sizeof(core));
 		had = memory_count();
 		if (core_init(&core, &config))
@@ -780,6 +834,7 @@ static void start(void)
 	origin_answered_ms = now_ms;
 	origin_loss = NOT_LOST;
 	compare_started();
+	fronts_started();
 	audit();
 }
 
@@ -791,6 +846,7 @@ static void crash(bool power)
 	unsigned i;
 
 	traces_check();
+	fronts_audit();
 	event("%s", power ? "power cut" : "kill -9");
 	count(power ? COUNT_POWER_CUTS : COUNT_KILLS);
 	disk_crash(power);
@@ -799,6 +855,7 @@ static void crash(bool power)
 	origin_crash();
 	memory_crash();
 	model_crash(power, committed_only);
+	fronts_crash(committed_only);
 	for (i = 0; i < DEPTH_MAX; i++) {
 		free(slots[i].buf);
 		slots[i].buf = NULL;
@@ -828,6 +885,8 @@ static void finish(void)
 {
 	unsigned i;
 
+	while (hand_over_one() || fronts_step())
+		;
 	core_job_cancel(&core);
 	core_verify_cancel(&core);
 	for (i = 0; i < DEPTH_MAX; i++)
@@ -936,6 +995,12 @@ static void step(void)
 		read_one();
 	if (!chance(plan.slow_percent))
 		read_one();
+	if (chance(50))
+		hand_over_one();
+	if (plan.fronts && chance(25))
+		fronts_read();
+	if (chance(40))
+		fronts_step();
 }
 
 /* The next moment at which something can happen: what the core asks for, or the end of
@@ -984,7 +1049,7 @@ static void drain(void)
 			if (origin_copy_wanted)
 				origin_up(CONN_COPIER);
 		}
-		if (read_one())
+		if (read_one() || hand_over_one() || fronts_step())
 			continue;
 		if (chance(50) ? disk_step() || origin_step() : origin_step() || disk_step())
 			continue;
@@ -1068,6 +1133,7 @@ static void begin(void)
 	compare_begin();
 	origin_begin();
 	traces_begin();
+	fronts_begin();
 	event("%s of %llu bytes%s, requests in units of %u", plan.target ? "a target" : "a proxy",
 	      (unsigned long long)plan.size_bytes,
 	      plan.gap == GAP_NONE ? "" : plan.gap == GAP_ZERO ? ", zero between the windows" : ", local between the windows",
@@ -1107,6 +1173,7 @@ static void end(void)
 	compare_end();
 	origin_end();
 	traces_end();
+	fronts_end();
 	model_end();
 }
 

@@ -5,7 +5,7 @@
  *
  * One seed is one run, to the letter: everything that may happen this way or that is
  * drawn from it. plan.c draws the world, run.c what happens next; disk.c and origin.c
- * are the ports; model.c knows what every byte may be; memory.c counts what the core
+ * are the ports; fronts.c is the threads beside the core's; model.c knows what every byte may be; memory.c counts what the core
  * allocates; report.c what happens. The first broken rule ends the process; main.c,
  * which runs seeds in several of them, has shrink.c find the few events that do it.
  */
@@ -74,6 +74,8 @@ struct plan {
 	unsigned order_percent; /* requests that begin where the last one has ended */
 	bool calm;              /* clients hardly write */
 	bool blind;             /* headers know nothing of what image and origin have */
+	bool fronts;            /* bits are published for threads beside the core's, which read by themselves */
+	bool rings;             /* ... and hand requests over, later */
 	bool lies;              /* the origin has another byte than it had, when it is compared */
 };
 
@@ -101,6 +103,10 @@ extern bool faults_on;    /* things go wrong */
 
 /* When the oldest request that is not answered was sent. */
 uint64_t oldest_request(void);
+/* Bytes for a request, in one window: its data can be checked. */
+void draw_range(uint64_t *offset, uint32_t *length);
+/* The core will learn of this READ, which a front has answered. */
+void note_read(uint64_t offset, uint32_t length);
 
 /* ---- report.c: what happens ---------------------------------------------------------------- */
 
@@ -109,6 +115,8 @@ enum count {
 	COUNT_REQUESTS,
 	COUNT_ABANDONED,
 	COUNT_PIECES,
+	COUNT_FRONT_READS,
+	COUNT_FRONT_READS_TOLD,
 	COUNT_TRANSFERS,
 	COUNT_ANSWERS,
 	COUNT_TICKS,
@@ -331,6 +339,24 @@ void traces_note(const struct request *r);
 void traces_check(void);
 /* Fetch a trace drawn by chance, also one that makes no sense. */
 void traces_prefetch(void);
+
+/* ---- fronts.c: threads beside the core's ------------------------------------------------------- */
+
+void fronts_begin(void);
+void fronts_end(void);
+/* For the next core: zeroes, or NULL. */
+uint64_t *fronts_bits(void);
+/* The process has gone, and its READs. committed_only: and so may be what was not durable. */
+void fronts_crash(bool committed_only);
+/* A core has begun. */
+void fronts_started(void);
+void fronts_audit(void);
+/* A front begins a READ, if it can answer it. */
+void fronts_read(void);
+/* Something happens to one of these. False: there is none. */
+bool fronts_step(void);
+/* When the oldest of them began. */
+uint64_t fronts_oldest(void);
 
 /* ---- memory.c --------------------------------------------------------------------------------- */
 

@@ -10,6 +10,7 @@
 #include "nbd/nbd.h"
 #include "test.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 
 /* ---- map ------------------------------------------------------------------------ */
@@ -444,6 +445,7 @@ static struct {
 	} asked[ASKED_MAX];
 	unsigned asked_count, replies;
 	bool hold; /* writes to the image stay under way */
+	bool hold_bits, no_bits; /* writes to the bitmap stay under way, or fail */
 	bool no_commit_file; /* it cannot be written */
 	struct io *held[ASKED_MAX];
 	unsigned held_count;
@@ -462,9 +464,13 @@ bool port_io(struct core *c, struct io *io)
 		w.held[w.held_count++] = io;
 		return false;
 	}
+	if (w.hold_bits && io->file == FILE_BITMAP) {
+		w.held[w.held_count++] = io;
+		return false;
+	}
 	if (io->op == IO_READ)
 		memset(io->buf, 1, io->length);
-	io->error = w.no_commit_file && io->file == FILE_COMMIT && io->op == IO_WRITE ? 5 : 0;
+	io->error = w.no_bits && io->file == FILE_BITMAP ? 5 : w.no_commit_file && io->file == FILE_COMMIT && io->op == IO_WRITE ? 5 : 0;
 	if (io->op == IO_EXTENTS) /* no holes in the image */
 		*(struct extents *)io->buf = (struct extents){ .count = 1, .extent = { { .length = (uint32_t)io->length } } };
 	return true;
@@ -548,6 +554,7 @@ static void copy_begin(uint64_t window, bool fixed)
 	w.now_ms = config.now_ms = 1000000;
 	config.words = calloc(1, map_bytes(config.size_bytes));
 	config.written = calloc(1, written_bytes(config.size_bytes));
+	config.published = calloc(1, map_bytes(config.size_bytes));
 	CHECK(core_init(&w.core, &config));
 	links_up();
 	CHECK(core_job_start(&w.core, 0, 0) == 0);
@@ -564,6 +571,7 @@ static void copy_end(void)
 	CHECK(!w.core.fetch_count && !w.core.fetch_bytes[CONN_COPIER]);
 	free(w.core.map.words);
 	free(w.core.written.map.words);
+	free(w.core.published);
 	core_free(&w.core);
 }
 
@@ -1737,10 +1745,231 @@ static void test_status_data(void)
 	copy_end();
 }
 
-int main(void)
+/* ---- what is published --------------------------------------------------------------------- */
+
+/* A proxy of so many blocks, the last one short, with the blocks of these words. */
+static void published_begin(uint64_t blocks, const uint64_t *words)
+{
+	struct core_config config = { .size_bytes = blocks * 4096 - 100, .proxy = true };
+	uint64_t bytes = map_bytes(config.size_bytes);
+
+	memset(&w, 0, sizeof(w));
+	config.words = calloc(1, bytes);
+	config.published = calloc(1, bytes);
+	if (words)
+		memcpy(config.words, words, bytes);
+	CHECK(core_init(&w.core, &config));
+}
+
+/* Writes these blocks, all of them whole. */
+static void write_blocks(uint64_t first, uint64_t end)
+{
+	static struct request r;
+	uint64_t stop = end * 4096 < w.core.size_bytes ? end * 4096 : w.core.size_bytes;
+
+	r = (struct request){ .type = NBD_CMD_WRITE_ZEROES, .offset = first * 4096, .length = (uint32_t)(stop - first * 4096) };
+	core_submit(&w.core, &r);
+}
+
+/* Every run of blocks, from its first to its last byte, and without some bytes of both ends. */
+static bool published_is(const bool *model, uint64_t blocks)
+{
+	uint64_t first, end;
+
+	for (first = 0; first < blocks; first++) {
+		bool all = true;
+
+		for (end = first + 1; end <= blocks; end++) {
+			uint64_t start = first * 4096, stop = end == blocks ? w.core.size_bytes : end * 4096;
+
+			all &= model[end - 1];
+			if (core_is_published(&w.core, start, (uint32_t)(stop - start)) != all ||
+			    core_is_published(&w.core, start + 7, (uint32_t)(stop - start - 14)) != all)
+				return false;
+		}
+	}
+	return true;
+}
+
+/* Against an array of bools, around the borders of words. */
+static void test_published_model(uint64_t blocks)
+{
+	bool *model = calloc(blocks, sizeof(*model));
+	unsigned i;
+
+	srand((unsigned)blocks);
+	published_begin(blocks, NULL);
+	CHECK(published_is(model, blocks));
+	for (i = 0; i < 12 || !map_is_complete(&w.core.map); i++) {
+		uint64_t first = i < 2 * blocks / 32 ? (i + 1) / 2 * 32 - i % 2 : (uint64_t)rand() % blocks;
+		uint64_t end = first + 1 + (i % 4 ? 0 : (uint64_t)rand() % (blocks - first));
+
+		write_blocks(first, end);
+		memset(model + first, true, end - first);
+		if (i < 12 && !CHECK(published_is(model, blocks)))
+			break;
+	}
+	CHECK(w.core.all_published && published_is(model, blocks));
+	copy_end();
+	free(model);
+}
+
+static void test_published_start(void)
+{
+	static const uint64_t words[] = { 1ULL << 63 | 0x1ffffffff, 0, ~0ULL };
+	static const uint64_t all[] = { ~0ULL, ~0ULL, ~0ULL };
+	struct core_config config = { .size_bytes = 5000 };
+	bool model[132];
+	unsigned i;
+
+	for (i = 0; i < 132; i++)
+		model[i] = words[i / 64] >> (i % 64) & 1;
+	published_begin(132, words);
+	CHECK(published_is(model, 132) && !w.core.all_published);
+	copy_end();
+	published_begin(132, all);
+	CHECK(w.core.all_published && core_is_published(&w.core, 0, 132 * 4096 - 100));
+	copy_end();
+	/* a target, and a proxy without fronts */
+	memset(&w.core, 0, sizeof(w.core));
+	CHECK(core_init(&w.core, &config) && core_is_published(&w.core, 4999, 1) && !core_wants_to_see(&w.core, 0, 1));
+	core_free(&w.core);
+	published_begin(2, NULL);
+	free(w.core.published);
+	w.core.published = NULL;
+	write_blocks(0, 1);
+	CHECK(!core_is_published(&w.core, 0, 1));
+	write_blocks(1, 2);
+	CHECK(core_is_published(&w.core, 0, 2 * 4096 - 100));
+	copy_end();
+}
+
+/* Local in memory is not enough. */
+static void test_published_late(void)
+{
+	published_begin(3, NULL);
+	w.hold_bits = true;
+	write_blocks(0, 1);
+	CHECK(map_is_local(&w.core.map, 0) && !w.replies && !core_is_published(&w.core, 0, 1));
+	w.held[0]->done(w.held[0]);
+	CHECK(w.replies == 1 && core_is_published(&w.core, 0, 4096) && !core_is_published(&w.core, 1, 4096));
+	w.hold_bits = false;
+	w.no_bits = true;
+	write_blocks(1, 3);
+	CHECK(w.replies == 1 && map_is_complete(&w.core.map) && w.core.bitmap_error);
+	CHECK(!core_is_published(&w.core, 4096, 1) && !core_is_published(&w.core, 8192, 1) && core_is_published(&w.core, 0, 4096));
+	copy_end();
+}
+
+static bool wants(uint64_t block)
+{
+	return core_wants_to_see(&w.core, block * 4096, 4096);
+}
+
+static void test_wants_to_see(void)
+{
+	struct commit_waiter waiter = { .done = switched };
+	uint64_t last = (64ULL << 30) / 4096 - 1;
+
+	no_copy_begin();
+	CHECK(wants(0) && wants(last - 1) && !wants(last));
+	write_blocks(0, 5000);
+	CHECK(core_is_published(&w.core, 0, 5000 * 4096) && !core_is_published(&w.core, 1, 5000 * 4096));
+	CHECK(!wants(0) && !wants(5000 - READAHEAD_BLOCKS_MAX - 1) && wants(5000 - READAHEAD_BLOCKS_MAX) && wants(4999));
+	CHECK(!core_wants_to_see(&w.core, 2, (5000 - READAHEAD_BLOCKS_MAX) * 4096 - 2));
+	CHECK(core_wants_to_see(&w.core, 2, (5000 - READAHEAD_BLOCKS_MAX) * 4096 - 1));
+	CHECK(core_record(&w.core) && wants(0) && wants(last));
+	core_has_read(&w.core, 70 * 4096 + 5, 4096);
+	CHECK(w.core.trace.runs == 1 && w.core.trace.run[0].first == 70 && w.core.trace.run[0].end == 72);
+	core_record_end(&w.core);
+	CHECK(!wants(0) && wants(4999));
+	/* there is nothing to read ahead from */
+	CHECK(!core_switch(&w.core, true, &waiter) && !wants(4999) && !core_is_published(&w.core, 5000 * 4096ULL, 1));
+	core_has_read(&w.core, 0, 4096);
+	copy_end();
+}
+
+/* Who reads in order is read ahead of, although a front answers. */
+static void test_readahead_behind_front(void)
+{
+	uint64_t at;
+
+	no_copy_begin();
+	read_blocks(HERE, HERE + 2);
+	answer_all(0);
+	for (at = HERE + 2; at < HERE + 400; at += 2) {
+		if (at == HERE + 2)
+			read_blocks(at, at + 2);
+		else if (CHECK(core_is_published(&w.core, at * 4096, 8192) && core_wants_to_see(&w.core, at * 4096, 8192)))
+			core_has_read(&w.core, at * 4096, 8192);
+		answer_all(0);
+	}
+	CHECK(w.core.readahead.stream[0].next == HERE + 400 && w.core.waited == 2);
+	copy_end();
+}
+
+/* Another thread tests the bits and reads, without a lock: tests/threads.sh runs this with ThreadSanitizer. */
+enum { FRONT_BLOCKS = 2000 };
+static char image[FRONT_BLOCKS];
+static bool front_runs, front_stop;
+
+static void *front(void *wrong)
+{
+	struct request r = { .type = NBD_CMD_READ, .length = 1 };
+	uint64_t block = 0;
+
+	while (!__atomic_load_n(&front_stop, __ATOMIC_RELAXED)) {
+		block = (block + 7919) % FRONT_BLOCKS;
+		r.offset = block * 4096;
+		if (core_check(&w.core, &r) || core_is_outside(&w.core, &r) || core_size_bytes(&w.core) < r.offset)
+			*(unsigned *)wrong += 1;
+		if (core_wants_to_see(&w.core, r.offset, 1))
+			__atomic_store_n(&front_runs, true, __ATOMIC_RELAXED);
+		if (core_is_published(&w.core, r.offset, 1) && !image[block])
+			*(unsigned *)wrong += 1;
+	}
+	return NULL;
+}
+
+static void test_published_thread(void)
+{
+	struct commit_waiter waiter = { .done = switched };
+	unsigned wrong = 0;
+	uint64_t i, block = 0;
+	pthread_t thread;
+
+	published_begin(FRONT_BLOCKS, NULL);
+	CHECK(pthread_create(&thread, NULL, front, &wrong) == 0);
+	while (!__atomic_load_n(&front_runs, __ATOMIC_RELAXED))
+		sched_yield();
+	for (i = 0; i < FRONT_BLOCKS; i++) {
+		block = (block + 1013) % FRONT_BLOCKS;
+		image[block] = 1;
+		write_blocks(block, block + 1);
+		if (i == 500)
+			CHECK(core_record(&w.core));
+		if (i == 1000)
+			CHECK(!core_switch(&w.core, true, &waiter));
+		if (i % 50 == 0)
+			sched_yield();
+	}
+	CHECK(core_is_published(&w.core, 0, FRONT_BLOCKS * 4096 - 100));
+	__atomic_store_n(&front_stop, true, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+	CHECK(!wrong);
+	core_record_end(&w.core);
+	copy_end();
+}
+
+/* With an argument: only what has threads. */
+int main(int argc, char **argv)
 {
 	unsigned seed;
 
+	(void)argv;
+	test_published_thread();
+	if (argc > 1)
+		return test_end();
 	test_map_sizes();
 	for (seed = 1; seed <= 20; seed++) {
 		test_map_model(1, seed);
@@ -1788,5 +2017,14 @@ int main(void)
 	test_status();
 	test_status_slow();
 	test_status_data();
+	test_published_model(1);
+	test_published_model(31);
+	test_published_model(32);
+	test_published_model(33);
+	test_published_model(130);
+	test_published_start();
+	test_published_late();
+	test_wants_to_see();
+	test_readahead_behind_front();
 	return test_end();
 }
