@@ -12,8 +12,9 @@
 
 enum {
 	IN_BYTES = 64 << 10,
-	ATTEMPT_MS = 15000, /* for each step on the way to UP */
-	CONNECT_MS = 5000,  /* for an address, when there are others to try */
+	ATTEMPT_MS = 15000, /* for each step on the way to UP, but ... */
+	CONNECT_MS = 5000,  /* for an address: the kernel repeats a SYN after 1, 3, 7 and 15 s, so an origin that
+			       is back would be found late */
 	REPLY_MS = 30000,   /* an origin that owes an answer and is silent for so long is dead */
 	OWED_MS = 120000,   /* as is one that talks, but does not give this one answer */
 	LOOKUPS_MAX = 2, /* at a time: a resolver that hangs leaves workers for the disk */
@@ -295,7 +296,7 @@ static void try_address(struct conn *l, int error)
 	while (l->tried < l->endpoints.count) {
 		const struct endpoint *e = &l->endpoints.at[l->tried++];
 
-		timer_set(&l->timer, loop_now_ms + (l->tried < l->endpoints.count ? CONNECT_MS : ATTEMPT_MS));
+		timer_set(&l->timer, loop_now_ms + CONNECT_MS);
 		if (begin_connect(l, e))
 			return;
 		error = errno;
