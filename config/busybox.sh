@@ -23,7 +23,7 @@ files() {
 
 install() {
 	[ -f "$1/networking/nbd-client.c" ] || {
-		echo "'$1' is not a BusyBox source tree (1.35 or so)" >&2
+		echo "'$1' is not a BusyBox source tree (1.35 or later)" >&2
 		exit 1
 	}
 	files | while read -r mode to from; do
