@@ -1861,6 +1861,26 @@ static void test_published_late(void)
 	copy_end();
 }
 
+/* The bit of the first block is in the file; what waited for that makes the map complete at once. */
+static void test_published_next(void)
+{
+	struct request r = { .type = NBD_CMD_WRITE, .offset = 100, .length = 8000, .buf = w.client_buf };
+
+	published_begin(2, NULL);
+	links_up();
+	w.hold_bits = true;
+	r.length = (uint32_t)(w.core.size_bytes - r.offset);
+	core_submit(&w.core, &r);
+	answer(CONN_CLIENT, 0);
+	CHECK(w.held_count == 1 && !map_is_complete(&w.core.map));
+	w.held[0]->done(w.held[0]);
+	CHECK(w.held_count == 2 && map_is_complete(&w.core.map));
+	CHECK(core_is_published(&w.core, 0, 4096) && !core_is_published(&w.core, 4096, 1));
+	w.held[1]->done(w.held[1]);
+	CHECK(w.replies == 1 && w.core.all_published);
+	copy_end();
+}
+
 static bool wants(uint64_t block)
 {
 	return core_wants_to_see(&w.core, block * 4096, 4096);
@@ -2024,6 +2044,7 @@ int main(int argc, char **argv)
 	test_published_model(130);
 	test_published_start();
 	test_published_late();
+	test_published_next();
 	test_wants_to_see();
 	test_readahead_behind_front();
 	return test_end();
