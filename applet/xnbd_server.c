@@ -203,6 +203,9 @@
 //usage:     "\n	-m,--max-clients N	Sessions at a time (128; 0 = no limit)"
 //usage:     "\n	-q,--max-queue-size N	Requests in flight (4096; 0 = no limit)"
 //usage:     "\n	-b,--max-buf-size BYTES	Memory for them (33554432; 0 = no limit)"
+//usage:	IF_FEATURE_XNBD_SERVER_THREADS(
+//usage:     "\n	-j,--threads N		Threads that serve clients (0 = one a processor, at most 8)"
+//usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_PROXY(
 //usage:     "\n	-c,--clear-bitmap	Forget what is cached"
 //usage:     "\n	-X,--adopt-bitmap	Take over a cache of xNBD"
@@ -271,7 +274,8 @@ static const char options[] ALIGN1 = "trl:a:u:m:q:b:"
 	IF_FEATURE_XNBD_SERVER_PROXY("pcXIn:R:H:")
 	IF_FEATURE_XNBD_SERVER_AUTO("Ax:" IF_FEATURE_XNBD_SERVER_VERIFY("V"))
 	IF_FEATURE_XNBD_SERVER_TRACE("T:f:")
-	IF_FEATURE_XNBD_SERVER_CHECK("k");
+	IF_FEATURE_XNBD_SERVER_CHECK("k")
+	IF_FEATURE_XNBD_SERVER_THREADS("j:");
 
 #if ENABLE_LONG_OPTS
 static const char long_options[] ALIGN1 =
@@ -309,7 +313,8 @@ static const char long_options[] ALIGN1 =
 	IF_FEATURE_XNBD_SERVER_TRACE(
 	"record-trace\0" Required_argument "T"
 	"prefetch\0" Required_argument "f")
-	IF_FEATURE_XNBD_SERVER_CHECK("check\0" No_argument "k");
+	IF_FEATURE_XNBD_SERVER_CHECK("check\0" No_argument "k")
+	IF_FEATURE_XNBD_SERVER_THREADS("threads\0" Required_argument "j");
 #endif
 
 /* "--target, --cow-target or --proxy", as far as they are there. */
@@ -363,7 +368,7 @@ int xnbd_server_main(int argc, char **argv) MAIN_EXTERNALLY_VISIBLE;
 int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 {
 	struct server_config c = { .origin_export = "", .lport = SERVER_PORT };
-	const char *clients = SERVER_CLIENTS, *queue = SERVER_QUEUE, *buf = SERVER_BUF_BYTES;
+	const char *clients = SERVER_CLIENTS, *queue = SERVER_QUEUE, *buf = SERVER_BUF_BYTES, *threads = SERVER_THREADS;
 	IF_FEATURE_XNBD_SERVER_INETD(const char *fd = "0";)
 	IF_FEATURE_XNBD_SERVER_PROXY(const char *rate = "0"; const char *hold = "0";)
 	unsigned opt = getopt32long(argv, options, long_options, &c.lport, &c.laddr, &c.unix_path, &clients, &queue, &buf
@@ -371,7 +376,8 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 		IF_FEATURE_XNBD_SERVER_DAEMONIZE(, &c.pidfile, &c.logpath)
 		IF_FEATURE_XNBD_SERVER_PROXY(, &c.origin_export, &rate, &hold)
 		IF_FEATURE_XNBD_SERVER_AUTO(, &c.hook)
-		IF_FEATURE_XNBD_SERVER_TRACE(, &c.record, &c.prefetch));
+		IF_FEATURE_XNBD_SERVER_TRACE(, &c.record, &c.prefetch)
+		IF_FEATURE_XNBD_SERVER_THREADS(, &threads));
 
 	parse_mode(&c, opt, argv + optind);
 	c.exports.readonly = opt & OPT_READONLY;
@@ -398,6 +404,6 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 		bb_simple_error_msg_and_die("a client that is connected already is not served in the background");
 	if (opt & OPT_CHECK)
 		return server_check(&c);
-	server_limits(&c, clients, queue, buf);
+	server_limits(&c, clients, queue, buf, threads);
 	return server_run(&c);
 }

@@ -34,6 +34,9 @@
 //usage:     "\n	-m,--max-clients N	Sessions at a time (128; 0 = no limit)"
 //usage:     "\n	-q,--max-queue-size N	Requests in flight (4096; 0 = no limit)"
 //usage:     "\n	-b,--max-buf-size BYTES	Memory for them (33554432; 0 = no limit)"
+//usage:	IF_FEATURE_XNBD_SERVER_THREADS(
+//usage:     "\n	-j,--threads N		Threads that serve clients (0 = one a processor, at most 8)"
+//usage:	)
 #include "libbb.h"
 #include "server/server.h"
 
@@ -51,7 +54,8 @@ enum {
 static const char options[] ALIGN1 = "ri:*s:l:a:u:m:q:b:"
 	IF_FEATURE_XNBD_SERVER_COW("c")
 	IF_FEATURE_XNBD_SERVER_DAEMONIZE("dP:L:")
-	IF_FEATURE_XNBD_SERVER_SYSLOG("S");
+	IF_FEATURE_XNBD_SERVER_SYSLOG("S")
+	IF_FEATURE_XNBD_SERVER_THREADS("j:");
 
 #if ENABLE_LONG_OPTS
 static const char long_options[] ALIGN1 =
@@ -69,17 +73,19 @@ static const char long_options[] ALIGN1 =
 	"daemonize\0" No_argument "d"
 	"pidfile\0" Required_argument "P"
 	"logpath\0" Required_argument "L")
-	IF_FEATURE_XNBD_SERVER_SYSLOG("syslog\0" No_argument "S");
+	IF_FEATURE_XNBD_SERVER_SYSLOG("syslog\0" No_argument "S")
+	IF_FEATURE_XNBD_SERVER_THREADS("threads\0" Required_argument "j");
 #endif
 
 int xnbd_wrapper_main(int argc, char **argv) MAIN_EXTERNALLY_VISIBLE;
 int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 {
 	static struct server_config c = { .lport = SERVER_PORT }; /* owns the list of images to the end */
-	const char *clients = SERVER_CLIENTS, *queue = SERVER_QUEUE, *buf = SERVER_BUF_BYTES;
+	const char *clients = SERVER_CLIENTS, *queue = SERVER_QUEUE, *buf = SERVER_BUF_BYTES, *threads = SERVER_THREADS;
 	llist_t *images = NULL;
 	unsigned opt = getopt32long(argv, options, long_options, &images, &c.control, &c.lport, &c.laddr, &c.unix_path,
-				    &clients, &queue, &buf IF_FEATURE_XNBD_SERVER_DAEMONIZE(, &c.pidfile, &c.logpath));
+				    &clients, &queue, &buf IF_FEATURE_XNBD_SERVER_DAEMONIZE(, &c.pidfile, &c.logpath)
+				    IF_FEATURE_XNBD_SERVER_THREADS(, &threads));
 
 	if (argv[optind])
 		bb_error_msg_and_die("too many arguments: '%s'", argv[optind]);
@@ -88,7 +94,7 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 	c.exports.cow = opt & OPT_COW;
 	c.daemonize = opt & OPT_DAEMONIZE;
 	c.syslog = opt & OPT_SYSLOG;
-	server_limits(&c, clients, queue, buf);
+	server_limits(&c, clients, queue, buf, threads);
 	if (!images && !c.control)
 		bb_simple_error_msg_and_die("nothing to serve: give " IF_LONG_OPTS("--imgfile or --socket") IF_NOT_LONG_OPTS("-i or -s"));
 	return server_run(&c);

@@ -3,7 +3,7 @@
 /*
  * Clients: their sessions, as the rooms above see them. What the files of this room share is in session.h.
  *
- * Loop's thread; nothing here blocks. client/ owns the sessions: a caller may keep a
+ * The core's thread; nothing here blocks. client/ owns the sessions: a caller may keep a
  * pointer to one until its ended() is called, or until session_disown().
  */
 #ifndef CLIENT_CLIENT_H
@@ -25,9 +25,12 @@ extern struct client_limits client_limits;
  * export for which the client has already done its handshake, with simple replies. NULL: no memory,
  * or fd cannot be polled; fd is closed. */
 struct session *session_begin(int fd, struct export *e);
-/* Whether there is a place for one more client. If not, closes a session that makes no progress, if
- * there is one, to make a place. */
+/* Whether there is a place for one more client. If not, closes a session of this loop that makes no
+ * progress, if there is one, to make a place. */
 bool session_place(void);
+/* Asks the fronts to do the same; answered() is called when all of them have looked. False: there
+ * are none. */
+bool session_place_ask(void (*answered)(void));
 /* ended(ctx) is to be called when the client has gone and its last request is done. */
 void session_tell(struct session *s, void (*ended)(void *ctx), void *ctx);
 /* As if the client had sent a DISC: what is in flight is answered. */
@@ -43,10 +46,22 @@ bool sessions_dirty(void);
  * what they have sent; left unread, it would make TCP reset the connection and lose replies that
  * are on their way. True: there was some, and more may come. */
 bool sessions_part(void);
+/* When sessions_turn() has to be called, although nothing happens: milliseconds, UINT64_MAX = never. */
+uint64_t sessions_deadline(void);
 /* Sessions read nothing any more; requests that wait for the origin end without a reply. */
 void sessions_stop(void);
 /* How many there are, and how many requests of them are not answered yet. */
 unsigned sessions_count(void);
 unsigned sessions_in_flight(void);
+
+/* ---- fronts: threads that serve sessions, beside the core's --------------------------------- */
+
+/* Starts them: threads - 1. Before the first session. spin: see loop_init(). Dies when it cannot. */
+void fronts_begin(unsigned threads, bool spin);
+/* They give all sessions back, and get no more; to be followed by turns of the loop until
+ * fronts_have_left(). */
+void fronts_leave(void);
+/* Whether they have: from then on no other thread touches a session or an export. */
+bool fronts_have_left(void);
 
 #endif

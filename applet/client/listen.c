@@ -190,13 +190,13 @@ int listener_accept(struct event *e, struct endpoint *from)
 	fd = accept4(e->fd, &from->address.any, &from->bytes, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (fd >= 0 || errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
 		return fd;
-	if (loop_now_ms >= tell_ms) {
+	if (loop_now_ms() >= tell_ms) {
 		bb_simple_perror_msg("clients cannot be accepted");
-		tell_ms = loop_now_ms + TELL_MS;
+		tell_ms = loop_now_ms() + TELL_MS;
 	}
 	/* The client stays in the queue; looking again at once would only spin. */
 	event_set(e, 0);
-	timer_set(&l->pause, loop_now_ms + PAUSE_MS);
+	timer_set(&l->pause, loop_now_ms() + PAUSE_MS);
 	return -1;
 }
 
@@ -206,22 +206,39 @@ static void tell_turned_away(const struct endpoint *e)
 	static unsigned more;
 	char host[ENDPOINT_TEXT_BYTES], port[8];
 
-	if (told_ms && loop_now_ms - told_ms < TOLD_MS) {
+	if (told_ms && loop_now_ms() - told_ms < TOLD_MS) {
 		more++;
 		return;
 	}
 	if (e->address.any.sa_family == AF_UNIX || !endpoint_text(e, host, port))
 		strcpy(host, "a local client");
 	bb_error_msg("%s is turned away, and %u more were: %u clients are here (--max-clients)", host, more, client_limits.sessions);
-	told_ms = loop_now_ms;
+	told_ms = loop_now_ms();
 	more = 0;
+}
+
+static bool is_asked; /* for a place: who comes next gets one, or is turned away */
+
+static void place_answered(void)
+{
+	unsigned i;
+
+	is_asked = true;
+	for (i = 0; i < count; i++)
+		event_set(&listeners[i].event, EPOLLIN);
 }
 
 static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
 {
 	struct endpoint from;
-	int fd = listener_accept(e, &from);
+	int fd;
 
+	if (ENABLE_FEATURE_XNBD_SERVER_THREADS && !is_asked && !session_place() && session_place_ask(place_answered)) {
+		event_set(e, 0); /* the client stays in the queue */
+		return;
+	}
+	is_asked = false;
+	fd = listener_accept(e, &from);
 	if (fd < 0)
 		return;
 	if (session_place()) {

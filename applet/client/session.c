@@ -29,16 +29,10 @@ enum {
 	SILENT_TRIES = 4,            /* so many retransmissions or probes: the client's machine is gone */
 };
 
-struct session *sessions;
-unsigned session_count, command_count;
+struct front fronts[LOOPS_MAX];
+_Atomic unsigned session_count, command_count;
 bool sessions_stopping;
 struct client_limits client_limits;
-static struct session *dirty;
-static unsigned throttled_count;
-
-static void session_close(struct session *s);
-static void sessions_check(struct timer *t);
-static struct timer check_timer = { .fire = sessions_check };
 
 unsigned sessions_count(void)
 {
@@ -52,16 +46,30 @@ unsigned sessions_in_flight(void)
 
 bool sessions_dirty(void)
 {
-	return dirty != NULL;
+	return front_here()->dirty != NULL;
 }
 
 void session_mark(struct session *s)
 {
+	struct front *f = front_here();
+
 	if (s->dirty)
 		return;
 	s->dirty = true;
-	s->next_dirty = dirty;
-	dirty = s;
+	s->next_dirty = f->dirty;
+	f->dirty = s;
+}
+
+static void session_unmark(struct session *s)
+{
+	struct session **p = &front_here()->dirty;
+
+	if (!s->dirty)
+		return;
+	while (*p != s)
+		p = &(*p)->next_dirty;
+	*p = s->next_dirty;
+	s->dirty = false;
 }
 
 static void session_watch(struct session *s, uint32_t events)
@@ -77,7 +85,14 @@ void session_throttle(struct session *s)
 	if (s->throttled)
 		return;
 	s->throttled = true;
-	throttled_count++;
+	front_here()->throttled++;
+}
+
+static void session_unthrottle(struct session *s)
+{
+	if (s->throttled)
+		front_here()->throttled--;
+	s->throttled = false;
 }
 
 void session_use(struct session *s, struct export *e)
@@ -88,6 +103,8 @@ void session_use(struct session *s, struct export *e)
 		export_drop(s->export);
 	s->export = e;
 }
+
+static void sessions_check(struct timer *t);
 
 static void session_late(struct timer *t)
 {
@@ -100,9 +117,14 @@ bool session_process(struct session *s)
 {
 	if (s->state == SESSION_HANDSHAKE && !s->hang_up && !handshake_step(s))
 		return false;
-	if (s->state == SESSION_TRANSMISSION && !s->throttled && !s->backlogged)
-		return session_parse(s);
-	return true;
+	if (s->state != SESSION_TRANSMISSION || s->throttled || s->backlogged)
+		return true;
+	if (ENABLE_FEATURE_XNBD_SERVER_THREADS && !s->is_placed) {
+		s->is_placed = true;
+		s->wanted = front_choose();
+		fronts[s->wanted].load++;
+	}
+	return session_moves(s) || session_parse(s);
 }
 
 void session_drain(struct session *s)
@@ -112,25 +134,13 @@ void session_drain(struct session *s)
 	s->state = SESSION_DRAINING;
 	payload_drop(s); /* not all of it has come, and no more will be read */
 	if (!s->ended) /* somebody waits for the last answer of one that was handed over */
-		timer_set(&s->deadline, loop_now_ms + DRAIN_MS);
+		timer_set(&s->deadline, loop_now_ms() + DRAIN_MS);
 	session_mark(s);
-}
-
-/* Gives up those requests of s that wait for the origin. */
-static void session_abandon(struct session *s)
-{
-	struct command *x;
-
-	for (x = s->commands; x; x = command_next) {
-		command_next = x->next; /* command_put() moves this on when that one is freed */
-		if (x->submitted)
-			core_abandon(s->export->disk.core, &x->req);
-	}
 }
 
 bool session_listens(const struct session *s)
 {
-	return s->state < SESSION_DRAINING && !s->throttled && !s->backlogged && !s->ready.first && !s->hang_up && !sessions_stopping;
+	return s->state < SESSION_DRAINING && !s->throttled && !s->backlogged && !s->ready.first && !s->hang_up && !sessions_stopping && !session_moves(s);
 }
 
 bool session_end_of_input(struct session *s)
@@ -151,7 +161,7 @@ static void session_gone(struct session *s)
 	s->gone = true; /* it is not to be told again */
 	if (s->state != SESSION_TRANSMISSION)
 		return;
-	timer_set(&s->deadline, loop_now_ms + DRAIN_MS);
+	timer_set(&s->deadline, loop_now_ms() + DRAIN_MS);
 	if (s->in_first == s->in_end && recv(s->event.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
 		session_end_of_input(s);
 }
@@ -172,14 +182,34 @@ static void session_ready(struct event *e, uint32_t events)
 	}
 }
 
-static void session_free(struct session *s)
+static void session_link(struct session *s)
+{
+	struct front *f = front_here();
+
+	s->prev = NULL;
+	s->next = f->sessions;
+	if (s->next)
+		s->next->prev = s;
+	f->sessions = s;
+	f->check.fire = sessions_check;
+	if (!f->check.set)
+		timer_set(&f->check, loop_now_ms() + CHECK_MS);
+}
+
+static void session_unlink(struct session *s)
 {
 	if (s->prev)
 		s->prev->next = s->next;
 	else
-		sessions = s->next;
+		front_here()->sessions = s->next;
 	if (s->next)
 		s->next->prev = s->prev;
+}
+
+static void session_free(struct session *s)
+{
+	session_unlink(s);
+	fronts[LOOP_CORE].load -= s->is_placed;
 	if (!session_count && s->export)
 		core_alone(s->export->disk.core);
 	if (s->ended)
@@ -190,11 +220,8 @@ static void session_free(struct session *s)
 	free(s);
 }
 
-/* Hangs up. Requests in flight go on without it; it is freed after the last. */
-static void session_close(struct session *s)
+void session_close(struct session *s)
 {
-	struct command *x;
-
 	if (s->state == SESSION_CLOSED)
 		return;
 	session_count--;
@@ -208,24 +235,56 @@ static void session_close(struct session *s)
 		s->export->orphans += s->used_count;
 		s->export->leaving++;
 	}
-	for (x = s->commands; x; x = x->next)
-		core_curtail(&x->req);
-	if (s->throttled)
-		throttled_count--;
-	s->throttled = false;
+	session_unthrottle(s);
 	payload_drop(s);
 	while (s->out.first)
 		command_put(list_pop(&s->out));
 	while (s->held.first)
 		command_put(list_pop(&s->held));
 	while (s->ready.first) {
-		x = list_pop(&s->ready);
+		struct command *x = list_pop(&s->ready);
+
 		if (!s->reading) /* else it goes with its piece */
 			command_put(x);
 		s->reading = false;
 	}
-	session_abandon(s);
+	session_leave(s);
 	session_mark(s);
+}
+
+static void session_arrived(struct message *m)
+{
+	struct session *s = (struct session *)(void *)((char *)m - offsetof(struct session, move));
+
+	session_link(s);
+	if (is_core_here()) {
+		fronts[s->front].load--;
+		fronts[LOOP_CORE].load++;
+		s->front = LOOP_CORE;
+	}
+	session_mark(s);
+	if (s->state == SESSION_CLOSED)
+		return;
+	if (s->deadline_ms)
+		timer_set(&s->deadline, s->deadline_ms);
+	if (!event_add(&s->event, s->watched) || !session_process(s))
+		session_close(s);
+}
+
+void session_move(struct session *s)
+{
+	session_unlink(s);
+	session_unmark(s);
+	session_unthrottle(s);
+	s->deadline_ms = s->deadline.set ? s->deadline.at_ms : 0;
+	timer_clear(&s->deadline);
+	if (s->state != SESSION_CLOSED)
+		event_remove(&s->event);
+	if (is_core_here())
+		s->front = s->wanted;
+	s->loop = s->wanted;
+	s->move.deliver = session_arrived;
+	message_post(s->wanted, &s->move);
 }
 
 /* Closes fd when there is no memory, or it is nothing to wait for. */
@@ -251,12 +310,9 @@ static struct session *session_new(int fd)
 	list_init(&s->out);
 	list_init(&s->held);
 	list_init(&s->ready);
-	s->next = sessions;
-	if (sessions)
-		sessions->prev = s;
-	sessions = s;
+	session_link(s);
 	session_count++;
-	s->since_ms = loop_now_ms;
+	s->since_ms = loop_now_ms();
 	s->deadline.fire = session_late;
 	return s;
 }
@@ -268,9 +324,9 @@ struct session *session_begin(int fd, struct export *e)
 	if (!s)
 		return NULL;
 	endpoint_keep(fd, 10); /* seconds; a network switch that restarts is away for half a minute */
-	if (!check_timer.set)
-		timer_set(&check_timer, loop_now_ms + CHECK_MS);
 	if (e) {
+		s->is_placed = true; /* whoever has handed it over keeps a pointer to it */
+		fronts[LOOP_CORE].load++;
 		session_use(s, e);
 		s->state = SESSION_TRANSMISSION;
 	} else {
@@ -289,7 +345,7 @@ void session_disown(struct session *s)
 {
 	s->ended = NULL;
 	if (s->state == SESSION_DRAINING)
-		timer_set(&s->deadline, loop_now_ms + DRAIN_MS);
+		timer_set(&s->deadline, loop_now_ms() + DRAIN_MS);
 }
 
 /* There may be room for replies again: requests that waited for it go on, and are answered in this
@@ -317,6 +373,10 @@ static void session_end_of_turn(struct session *s)
 {
 	uint32_t events = 0;
 
+	if (session_moves(s)) {
+		session_move(s);
+		return;
+	}
 	if (s->broken || (s->state != SESSION_CLOSED && !session_send(s)) || !session_go_on(s))
 		session_close(s);
 	if (s->hang_up && !s->hs_out_bytes)
@@ -324,8 +384,13 @@ static void session_end_of_turn(struct session *s)
 	if (s->state == SESSION_DRAINING && !s->commands)
 		session_close(s);
 	if (s->state == SESSION_CLOSED) {
-		if (!s->commands && !s->dirty)
+		if (s->commands || s->dirty)
+			return;
+		s->wanted = LOOP_CORE; /* where it began, it ends */
+		if (is_core_here())
 			session_free(s);
+		else
+			session_move(s);
 		return;
 	}
 	if (s->out.first || s->hs_out_bytes || s->batches == BATCHES_MAX)
@@ -352,28 +417,26 @@ static void sessions_check(struct timer *t)
 {
 	struct session *s;
 
-	for (s = sessions; s; s = s->next)
+	for (s = front_here()->sessions; s; s = s->next)
 		if (session_is_dead(s))
 			session_close(s);
-	if (session_count)
-		timer_set(t, loop_now_ms + CHECK_MS);
+	if (front_here()->sessions)
+		timer_set(t, loop_now_ms() + CHECK_MS);
 }
 
 /* Whether s makes no progress, and so may lose its place to another. */
 static bool session_is_late(const struct session *s)
 {
-	uint64_t ms = loop_now_ms - s->since_ms;
+	uint64_t ms = loop_now_ms() - s->since_ms;
 
 	return (s->state == SESSION_HANDSHAKE && ms >= HANDSHAKE_MS) || (s->state == SESSION_TRANSMISSION && s->gone) ||
 	       (s->piece && ms >= PAYLOAD_MS);
 }
 
-bool session_place(void)
+bool session_close_late(void)
 {
-	struct session *s = sessions;
+	struct session *s = front_here()->sessions;
 
-	if (!client_limits.sessions || session_count < client_limits.sessions)
-		return true;
 	while (s && !session_is_late(s))
 		s = s->next;
 	if (s)
@@ -386,11 +449,10 @@ static void sessions_unthrottle(void)
 {
 	struct session *s;
 
-	for (s = throttled_count ? sessions : NULL; s; s = s->next) {
+	for (s = front_here()->throttled ? front_here()->sessions : NULL; s; s = s->next) {
 		if (!s->throttled)
 			continue;
-		s->throttled = false;
-		throttled_count--;
+		session_unthrottle(s);
 		session_read(s);
 		if (!s->throttled && !session_process(s))
 			session_close(s);
@@ -404,10 +466,12 @@ static void sessions_unthrottle(void)
  * answers from the origin free memory, too. */
 void sessions_turn(void)
 {
-	do {
-		struct session *s = dirty;
+	struct front *f = front_here();
 
-		dirty = NULL;
+	do {
+		struct session *s = f->dirty;
+
+		f->dirty = NULL;
 		while (s) {
 			struct session *next = s->next_dirty;
 
@@ -416,7 +480,7 @@ void sessions_turn(void)
 			s = next;
 		}
 		sessions_unthrottle();
-	} while (dirty);
+	} while (f->dirty);
 }
 
 bool sessions_part(void)
@@ -424,7 +488,7 @@ bool sessions_part(void)
 	struct session *s;
 	bool more = false;
 
-	for (s = sessions; s; s = s->next) {
+	for (s = front_here()->sessions; s; s = s->next) {
 		if (s->state == SESSION_CLOSED)
 			continue;
 		shutdown(s->event.fd, SHUT_WR);
@@ -438,7 +502,7 @@ void sessions_stop(void)
 	struct session *s;
 
 	sessions_stopping = true;
-	for (s = sessions; s; s = s->next) {
+	for (s = front_here()->sessions; s; s = s->next) {
 		if (s->state == SESSION_HANDSHAKE)
 			s->hang_up = true;
 		payload_drop(s);

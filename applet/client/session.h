@@ -2,9 +2,13 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
  * Sessions, between their files: session.c their life, session_handshake.c how they begin,
- * session_in.c what a client sends,
- * session_out.c what it is sent, session_read.c where the data of a READ comes from,
- * session_room.c the memory for all of it. Loop's thread only.
+ * session_in.c what a client sends, session_out.c what it is sent, session_read.c where the data
+ * of a READ comes from, session_room.c the memory for all of it, session_core.c what passes between
+ * a session and the core, front.c the threads.
+ *
+ * A session belongs to one loop at a time: that of the core, where it begins and ends, or that of a
+ * front. What is said to be the core's thread's is never touched by a front, and the other way
+ * round.
  *
  * A READ or WRITE that is longer than PIECE_BYTES, or than the memory that there is for it,
  * goes through the core in pieces, each a request of its own. So no request needs more memory
@@ -18,6 +22,7 @@
 #include "client/status.h"
 #include "reactor/buf.h"
 #include "reactor/loop.h"
+#include "reactor/message.h"
 
 enum {
 	PIECE_BYTES = BUF_BYTES_MAX,
@@ -52,7 +57,9 @@ struct command {
 	uint32_t data_bytes; /* sent after the header, from `data` on: in buf, or the text of an error */
 	uint8_t *data;
 	uint32_t hole_bytes; /* zeroes that are not sent: the header tells how many */
-	bool submitted; /* the core has it */
+	bool local;          /* a READ: all its blocks are */
+	struct message message; /* from the session to the core, and back */
+	struct command *core_prev, *core_next; /* core's thread: those of the session that the core has */
 	uint8_t header_bytes;
 	uint8_t header[NBD_CHUNK_BYTES + NBD_CHUNK_HOLE_BYTES];
 };
@@ -68,6 +75,7 @@ struct session {
 	struct export *export;
 	struct nbd_server_handshake handshake;
 	struct timer deadline; /* of draining */
+	uint64_t deadline_ms;  /* ... when it was to fire, while the session moves; 0: it was not */
 	uint64_t since_ms;     /* when it began; later, when the piece of a WRITE that is coming began */
 	uint8_t *hs_out;
 	uint32_t hs_out_bytes, hs_out_room;
@@ -97,6 +105,20 @@ struct session {
 	uint32_t read_bytes;    /* of buffers for what is read */
 	uint32_t write_bytes;   /* ... and for what is written */
 	unsigned used_count;
+	unsigned loop;   /* whose it is, or, while it moves, will be */
+	unsigned wanted; /* to whom it is to move; else the same */
+	unsigned front;  /* core's thread: where its answers go */
+	bool is_placed;  /* it was decided which loop is to have it */
+	struct command *at_core; /* core's thread */
+	struct message move;
+	struct message abandon, leave; /* to the core: see session_core.c */
+	bool abandoned;
+	struct {
+		struct message message;
+		uint64_t offset;
+		uint32_t length;
+		_Atomic bool busy; /* the core has it */
+	} seen;          /* a READ that a front has answered, for the core to know */
 	bool dirty;   /* in the list of those with something to do at the turn's end */
 	bool throttled; /* waits for memory */
 	struct session *next_dirty;
@@ -105,9 +127,48 @@ struct session {
 	void *ended_ctx;
 };
 
-extern struct session *sessions;
-extern unsigned session_count, command_count;
-extern bool sessions_stopping;
+/* What the sessions of one loop share. */
+struct front {
+	struct session *sessions, *dirty;
+	unsigned throttled; /* how many wait for memory */
+	struct command *spare; /* kept for the next requests */
+	unsigned spare_count;
+	struct timer check;
+	/* Core's thread. */
+	unsigned load; /* sessions that are here, or on their way */
+	bool left;     /* the end: all its sessions have come back */
+	struct message place, leave;
+};
+extern struct front fronts[LOOPS_MAX];
+
+/* How many are used; the core's loop is the first. The same for ever, once there is a session. */
+static inline unsigned front_count(void)
+{
+	extern unsigned fronts_used;
+
+	return ENABLE_FEATURE_XNBD_SERVER_THREADS ? fronts_used : 1;
+}
+
+/* Whether s is on its way to another loop. */
+static inline bool session_moves(const struct session *s)
+{
+	return ENABLE_FEATURE_XNBD_SERVER_THREADS && s->wanted != s->loop;
+}
+
+/* That of this thread. */
+static inline struct front *front_here(void)
+{
+	return &fronts[this_loop->index];
+}
+
+/* Whether this is the core's thread, which may call it. */
+static inline bool is_core_here(void)
+{
+	return front_count() == 1 || this_loop->index == LOOP_CORE;
+}
+
+extern _Atomic unsigned session_count, command_count; /* of all */
+extern bool sessions_stopping; /* no front has a session any more */
 
 /* ---- session.c -------------------------------------------------------------------- */
 
@@ -122,7 +183,14 @@ bool session_listens(const struct session *s);
 /* The client sends nothing any more. False: close it. */
 bool session_end_of_input(struct session *s);
 
-/* Makes e the export of s, held instead of the last one; NULL: none. */
+/* Hangs up. Requests in flight go on without it; it is freed after the last. */
+void session_close(struct session *s);
+/* Closes a session of this loop that makes no progress. False: there is none. */
+bool session_close_late(void);
+/* s goes to the loop it wants. */
+void session_move(struct session *s);
+
+/* Makes e the export of s, held instead of the last one; NULL: none. Core's thread. */
 void session_use(struct session *s, struct export *e);
 
 /* ---- session_handshake.c -------------------------------------------------------------- */
@@ -135,9 +203,6 @@ void handshake_greet(struct session *s);
 bool handshake_step(struct session *s);
 
 /* ---- session_room.c ------------------------------------------------------------------ */
-
-/* The next request of a walk over those of a session; command_put() of that one moves this on. */
-extern struct command *command_next;
 
 void list_init(struct command_list *l);
 void list_add(struct command_list *l, struct command *x);
@@ -162,6 +227,24 @@ struct command *command_piece(struct command *whole, uint32_t n);
 uint32_t room_for(const struct command *x, bool first);
 /* Whether s has as many requests as it may, or its export. */
 bool queue_is_full(const struct session *s);
+
+/* ---- session_core.c -------------------------------------------------------------------- */
+
+/* Gives x to the core, until command_done(). local: a READ with a buffer whose blocks are all local. */
+void command_submit(struct command *x, bool local);
+/* Reads x, all of whose blocks are local, into its buffer; then command_done(). */
+void command_read(struct command *x);
+/* Answers x, a READ, without asking the core, if that may be done. False: the core is to be asked. */
+bool command_is_published(struct command *x);
+/* Those requests of s that wait for the origin are answered now. */
+void session_abandon(struct session *s);
+/* The same, and long zeroes and trims end with their current piece: s is closed. */
+void session_leave(struct session *s);
+
+/* ---- front.c --------------------------------------------------------------------------- */
+
+/* Index of the loop that is to have the next session. Core's thread. */
+unsigned front_choose(void);
 
 /* ---- session_in.c ---------------------------------------------------------------------- */
 
@@ -191,6 +274,8 @@ const char *reason(const struct core *c, const struct request *r, uint32_t error
 
 /* ---- session_out.c --------------------------------------------------------------------- */
 
+/* x has been answered: x->req.error. */
+void command_done(struct command *x);
 /* Queues the reply to x, which is freed when that has left. error: an NBD error. */
 void reply(struct command *x, uint32_t error);
 /* Queues p, a piece of a READ that was read. */

@@ -32,16 +32,6 @@ static uint32_t session_check(const struct session *s, const struct request *r)
 	return r->flags & NBD_CMD_FLAG_DF && r->length > UINT32_MAX - NBD_CHUNK_OFFSET_BYTES ? NBD_EOVERFLOW : NBD_SUCCESS;
 }
 
-static void submit(struct session *s, struct command *x)
-{
-	if (x->req.type == NBD_CMD_BLOCK_STATUS && !s->handshake.allocation) {
-		reply(x, NBD_SUCCESS); /* the map knows what is local */
-		return;
-	}
-	x->submitted = true;
-	core_submit(s->export->disk.core, &x->req);
-}
-
 /* ---- the data of a WRITE ------------------------------------------------------------- */
 
 /* All of w has come, and is written or has failed. */
@@ -79,7 +69,7 @@ static bool payload_room(struct session *s)
 		s->piece = command_piece(x, n);
 	}
 	s->piece_have = 0;
-	s->since_ms = loop_now_ms;
+	s->since_ms = loop_now_ms();
 	return s->piece;
 }
 
@@ -91,7 +81,7 @@ static void payload_submit(struct session *s)
 	s->piece = NULL;
 	if (!s->payload->rest)
 		s->payload = NULL;
-	submit(s, p);
+	command_submit(p, false);
 }
 
 /* Throws away what still comes of a WRITE that has failed. It is answered only after that: clients
@@ -157,6 +147,16 @@ void payload_drop(struct session *s)
 
 /* ---- requests ------------------------------------------------------------------------- */
 
+/* Whether x, a READ, may have to wait for the origin. */
+static bool may_wait(const struct session *s, struct command *x)
+{
+	struct core *c = s->export->disk.core;
+
+	if (!ENABLE_FEATURE_XNBD_SERVER_PROXY)
+		return false;
+	return is_core_here() ? core_misses(c, &x->req) : !core_is_published(c, x->req.offset, x->req.length);
+}
+
 /*
  * Gets a buffer for x, if it needs one at once. A READ that must wait for the origin, or for its
  * turn, gets one when there is data to put into it: so a thousand waiting ones cost no buffers.
@@ -168,7 +168,7 @@ static bool request_room(struct session *s, struct command *x)
 
 	if (x->req.type == NBD_CMD_BLOCK_STATUS)
 		x->rest = status_bytes(&s->handshake);
-	else if (x->req.type != NBD_CMD_READ || n > PIECE_BYTES || (ENABLE_FEATURE_XNBD_SERVER_PROXY && core_misses(s->export->disk.core, &x->req)))
+	else if (x->req.type != NBD_CMD_READ || n > PIECE_BYTES || may_wait(s, x))
 		return true;
 	n = x->rest;
 	if (room_for(x, !s->read_bytes) == n && command_room(x, n))
@@ -199,8 +199,10 @@ static bool request_parse(struct session *s, const struct nbd_request_header *h)
 		s->payload = x;
 	else if (x->error)
 		reply(x, x->error);
+	else if (command_is_published(x))
+		x->buf ? command_read(x) : read_ready(x);
 	else
-		submit(s, x);
+		command_submit(x, false);
 	return true;
 }
 

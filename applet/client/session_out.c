@@ -99,6 +99,11 @@ static void reply_encode(struct command *x, uint32_t error)
 	uint8_t *p = x->header;
 	bool read = x->req.type == NBD_CMD_READ;
 
+	if (x->req.type == NBD_CMD_BLOCK_STATUS && !error) { /* port_reply() has encoded it */
+		x->header_bytes = STATUS_HEAD_BYTES;
+		x->data = (uint8_t *)((struct extents *)x->req.buf)->extent;
+		return;
+	}
 	x->data = x->buf;
 	nbd_simple_reply_encode(p, error, x->cookie);
 	x->header_bytes = NBD_SIMPLE_REPLY_BYTES;
@@ -118,10 +123,6 @@ static void reply_encode(struct command *x, uint32_t error)
 		x->header_bytes = NBD_CHUNK_BYTES;
 	} else if (read) {
 		chunks_encode(x, NBD_REPLY_FLAG_DONE);
-	} else if (x->req.type == NBD_CMD_BLOCK_STATUS) {
-		x->header_bytes = STATUS_HEAD_BYTES;
-		x->data = (uint8_t *)((struct extents *)x->req.buf)->extent;
-		x->data_bytes = status_encode(&x->session->handshake, core_map(x->session->export->disk.core), &x->req, x->cookie, p);
 	}
 }
 
@@ -172,11 +173,10 @@ void reply_release(struct session *s)
 		out_add(s, list_pop(&s->held));
 }
 
-void port_reply(struct core *c UNUSED_PARAM, struct request *r)
+void command_done(struct command *x)
 {
-	struct command *x = (struct command *)r;
+	const struct request *r = &x->req;
 
-	x->submitted = false;
 	session_mark(x->session);
 	if (x->whole && r->type == NBD_CMD_READ)
 		read_piece_done(x);
@@ -263,7 +263,7 @@ bool session_send(struct session *s)
 			return errno == EAGAIN || errno == EINTR;
 		out_advance(s, (size_t)n);
 		if (s->deadline.set)
-			timer_set(&s->deadline, loop_now_ms + DRAIN_MS);
+			timer_set(&s->deadline, loop_now_ms() + DRAIN_MS);
 	}
 	return true;
 }

@@ -75,8 +75,7 @@ static bool read_step(struct session *s)
 		list_pop(&s->ready);
 		x->req.type = NBD_CMD_FLUSH;
 		x->req.offset = x->req.length = 0;
-		x->submitted = true;
-		core_submit(s->export->disk.core, &x->req);
+		command_submit(x, false);
 		return true;
 	}
 	if (out_is_full(s))
@@ -92,7 +91,7 @@ static bool read_step(struct session *s)
 		session_throttle(s);
 		return false;
 	}
-	core_read(s->export->disk.core, &p->req);
+	command_read(p);
 	return true;
 }
 

@@ -12,9 +12,6 @@ enum {
 	LEAVING_MAX = 256, /* clients that have gone and left such; from here on, no request is taken */
 };
 
-struct command *command_next;
-static struct command *spare;
-static unsigned spare_count;
 
 void list_init(struct command_list *l)
 {
@@ -43,11 +40,12 @@ struct command *list_pop(struct command_list *l)
 
 struct command *command_get(struct session *s)
 {
-	struct command *x = spare;
+	struct front *f = front_here();
+	struct command *x = f->spare;
 
 	if (x) {
-		spare = x->next;
-		spare_count--;
+		f->spare = x->next;
+		f->spare_count--;
 	} else {
 		x = malloc(sizeof(*x));
 		if (!x)
@@ -62,7 +60,6 @@ struct command *command_get(struct session *s)
 	x->error = 0;
 	x->data_bytes = x->hole_bytes = 0;
 	x->req.why = NULL;
-	x->submitted = false;
 	x->prev = NULL;
 	x->next = s->commands;
 	if (s->commands)
@@ -75,11 +72,10 @@ struct command *command_get(struct session *s)
 
 void command_put(struct command *x)
 {
+	struct front *f = front_here();
 	struct session *s = x->session;
 
 	command_room_put(x);
-	if (x == command_next)
-		command_next = x->next;
 	if (x->prev)
 		x->prev->next = x->next;
 	else
@@ -90,10 +86,10 @@ void command_put(struct command *x)
 	if (s->state == SESSION_CLOSED)
 		s->export->orphans--;
 	command_count--;
-	if (spare_count < COMMAND_SPARE) {
-		x->next = spare;
-		spare = x;
-		spare_count++;
+	if (f->spare_count < COMMAND_SPARE) {
+		x->next = f->spare;
+		f->spare = x;
+		f->spare_count++;
 	} else {
 		free(x);
 	}
@@ -158,9 +154,11 @@ struct command *command_piece(struct command *whole, uint32_t n)
 static bool fits(const struct session *s, uint32_t n)
 {
 	uint64_t reserve = (uint64_t)session_count * 2 * RESERVE_BYTES;
+	uint64_t margin = (uint64_t)(front_count() - 1) * PIECE_BYTES; /* what others may get between this look and command_room() */
 	uint64_t limit = buf_limit();
 	uint64_t used;
 
+	limit -= margin < limit / 4 ? margin : limit / 4;
 	n = buf_size(n);
 	used = buf_used() + n;
 	limit -= reserve < limit / 2 ? reserve : limit / 2;

@@ -87,7 +87,7 @@ void control_emit_number(struct control *k, const char *key, uint64_t value)
 void control_answered(struct control *k)
 {
 	control_flush(k);
-	timer_set(&k->timer, control_line_end(k) || (k->eof && !k->out_bytes) ? loop_now_ms : loop_now_ms + IDLE_MS);
+	timer_set(&k->timer, control_line_end(k) || (k->eof && !k->out_bytes) ? loop_now_ms() : loop_now_ms() + IDLE_MS);
 }
 
 void control_finish(struct control *k)
@@ -165,7 +165,7 @@ static void control_ready(struct event *e, uint32_t events)
 	if (events & EPOLLOUT) {
 		control_flush(k);
 		if (ENABLE_XNBD_WRAPPER && k->listing) {
-			timer_set(&k->timer, loop_now_ms + IDLE_MS);
+			timer_set(&k->timer, loop_now_ms() + IDLE_MS);
 			images_list(k);
 		}
 		if (!parse_input(k) || (k->eof && !is_busy(k))) {
@@ -203,7 +203,7 @@ static void control_timer(struct timer *t)
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && k->follow) {
 		control_follow(k);
 	} else if (k->waiting || k->xnbd04_session || k->xnbd04_detects) {
-		timer_set(t, loop_now_ms + IDLE_MS);
+		timer_set(t, loop_now_ms() + IDLE_MS);
 	} else if (control_line_end(k)) {
 		control_parse_lines(k);
 	} else {
@@ -273,7 +273,7 @@ static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
 		free(k);
 		return;
 	}
-	timer_set(&k->timer, loop_now_ms + IDLE_MS);
+	timer_set(&k->timer, loop_now_ms() + IDLE_MS);
 	k->next = controls;
 	controls = k;
 	control_count++;

@@ -66,7 +66,7 @@ static void emit_origin(struct control *k, const struct origin *o)
 static void emit_errors(struct control *k, const struct core_status *s)
 {
 	if (s->commits)
-		control_emit_number(k, "last_commit", (loop_now_ms - s->committed_ms) / 1000);
+		control_emit_number(k, "last_commit", (loop_now_ms() - s->committed_ms) / 1000);
 	else
 		control_print(k, "last_commit never\n");
 	if (s->first_error_what)

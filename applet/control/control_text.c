@@ -23,7 +23,7 @@ struct args {
 void control_follow(struct control *k)
 {
 	control_emit_progress(k);
-	timer_set(&k->timer, loop_now_ms + FOLLOW_MS);
+	timer_set(&k->timer, loop_now_ms() + FOLLOW_MS);
 }
 
 /* What is missing after a copy that failed: "16384+4096 28672+8192". */
@@ -116,7 +116,7 @@ static void job_begun(struct control *k, bool follow, bool verify, bool was_open
 	k->follow = true;
 	k->verifies = verify;
 	k->owns_job = !was_open;
-	timer_set(&k->timer, loop_now_ms + FOLLOW_MS);
+	timer_set(&k->timer, loop_now_ms() + FOLLOW_MS);
 	if (!job_is_open(verify, &rate))
 		follow_end(k);
 }

@@ -3,7 +3,8 @@
 /*
  * An export: a disk with a name, which lives as long as somebody uses it; and the list of all.
  *
- * Loop's thread. Only export_add() may block; it is for the start. A callback comes later, from the
+ * The core's thread, but for what a session has to know of its export: disk.core, leaving, orphans and nbd,
+ * which stays as it is once the export can be found. Only export_add() may block; it is for the start. A callback comes later, from the
  * loop, and may call any function here. This room owns the exports; whoever keeps a pointer to one
  * must hold it (export_hold(), export_drop()).
  */
@@ -27,8 +28,8 @@ struct export {
 	uint64_t serial; /* no two have the same; it grows along the list */
 	unsigned users;   /* sessions, and the list while it is not removed */
 	bool removed;     /* nobody finds it any more */
-	unsigned leaving; /* sessions that have gone, and still have requests in flight */
-	unsigned orphans; /* ... how many requests they have */
+	_Atomic unsigned leaving; /* sessions that have gone, and still have requests in flight */
+	_Atomic unsigned orphans; /* ... how many requests they have */
 	struct job closing;
 	bool unsynced; /* ... that job could not sync the image */
 	struct commit_waiter last_commit;

@@ -91,7 +91,7 @@ bool export_begin(struct export *e, uint64_t size_bytes, bool all_dirty)
 		.fetch_window = buf_limit() < 32 << 20 ? buf_limit() / 3 : 0,
 		.fixed_window = ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage,
 		.hold_ms = s->hold_s * 1000ULL,
-		.now_ms = loop_now_ms,
+		.now_ms = loop_now_ms(),
 	};
 
 	e->disk.core = core_new(&config);

@@ -117,11 +117,11 @@ struct pending *conn_send_request(struct conn *l, enum pending_kind kind, uint64
 		return NULL;
 	}
 	if (!l->pending)
-		l->progress_ms = loop_now_ms;
+		l->progress_ms = loop_now_ms();
 	p->kind = kind;
 	p->buf = buf;
 	p->cookie = cookie;
-	p->sent_ms = loop_now_ms;
+	p->sent_ms = loop_now_ms();
 	p->offset = offset;
 	p->length = length;
 	nbd_gaps_init(&p->gaps, length);
@@ -220,7 +220,7 @@ static void conn_received(struct conn *l)
 		conn_lost(l, n < 0 ? errno : 0);
 		return;
 	}
-	l->progress_ms = loop_now_ms;
+	l->progress_ms = loop_now_ms();
 	if (l->phase == CONN_HANDSHAKE)
 		handshake_step(l);
 	conn_parse_replies(l);
@@ -235,7 +235,7 @@ static void connected(struct conn *l)
 	endpoint_keep(l->event.fd, 5);
 	setsockopt(l->event.fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &dead_ms, sizeof(dead_ms));
 	l->phase = CONN_HANDSHAKE;
-	timer_set(&l->timer, loop_now_ms + ATTEMPT_MS);
+	timer_set(&l->timer, loop_now_ms() + ATTEMPT_MS);
 	l->want_out = false;
 	event_set(&l->event, EPOLLIN);
 	nbd_client_start(&l->handshake);
@@ -296,7 +296,7 @@ static void try_address(struct conn *l, int error)
 	while (l->tried < l->endpoints.count) {
 		const struct endpoint *e = &l->endpoints.at[l->tried++];
 
-		timer_set(&l->timer, loop_now_ms + CONNECT_MS);
+		timer_set(&l->timer, loop_now_ms() + CONNECT_MS);
 		if (begin_connect(l, e))
 			return;
 		error = errno;
@@ -371,7 +371,7 @@ static void resolve(struct conn *l, const char *host, const char *port)
 static bool is_silent(const struct conn *l)
 {
 	return l->pending &&
-	       (loop_now_ms > l->progress_ms + REPLY_MS || loop_now_ms > l->pending->sent_ms + OWED_MS);
+	       (loop_now_ms() > l->progress_ms + REPLY_MS || loop_now_ms() > l->pending->sent_ms + OWED_MS);
 }
 
 static void conn_timer(struct timer *t)
@@ -386,7 +386,7 @@ static void conn_timer(struct timer *t)
 		conn_fail(l, "it owes an answer and is silent");
 	else {
 		origin_conn_steady(l->origin, l->slot);
-		timer_set(t, loop_now_ms + CONN_CHECK_MS);
+		timer_set(t, loop_now_ms() + CONN_CHECK_MS);
 	}
 }
 
@@ -406,7 +406,7 @@ static bool conn_begin(struct conn *l, const char *export_name)
 	}
 	l->part = PART_HEADER;
 	l->timer.fire = conn_timer;
-	timer_set(&l->timer, loop_now_ms + ATTEMPT_MS);
+	timer_set(&l->timer, loop_now_ms() + ATTEMPT_MS);
 	l->tried = l->endpoints.count = 0;
 	l->adopted = false;
 	return true;

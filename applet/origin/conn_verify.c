@@ -22,7 +22,7 @@ static uint64_t chance(void)
 {
 	static uint64_t state;
 
-	state = (state + loop_now_ms) * 6364136223846793005ULL + 1442695040888963407ULL;
+	state = (state + loop_now_ms()) * 6364136223846793005ULL + 1442695040888963407ULL;
 	return state >> 11;
 }
 
@@ -50,8 +50,8 @@ static struct spots *spots_new(const struct disk *d, uint64_t size_bytes)
 static void verified(struct conn *l)
 {
 	l->phase = CONN_UP;
-	l->progress_ms = loop_now_ms;
-	timer_set(&l->timer, loop_now_ms + CONN_CHECK_MS);
+	l->progress_ms = loop_now_ms();
+	timer_set(&l->timer, loop_now_ms() + CONN_CHECK_MS);
 	origin_conn_ready(l->origin, l->slot);
 }
 

@@ -96,11 +96,11 @@ static void retry_later(struct origin *o, unsigned slot)
 	static uint32_t chance;
 	unsigned pause = o->pause_ms[slot], max = o->disk->core && core_hold_ms(o->disk->core) ? PAUSE_HOLD_MAX_MS : PAUSE_MAX_MS;
 
-	chance = chance * 1103515245 + (uint32_t)loop_now_ms + 12345;
+	chance = chance * 1103515245 + (uint32_t)loop_now_ms() + 12345;
 	pause = pause < PAUSE_MIN_MS ? PAUSE_MIN_MS : pause * 2;
 	pause = pause < max ? pause : max;
 	o->pause_ms[slot] = pause;
-	timer_set(&o->retry[slot], loop_now_ms + pause / 2 + chance % (pause / 2));
+	timer_set(&o->retry[slot], loop_now_ms() + pause / 2 + chance % (pause / 2));
 }
 
 /* Our copy of a host, or NULL. A path is made absolute: a daemon leaves its directory. */
@@ -506,10 +506,10 @@ void port_copy_conn(struct core *c, bool wanted)
 	o->copy_wanted = wanted;
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && o->started && !o->known && core_verify_is_running(c)) {
 		restore_identity(o);
-		timer_set(&o->retry[CONN_CLIENT], loop_now_ms);
+		timer_set(&o->retry[CONN_CLIENT], loop_now_ms());
 	}
 	if (wanted)
-		timer_set(&o->retry[CONN_COPIER], loop_now_ms);
+		timer_set(&o->retry[CONN_COPIER], loop_now_ms());
 	else
 		timer_clear(&o->retry[CONN_COPIER]);
 }

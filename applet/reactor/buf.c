@@ -9,6 +9,7 @@
  */
 #include "libbb.h"
 #include "reactor/buf.h"
+#include "reactor/lock.h"
 #include "reactor/loop.h"
 
 #include <sys/mman.h>
@@ -31,13 +32,16 @@ struct chunk {
 	uint32_t fresh, used;       /* buffers cut off so far; buffers handed out now */
 };
 
-static uint64_t limit, used; /* bytes */
+static uint64_t limit; /* bytes */
+static _Atomic uint64_t used; /* bytes; changed under the lock */
+static struct mutex lock; /* all that follows */
+static bool is_shared; /* by several loops: there is something to lock */
 static uint8_t *arena;
 static unsigned arena_chunks, fresh_chunks; /* how many there are; how many were ever taken */
 static unsigned small_chunks; /* taken for SMALL_CLASSES */
 static struct chunk *chunks, *empty, *partial[CLASSES];
 static bool keeps;
-static struct timer trim_timer;
+static struct timer trim_timers[LOOPS_MAX];
 
 /* So many buffers make a chunk. */
 static uint32_t chunk_buffers(unsigned i)
@@ -119,17 +123,26 @@ static void arena_put(void *p, size_t at, unsigned i)
 /* Gives all memory back to the system if no buffer is in use; else tries again later. */
 static void trim(struct timer *t)
 {
-	if (used)
-		timer_set(t, loop_now_ms + TRIM_MS);
-	else
+	bool again;
+
+	mutex_lock(&lock);
+	again = used;
+	if (!again)
 		madvise(arena, (size_t)fresh_chunks * CHUNK_BYTES, MADV_DONTNEED);
+	mutex_unlock(&lock);
+	if (again)
+		timer_set(t, loop_now_ms() + TRIM_MS);
+}
+
+void buf_share(void)
+{
+	is_shared = ENABLE_FEATURE_XNBD_SERVER_THREADS;
 }
 
 void buf_init(uint64_t limit_bytes)
 {
 	uint64_t n = limit_bytes && limit_bytes < ARENA_BYTES_MAX ? limit_bytes : ARENA_BYTES_MAX;
 
-	trim_timer.fire = trim;
 	limit = limit_bytes ? limit_bytes : UINT64_MAX / 2;
 	arena_chunks = (unsigned)((n + CHUNK_BYTES - 1) / CHUNK_BYTES);
 	chunks = calloc(arena_chunks, sizeof(*chunks));
@@ -172,17 +185,35 @@ uint32_t buf_size(uint32_t n)
 	return (uint32_t)1 << (SMALLEST_SHIFT + size_class(n));
 }
 
+static void buf_lock(void)
+{
+	if (is_shared)
+		mutex_lock(&lock);
+}
+
+static void buf_unlock(void)
+{
+	if (is_shared)
+		mutex_unlock(&lock);
+}
+
 void *buf_get(uint32_t n)
 {
+	struct timer *t = &trim_timers[this_loop->index];
 	unsigned i = size_class(n);
-	void *p = arena_get(i);
+	void *p;
 
+	buf_lock();
+	p = arena_get(i);
 	if (!p)
 		p = malloc((size_t)1 << (SMALLEST_SHIFT + i));
 	if (p)
 		used += buf_size(n);
-	if (!trim_timer.set && !keeps)
-		timer_set(&trim_timer, loop_now_ms + TRIM_MS);
+	buf_unlock();
+	if (!t->set && !keeps) {
+		t->fire = trim;
+		timer_set(t, loop_now_ms() + TRIM_MS);
+	}
 	return p;
 }
 
@@ -190,10 +221,11 @@ void buf_put(void *p, uint32_t n)
 {
 	size_t at = (uintptr_t)p - (uintptr_t)arena;
 
+	buf_lock();
 	used -= buf_size(n);
 	if (at < (size_t)arena_chunks * CHUNK_BYTES)
 		arena_put(p, at, size_class(n));
 	else
 		free(p);
+	buf_unlock();
 }
-

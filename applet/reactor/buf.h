@@ -3,7 +3,8 @@
 /*
  * Memory for data in flight, all of it counted against one budget (--max-buf-size). Buffer sizes
  * are powers of 2. Freed buffers are kept for reuse; when none is in use, the memory goes back to
- * the system, unless buf_reserve() was called. Loop's thread only.
+ * the system, unless buf_reserve() was called. Threads with a loop only; what one has got, another one may
+ * give back.
  */
 #ifndef REACTOR_BUF_H
 #define REACTOR_BUF_H
@@ -18,6 +19,8 @@ void buf_init(uint64_t limit_bytes);
  * it is resident. Dies when the budget is above 1 GiB or unlimited, or when buf_init() got no
  * memory. */
 void buf_reserve(void);
+/* From now on more than one thread uses it. */
+void buf_share(void);
 /* Bytes; without a limit, more than a machine has. */
 uint64_t buf_limit(void);
 /* Bytes handed out. */

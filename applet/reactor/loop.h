@@ -1,15 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * The event loop and its clock. All of it belongs to the one thread that runs
- * loop_once(), the thread that owns the core.
+ * Event loops and their clocks. The first one is the core's; fronts have one each (client/front.c).
+ * Each function here works on the loop of the thread that calls it, and belongs to that thread.
  */
 #ifndef REACTOR_LOOP_H
 #define REACTOR_LOOP_H
 
+#include "autoconf.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/epoll.h>
+
+enum {
+	LOOP_EVENTS_MAX = 16, /* of a turn: what more clients would send meanwhile leaves the
+				 processor's cache before a quick job writes it */
+};
 
 /* A descriptor that is watched. Embedded in what owns it. */
 struct event {
@@ -24,11 +31,39 @@ struct timer {
 	bool set;
 };
 
-extern uint64_t loop_now_ms; /* CLOCK_MONOTONIC, read once a turn of the loop */
+enum {
+	LOOP_CORE, /* index of the loop whose thread owns the core */
+	LOOPS_MAX = ENABLE_FEATURE_XNBD_SERVER_THREADS ? 8 : 1,
+};
 
-/* spin: with more than one processor, polls for up to 50 us before it sleeps, as long as events
+struct loop {
+	uint64_t now_ms; /* CLOCK_MONOTONIC, read once a turn */
+	unsigned index;
+	int epoll_fd;
+	struct epoll_event batch[LOOP_EVENTS_MAX]; /* of this turn */
+	int batch_next, batch_count;
+	struct timer *timers;
+	uint64_t timers_next_ms; /* not later than the first of them */
+	bool may_spin, was_short; /* the last wait */
+	uint64_t spin_from_ns;
+};
+
+/* That of this thread; NULL: it has none. A thread that takes a loop over sets it. */
+#if ENABLE_FEATURE_XNBD_SERVER_THREADS
+extern _Thread_local struct loop *this_loop;
+#else
+extern struct loop *this_loop; /* there is only one */
+#endif
+
+/* Milliseconds, as of the begin of this turn. */
+static inline uint64_t loop_now_ms(void)
+{
+	return this_loop->now_ms;
+}
+
+/* Makes a loop, with an index that no other one has (0..LOOPS_MAX-1), that of this thread. spin: with more than one processor, polls for up to 50 us before it sleeps, as long as events
  * follow each other that fast. Dies when the kernel gives no epoll. */
-void loop_init(bool spin);
+void loop_init(unsigned index, bool spin);
 
 /* events: 0 still reports EPOLLHUP and EPOLLERR. False with errno: no memory. */
 bool event_add(struct event *e, uint32_t events);
@@ -44,7 +79,7 @@ void timer_clear(struct timer *t);
 /* A turn: waits for events until deadline_ms (UINT64_MAX: for ever) at the latest, then
  * calls those that are ready and the timers that are due. */
 void loop_once(uint64_t deadline_ms);
-/* Its two halves, for a caller that needs the new loop_now_ms before any callback runs. */
+/* Its two halves, for a caller that needs the new loop_now_ms() before any callback runs. */
 void loop_wait(uint64_t deadline_ms);
 void loop_call(void);
 

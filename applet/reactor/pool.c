@@ -14,7 +14,6 @@
 enum {
 	/* Beside what libc itself needs of a stack. */
 	WORKER_STACK_BYTES = 64 << 10,
-	LOOP_STACK_BYTES = 128 << 10, /* a reader of control lines needs 17 KiB */
 	LONG_PART = 8, /* long jobs keep a disk busy: workers for this part of the number of short ones */
 	SLOW_MAX = 8,  /* one that hangs for ever leaves some for others */
 	CALLS_MAX = 2, /* threads on their way at a time, see call_more() */
@@ -278,7 +277,7 @@ static void wait_to_lead(void)
 	struct job *j;
 
 	watch_loop();
-	quick_from_ms = loop_now_ms + DISTRUST_MS;
+	quick_from_ms = loop_now_ms() + DISTRUST_MS;
 	/* What the previous owner has left: jobs to run, and jobs whose done() is to be called. */
 	while ((j = list_pop(&todo_quick)) != NULL) {
 		if (j->queue) /* no longer quick: no more of them than of others */
@@ -290,6 +289,7 @@ static void wait_to_lead(void)
 
 static void *standby(void *arg)
 {
+	this_loop = arg;
 	mutex_lock(&lock);
 	wait_to_lead();
 	mutex_unlock(&lock);
@@ -388,7 +388,7 @@ void pool_start(unsigned workers, bool at_once, void (*loop)(void))
 	}
 	mutex_unlock(&lock);
 	lead = loop;
-	if (c != crews + JOB_CLASSES || (loop && !thread_start(standby, NULL, LOOP_STACK_BYTES)))
+	if (c != crews + JOB_CLASSES || (loop && !thread_start(standby, this_loop, LOOP_STACK_BYTES)))
 		bb_simple_perror_msg_and_die("cannot start a thread");
 }
 
@@ -404,7 +404,7 @@ bool pool_flush(bool at_once)
 	if (!submitted.first)
 		return false;
 	mutex_lock(&lock);
-	at_once = at_once && has_follower && loop_now_ms >= quick_from_ms;
+	at_once = at_once && has_follower && loop_now_ms() >= quick_from_ms;
 	for (j = submitted.first; j; j = next) {
 		next = j->next;
 		enqueue(j, at_once);

@@ -24,6 +24,8 @@
 
 #include <stddef.h>
 
+enum { LOOP_STACK_BYTES = 128 << 10 }; /* of a thread with a loop: a reader of control lines needs 17 KiB */
+
 /* Starts a thread that nobody joins. stack_bytes: on top of what libc needs. False with errno. */
 bool thread_start(void *(*run)(void *), void *arg, size_t stack_bytes);
 

@@ -90,7 +90,7 @@ static bool emit_bits(struct control *k, struct disk *d, enum state_start how, u
 
 static void begin_origin(struct disk *d)
 {
-	loop_init(false);
+	loop_init(LOOP_CORE, false);
 	pool_start(WORKERS, false, NULL);
 	buf_init(server_config->max_buf_bytes);
 	server_reach_origin(d, true);
@@ -111,7 +111,7 @@ static void compare(struct export *e, uint64_t size_bytes)
 		origin_turn(d->origin);
 		pool_flush(false);
 		loop_once(core_deadline(d->core));
-		core_tick(d->core, loop_now_ms);
+		core_tick(d->core, loop_now_ms());
 	}
 }
 

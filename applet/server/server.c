@@ -9,6 +9,7 @@
 #include "reactor/buf.h"
 #include "reactor/log.h"
 #include "reactor/loop.h"
+#include "reactor/message.h"
 #include "reactor/pool.h"
 #include "server/daemon.h"
 #include "server/init.h"
@@ -74,8 +75,8 @@ static void signal_ready(struct event *e, uint32_t events UNUSED_PARAM)
 			origin_hurry(export->disk.origin);
 	} else if (info.ssi_signo != SIGUSR2) {
 		if (!stopping_ms)
-			stopping_ms = loop_now_ms;
-		else if (loop_now_ms - stopping_ms >= SAME_SIGNAL_MS)
+			stopping_ms = loop_now_ms();
+		else if (loop_now_ms() - stopping_ms >= SAME_SIGNAL_MS)
 			bb_error_msg_and_die("ended by a second signal before the end was reached: %s", end_awaits());
 	} else if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->disk.words && export->disk.core) { /* a proxy, and begun */
 		why = policy_switch(export->disk.core);
@@ -115,7 +116,7 @@ static void loop_lead(void) NORETURN;
 static void end_of_turn(void)
 {
 	if (export)
-		core_tick(export->disk.core, loop_now_ms);
+		core_tick(export->disk.core, loop_now_ms());
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export)
 		header_tick(&export->disk);
 	if (ENABLE_FEATURE_XNBD_SERVER_AUTO && export && export->disk.words)
@@ -127,6 +128,8 @@ static void end_of_turn(void)
 				origin_turn(export->disk.origin);
 		} while (sessions_dirty());
 	} while (pool_flush(!ending));
+	if (ENABLE_FEATURE_XNBD_SERVER_THREADS)
+		message_flush();
 }
 
 static void turn(uint64_t deadline_ms)
@@ -134,9 +137,11 @@ static void turn(uint64_t deadline_ms)
 	/* The targets of a wrapper have no deadlines. */
 	uint64_t at = export ? core_deadline(export->disk.core) : UINT64_MAX;
 
+	if (ENABLE_FEATURE_XNBD_SERVER_THREADS && sessions_deadline() < at)
+		at = sessions_deadline();
 	loop_wait(at < deadline_ms ? at : deadline_ms);
 	if (export)
-		core_now(export->disk.core, loop_now_ms); /* events came now, not when the wait began */
+		core_now(export->disk.core, loop_now_ms()); /* events came now, not when the wait began */
 	loop_call();
 	end_of_turn();
 }
@@ -158,10 +163,10 @@ static void first_attempt_ended(void *ctx UNUSED_PARAM, const char *error, bool 
 bool server_reach_origin(struct disk *d, bool needed)
 {
 	const struct server_config *s = server_config;
-	uint64_t until_ms = needed ? UINT64_MAX : loop_now_ms + START_MS;
+	uint64_t until_ms = needed ? UINT64_MAX : loop_now_ms() + START_MS;
 
 	d->origin = origin_new(d, s->origin_host, s->origin_port, s->origin_export, first_attempt_ended, NULL);
-	while (!first_attempt.ended && !stopping_ms && loop_now_ms < until_ms) {
+	while (!first_attempt.ended && !stopping_ms && loop_now_ms() < until_ms) {
 		pool_flush(false);
 		if (!first_attempt.ended)
 			loop_once(until_ms);
@@ -234,6 +239,7 @@ static void leave(void)
 static void begin(void)
 {
 	const struct server_config *s = server_config;
+	bool spin = !(ENABLE_FEATURE_XNBD_SERVER_INIT && s->exports.root_storage);
 
 	die_func = leave;
 	if (ENABLE_FEATURE_XNBD_SERVER_INETD && s->one_client)
@@ -250,12 +256,13 @@ static void begin(void)
 	/* Before the workers are born: they inherit it. */
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->exports.root_storage)
 		init_root_storage();
-	loop_init(!(ENABLE_FEATURE_XNBD_SERVER_INIT && s->exports.root_storage));
+	loop_init(LOOP_CORE, spin);
 	signals_begin();
 	pool_start(s->image ? export_workers() : (HUNG_EXPORTS + 1) * export_workers() + 2 * HUNG_EXPORTS, ENABLE_FEATURE_XNBD_SERVER_INIT && s->exports.root_storage, loop_lead);
 	buf_init(s->max_buf_bytes);
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->exports.root_storage)
 		buf_reserve();
+	fronts_begin(s->threads, spin);
 	if (!s->one_client)
 		listen_bind(s->laddr, s->lport, s->unix_path);
 	if (HAVE_CONTROL && s->control)
@@ -289,7 +296,7 @@ static void last_commit_done(struct commit_waiter *w UNUSED_PARAM, int error)
 /* Everything is made durable. */
 static void last_commits(void)
 {
-	uint64_t tell_ms = loop_now_ms + TELL_MS;
+	uint64_t tell_ms = loop_now_ms() + TELL_MS;
 	struct export *e;
 
 	for (e = exports; e; e = e->next) {
@@ -299,15 +306,15 @@ static void last_commits(void)
 		export_hold(e); /* it may be removed meanwhile */
 		e->last_commit.done = last_commit_done;
 		core_commit(e->disk.core, &e->last_commit);
-		core_tick(e->disk.core, loop_now_ms);
+		core_tick(e->disk.core, loop_now_ms());
 	}
 	end_of_turn();
 	while (commits || exports_are_closing() || (ENABLE_FEATURE_XNBD_SERVER_SNAPSHOT && snapshot_is_busy())) {
-		turn(loop_now_ms + 100);
-		if (loop_now_ms < tell_ms)
+		turn(loop_now_ms() + 100);
+		if (loop_now_ms() < tell_ms)
 			continue;
 		bb_error_msg("the end waits for the disk, a second signal would not: %s", end_awaits());
-		tell_ms = loop_now_ms + TELL_MS;
+		tell_ms = loop_now_ms() + TELL_MS;
 	}
 }
 
@@ -317,13 +324,13 @@ static void leave_files(uint64_t deadline_ms)
 {
 	const struct core *c = export->disk.core;
 
-	while ((!core_is_quiet(c) || export->disk.save.busy) && loop_now_ms < deadline_ms)
+	while ((!core_is_quiet(c) || export->disk.save.busy) && loop_now_ms() < deadline_ms)
 		turn(deadline_ms);
 	if (!core_is_quiet(c) || core_has_failed(c) || export->disk.save.busy)
 		return;
 	header_finish(&export->disk);
 	end_of_turn(); /* a turn begins with a wait */
-	while (export->disk.save.busy && loop_now_ms < deadline_ms)
+	while (export->disk.save.busy && loop_now_ms() < deadline_ms)
 		turn(deadline_ms);
 }
 
@@ -331,7 +338,7 @@ static void leave_files(uint64_t deadline_ms)
  * status. */
 static int end(void)
 {
-	uint64_t deadline = loop_now_ms + STOP_MS;
+	uint64_t deadline = loop_now_ms() + STOP_MS;
 
 	ending = true;
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT)
@@ -342,17 +349,23 @@ static int end(void)
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE) {
 		record_end();
 		end_of_turn(); /* a turn begins with a wait */
-		while (record_is_busy() && loop_now_ms < deadline)
+		while (record_is_busy() && loop_now_ms() < deadline)
 			turn(deadline);
 	}
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && export)
 		core_verify_cancel(export->disk.core);
+	if (ENABLE_FEATURE_XNBD_SERVER_THREADS) {
+		fronts_leave();
+		end_of_turn(); /* a turn begins with a wait */
+		while (!fronts_have_left())
+			turn(UINT64_MAX);
+	}
 	sessions_stop();
 	end_of_turn(); /* what is given up is answered at once */
-	while (sessions_in_flight() && loop_now_ms < deadline)
+	while (sessions_in_flight() && loop_now_ms() < deadline)
 		turn(deadline);
-	while (sessions_part() && loop_now_ms < deadline)
-		turn(loop_now_ms + PART_MS);
+	while (sessions_part() && loop_now_ms() < deadline)
+		turn(loop_now_ms() + PART_MS);
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->disk.origin)
 		origin_end(export->disk.origin); /* nothing may change the files behind leave_files() */
 	last_commits();
@@ -383,11 +396,16 @@ static void NORETURN loop_lead(void)
 	exit(run_loop());
 }
 
-void server_limits(struct server_config *config, const char *clients, const char *queue, const char *buf)
+void server_limits(struct server_config *config, const char *clients, const char *queue, const char *buf, const char *threads)
 {
+	unsigned n = xatou_range(threads, 0, LOOPS_MAX);
+
 	config->limits.sessions = xatou(clients);
 	config->limits.requests = xatou(queue);
 	config->max_buf_bytes = xatoull(buf);
+	if (!n)
+		n = config->one_client || config->exports.root_storage ? 1 : get_cpu_count();
+	config->threads = n < LOOPS_MAX ? n : LOOPS_MAX;
 	if (xatou_range(config->lport, 0, 65535) == 0)
 		config->lport = NULL;
 	if (!config->lport && !config->unix_path && !config->one_client)

@@ -26,6 +26,7 @@ struct server_config {
 	const char *lport;          /* NULL = no TCP */
 	const char *unix_path;      /* NULL = no Unix socket */
 	const char *pidfile, *logpath;
+	unsigned threads;           /* with a loop, 1..LOOPS_MAX */
 	uint64_t max_buf_bytes;     /* 0 = no limit */
 	uint64_t rate_bytes;        /* per second, of the copy and the comparison; 0 = no limit */
 	struct client_limits limits;
@@ -46,10 +47,11 @@ struct server_config {
 #define SERVER_CLIENTS   "128"
 #define SERVER_QUEUE     "4096"
 #define SERVER_BUF_BYTES "33554432"
+#define SERVER_THREADS   "0" /* one a processor; 1 with --root-storage, and with --inetd */
 
 /* Takes these numbers, and looks whether there is something to listen on. Dies with one
  * line. */
-void server_limits(struct server_config *config, const char *clients, const char *queue, const char *buf);
+void server_limits(struct server_config *config, const char *clients, const char *queue, const char *buf, const char *threads);
 
 /* Serves until SIGTERM or SIGINT; returns the exit status. Dies with one line
  * when it cannot begin. */

@@ -175,13 +175,16 @@ static void cow_do(struct disk *d, struct io *io, int fd)
 	}
 }
 
+static bool is_for_direct(const struct disk *d, const void *buf, uint64_t n, uint64_t offset)
+{
+	return ENABLE_FEATURE_XNBD_SERVER_INIT && d->direct_fd >= 0 && ((uintptr_t)buf | n | offset) % d->direct_unit == 0;
+}
+
 /* Whether it may go past the page cache. */
 static bool is_direct(const struct disk *d, const struct io *io)
 {
-	uint64_t all = (uintptr_t)io->buf | io->offset | io->length;
-
-	return ENABLE_FEATURE_XNBD_SERVER_INIT && d->direct_fd >= 0 && io->file == FILE_IMAGE &&
-	       (io->op == IO_READ || io->op == IO_WRITE || io->op == IO_ZERO || io->op == IO_TRIM) && all % d->direct_unit == 0;
+	return io->file == FILE_IMAGE && (io->op == IO_READ || io->op == IO_WRITE || io->op == IO_ZERO || io->op == IO_TRIM) &&
+	       is_for_direct(d, io->buf, io->length, io->offset);
 }
 
 /* Zeroes are written as bytes, and nothing is discarded: the kernel's own ways of doing either take
@@ -226,21 +229,20 @@ static void disk_done(struct job *j)
 	io->done(io);
 }
 
-/* preadv2(2): only what is in the page cache. The system call itself, since libc
- * may be older. */
-static bool read_now(struct disk *d, struct io *io)
+bool disk_read_now(struct disk *d, void *buf, uint32_t n, uint64_t offset)
 {
-	struct iovec v = { .iov_base = io->buf, .iov_len = (size_t)io->length };
-	unsigned long lo = (unsigned long)io->offset;
-	unsigned long hi = sizeof(long) < 8 ? (unsigned long)(io->offset >> 32) : 0;
+	struct iovec v = { .iov_base = buf, .iov_len = n };
+	unsigned long lo = (unsigned long)offset;
+	unsigned long hi = sizeof(long) < 8 ? (unsigned long)(offset >> 32) : 0;
 	long got;
 
-	if (d->no_nowait || is_direct(d, io))
+	if (d->no_nowait || is_for_direct(d, buf, n, offset))
 		return false;
+	/* The system call itself, since libc may be older. */
 	got = syscall(SYS_preadv2, d->fd[FILE_IMAGE], &v, 1, lo, hi, X_RWF_NOWAIT);
 	if (got < 0 && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL))
 		d->no_nowait = true;
-	return got == (long)io->length;
+	return got == (long)n;
 }
 
 bool port_io(struct core *c, struct io *io)
@@ -250,7 +252,7 @@ bool port_io(struct core *c, struct io *io)
 	bool is_image_write = io->op == IO_WRITE && io->file == FILE_IMAGE;
 	bool is_bits = io->op == IO_WRITE && io->file == FILE_BITMAP;
 
-	if (io->op == IO_READ && io->file == FILE_IMAGE && read_now(d, io))
+	if (io->op == IO_READ && io->file == FILE_IMAGE && disk_read_now(d, io->buf, (uint32_t)io->length, io->offset))
 		return true;
 	io->core = c;
 	io->sync_failed = false;

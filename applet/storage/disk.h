@@ -27,7 +27,7 @@ struct disk {
 	bool is_device; /* the image is a block device */
 	bool holes_known; /* of the image: see holes.h */
 	bool adopt, accept; /* --adopt-bitmap, --accept-image */
-	bool no_nowait; /* the image's file system knows no RWF_NOWAIT, or a base is behind it */
+	_Atomic bool no_nowait; /* the image's file system knows no RWF_NOWAIT, or a base is behind it */
 	char *path[3];  /* absolute */
 	char wrong[512]; /* the line of file_open_target() */
 	enum state_commit commit_found; /* what store_inspect() found */
@@ -59,5 +59,13 @@ static inline struct disk *disk_of(struct core *c)
 
 /* pread(2) or pwrite(2) of all n bytes, which the file has: 0 or errno. Any thread; may block. */
 int disk_transfer(int fd, bool write, uint8_t *p, uint64_t n, uint64_t offset);
+
+/* preadv2(2) of n bytes of the image, if the page cache has them all. False: it has not, or it
+ * cannot be told. Any thread; does not block. */
+bool disk_read_now(struct disk *d, void *buf, uint32_t n, uint64_t offset);
+
+/* preadv2(2) of n bytes of the image, if the page cache has them all. False: it has not, or it
+ * cannot be told, or the image is read past it. Any thread; does not block. */
+bool disk_read_now(struct disk *d, void *buf, uint32_t n, uint64_t offset);
 
 #endif

@@ -109,8 +109,8 @@ void header_tick(struct disk *d)
 	if (failed && d->header.boot_id[0]) {
 		d->header.boot_id[0] = '\0'; /* no boot has this id */
 		header_save(d);
-	} else if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && !failed && core_recent(d->core, NULL) != d->save.recents && loop_now_ms >= d->save.next_ms) {
-		d->save.next_ms = loop_now_ms + COMMIT_INTERVAL_MS;
+	} else if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && !failed && core_recent(d->core, NULL) != d->save.recents && loop_now_ms() >= d->save.next_ms) {
+		d->save.next_ms = loop_now_ms() + COMMIT_INTERVAL_MS;
 		header_save(d);
 	}
 }

@@ -87,7 +87,7 @@ static void timer_fired(struct timer *t)
 {
 	write_begin();
 	if (core_is_recording(file.disk->core))
-		timer_set(t, loop_now_ms + WRITE_MS);
+		timer_set(t, loop_now_ms() + WRITE_MS);
 }
 
 void record_begin(struct disk *d)
@@ -99,7 +99,7 @@ void record_begin(struct disk *d)
 	file.job.done = write_done;
 	file.job.class = JOB_SLOW;
 	file.timer.fire = timer_fired;
-	timer_set(&file.timer, loop_now_ms + WRITE_MS);
+	timer_set(&file.timer, loop_now_ms() + WRITE_MS);
 }
 
 void record_end(void)

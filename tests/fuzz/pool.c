@@ -56,6 +56,12 @@ static void jobs_done(struct event *e, uint32_t events UNUSED_PARAM)
 	}
 }
 
+/* There is one processor, so nobody asks for one. */
+bool thread_start(void *(*run)(void *) UNUSED_PARAM, void *arg UNUSED_PARAM, size_t stack_bytes UNUSED_PARAM)
+{
+	abort();
+}
+
 void pool_start(unsigned workers UNUSED_PARAM, bool at_once UNUSED_PARAM, void (*loop)(void) UNUSED_PARAM)
 {
 	list_init(&submitted);

@@ -24,7 +24,7 @@ void bb_show_usage(void)
 static void fire(struct timer *t)
 {
 	(void)t;
-	fired_ms = loop_now_ms;
+	fired_ms = loop_now_ms();
 	fired++;
 }
 
@@ -33,7 +33,7 @@ static void hear(struct event *e, uint32_t events)
 	uint64_t count;
 
 	(void)events;
-	heard_ms = loop_now_ms;
+	heard_ms = loop_now_ms();
 	CHECK(read(e->fd, &count, sizeof(count)) == sizeof(count));
 }
 
@@ -55,21 +55,21 @@ static void test_clock(bool spin)
 	struct event e = { .ready = hear };
 	uint64_t begin;
 
-	loop_init(spin);
+	loop_init(LOOP_CORE, spin);
 	e.fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
 	CHECK(event_add(&e, EPOLLIN));
-	begin = loop_now_ms;
+	begin = loop_now_ms();
 	CHECK(timerfd_settime(e.fd, 0, &in_a_while, NULL) == 0);
 	loop_once(UINT64_MAX);
 	CHECK(heard_ms >= begin + PAUSE_MS);
 	event_remove(&e);
 	close(e.fd);
 
-	begin = loop_now_ms;
+	begin = loop_now_ms();
 	loop_once(begin + PAUSE_MS);
-	CHECK(loop_now_ms >= begin + PAUSE_MS);
+	CHECK(loop_now_ms() >= begin + PAUSE_MS);
 
-	begin = loop_now_ms;
+	begin = loop_now_ms();
 	fired = 0;
 	timer_set(&t, begin + PAUSE_MS);
 	loop_once(UINT64_MAX);
@@ -84,8 +84,8 @@ static void wait_often(void)
 
 	yields = 0;
 	for (i = 0; i < WAITS; i++) {
-		loop_once(loop_now_ms); /* does not wait */
-		loop_once(loop_now_ms + 1);
+		loop_once(loop_now_ms()); /* does not wait */
+		loop_once(loop_now_ms() + 1);
 	}
 }
 
@@ -94,7 +94,7 @@ static void test_spin(void)
 {
 	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
 		return;
-	loop_init(true);
+	loop_init(LOOP_CORE, true);
 	wait_often();
 	CHECK(yields > 0);
 	others_ms = 3;
@@ -104,7 +104,7 @@ static void test_spin(void)
 	(void)poll(NULL, 0, 600); /* forgotten by then */
 	wait_often();
 	CHECK(yields > 0);
-	loop_init(false);
+	loop_init(LOOP_CORE, false);
 	wait_often();
 	CHECK(yields == 0);
 }

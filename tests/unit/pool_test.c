@@ -98,7 +98,7 @@ static void hand_over(struct simple_job *t, char name, enum job_class class, str
 static void wait_ended(unsigned n)
 {
 	while (ended < n)
-		loop_once(loop_now_ms + 1);
+		loop_once(loop_now_ms() + 1);
 }
 
 /* Behind one that keeps class, or turn, busy: six of A, then two of B. */
@@ -176,7 +176,7 @@ static void test_crowd(void)
 	hand_over(&other, 'B', JOB_SHORT, NULL, run_well);
 	while (ended < CROWD + 1) {
 		pool_flush(false);
-		loop_once(loop_now_ms + 1);
+		loop_once(loop_now_ms() + 1);
 	}
 	CHECK(again < AGAIN_MAX);
 }
@@ -203,7 +203,7 @@ static void test_quick_on_top(void)
 	hand_over(&quick, 'q', JOB_SHORT, &full, run_well);
 	quick.job.quick = true;
 	while (pool_flush(true) || !ended)
-		loop_once(loop_now_ms + 1);
+		loop_once(loop_now_ms() + 1);
 	poll(NULL, 0, 100);
 	CHECK(met == 1);
 	gate = true;
@@ -258,7 +258,7 @@ static void turn(void)
 	deepest = top - here > deepest ? top - here : deepest;
 	has_loop = true;
 	loops++;
-	loop_once(loop_now_ms + 1);
+	loop_once(loop_now_ms() + 1);
 	if (well.under_way || hangs.under_way)
 		return;
 	if (taken_over >= TAKEN_OVER || late)
@@ -279,7 +279,7 @@ int main(void)
 {
 	static struct serial_queue own_turn;
 
-	loop_init(true);
+	loop_init(LOOP_CORE, true);
 	pool_start(2, false, loop);
 	test_owners(JOB_LONG, NULL);
 	test_owners(JOB_SHORT, &own_turn);

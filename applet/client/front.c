@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
+/*
+ * Fronts: threads that serve sessions, each with a loop of its own.
+ *
+ * A session begins on the core's loop. When its handshake is done, the loop with the fewest
+ * sessions gets it, and gives it back when it has been closed. At the end, all loops give back what they have: so
+ * the end has only the core's thread to think of.
+ */
+#include "client/session.h"
+#include "reactor/pool.h"
+
+enum { THROTTLED_MS = 10 }; /* memory may come from another loop, which does not tell */
+
+unsigned fronts_used = 1;
+static bool leaving;
+/* Core's thread: fronts that were asked for a place, or to leave, and have not answered. */
+static unsigned places_asked, leaves_asked;
+static void (*place_answered)(void);
+
+uint64_t sessions_deadline(void)
+{
+	return front_count() > 1 && front_here()->throttled ? loop_now_ms() + THROTTLED_MS : UINT64_MAX;
+}
+
+static void *run(void *arg)
+{
+	this_loop = arg;
+	for (;;) {
+		loop_once(sessions_deadline());
+		do
+			sessions_turn();
+		while (sessions_dirty());
+		message_flush();
+	}
+	return arg;
+}
+
+static struct loop *front_new(unsigned index, bool spin)
+{
+	struct loop *mine = this_loop, *l;
+
+	loop_init(index, spin);
+	if (!message_init())
+		bb_simple_perror_msg_and_die("eventfd");
+	l = this_loop;
+	this_loop = mine;
+	return l;
+}
+
+void fronts_begin(unsigned threads, bool spin)
+{
+	unsigned i;
+
+	if (!ENABLE_FEATURE_XNBD_SERVER_THREADS || threads < 2)
+		return;
+	fronts_used = threads; /* the same for ever, before the others are born */
+	buf_share();
+	if (!message_init())
+		bb_simple_perror_msg_and_die("eventfd");
+	for (i = LOOP_CORE + 1; i < threads; i++)
+		if (!thread_start(run, front_new(i, spin), LOOP_STACK_BYTES))
+			bb_simple_perror_msg_and_die("cannot start a thread");
+}
+
+unsigned front_choose(void)
+{
+	unsigned i, best = LOOP_CORE;
+
+	for (i = 0; i < front_count() && !leaving; i++)
+		if (fronts[i].load < fronts[best].load)
+			best = i;
+	return best;
+}
+
+/* ---- a place for one more ----------------------------------------------------------------- */
+
+static void place_answer(struct message *m UNUSED_PARAM)
+{
+	if (!--places_asked)
+		place_answered();
+}
+
+/* On a front. */
+static void place_wanted(struct message *m)
+{
+	session_close_late();
+	m->deliver = place_answer;
+	message_post(LOOP_CORE, m);
+}
+
+bool session_place(void)
+{
+	return !client_limits.sessions || session_count < client_limits.sessions || session_close_late();
+}
+
+bool session_place_ask(void (*answered)(void))
+{
+	unsigned i;
+
+	if (places_asked)
+		return true;
+	place_answered = answered;
+	for (i = LOOP_CORE + 1; i < front_count() && !leaving; i++) {
+		fronts[i].place.deliver = place_wanted;
+		message_post(i, &fronts[i].place);
+		places_asked++;
+	}
+	return places_asked;
+}
+
+/* ---- the end ------------------------------------------------------------------------------- */
+
+static void leave(struct message *m);
+
+/* The first answer comes behind all sessions, the second one behind all answers of the core that
+ * were on their way to them. */
+static void leave_answer(struct message *m)
+{
+	struct front *f = (struct front *)(void *)((char *)m - offsetof(struct front, leave));
+
+	if (!f->left) {
+		f->left = true;
+		m->deliver = leave;
+		message_post((unsigned)(f - fronts), m);
+	} else {
+		leaves_asked--;
+	}
+}
+
+/* On a front. */
+static void leave(struct message *m)
+{
+	struct session *s;
+
+	while ((s = front_here()->sessions) != NULL) {
+		s->wanted = LOOP_CORE;
+		session_move(s);
+	}
+	m->deliver = leave_answer;
+	message_post(LOOP_CORE, m);
+}
+
+void fronts_leave(void)
+{
+	unsigned i;
+
+	leaving = true;
+	for (i = LOOP_CORE + 1; i < front_count(); i++) {
+		fronts[i].leave.deliver = leave;
+		message_post(i, &fronts[i].leave);
+		leaves_asked++;
+	}
+}
+
+bool fronts_have_left(void)
+{
+	return !leaves_asked;
+}

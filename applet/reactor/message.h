@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
+/*
+ * Messages between loops: what one thread wants another one to do. A message is embedded in what it
+ * is about, and costs no memory. Whatever the sender has written before message_post() is seen by
+ * deliver().
+ *
+ * Between two loops the order is kept. Those of one turn are handed over together, with one lock and
+ * at most one wake-up.
+ */
+#ifndef REACTOR_MESSAGE_H
+#define REACTOR_MESSAGE_H
+
+#include <stdbool.h>
+
+struct message {
+	void (*deliver)(struct message *m); /* on the thread of the loop it was sent to; may post it again */
+	struct message *next;
+};
+
+/* The loop of this thread takes messages from now on; it must before others send any. False with
+ * errno. */
+bool message_init(void);
+/* Sends m to the loop of this index with the next message_flush(). m belongs to the other thread
+ * from then on, until deliver() is called. Thread of a loop only. */
+void message_post(unsigned to, struct message *m);
+/* Hands over what was posted by this loop. At the end of each turn, before the loop waits. */
+void message_flush(void);
+
+#endif
