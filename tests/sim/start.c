@@ -39,7 +39,11 @@ struct change {
 
 static struct disk files;
 static struct core own; /* its core, as far as header.c asks for it */
-uint64_t loop_now_ms();
+static struct loop own_loop; /* its clock */
+#if ENABLE_FEATURE_XNBD_SERVER_THREADS
+_Thread_local
+#endif
+struct loop *this_loop = &own_loop;
 static bool exists[SLOTS];
 static unsigned slot_of_fd[SLOTS];
 static struct change journal[JOURNAL_MAX];
@@ -543,7 +547,7 @@ static bool save(void (*what)(struct disk *d), unsigned crash_percent)
 	calls_left = faults_on && plan.crashes && chance(crash_percent) ? (int)chance_of(what == header_finish ? 6 : 3) : -1;
 	memset(&own, 0, sizeof(own));
 	files.core = &own;
-	loop_now_ms() = core.now_ms;
+	own_loop.now_ms = core.now_ms;
 	own.recents = core.recents;
 	if (!plan.blind)
 		memcpy(own.recent, core.recent, sizeof(core.recent));
