@@ -30,7 +30,7 @@ struct session *session_begin(int fd, struct export *e);
 bool session_place(void);
 /* Asks the fronts to do the same; answered() is called when all of them have looked. False: there
  * are none. */
-bool session_place_ask(void (*answered)(void));
+bool session_place_request(void (*answered)(void));
 /* ended(ctx) is to be called when the client has gone and its last request is done. */
 void session_tell(struct session *s, void (*ended)(void *ctx), void *ctx);
 /* As if the client had sent a DISC: what is in flight is answered. */

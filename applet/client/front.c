@@ -15,7 +15,7 @@ enum { THROTTLED_MS = 10 }; /* memory may come from another loop, which does not
 unsigned fronts_used = 1;
 static bool leaving;
 /* Core's thread: fronts that were asked for a place, or to leave, and have not answered. */
-static unsigned places_asked, leaves_asked;
+static unsigned places_pending, leaves_pending;
 static void (*place_answered)(void);
 
 uint64_t sessions_deadline(void)
@@ -77,7 +77,7 @@ unsigned front_choose(void)
 
 static void place_answer(struct message *m UNUSED_PARAM)
 {
-	if (!--places_asked)
+	if (!--places_pending)
 		place_answered();
 }
 
@@ -94,19 +94,19 @@ bool session_place(void)
 	return !client_limits.sessions || session_count < client_limits.sessions || session_close_late();
 }
 
-bool session_place_ask(void (*answered)(void))
+bool session_place_request(void (*answered)(void))
 {
 	unsigned i;
 
-	if (places_asked)
+	if (places_pending)
 		return true;
 	place_answered = answered;
 	for (i = LOOP_CORE + 1; i < front_count() && !leaving; i++) {
 		fronts[i].place.deliver = place_wanted;
 		message_post(i, &fronts[i].place);
-		places_asked++;
+		places_pending++;
 	}
-	return places_asked;
+	return places_pending;
 }
 
 /* ---- the end ------------------------------------------------------------------------------- */
@@ -124,7 +124,7 @@ static void leave_answer(struct message *m)
 		m->deliver = leave;
 		message_post((unsigned)(f - fronts), m);
 	} else {
-		leaves_asked--;
+		leaves_pending--;
 	}
 }
 
@@ -149,11 +149,11 @@ void fronts_leave(void)
 	for (i = LOOP_CORE + 1; i < front_count(); i++) {
 		fronts[i].leave.deliver = leave;
 		message_post(i, &fronts[i].leave);
-		leaves_asked++;
+		leaves_pending++;
 	}
 }
 
 bool fronts_have_left(void)
 {
-	return !leaves_asked;
+	return !leaves_pending;
 }

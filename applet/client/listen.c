@@ -217,13 +217,13 @@ static void tell_turned_away(const struct endpoint *e)
 	more = 0;
 }
 
-static bool is_asked; /* for a place: who comes next gets one, or is turned away */
+static bool is_requested; /* for a place: who comes next gets one, or is turned away */
 
 static void place_answered(void)
 {
 	unsigned i;
 
-	is_asked = true;
+	is_requested = true;
 	for (i = 0; i < count; i++)
 		event_set(&listeners[i].event, EPOLLIN);
 }
@@ -233,11 +233,11 @@ static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
 	struct endpoint from;
 	int fd;
 
-	if (ENABLE_FEATURE_XNBD_SERVER_THREADS && !is_asked && !session_place() && session_place_ask(place_answered)) {
+	if (ENABLE_FEATURE_XNBD_SERVER_THREADS && !is_requested && !session_place() && session_place_request(place_answered)) {
 		event_set(e, 0); /* the client stays in the queue */
 		return;
 	}
-	is_asked = false;
+	is_requested = false;
 	fd = listener_accept(e, &from);
 	if (fd < 0)
 		return;

@@ -182,7 +182,7 @@ static void session_ready(struct event *e, uint32_t events)
 	}
 }
 
-static void session_link(struct session *s)
+static void session_enlist(struct session *s)
 {
 	struct front *f = front_here();
 
@@ -196,7 +196,7 @@ static void session_link(struct session *s)
 		timer_set(&f->check, loop_now_ms() + CHECK_MS);
 }
 
-static void session_unlink(struct session *s)
+static void session_delist(struct session *s)
 {
 	if (s->prev)
 		s->prev->next = s->next;
@@ -208,7 +208,7 @@ static void session_unlink(struct session *s)
 
 static void session_free(struct session *s)
 {
-	session_unlink(s);
+	session_delist(s);
 	fronts[LOOP_CORE].load -= s->is_placed;
 	if (!session_count && s->export)
 		core_alone(s->export->disk.core);
@@ -256,7 +256,7 @@ static void session_arrived(struct message *m)
 {
 	struct session *s = (struct session *)(void *)((char *)m - offsetof(struct session, move));
 
-	session_link(s);
+	session_enlist(s);
 	if (is_core_here()) {
 		fronts[s->front].load--;
 		fronts[LOOP_CORE].load++;
@@ -273,7 +273,7 @@ static void session_arrived(struct message *m)
 
 void session_move(struct session *s)
 {
-	session_unlink(s);
+	session_delist(s);
 	session_unmark(s);
 	session_unthrottle(s);
 	s->deadline_ms = s->deadline.set ? s->deadline.at_ms : 0;
@@ -310,7 +310,7 @@ static struct session *session_new(int fd)
 	list_init(&s->out);
 	list_init(&s->held);
 	list_init(&s->ready);
-	session_link(s);
+	session_enlist(s);
 	session_count++;
 	s->since_ms = loop_now_ms();
 	s->deadline.fire = session_late;

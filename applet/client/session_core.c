@@ -47,7 +47,7 @@ static void core_list_remove(struct command *x)
 		x->core_next->core_prev = x->core_prev;
 }
 
-static void take(struct command *x)
+static void begin(struct command *x)
 {
 	struct session *s = x->session;
 
@@ -66,9 +66,9 @@ static struct command *command_of(struct message *m)
 	return (struct command *)(void *)((char *)m - offsetof(struct command, message));
 }
 
-static void take_message(struct message *m)
+static void begin_message(struct message *m)
 {
-	take(command_of(m));
+	begin(command_of(m));
 }
 
 /* On the loop that had the session when the core has answered; if it has moved since, behind it. */
@@ -136,9 +136,9 @@ void command_submit(struct command *x, bool local)
 {
 	x->local = local;
 	if (is_core_here()) {
-		take(x);
+		begin(x);
 	} else {
-		x->message.deliver = take_message;
+		x->message.deliver = begin_message;
 		message_post(LOOP_CORE, &x->message);
 	}
 }
