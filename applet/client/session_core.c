@@ -143,14 +143,22 @@ void command_submit(struct command *x, bool local)
 	}
 }
 
+/* Whether a front has read x. What the core has called local need not be published yet. */
+static bool read_here(struct command *x)
+{
+	struct disk *d = &x->session->export->disk;
+	struct request *r = &x->req;
+
+	r->error = 0;
+	return !is_core_here() && core_is_published(d->core, r->offset, r->length) && disk_read_now(d, x->buf, r->length, r->offset);
+}
+
 void command_read(struct command *x)
 {
-	if (is_core_here() || !disk_read_now(&x->session->export->disk, x->buf, x->req.length, x->req.offset)) {
-		command_submit(x, true);
-	} else {
-		x->req.error = 0;
+	if (read_here(x))
 		command_done(x);
-	}
+	else
+		command_submit(x, true);
 }
 
 /* Tells the core of x, for read-ahead and the boot trace. False: it has not taken the last one yet. */

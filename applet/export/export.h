@@ -18,6 +18,7 @@
 struct export_config {
 	bool readonly, cow;
 	bool root_storage; /* the root file system may depend on this server */
+	bool fronts;       /* other threads serve clients, too */
 	unsigned hold_s;   /* seconds; proxy: requests that wait so long for the origin fail; 0 = never */
 };
 extern struct export_config export_config;

@@ -79,13 +79,21 @@ static void describe(struct export *e)
 bool export_begin(struct export *e, uint64_t size_bytes, bool all_dirty)
 {
 	const struct export_config *s = &export_config;
-	struct core_config config = {
+	struct core_config config;
+
+	if (ENABLE_FEATURE_XNBD_SERVER_THREADS && s->fronts && e->disk.words) {
+		e->disk.published = calloc(1, (size_t)map_bytes(size_bytes));
+		if (!e->disk.published)
+			return false;
+	}
+	config = (struct core_config){
 		.owner = &e->disk,
 		.size_bytes = size_bytes,
 		.proxy = e->disk.words,
 		.readonly = s->readonly,
 		.words = e->disk.words,
 		.written = e->disk.written,
+		.published = e->disk.published,
 		.all_dirty = all_dirty,
 		.synced = e->disk.words && e->disk.header_fd < 0, /* --check: nothing is to be written */
 		.fetch_window = buf_limit() < 32 << 20 ? buf_limit() / 3 : 0,
@@ -153,6 +161,7 @@ static void close_done(struct job *j)
 		free(e->disk.path[i]);
 	free(e->disk.words);
 	free(e->disk.written);
+	free(e->disk.published);
 	free(e->disk.cow_words);
 	free((char *)e->nbd.name);
 	free(e);

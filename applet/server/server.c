@@ -406,6 +406,7 @@ void server_limits(struct server_config *config, const char *clients, const char
 	if (!n)
 		n = config->one_client || config->exports.root_storage ? 1 : get_cpu_count();
 	config->threads = n < LOOPS_MAX ? n : LOOPS_MAX;
+	config->exports.fronts = config->threads > 1;
 	if (xatou_range(config->lport, 0, 65535) == 0)
 		config->lport = NULL;
 	if (!config->lport && !config->unix_path && !config->one_client)

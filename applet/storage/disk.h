@@ -34,6 +34,7 @@ struct disk {
 	const char *commit_trouble; /* ... and what is wrong with it, NULL = nothing */
 	uint64_t *words; /* the bitmap; a target has none */
 	uint64_t *written; /* what clients have written, see core.h; NULL: that is not kept */
+	uint64_t *published; /* for the core, see core.h; NULL: there are no fronts */
 	struct state_header header; /* as in the commit file, or about to be: see header_save() */
 	struct {
 		struct job job;
