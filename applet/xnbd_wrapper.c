@@ -35,7 +35,7 @@
 //usage:     "\n	-q,--max-queue-size N	Requests in flight (4096; 0 = no limit)"
 //usage:     "\n	-b,--max-buf-size BYTES	Memory for them (33554432; 0 = no limit)"
 //usage:	IF_FEATURE_XNBD_SERVER_THREADS(
-//usage:     "\n	-j,--threads N		Threads that serve clients (0 = one a processor, at most 8)"
+//usage:     "\n	-j,--threads N		Threads for clients (0 = one a processor)"
 //usage:	)
 #include "libbb.h"
 #include "server/server.h"

@@ -36,31 +36,28 @@ static void *run(void *arg)
 	return arg;
 }
 
-static struct loop *front_new(unsigned index, bool spin)
-{
-	struct loop *mine = this_loop, *l;
-
-	loop_init(index, spin);
-	if (!message_init())
-		bb_simple_perror_msg_and_die("eventfd");
-	l = this_loop;
-	this_loop = mine;
-	return l;
-}
-
 void fronts_begin(unsigned threads, bool spin)
 {
+	struct loop *core = this_loop;
 	unsigned i;
 
+	core->owner = fronts;
 	if (!ENABLE_FEATURE_XNBD_SERVER_THREADS || threads < 2)
 		return;
 	fronts_used = threads; /* the same for ever, before the others are born */
 	buf_share();
-	if (!message_init())
-		bb_simple_perror_msg_and_die("eventfd");
-	for (i = LOOP_CORE + 1; i < threads; i++)
-		if (!thread_start(run, front_new(i, spin), LOOP_STACK_BYTES))
+	message_init();
+	for (i = LOOP_CORE + 1; i < threads; i++) {
+		struct loop *l;
+
+		loop_init(i, spin);
+		message_init();
+		l = this_loop;
+		l->owner = &fronts[i];
+		this_loop = core;
+		if (!thread_start(run, l, LOOP_STACK_BYTES))
 			bb_simple_perror_msg_and_die("cannot start a thread");
+	}
 }
 
 unsigned front_choose(void)

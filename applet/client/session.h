@@ -158,13 +158,13 @@ static inline bool session_moves(const struct session *s)
 /* That of this thread. */
 static inline struct front *front_here(void)
 {
-	return &fronts[this_loop->index];
+	return ENABLE_FEATURE_XNBD_SERVER_THREADS ? this_loop->owner : fronts;
 }
 
 /* Whether this is the core's thread, which may call it. */
 static inline bool is_core_here(void)
 {
-	return front_count() == 1 || this_loop->index == LOOP_CORE;
+	return !ENABLE_FEATURE_XNBD_SERVER_THREADS || this_loop->index == LOOP_CORE;
 }
 
 extern _Atomic unsigned session_count, command_count; /* of all */

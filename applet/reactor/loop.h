@@ -39,6 +39,7 @@ enum {
 struct loop {
 	uint64_t now_ms; /* CLOCK_MONOTONIC, read once a turn */
 	unsigned index;
+	void *owner; /* whatever its user wants */
 	int epoll_fd;
 	struct epoll_event batch[LOOP_EVENTS_MAX]; /* of this turn */
 	int batch_next, batch_count;

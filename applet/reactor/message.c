@@ -47,14 +47,15 @@ static void mail_ready(struct event *e, uint32_t events UNUSED_PARAM)
 	}
 }
 
-bool message_init(void)
+void message_init(void)
 {
 	struct event *e = &mailboxes[this_loop->index].event;
 
 	e->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	e->ready = mail_ready;
 	/* EPOLLET: each write is an event, so that nobody has to read it. */
-	return e->fd >= 0 && event_add(e, EPOLLIN | EPOLLET);
+	if (e->fd < 0 || !event_add(e, EPOLLIN | EPOLLET))
+		bb_simple_perror_msg_and_die("eventfd");
 }
 
 void message_post(unsigned to, struct message *m)

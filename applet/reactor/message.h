@@ -11,16 +11,14 @@
 #ifndef REACTOR_MESSAGE_H
 #define REACTOR_MESSAGE_H
 
-#include <stdbool.h>
-
 struct message {
 	void (*deliver)(struct message *m); /* on the thread of the loop it was sent to; may post it again */
 	struct message *next;
 };
 
-/* The loop of this thread takes messages from now on; it must before others send any. False with
- * errno. */
-bool message_init(void);
+/* The loop of this thread takes messages from now on; it must before others send any. Dies when the
+ * kernel gives no eventfd(2). */
+void message_init(void);
 /* Sends m to the loop of this index with the next message_flush(). m belongs to the other thread
  * from then on, until deliver() is called. Thread of a loop only. */
 void message_post(unsigned to, struct message *m);
