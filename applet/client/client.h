@@ -28,8 +28,8 @@ struct session *session_begin(int fd, struct export *e);
 /* Whether there is a place for one more client. If not, closes a session of this loop that makes no
  * progress, if there is one, to make a place. */
 bool session_place(void);
-/* Asks the fronts to do the same; answered() is called when all of them have looked. False: there
- * are none. */
+/* Has the fronts do the same; answered() is called when all of them have looked, or have not for a
+ * while. False: there are none, or they still have to look for the last one. */
 bool session_place_request(void (*answered)(void));
 /* ended(ctx) is to be called when the client has gone and its last request is done. */
 void session_tell(struct session *s, void (*ended)(void *ctx), void *ctx);

@@ -10,7 +10,10 @@
 #include "client/session.h"
 #include "reactor/pool.h"
 
-enum { THROTTLED_MS = 10 }; /* memory may come from another loop, which does not tell */
+enum {
+	THROTTLED_MS = 10, /* memory may come from another loop, which does not tell */
+	PLACE_MS = 100,    /* so long a new client waits for fronts to look for a place */
+};
 
 unsigned fronts_used = 1;
 static bool leaving;
@@ -72,16 +75,24 @@ unsigned front_choose(void)
 
 /* ---- a place for one more ----------------------------------------------------------------- */
 
+static void place_end(struct timer *t)
+{
+	timer_clear(t);
+	place_answered();
+}
+
+static struct timer place_timer = { .fire = place_end };
+
 static void place_answer(struct message *m UNUSED_PARAM)
 {
-	if (!--places_pending)
-		place_answered();
+	if (!--places_pending && place_timer.set)
+		place_end(&place_timer);
 }
 
 /* On a front. */
 static void place_wanted(struct message *m)
 {
-	session_close_late();
+	session_place();
 	m->deliver = place_answer;
 	message_post(LOOP_CORE, m);
 }
@@ -95,15 +106,18 @@ bool session_place_request(void (*answered)(void))
 {
 	unsigned i;
 
-	if (places_pending)
+	if (place_timer.set)
 		return true;
-	place_answered = answered;
-	for (i = LOOP_CORE + 1; i < front_count() && !leaving; i++) {
+	for (i = LOOP_CORE + 1; i < front_count() && !places_pending && !leaving; i++) {
 		fronts[i].place.deliver = place_wanted;
 		message_post(i, &fronts[i].place);
-		places_pending++;
 	}
-	return places_pending;
+	if (i == LOOP_CORE + 1)
+		return false;
+	places_pending = i - 1;
+	place_answered = answered;
+	timer_set(&place_timer, loop_now_ms() + PLACE_MS);
+	return true;
 }
 
 /* ---- the end ------------------------------------------------------------------------------- */

@@ -143,15 +143,14 @@ void command_submit(struct command *x, bool local)
 	}
 }
 
-/* Whether a front has read x. What the core has called local need not be published yet. A read
- * through the page cache beside a direct write of the same page needs a range of the core. */
+/* Whether a front has read x. What the core has called local need not be published yet. */
 static bool read_here(struct command *x)
 {
 	struct disk *d = &x->session->export->disk;
 	struct request *r = &x->req;
 
 	r->error = 0;
-	return !is_core_here() && d->direct_fd < 0 && core_is_published(d->core, r->offset, r->length) && disk_read_now(d, x->buf, r->length, r->offset);
+	return !is_core_here() && core_is_published(d->core, r->offset, r->length) && disk_read_now(d, x->buf, r->length, r->offset);
 }
 
 void command_read(struct command *x)

@@ -33,7 +33,7 @@ struct chunk {
 };
 
 static uint64_t limit; /* bytes */
-static _Atomic uint64_t used; /* bytes; changed under the lock */
+static _Atomic uint32_t used; /* in units of the smallest buffer; 64 bits are not atomic on every machine. Changed under the lock */
 static struct mutex lock; /* all that follows */
 static bool is_shared; /* by several loops: there is something to lock */
 static uint8_t *arena;
@@ -168,7 +168,7 @@ uint64_t buf_limit(void)
 
 uint64_t buf_used(void)
 {
-	return used;
+	return (uint64_t)used << SMALLEST_SHIFT;
 }
 
 static unsigned size_class(uint32_t n)
@@ -208,7 +208,7 @@ void *buf_get(uint32_t n)
 	if (!p)
 		p = malloc((size_t)1 << (SMALLEST_SHIFT + i));
 	if (p)
-		used += buf_size(n);
+		used += 1U << i;
 	buf_unlock();
 	if (!t->set && !keeps) {
 		t->fire = trim;
@@ -222,7 +222,7 @@ void buf_put(void *p, uint32_t n)
 	size_t at = (uintptr_t)p - (uintptr_t)arena;
 
 	buf_lock();
-	used -= buf_size(n);
+	used -= buf_size(n) >> SMALLEST_SHIFT;
 	if (at < (size_t)arena_chunks * CHUNK_BYTES)
 		arena_put(p, at, size_class(n));
 	else

@@ -127,9 +127,9 @@ static void end_of_turn(void)
 			if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->disk.origin)
 				origin_turn(export->disk.origin);
 		} while (sessions_dirty());
+		if (ENABLE_FEATURE_XNBD_SERVER_THREADS)
+			message_flush(); /* answers do not wait for quick jobs, nor for who takes the loop over */
 	} while (pool_flush(!ending));
-	if (ENABLE_FEATURE_XNBD_SERVER_THREADS)
-		message_flush();
 }
 
 static void turn(uint64_t deadline_ms)
@@ -293,10 +293,28 @@ static void last_commit_done(struct commit_waiter *w UNUSED_PARAM, int error)
 		commit_error = error;
 }
 
+static bool commits_are_done(void)
+{
+	return !commits && !exports_are_closing() && !(ENABLE_FEATURE_XNBD_SERVER_SNAPSHOT && snapshot_is_busy());
+}
+
+/* Serves until it is done, and tells from time to time what that takes. */
+static void wait_for_end(bool (*is_done)(void))
+{
+	uint64_t tell_ms = loop_now_ms() + TELL_MS;
+
+	while (!is_done()) {
+		turn(loop_now_ms() + 100);
+		if (loop_now_ms() < tell_ms)
+			continue;
+		bb_error_msg("the end waits for the disk, a second signal would not: %s", end_awaits());
+		tell_ms = loop_now_ms() + TELL_MS;
+	}
+}
+
 /* Everything is made durable. */
 static void last_commits(void)
 {
-	uint64_t tell_ms = loop_now_ms() + TELL_MS;
 	struct export *e;
 
 	for (e = exports; e; e = e->next) {
@@ -309,13 +327,7 @@ static void last_commits(void)
 		core_tick(e->disk.core, loop_now_ms());
 	}
 	end_of_turn();
-	while (commits || exports_are_closing() || (ENABLE_FEATURE_XNBD_SERVER_SNAPSHOT && snapshot_is_busy())) {
-		turn(loop_now_ms() + 100);
-		if (loop_now_ms() < tell_ms)
-			continue;
-		bb_error_msg("the end waits for the disk, a second signal would not: %s", end_awaits());
-		tell_ms = loop_now_ms() + TELL_MS;
-	}
+	wait_for_end(commits_are_done);
 }
 
 /* Writes into the header how the files are left, if it is certain that nothing is missing: the next
@@ -357,8 +369,7 @@ static int end(void)
 	if (ENABLE_FEATURE_XNBD_SERVER_THREADS) {
 		fronts_leave();
 		end_of_turn(); /* a turn begins with a wait */
-		while (!fronts_have_left())
-			turn(UINT64_MAX);
+		wait_for_end(fronts_have_left);
 	}
 	sessions_stop();
 	end_of_turn(); /* what is given up is answered at once */
@@ -404,7 +415,10 @@ void server_limits(struct server_config *config, const char *clients, const char
 	config->limits.requests = xatou(queue);
 	config->max_buf_bytes = xatoull(buf);
 	if (!n)
-		n = config->one_client || config->exports.root_storage ? 1 : get_cpu_count();
+		n = get_cpu_count();
+	/* A read through the page cache beside a direct write needs the core's ranges. */
+	if (config->one_client || config->exports.root_storage)
+		n = 1;
 	config->threads = n < LOOPS_MAX ? n : LOOPS_MAX;
 	config->exports.fronts = config->threads > 1;
 	if (xatou_range(config->lport, 0, 65535) == 0)

@@ -47,7 +47,7 @@ struct server_config {
 #define SERVER_CLIENTS   "128"
 #define SERVER_QUEUE     "4096"
 #define SERVER_BUF_BYTES "33554432"
-#define SERVER_THREADS   "0" /* one a processor; 1 with --root-storage, and with --inetd */
+#define SERVER_THREADS   "0" /* one a processor */
 
 /* Takes these numbers, and looks whether there is something to listen on. Dies with one
  * line. */

@@ -62,10 +62,6 @@ static inline struct disk *disk_of(struct core *c)
 int disk_transfer(int fd, bool write, uint8_t *p, uint64_t n, uint64_t offset);
 
 /* preadv2(2) of n bytes of the image, if the page cache has them all. False: it has not, or it
- * cannot be told. Any thread; does not block. */
-bool disk_read_now(struct disk *d, void *buf, uint32_t n, uint64_t offset);
-
-/* preadv2(2) of n bytes of the image, if the page cache has them all. False: it has not, or it
  * cannot be told, or the image is read past it. Any thread; does not block. */
 bool disk_read_now(struct disk *d, void *buf, uint32_t n, uint64_t offset);
 
