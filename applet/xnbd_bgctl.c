@@ -7,7 +7,7 @@
  * Builds also inside a BusyBox tree, see xnbd_bgctl.h.
  */
 //config:config XNBD_BGCTL
-//config:	bool "xnbd-bgctl (9.3 kb)"
+//config:	bool "xnbd-bgctl (9.2 kb)"
 //config:	default y
 //config:	help
 //config:	Drives a running xnbd-server proxy through its control socket:
@@ -15,28 +15,28 @@
 //config:	switches the proxy to a plain server of the copy.
 //config:
 //config:config FEATURE_XNBD_BGCTL_CACHE_ALL2
-//config:	bool "--cache-all2 (170 bytes)"
+//config:	bool "--cache-all2 (210 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
 //config:	Copies in the background of the proxy, and returns at once.
 //config:
 //config:config FEATURE_XNBD_BGCTL_JOB
-//config:	bool "--pause, --resume, --cancel and --rate (460 bytes)"
+//config:	bool "--pause, --resume, --cancel and --rate (480 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
 //config:	Orders to a copy that is running.
 //config:
 //config:config FEATURE_XNBD_BGCTL_VERIFY
-//config:	bool "--verify (310 bytes)"
+//config:	bool "--verify (330 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
 //config:	Has the copy compared with the origin, before the switch.
 //config:
 //config:config FEATURE_XNBD_BGCTL_HOLD
-//config:	bool "--hold (280 bytes)"
+//config:	bool "--hold (300 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help

@@ -5,7 +5,7 @@
  * origin while the disk moves here. This file is its command line.
  */
 //config:config XNBD_SERVER
-//config:	bool "xnbd-server (100 kb)"
+//config:	bool "xnbd-server (105 kb)"
 //config:	default y
 //config:	help
 //config:	Serves a disk image or block device over NBD (target mode), or stands
@@ -13,7 +13,7 @@
 //config:	touches in a local image (proxy mode).
 //config:
 //config:config FEATURE_XNBD_SERVER_PROXY
-//config:	bool "--proxy (53 kb)"
+//config:	bool "--proxy (54 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -44,7 +44,7 @@
 //config:	fetches them. Without this, what is not here is data.
 //config:
 //config:config FEATURE_XNBD_SERVER_OLDSTYLE
-//config:	bool "--oldstyle (250 bytes)"
+//config:	bool "--oldstyle (240 bytes)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -81,7 +81,7 @@
 //config:	A copy of the image of a target as it is at one moment.
 //config:
 //config:config FEATURE_XNBD_SERVER_INIT
-//config:	bool "--root-storage, and sockets and readiness of systemd (1.8 kb)"
+//config:	bool "--root-storage, and sockets and readiness of systemd (1.9 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -96,7 +96,7 @@
 //config:	The switch as soon as all blocks are here, and a program to run then:
 //config:
 //config:config FEATURE_XNBD_SERVER_TRACE
-//config:	bool "--record-trace and --prefetch (3.4 kb)"
+//config:	bool "--record-trace and --prefetch (3.5 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
@@ -104,7 +104,7 @@
 //config:	names fetched before it is asked for.
 //config:
 //config:config FEATURE_XNBD_SERVER_READAHEAD
-//config:	bool "Read-ahead (1.3 kb)"
+//config:	bool "Read-ahead (1.4 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
@@ -130,7 +130,7 @@
 //config:	together, how much is local, how much survives a power cut.
 //config:
 //config:config FEATURE_XNBD_SERVER_SYSLOG
-//config:	bool "--syslog (490 bytes)"
+//config:	bool "--syslog (500 bytes)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -152,7 +152,7 @@
 //config:	and libc's resolver is left out, if nothing else needs it.
 //config:
 //config:config FEATURE_XNBD_SERVER_THREADS
-//config:	bool "Threads: several processors serve clients"
+//config:	bool "Threads: several processors serve clients (3.2 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
