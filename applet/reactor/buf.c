@@ -120,16 +120,28 @@ static void arena_put(void *p, size_t at, unsigned i)
 	}
 }
 
+static void buf_lock(void)
+{
+	if (is_shared)
+		mutex_lock(&lock);
+}
+
+static void buf_unlock(void)
+{
+	if (is_shared)
+		mutex_unlock(&lock);
+}
+
 /* Gives all memory back to the system if no buffer is in use; else tries again later. */
 static void trim(struct timer *t)
 {
 	bool again;
 
-	mutex_lock(&lock);
+	buf_lock();
 	again = used;
 	if (!again)
 		madvise(arena, (size_t)fresh_chunks * CHUNK_BYTES, MADV_DONTNEED);
-	mutex_unlock(&lock);
+	buf_unlock();
 	if (again)
 		timer_set(t, loop_now_ms() + TRIM_MS);
 }
@@ -183,18 +195,6 @@ static unsigned size_class(uint32_t n)
 uint32_t buf_size(uint32_t n)
 {
 	return (uint32_t)1 << (SMALLEST_SHIFT + size_class(n));
-}
-
-static void buf_lock(void)
-{
-	if (is_shared)
-		mutex_lock(&lock);
-}
-
-static void buf_unlock(void)
-{
-	if (is_shared)
-		mutex_unlock(&lock);
 }
 
 void *buf_get(uint32_t n)

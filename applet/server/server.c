@@ -407,19 +407,24 @@ static void NORETURN loop_lead(void)
 	exit(run_loop());
 }
 
-void server_limits(struct server_config *config, const char *clients, const char *queue, const char *buf, const char *threads)
+static unsigned thread_count(const struct server_config *config, const char *threads)
 {
 	unsigned n = xatou_range(threads, 0, LOOPS_MAX);
 
-	config->limits.sessions = xatou(clients);
-	config->limits.requests = xatou(queue);
-	config->max_buf_bytes = xatoull(buf);
 	if (!n)
 		n = get_cpu_count();
 	/* A read through the page cache beside a direct write needs the core's ranges. */
 	if (config->one_client || config->exports.root_storage)
 		n = 1;
-	config->threads = n < LOOPS_MAX ? n : LOOPS_MAX;
+	return n < LOOPS_MAX ? n : LOOPS_MAX;
+}
+
+void server_limits(struct server_config *config, const char *clients, const char *queue, const char *buf, const char *threads)
+{
+	config->limits.sessions = xatou(clients);
+	config->limits.requests = xatou(queue);
+	config->max_buf_bytes = xatoull(buf);
+	config->threads = ENABLE_FEATURE_XNBD_SERVER_THREADS ? thread_count(config, threads) : 1;
 	config->exports.fronts = config->threads > 1;
 	if (xatou_range(config->lport, 0, 65535) == 0)
 		config->lport = NULL;
