@@ -79,21 +79,13 @@ static void describe(struct export *e)
 bool export_begin(struct export *e, uint64_t size_bytes, bool all_dirty)
 {
 	const struct export_config *s = &export_config;
-	struct core_config config;
-
-	if (ENABLE_FEATURE_XNBD_SERVER_THREADS && s->fronts && e->disk.words) {
-		e->disk.published = calloc(1, (size_t)map_bytes(size_bytes));
-		if (!e->disk.published)
-			return false;
-	}
-	config = (struct core_config){
+	struct core_config config = {
 		.owner = &e->disk,
 		.size_bytes = size_bytes,
 		.proxy = e->disk.words,
 		.readonly = s->readonly,
 		.words = e->disk.words,
 		.written = e->disk.written,
-		.published = e->disk.published,
 		.all_dirty = all_dirty,
 		.synced = e->disk.words && e->disk.header_fd < 0, /* --check: nothing is to be written */
 		.fetch_window = buf_limit() < 32 << 20 ? buf_limit() / 3 : 0,
@@ -102,6 +94,12 @@ bool export_begin(struct export *e, uint64_t size_bytes, bool all_dirty)
 		.now_ms = loop_now_ms(),
 	};
 
+	if (ENABLE_FEATURE_XNBD_SERVER_THREADS && s->fronts && e->disk.words) {
+		config.published = calloc(1, (size_t)map_bytes(size_bytes));
+		if (!config.published)
+			return false;
+		e->disk.published = config.published;
+	}
 	e->disk.core = core_new(&config);
 	if (!e->disk.core)
 		return false;
