@@ -152,7 +152,7 @@
 //config:	and libc's resolver is left out, if nothing else needs it.
 //config:
 //config:config FEATURE_XNBD_SERVER_THREADS
-//config:	bool "Threads: several processors serve clients (3.2 kb)"
+//config:	bool "Threads: several processors serve clients (3.4 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help

@@ -47,7 +47,7 @@ static void core_list_remove(struct command *x)
 		x->core_next->core_prev = x->core_prev;
 }
 
-static void begin(struct command *x)
+static void command_begin(struct command *x)
 {
 	struct session *s = x->session;
 
@@ -66,9 +66,9 @@ static struct command *command_of(struct message *m)
 	return (struct command *)(void *)((char *)m - offsetof(struct command, message));
 }
 
-static void begin_message(struct message *m)
+static void command_begin_message(struct message *m)
 {
-	begin(command_of(m));
+	command_begin(command_of(m));
 }
 
 /* On the loop that had the session when the core has answered; if it has moved since, behind it. */
@@ -136,9 +136,9 @@ void command_submit(struct command *x, bool local)
 {
 	x->local = local;
 	if (is_core_here()) {
-		begin(x);
+		command_begin(x);
 	} else {
-		x->message.deliver = begin_message;
+		x->message.deliver = command_begin_message;
 		message_post(LOOP_CORE, &x->message);
 	}
 }
