@@ -12,7 +12,6 @@ enum {
 	LEAVING_MAX = 256, /* clients that have gone and left such; from here on, no request is taken */
 };
 
-
 void list_init(struct command_list *l)
 {
 	l->first = NULL;
