@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
+/*
+ * The kernel's client of NBD, /dev/nbdN: connects devices to sockets whose handshake is done.
+ *
+ * Generic netlink, as linux/nbd-netlink.h has it (kernel 4.12; backend identifiers 5.14), without a
+ * library. Each call sends one request and waits for its answer; the kernel answers at once, but for
+ * kernel_nbd_disconnect(), which waits until the device is idle. Any thread; no state but the descriptor
+ * and what kernel_nbd_open() has found out, which is the caller's.
+ *
+ * Errors are errnos: EPERM (not root), EBUSY (the device has a connection), ENODEV or EINVAL (no such
+ * device, or not connected), ...
+ */
+#ifndef DEVICE_KERNEL_NBD_H
+#define DEVICE_KERNEL_NBD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* A socket to the kernel. */
+struct kernel_nbd {
+	int fd;
+	uint16_t family; /* the number that the kernel has given to "nbd" */
+	uint32_t group;  /* of its multicasts; 0: none */
+};
+
+/* What a device is. */
+struct kernel_nbd_device {
+	uint32_t index;             /* of /dev/nbdN */
+	uint64_t size_bytes;        /* what is beyond the last multiple of 512 is not there */
+	uint32_t block_bytes;       /* logical blocks: a power of 2, 512..page size */
+	uint16_t transmission_flags;
+	uint32_t timeout_s;         /* a request that is not answered for so long: another connection is tried, or an error. 0 = never */
+	uint32_t dead_s;            /* requests wait so long for a new connection when all are lost; 0 = not at all */
+	const char *identifier;     /* of what is served: only the same may be connected again; NULL = none */
+};
+
+enum {
+	KERNEL_NBD_CONNECTIONS_MAX = 16,
+	KERNEL_NBD_FOREVER_S = 2000000, /* 23 days: what the kernel can count in 32 bits of its clock's ticks */
+};
+
+/* The number of a device by its path ("/dev/nbd3", or whatever else is that device): 0 or more; -1: it is
+ * no device of this kind, with errno. Partitions are none. */
+int kernel_nbd_index(const char *path);
+
+/* 0, or an errno. ENOENT: this kernel has no nbd, or its module is not loaded. The caller closes k->fd. */
+int kernel_nbd_open(struct kernel_nbd *k);
+
+/* The device begins, on count sockets (1..KERNEL_NBD_CONNECTIONS_MAX), which the kernel keeps: the caller
+ * may close its descriptors. 0, or an errno. */
+int kernel_nbd_connect(const struct kernel_nbd *k, const struct kernel_nbd_device *d, const int *fds, unsigned count);
+
+/* New sockets for lost ones, and new times, for a device that is connected. d->size_bytes, block_bytes and
+ * flags stay as they are. ENOSPC: no connection is lost. EINVAL: another identifier, or not connected. */
+int kernel_nbd_reconfigure(const struct kernel_nbd *k, const struct kernel_nbd_device *d, const int *fds, unsigned count);
+
+/* The device ends: what is in flight is answered or fails, and every connection gets an NBD_CMD_DISC. */
+int kernel_nbd_disconnect(const struct kernel_nbd *k, uint32_t index);
+
+/* k->fd is told from now on when a connection is lost: it becomes readable, and kernel_nbd_lost() tells of
+ * which device (0 or more; -1: nothing more to read now, -2: some were missed, look at all). */
+int kernel_nbd_subscribe(const struct kernel_nbd *k);
+int kernel_nbd_lost(const struct kernel_nbd *k);
+
+/* The process that has connected the device, by sysfs; 0: it is not connected. */
+unsigned kernel_nbd_pid(uint32_t index);
+/* What was given as identifier, by sysfs; to has room for `bytes`. False: none, or a kernel without. */
+bool kernel_nbd_identifier(uint32_t index, char *to, unsigned bytes);
+
+#endif
