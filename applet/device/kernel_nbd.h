@@ -4,12 +4,12 @@
  * The kernel's client of NBD, /dev/nbdN: connects devices to sockets whose handshake is done.
  *
  * Generic netlink, as linux/nbd-netlink.h has it (kernel 4.12; backend identifiers 5.14), without a
- * library. Each call sends one request and waits for its answer; the kernel answers at once, but for
- * kernel_nbd_disconnect(), which waits until the device is idle. Any thread; no state but the descriptor
- * and what kernel_nbd_open() has found out, which is the caller's.
+ * library. Each call sends one request and waits for its answer, which may wait for somebody else's request: the
+ * kernel answers one at a time. Any thread; no state but the descriptor and what kernel_nbd_open() has found
+ * out, which is the caller's.
  *
- * Errors are errnos: EPERM (not root), EBUSY (the device has a connection), ENODEV or EINVAL (no such
- * device, or not connected), ...
+ * Errors are errnos: EPERM (not root), EBUSY (the device is connected), EINVAL (no such device, not connected,
+ * another identifier).
  */
 #ifndef DEVICE_KERNEL_NBD_H
 #define DEVICE_KERNEL_NBD_H
@@ -55,15 +55,18 @@ int kernel_nbd_connect(const struct kernel_nbd *k, const struct kernel_nbd_devic
  * flags stay as they are. ENOSPC: no connection is lost. EINVAL: another identifier, or not connected. */
 int kernel_nbd_reconfigure(const struct kernel_nbd *k, const struct kernel_nbd_device *d, const int *fds, unsigned count);
 
-/* The device ends: what is in flight is answered or fails, and every connection gets an NBD_CMD_DISC. */
+/* The device ends: every connection gets an NBD_CMD_DISC, and what is in flight fails. */
 int kernel_nbd_disconnect(const struct kernel_nbd *k, uint32_t index);
 
-/* k->fd is told from now on when a connection is lost: it becomes readable, and kernel_nbd_lost() tells of
- * which device (0 or more; -1: nothing more to read now, -2: some were missed, look at all). */
+/* k->fd, which must not be used for anything else, is told from now on when a connection is lost: it
+ * becomes readable. 0, or an errno. */
 int kernel_nbd_subscribe(const struct kernel_nbd *k);
+/* Waits for the next one. Returns which device has lost a connection (0 or more), or KERNEL_NBD_SOME: it
+ * may be any, as the kernel had no room to tell. -1 with errno: it could not be read. */
+enum { KERNEL_NBD_SOME = INT32_MAX };
 int kernel_nbd_lost(const struct kernel_nbd *k);
 
-/* The process that has connected the device, by sysfs; 0: it is not connected. */
+/* The process that has connected the device, which may have ended, by sysfs; 0: it is not connected. */
 unsigned kernel_nbd_pid(uint32_t index);
 /* What was given as identifier, by sysfs; to has room for `bytes`. False: none, or a kernel without. */
 bool kernel_nbd_identifier(uint32_t index, char *to, unsigned bytes);
