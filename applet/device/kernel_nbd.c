@@ -35,7 +35,7 @@ enum {
 	CMD_CONNECT = 1,
 	CMD_DISCONNECT = 2,
 	CMD_RECONFIGURE = 3,
-	CMD_LINK_DEAD = 4,
+	CMD_DEAD = 4,
 	ATTR_INDEX = 1,
 	ATTR_SIZE_BYTES = 2,
 	ATTR_BLOCK_SIZE_BYTES = 3,
@@ -328,7 +328,7 @@ int kernel_nbd_lost(const struct kernel_nbd *k)
 		n = message_read(k, &m);
 		if (n < 0)
 			return errno == ENOBUFS ? KERNEL_NBD_SOME : -1;
-	} while (m.head.type != k->family || m.head.command != CMD_LINK_DEAD);
+	} while (m.head.type != k->family || m.head.command != CMD_DEAD);
 	return (int)find32(m.attributes, (size_t)n, ATTR_INDEX);
 }
 
