@@ -151,6 +151,14 @@
 //config:	Hosts and services by name. Without this, addresses and ports are numbers,
 //config:	and libc's resolver is left out, if nothing else needs it.
 //config:
+//config:config FEATURE_XNBD_SERVER_DEVICE
+//config:	bool "--device (4 kb)"
+//config:	default y
+//config:	depends on XNBD_SERVER
+//config:	help
+//config:	The disk is /dev/nbdN of this machine, which outlives a server that
+//config:	is killed: the next one takes it over, and what waits for it goes on.
+//config:
 //config:config FEATURE_XNBD_SERVER_THREADS
 //config:	bool "Threads: several processors serve clients (3.4 kb)"
 //config:	default y
@@ -159,7 +167,7 @@
 //config:	Clients are served by several threads. Without this, one serves all of
 //config:	them, and others only do what has to wait for the disk.
 //applet:IF_XNBD_SERVER(APPLET_ODDNAME(xnbd-server, xnbd_server, BB_DIR_USR_SBIN, BB_SUID_DROP, xnbd_server))
-//kbuild:lib-$(CONFIG_XNBD_SERVER) += xnbd_server.o nbd/ core/ reactor/ storage/ origin/ export/ client/ control/ server/
+//kbuild:lib-$(CONFIG_XNBD_SERVER) += xnbd_server.o nbd/ device/ core/ reactor/ storage/ origin/ export/ client/ control/ server/
 //usage:#define xnbd_server_trivial_usage
 //usage:	IF_LONG_OPTS("--target [OPTIONS] DISK_IMAGE") IF_NOT_LONG_OPTS("-t [OPTIONS] DISK_IMAGE")
 //usage:	IF_FEATURE_XNBD_SERVER_COW("\n"
@@ -184,6 +192,11 @@
 //usage:	IF_FEATURE_XNBD_SERVER_INETD(
 //usage:     "\n	-i,--inetd		Serve the client on standard input, then end"
 //usage:     "\n	-F,--connected-fd N	Same on descriptor N, past its handshake"
+//usage:	)
+//usage:	IF_FEATURE_XNBD_SERVER_DEVICE(
+//usage:     "\n	-D,--device DEVICE	Be DEVICE (/dev/nbdN), too"
+//usage:     "\n	-N,--connections N	Connections to it (1)"
+//usage:     "\n	-J,--keep-device	Leave it to the next server at the end"
 //usage:	)
 //usage:     "\n	-r,--readonly		Refuse writes"
 //usage:	IF_FEATURE_XNBD_SERVER_OLDSTYLE(
@@ -228,6 +241,7 @@
 //usage:     "\n	-k,--check		Look at the files of a proxy; change nothing"
 //usage:	)
 #include "libbb.h"
+#include "device/kernel_nbd.h"
 #include "server/server.h"
 
 #include <limits.h>
@@ -258,6 +272,8 @@ enum {
 	OPTBIT_CHECK = OPTBIT_TRACE + 2 * ENABLE_FEATURE_XNBD_SERVER_TRACE,
 	OPT_VERIFY = HAVE_VERIFY << OPTBIT_VERIFY,
 	OPT_CHECK = ENABLE_FEATURE_XNBD_SERVER_CHECK << OPTBIT_CHECK,
+	OPTBIT_DEVICE = OPTBIT_CHECK + ENABLE_FEATURE_XNBD_SERVER_CHECK,
+	OPT_KEEP_DEVICE = ENABLE_FEATURE_XNBD_SERVER_DEVICE << OPTBIT_DEVICE,
 	OPT_PROXY = ENABLE_FEATURE_XNBD_SERVER_PROXY << OPTBIT_PROXY,
 	OPT_CLEAR = ENABLE_FEATURE_XNBD_SERVER_PROXY << (OPTBIT_PROXY + 1),
 	OPT_ADOPT = ENABLE_FEATURE_XNBD_SERVER_PROXY << (OPTBIT_PROXY + 2),
@@ -275,6 +291,7 @@ static const char options[] ALIGN1 = "trl:a:u:m:q:b:"
 	IF_FEATURE_XNBD_SERVER_AUTO("Ax:" IF_FEATURE_XNBD_SERVER_VERIFY("V"))
 	IF_FEATURE_XNBD_SERVER_TRACE("T:f:")
 	IF_FEATURE_XNBD_SERVER_CHECK("k")
+	IF_FEATURE_XNBD_SERVER_DEVICE("JD:N:")
 	IF_FEATURE_XNBD_SERVER_THREADS("j:");
 
 #if ENABLE_LONG_OPTS
@@ -314,6 +331,10 @@ static const char long_options[] ALIGN1 =
 	"record-trace\0" Required_argument "T"
 	"prefetch\0" Required_argument "f")
 	IF_FEATURE_XNBD_SERVER_CHECK("check\0" No_argument "k")
+	IF_FEATURE_XNBD_SERVER_DEVICE(
+	"keep-device\0" No_argument "J"
+	"device\0" Required_argument "D"
+	"connections\0" Required_argument "N")
 	IF_FEATURE_XNBD_SERVER_THREADS("threads\0" Required_argument "j");
 #endif
 
@@ -371,12 +392,14 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	const char *clients = SERVER_CLIENTS, *queue = SERVER_QUEUE, *buf = SERVER_BUF_BYTES, *threads = SERVER_THREADS;
 	IF_FEATURE_XNBD_SERVER_INETD(const char *fd = "0";)
 	IF_FEATURE_XNBD_SERVER_PROXY(const char *rate = "0"; const char *hold = "0";)
+	IF_FEATURE_XNBD_SERVER_DEVICE(const char *connections = "1";)
 	unsigned opt = getopt32long(argv, options, long_options, &c.lport, &c.laddr, &c.unix_path, &clients, &queue, &buf
 		IF_FEATURE_XNBD_SERVER_INETD(, &fd)
 		IF_FEATURE_XNBD_SERVER_DAEMONIZE(, &c.pidfile, &c.logpath)
 		IF_FEATURE_XNBD_SERVER_PROXY(, &c.origin_export, &rate, &hold)
 		IF_FEATURE_XNBD_SERVER_AUTO(, &c.hook)
 		IF_FEATURE_XNBD_SERVER_TRACE(, &c.record, &c.prefetch)
+		IF_FEATURE_XNBD_SERVER_DEVICE(, &c.device, &connections)
 		IF_FEATURE_XNBD_SERVER_THREADS(, &threads));
 
 	parse_mode(&c, opt, argv + optind);
@@ -393,7 +416,9 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	c.exports.cow = opt & OPT_COW;
 	c.past_handshake = opt & OPT_CONNECTED_FD;
 	c.one_client = opt & (OPT_INETD | OPT_CONNECTED_FD);
+	c.keep_device = opt & OPT_KEEP_DEVICE;
 	IF_FEATURE_XNBD_SERVER_INETD(c.client_fd = (int)xatou_range(fd, 0, INT_MAX);)
+	IF_FEATURE_XNBD_SERVER_DEVICE(c.connections = xatou_range(connections, 1, KERNEL_NBD_CONNECTIONS_MAX);)
 	IF_FEATURE_XNBD_SERVER_PROXY(c.rate_bytes = xatoull(rate);)
 	IF_FEATURE_XNBD_SERVER_PROXY(c.exports.hold_s = xatou(hold);)
 	if (strlen(c.origin_export) > NBD_NAME_MAX)
@@ -402,6 +427,8 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 		bb_simple_error_msg_and_die(IF_LONG_OPTS("--verify is for --auto-switch") IF_NOT_LONG_OPTS("-V is for -A") "; a proxy that runs is asked to compare by xnbd-bgctl");
 	if (ENABLE_FEATURE_XNBD_SERVER_INETD && c.one_client && c.daemonize)
 		bb_simple_error_msg_and_die("a client that is connected already is not served in the background");
+	if (ENABLE_FEATURE_XNBD_SERVER_DEVICE && c.device && c.one_client)
+		bb_simple_error_msg_and_die("a server for one client ends with it: it cannot be a device, too");
 	if (opt & OPT_CHECK)
 		return server_check(&c);
 	server_limits(&c, clients, queue, buf, threads);

@@ -4,7 +4,8 @@
 #include "libbb.h"
 
 enum {
-	OPTIONS_MAX = 32, /* bits of the result */
+	OPTIONS_MAX = 40,
+	BITS = 32, /* of the result */
 };
 
 int optind;
@@ -44,12 +45,13 @@ static void option(struct parser *p, int bit, const char *written, const char *a
 		if (!argument)
 			bb_error_msg_and_die("option '%s' needs an argument; try --help", written);
 		/* Only that applet has such an option; others are spared malloc(3). */
-		if (ENABLE_XNBD_WRAPPER && p->lists >> bit & 1)
+		if (ENABLE_XNBD_WRAPPER && bit < BITS && p->lists >> bit & 1)
 			llist_add_to_end(value, (char *)argument);
 		else
 			*(const char **)value = argument;
 	}
-	p->found |= 1U << bit;
+	if (bit < BITS)
+		p->found |= 1U << bit;
 }
 
 /* The letter of the long option of n bytes, or of the only one it can be short for;
@@ -165,7 +167,8 @@ uint32_t getopt32(char **argv, const char *options, ...)
 			continue;
 		if (o[1] == ':') {
 			p.value[bit] = va_arg(args, void *);
-			p.lists |= (uint32_t)(o[2] == '*') << bit;
+			if (o[2] == '*')
+				p.lists |= 1U << bit;
 		}
 		bit++;
 	}

@@ -170,7 +170,7 @@ void llist_add_to_end(llist_t **list_head, void *data);
  * order, a const char ** or char ** follows, which gets the argument; for one with
  * ":*", which may be given many times, an llist_t **.
  *
- * Returns bit i for the i-th letter. Arguments may stand between options: they are
+ * Returns bit i for the i-th letter; those behind the 32nd must have an argument, and have no bit. Arguments may stand between options: they are
  * moved behind them, in their order; argv[optind] is the first. A long option may
  * be cut short as far as it stays unique. Dies with one line on what is unknown.
  */

@@ -12,6 +12,7 @@
 #include "reactor/message.h"
 #include "reactor/pool.h"
 #include "server/daemon.h"
+#include "server/device.h"
 #include "server/init.h"
 #include "server/policy.h"
 #include "server/server.h"
@@ -129,7 +130,7 @@ static void end_of_turn(void)
 		} while (sessions_dirty());
 		if (ENABLE_FEATURE_XNBD_SERVER_THREADS)
 			message_flush(); /* answers do not wait for quick jobs, nor for who takes the loop over */
-	} while (pool_flush(!ending));
+	} while (pool_flush(is_ready && !ending));
 }
 
 static void turn(uint64_t deadline_ms)
@@ -230,6 +231,16 @@ static void begin_exports(void)
 		bb_simple_error_msg_and_die(why);
 }
 
+static void begin_device(const char *path)
+{
+	device_begin(export);
+	end_of_turn(); /* a turn begins with a wait */
+	while (!device_is_ready() && !stopping_ms)
+		turn(loop_now_ms() + 100);
+	if (stopping_ms)
+		bb_error_msg_and_die("'%s': ended by a signal before it was there", path);
+}
+
 static void leave(void)
 {
 	paths_remove(is_ready);
@@ -256,6 +267,8 @@ static void begin(void)
 	/* Before the workers are born: they inherit it. */
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->exports.root_storage)
 		init_root_storage();
+	if (ENABLE_FEATURE_XNBD_SERVER_DEVICE && s->device)
+		device_prepare(s->device, s->connections);
 	loop_init(LOOP_CORE, spin);
 	signals_begin();
 	pool_start(s->image ? export_workers() : (HUNG_EXPORTS + 1) * export_workers() + 2 * HUNG_EXPORTS, ENABLE_FEATURE_XNBD_SERVER_INIT && s->exports.root_storage, loop_lead);
@@ -277,6 +290,8 @@ static void begin(void)
 		listen_begin();
 	else
 		inetd_begin(s->client_fd, s->past_handshake ? export : NULL);
+	if (ENABLE_FEATURE_XNBD_SERVER_DEVICE && s->device)
+		begin_device(s->device);
 	is_ready = true;
 	daemon_ready();
 }
@@ -356,6 +371,11 @@ static int end(void)
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT)
 		log_notify("STOPPING=1");
 	listen_end();
+	if (ENABLE_FEATURE_XNBD_SERVER_DEVICE && server_config->device) {
+		device_end(server_config->keep_device);
+		end_of_turn(); /* a turn begins with a wait */
+		wait_for_end(device_has_ended);
+	}
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export)
 		core_job_cancel(export->disk.core);
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE) {
@@ -428,7 +448,7 @@ void server_limits(struct server_config *config, const char *clients, const char
 	config->exports.fronts = config->threads > 1;
 	if (xatou_range(config->lport, 0, 65535) == 0)
 		config->lport = NULL;
-	if (!config->lport && !config->unix_path && !config->one_client)
+	if (!config->lport && !config->unix_path && !config->one_client && !config->device)
 		bb_simple_error_msg_and_die("nothing to listen on: give " IF_LONG_OPTS("--lport or --unix") IF_NOT_LONG_OPTS("-l or -u"));
 }
 

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
+/*
+ * The export as /dev/nbdN.
+ *
+ * What the kernel has sent on a connection that is lost, and is not answered yet, it sends again when its
+ * own timer fires, AGAIN_MS after it was sent first: by then there is a new connection. (The timer of a
+ * request on a connection that stands only writes a line to its log: drivers/block/nbd.c,
+ * nbd_xmit_timeout(). With several connections it closes the connection of that request instead, which is
+ * then replaced, so there the timer keeps its 30 s.) What is sent again may be a write that the core is still busy
+ * with: the core answers what overlaps in its order.
+ */
+#include "libbb.h"
+#include "client/client.h"
+#include "device/kernel_nbd.h"
+#include "reactor/loop.h"
+#include "reactor/pool.h"
+#include "server/device.h"
+
+#include <sys/sysmacros.h>
+
+enum {
+	AGAIN_MS = 5000,
+	TRY_MS = 100,    /* the kernel may not have noticed yet that a connection is lost */
+	BUSY_MS = 3000,  /* a start tries for so long: then somebody else has the device */
+	SCAN_MS = 5000,  /* a start waits so long for partitions: their table may be at the origin, which may be away */
+	IDENTIFIER_BYTES = 80,
+};
+
+struct line {
+	struct session *session; /* NULL: lost */
+	int ours, kernels;       /* the ends of a socket pair, while they are handed over */
+};
+
+static struct {
+	const char *path;
+	struct kernel_nbd kernel;
+	struct kernel_nbd_device device;
+	char identifier[IDENTIFIER_BYTES];
+	struct export *export;
+	unsigned count; /* of lines */
+	struct line lines[KERNEL_NBD_CONNECTIONS_MAX];
+	struct timer again;
+	uint64_t begun_ms;
+	bool is_there, is_scanned, is_ending, has_ended;
+
+	struct job job, scan;
+	bool busy; /* job is under way */
+	/* of job */
+	bool in_use;
+	int error;
+} d;
+
+/* ---- on a worker ------------------------------------------------------------------------------- */
+
+/* How long a request waits before its timer fires. If it cannot be set, a lost connection costs 30 s. */
+static void set_timer(void)
+{
+	char path[64], text[16];
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/block/nbd%u/queue/io_timeout", d.device.index);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	snprintf(text, sizeof(text), "%u", AGAIN_MS);
+	full_write(fd, text, strlen(text));
+	close(fd);
+}
+
+/* Whether the device that is connected already serves what we serve. */
+static bool is_ours(void)
+{
+	char identifier[IDENTIFIER_BYTES];
+
+	return d.device.identifier && kernel_nbd_identifier(d.device.index, identifier, sizeof(identifier)) &&
+	       strcmp(identifier, d.device.identifier) == 0;
+}
+
+/* Gives the kernel its ends. The kernel says nothing of one that it has no use for: it closes it. */
+static int hand_over(const int *fds, unsigned n)
+{
+	int error;
+
+	if (!d.is_there && !kernel_nbd_pid(d.device.index))
+		error = kernel_nbd_connect(&d.kernel, &d.device, fds, n);
+	else if (d.is_there || is_ours())
+		error = kernel_nbd_reconfigure(&d.kernel, &d.device, fds, n);
+	else
+		error = EBUSY;
+	if (!error && d.count == 1)
+		set_timer();
+	return error;
+}
+
+static void connect_run(struct job *j UNUSED_PARAM)
+{
+	int fds[KERNEL_NBD_CONNECTIONS_MAX];
+	struct line *l;
+	unsigned n = 0;
+
+	for (l = d.lines; l < d.lines + d.count; l++)
+		if (l->kernels >= 0)
+			fds[n++] = l->kernels;
+	d.error = hand_over(fds, n);
+	for (l = d.lines; l < d.lines + d.count; l++) {
+		char byte;
+
+		if (l->kernels < 0)
+			continue;
+		close(l->kernels);
+		l->kernels = -1;
+		if (d.error || recv(l->ours, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0) {
+			close(l->ours);
+			l->ours = -1;
+		}
+	}
+}
+
+/* Whoever opens a device that is new has its partitions read. */
+static void scan_run(struct job *j UNUSED_PARAM)
+{
+	int fd = open(d.path, O_RDONLY | O_CLOEXEC);
+
+	if (fd >= 0)
+		close(fd);
+}
+
+static void end_run(struct job *j UNUSED_PARAM)
+{
+	int fd = open(d.path, O_RDONLY | O_EXCL | O_CLOEXEC); /* of a block device: nobody has mounted it */
+
+	d.in_use = fd < 0 && errno == EBUSY;
+	if (fd >= 0)
+		close(fd);
+	d.error = d.in_use ? 0 : kernel_nbd_disconnect(&d.kernel, d.device.index);
+}
+
+/* ---- the loop's thread ---------------------------------------------------------------------------- */
+
+static void lines_fill(void);
+
+static void submit(void (*run)(struct job *), void (*done)(struct job *))
+{
+	d.busy = true;
+	d.job.run = run;
+	d.job.done = done;
+	d.job.class = JOB_SLOW;
+	pool_submit(&d.job);
+}
+
+static void end_done(struct job *j UNUSED_PARAM)
+{
+	d.busy = false;
+	d.has_ended = true;
+	if (d.in_use)
+		bb_error_msg("'%s' is in use and stays: a server with the same options takes it over", d.path);
+	if (d.error)
+		bb_error_msg("'%s' cannot be disconnected: %s", d.path, strerror(d.error));
+}
+
+static void scan_done(struct job *j UNUSED_PARAM)
+{
+	d.is_scanned = true;
+}
+
+static void line_lost(void *ctx)
+{
+	struct line *l = ctx;
+
+	l->session = NULL;
+	lines_fill();
+}
+
+static void NORETURN die_unconnected(void)
+{
+	if (d.error && d.error != EBUSY)
+		bb_error_msg_and_die("'%s' cannot be connected: %s", d.path, strerror(d.error));
+	bb_error_msg_and_die("'%s' is in use, by process %u or what it has begun: choose another, or disconnect it", d.path, kernel_nbd_pid(d.device.index));
+}
+
+static void try_again(struct timer *t UNUSED_PARAM)
+{
+	lines_fill();
+}
+
+static void connect_done(struct job *j UNUSED_PARAM)
+{
+	struct line *l;
+	bool lost = false;
+
+	d.busy = false;
+	if (d.error && !d.is_there)
+		die_unconnected();
+	for (l = d.lines; l < d.lines + d.count; l++) {
+		if (l->ours >= 0) {
+			l->session = session_begin(l->ours, d.export);
+			l->ours = -1;
+			if (l->session)
+				session_tell(l->session, line_lost, l);
+		}
+		lost |= !l->session;
+	}
+	if (d.is_ending) {
+		if (!d.has_ended)
+			submit(end_run, end_done);
+		return;
+	}
+	if (d.error) {
+		bb_error_msg("'%s' has been disconnected: %s", d.path, strerror(d.error));
+		d.is_ending = d.has_ended = true;
+		return;
+	}
+	if (!d.is_there && d.lines[0].session) {
+		d.is_there = true;
+		d.scan.run = scan_run;
+		d.scan.done = scan_done;
+		d.scan.class = JOB_SLOW;
+		pool_submit(&d.scan);
+	}
+	if (!d.is_there && loop_now_ms() - d.begun_ms > BUSY_MS)
+		die_unconnected();
+	if (lost)
+		timer_set(&d.again, loop_now_ms() + TRY_MS);
+}
+
+/* A new pair of sockets for each that is lost. */
+static void lines_fill(void)
+{
+	struct line *l;
+	bool any = false;
+	int pair[2];
+
+	if (d.busy || d.is_ending)
+		return;
+	for (l = d.lines; l < d.lines + d.count; l++) {
+		if (l->session)
+			continue;
+		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
+			timer_set(&d.again, loop_now_ms() + TRY_MS);
+			break;
+		}
+		l->ours = pair[0];
+		l->kernels = pair[1];
+		any = true;
+	}
+	if (any)
+		submit(connect_run, connect_done);
+}
+
+/* ---- for the server ------------------------------------------------------------------------------------ */
+
+void device_prepare(const char *path, unsigned connections)
+{
+	int index = kernel_nbd_index(path);
+	int error = kernel_nbd_open(&d.kernel);
+
+	if (error == ENOENT)
+		bb_simple_error_msg_and_die("the kernel has no nbd devices: modprobe nbd");
+	errno = error;
+	if (error)
+		bb_simple_perror_msg_and_die("netlink");
+	if (index < 0)
+		bb_perror_msg_and_die("'%s' cannot be the device: it has to be one as /dev/nbd0", path);
+	d.path = path;
+	d.count = connections;
+	d.device.index = (uint32_t)index;
+	d.again.fire = try_again;
+}
+
+/* What is served, as long as the machine runs: no other image can have this. What --cow-target serves is gone
+ * with its server. */
+static const char *identify(const struct export *e)
+{
+	struct stat st;
+
+	if (e->disk.base_fd >= 0 || fstat(e->disk.fd[FILE_IMAGE], &st) < 0)
+		return NULL;
+	if (S_ISBLK(st.st_mode))
+		st.st_ino = 0;
+	else
+		st.st_rdev = st.st_dev;
+	snprintf(d.identifier, sizeof(d.identifier), "xnbd %u:%u/%llu %llu", major(st.st_rdev), minor(st.st_rdev), (unsigned long long)st.st_ino,
+		 (unsigned long long)e->nbd.size_bytes);
+	return d.identifier;
+}
+
+void device_begin(struct export *e)
+{
+	struct line *l;
+
+	if (e->nbd.size_bytes % 512)
+		bb_error_msg("'%s' ends before the last %u bytes of the disk: a device has whole sectors of 512", d.path, (unsigned)(e->nbd.size_bytes % 512));
+	d.export = e;
+	d.begun_ms = loop_now_ms();
+	d.device.size_bytes = e->nbd.size_bytes;
+	d.device.block_bytes = 512;
+	d.device.transmission_flags = e->nbd.transmission_flags;
+	d.device.dead_s = KERNEL_NBD_FOREVER_S;
+	d.device.identifier = identify(e);
+	for (l = d.lines; l < d.lines + d.count; l++)
+		l->ours = l->kernels = -1;
+	lines_fill();
+}
+
+bool device_is_ready(void)
+{
+	return d.is_scanned || (d.is_there && loop_now_ms() - d.begun_ms > SCAN_MS);
+}
+
+void device_end(bool keep)
+{
+	d.is_ending = true;
+	timer_clear(&d.again);
+	d.has_ended |= keep;
+	if (!d.has_ended && !d.busy)
+		submit(end_run, end_done);
+}
+
+bool device_has_ended(void)
+{
+	return d.has_ended;
+}
