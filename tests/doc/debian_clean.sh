@@ -40,7 +40,7 @@ files() {
 }
 apt-get update
 # What ours depend on, and what the test needs.
-apt-get install -y --no-install-recommends busybox initramfs-tools libnbd-bin nbd-client
+apt-get install -y --no-install-recommends busybox initramfs-tools libnbd-bin
 files /packages/before
 apt-get install -y --no-install-recommends /packages/*.deb
 dpkg --verify xnbdbox-server xnbdbox-bgctl xnbdbox-initramfs

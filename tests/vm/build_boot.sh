@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
 # What boot.py boots, into build/vm/boot: an initramfs of BusyBox, our configuration
-# "initramfs", nbd-client and config/initramfs/init; and a small system of BusyBox (root)
-# that the origin has. After build.sh.
+# "initramfs" and config/initramfs/init; and a small system of BusyBox (root) that the origin
+# has. After build.sh.
 set -eu
 cd "$(dirname "$0")/../.."
 dir=$PWD/build/vm/boot
@@ -33,14 +33,6 @@ busybox() {
 	ln -s bin "$1/sbin"
 }
 
-# with_libraries FILE: and the libraries it wants, at their own paths.
-with_libraries() {
-	for file in "$1" $(ldd "$1" | grep -o '/[^ ]*'); do
-		mkdir -p "$dir/initramfs$(dirname "$file")"
-		cp -L "$file" "$dir/initramfs$file"
-	done
-}
-
 initramfs() {
 	busybox "$dir/initramfs"
 	install -m 755 config/initramfs/init "$dir/initramfs/init"
@@ -54,8 +46,6 @@ initramfs() {
 		find "$debian/lib/modules/$version" -name "$module.ko" -exec cp {} "$to" ';'
 	done
 	(cd "$dir/initramfs" && bin/busybox depmod -b . "$version")
-	with_libraries "$(PATH=$PATH:/usr/sbin:/sbin command -v nbd-client)"
-	ln -s "$(PATH=$PATH:/usr/sbin:/sbin command -v nbd-client)" "$dir/initramfs/bin/nbd-client"
 	(cd "$dir/initramfs" && find . | cpio -o -H newc --quiet) >"$dir/initrd"
 }
 

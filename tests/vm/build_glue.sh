@@ -10,7 +10,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 dir=$PWD/build/vm
 system=$dir/bookworm
-packages=initramfs-tools-core,busybox,dracut-core,dracut-network,systemd,udev,dbus,lvm2,iproute2,procps,nbd-client,zstd
+packages=initramfs-tools-core,busybox,dracut-core,dracut-network,systemd,udev,dbus,lvm2,iproute2,procps,zstd
 name=$1
 
 # small_debian: once; from where this machine has its packages.

@@ -4,7 +4,7 @@
 # To /usr/lib/dracut/modules.d/90xnbd, with the other files here: dracut --add xnbd.
 
 check() {
-	require_binaries xnbdbox nbd-client || return 1
+	require_binaries xnbdbox || return 1
 	return 255 # only when asked for
 }
 
@@ -17,7 +17,7 @@ installkernel() {
 }
 
 install() {
-	inst_multiple xnbdbox nbd-client cat ip ln mkdir mount umount grep sed sleep
+	inst_multiple xnbdbox cat ip ln mkdir mount umount grep sed sleep
 	ln_r "$(command -v xnbdbox)" /bin/xnbd-server
 	ln_r "$(command -v xnbdbox)" /bin/xnbd-bgctl
 	inst_script /usr/share/xnbdbox/init /bin/xnbd-root
