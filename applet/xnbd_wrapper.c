@@ -19,6 +19,11 @@
 //usage:     "\n	-l,--lport PORT		Listen on PORT (8520; 0 = not on TCP)"
 //usage:     "\n	-a,--laddr ADDR		Listen on ADDR only"
 //usage:     "\n	-u,--unix PATH		Listen on a Unix socket"
+//usage:	IF_FEATURE_XNBD_SERVER_DEVICE(
+//usage:     "\n	-D,--device NAME=DEVICE	Be DEVICE (/dev/nbdN), too"
+//usage:     "\n	-N,--connections N	Connections to each (1)"
+//usage:     "\n	-J,--keep-device	Leave them to the next server at the end"
+//usage:	)
 //usage:     "\n	-r,--readonly		Refuse writes"
 //usage:	IF_FEATURE_XNBD_SERVER_COW(
 //usage:     "\n	-c,--cow		Keep what is written in a file that vanishes at the end"
@@ -38,6 +43,7 @@
 //usage:     "\n	-j,--threads N		Threads for clients (0 = one a processor)"
 //usage:	)
 #include "libbb.h"
+#include "device/kernel_nbd.h"
 #include "server/server.h"
 
 enum {
@@ -46,6 +52,8 @@ enum {
 	OPTBIT_COW = 9,
 	OPTBIT_DAEMONIZE = OPTBIT_COW + ENABLE_FEATURE_XNBD_SERVER_COW,
 	OPTBIT_SYSLOG = OPTBIT_DAEMONIZE + 3 * ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE,
+	OPTBIT_KEEP_DEVICE = OPTBIT_SYSLOG + ENABLE_FEATURE_XNBD_SERVER_SYSLOG,
+	OPT_KEEP_DEVICE = ENABLE_FEATURE_XNBD_SERVER_DEVICE << OPTBIT_KEEP_DEVICE,
 	OPT_COW = ENABLE_FEATURE_XNBD_SERVER_COW << OPTBIT_COW,
 	OPT_DAEMONIZE = ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE << OPTBIT_DAEMONIZE,
 	OPT_SYSLOG = ENABLE_FEATURE_XNBD_SERVER_SYSLOG << OPTBIT_SYSLOG,
@@ -55,6 +63,7 @@ static const char options[] ALIGN1 = "ri:*s:l:a:u:m:q:b:"
 	IF_FEATURE_XNBD_SERVER_COW("c")
 	IF_FEATURE_XNBD_SERVER_DAEMONIZE("dP:L:")
 	IF_FEATURE_XNBD_SERVER_SYSLOG("S")
+	IF_FEATURE_XNBD_SERVER_DEVICE("JD:*N:")
 	IF_FEATURE_XNBD_SERVER_THREADS("j:");
 
 #if ENABLE_LONG_OPTS
@@ -74,6 +83,10 @@ static const char long_options[] ALIGN1 =
 	"pidfile\0" Required_argument "P"
 	"logpath\0" Required_argument "L")
 	IF_FEATURE_XNBD_SERVER_SYSLOG("syslog\0" No_argument "S")
+	IF_FEATURE_XNBD_SERVER_DEVICE(
+	"keep-device\0" No_argument "J"
+	"device\0" Required_argument "D"
+	"connections\0" Required_argument "N")
 	IF_FEATURE_XNBD_SERVER_THREADS("threads\0" Required_argument "j");
 #endif
 
@@ -83,8 +96,10 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 	static struct server_config c = { .lport = SERVER_PORT }; /* owns the list of images to the end */
 	const char *clients = SERVER_CLIENTS, *queue = SERVER_QUEUE, *buf = SERVER_BUF_BYTES, *threads = SERVER_THREADS;
 	llist_t *images = NULL;
+	IF_FEATURE_XNBD_SERVER_DEVICE(llist_t *devices = NULL; const char *connections = "1";)
 	unsigned opt = getopt32long(argv, options, long_options, &images, &c.control, &c.lport, &c.laddr, &c.unix_path,
 				    &clients, &queue, &buf IF_FEATURE_XNBD_SERVER_DAEMONIZE(, &c.pidfile, &c.logpath)
+				    IF_FEATURE_XNBD_SERVER_DEVICE(, &devices, &connections)
 				    IF_FEATURE_XNBD_SERVER_THREADS(, &threads));
 
 	if (argv[optind])
@@ -94,6 +109,8 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 	c.exports.cow = opt & OPT_COW;
 	c.daemonize = opt & OPT_DAEMONIZE;
 	c.syslog = opt & OPT_SYSLOG;
+	c.keep_device = opt & OPT_KEEP_DEVICE;
+	IF_FEATURE_XNBD_SERVER_DEVICE(c.devices = devices; c.connections = xatou_range(connections, 1, KERNEL_NBD_CONNECTIONS_MAX);)
 	server_limits(&c, clients, queue, buf, threads);
 	if (!images && !c.control)
 		bb_simple_error_msg_and_die("nothing to serve: give " IF_LONG_OPTS("--imgfile or --socket") IF_NOT_LONG_OPTS("-i or -s"));

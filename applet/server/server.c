@@ -231,14 +231,30 @@ static void begin_exports(void)
 		bb_simple_error_msg_and_die(why);
 }
 
-static void begin_device(const char *path)
+static void prepare_devices(const struct server_config *s)
 {
-	device_begin(export);
+	const llist_t *l;
+
+	if (s->device)
+		device_prepare("", s->device, s->connections);
+	for (l = ENABLE_XNBD_WRAPPER ? s->devices : NULL; l; l = l->link) {
+		char *equals = strrchr(l->data, '=');
+
+		if (!equals)
+			bb_error_msg_and_die("'%s' has to be NAME=DEVICE", l->data);
+		*equals = '\0';
+		device_prepare(l->data, equals + 1, s->connections);
+	}
+}
+
+static void begin_devices(void)
+{
+	devices_begin();
 	end_of_turn(); /* a turn begins with a wait */
-	while (!device_is_ready() && !stopping_ms)
+	while (!devices_are_ready() && !stopping_ms)
 		turn(loop_now_ms() + 100);
 	if (stopping_ms)
-		bb_error_msg_and_die("'%s': ended by a signal before it was there", path);
+		bb_simple_error_msg_and_die("ended by a signal before the device was there");
 }
 
 static void leave(void)
@@ -267,8 +283,8 @@ static void begin(void)
 	/* Before the workers are born: they inherit it. */
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->exports.root_storage)
 		init_root_storage();
-	if (ENABLE_FEATURE_XNBD_SERVER_DEVICE && s->device)
-		device_prepare(s->device, s->connections);
+	if (ENABLE_FEATURE_XNBD_SERVER_DEVICE)
+		prepare_devices(s);
 	loop_init(LOOP_CORE, spin);
 	signals_begin();
 	pool_start(s->image ? export_workers() : (HUNG_EXPORTS + 1) * export_workers() + 2 * HUNG_EXPORTS, ENABLE_FEATURE_XNBD_SERVER_INIT && s->exports.root_storage, loop_lead);
@@ -290,8 +306,8 @@ static void begin(void)
 		listen_begin();
 	else
 		inetd_begin(s->client_fd, s->past_handshake ? export : NULL);
-	if (ENABLE_FEATURE_XNBD_SERVER_DEVICE && s->device)
-		begin_device(s->device);
+	if (ENABLE_FEATURE_XNBD_SERVER_DEVICE && !devices_are_ready())
+		begin_devices();
 	is_ready = true;
 	daemon_ready();
 }
@@ -371,10 +387,10 @@ static int end(void)
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT)
 		log_notify("STOPPING=1");
 	listen_end();
-	if (ENABLE_FEATURE_XNBD_SERVER_DEVICE && server_config->device) {
-		device_end(server_config->keep_device);
+	if (ENABLE_FEATURE_XNBD_SERVER_DEVICE) {
+		devices_end(server_config->keep_device);
 		end_of_turn(); /* a turn begins with a wait */
-		wait_for_end(device_has_ended);
+		wait_for_end(devices_have_ended);
 	}
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export)
 		core_job_cancel(export->disk.core);
@@ -448,7 +464,7 @@ void server_limits(struct server_config *config, const char *clients, const char
 	config->exports.fronts = config->threads > 1;
 	if (xatou_range(config->lport, 0, 65535) == 0)
 		config->lport = NULL;
-	if (!config->lport && !config->unix_path && !config->one_client && !config->device)
+	if (!config->lport && !config->unix_path && !config->one_client && !config->device && !config->devices)
 		bb_simple_error_msg_and_die("nothing to listen on: give " IF_LONG_OPTS("--lport or --unix") IF_NOT_LONG_OPTS("-l or -u"));
 }
 

@@ -35,8 +35,9 @@ struct server_config {
 	bool past_handshake;        /* ... whose handshake is already done */
 	int client_fd;
 	const char *device;         /* of the kernel, that is the disk; or NULL */
-	unsigned connections;       /* ... so many to it, 1..KERNEL_NBD_CONNECTIONS_MAX */
-	bool keep_device;           /* ... it stays when the server ends */
+	const llist_t *devices;     /* ... of a wrapper: NAME=DEVICE */
+	unsigned connections;       /* ... so many to each, 1..KERNEL_NBD_CONNECTIONS_MAX */
+	bool keep_device;           /* ... they stay when the server ends */
 	const char *hook;           /* program to run once when the disk is complete and switched, or NULL */
 	const char *record;         /* boot trace to write, or NULL */
 	const char *prefetch;       /* boot trace to fetch, or NULL */

@@ -26,7 +26,7 @@ compare() {
 	sed -n 's/.*"\([a-z0-9-]*\)\\0" [A-Za-z]*_argument "\(.\)".*/-\2,--\1/p' "$2" | grep -v shutdown | sort >"$T/code"
 	build/xnbdbox "$1" --help 2>&1 | grep -oE -- '^	-[A-Za-z],--[a-z0-9-]+' | tr -d '\t' | sort >"$T/usage"
 	mandoc -T ascii "$3" | sed 's/.\x08//g' |
-		sed -n 's/^ \{5\}\(-[A-Za-z]\)\( [A-Z]*\)\{0,1\}, \(--[a-z0-9-]*\).*/\1,\3/p' | sort >"$T/man"
+		sed -n 's/^ \{5\}\(-[A-Za-z]\)\( [A-Z=]*\)\{0,1\}, \(--[a-z0-9-]*\).*/\1,\3/p' | sort >"$T/man"
 	[ -s "$T/code" ] || status=1
 	differ "$1: options of the program (<) and of its usage text (>)" "$T/code" "$T/usage"
 	differ "$1: options of the program (<) and of $3 (>)" "$T/code" "$T/man"

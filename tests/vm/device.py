@@ -74,6 +74,9 @@ m.run("kill $(cat /run/a.pid) && until_true 60 sh -c '! [ -e /run/a.pid ]' && [ 
 m.run(f"{target('c')} --keep-device && [ $(blockdev --getsize64 /dev/nbd1) = 19999744 ]")
 m.run("kill $(cat /run/c.pid) && until_true 60 sh -c '! [ -e /run/c.pid ]' && [ $(blockdev --getsize64 /dev/nbd1) = 19999744 ]")
 m.run("nbd-client -d /dev/nbd1")
+m.run("xnbd-wrapper --daemonize --lport 0 --pidfile /run/w.pid --imgfile /run/a.img --imgfile /run/b.img --device /run/a.img=/dev/nbd1 "
+      "--device /run/b.img=/dev/nbd2 && cmp /dev/nbd1 /run/a.img && cmp /dev/nbd2 /run/b.img")
+m.run("kill $(cat /run/w.pid) && until_true 60 sh -c '! [ -e /run/w.pid ]' && ! grep -q '[1-9]' /sys/block/nbd1/size /sys/block/nbd2/size")
 refused("it has to be one as /dev/nbd0", target("a").replace("nbd1", "vdb"))
 m.kill()
 with open("cache.img", "rb") as f:
