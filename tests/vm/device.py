@@ -4,7 +4,6 @@
 # in use while the proxy is killed again and again, and started by a loop; then the disk moves,
 # the server ends in an orderly way, and the image is looked at from the host. The longest pause is told.
 import random, re, sys, time
-from disk import SECTOR
 from machine import HOST, Machine, make_ext4, serve_origin
 from model import expect_clean
 
