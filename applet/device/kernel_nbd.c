@@ -161,7 +161,7 @@ static uint32_t find32(const uint8_t *p, size_t n, unsigned type)
 /* Receives a message. Returns the bytes of its attributes; -1 with errno. */
 static ssize_t message_read(const struct kernel_nbd *k, struct message *m)
 {
-	struct sockaddr_netlink from;
+	struct sockaddr_netlink from = { .port = 0 };
 	socklen_t from_bytes = sizeof(from);
 	ssize_t n;
 
