@@ -29,7 +29,7 @@
 //config:	Orders to a copy that is running.
 //config:
 //config:config FEATURE_XNBD_BGCTL_VERIFY
-//config:	bool "--verify (330 bytes)"
+//config:	bool "--verify (320 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help

@@ -5,7 +5,7 @@
  * origin while the disk moves here. This file is its command line.
  */
 //config:config XNBD_SERVER
-//config:	bool "xnbd-server (105 kb)"
+//config:	bool "xnbd-server (110 kb)"
 //config:	default y
 //config:	help
 //config:	Serves a disk image or block device over NBD (target mode), or stands
@@ -44,7 +44,7 @@
 //config:	fetches them. Without this, what is not here is data.
 //config:
 //config:config FEATURE_XNBD_SERVER_OLDSTYLE
-//config:	bool "--oldstyle (240 bytes)"
+//config:	bool "--oldstyle (230 bytes)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -52,7 +52,7 @@
 //config:	origin without it.
 //config:
 //config:config FEATURE_XNBD_SERVER_DAEMONIZE
-//config:	bool "--daemonize, --pidfile and --logpath (2.0 kb)"
+//config:	bool "--daemonize, --pidfile and --logpath (1.8 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -67,7 +67,7 @@
 //config:	that vanishes at the end.
 //config:
 //config:config FEATURE_XNBD_SERVER_INETD
-//config:	bool "--inetd and --connected-fd (1.4 kb)"
+//config:	bool "--inetd and --connected-fd (1.5 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -81,7 +81,7 @@
 //config:	A copy of the image of a target as it is at one moment.
 //config:
 //config:config FEATURE_XNBD_SERVER_INIT
-//config:	bool "--root-storage, and sockets and readiness of systemd (1.9 kb)"
+//config:	bool "--root-storage, and sockets and readiness of systemd (1.8 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -130,7 +130,7 @@
 //config:	together, how much is local, how much survives a power cut.
 //config:
 //config:config FEATURE_XNBD_SERVER_SYSLOG
-//config:	bool "--syslog (500 bytes)"
+//config:	bool "--syslog (460 bytes)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
