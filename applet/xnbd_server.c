@@ -152,7 +152,7 @@
 //config:	and libc's resolver is left out, if nothing else needs it.
 //config:
 //config:config FEATURE_XNBD_SERVER_DEVICE
-//config:	bool "--device (5.6 kb)"
+//config:	bool "--device (5.5 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
