@@ -275,14 +275,15 @@ static void lines_fill(struct device *d)
 void device_prepare(const char *name, const char *path, unsigned connections)
 {
 	struct device *d = xzalloc(sizeof(*d));
-	int index = kernel_nbd_index(path);
 	int error = devices ? 0 : kernel_nbd_open(&kernel);
 	struct line *l;
+	int index;
 
 	if (error == ENOENT)
 		bb_simple_error_msg_and_die("the kernel has no nbd devices: modprobe nbd");
 	if (error)
 		bb_error_msg_and_die("netlink: %s", strerror(error));
+	index = kernel_nbd_index(path);
 	if (index < 0)
 		bb_perror_msg_and_die("'%s' cannot be the device: it has to be one as /dev/nbd0", path);
 	d->name = name;
