@@ -17,12 +17,14 @@
 #include "reactor/pool.h"
 #include "server/device.h"
 
+#include <sys/file.h>
 #include <sys/sysmacros.h>
 
 enum {
 	AGAIN_MS = 5000,
 	TRY_MS = 100,    /* the kernel may not have noticed yet that a connection is lost */
 	BUSY_MS = 3000,  /* a start tries for so long: then somebody else has the device */
+	LOCK_MS = 5000,  /* an end waits so long for who looks at the device */
 	SCAN_MS = 5000,  /* a start waits so long for partitions: their table may be at the origin, which may be away */
 	IDENTIFIER_BYTES = 80,
 };
@@ -143,15 +145,30 @@ static void scan_run(struct job *j)
 		close(fd);
 }
 
+/* A reader gets errors when the device goes. udev, which looks at each new device, holds a shared lock meanwhile, and
+ * leaves alone what is locked (systemd.io/BLOCK_DEVICE_LOCKING). */
+static bool lock(int fd)
+{
+	const struct timespec step = { .tv_nsec = TRY_MS * 1000000 };
+	unsigned left;
+
+	for (left = LOCK_MS / TRY_MS; flock(fd, LOCK_EX | LOCK_NB) < 0; left--) {
+		if (errno != EWOULDBLOCK || left == 0)
+			return false;
+		nanosleep(&step, NULL);
+	}
+	return true;
+}
+
 static void end_run(struct job *j)
 {
 	struct device *d = device_of(j);
 	int fd = open(d->path, O_RDONLY | O_EXCL | O_CLOEXEC); /* of a block device: nobody has mounted it */
 
-	d->in_use = fd < 0 && errno == EBUSY;
+	d->in_use = fd < 0 ? errno == EBUSY : !lock(fd);
+	d->error = d->in_use ? 0 : kernel_nbd_disconnect(&kernel, d->device.index);
 	if (fd >= 0)
 		close(fd);
-	d->error = d->in_use ? 0 : kernel_nbd_disconnect(&kernel, d->device.index);
 }
 
 /* ---- the loop's thread ---------------------------------------------------------------------------- */

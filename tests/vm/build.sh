@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
 # The machine of the tests, into build/vm: Debian's kernel (vmlinuz), and an initramfs
-# (initrd) of Debian's BusyBox, some modules, our program, dmsetup and nbd-client.
+# (initrd) of Debian's BusyBox, some modules, our program, dmsetup, flock and nbd-client.
 # Nothing of it is installed on this machine.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -45,7 +45,7 @@ initrd() {
 	done
 	# shellcheck disable=SC2086 # on one line
 	echo $modules >"$dir/root/modules/list"
-	for tool in dmsetup nbd-client mkfs.ext4; do
+	for tool in dmsetup flock nbd-client mkfs.ext4; do
 		program "$(PATH=$PATH:/usr/sbin:/sbin command -v $tool)"
 	done
 	mkdir -p "$dir/root/bin/bb" # of the same name as Debian's
