@@ -41,11 +41,13 @@ enum {
 	ATTR_BLOCK_SIZE_BYTES = 3,
 	ATTR_TIMEOUT = 4,
 	ATTR_SERVER_FLAGS = 5,
+	ATTR_CLIENT_FLAGS = 6,
 	ATTR_SOCKETS = 7,
 	ATTR_DEAD_CONN_TIMEOUT = 8,
 	ATTR_BACKEND_IDENTIFIER = 10,
 	SOCKET_ITEM = 1,
 	SOCKET_FD = 1,
+	DISCONNECT_ON_CLOSE = 2, /* of the client flags */
 };
 
 struct header {
@@ -276,6 +278,7 @@ static void put_device(struct message *m, const struct kernel_nbd *k, unsigned c
 	put32(m, ATTR_INDEX, d->index);
 	put64(m, ATTR_TIMEOUT, d->timeout_s);
 	put64(m, ATTR_DEAD_CONN_TIMEOUT, d->dead_s);
+	put64(m, ATTR_CLIENT_FLAGS, d->ends_on_close ? DISCONNECT_ON_CLOSE : 0);
 	if (d->identifier)
 		put(m, ATTR_BACKEND_IDENTIFIER, d->identifier, strnlen(d->identifier, NAME_BYTES - 1) + 1);
 }

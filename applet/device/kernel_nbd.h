@@ -33,6 +33,7 @@ struct kernel_nbd_device {
 	uint32_t timeout_s;         /* a request that is not answered for so long: another connection is tried, or an error. 0 = never */
 	uint32_t dead_s;            /* requests wait so long for a new connection when all are lost; 0 = not at all */
 	const char *identifier;     /* of what is served: only the same may be connected again; NULL = none */
+	bool ends_on_close;         /* as by kernel_nbd_disconnect(), when nobody has it open any more */
 };
 
 enum {
@@ -51,8 +52,8 @@ int kernel_nbd_open(struct kernel_nbd *k);
  * may close its descriptors. 0, or an errno. */
 int kernel_nbd_connect(const struct kernel_nbd *k, const struct kernel_nbd_device *d, const int *fds, unsigned count);
 
-/* New sockets for lost ones, and new times, for a device that is connected. d->size_bytes, block_bytes and
- * flags stay as they are. ENOSPC: no connection is lost. EINVAL: another identifier, or not connected. */
+/* New sockets for lost ones (count: 0.. too), new times and ends_on_close for a device that is connected. d->size_bytes,
+ * block_bytes and flags stay as they are. ENOSPC: no connection is lost. EINVAL: another identifier, or not connected. */
 int kernel_nbd_reconfigure(const struct kernel_nbd *k, const struct kernel_nbd_device *d, const int *fds, unsigned count);
 
 /* The device ends: every connection gets an NBD_CMD_DISC, and what is in flight fails. */

@@ -110,6 +110,7 @@ void *bb_grow(void *old, size_t used, size_t bytes);
 
 /* fork(2) of a process with one thread: no handlers of pthread_atfork(3) run. */
 pid_t xfork(void);
+pid_t bb_fork(void); /* -1 with errno. With other threads, the child may only make system calls */
 
 /* The processors that this process may use, 1 or more. */
 unsigned get_cpu_count(void);

@@ -35,13 +35,18 @@ void *bb_grow(void *old, size_t used, size_t bytes)
 	return p;
 }
 
-pid_t xfork(void)
+pid_t bb_fork(void)
 {
 #ifdef __GLIBC__ /* uClibc says so, too; older ones have no other, and the size does not matter */
-	pid_t pid = fork();
+	return fork();
 #else
-	pid_t pid = _Fork();
+	return _Fork();
 #endif
+}
+
+pid_t xfork(void)
+{
+	pid_t pid = bb_fork();
 
 	if (pid < 0)
 		bb_simple_perror_msg_and_die("fork");

@@ -16,17 +16,19 @@
 #include "reactor/loop.h"
 #include "reactor/pool.h"
 #include "server/device.h"
+#include "storage/identity.h"
 
-#include <sys/file.h>
-#include <sys/sysmacros.h>
+#include <sys/syscall.h>
 
 enum {
 	AGAIN_MS = 5000,
 	TRY_MS = 100,    /* the kernel may not have noticed yet that a connection is lost */
 	BUSY_MS = 3000,  /* a start tries for so long: then somebody else has the device */
-	LOCK_MS = 5000,  /* an end waits so long for who looks at the device */
+	OPEN_MS = 5000,  /* an end waits so long for who just reads the device */
+	LATE_MS = 10000, /* ... and for its child */
 	SCAN_MS = 5000,  /* a start waits so long for partitions: their table may be at the origin, which may be away */
 	IDENTIFIER_BYTES = 80,
+	FDS_MAX = 1024,
 };
 
 /* A connection of a device. */
@@ -45,14 +47,15 @@ struct device {
 	unsigned count; /* of lines */
 	struct line lines[KERNEL_NBD_CONNECTIONS_MAX];
 	struct timer again;
+	struct event child; /* a process that has the device open; fd -1: there is none */
 	uint64_t begun_ms;
+	unsigned pid; /* whoever has connected it, as the kernel says: another one has another device */
 	bool is_there, is_scanned, is_ending, has_ended;
+	bool is_new; /* it was not taken over: whoever opens it waits for the scan */
 
-	struct job job, scan;
+	struct job job;
 	bool busy; /* job is under way */
-	/* of job */
-	bool in_use;
-	int error;
+	int error; /* of job */
 };
 
 static struct kernel_nbd kernel; /* for one job at a time */
@@ -85,17 +88,28 @@ static bool is_ours(const struct device *d)
 	       strcmp(identifier, d->device.identifier) == 0;
 }
 
-/* Gives the kernel its ends. The kernel says nothing of one that it has no use for: it closes it. */
-static int hand_over(const struct device *d, const int *fds, unsigned n)
+/* ... and that it is still the one that we have connected. */
+static bool has_stayed(const struct device *d)
+{
+	return kernel_nbd_pid(d->device.index) == d->pid;
+}
+
+/* Gives the kernel its ends. The kernel says nothing of one that it has no use for: it closes it. It compares
+ * identifiers, but for a device that has none. */
+static int hand_over(struct device *d, const int *fds, unsigned n)
 {
 	int error;
 
-	if (!d->is_there && !kernel_nbd_pid(d->device.index))
-		error = kernel_nbd_connect(&kernel, &d->device, fds, n);
-	else if (d->is_there || is_ours(d))
-		error = kernel_nbd_reconfigure(&kernel, &d->device, fds, n);
-	else
-		error = EBUSY;
+	if (d->is_there) {
+		error = has_stayed(d) ? kernel_nbd_reconfigure(&kernel, &d->device, fds, n) : EINVAL;
+	} else {
+		d->is_new = !kernel_nbd_pid(d->device.index);
+		if (d->is_new)
+			error = kernel_nbd_connect(&kernel, &d->device, fds, n);
+		else
+			error = is_ours(d) ? kernel_nbd_reconfigure(&kernel, &d->device, fds, n) : EBUSY;
+		d->pid = kernel_nbd_pid(d->device.index);
+	}
 	if (!error && d->count == 1)
 		set_timer(d);
 	return error;
@@ -104,11 +118,6 @@ static int hand_over(const struct device *d, const int *fds, unsigned n)
 static struct device *device_of(struct job *j)
 {
 	return (struct device *)(void *)((char *)j - offsetof(struct device, job));
-}
-
-static struct device *device_of_scan(struct job *j)
-{
-	return (struct device *)(void *)((char *)j - offsetof(struct device, scan));
 }
 
 static void connect_run(struct job *j)
@@ -136,39 +145,48 @@ static void connect_run(struct job *j)
 	}
 }
 
-/* Whoever opens a device that is new has its partitions read. */
-static void scan_run(struct job *j)
-{
-	int fd = open(device_of_scan(j)->path, O_RDONLY | O_CLOEXEC);
-
-	if (fd >= 0)
-		close(fd);
-}
-
-/* A reader gets errors when the device goes. udev, which looks at each new device, holds a shared lock meanwhile, and
- * leaves alone what is locked (systemd.io/BLOCK_DEVICE_LOCKING). */
-static bool lock(int fd)
-{
-	const struct timespec step = { .tv_nsec = TRY_MS * 1000000 };
-	unsigned left;
-
-	for (left = LOCK_MS / TRY_MS; flock(fd, LOCK_EX | LOCK_NB) < 0; left--) {
-		if (errno != EWOULDBLOCK || left == 0)
-			return false;
-		nanosleep(&step, NULL);
-	}
-	return true;
-}
-
+/* A reader gets errors when the device goes. So the kernel is asked to remove it when it is closed by the last of those
+ * who have it open, and child() is the next. */
 static void end_run(struct job *j)
 {
 	struct device *d = device_of(j);
-	int fd = open(d->path, O_RDONLY | O_EXCL | O_CLOEXEC); /* of a block device: nobody has mounted it */
 
-	d->in_use = fd < 0 ? errno == EBUSY : !lock(fd);
-	d->error = d->in_use ? 0 : kernel_nbd_disconnect(&kernel, d->device.index);
+	d->device.ends_on_close = true;
+	d->error = has_stayed(d) ? kernel_nbd_reconfigure(&kernel, &d->device, NULL, 0) : 0;
+}
+
+static void disconnect_run(struct job *j)
+{
+	struct device *d = device_of(j);
+
+	d->error = has_stayed(d) ? kernel_nbd_disconnect(&kernel, d->device.index) : 0;
+}
+
+/* ---- a process of its own ------------------------------------------------------------------------- */
+
+/* Opens the device and closes it, and writes a byte if somebody else has it. Whoever opens a device that is new has its
+ * partitions read, perhaps from an origin that is away. A process that waits for that cannot be killed, and keeps its
+ * descriptors: if it were the server, nobody could take the device over, and the wait would have no end. */
+static void NORETURN child(const struct device *d, int report)
+{
+	const struct timespec step = { .tv_nsec = TRY_MS * 1000000L };
+	unsigned tries = d->is_ending ? OPEN_MS / TRY_MS : 0;
+	int fd;
+
+	dup2(report, STDIN_FILENO);
+	for (fd = syscall(SYS_close_range, 1, ~0U, 0) == 0 ? 0 : FDS_MAX; fd; fd--) /* Linux 5.9 */
+		close(fd);
+	fd = open(d->path, d->is_ending ? O_RDONLY | O_EXCL : O_RDONLY); /* O_EXCL, of a block device: nobody has mounted it */
 	if (fd >= 0)
 		close(fd);
+	else if (errno == EBUSY)
+		tries = 1;
+	while (tries && has_stayed(d)) {
+		nanosleep(&step, NULL);
+		if (!--tries)
+			write(STDIN_FILENO, "", 1);
+	}
+	_exit(0);
 }
 
 /* ---- the loop's thread ---------------------------------------------------------------------------- */
@@ -185,21 +203,118 @@ static void submit(struct device *d, void (*run)(struct job *), void (*done)(str
 	pool_submit(&d->job);
 }
 
+static void child_forget(struct device *d)
+{
+	if (d->child.fd < 0)
+		return;
+	event_remove(&d->child);
+	close(d->child.fd);
+	d->child.fd = -1;
+}
+
+/* ready() is called when it has reported, or ended. False: there is none. */
+static bool child_begin(struct device *d, void (*ready)(struct event *e, uint32_t events))
+{
+	int report[2];
+	pid_t pid;
+
+	child_forget(d);
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, report) < 0)
+		return false;
+	pid = bb_fork();
+	if (pid == 0)
+		child(d, report[1]);
+	close(report[1]);
+	d->child.fd = report[0];
+	d->child.ready = ready;
+	if (pid > 0 && event_add(&d->child, EPOLLIN))
+		return true;
+	close(report[0]);
+	d->child.fd = -1;
+	return false;
+}
+
+static struct device *device_of_child(struct event *e)
+{
+	return (struct device *)(void *)((char *)e - offsetof(struct device, child));
+}
+
+static struct device *device_of_timer(struct timer *t)
+{
+	return (struct device *)(void *)((char *)t - offsetof(struct device, again));
+}
+
+static void scan_ended(struct event *e, uint32_t events UNUSED_PARAM)
+{
+	struct device *d = device_of_child(e);
+
+	d->is_scanned = true;
+	child_forget(d);
+}
+
 static void end_done(struct job *j)
 {
 	struct device *d = device_of(j);
 
 	d->busy = false;
 	d->has_ended = true;
-	if (d->in_use)
-		bb_error_msg("'%s' is in use and stays: a server with the same options takes it over", d->path);
 	if (d->error)
 		bb_error_msg("'%s' cannot be disconnected: %s", d->path, strerror(d->error));
 }
 
-static void scan_done(struct job *j)
+static void stay(struct device *d)
 {
-	device_of_scan(j)->is_scanned = true;
+	timer_clear(&d->again);
+	child_forget(d);
+	d->has_ended = true;
+	bb_error_msg("'%s' is in use and stays: a server with the same options takes it over", d->path);
+}
+
+static void child_late(struct timer *t)
+{
+	stay(device_of_timer(t));
+}
+
+static void child_ended(struct event *e, uint32_t events UNUSED_PARAM)
+{
+	struct device *d = device_of_child(e);
+	char in_use;
+
+	if (safe_read(e->fd, &in_use, 1) == 1) {
+		stay(d);
+		return;
+	}
+	timer_clear(&d->again);
+	child_forget(d);
+	submit(d, disconnect_run, end_done); /* if it is still there, it could not be opened */
+}
+
+static void end_child(struct job *j)
+{
+	struct device *d = device_of(j);
+
+	if (d->error) {
+		end_done(j);
+	} else if (d->is_new && !d->is_scanned) { /* nobody has read anything, and the scan may have no end */
+		submit(d, disconnect_run, end_done);
+	} else if (child_begin(d, child_ended)) {
+		d->busy = false;
+		d->again.fire = child_late;
+		timer_set(&d->again, loop_now_ms() + LATE_MS);
+	} else {
+		stay(d);
+	}
+}
+
+/* With no job under way. */
+static void end_begin(struct device *d)
+{
+	if (d->has_ended)
+		return;
+	if (d->is_there)
+		submit(d, end_run, end_child);
+	else
+		d->has_ended = true;
 }
 
 static void line_lost(void *ctx)
@@ -214,12 +329,27 @@ static void NORETURN die_unconnected(const struct device *d)
 {
 	if (d->error && d->error != EBUSY)
 		bb_error_msg_and_die("'%s' cannot be connected: %s", d->path, strerror(d->error));
-	bb_error_msg_and_die("'%s' is in use, by process %u or what it has begun: choose another, or disconnect it", d->path, kernel_nbd_pid(d->device.index));
+	if (!d->pid)
+		bb_error_msg_and_die("'%s' is in use: somebody has it open", d->path);
+	bb_error_msg_and_die("'%s' is in use, by process %u or what it has begun: give the same image and options, choose another device, or disconnect it", d->path, d->pid);
 }
 
 static void try_again(struct timer *t)
 {
-	lines_fill((struct device *)(void *)((char *)t - offsetof(struct device, again)));
+	lines_fill(device_of_timer(t));
+}
+
+/* It has ended, or is another one's. Any other error may pass. */
+static bool is_gone(const struct device *d)
+{
+	return d->is_there && d->error == EINVAL;
+}
+
+static void there(struct device *d)
+{
+	d->is_there = true;
+	if (!d->is_ending && !child_begin(d, scan_ended))
+		d->is_scanned = true;
 }
 
 static void connect_done(struct job *j)
@@ -229,8 +359,6 @@ static void connect_done(struct job *j)
 	bool lost = false;
 
 	d->busy = false;
-	if (d->error && !d->is_there)
-		die_unconnected(d);
 	for (l = d->lines; l < d->lines + d->count; l++) {
 		if (l->ours >= 0) {
 			l->session = session_begin(l->ours, d->export);
@@ -240,24 +368,20 @@ static void connect_done(struct job *j)
 		}
 		lost |= !l->session;
 	}
-	if (d->is_ending) {
-		if (!d->has_ended)
-			submit(d, end_run, end_done);
-		return;
-	}
-	if (d->error) {
-		bb_error_msg("'%s' has been disconnected: %s", d->path, strerror(d->error));
+	if (is_gone(d)) {
+		bb_error_msg("'%s' has been disconnected", d->path);
 		d->is_ending = d->has_ended = true;
+		export_drop(d->export);
 		return;
 	}
-	if (!d->is_there && d->lines[0].session) {
-		d->is_there = true;
-		d->scan.run = scan_run;
-		d->scan.done = scan_done;
-		d->scan.class = JOB_SLOW;
-		pool_submit(&d->scan);
+	if (!d->is_there && d->lines[0].session)
+		there(d);
+	if (d->is_ending) {
+		end_begin(d);
+		return;
 	}
-	if (!d->is_there && loop_now_ms() - d->begun_ms > BUSY_MS)
+	/* It may be that somebody just looks at it. */
+	if (!d->is_there && ((d->error && d->error != EBUSY) || loop_now_ms() - d->begun_ms > BUSY_MS))
 		die_unconnected(d);
 	if (lost)
 		timer_set(&d->again, loop_now_ms() + TRY_MS);
@@ -307,7 +431,10 @@ void device_prepare(const char *name, const char *path, unsigned connections)
 	d->path = path;
 	d->device.index = (uint32_t)index;
 	d->again.fire = try_again;
+	d->child.fd = -1;
 	d->count = connections;
+	if (client_limits.sessions)
+		client_limits.sessions += connections;
 	for (l = d->lines; l < d->lines + d->count; l++) {
 		l->owner = d;
 		l->ours = l->kernels = -1;
@@ -316,21 +443,16 @@ void device_prepare(const char *name, const char *path, unsigned connections)
 	devices = d;
 }
 
-/* What is served, as long as the machine runs: no other image can have this. What --cow-target serves is gone
+/* What is served, and how, as long as the machine runs: nothing else can have this. What --cow-target serves is gone
  * with its server. */
 static const char *identify(struct device *d)
 {
 	const struct export *e = d->export;
-	struct stat st;
 
-	if (e->disk.base_fd >= 0 || fstat(e->disk.fd[FILE_IMAGE], &st) < 0)
+	if (e->disk.base_fd >= 0)
 		return NULL;
-	if (S_ISBLK(st.st_mode))
-		st.st_ino = 0;
-	else
-		st.st_rdev = st.st_dev;
-	snprintf(d->identifier, sizeof(d->identifier), "xnbd %u:%u/%llu %llu", major(st.st_rdev), minor(st.st_rdev),
-		 (unsigned long long)st.st_ino, (unsigned long long)e->nbd.size_bytes);
+	snprintf(d->identifier, sizeof(d->identifier), "xnbd %llx %llu %s%u", (unsigned long long)identity_now(e->disk.fd[FILE_IMAGE]),
+		 (unsigned long long)e->nbd.size_bytes, e->nbd.transmission_flags & NBD_FLAG_READ_ONLY ? "readonly " : "", d->count);
 	return d->identifier;
 }
 
@@ -344,6 +466,7 @@ static void device_begin(struct device *d)
 	rest = (unsigned)(e->nbd.size_bytes % 512);
 	if (rest)
 		bb_error_msg("'%s' lacks the last %u bytes of the disk: a device has whole sectors of 512", d->path, rest);
+	export_hold(e); /* it may be removed, and its session's last connection lost */
 	d->export = e;
 	d->begun_ms = loop_now_ms();
 	d->device.size_bytes = e->nbd.size_bytes;
@@ -379,8 +502,8 @@ void devices_end(bool keep)
 		d->is_ending = true;
 		timer_clear(&d->again);
 		d->has_ended |= keep;
-		if (!d->has_ended && !d->busy)
-			submit(d, end_run, end_done);
+		if (!d->busy)
+			end_begin(d);
 	}
 }
 

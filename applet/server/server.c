@@ -253,8 +253,6 @@ static void begin_devices(void)
 	end_of_turn(); /* a turn begins with a wait */
 	while (!devices_are_ready() && !stopping_ms)
 		turn(loop_now_ms() + 100);
-	if (stopping_ms)
-		bb_simple_error_msg_and_die("ended by a signal before the device was there");
 }
 
 static void leave(void)
@@ -309,7 +307,8 @@ static void begin(void)
 	if (ENABLE_FEATURE_XNBD_SERVER_DEVICE && !devices_are_ready())
 		begin_devices();
 	is_ready = true;
-	daemon_ready();
+	if (!stopping_ms) /* else the end removes the devices again */
+		daemon_ready();
 }
 
 /* ---- the end -------------------------------------------------------------------------------------- */

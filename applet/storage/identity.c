@@ -211,6 +211,22 @@ bool identity_same_boot(const struct disk *d)
 	       !differ(identity_of(d->fd[FILE_BITMAP]), h->bitmap);
 }
 
+uint64_t identity_now(int fd)
+{
+	struct { /* no padding */
+		uint64_t dev, identity;
+		char disk[24];
+	} id = { 0 };
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return 0;
+	id.dev = S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev;
+	id.identity = identity_of(fd);
+	sysfs_read((dev_t)id.dev, "diskseq", id.disk, sizeof(id.disk));
+	return fingerprint_sample((uint8_t *)&id, sizeof(id));
+}
+
 /* ---- at a start ---------------------------------------------------------------------------- */
 
 void identity_check(const struct disk *d, struct state_found *f)

@@ -32,4 +32,7 @@ int identity_leave(const struct disk *d, struct state_header *h);
 /* Stamps the commit file with the counter of the header that was just written to it. Any thread. */
 void identity_stamp(int fd, uint64_t counter);
 
+/* The file or device fd, but not its content: as long as the machine runs, no other one has the same. Any thread. */
+uint64_t identity_now(int fd);
+
 #endif

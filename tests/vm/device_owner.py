@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
+# device_owner.py [NAME...]: whose a device is: that somebody has it open without a claim, that another server or
+# client has it by now, that the origin is away when its partitions are looked for. Each part has a device of its own.
+import sys
+from machine import HOST, XNBDBOX, Machine, connect, free_port, make_ext4, serve_origin, spawn
+
+PARTS = {}
+
+
+def part(run):
+    PARTS[run.__name__] = run
+
+
+class Device:
+    """A device of the kernel, an image on a file system, and a target that connects them, if it is asked to."""
+
+    def __init__(self, number, name):
+        self.path, self.name = f"/dev/nbd{number}", name
+        self.gone = f"[ $(cat /sys/block/nbd{number}/size) = 0 ]"
+        m.run(f"truncate -s 20M /b/{name}.img")
+
+    def server(self, *more, mode="--target", arguments=None):
+        arguments = arguments or f"/b/{self.name}.img"
+        return (f"xnbd-server {mode} --daemonize --lport 0 --device {self.path} --pidfile /run/{self.name}.pid "
+                f"--logpath /run/{self.name}.log {' '.join(more)} {arguments}")
+
+    def ends(self, seconds=60):
+        return f"kill $(cat /run/{self.name}.pid) && until_true {seconds} sh -c '! [ -e /run/{self.name}.pid ]'"
+
+    def killed(self):
+        return f"pid=$(cat /run/{self.name}.pid); kill -9 $pid && until_true 20 sh -c \"! [ -e /proc/$pid ]\""
+
+    def refused(self, *more):
+        said = m.run(f"{self.server(*more)} && echo started || true")
+        if "in use" not in said:
+            sys.exit(f"not refused: {more}: {said}")
+
+
+def origin(port):
+    p = spawn(XNBDBOX, "xnbd-server", "--target", "--readonly", "--laddr", "127.0.0.1", "--lport", str(port), "origin.img")
+    connect(port).shutdown()
+    return p
+
+
+@part
+def somebody_looks(d):
+    """As udev does, when the module is loaded, and when a device has come."""
+    m.run(f"(sleep 1 <{d.path} &) && sleep 0.3 && {d.server()}")
+    m.run(f"(sleep 1 <{d.path} &) && sleep 0.3 && {d.ends()} && {d.gone}")
+
+
+@part
+def open_without_a_claim(d):
+    """As QEMU has it."""
+    m.run(f"{d.server()} && exec 4<>{d.path} && {d.ends()} && ! {d.gone} && grep 'in use and stays' /run/{d.name}.log")
+    m.run("{ dd bs=4k count=1 conv=fsync if=/dev/zero >&4 2>/run/dd; echo $? >/run/dd; } & sleep 0.3; "
+          f"{d.server()} && until_true 30 grep '^0$' /run/dd")
+    m.run(f"exec 4>&-; {d.ends()} && {d.gone}")
+
+
+@part
+def other_options(d):
+    """They would be another disk for who uses the device."""
+    m.run(f"{d.server()} && mkfs.ext4 -q -F {d.path} && mkdir /{d.name} && mount -t ext4 {d.path} /{d.name} && {d.killed()}")
+    d.refused("--readonly")
+    d.refused("--connections 4")
+    m.run(f"cp /b/{d.name}.img /b/copy.img && i=$(stat -c %i /b/{d.name}.img) && rm /b/{d.name}.img && "
+          f"cp /b/copy.img /b/{d.name}.img && [ $(stat -c %i /b/{d.name}.img) = $i ]")
+    d.refused()  # the same name, number and size, but another file
+    m.run(f"nbd-client -d {d.path}")
+
+
+@part
+def somebody_else_has_it(d):
+    m.run(f"{d.server()} && kill -STOP $(cat /run/{d.name}.pid) && nbd-client -d {d.path}")
+    m.run(f"nbd-client -N '' {HOST} {serve_origin('origin.img')} {d.path} && kill -CONT $(cat /run/{d.name}.pid) && sleep 1 && "
+          f"{d.ends()} && ! {d.gone} && cmp -n 4096 {d.path} {d.path}")
+
+
+@part
+def no_client(d):
+    m.run(d.server("--max-clients 1").replace("--lport 0", "--lport 8521"))
+    connect(m.port).pread(512, 0)
+    m.run(f"{d.ends()} && {d.gone}")
+
+
+@part
+def origin_away(d):
+    """And the table of partitions is there: neither the server nor its end may wait for it."""
+    port = free_port()
+    far = origin(port)
+    files = f"{HOST} {port} /dev/vda /b/cache.bm /run/ctl.sock"
+    m.run(f"xnbd-server --proxy --daemonize --lport 0 --unix /run/u --pidfile /run/{d.name}.pid {files} && {d.ends()}")
+    far.kill()
+    far.wait()
+    server = d.server(mode="--proxy", arguments=files)
+    m.run(f"({server} &) ; until_true 20 sh -c '! {d.gone}' && {d.ends(30)} && {d.gone}")
+    m.run(f"{server} && {d.ends(30)} && {d.gone}")
+    m.run(f"{server} && ! {d.gone} && {d.killed()}")
+    m.run(server)
+    far = origin(port)
+    m.run(f"until_true 60 cmp -n 4096 {d.path} {d.path} && {d.ends()} && {d.gone}")
+    far.kill()
+    far.wait()
+
+
+with open("state.img", "wb") as f:
+    f.write(make_ext4("fs.img", 256 << 20))
+with open("origin.img", "wb") as f:
+    f.write(make_ext4("fs.img", 16 << 20))
+with open("cache.img", "wb") as f:
+    f.truncate(16 << 20)
+m = Machine("cache.img", "state.img", append="loglevel=7")
+m.run("mount -t ext4 /dev/vdb /b")
+failed = 0
+for number, (name, run) in enumerate(PARTS.items()):
+    if sys.argv[1:] and name not in sys.argv[1:]:
+        continue
+    try:
+        run(Device(number, name))
+    except SystemExit as e:
+        print(f"{name}: {e}")
+        failed += 1
+m.kill()
+if not failed:
+    print("ok")
