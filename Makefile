@@ -107,7 +107,7 @@ endif
 endif
 
 sources = applet/main.c $(sort $(wildcard applet/libbb/*.c)) \
-	$(patsubst %.o,applet/%.c,$(filter %.o,$(lib-y))) \
+	$(patsubst %.o,applet/%.c,$(filter-out $(addsuffix %,$(filter %/,$(lib-y))),$(filter %.o,$(lib-y)))) \
 	$(foreach dir,$(sort $(filter %/,$(lib-y))),$(sort $(wildcard applet/$(dir)*.c)))
 objects = $(patsubst applet/%.c,$(out)/obj/%.o,$(sources))
 # links-y: what the //applet: lines tell of each, as $(sbindir)/xnbd-server

@@ -14,7 +14,6 @@ enum {
 	NBD_MAJOR = 43,
 	NETLINK_GENERIC_PROTOCOL = 16,
 	MESSAGE_BYTES = 8192, /* more than the kernel's description of a family */
-	NAME_BYTES = 128,
 
 	/* netlink.h */
 	NLM_REQUEST = 1,
@@ -208,13 +207,25 @@ static int converse(const struct kernel_nbd *k, struct message *m, struct messag
 	}
 }
 
+/* The decimal number that a text begins with; *end: what is behind it. At most INT_MAX: there are no larger ones. */
+static unsigned number(const char *text, const char **end)
+{
+	unsigned n = 0;
+
+	for (; *text >= '0' && *text <= '9' && n < INT_MAX / 10; text++)
+		n = n * 10 + (unsigned)(*text - '0');
+	*end = text;
+	return n;
+}
+
 /* ---- the kernel ------------------------------------------------------------------------------ */
 
 int kernel_nbd_index(const char *path)
 {
 	struct stat st;
-	char link[64], name[256], *end;
-	unsigned long index;
+	char link[64], name[256];
+	const char *end;
+	unsigned index;
 	ssize_t n;
 
 	if (stat(path, &st) < 0)
@@ -232,8 +243,8 @@ int kernel_nbd_index(const char *path)
 	end = strrchr(name, '/');
 	if (!end || strncmp(end, "/nbd", 4) != 0 || end[4] < '0' || end[4] > '9')
 		return -1;
-	index = strtoul(end + 4, &end, 10);
-	return *end || index > INT_MAX ? -1 : (int)index;
+	index = number(end + 4, &end);
+	return *end ? -1 : (int)index;
 }
 
 int kernel_nbd_open(struct kernel_nbd *k)
@@ -280,7 +291,7 @@ static void put_device(struct message *m, const struct kernel_nbd *k, unsigned c
 	put64(m, ATTR_DEAD_CONN_TIMEOUT, d->dead_s);
 	put64(m, ATTR_CLIENT_FLAGS, d->ends_on_close ? DISCONNECT_ON_CLOSE : 0);
 	if (d->identifier)
-		put(m, ATTR_BACKEND_IDENTIFIER, d->identifier, strnlen(d->identifier, NAME_BYTES - 1) + 1);
+		put(m, ATTR_BACKEND_IDENTIFIER, d->identifier, strlen(d->identifier) + 1);
 }
 
 int kernel_nbd_connect(const struct kernel_nbd *k, const struct kernel_nbd_device *d, const int *fds, unsigned count)
@@ -337,15 +348,20 @@ int kernel_nbd_lost(const struct kernel_nbd *k)
 
 /* ---- sysfs ---------------------------------------------------------------------------------------- */
 
+static int open_file(uint32_t index, const char *name, int flags)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/sys/block/nbd%u/%s", index, name);
+	return open(path, flags | O_CLOEXEC);
+}
+
 /* The line of a file of the device, without its end. False: there is none. */
 static bool read_file(uint32_t index, const char *name, char *to, unsigned bytes)
 {
-	char path[64];
+	int fd = open_file(index, name, O_RDONLY);
 	ssize_t n = -1;
-	int fd;
 
-	snprintf(path, sizeof(path), "/sys/block/nbd%u/%s", index, name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd >= 0) {
 		n = safe_read(fd, to, bytes - 1);
 		close(fd);
@@ -360,12 +376,25 @@ static bool read_file(uint32_t index, const char *name, char *to, unsigned bytes
 
 unsigned kernel_nbd_pid(uint32_t index)
 {
-	char number[16];
+	char text[16];
+	const char *end;
 
-	return read_file(index, "pid", number, sizeof(number)) ? (unsigned)strtoul(number, NULL, 10) : 0;
+	return read_file(index, "pid", text, sizeof(text)) ? number(text, &end) : 0;
 }
 
 bool kernel_nbd_identifier(uint32_t index, char *to, unsigned bytes)
 {
 	return read_file(index, "backend", to, bytes);
+}
+
+bool kernel_nbd_set(uint32_t index, const char *attribute, unsigned value)
+{
+	int fd = open_file(index, attribute, O_WRONLY);
+	char text[16];
+	int n = snprintf(text, sizeof(text), "%u", value);
+	bool done = fd >= 0 && full_write(fd, text, (size_t)n) == n;
+
+	if (fd >= 0)
+		close(fd);
+	return done;
 }

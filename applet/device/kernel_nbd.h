@@ -32,7 +32,7 @@ struct kernel_nbd_device {
 	uint16_t transmission_flags;
 	uint32_t timeout_s;         /* a request that is not answered for so long: another connection is tried, or an error. 0 = never */
 	uint32_t dead_s;            /* requests wait so long for a new connection when all are lost; 0 = not at all */
-	const char *identifier;     /* of what is served: only the same may be connected again; NULL = none */
+	const char *identifier;     /* of what is served: only the same may be connected again; at most 127 bytes; NULL = none */
 	bool ends_on_close;         /* as by kernel_nbd_disconnect(), when nobody has it open any more */
 };
 
@@ -71,5 +71,16 @@ int kernel_nbd_lost(const struct kernel_nbd *k);
 unsigned kernel_nbd_pid(uint32_t index);
 /* What was given as identifier, by sysfs; to has room for `bytes`. False: none, or a kernel without. */
 bool kernel_nbd_identifier(uint32_t index, char *to, unsigned bytes);
+/* An attribute of the device in sysfs, as "queue/io_timeout". False: this kernel has none, or not this value. */
+bool kernel_nbd_set(uint32_t index, const char *attribute, unsigned value);
+
+/*
+ * By ioctl(2), for kernels without netlink: a process opens the device, gives it sockets, and then is the
+ * device's: kernel_nbd_ioctl_run() returns when the device has ended, which it does with its first lost
+ * connection. fd: the device. 0, or an errno; EBUSY: it is connected. d: without dead_s and identifier.
+ */
+int kernel_nbd_ioctl_connect(int fd, const struct kernel_nbd_device *d, const int *fds, unsigned count);
+int kernel_nbd_ioctl_run(int fd);
+int kernel_nbd_ioctl_disconnect(int fd);
 
 #endif

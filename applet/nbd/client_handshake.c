@@ -9,6 +9,8 @@
  */
 #include "nbd/nbd.h"
 
+#include "autoconf.h"
+
 #include <stddef.h>
 #include <string.h>
 
@@ -26,6 +28,9 @@ enum {
 
 /* h->state: the option whose reply is awaited, or GREETING. */
 enum { GREETING = 0 };
+
+/* Only a proxy wants structured replies. */
+enum { MAY_STRUCTURE = ENABLE_FEATURE_XNBD_SERVER_PROXY };
 
 /* What follows the export name: one information request, or one query. */
 static const uint8_t want_block_size[] = { 0, 1, 0, NBD_INFO_BLOCK_SIZE };
@@ -159,6 +164,14 @@ static enum nbd_handshake_state begin_transmission(struct nbd_client_handshake *
 	return h->got_export ? NBD_HS_DONE : fail(h, "announces a size that makes no sense");
 }
 
+/* The first option of fixed newstyle. */
+static enum nbd_handshake_state request_first(struct nbd_client_handshake *h)
+{
+	if (h->listed)
+		return request_option(h, NBD_OPT_LIST);
+	return MAY_STRUCTURE && !h->simple ? request_option(h, NBD_OPT_STRUCTURED_REPLY) : request_go(h);
+}
+
 static enum nbd_handshake_state oldstyle_step(struct nbd_client_handshake *h, const uint8_t *in, size_t n, size_t *used)
 {
 	uint8_t export[EXPORT_BYTES];
@@ -169,6 +182,8 @@ static enum nbd_handshake_state oldstyle_step(struct nbd_client_handshake *h, co
 	h->oldstyle = true;
 	if (*h->export_name)
 		return fail_export(h, "is oldstyle and cannot be asked for ", "");
+	if (h->listed)
+		return fail(h, "is oldstyle: its only export has no name");
 	/* Of its 32 bits of flags the upper half are handshake flags. */
 	memcpy(export, in + 16, 8);
 	memcpy(export + 8, in + 26, 2);
@@ -188,7 +203,9 @@ static enum nbd_handshake_state newstyle_step(struct nbd_client_handshake *h, co
 	h->no_zeroes = flags & NBD_FLAG_NO_ZEROES;
 	nbd_put32(client_flags, flags);
 	h->send(h->ctx, client_flags, sizeof(client_flags));
-	return flags & NBD_FLAG_FIXED_NEWSTYLE && !h->plain ? request_option(h, NBD_OPT_STRUCTURED_REPLY) : request_export_name(h);
+	if (flags & NBD_FLAG_FIXED_NEWSTYLE && !h->plain)
+		return request_first(h);
+	return h->listed ? fail(h, "cannot list its exports: it is not fixed newstyle") : request_export_name(h);
 }
 
 static enum nbd_handshake_state greeting_step(struct nbd_client_handshake *h, const uint8_t *in, size_t n, size_t *used)
@@ -285,7 +302,7 @@ static enum nbd_handshake_state refused(struct nbd_client_handshake *h, uint32_t
 	request_option(h, NBD_OPT_ABORT);
 	switch (type) {
 	case NBD_REP_ERR_UNKNOWN:
-		return fail_export(h, "", " is unknown to the origin");
+		return fail_export(h, "", " is unknown to the server");
 	case NBD_REP_ERR_TLS_REQD:
 		return fail(h, "requires TLS, which xnbdbox does not speak");
 	case NBD_REP_ERR_POLICY:
@@ -315,6 +332,25 @@ static enum nbd_handshake_state go_step(struct nbd_client_handshake *h, uint32_t
 	return type & NBD_REP_ERR ? refused(h, type, data, n) : broken(h);
 }
 
+static enum nbd_handshake_state list_step(struct nbd_client_handshake *h, uint32_t type, const uint8_t *data, uint32_t n)
+{
+	uint32_t name_bytes;
+
+	if (type == NBD_REP_ERR_TLS_REQD)
+		return refused(h, type, data, n);
+	if (type == NBD_REP_ACK || type & NBD_REP_ERR) {
+		request_option(h, NBD_OPT_ABORT);
+		return type == NBD_REP_ACK ? NBD_HS_DONE : fail(h, "refused to list its exports");
+	}
+	if (type != NBD_REP_SERVER || n < 4)
+		return broken(h);
+	name_bytes = nbd_get32(data);
+	if (name_bytes > n - 4 || name_bytes > NBD_NAME_MAX)
+		return broken(h);
+	h->listed(h->ctx, data + 4, name_bytes, data + 4 + name_bytes, n - 4 - name_bytes);
+	return NBD_HS_MORE;
+}
+
 static enum nbd_handshake_state reply_step(struct nbd_client_handshake *h, const uint8_t *in, size_t n, size_t *used)
 {
 	const uint8_t *data;
@@ -334,9 +370,11 @@ static enum nbd_handshake_state reply_step(struct nbd_client_handshake *h, const
 	data = in + REPLY_HEAD_BYTES;
 	if (type == NBD_REP_ERR_SHUTDOWN)
 		return refused(h, type, data, length);
-	if (h->state == NBD_OPT_STRUCTURED_REPLY)
+	if (h->state == NBD_OPT_LIST)
+		return list_step(h, type, data, length);
+	if (MAY_STRUCTURE && h->state == NBD_OPT_STRUCTURED_REPLY)
 		return structured_step(h, type);
-	if (h->state == NBD_OPT_SET_META_CONTEXT)
+	if (MAY_STRUCTURE && h->state == NBD_OPT_SET_META_CONTEXT)
 		return meta_step(h, type, data, length);
 	return go_step(h, type, data, length);
 }

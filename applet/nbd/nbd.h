@@ -279,7 +279,11 @@ struct nbd_client_handshake {
 	void (*send)(void *ctx, const void *p, size_t n);
 	void *ctx;
 	const char *export_name; /* "" is the default export; at most NBD_NAME_MAX bytes */
-	bool plain; /* ask by EXPORT_NAME and by nothing else */
+	bool plain;  /* ask by EXPORT_NAME and by nothing else */
+	bool simple; /* no structured replies, and so no base:allocation: for the kernel's client */
+	/* NULL, or gets the exports of the server, one by one; the handshake asks for these and for none of them.
+	 * n bytes of name, more_bytes of description, which need not be printable. */
+	void (*listed)(void *ctx, const void *name, size_t n, const void *more, size_t more_bytes);
 	/* private */
 	int state;
 	bool no_zeroes;
@@ -297,18 +301,31 @@ struct nbd_client_handshake {
 	char error[160];          /* why NBD_HS_CLOSE: one line, printable, for a person */
 };
 
-/* Prepares h (send, ctx and export_name are set before). Sends nothing yet. */
+/* Prepares h (what the caller sets is set before). Sends nothing yet. */
 void nbd_client_start(struct nbd_client_handshake *h);
 
 /* Like nbd_server_step(). Never needs more than NBD_OPTION_MAX + 20 bytes at
  * once. On NBD_HS_CLOSE `error` says why ("export 'x' is unknown to the
- * origin", "does not speak NBD", ...). */
+ * server", "does not speak NBD", ...). */
 enum nbd_handshake_state nbd_client_step(struct nbd_client_handshake *h, const uint8_t *in, size_t n, size_t *used);
 
 /* Whether the handshake awaits the reply to an option that may confuse an old server. nbd-server 3.8
  * to 3.14 answers an option that it does not know without reading its data, and then hangs up: if
  * it does, connect once more, with `plain`. */
 bool nbd_client_is_haggling(const struct nbd_client_handshake *h);
+
+/* ---- uri.c ---------------------------------------------------------------- */
+
+/* What a URI of NBD ("doc/uri.md") names. */
+struct nbd_uri {
+	const char *path;       /* of a Unix socket; NULL: there are ... */
+	const char *host, *port; /* ... these; an address of IPv6 has no brackets */
+	const char *export_name;
+};
+
+/* Takes nbd://HOST[:PORT][/EXPORT] and nbd+unix:///[EXPORT]?socket=PATH apart, with %XX for any byte but 0.
+ * u points into text, which is changed. Returns NULL, or what is wrong with it. */
+const char *nbd_uri_parse(char *text, struct nbd_uri *u);
 
 /* ---- gaps.c: which bytes of a structured reply are still to come --------- */
 

@@ -19,7 +19,7 @@ bool endpoint_unix(struct endpoint *e, const char *path)
 	/* An empty path would be an address without a file, open to everybody. */
 	if (!*path || strlen(path) >= sizeof(a->sun_path))
 		return false;
-	strcpy(a->sun_path, path);
+	memcpy(a->sun_path, path, strlen(path));
 	return true;
 }
 
@@ -82,21 +82,24 @@ static bool find_names(struct endpoints *l, const char *host, const char *port)
 
 /* ---- with numbers only -------------------------------------------------------------------- */
 
-static bool port_number(const char *port, in_port_t *n)
+/* A decimal number of at most max; -1: it is none. libc's strtoul(3) would bring 2 KB with it. */
+static long decimal(const char *text, long max)
 {
-	unsigned v = 0;
+	long n = 0;
 
-	if (!*port)
-		return false;
-	for (; *port; port++) {
-		if (*port < '0' || *port > '9')
-			return false;
-		v = v * 10 + (unsigned)(*port - '0');
-		if (v > 65535)
-			return false;
-	}
-	*n = htons((in_port_t)v);
-	return true;
+	if (!*text)
+		return -1;
+	for (; *text >= '0' && *text <= '9' && n <= max; text++)
+		n = n * 10 + (*text - '0');
+	return *text || n > max ? -1 : n;
+}
+
+static bool port_number(const char *text, in_port_t *port)
+{
+	long n = decimal(text, 65535);
+
+	*port = htons((in_port_t)n);
+	return n >= 0;
 }
 
 static void add_v4(struct endpoints *l, struct in_addr a, in_port_t port)
@@ -120,7 +123,7 @@ static bool v6_number(const char *host, struct in6_addr *a, uint32_t *scope)
 {
 	char text[INET6_ADDRSTRLEN];
 	size_t n = (size_t)(strchrnul(host, '%') - host);
-	char *end;
+	long index;
 
 	if (n >= sizeof(text))
 		return false;
@@ -128,9 +131,8 @@ static bool v6_number(const char *host, struct in6_addr *a, uint32_t *scope)
 	text[n] = '\0';
 	*scope = 0;
 	if (host[n]) {
-		*scope = (uint32_t)strtoul(host + n + 1, &end, 10);
-		if (*end)
-			*scope = if_nametoindex(host + n + 1);
+		index = decimal(host + n + 1, 1 << 24);
+		*scope = index < 0 ? if_nametoindex(host + n + 1) : (uint32_t)index;
 	}
 	return (*scope || !host[n]) && inet_pton(AF_INET6, text, a) == 1;
 }
@@ -154,7 +156,7 @@ static bool find_numbers(struct endpoints *l, const char *host, const char *port
 bool endpoints_find(struct endpoints *l, const char *host, const char *port)
 {
 	l->count = 0;
-	return ENABLE_FEATURE_XNBD_SERVER_NAMES ? find_names(l, host, port) : find_numbers(l, host, port);
+	return ENABLE_FEATURE_XNBD_SERVER_NAMES || ENABLE_FEATURE_XNBD_CLIENT_NAMES ? find_names(l, host, port) : find_numbers(l, host, port);
 }
 
 void endpoint_keep(int fd, int interval)

@@ -2,7 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
  * Endpoints: from a host and a port, as people write them, to addresses of sockets. For connections to
- * the origin, and for the sockets that clients connect to. Any thread; only endpoints_find() may block.
+ * the origin, for the sockets that clients connect to, and for xnbd-client. Any thread; only endpoints_find() may block.
  */
 #ifndef ORIGIN_ENDPOINT_H
 #define ORIGIN_ENDPOINT_H
@@ -30,8 +30,8 @@ struct endpoints {
 };
 
 /*
- * The first ENDPOINTS_MAX addresses of host. host: a name (only with FEATURE_XNBD_SERVER_NAMES;
- * this may block for long); or a number of IPv4 or IPv6, the latter with "%INTERFACE" behind it if
+ * The first ENDPOINTS_MAX addresses of host. host: a name (only with FEATURE_XNBD_SERVER_NAMES
+ * or FEATURE_XNBD_CLIENT_NAMES; this may block for long); or a number of IPv4 or IPv6, the latter with "%INTERFACE" behind it if
  * need be; NULL: the addresses to listen on for everybody. False: there is none.
  */
 bool endpoints_find(struct endpoints *l, const char *host, const char *port);

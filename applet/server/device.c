@@ -64,21 +64,6 @@ static struct device *devices;
 
 /* ---- on a worker ------------------------------------------------------------------------------- */
 
-/* How long a request waits before its timer fires. If it cannot be set, a lost connection costs 30 s. */
-static void set_timer(const struct device *d)
-{
-	char path[64], text[16];
-	int fd;
-
-	snprintf(path, sizeof(path), "/sys/block/nbd%u/queue/io_timeout", d->device.index);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return;
-	snprintf(text, sizeof(text), "%u", AGAIN_MS);
-	full_write(fd, text, strlen(text));
-	close(fd);
-}
-
 /* Whether the device that is connected already serves what we serve. */
 static bool is_ours(const struct device *d)
 {
@@ -110,8 +95,8 @@ static int hand_over(struct device *d, const int *fds, unsigned n)
 			error = is_ours(d) ? kernel_nbd_reconfigure(&kernel, &d->device, fds, n) : EBUSY;
 		d->pid = kernel_nbd_pid(d->device.index);
 	}
-	if (!error && d->count == 1)
-		set_timer(d);
+	if (!error && d->count == 1) /* if it cannot be set, a lost connection costs 30 s */
+		kernel_nbd_set(d->device.index, "queue/io_timeout", AGAIN_MS);
 	return error;
 }
 

@@ -1369,9 +1369,9 @@ static void check_refused(const char *name, uint32_t type, const char *message, 
 
 static void test_client_refused(void)
 {
-	check_refused("x", NBD_REP_ERR_UNKNOWN, "", "export 'x' is unknown to the origin");
-	check_refused("", NBD_REP_ERR_UNKNOWN, "no such thing", "export '' is unknown to the origin");
-	check_refused("a\nb\x7f-\xc3-\xa9", NBD_REP_ERR_UNKNOWN, "", "export 'a?b?-?-?' is unknown to the origin");
+	check_refused("x", NBD_REP_ERR_UNKNOWN, "", "export 'x' is unknown to the server");
+	check_refused("", NBD_REP_ERR_UNKNOWN, "no such thing", "export '' is unknown to the server");
+	check_refused("a\nb\x7f-\xc3-\xa9", NBD_REP_ERR_UNKNOWN, "", "export 'a?b?-?-?' is unknown to the server");
 	check_refused("x", NBD_REP_ERR_TLS_REQD, "", "requires TLS, which xnbdbox does not speak");
 	check_refused("x", NBD_REP_ERR_POLICY, "", "refused by policy to give export 'x'");
 	check_refused("x", NBD_REP_ERR_POLICY, "not\x1byou", "refused by policy to give export 'x': not?you");
@@ -1379,7 +1379,7 @@ static void test_client_refused(void)
 	check_refused("x", NBD_REP_ERR_BLOCK_SIZE_REQD, "", "refused to give export 'x'");
 	check_refused("x", 0xffffffff, "why not", "refused to give export 'x': why not");
 	check_refused(longest_name, NBD_REP_ERR_UNKNOWN, "",
-		      "export 'nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn...' is unknown to the origin");
+		      "export 'nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn...' is unknown to the server");
 }
 
 /* "MUST initiate a soft disconnect", whatever was asked. */

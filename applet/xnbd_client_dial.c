@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
+/* xnbd-client: servers by what people write, connections to them, the handshake. */
+//kbuild:lib-$(CONFIG_XNBD_CLIENT) += xnbd_client_dial.o
+#include "libbb.h"
+#include "xnbd_client.h"
+
+#include <netinet/tcp.h>
+#include <poll.h>
+
+enum {
+	CONNECT_MS = 5000,    /* for an address */
+	HANDSHAKE_MS = 15000, /* for all of it */
+	IN_BYTES = NBD_OPTION_MAX + 20,
+};
+
+struct server servers[SERVERS_MAX + 1];
+char server_error[256];
+
+/* ---- words ------------------------------------------------------------------------------- */
+
+static struct server *server_add(const char *host, const char *port, const char *export_name)
+{
+	static unsigned count;
+	struct server *s = &servers[count];
+
+	if (count++ == SERVERS_MAX)
+		bb_simple_error_msg_and_die("too many servers: at most 8");
+	s->host = host;
+	s->port = port;
+	s->export_name = export_name;
+	return s;
+}
+
+void servers_local(const char *path, const char *export_name)
+{
+	server_add("unix", path, export_name)->is_local = true;
+}
+
+static void add_uri(char *text, const char *export_name)
+{
+	struct nbd_uri u;
+	const char *wrong = nbd_uri_parse(text, &u);
+
+	if (wrong)
+		bb_error_msg_and_die("the URI %s", wrong);
+	if (*u.export_name)
+		export_name = u.export_name;
+	if (u.path)
+		servers_local(u.path, export_name);
+	else
+		server_add(u.host, u.port, export_name);
+}
+
+static bool is_uri(const char *word)
+{
+	return strncmp(strchrnul(word, ':'), "://", 3) == 0;
+}
+
+void servers_parse(char **words, const char *export_name)
+{
+	if (!*words)
+		bb_simple_error_msg_and_die("no server is given; try --help");
+	while (*words) {
+		char *word = *words++;
+
+		if (is_uri(word)) {
+			add_uri(word, export_name);
+		} else if (strncmp(word, "unix:", 5) == 0) {
+			servers_local(word + 5, export_name);
+			if (*words && strcmp(*words, "-") == 0)
+				words++;
+		} else {
+			server_add(word, *words ? *words : "10809", export_name);
+			words += *words != NULL;
+		}
+	}
+}
+
+/* ---- connecting ------------------------------------------------------------------------------ */
+
+static void set_error(const char *text)
+{
+	snprintf(server_error, sizeof(server_error), "%s", text);
+}
+
+/* Waits until fd is ready, or until end_ms. False: it is not, with errno. */
+static bool wait_for(int fd, short events, unsigned long long end_ms)
+{
+	struct pollfd p = { .fd = fd, .events = events };
+	unsigned long long now;
+	int n;
+
+	do {
+		now = monotonic_ms();
+		n = now < end_ms ? poll(&p, 1, (int)(end_ms - now)) : 0;
+	} while (n < 0 && errno == EINTR);
+	if (!n)
+		errno = ETIMEDOUT;
+	return n > 0;
+}
+
+static bool connect_to(int fd, const struct endpoint *e)
+{
+	int error = 0;
+	socklen_t n = sizeof(error);
+
+	if (connect(fd, &e->address.any, e->bytes) == 0)
+		return true;
+	if (errno != EINPROGRESS || !wait_for(fd, POLLOUT, monotonic_ms() + CONNECT_MS))
+		return false;
+	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &n) == 0)
+		errno = error;
+	return !error;
+}
+
+static bool look_up(struct server *s)
+{
+	if (s->at.count)
+		return true;
+	if (!s->is_local) {
+		if (endpoints_find(&s->at, s->host, s->port))
+			return true;
+		s->at.count = 0;
+		set_error("no such host or port");
+		return false;
+	}
+	s->at.count = endpoint_unix(&s->at.at[0], s->port);
+	if (!s->at.count)
+		set_error("its path is empty, or too long for a socket");
+	return s->at.count;
+}
+
+/* A socket that does not block; -1. */
+static int connect_any(struct server *s)
+{
+	unsigned i;
+
+	if (!look_up(s))
+		return -1;
+	for (i = 0; i < s->at.count; i++) {
+		int fd = endpoint_socket(&s->at.at[i]);
+
+		if (fd >= 0 && connect_to(fd, &s->at.at[i]))
+			return fd;
+		set_error(strerror(errno));
+		if (fd >= 0)
+			close(fd);
+	}
+	return -1;
+}
+
+/* ---- the handshake ------------------------------------------------------------------------------ */
+
+/* A few bytes to a connection that is new: there is room for them. If not, the server hears too little, and the
+ * handshake takes too long. */
+static void send_bytes(void *ctx, const void *p, size_t n)
+{
+	send(*(int *)ctx, p, n, MSG_NOSIGNAL);
+}
+
+/* True: done. *hung_up: the server did. */
+static bool shake_hands(int fd, struct nbd_client_handshake *h, bool *hung_up)
+{
+	static uint8_t in[IN_BYTES];
+	unsigned long long end_ms = monotonic_ms() + HANDSHAKE_MS;
+	enum nbd_handshake_state state;
+	size_t have = 0, used;
+
+	for (;;) {
+		ssize_t n = wait_for(fd, POLLIN, end_ms) ? recv(fd, in + have, sizeof(in) - have, 0) : -1;
+
+		if (n < 0 && errno == ETIMEDOUT)
+			set_error("does not answer like an NBD server");
+		*hung_up = n == 0 || (n < 0 && errno == ECONNRESET);
+		if (*hung_up)
+			set_error("hung up during the handshake");
+		if (n <= 0)
+			return false;
+		have += (size_t)n;
+		do {
+			state = nbd_client_step(h, in, have, &used);
+			have -= used;
+			memmove(in, in + used, have);
+		} while (state == NBD_HS_MORE && used);
+		if (state == NBD_HS_CLOSE)
+			set_error(h->error);
+		else if (state == NBD_HS_DONE && have)
+			set_error("says more than it was asked");
+		else if (state == NBD_HS_DONE)
+			return true;
+		if (state != NBD_HS_MORE)
+			return false;
+	}
+}
+
+static int dial(struct server *s, struct nbd_client_handshake *h, bool *hung_up)
+{
+	const int on = 1;
+	int fd = connect_any(s);
+
+	*hung_up = false;
+	if (fd < 0)
+		return -1;
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* harmless on a Unix socket */
+	h->send = send_bytes;
+	h->ctx = &fd;
+	h->export_name = s->export_name;
+	h->plain = s->plain;
+	nbd_client_start(h);
+	set_error(""); /* of an address that was tried before */
+	if (shake_hands(fd, h, hung_up))
+		return fd;
+	if (!*server_error)
+		set_error(strerror(errno));
+	close(fd);
+	return -1;
+}
+
+int server_dial(struct server *s, struct nbd_client_handshake *h)
+{
+	bool hung_up;
+	int fd = dial(s, h, &hung_up);
+
+	if (fd < 0 && hung_up && !s->plain && !h->listed && nbd_client_is_haggling(h)) {
+		s->plain = true; /* an old nbd-server: see nbd_client_is_haggling() */
+		fd = dial(s, h, &hung_up);
+		s->plain = fd >= 0;
+	}
+	return fd;
+}
+
+void server_hang_up(int fd)
+{
+	static const struct nbd_request_header disc = { .type = NBD_CMD_DISC };
+	uint8_t raw[NBD_REQUEST_BYTES];
+
+	nbd_request_encode(raw, &disc);
+	send(fd, raw, sizeof(raw), MSG_NOSIGNAL | MSG_DONTWAIT);
+	close(fd);
+}
