@@ -90,7 +90,7 @@ static void describe(struct attachment *a, const struct nbd_client_handshake *h)
 	d->block_bytes = a->c->block_bytes ? a->c->block_bytes : h->min_block > 512 ? h->min_block : 512;
 	if (h->min_block > d->block_bytes || d->block_bytes > 4096)
 		bb_error_msg_and_die("%s:%s: it needs a block size of %u; a device has %s", host, port, h->min_block,
-				     d->block_bytes > 4096 ? "at most 4096" : "what --blocksize says");
+				     d->block_bytes > 4096 ? "at most 4096" : "what was given");
 	if (!h->size_bytes || h->size_bytes % d->block_bytes)
 		bb_error_msg_and_die("%s:%s: its size, %llu bytes, is no multiple of the block size, %u", host, port,
 				     (unsigned long long)h->size_bytes, d->block_bytes);

@@ -29,8 +29,13 @@ enum {
 /* h->state: the option whose reply is awaited, or GREETING. */
 enum { GREETING = 0 };
 
-/* Only a proxy wants structured replies. */
-enum { MAY_STRUCTURE = ENABLE_FEATURE_XNBD_SERVER_PROXY };
+/* Only a proxy wants structured replies, only xnbd-client a list. */
+enum { MAY_STRUCTURE = ENABLE_FEATURE_XNBD_SERVER_PROXY, MAY_LIST = ENABLE_FEATURE_XNBD_CLIENT_LIST };
+
+static bool wants_list(const struct nbd_client_handshake *h)
+{
+	return MAY_LIST && h->listed;
+}
 
 /* What follows the export name: one information request, or one query. */
 static const uint8_t want_block_size[] = { 0, 1, 0, NBD_INFO_BLOCK_SIZE };
@@ -167,7 +172,7 @@ static enum nbd_handshake_state begin_transmission(struct nbd_client_handshake *
 /* The first option of fixed newstyle. */
 static enum nbd_handshake_state request_first(struct nbd_client_handshake *h)
 {
-	if (h->listed)
+	if (wants_list(h))
 		return request_option(h, NBD_OPT_LIST);
 	return MAY_STRUCTURE && !h->simple ? request_option(h, NBD_OPT_STRUCTURED_REPLY) : request_go(h);
 }
@@ -182,7 +187,7 @@ static enum nbd_handshake_state oldstyle_step(struct nbd_client_handshake *h, co
 	h->oldstyle = true;
 	if (*h->export_name)
 		return fail_export(h, "is oldstyle and cannot be asked for ", "");
-	if (h->listed)
+	if (wants_list(h))
 		return fail(h, "is oldstyle: its only export has no name");
 	/* Of its 32 bits of flags the upper half are handshake flags. */
 	memcpy(export, in + 16, 8);
@@ -205,7 +210,7 @@ static enum nbd_handshake_state newstyle_step(struct nbd_client_handshake *h, co
 	h->send(h->ctx, client_flags, sizeof(client_flags));
 	if (flags & NBD_FLAG_FIXED_NEWSTYLE && !h->plain)
 		return request_first(h);
-	return h->listed ? fail(h, "cannot list its exports: it is not fixed newstyle") : request_export_name(h);
+	return wants_list(h) ? fail(h, "cannot list its exports: it is not fixed newstyle") : request_export_name(h);
 }
 
 static enum nbd_handshake_state greeting_step(struct nbd_client_handshake *h, const uint8_t *in, size_t n, size_t *used)
@@ -370,7 +375,7 @@ static enum nbd_handshake_state reply_step(struct nbd_client_handshake *h, const
 	data = in + REPLY_HEAD_BYTES;
 	if (type == NBD_REP_ERR_SHUTDOWN)
 		return refused(h, type, data, length);
-	if (h->state == NBD_OPT_LIST)
+	if (MAY_LIST && h->state == NBD_OPT_LIST)
 		return list_step(h, type, data, length);
 	if (MAY_STRUCTURE && h->state == NBD_OPT_STRUCTURED_REPLY)
 		return structured_step(h, type);
@@ -391,5 +396,8 @@ enum nbd_handshake_state nbd_client_step(struct nbd_client_handshake *h, const u
 
 bool nbd_client_is_haggling(const struct nbd_client_handshake *h)
 {
-	return h->state != GREETING && h->state != NBD_OPT_EXPORT_NAME;
+	/* With `simple`, the reply to GO has come when the server finds the rest of GO in front of EXPORT_NAME. */
+	if (h->state == NBD_OPT_EXPORT_NAME)
+		return h->simple && !h->plain;
+	return h->state != GREETING;
 }

@@ -67,11 +67,13 @@ diff - "$T/list" <<'END'
 ./xnbdbox-mkinitfs/usr/share/xnbdbox/mkinitfs-init
 ./xnbdbox/usr/bin/xnbd-bgctl
 ./xnbdbox/usr/bin/xnbdbox
+./xnbdbox/usr/sbin/xnbd-client
 ./xnbdbox/usr/sbin/xnbd-server
 ./xnbdbox/usr/sbin/xnbd-wrapper
 ./xnbdbox/usr/share/man/man1/xnbd-bgctl.1
 ./xnbdbox/usr/share/man/man1/xnbdbox.1
 ./xnbdbox/usr/share/man/man7/xnbd-migrate.7
+./xnbdbox/usr/share/man/man8/xnbd-client.8
 ./xnbdbox/usr/share/man/man8/xnbd-server.8
 ./xnbdbox/usr/share/man/man8/xnbd-wrapper.8
 END

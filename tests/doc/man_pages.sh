@@ -39,6 +39,7 @@ compare() {
 }
 
 compare xnbd-bgctl applet/xnbd_bgctl.c man/xnbd-bgctl.1
+compare xnbd-client applet/xnbd_client.c man/xnbd-client.8
 compare xnbd-server applet/xnbd_server.c man/xnbd-server.8
 compare xnbd-wrapper applet/xnbd_wrapper.c man/xnbd-wrapper.8
 exit $status

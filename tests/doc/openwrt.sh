@@ -55,6 +55,7 @@ find . ! -type d | sort >"$T/list"
 diff - "$T/list" <<'END'
 ./usr/bin/xnbd-bgctl
 ./usr/bin/xnbdbox
+./usr/sbin/xnbd-client
 ./usr/sbin/xnbd-server
 ./usr/sbin/xnbd-wrapper
 END

@@ -23,6 +23,12 @@ static void count(void *ctx, const void *p, size_t n)
 	sent += n + (sum & 0);
 }
 
+static void count_listed(void *ctx, const void *name, size_t n, const void *more, size_t more_bytes)
+{
+	count(ctx, name, n);
+	count(ctx, more, more_bytes);
+}
+
 static void check_done(const struct nbd_client_handshake *h)
 {
 	if (h->size_bytes > INT64_MAX)
@@ -75,6 +81,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 		return 0;
 	h.export_name = names[data[0] % 3];
 	h.plain = data[0] & 0x80;
+	h.simple = data[0] & 0x40;
+	h.listed = data[0] & 0x20 ? count_listed : NULL;
 	piece = data[1] ? data[1] : n;
 	nbd_client_start(&h);
 	while (state == NBD_HS_MORE && first + have < n) {

@@ -1037,7 +1037,8 @@ static void test_meta_then_go(void)
 /* What a server says, and what comes of it. */
 struct meeting {
 	const char *name; /* the client asks for */
-	bool plain;
+	bool plain, simple;
+	bool list; /* it asks for one; each export is "NAME=MORE;" in gets */
 	struct buf says;
 	struct buf wants; /* what the client should say */
 	struct buf gets;
@@ -1056,6 +1057,15 @@ static void meet(struct meeting *m, const char *name, uint16_t flags)
 	put32(&m->wants, flags & 3);
 }
 
+/* What is sent goes to the same buffer. */
+static void put_listed(void *ctx, const void *name, size_t n, const void *more, size_t more_bytes)
+{
+	put(ctx, name, n);
+	put(ctx, "=", 1);
+	put(ctx, more, more_bytes);
+	put(ctx, ";", 1);
+}
+
 static void meet_one_way(struct meeting *m, int way)
 {
 	drop(&m->gets);
@@ -1064,6 +1074,8 @@ static void meet_one_way(struct meeting *m, int way)
 	m->h.ctx = &m->gets;
 	m->h.export_name = m->name;
 	m->h.plain = m->plain;
+	m->h.simple = m->simple;
+	m->h.listed = m->list ? put_listed : NULL;
 	nbd_client_start(&m->h);
 	m->state = feed(client_step, &m->h, m->says.p, m->says.n, way, &m->used);
 }
@@ -1212,11 +1224,17 @@ static void check_oldstyle(const char *name, uint64_t size, uint32_t flags, uint
 
 static void test_client_oldstyle(void)
 {
+	struct meeting m = { .name = "", .list = true };
+
 	check_oldstyle("", 4096, 0x0005, 0x0005, "");
 	check_oldstyle("", 0, 0x00030007, 0x0007, "");
 	check_oldstyle("", INT64_MAX, 0x0004, 0, "");
 	check_oldstyle("", 1ULL << 63, 1, 1, "announces a size that makes no sense");
 	check_oldstyle("x", 4096, 1, 1, "is oldstyle and cannot be asked for export 'x'");
+	put64(&m.says, NBD_INIT_MAGIC);
+	put64(&m.says, NBD_OLDSTYLE_MAGIC);
+	put_zeroes(&m.says, 8 + 4 + 124);
+	CHECK(meeting_ends(&m, NBD_HS_CLOSE, "is oldstyle: its only export has no name"));
 }
 
 static void check_newstyle(const char *name, uint16_t server_flags)
@@ -1380,6 +1398,135 @@ static void test_client_refused(void)
 	check_refused("x", 0xffffffff, "why not", "refused to give export 'x': why not");
 	check_refused(longest_name, NBD_REP_ERR_UNKNOWN, "",
 		      "export 'nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn...' is unknown to the server");
+}
+
+/* The kernel's client: GO at once. */
+static void test_client_simple(void)
+{
+	struct meeting m;
+
+	meet(&m, "disk", 3);
+	m.simple = true;
+	wants_go(&m);
+	says_export(&m, 1 << 20, 0x0105);
+	says_ack(&m, NBD_OPT_GO);
+	CHECK(meeting_ends(&m, NBD_HS_DONE, ""));
+	CHECK(m.h.size_bytes == 1 << 20 && m.h.transmission_flags == 0x0105 && !m.h.structured);
+	meet(&m, "disk", 1);
+	m.simple = true;
+	wants_go(&m);
+	says(&m, NBD_OPT_GO, NBD_REP_ERR_UNSUP, "", 0);
+	CHECK((meet_one_way(&m, 0), m.state == NBD_HS_MORE && nbd_client_is_haggling(&m.h)));
+	put_option(&m.wants, NBD_OPT_EXPORT_NAME, "disk", 4);
+	put64(&m.says, 4096);
+	put16(&m.says, 1);
+	put_zeroes(&m.says, 124);
+	CHECK(meeting_ends(&m, NBD_HS_DONE, ""));
+}
+
+static void meet_list(struct meeting *m, uint16_t flags)
+{
+	meet(m, "", flags);
+	m->list = true;
+	if (flags & NBD_FLAG_FIXED_NEWSTYLE)
+		put_option(&m->wants, NBD_OPT_LIST, "", 0);
+}
+
+static void says_server(struct meeting *m, uint32_t name_bytes, const char *data)
+{
+	struct buf b = { 0 };
+
+	put32(&b, name_bytes);
+	put(&b, data, strlen(data));
+	says(m, NBD_OPT_LIST, NBD_REP_SERVER, b.p, b.n);
+	drop(&b);
+}
+
+static void check_list_fails(uint32_t type, const void *data, size_t n, const char *error, bool aborts)
+{
+	struct meeting m;
+
+	meet_list(&m, 3);
+	says(&m, NBD_OPT_LIST, type, data, n);
+	if (aborts)
+		wants_abort(&m);
+	CHECK(meeting_ends(&m, NBD_HS_CLOSE, error));
+}
+
+static void test_client_list(void)
+{
+	struct meeting m;
+
+	meet_list(&m, 3);
+	says_server(&m, 1, "a");
+	put(&m.wants, "a=;", 3);
+	says_server(&m, 0, "");
+	put(&m.wants, "=;", 2);
+	says_server(&m, 2, "bcmore");
+	put(&m.wants, "bc=more;", 8);
+	says_ack(&m, NBD_OPT_LIST);
+	wants_abort(&m);
+	CHECK(meeting_ends(&m, NBD_HS_DONE, ""));
+	meet_list(&m, 0);
+	CHECK(meeting_ends(&m, NBD_HS_CLOSE, "cannot list its exports: it is not fixed newstyle"));
+	check_list_fails(NBD_REP_ERR_POLICY, "", 0, "refused to list its exports", true);
+	check_list_fails(NBD_REP_ERR_TLS_REQD, "", 0, "requires TLS, which xnbdbox does not speak", true);
+	check_list_fails(NBD_REP_SERVER, "\0\0\0", 3, broken, false);
+	check_list_fails(NBD_REP_SERVER, "\0\0\0\4abc", 7, broken, false);
+	check_list_fails(NBD_REP_SERVER, "\377\377\377\377abc", 7, broken, false);
+	check_list_fails(NBD_REP_INFO, "\0\0", 2, broken, false);
+}
+
+/* ---- uri.c ------------------------------------------------------------------------------ */
+
+/* want: "HOST PORT NAME", or "PATH NAME" of a Unix socket. */
+static void check_uri(const char *text, const char *want)
+{
+	char *copy = malloc(strlen(text) + 1), is[256];
+	struct nbd_uri u;
+	const char *wrong;
+
+	if (!copy)
+		abort();
+	strcpy(copy, text);
+	wrong = nbd_uri_parse(copy, &u);
+	if (wrong)
+		snprintf(is, sizeof(is), "it %s", wrong);
+	else if (u.path)
+		snprintf(is, sizeof(is), "%s %s", u.path, u.export_name);
+	else
+		snprintf(is, sizeof(is), "%s %s %s", u.host, u.port, u.export_name);
+	CHECK_STR(is, want);
+	free(copy);
+}
+
+static void test_uri(void)
+{
+	check_uri("nbd://host", "host 10809 ");
+	check_uri("nbd://host/", "host 10809 ");
+	check_uri("nbd://host:1234/a/b%20c", "host 1234 a/b c");
+	check_uri("nbd://host:/x?tls=no", "host 10809 x");
+	check_uri("nbd://[fe80::1%25eth0]:8520/%2f", "fe80::1%eth0 8520 /");
+	check_uri("nbd://[::1]", "::1 10809 ");
+	check_uri("nbd+unix:///?socket=/run/x.sock", "/run/x.sock ");
+	check_uri("nbd+unix:///name?a=b&socket=%2Fx%3F&c", "/x? name");
+	check_uri("nbd+unix:///name", "it has no ?socket=PATH");
+	check_uri("nbd+unix:///?socket=", "it has no ?socket=PATH");
+	check_uri("nbd+unix:///?socket=%0", "it has no ?socket=PATH");
+	check_uri("nbd+unix://host/?socket=/x", "it has a host before the path of a Unix socket");
+	check_uri("nbds://host", "it requires TLS, which xnbdbox does not speak");
+	check_uri("nbds+unix:///?socket=/x", "it requires TLS, which xnbdbox does not speak");
+	check_uri("nbd+vsock://1", "it is not a URI of NBD over TCP or a Unix socket");
+	check_uri("http://host", "it is not a URI of NBD over TCP or a Unix socket");
+	check_uri("nbd://", "it has no host");
+	check_uri("nbd://:10809/x", "it has no host");
+	check_uri("nbd://[::1/x", "it has no address between its brackets");
+	check_uri("nbd://[::1]x", "it has no address between its brackets");
+	check_uri("nbd://me@host", "it has a user name, which NBD has not");
+	check_uri("nbd://host/%", "it has a % that no byte follows");
+	check_uri("nbd://host/%4", "it has a % that no byte follows");
+	check_uri("nbd://host/%g0", "it has a % that no byte follows");
+	check_uri("nbd://host/%00", "it has a % that no byte follows");
 }
 
 /* "MUST initiate a soft disconnect", whatever was asked. */
@@ -1860,6 +2007,9 @@ int main(void)
 	test_client_fixed();
 	test_client_meta();
 	test_client_does_without();
+	test_client_simple();
+	test_client_list();
+	test_uri();
 	test_client_refused();
 	test_client_shutdown();
 	test_client_long_message();
