@@ -202,7 +202,7 @@ static void print_name(void *ctx UNUSED_PARAM, const void *name, size_t n, const
 	full_write(STDOUT_FILENO, "\n", 1);
 }
 
-static int ask_server(const struct client *c, bool list)
+static int query_server(const struct client *c, bool list)
 {
 	struct nbd_client_handshake h = { .simple = true, .listed = list ? print_name : NULL };
 	struct server *s;
@@ -219,7 +219,7 @@ static int ask_server(const struct client *c, bool list)
 /* ---- the command line ------------------------------------------------------------------------------ */
 
 /* bs=SIZE and timeout=SECONDS before the words, as xNBD has them. */
-static char **old_options(char **words, const char **block, const char **timeout)
+static char **xnbd04_options(char **words, const char **block, const char **timeout)
 {
 	for (; *words; words++) {
 		if (strncmp(*words, "bs=", 3) == 0)
@@ -285,12 +285,12 @@ int xnbd_client_main(int argc UNUSED_PARAM, char **argv)
 		return command & OPT_CHECK ? check(subject) : command & OPT_FLUSH ? flush(subject) : disconnect(subject);
 	}
 	if (!command)
-		words = old_options(words, &block, &timeout);
+		words = xnbd04_options(words, &block, &timeout);
 	c.path = command ? subject : last_word(words);
 	find_servers(words, unix_path, export_name);
 	c.retries = xatou(retries);
 	if (command & (OPT_LIST | OPT_SIZE))
-		return ask_server(&c, command & OPT_LIST);
+		return query_server(&c, command & OPT_LIST);
 	c.connections = xatou_range(connections, 1, KERNEL_NBD_CONNECTIONS_MAX);
 	c.block_bytes = block ? block_bytes(block) : 0;
 	c.timeout_s = xatou_range(timeout, 0, KERNEL_NBD_FOREVER_S);

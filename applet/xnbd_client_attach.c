@@ -39,10 +39,9 @@ enum {
 	RETRY_MS = 1000,
 	BUSY_MS = 3000,   /* whoever looks at a device, as udev does, keeps it busy for a moment */
 	NOTICE_MS = 100,  /* the kernel tells of a lost connection before it accepts another one */
-	LOOK_MS = 2000,   /* how often a follower sees whether the device is still connected */
+	POLL_MS = 2000,   /* how often a follower sees whether the device is still connected */
 	AGAIN_MS = 5000,  /* as in server/device.c */
 	START_MS = 5000,  /* from the first ioctl(2) to a device */
-	DEFAULT_SECTORS = 1280 << 10, /* bytes of the longest request, if nobody sets that */
 	X_PR_SET_IO_FLUSHER = 57,     /* linux/prctl.h, of Linux 5.6 */
 };
 
@@ -238,8 +237,10 @@ static void NORETURN die_unconnected(const struct attachment *a, int error)
 
 static void set_limits(const struct attachment *a)
 {
-	if (a->max_payload < DEFAULT_SECTORS)
-		kernel_nbd_set(a->device.index, "queue/max_sectors_kb", a->max_payload >> 10);
+	static const char longest[] = "queue/max_sectors_kb";
+
+	if (a->max_payload >> 10 < kernel_nbd_get(a->device.index, longest))
+		kernel_nbd_set(a->device.index, longest, a->max_payload >> 10);
 	if (a->c->persist && a->count == 1) /* if it cannot be set, a lost connection costs 30 s */
 		kernel_nbd_set(a->device.index, "queue/io_timeout", AGAIN_MS);
 }
@@ -308,7 +309,7 @@ static int follow(struct attachment *a)
 
 	for (;;) {
 		waitpid(-1, NULL, WNOHANG); /* of divide() */
-		if (poll(&p, 1, lost ? failed ? RETRY_MS : NOTICE_MS : LOOK_MS) > 0) {
+		if (poll(&p, 1, lost ? failed ? RETRY_MS : NOTICE_MS : POLL_MS) > 0) {
 			int index = kernel_nbd_lost(&events);
 
 			if (index == (int)a->device.index)

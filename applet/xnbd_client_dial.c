@@ -114,7 +114,7 @@ static bool connect_to(int fd, const struct endpoint *e)
 	return !error;
 }
 
-static bool look_up(struct server *s)
+static bool resolve(struct server *s)
 {
 	if (s->at.count)
 		return true;
@@ -136,7 +136,7 @@ static int connect_any(struct server *s)
 {
 	unsigned i;
 
-	if (!look_up(s))
+	if (!resolve(s))
 		return -1;
 	for (i = 0; i < s->at.count; i++) {
 		int fd = endpoint_socket(&s->at.at[i]);

@@ -374,12 +374,17 @@ static bool read_file(uint32_t index, const char *name, char *to, unsigned bytes
 	return true;
 }
 
-unsigned kernel_nbd_pid(uint32_t index)
+unsigned kernel_nbd_get(uint32_t index, const char *attribute)
 {
 	char text[16];
 	const char *end;
 
-	return read_file(index, "pid", text, sizeof(text)) ? number(text, &end) : 0;
+	return read_file(index, attribute, text, sizeof(text)) ? number(text, &end) : 0;
+}
+
+unsigned kernel_nbd_pid(uint32_t index)
+{
+	return kernel_nbd_get(index, "pid");
 }
 
 bool kernel_nbd_identifier(uint32_t index, char *to, unsigned bytes)

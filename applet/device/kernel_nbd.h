@@ -71,7 +71,9 @@ int kernel_nbd_lost(const struct kernel_nbd *k);
 unsigned kernel_nbd_pid(uint32_t index);
 /* What was given as identifier, by sysfs; to has room for `bytes`. False: none, or a kernel without. */
 bool kernel_nbd_identifier(uint32_t index, char *to, unsigned bytes);
-/* An attribute of the device in sysfs, as "queue/io_timeout". False: this kernel has none, or not this value. */
+/* An attribute of the device in sysfs, as "queue/io_timeout": 0: this kernel has none. */
+unsigned kernel_nbd_get(uint32_t index, const char *attribute);
+/* False: this kernel has none, or not this value. */
 bool kernel_nbd_set(uint32_t index, const char *attribute, unsigned value);
 
 /*
