@@ -52,7 +52,7 @@ struct attachment {
 	uint64_t size_bytes; /* as the server says it */
 	uint32_t max_payload;
 	struct server *server; /* of the present connections */
-	unsigned count;
+	unsigned count, pid; /* pid: whoever has connected it, as the kernel says; another one has another device */
 	int fds[KERNEL_NBD_CONNECTIONS_MAX]; /* until the kernel has them */
 	char identifier[120];
 };
@@ -142,6 +142,8 @@ static void dial_all(struct attachment *a)
 			     a->server->port, wanted);
 		wanted = 1;
 	}
+	if (wanted > 1) /* the kernel insists */
+		a->device.transmission_flags |= NBD_FLAG_CAN_MULTI_CONN;
 	while (a->count < wanted) {
 		int fd = server_dial(a->server, &h);
 
@@ -316,7 +318,7 @@ static int follow(struct attachment *a)
 				lost++;
 			if (index == KERNEL_NBD_SOME || lost > a->count)
 				lost = a->count;
-		} else if (!kernel_nbd_pid(a->device.index)) {
+		} else if (kernel_nbd_pid(a->device.index) != a->pid) {
 			return 0;
 		} else if (!a->c->persist && lost == a->count) {
 			return recover(a);
@@ -377,6 +379,7 @@ static int attach_by_netlink(struct attachment *a)
 	error = connect_device(a);
 	if (error)
 		die_unconnected(a, error);
+	a->pid = kernel_nbd_pid(a->device.index);
 	close_all(a);
 	set_limits(a);
 	if (follows && divide(c)) {
