@@ -167,9 +167,13 @@ static int check(const char *path)
 
 static int flush(const char *path)
 {
+	int fd;
+
 	connected_index(path);
-	if (fsync(open_device(path)) < 0)
+	fd = open_device(path);
+	if (fsync(fd) < 0)
 		bb_perror_msg_and_die("'%s'", path);
+	close(fd);
 	return 0;
 }
 
@@ -188,7 +192,7 @@ static int disconnect(const char *path)
 		bb_error_msg_and_die("'%s' cannot be disconnected: %s", path, strerror(error));
 	/* Then it can be connected again. Who has it open keeps it. */
 	while (kernel_nbd_pid(index) && monotonic_ms() < end_ms)
-		poll(NULL, 0, 20);
+		(void)poll(NULL, 0, 20);
 	return 0;
 }
 

@@ -16,6 +16,7 @@ struct server {
 	bool is_local;
 	struct endpoints at; /* looked up at the first use, and never again: the name service may depend on the device */
 	bool plain;          /* as in struct nbd_client_handshake */
+	char told[64];       /* what was wrong last, as it was told */
 };
 
 enum { SERVERS_MAX = 8 };

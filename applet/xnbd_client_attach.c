@@ -76,7 +76,7 @@ int client_dial(const struct client *c, struct nbd_client_handshake *h, struct s
 		}
 		if (round == c->retries)
 			xfunc_die();
-		poll(NULL, 0, RETRY_MS);
+		(void)poll(NULL, 0, RETRY_MS);
 	}
 }
 
@@ -286,20 +286,38 @@ static bool refill_from(struct attachment *a, struct server *s)
 	return !error;
 }
 
-/* One more connection; as long as others are there, to the same server. */
-static bool refill(struct attachment *a, unsigned lost, bool tell)
+/* refill_from(), and what is wrong is told once. */
+static bool try_server(struct attachment *a, struct server *s)
 {
-	struct server *s = a->server;
-
-	if (lost < a->count)
-		return refill_from(a, s);
-	for (s = servers; s->host; s++) {
-		if (refill_from(a, s))
-			return true;
-		if (tell)
-			bb_error_msg("'%s' has lost its server. %s:%s: %s; trying on", a->c->path, s->host, s->port, server_error);
+	if (refill_from(a, s))
+		return true;
+	if (strncmp(s->told, server_error, sizeof(s->told) - 1) != 0) {
+		snprintf(s->told, sizeof(s->told), "%s", server_error);
+		bb_error_msg("'%s' has lost a connection. %s:%s: %s; trying on", a->c->path, s->host, s->port, server_error);
 	}
 	return false;
+}
+
+/* One more connection; as long as others are there, to the same server. */
+static bool refill(struct attachment *a, unsigned lost)
+{
+	struct server *s;
+
+	if (lost < a->count)
+		return try_server(a, a->server);
+	for (s = servers; s->host; s++)
+		if (try_server(a, s))
+			return true;
+	return false;
+}
+
+static void forget_told(const struct attachment *a)
+{
+	struct server *s;
+
+	for (s = servers; s->host; s++)
+		s->told[0] = '\0';
+	bb_error_msg("'%s' is connected again, to %s:%s", a->c->path, a->server->host, a->server->port);
 }
 
 /* Returns the exit status when the device has ended. */
@@ -323,10 +341,10 @@ static int follow(struct attachment *a)
 		} else if (!a->c->persist && lost == a->count) {
 			return recover(a);
 		} else if (ENABLE_FEATURE_XNBD_CLIENT_PERSIST && a->c->persist && lost) {
-			bool done = refill(a, lost, !failed);
+			bool done = refill(a, lost);
 
 			if (done && failed)
-				bb_error_msg("'%s' is connected again, to %s:%s", a->c->path, a->server->host, a->server->port);
+				forget_told(a);
 			lost -= done;
 			failed = !done;
 		}
@@ -360,7 +378,7 @@ static int connect_device(struct attachment *a)
 		error = kernel_nbd_connect(&kernel, &a->device, a->fds, a->count);
 		if (error != EBUSY || kernel_nbd_pid(a->device.index) || monotonic_ms() > end_ms)
 			return error;
-		poll(NULL, 0, NOTICE_MS);
+		(void)poll(NULL, 0, NOTICE_MS);
 	}
 }
 
@@ -400,7 +418,7 @@ static int await_device(const struct attachment *a)
 	while (!kernel_nbd_pid(a->device.index)) {
 		if (monotonic_ms() > end_ms || waitpid(-1, NULL, WNOHANG) > 0)
 			return 1;
-		poll(NULL, 0, 20);
+		(void)poll(NULL, 0, 20);
 	}
 	scan(a);
 	return 0;

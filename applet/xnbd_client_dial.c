@@ -156,7 +156,7 @@ static int connect_any(struct server *s)
  * handshake takes too long. */
 static void send_bytes(void *ctx, const void *p, size_t n)
 {
-	send(*(int *)ctx, p, n, MSG_NOSIGNAL);
+	send(*(const int *)ctx, p, n, MSG_NOSIGNAL);
 }
 
 /* True: done. *hung_up: the server did. */
@@ -196,6 +196,7 @@ static bool shake_hands(int fd, struct nbd_client_handshake *h, bool *hung_up)
 
 static int dial(struct server *s, struct nbd_client_handshake *h, bool *hung_up)
 {
+	static int connected; /* for send_bytes() */
 	const int on = 1;
 	int fd = connect_any(s);
 
@@ -204,7 +205,8 @@ static int dial(struct server *s, struct nbd_client_handshake *h, bool *hung_up)
 		return -1;
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* harmless on a Unix socket */
 	h->send = send_bytes;
-	h->ctx = &fd;
+	connected = fd;
+	h->ctx = &connected;
 	h->export_name = s->export_name;
 	h->plain = s->plain;
 	nbd_client_start(h);

@@ -32,7 +32,7 @@ int kernel_nbd_ioctl_connect(int fd, const struct kernel_nbd_device *d, const in
 	    ioctl(fd, SET_FLAGS, (unsigned long)d->transmission_flags) < 0) {
 		int error = errno;
 
-		ioctl(fd, CLEAR_SOCK);
+		(void)ioctl(fd, CLEAR_SOCK);
 		return error;
 	}
 	return 0;
@@ -42,8 +42,8 @@ int kernel_nbd_ioctl_run(int fd)
 {
 	int error = ioctl(fd, DO_IT) < 0 ? errno : 0;
 
-	ioctl(fd, CLEAR_QUE);
-	ioctl(fd, CLEAR_SOCK);
+	(void)ioctl(fd, CLEAR_QUE);
+	(void)ioctl(fd, CLEAR_SOCK);
 	return error;
 }
 

@@ -41,7 +41,7 @@ static bool decode(char *s)
 /* Ends the text at the first c, and returns what is behind it; NULL: there is none. */
 static char *cut(char *s, char c)
 {
-	char *at = s ? strchr(s, c) : NULL;
+	char *at = strchr(s, c);
 
 	if (at)
 		*at++ = '\0';

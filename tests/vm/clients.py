@@ -15,6 +15,8 @@ CLIENTS = {
     "Linux, nbd-client by netlink": ("nbd-client", 1),
     "Linux, nbd-client by netlink, 4 connections": ("nbd-client -C 4", 4),
     "Linux, BusyBox's nbd-client": ("/bin/bb/nbd-client -b 512", 1),
+    "Linux, xnbd-client, 4 connections": ("xnbd-client --connections 4", 4),
+    "Linux, xnbd-client by ioctl": ("xnbd-client --nonetlink", 1),
 }
 SERVERS = "target", "proxy", "wrapper"
 
@@ -72,7 +74,7 @@ def cell(m, client, kind, device):
         f.write(model)
     m.run("echo 3 >/proc/sys/vm/drop_caches")
     same = m.run(f"cmp /dev/vdb {device} && echo same") == "same\n"
-    m.run(f"{'/bin/bb/nbd-client' if 'bb' in program else 'nbd-client'} -d {device}")
+    m.run(f"{program.split()[0]} -d {device}")
     if server.stop() != model:
         return "image wrong"
     return "yes" if same and found == connections else f"same: {same}, {found} connections"
