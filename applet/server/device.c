@@ -16,6 +16,7 @@
 #include "reactor/loop.h"
 #include "reactor/pool.h"
 #include "server/device.h"
+#include "server/server.h"
 #include "storage/identity.h"
 
 #include <sys/syscall.h>
@@ -310,13 +311,13 @@ static void line_lost(void *ctx)
 	lines_fill(l->owner);
 }
 
-static void NORETURN die_unconnected(const struct device *d)
+static const struct device *failed; /* the first that could not be connected */
+
+static void fail(struct device *d)
 {
-	if (d->error && d->error != EBUSY)
-		bb_error_msg_and_die("'%s' cannot be connected: %s", d->path, strerror(d->error));
-	if (!d->pid)
-		bb_error_msg_and_die("'%s' is in use: somebody has it open", d->path);
-	bb_error_msg_and_die("'%s' is in use, by process %u or what it has begun: give the same image and options, choose another device, or disconnect it", d->path, d->pid);
+	d->is_ending = d->has_ended = true;
+	if (!failed)
+		failed = d;
 }
 
 static void try_again(struct timer *t)
@@ -367,8 +368,8 @@ static void connect_done(struct job *j)
 	}
 	/* It may be that somebody just looks at it. */
 	if (!d->is_there && ((d->error && d->error != EBUSY) || loop_now_ms() - d->begun_ms > BUSY_MS))
-		die_unconnected(d);
-	if (lost)
+		fail(d);
+	else if (lost)
 		timer_set(&d->again, loop_now_ms() + TRY_MS);
 }
 
@@ -415,6 +416,8 @@ void device_prepare(const char *name, const char *path, unsigned connections)
 	d->name = name;
 	d->path = path;
 	d->device.index = (uint32_t)index;
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && server_config->clear_bitmap && kernel_nbd_pid(d->device.index))
+		bb_error_msg_and_die("'%s' is in use: what uses it would lose its disk by " IF_LONG_OPTS("--clear-bitmap") IF_NOT_LONG_OPTS("-c"), path);
 	d->again.fire = try_again;
 	d->child.fd = -1;
 	d->count = connections;
@@ -436,8 +439,9 @@ static const char *identify(struct device *d)
 
 	if (e->disk.base_fd >= 0)
 		return NULL;
-	snprintf(d->identifier, sizeof(d->identifier), "xnbd %llx %llu %s%u", (unsigned long long)identity_now(e->disk.fd[FILE_IMAGE]),
-		 (unsigned long long)e->nbd.size_bytes, e->nbd.transmission_flags & NBD_FLAG_READ_ONLY ? "readonly " : "", d->count);
+	snprintf(d->identifier, sizeof(d->identifier), "xnbd %llx %llu %s%s%u", (unsigned long long)identity_now(e->disk.fd[FILE_IMAGE]),
+		 (unsigned long long)e->nbd.size_bytes, e->disk.words ? "proxy " : "",
+		 e->nbd.transmission_flags & NBD_FLAG_READ_ONLY ? "readonly " : "", d->count);
 	return d->identifier;
 }
 
@@ -470,9 +474,25 @@ void devices_begin(void)
 		device_begin(d);
 }
 
+bool devices_have_failed(void)
+{
+	return failed;
+}
+
+void devices_die(void)
+{
+	const struct device *d = failed;
+
+	if (d->error && d->error != EBUSY)
+		bb_error_msg_and_die("'%s' cannot be connected: %s", d->path, strerror(d->error));
+	if (!d->pid)
+		bb_error_msg_and_die("'%s' is in use: somebody has it open", d->path);
+	bb_error_msg_and_die("'%s' is in use, by process %u or what it has begun: give the same image and options, choose another device, or disconnect it", d->path, d->pid);
+}
+
 bool devices_are_ready(void)
 {
-	const struct device *d = devices;
+	const struct device *d = failed ? NULL : devices;
 
 	while (d && (d->is_scanned || (d->is_there && loop_now_ms() - d->begun_ms > SCAN_MS)))
 		d = d->next;

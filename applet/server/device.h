@@ -16,11 +16,14 @@
 /* A device of the options, and the export that it is to be; both names are kept. Dies with one line when the kernel
  * has no such device, before anything is changed. */
 void device_prepare(const char *name, const char *path, unsigned connections);
-/* Connects them, or takes them over; to be followed by turns of the loop until devices_are_ready(). Dies with one line,
- * some now, some in one of these turns, when that cannot be. */
+/* Connects them, or takes them over; to be followed by turns of the loop until devices_are_ready(). Dies with one line
+ * when there is no such export. */
 void devices_begin(void);
-/* They are there, and so are their partitions, as far as they can be read within some seconds. */
+/* They are there, and so are their partitions, as far as they can be read within some seconds; or one has failed. */
 bool devices_are_ready(void);
+bool devices_have_failed(void);
+/* Dies with one line, which says why that one has; the others are to be ended first. */
+void devices_die(void) NORETURN;
 /* Removes them, but for those in use, or all if keep is set: they wait for the next server. To be followed by
  * turns of the loop until devices_have_ended(), while sessions go on. */
 void devices_end(bool keep);

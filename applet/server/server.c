@@ -51,6 +51,8 @@ static uint64_t stopping_ms; /* the first signal to end came then; 0: none has *
 /* What an end would still have to do. */
 static const char *end_awaits(void)
 {
+	if (ENABLE_FEATURE_XNBD_SERVER_DEVICE && !devices_have_ended())
+		return "a device is in use";
 	if (ENABLE_FEATURE_XNBD_SERVER_SNAPSHOT && snapshot_is_busy())
 		return "a snapshot is not complete";
 	return "what clients have written may not be on the disk";
@@ -247,12 +249,25 @@ static void prepare_devices(const struct server_config *s)
 	}
 }
 
+static void wait_for_end(bool (*is_done)(void));
+
+static void end_devices(bool keep)
+{
+	devices_end(keep);
+	end_of_turn(); /* a turn begins with a wait */
+	wait_for_end(devices_have_ended);
+}
+
 static void begin_devices(void)
 {
 	devices_begin();
 	end_of_turn(); /* a turn begins with a wait */
 	while (!devices_are_ready() && !stopping_ms)
 		turn(loop_now_ms() + 100);
+	if (!devices_have_failed())
+		return;
+	end_devices(false);
+	devices_die();
 }
 
 static void leave(void)
@@ -386,11 +401,8 @@ static int end(void)
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT)
 		log_notify("STOPPING=1");
 	listen_end();
-	if (ENABLE_FEATURE_XNBD_SERVER_DEVICE) {
-		devices_end(server_config->keep_device);
-		end_of_turn(); /* a turn begins with a wait */
-		wait_for_end(devices_have_ended);
-	}
+	if (ENABLE_FEATURE_XNBD_SERVER_DEVICE)
+		end_devices(server_config->keep_device);
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export)
 		core_job_cancel(export->disk.core);
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE) {

@@ -32,9 +32,13 @@ class Device:
         return f"pid=$(cat /run/{self.name}.pid); kill -9 $pid && until_true 20 sh -c \"! [ -e /proc/$pid ]\""
 
     def refused(self, *more):
-        said = m.run(f"{self.server(*more)} && echo started || true")
-        if "in use" not in said:
-            sys.exit(f"not refused: {more}: {said}")
+        refused("in use", self.server(*more))
+
+
+def refused(why, command):
+    said = m.run(f"{command} && echo started || true")
+    if why not in said:
+        sys.exit(f"not refused: {command}: {said}")
 
 
 def origin(port):
@@ -65,6 +69,7 @@ def other_options(d):
     m.run(f"{d.server()} && mkfs.ext4 -q -F {d.path} && mkdir /{d.name} && mount -t ext4 {d.path} /{d.name} && {d.killed()}")
     d.refused("--readonly")
     d.refused("--connections 4")
+    d.refused("--readonly --connections 4")
     m.run(f"cp /b/{d.name}.img /b/copy.img && i=$(stat -c %i /b/{d.name}.img) && rm /b/{d.name}.img && "
           f"cp /b/copy.img /b/{d.name}.img && [ $(stat -c %i /b/{d.name}.img) = $i ]")
     d.refused()  # the same name, number and size, but another file
@@ -76,6 +81,17 @@ def somebody_else_has_it(d):
     m.run(f"{d.server()} && kill -STOP $(cat /run/{d.name}.pid) && nbd-client -d {d.path}")
     m.run(f"nbd-client -N '' {HOST} {serve_origin('origin.img')} {d.path} && kill -CONT $(cat /run/{d.name}.pid) && sleep 1 && "
           f"{d.ends()} && ! {d.gone} && cmp -n 4096 {d.path} {d.path}")
+
+
+@part
+def one_of_two(d):
+    """A wrapper that cannot have one of its devices leaves none behind."""
+    m.run(f"{d.server()} && truncate -s 20M /b/other.img")
+    said = m.run(f"xnbd-wrapper --lport 0 --imgfile /b/other.img --device /b/other.img=/dev/nbd14 --imgfile /b/{d.name}.img "
+                 f"--device /b/{d.name}.img={d.path} || true")
+    if said.count("\n") != 1 or "in use, by process" not in said:
+        sys.exit(said)
+    m.run(f"[ $(cat /sys/block/nbd14/size) = 0 ] && ! {d.gone} && {d.ends()}")
 
 
 @part
@@ -98,6 +114,7 @@ def origin_away(d):
     m.run(f"({server} &) ; until_true 20 sh -c '! {d.gone}' && {d.ends(30)} && {d.gone}")
     m.run(f"{server} && {d.ends(30)} && {d.gone}")
     m.run(f"{server} && ! {d.gone} && {d.killed()}")
+    refused("would lose its disk", f"{server} --clear-bitmap")
     m.run(server)
     far = origin(port)
     m.run(f"until_true 60 cmp -n 4096 {d.path} {d.path} && {d.ends()} && {d.gone}")
