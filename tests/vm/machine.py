@@ -65,7 +65,7 @@ class Machine:
     # norandmaps: QEMU keeps what it has translated of a program by its addresses. A boot that
     # starts thousands of processes, each at addresses of its own, comes to a standstill.
 
-    def __init__(self, *drives, initrd="initrd", append="quiet", line=("-serial", "chardev:line"), memory=256, ready=True):
+    def __init__(self, *drives, kernel="vmlinuz", initrd="initrd", append="quiet", line=("-serial", "chardev:line"), memory=256, ready=True):
         self.port = free_port()
         listener = socket.socket(socket.AF_UNIX)
         if os.path.exists("line.sock"):
@@ -74,7 +74,7 @@ class Machine:
         listener.listen(1)
         command = ["qemu-system-x86_64", "-M", "pc", "-accel", "tcg", "-cpu", "max", "-m", str(memory), "-nodefaults",
                    "-no-user-config", "-display", "none", "-no-reboot",
-                   "-kernel", BUILD + "/vmlinuz", "-initrd", os.path.join(BUILD, initrd),
+                   "-kernel", os.path.join(BUILD, kernel), "-initrd", os.path.join(BUILD, initrd),
                    "-append", f"{append} console=ttyS0 panic=-1 norandmaps no_timer_check mitigations=off random.trust_cpu=on",
                    "-serial", "file:console.log", "-chardev", "socket,id=line,path=line.sock", *line,
                    "-netdev", f"user,id=net,restrict=off,hostfwd=tcp:127.0.0.1:{self.port}-:8521",
