@@ -159,6 +159,13 @@
 //config:	The disk is /dev/nbdN of this machine, which outlives a server that
 //config:	is killed: the next one takes it over, and what waits for it goes on.
 //config:
+//config:config FEATURE_XNBD_SERVER_UBLK
+//config:	bool "--device /dev/ublkbN (6.3 kb)"
+//config:	default y
+//config:	depends on FEATURE_XNBD_SERVER_DEVICE && FEATURE_XNBD_SERVER_THREADS
+//config:	help
+//config:	The same without NBD between the kernel and the server. Linux 6.5.
+//config:
 //config:config FEATURE_XNBD_SERVER_THREADS
 //config:	bool "Threads: several processors serve clients (3.4 kb)"
 //config:	default y
@@ -194,7 +201,7 @@
 //usage:     "\n	-F,--connected-fd N	Same on descriptor N, past its handshake"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_DEVICE(
-//usage:     "\n	-D,--device DEVICE	Be DEVICE (/dev/nbdN), too"
+//usage:     "\n	-D,--device DEVICE	Be DEVICE (/dev/nbdN" IF_FEATURE_XNBD_SERVER_UBLK(", /dev/ublkbN") "), too"
 //usage:     "\n	-N,--connections N	Connections to it (1)"
 //usage:     "\n	-J,--keep-device	Leave it to the next server at the end"
 //usage:	)

@@ -20,7 +20,7 @@
 //usage:     "\n	-a,--laddr ADDR		Listen on ADDR only"
 //usage:     "\n	-u,--unix PATH		Listen on a Unix socket"
 //usage:	IF_FEATURE_XNBD_SERVER_DEVICE(
-//usage:     "\n	-D,--device NAME=DEVICE	Be DEVICE (/dev/nbdN), too"
+//usage:     "\n	-D,--device NAME=DEVICE	Be DEVICE (/dev/nbdN" IF_FEATURE_XNBD_SERVER_UBLK(", /dev/ublkbN") "), too"
 //usage:     "\n	-N,--connections N	Connections to each (1)"
 //usage:     "\n	-J,--keep-device	Leave them to the next server at the end"
 //usage:	)

@@ -9,7 +9,9 @@
 #ifndef CLIENT_CLIENT_H
 #define CLIENT_CLIENT_H
 
+#include "device/ublk.h"
 #include "export/export.h"
+#include "reactor/message.h"
 
 struct session;
 
@@ -37,6 +39,24 @@ void session_tell(struct session *s, void (*ended)(void *ctx), void *ctx);
 void session_drain(struct session *s);
 /* ended() is not called any more. */
 void session_disown(struct session *s);
+/* The queue of a ublk device, which its owner has opened, as a client. The memory is the owner's, for ever; what is
+ * not said otherwise is this room's. */
+struct ublk_client {
+	struct ublk_queue queue; /* the owner's until it begins, and when it has ended without an end of all tags */
+	struct session *session; /* the front's; NULL: it has none any more */
+	unsigned tags;           /* ... that the kernel has not ended */
+	bool is_fetched, is_ending;
+	unsigned front;
+	struct message end;
+};
+
+/* It begins, on a front, which has to be there: the thread of a loop that never changes. ended(ctx) is called when
+ * the kernel has ended all tags, and the queue is closed; or at the server's end, with the queue open. False: no
+ * memory. */
+bool ublk_client_begin(struct ublk_client *u, struct export *e, void (*ended)(void *ctx), void *ctx);
+/* What waits for the origin fails now, and so does all that still comes. */
+void ublk_client_end(struct ublk_client *u);
+
 /* At the end of each turn of the loop: sends replies, lets those go on that had to
  * wait for memory. */
 void sessions_turn(void);

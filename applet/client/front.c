@@ -63,11 +63,11 @@ void fronts_begin(unsigned threads, bool spin)
 	}
 }
 
-unsigned front_choose(void)
+unsigned front_choose(unsigned first)
 {
-	unsigned i, best = LOOP_CORE;
+	unsigned i, best = first;
 
-	for (i = 0; i < front_count() && !leaving; i++)
+	for (i = first; i < front_count() && !leaving; i++)
 		if (fronts[i].load < fronts[best].load)
 			best = i;
 	return best;

@@ -115,13 +115,17 @@ static void session_late(struct timer *t)
 
 bool session_process(struct session *s)
 {
+	if (session_is_ublk(s)) {
+		ublk_parse(s);
+		return true;
+	}
 	if (s->state == SESSION_HANDSHAKE && !s->hang_up && !handshake_step(s))
 		return false;
 	if (s->state != SESSION_TRANSMISSION || s->throttled || s->backlogged)
 		return true;
 	if (ENABLE_FEATURE_XNBD_SERVER_THREADS && !s->is_placed) {
 		s->is_placed = true;
-		s->wanted = front_choose();
+		s->wanted = front_choose(LOOP_CORE);
 		fronts[s->wanted].load++;
 	}
 	return session_moves(s) || session_parse(s);
@@ -182,7 +186,7 @@ static void session_ready(struct event *e, uint32_t events)
 	}
 }
 
-static void session_enlist(struct session *s)
+void session_enlist(struct session *s)
 {
 	struct front *f = front_here();
 
@@ -226,7 +230,10 @@ void session_close(struct session *s)
 		return;
 	session_count--;
 	event_remove(&s->event);
-	close(s->event.fd);
+	if (session_is_ublk(s))
+		ublk_close(s);
+	else
+		close(s->event.fd);
 	timer_clear(&s->deadline);
 	free(s->in);
 	free(s->hs_out);
@@ -265,6 +272,10 @@ static void session_arrived(struct message *m)
 	session_mark(s);
 	if (s->state == SESSION_CLOSED)
 		return;
+	if (is_core_here() && session_is_ublk(s)) { /* the end: the kernel takes nothing from this thread */
+		session_close(s);
+		return;
+	}
 	if (s->deadline_ms)
 		timer_set(&s->deadline, s->deadline_ms);
 	if (!event_add(&s->event, s->watched) || !session_process(s))

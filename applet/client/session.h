@@ -4,7 +4,8 @@
  * Sessions, between their files: session.c their life, session_handshake.c how they begin,
  * session_in.c what a client sends, session_out.c what it is sent, session_read.c where the data
  * of a READ comes from, session_room.c the memory for all of it, session_core.c what passes between
- * a session and the core, front.c the threads.
+ * a session and the core, front.c the threads. session_ublk.c is another end of all that: requests of a ublk device,
+ * whose data is in the kernel's memory, and which has no socket.
  *
  * A session belongs to one loop at a time: that of the core, where it begins and ends, or that of a
  * front. What is said to be the core's thread's is never touched by a front, and the other way
@@ -125,7 +126,13 @@ struct session {
 	struct session *prev, *next;
 	void (*ended)(void *ctx); /* one that was handed over: who wants to know its end */
 	void *ended_ctx;
+	struct ublk_client *ublk; /* NULL: an NBD client */
 };
+
+static inline bool session_is_ublk(const struct session *s)
+{
+	return ENABLE_FEATURE_XNBD_SERVER_UBLK && s->ublk;
+}
 
 /* What the sessions of one loop share. */
 struct front {
@@ -176,6 +183,8 @@ extern bool sessions_stopping; /* no front has a session any more */
 void session_mark(struct session *s);
 /* s waits for memory. */
 void session_throttle(struct session *s);
+/* Adds s, new, to those of this loop. */
+void session_enlist(struct session *s);
 /* What has been received is taken. False: the protocol is broken, or the client has gone. */
 bool session_process(struct session *s);
 /* Whether requests of s are received now. */
@@ -243,13 +252,24 @@ void session_leave(struct session *s);
 
 /* ---- front.c --------------------------------------------------------------------------- */
 
-/* Index of the loop that is to have the next session. Core's thread. */
-unsigned front_choose(void);
+/* Index of the loop that is to have the next session: one of those from `first` on. Core's thread. */
+unsigned front_choose(unsigned first);
 
 /* ---- session_in.c ---------------------------------------------------------------------- */
 
 /* Takes requests from what was received. False: as of session_process(). */
 bool session_parse(struct session *s);
+/* Checks x, a request that has come, and gets it a buffer, if it needs one at once. False: it has to wait for
+ * memory, and x is gone. */
+bool request_admit(struct session *s, struct command *x);
+/* ... then begins it; not a WRITE whose data is still to come, that is s->payload. */
+void request_begin(struct command *x);
+/* Memory for what comes next of the payload, as s->piece. False: there is none now. */
+bool payload_room(struct session *s);
+/* All of that has come. */
+void payload_submit(struct session *s);
+/* w, the payload, will not come any further. */
+void payload_fail(struct session *s, uint32_t error);
 /* Receives, and takes what has come. False: the same. */
 bool session_receive(struct session *s);
 /* Gives up the WRITE whose data is still coming. */
@@ -289,5 +309,18 @@ static inline bool out_is_full(const struct session *s)
 {
 	return s->out_bytes >= OUT_BYTES || s->read_bytes >= AHEAD_BYTES;
 }
+
+/* ---- session_ublk.c -------------------------------------------------------------------- */
+
+/* Takes requests from the kernel. */
+void ublk_parse(struct session *s);
+/* Answers x, which is freed. error: an NBD error. */
+void ublk_reply(struct command *x, uint32_t error);
+/* p, a piece of a READ, was read: hands it over, and frees it. */
+void ublk_reply_piece(struct command *p);
+/* Gives the kernel what was answered in this turn. */
+void ublk_send(struct session *s);
+/* s is closed. */
+void ublk_close(struct session *s);
 
 #endif

@@ -143,6 +143,12 @@ void command_submit(struct command *x, bool local)
 	}
 }
 
+/* --root-storage reads and writes past the page cache: there, only the core's ranges keep reads and writes apart. */
+static bool may_read_here(void)
+{
+	return !is_core_here() && !(ENABLE_FEATURE_XNBD_SERVER_INIT && export_config.root_storage);
+}
+
 /* Whether a front has read x. What the core has called local need not be published yet. */
 static bool read_here(struct command *x)
 {
@@ -150,7 +156,7 @@ static bool read_here(struct command *x)
 	struct request *r = &x->req;
 
 	r->error = 0;
-	return !is_core_here() && core_is_published(d->core, r->offset, r->length) && disk_read_now(d, x->buf, r->length, r->offset);
+	return may_read_here() && core_is_published(d->core, r->offset, r->length) && disk_read_now(d, x->buf, r->length, r->offset);
 }
 
 void command_read(struct command *x)
@@ -181,7 +187,7 @@ bool command_is_published(struct command *x)
 	const struct request *r = &x->req;
 	const struct core *c = core_of(x->session);
 
-	if (is_core_here() || r->type != NBD_CMD_READ || !r->length || !core_is_published(c, r->offset, r->length))
+	if (!may_read_here() || r->type != NBD_CMD_READ || !r->length || !core_is_published(c, r->offset, r->length))
 		return false;
 	return !core_wants_to_see(c, r->offset, r->length) || tell_seen(x);
 }

@@ -56,8 +56,7 @@ void write_piece_done(struct command *p)
 		write_end(w);
 }
 
-/* Memory for what comes next of the payload. False: there is none now. */
-static bool payload_room(struct session *s)
+bool payload_room(struct session *s)
 {
 	struct command *x = s->payload;
 	uint32_t n = room_for(x, !s->write_bytes);
@@ -73,8 +72,7 @@ static bool payload_room(struct session *s)
 	return s->piece;
 }
 
-/* All of the piece has come. */
-static void payload_submit(struct session *s)
+void payload_submit(struct session *s)
 {
 	struct command *p = s->piece;
 
@@ -128,6 +126,17 @@ static bool payload_parse(struct session *s)
 	return true;
 }
 
+void payload_fail(struct session *s, uint32_t error)
+{
+	struct command *w = s->payload;
+
+	s->payload = NULL;
+	w->rest = 0;
+	w->error = error;
+	if (!w->pieces)
+		write_end(w);
+}
+
 void payload_drop(struct session *s)
 {
 	struct command *x = s->payload;
@@ -176,6 +185,29 @@ static bool request_room(struct session *s, struct command *x)
 	return x->req.type == NBD_CMD_READ;
 }
 
+bool request_admit(struct session *s, struct command *x)
+{
+	x->at = x->req.offset;
+	x->rest = x->req.length;
+	x->error = session_check(s, &x->req);
+	if (!x->error && !request_room(s, x)) {
+		command_put(x);
+		return false;
+	}
+	s->work += 1 + (x->req.length >> 26);
+	return true;
+}
+
+void request_begin(struct command *x)
+{
+	if (x->error)
+		reply(x, x->error);
+	else if (command_is_published(x))
+		x->buf ? command_read(x) : read_ready(x);
+	else
+		command_submit(x, false);
+}
+
 /* One request. False: it must wait for memory; nothing of it was taken. */
 static bool request_parse(struct session *s, const struct nbd_request_header *h)
 {
@@ -184,25 +216,17 @@ static bool request_parse(struct session *s, const struct nbd_request_header *h)
 	if (queue_is_full(s) || !(x = command_get(s)))
 		return false;
 	x->cookie = h->cookie;
-	x->req.offset = x->at = h->offset;
-	x->req.length = x->rest = h->length;
+	x->req.offset = h->offset;
+	x->req.length = h->length;
 	x->req.type = h->type;
 	x->req.flags = h->flags;
-	x->error = session_check(s, &x->req);
-	if (!x->error && !request_room(s, x)) {
-		command_put(x);
+	if (!request_admit(s, x))
 		return false;
-	}
 	s->in_first += NBD_REQUEST_BYTES;
-	s->work += 1 + (h->length >> 26);
 	if (h->type == NBD_CMD_WRITE && h->length)
 		s->payload = x;
-	else if (x->error)
-		reply(x, x->error);
-	else if (command_is_published(x))
-		x->buf ? command_read(x) : read_ready(x);
 	else
-		command_submit(x, false);
+		request_begin(x);
 	return true;
 }
 

@@ -137,6 +137,10 @@ void reply(struct command *x, uint32_t error)
 		command_put(x);
 		return;
 	}
+	if (session_is_ublk(x->session)) {
+		ublk_reply(x, error);
+		return;
+	}
 	reply_encode(x, error);
 	if (error || !(x->data_bytes | x->hole_bytes))
 		command_room_put(x);
@@ -149,6 +153,10 @@ void reply_piece(struct command *p)
 	struct session *s = p->session;
 	uint8_t *h = p->header;
 
+	if (session_is_ublk(s)) {
+		ublk_reply_piece(p);
+		return;
+	}
 	s->open = is_one_chunk(x);
 	p->data = p->buf;
 	if (!s->open) {
@@ -246,6 +254,10 @@ bool session_send(struct session *s)
 	struct iovec v[SEND_IOV];
 	struct msghdr m = { .msg_iov = v };
 
+	if (session_is_ublk(s)) {
+		ublk_send(s);
+		return true;
+	}
 	if (s->hs_out_bytes && !send_handshake(s))
 		return false;
 	if (s->hs_out_bytes)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * The export as /dev/nbdN.
+ * The export as /dev/nbdN, and what it has in common with /dev/ublkbN.
  *
  * What the kernel has sent on a connection that is lost, and is not answered yet, it sends again when its
  * own timer fires, AGAIN_MS after it was sent first: by then there is a new connection. (The timer of a
@@ -13,6 +13,7 @@
 #include "libbb.h"
 #include "client/client.h"
 #include "device/kernel_nbd.h"
+#include "device/ublk.h"
 #include "reactor/loop.h"
 #include "reactor/pool.h"
 #include "server/device.h"
@@ -23,12 +24,8 @@
 
 enum {
 	AGAIN_MS = 5000,
-	TRY_MS = 100,    /* the kernel may not have noticed yet that a connection is lost */
-	BUSY_MS = 3000,  /* a start tries for so long: then somebody else has the device */
 	OPEN_MS = 5000,  /* an end waits so long for who just reads the device */
 	LATE_MS = 10000, /* ... and for its child */
-	SCAN_MS = 5000,  /* a start waits so long for partitions: their table may be at the origin, which may be away */
-	IDENTIFIER_BYTES = 80,
 	FDS_MAX = 1024,
 };
 
@@ -43,7 +40,7 @@ struct device {
 	const char *name, *path; /* of the export, of the device */
 	struct device *next;
 	struct kernel_nbd_device device;
-	char identifier[IDENTIFIER_BYTES];
+	char identifier[DEVICE_IDENTIFIER_BYTES];
 	struct export *export;
 	unsigned count; /* of lines */
 	struct line lines[KERNEL_NBD_CONNECTIONS_MAX];
@@ -68,7 +65,7 @@ static struct device *devices;
 /* Whether the device that is connected already serves what we serve. */
 static bool is_ours(const struct device *d)
 {
-	char identifier[IDENTIFIER_BYTES];
+	char identifier[DEVICE_IDENTIFIER_BYTES];
 
 	return d->device.identifier && kernel_nbd_identifier(d->device.index, identifier, sizeof(identifier)) &&
 	       strcmp(identifier, d->device.identifier) == 0;
@@ -155,8 +152,8 @@ static void disconnect_run(struct job *j)
  * descriptors: if it were the server, nobody could take the device over, and the wait would have no end. */
 static void NORETURN child(const struct device *d, int report)
 {
-	const struct timespec step = { .tv_nsec = TRY_MS * 1000000L };
-	unsigned tries = d->is_ending ? OPEN_MS / TRY_MS : 0;
+	const struct timespec step = { .tv_nsec = DEVICE_TRY_MS * 1000000L };
+	unsigned tries = d->is_ending ? OPEN_MS / DEVICE_TRY_MS : 0;
 	int fd;
 
 	dup2(report, STDIN_FILENO);
@@ -367,10 +364,10 @@ static void connect_done(struct job *j)
 		return;
 	}
 	/* It may be that somebody just looks at it. */
-	if (!d->is_there && ((d->error && d->error != EBUSY) || loop_now_ms() - d->begun_ms > BUSY_MS))
+	if (!d->is_there && ((d->error && d->error != EBUSY) || loop_now_ms() - d->begun_ms > DEVICE_BUSY_MS))
 		fail(d);
 	else if (lost)
-		timer_set(&d->again, loop_now_ms() + TRY_MS);
+		timer_set(&d->again, loop_now_ms() + DEVICE_TRY_MS);
 }
 
 /* A new pair of sockets for each that is lost. */
@@ -386,7 +383,7 @@ static void lines_fill(struct device *d)
 		if (l->session)
 			continue;
 		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
-			timer_set(&d->again, loop_now_ms() + TRY_MS);
+			timer_set(&d->again, loop_now_ms() + DEVICE_TRY_MS);
 			break;
 		}
 		l->ours = pair[0];
@@ -401,18 +398,23 @@ static void lines_fill(struct device *d)
 
 void device_prepare(const char *name, const char *path, unsigned connections)
 {
-	struct device *d = xzalloc(sizeof(*d));
-	int error = devices ? 0 : kernel_nbd_open(&kernel);
+	struct device *d;
 	struct line *l;
-	int index;
+	int index, error;
 
+	if (ENABLE_FEATURE_XNBD_SERVER_UBLK && ublk_index(path) >= 0) {
+		ublk_device_prepare(name, path);
+		return;
+	}
+	error = devices ? 0 : kernel_nbd_open(&kernel);
 	if (error == ENOENT)
 		bb_simple_error_msg_and_die("the kernel has no nbd devices: modprobe nbd");
 	if (error)
 		bb_error_msg_and_die("netlink: %s", strerror(error));
 	index = kernel_nbd_index(path);
 	if (index < 0)
-		bb_perror_msg_and_die("'%s' cannot be the device: it has to be one as /dev/nbd0", path);
+		bb_perror_msg_and_die("'%s' cannot be the device: it has to be one as /dev/nbd0" IF_FEATURE_XNBD_SERVER_UBLK(" or /dev/ublkb0"), path);
+	d = xzalloc(sizeof(*d));
 	d->name = name;
 	d->path = path;
 	d->device.index = (uint32_t)index;
@@ -431,38 +433,42 @@ void device_prepare(const char *name, const char *path, unsigned connections)
 	devices = d;
 }
 
-/* What is served, and how, as long as the machine runs: nothing else can have this. What --cow-target serves is gone
- * with its server. */
-static const char *identify(struct device *d)
+struct export *device_export(const char *name, const char *path)
 {
-	const struct export *e = d->export;
+	struct export *e = export_find(name, strlen(name));
+	unsigned rest;
 
+	if (!e)
+		bb_error_msg_and_die("'%s' cannot be the device of '%s': there is no such export", path, name);
+	rest = (unsigned)(e->nbd.size_bytes % 512);
+	if (rest)
+		bb_error_msg("'%s' lacks the last %u bytes of the disk: a device has whole sectors of 512", path, rest);
+	export_hold(e); /* it may be removed, and its session's last connection lost */
+	return e;
+}
+
+/* What --cow-target serves is gone with its server. */
+const char *device_identify(const struct export *e, unsigned connections, char *to)
+{
 	if (e->disk.base_fd >= 0)
 		return NULL;
-	snprintf(d->identifier, sizeof(d->identifier), "xnbd %llx %llu %s%s%u", (unsigned long long)identity_now(e->disk.fd[FILE_IMAGE]),
+	snprintf(to, DEVICE_IDENTIFIER_BYTES, "xnbd %llx %llu %s%s%u", (unsigned long long)identity_now(e->disk.fd[FILE_IMAGE]),
 		 (unsigned long long)e->nbd.size_bytes, e->disk.words ? "proxy " : "",
-		 e->nbd.transmission_flags & NBD_FLAG_READ_ONLY ? "readonly " : "", d->count);
-	return d->identifier;
+		 e->nbd.transmission_flags & NBD_FLAG_READ_ONLY ? "readonly " : "", connections);
+	return to;
 }
 
 static void device_begin(struct device *d)
 {
-	struct export *e = export_find(d->name, strlen(d->name));
-	unsigned rest;
+	struct export *e = device_export(d->name, d->path);
 
-	if (!e)
-		bb_error_msg_and_die("'%s' cannot be the device of '%s': there is no such export", d->path, d->name);
-	rest = (unsigned)(e->nbd.size_bytes % 512);
-	if (rest)
-		bb_error_msg("'%s' lacks the last %u bytes of the disk: a device has whole sectors of 512", d->path, rest);
-	export_hold(e); /* it may be removed, and its session's last connection lost */
 	d->export = e;
 	d->begun_ms = loop_now_ms();
 	d->device.size_bytes = e->nbd.size_bytes;
 	d->device.block_bytes = 512;
 	d->device.transmission_flags = e->nbd.transmission_flags;
 	d->device.dead_s = KERNEL_NBD_FOREVER_S;
-	d->device.identifier = identify(d);
+	d->device.identifier = device_identify(e, d->count, d->identifier);
 	lines_fill(d);
 }
 
@@ -472,6 +478,8 @@ void devices_begin(void)
 
 	for (d = devices; d; d = d->next)
 		device_begin(d);
+	if (ENABLE_FEATURE_XNBD_SERVER_UBLK)
+		ublk_devices_begin();
 }
 
 bool devices_have_failed(void)
@@ -494,14 +502,17 @@ bool devices_are_ready(void)
 {
 	const struct device *d = failed ? NULL : devices;
 
-	while (d && (d->is_scanned || (d->is_there && loop_now_ms() - d->begun_ms > SCAN_MS)))
+	while (d && (d->is_scanned || (d->is_there && loop_now_ms() - d->begun_ms > DEVICE_SCAN_MS)))
 		d = d->next;
-	return !d;
+	return !d && (!ENABLE_FEATURE_XNBD_SERVER_UBLK || ublk_devices_are_ready());
 }
 
 void devices_end(bool keep)
 {
 	struct device *d;
+
+	if (ENABLE_FEATURE_XNBD_SERVER_UBLK)
+		ublk_devices_end(keep);
 
 	for (d = devices; d; d = d->next) {
 		d->is_ending = true;
@@ -518,5 +529,5 @@ bool devices_have_ended(void)
 
 	while (d && d->has_ended)
 		d = d->next;
-	return !d;
+	return !d && (!ENABLE_FEATURE_XNBD_SERVER_UBLK || ublk_devices_have_ended());
 }

@@ -29,4 +29,26 @@ void devices_die(void) NORETURN;
 void devices_end(bool keep);
 bool devices_have_ended(void);
 
+/* ---- for the files of devices ------------------------------------------------------------------------ */
+
+enum {
+	DEVICE_TRY_MS = 100,    /* the kernel may not have noticed yet that a connection, or a server, is lost */
+	DEVICE_BUSY_MS = 3000,  /* a start tries for so long: then somebody else has the device */
+	DEVICE_SCAN_MS = 5000,  /* ... and waits so long for partitions: their table may be at the origin, which may be away */
+	DEVICE_IDENTIFIER_BYTES = 80,
+};
+
+/* The export of this name, held; dies with one line if there is none. */
+struct export *device_export(const char *name, const char *path);
+/* What is served, and how, as long as the machine runs: nothing else can have this. NULL: it is gone with its server. to
+ * has room for DEVICE_IDENTIFIER_BYTES. */
+const char *device_identify(const struct export *e, unsigned connections, char *to);
+
+/* device_ublk.c: the same for /dev/ublkbN. */
+void ublk_device_prepare(const char *name, const char *path);
+void ublk_devices_begin(void);
+bool ublk_devices_are_ready(void);
+void ublk_devices_end(bool keep);
+bool ublk_devices_have_ended(void);
+
 #endif

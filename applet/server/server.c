@@ -5,6 +5,7 @@
 #include "client/client.h"
 #include "client/listen.h"
 #include "control/control.h"
+#include "device/ublk.h"
 #include "origin/origin.h"
 #include "reactor/buf.h"
 #include "reactor/log.h"
@@ -466,12 +467,28 @@ static unsigned thread_count(const struct server_config *config, const char *thr
 	return n < LOOPS_MAX ? n : LOOPS_MAX;
 }
 
+/* Its requests come to one thread for ever, which the core's loop has not. */
+static bool has_ublk(const struct server_config *config)
+{
+	const llist_t *l;
+
+	for (l = config->devices; l; l = l->link) {
+		const char *equals = strrchr(l->data, '=');
+
+		if (equals && ublk_index(equals + 1) >= 0)
+			return true;
+	}
+	return config->device && ublk_index(config->device) >= 0;
+}
+
 void server_limits(struct server_config *config, const char *clients, const char *queue, const char *buf, const char *threads)
 {
 	config->limits.sessions = xatou(clients);
 	config->limits.requests = xatou(queue);
 	config->max_buf_bytes = xatoull(buf);
 	config->threads = ENABLE_FEATURE_XNBD_SERVER_THREADS ? thread_count(config, threads) : 1;
+	if (ENABLE_FEATURE_XNBD_SERVER_UBLK && config->threads == 1 && has_ublk(config))
+		config->threads = 2;
 	config->exports.fronts = config->threads > 1;
 	if (xatou_range(config->lport, 0, 65535) == 0)
 		config->lport = NULL;
