@@ -43,6 +43,13 @@
 //config:	Limits how long requests wait for a lost origin, while the proxy
 //config:	runs.
 //config:
+//config:config FEATURE_XNBD_BGCTL_UPGRADE
+//config:	bool "--upgrade (300 bytes)"
+//config:	default y
+//config:	depends on XNBD_BGCTL
+//config:	help
+//config:	Exchanges the program of a running server.
+//config:
 //config:config FEATURE_XNBD_BGCTL_RECONNECT
 //config:	bool "--reconnect (1.8 kb)"
 //config:	default y
@@ -67,6 +74,8 @@
 //usage:       "xnbd-bgctl " IF_LONG_OPTS("--verify") IF_NOT_LONG_OPTS("-v") " [OPTIONS] CONTROL_SOCKET")
 //usage:	IF_FEATURE_XNBD_BGCTL_HOLD("\n"
 //usage:       "xnbd-bgctl " IF_LONG_OPTS("--hold") IF_NOT_LONG_OPTS("-H") " SECONDS CONTROL_SOCKET")
+//usage:	IF_FEATURE_XNBD_BGCTL_UPGRADE("\n"
+//usage:       "xnbd-bgctl " IF_LONG_OPTS("--upgrade") IF_NOT_LONG_OPTS("-U") " PROGRAM CONTROL_SOCKET")
 //usage:	IF_FEATURE_XNBD_BGCTL_RECONNECT("\n"
 //usage:       "xnbd-bgctl " IF_LONG_OPTS("--reconnect") IF_NOT_LONG_OPTS("-r") " [OPTIONS] CONTROL_SOCKET REMOTE_HOST REMOTE_PORT")
 //usage:#define xnbd_bgctl_full_usage "\n\n"
@@ -86,6 +95,9 @@
 //usage:	)
 //usage:	IF_FEATURE_XNBD_BGCTL_HOLD(
 //usage:     "\n	-H,--hold SECONDS	Fail what waits so long for the remote server (0 = never)"
+//usage:	)
+//usage:	IF_FEATURE_XNBD_BGCTL_UPGRADE(
+//usage:     "\n	-U,--upgrade PROGRAM	Let it go on as another program"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_BGCTL_EXPORTNAME(
 //usage:     "\n	-n,--exportname NAME	Ask it for this export"
@@ -110,7 +122,7 @@
 
 enum {
 	OPT_COMMANDS = OPT_QUERY | OPT_SWITCH | OPT_CACHE_ALL | OPT_CACHE_ALL2 | OPT_RECONNECT | OPT_PAUSE |
-		       OPT_RESUME | OPT_CANCEL | OPT_VERIFY | OPT_HOLD,
+		       OPT_RESUME | OPT_CANCEL | OPT_VERIFY | OPT_HOLD | OPT_UPGRADE,
 
 	EXIT_PARTIAL = 2, /* of --verify: nothing differs, but not all was compared */
 	NAME_MAX_BYTES = 4096, /* NBD: the longest name of an export */
@@ -122,7 +134,7 @@ enum {
 static const char options[] ALIGN1 = "qscfb:"
 	IF_FEATURE_XNBD_BGCTL_CACHE_ALL2("C") IF_FEATURE_XNBD_BGCTL_PROGRESS("p") IF_FEATURE_XNBD_BGCTL_RECONNECT("r")
 	IF_FEATURE_XNBD_BGCTL_EXPORTNAME("n:") IF_FEATURE_XNBD_BGCTL_JOB("PGXR:")
-	IF_FEATURE_XNBD_BGCTL_VERIFY("v") IF_FEATURE_XNBD_BGCTL_HOLD("H:");
+	IF_FEATURE_XNBD_BGCTL_VERIFY("v") IF_FEATURE_XNBD_BGCTL_HOLD("H:") IF_FEATURE_XNBD_BGCTL_UPGRADE("U:");
 
 #if ENABLE_LONG_OPTS
 static const char long_options[] ALIGN1 =
@@ -142,7 +154,8 @@ static const char long_options[] ALIGN1 =
 	"cancel\0" No_argument "X"
 	"rate\0" Required_argument "R")
 	IF_FEATURE_XNBD_BGCTL_VERIFY("verify\0" No_argument "v")
-	IF_FEATURE_XNBD_BGCTL_HOLD("hold\0" Required_argument "H");
+	IF_FEATURE_XNBD_BGCTL_HOLD("hold\0" Required_argument "H")
+	IF_FEATURE_XNBD_BGCTL_UPGRADE("upgrade\0" Required_argument "U");
 #endif
 
 /* The control socket, and what has been read of it. */
@@ -198,6 +211,30 @@ void bgctl_set_timeout(int fd, unsigned seconds)
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
 }
 
+void bgctl_send_fd(int to, const char *p, size_t n, int fd)
+{
+	struct iovec v = { .iov_base = (char *)p, .iov_len = n };
+	union {
+		struct cmsghdr head;
+		char room[CMSG_SPACE(sizeof(int))];
+	} u;
+	struct msghdr m;
+
+	memset(&u, 0, sizeof(u));
+	memset(&m, 0, sizeof(m));
+	m.msg_iov = &v;
+	m.msg_iovlen = 1;
+	m.msg_control = &u;
+	m.msg_controllen = sizeof(u.room);
+	u.head.cmsg_level = SOL_SOCKET;
+	u.head.cmsg_type = SCM_RIGHTS;
+	u.head.cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(&u.head), &fd, sizeof(int));
+	if (sendmsg(to, &m, MSG_NOSIGNAL) < 0)
+		bb_simple_perror_msg_and_die("sendmsg");
+	close(fd);
+}
+
 /* The next line, without its '\n'. The caller may change it; the next call overwrites it. NULL: the
  * server hung up without any answer, so it does not know this protocol. */
 static char *read_line(struct control *c)
@@ -234,9 +271,19 @@ static char *read_line(struct control *c)
 
 /* ---- commands ------------------------------------------------------------------------------- */
 
+/* The program goes as a descriptor: the server may see other files than we. */
+static void send_upgrade(const struct control *c, const char *program, const char *request, size_t n)
+{
+	int fd = open(program, O_RDONLY);
+
+	if (fd < 0)
+		bb_perror_msg_and_die("cannot open '%s'", program);
+	bgctl_send_fd(c->fd, request, n, fd);
+}
+
 /* One request and its answer. Returns the exit status; -1: this server does not know
  * the language. */
-static int converse(struct control *c, char *request, unsigned opt)
+static int converse(struct control *c, char *request, unsigned opt, const struct arguments *a)
 {
 	size_t n = strlen(request);
 	int status = EXIT_FAILURE; /* of an answer that is an error */
@@ -247,7 +294,10 @@ static int converse(struct control *c, char *request, unsigned opt)
 		bgctl_progress_begin(&progress);
 	request[n++] = '\n';
 	/* A server that went away meanwhile is found by reading. */
-	send(c->fd, request, n, MSG_NOSIGNAL);
+	if (opt & OPT_UPGRADE)
+		send_upgrade(c, a->program, request, n);
+	else
+		send(c->fd, request, n, MSG_NOSIGNAL);
 	for (;;) {
 		line = read_line(c);
 		if (!line)
@@ -365,6 +415,8 @@ static char *put_command(char *to, unsigned opt, const struct arguments *a)
 		to = stpcpy(to, "cancel");
 	if (opt & OPT_HOLD)
 		to += snprintf(to, 32, "hold seconds=%u", xatou(a->hold));
+	if (opt & OPT_UPGRADE)
+		to = stpcpy(to, "upgrade");
 	if (opt & OPT_RECONNECT)
 		to = put_reconnect(to, a->argv[1], a->argv[2], a->name);
 	return to;
@@ -381,7 +433,7 @@ int xnbd_bgctl_main(int argc UNUSED_PARAM, char **argv)
 	char *to;
 	unsigned opt = getopt32long(argv, options, long_options,
 				    &a.blocks IF_FEATURE_XNBD_BGCTL_EXPORTNAME(, &a.name) IF_FEATURE_XNBD_BGCTL_JOB(, &a.rate)
-				    IF_FEATURE_XNBD_BGCTL_HOLD(, &a.hold));
+				    IF_FEATURE_XNBD_BGCTL_HOLD(, &a.hold) IF_FEATURE_XNBD_BGCTL_UPGRADE(, &a.program));
 
 	a.argv = argv + optind;
 	check_usage(opt, a.argv);
@@ -393,13 +445,13 @@ int xnbd_bgctl_main(int argc UNUSED_PARAM, char **argv)
 	/* Starts the copy on its own first, so that it goes on when we do not. Then follows
 	 * it with the same words: without them it would go back to the default. */
 	if ((opt & OPT_CACHE_ALL2) && (opt & OPT_PROGRESS))
-		status = converse(&control, request, 0);
+		status = converse(&control, request, 0, &a);
 	if (status >= 0) {
 		if ((opt & (OPT_CACHE_ALL | OPT_VERIFY)) || ((opt & OPT_CACHE_ALL2) && (opt & OPT_PROGRESS)))
 			to = stpcpy(to, " follow");
 		if (opt & OPT_FORCE)
 			stpcpy(to, " force");
-		status = converse(&control, request, opt);
+		status = converse(&control, request, opt, &a);
 	}
 	if (ENABLE_FEATURE_XNBD_BGCTL_BINARY && status < 0)
 		status = bgctl_xnbd04(opt, &a);

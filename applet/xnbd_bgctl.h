@@ -34,6 +34,8 @@ enum {
 	OPT_VERIFY = ENABLE_FEATURE_XNBD_BGCTL_VERIFY << OPTBIT_VERIFY,
 	OPTBIT_HOLD = OPTBIT_VERIFY + ENABLE_FEATURE_XNBD_BGCTL_VERIFY,
 	OPT_HOLD = ENABLE_FEATURE_XNBD_BGCTL_HOLD << OPTBIT_HOLD,
+	OPTBIT_UPGRADE = OPTBIT_HOLD + ENABLE_FEATURE_XNBD_BGCTL_HOLD,
+	OPT_UPGRADE = ENABLE_FEATURE_XNBD_BGCTL_UPGRADE << OPTBIT_UPGRADE,
 };
 
 enum {
@@ -43,7 +45,7 @@ enum {
 
 /* What stands behind the options; NULL: not given. */
 struct arguments {
-	char *blocks, *name, *rate, *hold;
+	char *blocks, *name, *rate, *hold, *program;
 	char **argv; /* CONTROL_SOCKET; for OPT_RECONNECT also REMOTE_HOST, REMOTE_PORT */
 };
 
@@ -53,6 +55,9 @@ struct arguments {
 int bgctl_connect(const char *path) FAST_FUNC;
 /* Reads of fd fail with EAGAIN after so many seconds without data; 0: never. */
 void bgctl_set_timeout(int fd, unsigned seconds) FAST_FUNC;
+
+/* Sends n bytes, and fd with them, which is closed. */
+void bgctl_send_fd(int to, const char *p, size_t n, int fd) FAST_FUNC;
 
 /* ---- xnbd_bgctl_progress.c ---------------------------------------------------------------- */
 

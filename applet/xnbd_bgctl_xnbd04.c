@@ -85,30 +85,6 @@ static void xnbd04_wait(int fd)
 		;
 }
 
-static void xnbd04_pass_fd(int control, int fd)
-{
-	struct iovec v = { .iov_base = (char *)"", .iov_len = 1 };
-	union {
-		struct cmsghdr head;
-		char room[CMSG_SPACE(sizeof(int))];
-	} u;
-	struct msghdr m;
-
-	memset(&u, 0, sizeof(u));
-	memset(&m, 0, sizeof(m));
-	m.msg_iov = &v;
-	m.msg_iovlen = 1;
-	m.msg_control = &u;
-	m.msg_controllen = sizeof(u.room);
-	u.head.cmsg_level = SOL_SOCKET;
-	u.head.cmsg_type = SCM_RIGHTS;
-	u.head.cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(&u.head), &fd, sizeof(int));
-	if (sendmsg(control, &m, MSG_NOSIGNAL) < 0)
-		bb_simple_perror_msg_and_die("sendmsg");
-	close(fd);
-}
-
 static void xnbd04_count(struct xnbd04 *o)
 {
 	uint64_t i, word;
@@ -283,7 +259,7 @@ static void xnbd04_cache_all(struct xnbd04 *o, unsigned run_blocks, unsigned opt
 	if (socketpair(AF_UNIX, SOCK_STREAM, 0, fd) < 0)
 		bb_simple_perror_msg_and_die("socketpair");
 	control = xnbd04_command(o, XNBD04_REGISTER_FD);
-	xnbd04_pass_fd(control, fd[1]);
+	bgctl_send_fd(control, "", 1, fd[1]);
 	if ((opt & OPT_CACHE_ALL2) && !(opt & OPT_PROGRESS)) {
 		/* This server has no copy of its own: a child of ours stays behind. */
 		if (xfork() > 0)
@@ -390,7 +366,7 @@ static void xnbd04_reconnect(const struct xnbd04 *o, const char *host, const cha
 		bb_simple_error_msg_and_die("the new origin is refused: it serves a disk of another size; the old one stays");
 	bgctl_set_timeout(fd, 0);
 	control = xnbd04_command(o, XNBD04_REGISTER_FORWARDER_FD);
-	xnbd04_pass_fd(control, fd);
+	bgctl_send_fd(control, "", 1, fd);
 	xnbd04_wait(control);
 }
 

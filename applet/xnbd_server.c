@@ -151,6 +151,14 @@
 //config:	Hosts and services by name. Without this, addresses and ports are numbers,
 //config:	and libc's resolver is left out, if nothing else needs it.
 //config:
+//config:config FEATURE_XNBD_SERVER_UPGRADE
+//config:	bool "xnbd-bgctl --upgrade (4 kb)"
+//config:	default y
+//config:	depends on FEATURE_XNBD_SERVER_PROXY || XNBD_WRAPPER
+//config:	help
+//config:	Another program takes the place of the one that runs, in the same process:
+//config:	clients and devices notice a short pause.
+//config:
 //config:config FEATURE_XNBD_SERVER_DEVICE
 //config:	bool "--device (5.5 kb)"
 //config:	default y
@@ -395,7 +403,7 @@ static void parse_mode(struct server_config *c, unsigned opt, char **argv)
 int xnbd_server_main(int argc, char **argv) MAIN_EXTERNALLY_VISIBLE;
 int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 {
-	struct server_config c = { .origin_export = "", .lport = SERVER_PORT };
+	struct server_config c = { .origin_export = "", .lport = SERVER_PORT, .argv = argv };
 	const char *clients = SERVER_CLIENTS, *queue = SERVER_QUEUE, *buf = SERVER_BUF_BYTES, *threads = SERVER_THREADS;
 	IF_FEATURE_XNBD_SERVER_INETD(const char *fd = "0";)
 	IF_FEATURE_XNBD_SERVER_PROXY(const char *rate = "0"; const char *hold = "0";)

@@ -104,6 +104,7 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 
 	if (argv[optind])
 		bb_error_msg_and_die("too many arguments: '%s'", argv[optind]);
+	c.argv = argv;
 	c.images = images;
 	c.exports.readonly = opt & OPT_READONLY;
 	c.exports.cow = opt & OPT_COW;

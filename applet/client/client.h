@@ -11,6 +11,7 @@
 
 #include "device/ublk.h"
 #include "export/export.h"
+#include "reactor/handover.h"
 #include "reactor/message.h"
 
 struct session;
@@ -73,6 +74,22 @@ void sessions_stop(void);
 /* How many there are, and how many requests of them are not answered yet. */
 unsigned sessions_count(void);
 unsigned sessions_in_flight(void);
+
+/* ---- an exchange of the program -------------------------------------------------------------- */
+
+/* Stops all fronts between two events of theirs, until fronts_go_on(): nothing of their sessions changes meanwhile,
+ * and none is on its way to them. Waits for what they are just doing, which does not block. */
+void fronts_stop(void);
+void fronts_go_on(void);
+/* Writes all sessions, and what they have been asked and have not answered yet, into h. Nothing of them changes.
+ * Between these two. */
+void sessions_put(struct handover *h);
+/* Takes what sessions_put() of another process image has written; the exports are there. What was not answered is
+ * done again. */
+void sessions_get(struct handover *h);
+/* The one on this descriptor; NULL: there is none. */
+struct session *session_on(int fd);
+int session_fd(const struct session *s);
 
 /* ---- fronts: threads that serve sessions, beside the core's --------------------------------- */
 

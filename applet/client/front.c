@@ -8,6 +8,7 @@
  * the end has only the core's thread to think of.
  */
 #include "client/session.h"
+#include "reactor/lock.h"
 #include "reactor/pool.h"
 
 enum {
@@ -118,6 +119,46 @@ bool session_place_request(void (*answered)(void))
 	place_answered = answered;
 	timer_set(&place_timer, loop_now_ms() + PLACE_MS);
 	return true;
+}
+
+/* ---- a stop ------------------------------------------------------------------------------ */
+
+static struct {
+	struct mutex lock; /* the core's thread has it, and each front wants it */
+	_Atomic unsigned stopped;
+	struct message message[LOOPS_MAX];
+} stop;
+
+/* On a front. */
+static void stop_here(struct message *m UNUSED_PARAM)
+{
+	stop.stopped++;
+	mutex_lock(&stop.lock);
+	mutex_unlock(&stop.lock);
+}
+
+void fronts_stop(void)
+{
+	const struct timespec moment = { .tv_nsec = 20000 };
+	unsigned i;
+
+	if (front_count() < 2)
+		return;
+	mutex_lock(&stop.lock);
+	stop.stopped = 0;
+	for (i = LOOP_CORE + 1; i < front_count(); i++) {
+		stop.message[i].deliver = stop_here;
+		message_post(i, &stop.message[i]);
+	}
+	message_flush();
+	while (stop.stopped < front_count() - 1)
+		nanosleep(&moment, NULL);
+}
+
+void fronts_go_on(void)
+{
+	if (front_count() > 1)
+		mutex_unlock(&stop.lock);
 }
 
 /* ---- the end ------------------------------------------------------------------------------- */

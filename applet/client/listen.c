@@ -270,3 +270,23 @@ void listen_end(void)
 	}
 	count = 0;
 }
+
+#if ENABLE_FEATURE_XNBD_SERVER_UPGRADE
+void listen_put(struct handover *h)
+{
+	unsigned i;
+
+	handover_put(h, count);
+	for (i = 0; i < count; i++)
+		handover_put_fd(h, listeners[i].event.fd);
+}
+
+void listen_get(struct handover *h)
+{
+	unsigned i;
+
+	count = handover_get_number(h, LISTENERS_MAX);
+	for (i = 0; i < count; i++)
+		listeners[i].event.fd = handover_get_fd(h);
+}
+#endif

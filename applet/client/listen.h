@@ -11,6 +11,7 @@
 
 #include "export/export.h"
 #include "origin/endpoint.h"
+#include "reactor/handover.h"
 #include "reactor/loop.h"
 
 /* At the start: takes the sockets that systemd has opened; else binds TCP port lport (NULL: none)
@@ -21,6 +22,10 @@ void listen_bind(const char *laddr, const char *lport, const char *unix_socket);
 void listen_begin(void);
 /* Accepts nobody any more. */
 void listen_end(void);
+
+/* For another program in this process: the sockets, and who waits there. listen_get() takes the place of listen_bind(). */
+void listen_put(struct handover *h);
+void listen_get(struct handover *h);
 
 /* A socket that listens, of any room; its descriptor is set. */
 struct listener {

@@ -131,6 +131,11 @@ bool session_process(struct session *s)
 	return session_moves(s) || session_parse(s);
 }
 
+void session_expire(struct session *s)
+{
+	timer_set(&s->deadline, loop_now_ms() + DRAIN_MS);
+}
+
 void session_drain(struct session *s)
 {
 	if (s->state != SESSION_TRANSMISSION)
@@ -138,7 +143,7 @@ void session_drain(struct session *s)
 	s->state = SESSION_DRAINING;
 	payload_drop(s); /* not all of it has come, and no more will be read */
 	if (!s->ended) /* somebody waits for the last answer of one that was handed over */
-		timer_set(&s->deadline, loop_now_ms() + DRAIN_MS);
+		session_expire(s);
 	session_mark(s);
 }
 
@@ -165,7 +170,7 @@ static void session_gone(struct session *s)
 	s->gone = true; /* it is not to be told again */
 	if (s->state != SESSION_TRANSMISSION)
 		return;
-	timer_set(&s->deadline, loop_now_ms() + DRAIN_MS);
+	session_expire(s);
 	if (s->in_first == s->in_end && recv(s->event.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
 		session_end_of_input(s);
 }
@@ -299,7 +304,7 @@ void session_move(struct session *s)
 }
 
 /* Closes fd when there is no memory, or it is nothing to wait for. */
-static struct session *session_new(int fd)
+struct session *session_new(int fd)
 {
 	struct session *s = calloc(1, sizeof(*s));
 
@@ -356,7 +361,7 @@ void session_disown(struct session *s)
 {
 	s->ended = NULL;
 	if (s->state == SESSION_DRAINING)
-		timer_set(&s->deadline, loop_now_ms() + DRAIN_MS);
+		session_expire(s);
 }
 
 /* There may be room for replies again: requests that waited for it go on, and are answered in this

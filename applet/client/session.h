@@ -53,6 +53,7 @@ struct command {
 	uint32_t error;      /* ... NBD error of the first piece that failed */
 	unsigned pieces;     /* ... of a WRITE: how many are under way */
 	bool begun;          /* ... the header of the reply is queued */
+	bool replied;        /* it is in `out` or `held`, or was */
 	uint8_t *buf;        /* from buf_get(), or NULL */
 	uint32_t buf_bytes;
 	uint32_t data_bytes; /* sent after the header, from `data` on: in buf, or the text of an error */
@@ -192,6 +193,8 @@ bool session_listens(const struct session *s);
 /* The client sends nothing any more. False: close it. */
 bool session_end_of_input(struct session *s);
 
+/* Is closed after DRAIN_MS, unless replies leave. */
+void session_expire(struct session *s);
 /* Hangs up. Requests in flight go on without it; it is freed after the last. */
 void session_close(struct session *s);
 /* Closes a session of this loop that makes no progress. False: there is none. */
@@ -199,6 +202,9 @@ bool session_close_late(void);
 /* s goes to the loop it wants. */
 void session_move(struct session *s);
 
+/* A session on fd, which it owns, with nothing done of its handshake. NULL: no memory, or fd is nothing to wait
+ * for; it is closed. */
+struct session *session_new(int fd);
 /* Makes e the export of s, held instead of the last one; NULL: none. Core's thread. */
 void session_use(struct session *s, struct export *e);
 
@@ -206,6 +212,8 @@ void session_use(struct session *s, struct export *e);
 
 /* Prepares a new session for it. False: out of memory. */
 bool handshake_init(struct session *s);
+/* Sends these bytes to the client. ctx: the session. */
+void handshake_send(void *ctx, const void *p, size_t n);
 /* Greets the client; in the old style, that is all of the handshake. */
 void handshake_greet(struct session *s);
 /* Takes what has been received. False: hang up at once. */
@@ -272,6 +280,8 @@ void payload_submit(struct session *s);
 void payload_fail(struct session *s, uint32_t error);
 /* Receives, and takes what has come. False: the same. */
 bool session_receive(struct session *s);
+/* Whether r may be done: NBD_SUCCESS, or the error to answer. */
+uint32_t session_check(const struct session *s, const struct request *r);
 /* Gives up the WRITE whose data is still coming. */
 void payload_drop(struct session *s);
 /* p, a piece of a WRITE, is done. */

@@ -8,7 +8,7 @@ enum {
 				   ask for more; one alone (a list) may be longer */
 };
 
-static void handshake_send(void *ctx, const void *p, size_t n)
+void handshake_send(void *ctx, const void *p, size_t n)
 {
 	struct session *s = ctx;
 

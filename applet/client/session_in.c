@@ -13,7 +13,7 @@ enum {
 };
 
 /* The core's word, and what only the session knows. */
-static uint32_t session_check(const struct session *s, const struct request *r)
+uint32_t session_check(const struct session *s, const struct request *r)
 {
 	uint32_t error;
 

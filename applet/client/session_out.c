@@ -27,6 +27,7 @@ static uint32_t out_weight(const struct command *x)
 /* Queues x. While another reply goes out in pieces, x is held until that is complete. */
 static void out_add(struct session *s, struct command *x)
 {
+	x->replied = true;
 	if (s->open && !x->whole) {
 		list_add(&s->held, x);
 		return;

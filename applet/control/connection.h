@@ -33,6 +33,7 @@ struct control {
 	bool eof;      /* will ask for nothing more, but may want its answer */
 	bool listing;  /* the rest of the list of images is sent as the client reads */
 	uint64_t list_next;
+	bool upgrades; /* has asked for another program: `waiting` until it is there */
 	bool dead;     /* closed; freed when it no longer waits */
 	struct commit_waiter commit;
 	struct control *next;
@@ -78,6 +79,8 @@ char *control_line_end(struct control *k);
 bool control_parse_lines(struct control *k);
 /* %XX in place. False: malformed, or a NUL. */
 bool control_decode(char *p);
+/* k has followed a job in another program of this process: goes on with that. */
+void control_follow_again(struct control *k);
 /* k, which follows the copy or the comparison, is told the progress, and again in a moment. */
 void control_follow(struct control *k);
 

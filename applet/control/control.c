@@ -145,7 +145,7 @@ static ssize_t receive(struct control *k)
 		char room[CMSG_SPACE(sizeof(int))];
 	} u;
 	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = &u,
-			    .msg_controllen = ENABLE_FEATURE_XNBD_SERVER_OLD_CONTROL ? CMSG_LEN(sizeof(int)) : 0 };
+			    .msg_controllen = ENABLE_FEATURE_XNBD_SERVER_OLD_CONTROL || ENABLE_FEATURE_XNBD_SERVER_UPGRADE ? CMSG_LEN(sizeof(int)) : 0 };
 	ssize_t n = recvmsg(k->event.fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	const struct cmsghdr *c = n < 0 ? NULL : CMSG_FIRSTHDR(&m);
 
@@ -249,20 +249,14 @@ static bool may_control(int fd)
 	return peer.uid == 0 || peer.uid == geteuid();
 }
 
-static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
+/* NULL: no memory; fd is closed. */
+static struct control *control_new(int fd)
 {
-	struct endpoint from;
-	int fd = listener_accept(e, &from);
-	struct control *k;
+	struct control *k = calloc(1, sizeof(*k));
 
-	if (fd < 0)
-		return;
-	if (control_count >= CONNECTIONS_MAX || !may_control(fd) || !(k = calloc(1, sizeof(*k)))) {
-		static const char no[] = "error not allowed, or too many control clients\n";
-
-		send(fd, no, sizeof(no) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (!k) {
 		close(fd);
-		return;
+		return NULL;
 	}
 	k->event.fd = fd;
 	k->event.ready = control_ready;
@@ -271,12 +265,29 @@ static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
 	if (!event_add(&k->event, EPOLLIN)) {
 		close(fd);
 		free(k);
-		return;
+		return NULL;
 	}
 	timer_set(&k->timer, loop_now_ms() + IDLE_MS);
 	k->next = controls;
 	controls = k;
 	control_count++;
+	return k;
+}
+
+static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
+{
+	static const char no[] = "error not allowed, or too many control clients\n";
+	struct endpoint from;
+	int fd = listener_accept(e, &from);
+
+	if (fd < 0)
+		return;
+	if (control_count < CONNECTIONS_MAX && may_control(fd)) {
+		control_new(fd);
+		return;
+	}
+	send(fd, no, sizeof(no) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+	close(fd);
 }
 
 /* After a switch: answers the connections that wait for it (XNBD04_DETECT_SWITCH). */
@@ -308,3 +319,84 @@ void control_end(void)
 		control_close(controls);
 	}
 }
+
+/* ---- an exchange of the program --------------------------------------------------------------- */
+
+const char *(*control_upgrade)(int program_fd);
+
+#if ENABLE_FEATURE_XNBD_SERVER_UPGRADE
+void control_upgraded(const char *why)
+{
+	struct control *k = controls;
+
+	while (k && !k->upgrades)
+		k = k->next;
+	if (!k) /* it has gone */
+		return;
+	k->upgrades = false;
+	control_answer_late(k, why);
+}
+
+const char *control_put(struct handover *h)
+{
+	const struct control *k;
+
+	handover_put_fd(h, listener.event.fd);
+	for (k = controls; k; k = k->next) {
+		if (k->xnbd04 || k->listing || (k->waiting && !k->upgrades))
+			return "another request of a control client is not done yet: try again";
+		handover_put(h, true);
+		handover_put_fd(h, k->event.fd);
+		handover_put_bytes(h, k->in, k->in_bytes);
+		handover_put_bytes(h, k->out, k->out_bytes);
+		handover_put(h, k->follow);
+		handover_put(h, k->verifies);
+		handover_put(h, k->owns_job);
+		handover_put(h, k->eof);
+		handover_put(h, k->upgrades);
+	}
+	handover_put(h, false);
+	return NULL;
+}
+
+static void connection_get(struct handover *h)
+{
+	int fd = handover_get_fd(h);
+	size_t in_bytes, out_bytes;
+	const uint8_t *in = handover_get_bytes(h, &in_bytes, CONTROL_IN_BYTES);
+	const uint8_t *out = handover_get_bytes(h, &out_bytes, CONTROL_OUT_BYTES_MAX);
+	bool follow = handover_get_number(h, true);
+	bool verifies = handover_get_number(h, true);
+	bool owns_job = handover_get_number(h, true);
+	bool eof = handover_get_number(h, true);
+	bool upgrades = handover_get_number(h, true);
+	struct control *k = h->trial || h->bad ? NULL : control_new(fd);
+
+	if (!k)
+		return;
+	memcpy(k->in, in, in_bytes);
+	k->in_bytes = (unsigned)in_bytes;
+	memcpy(k->out, out, out_bytes);
+	k->out_bytes = (unsigned)out_bytes;
+	k->verifies = verifies;
+	k->owns_job = owns_job;
+	k->eof = eof;
+	if (upgrades)
+		control_answer(k, NULL);
+	else if (follow)
+		control_follow_again(k);
+	else
+		control_answered(k);
+}
+
+void control_get(struct handover *h, struct export *e)
+{
+	exported = e;
+	origin_closed = control_switched;
+	listener.event.fd = handover_get_fd(h);
+	if (listener.event.fd >= 0 && !h->trial)
+		listener_begin(&listener, listener_ready);
+	while (handover_get_number(h, true))
+		connection_get(h);
+}
+#endif

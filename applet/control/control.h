@@ -12,6 +12,7 @@
 #define CONTROL_CONTROL_H
 
 #include "export/export.h"
+#include "reactor/handover.h"
 
 /* What it tells, and what a job begins with. Set before control_begin(). */
 struct control_config {
@@ -26,6 +27,17 @@ void control_begin(struct export *e, const char *path);
 /* How the last comparison with the origin has ended. True: well. *text: one line, valid until the
  * next call. */
 bool control_verify_result(const struct core_status *s, const char **text);
+/*
+ * "upgrade": another program takes the place of this one. control_upgrade() is called with a descriptor of that program,
+ * which is its; it returns NULL, or why not. Later control_upgraded() gets why it failed; if it does
+ * not fail there is nobody to say so but the new program, by what control_put() has written. NULL: such a request is unknown.
+ */
+extern const char *(*control_upgrade)(int program_fd);
+void control_upgraded(const char *why);
+/* For that program: connections, and what they have asked for. NULL, or why that cannot be just now: one line.
+ * control_get() takes the place of control_begin(). e: as there. */
+const char *control_put(struct handover *h);
+void control_get(struct handover *h, struct export *e);
 /* Sends what can be sent at once, and closes all connections. Jobs go on. */
 void control_end(void);
 

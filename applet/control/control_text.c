@@ -104,7 +104,6 @@ void port_job_changed(struct core *c UNUSED_PARAM)
 static void job_begun(struct control *k, bool follow, bool verify, bool was_open)
 {
 	struct control *other;
-	uint64_t rate;
 
 	for (other = follow ? NULL : controls; other; other = other->next)
 		if (other->verifies == verify)
@@ -113,12 +112,9 @@ static void job_begun(struct control *k, bool follow, bool verify, bool was_open
 		control_answer(k, NULL);
 		return;
 	}
-	k->follow = true;
 	k->verifies = verify;
 	k->owns_job = !was_open;
-	timer_set(&k->timer, loop_now_ms() + FOLLOW_MS);
-	if (!job_is_open(verify, &rate))
-		follow_end(k);
+	control_follow_again(k);
 }
 
 static void begin_copy(struct control *k, struct args *w)
@@ -149,6 +145,16 @@ static void begin_verify(struct control *k, struct args *w)
 		control_answer(k, strerror(error));
 	else
 		job_begun(k, w->follow, true, was_open);
+}
+
+void control_follow_again(struct control *k)
+{
+	uint64_t rate;
+
+	k->follow = true;
+	timer_set(&k->timer, loop_now_ms() + FOLLOW_MS);
+	if (!job_is_open(k->verifies, &rate))
+		follow_end(k);
 }
 
 /* ---- requests that take time ---------------------------------------------------------------- */
@@ -209,6 +215,22 @@ static void begin_reconnect(struct control *k, const char *host, const char *por
 			control_answer(k, why);
 		}
 	}
+}
+
+/* The program comes as a descriptor: its path need not lead to it from the server's root directory. */
+static void begin_upgrade(struct control *k)
+{
+	const char *why = "no program came with the request";
+
+	if (k->passed_fd >= 0) {
+		why = control_upgrade(k->passed_fd);
+		k->passed_fd = -1;
+	}
+	if (why) {
+		control_answer(k, why);
+		return;
+	}
+	k->waiting = k->upgrades = true;
 }
 
 /* ---- requests --------------------------------------------------------------------------------- */
@@ -292,6 +314,10 @@ static void request(struct control *k, char *line)
 	char *verb = strsep(&line, " ");
 	char *p;
 
+	if (ENABLE_FEATURE_XNBD_SERVER_UPGRADE && strcmp(verb, "upgrade") == 0) {
+		begin_upgrade(k);
+		return;
+	}
 	if (!ENABLE_FEATURE_XNBD_SERVER_PROXY || (ENABLE_XNBD_WRAPPER && !exported)) {
 		images_request(k, verb, line);
 		return;

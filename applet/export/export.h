@@ -12,6 +12,7 @@
 #define EXPORT_EXPORT_H
 
 #include "nbd/nbd.h"
+#include "reactor/handover.h"
 #include "storage/disk.h"
 
 /* Of all exports; set before the first. buf_init() comes before the first, too. */
@@ -55,11 +56,21 @@ const char *export_add(const char *name, const char *image);
 bool export_add_later(const char *name, const char *image, void (*added)(void *ctx, const char *why), void *ctx);
 /* NULL: there is none. */
 struct export *export_find(const char *name, size_t n);
+/* NULL: there is none of this serial number. */
+struct export *export_by_serial(uint64_t serial);
+/* The export that n is the description of. */
+const struct export *export_of(const struct nbd_export *n);
 /* Nobody finds it any more; it ends with its last user. */
 void export_remove(struct export *e);
 /* A user more, a user less. */
 void export_hold(struct export *e);
 void export_drop(struct export *e);
+/* For another program in this process: writes the exports into h; NULL, or why that cannot be, in one line.
+ * exports_get() takes them, before there are any. Dies when it cannot, but for a trial. Those that were removed and are in use
+ * get one user too many: exports_got() takes it off when sessions hold them. */
+const char *exports_put(struct handover *h);
+void exports_get(struct handover *h);
+void exports_got(void);
 /* Whether files of exports that have ended are still being synced and closed. */
 bool exports_are_closing(void);
 /* The disk of one that was closed would not sync. */

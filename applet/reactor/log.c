@@ -136,7 +136,7 @@ void log_begin(bool syslog)
 {
 	/* The kernel's log is opened at once: a server that has outlived its initramfs finds no
 	 * path any more. */
-	if (ENABLE_FEATURE_XNBD_SERVER_SYSLOG && syslog)
+	if (ENABLE_FEATURE_XNBD_SERVER_SYSLOG && syslog && kmsg_fd < 0)
 		kmsg_fd = open("/dev/kmsg", O_WRONLY | O_CLOEXEC | O_NONBLOCK);
 	to_syslog = syslog;
 	if (!thread_start(writer, NULL, STACK_BYTES))
@@ -160,3 +160,26 @@ uint64_t log_lost(void)
 	mutex_unlock(&lock);
 	return n;
 }
+
+#if ENABLE_FEATURE_XNBD_SERVER_UPGRADE
+void log_put(struct handover *h)
+{
+	handover_put_fd(h, kmsg_fd);
+	mutex_lock(&lock);
+	handover_put_bytes(h, room, used);
+	mutex_unlock(&lock);
+}
+
+void log_get(struct handover *h)
+{
+	size_t n;
+	const uint8_t *lines;
+
+	kmsg_fd = handover_get_fd(h);
+	lines = handover_get_bytes(h, &n, ROOM_BYTES);
+	memcpy(room, lines, n);
+	if (n && room[n - 1])
+		h->bad = true; /* a line has no end */
+	used = h->bad ? 0 : (unsigned)n;
+}
+#endif

@@ -8,6 +8,8 @@
 #ifndef REACTOR_LOG_H
 #define REACTOR_LOG_H
 
+#include "reactor/handover.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -21,6 +23,10 @@ void log_notify(const char *state);
 
 /* Waits, for a bounded time, until what was told is written. At the end, from any thread. */
 void log_end(void);
+
+/* For another program in this process: what is not written yet, and where to. log_get() comes before log_begin(). */
+void log_put(struct handover *h);
+void log_get(struct handover *h);
 
 /* How many messages could not be written. Any thread. */
 uint64_t log_lost(void);

@@ -149,3 +149,17 @@ void daemon_reopen_log(void)
 	log_file.job.class = JOB_SLOW;
 	pool_submit(&log_file.job);
 }
+
+#if ENABLE_FEATURE_XNBD_SERVER_UPGRADE
+void daemon_put(struct handover *h)
+{
+	handover_put_fd(h, pid_fd);
+	handover_put_string(h, log_file.path);
+}
+
+void daemon_get(struct handover *h)
+{
+	pid_fd = handover_get_fd(h);
+	log_file.path = handover_get_string(h);
+}
+#endif

@@ -8,6 +8,8 @@
 #ifndef SERVER_DAEMON_H
 #define SERVER_DAEMON_H
 
+#include "reactor/handover.h"
+
 /* Before anything else: returns in a child. The parent ends when the child is ready, or with the child's failure. */
 void daemonize(void);
 /* Before anything is changed on disk. */
@@ -18,6 +20,9 @@ void daemon_write_pidfile(const char *path);
 /* Clients can connect from now on. Messages go to the log from here on; before, they went to
  * whoever started us. */
 void daemon_ready(void);
+/* For another program in this process: the lock on the pid file, and where the log is. */
+void daemon_put(struct handover *h);
+void daemon_get(struct handover *h);
 /* The log's file may have been renamed: a worker opens it anew. */
 void daemon_reopen_log(void);
 

@@ -74,7 +74,9 @@ static bool is_ours(const struct device *d)
 /* ... and that it is still the one that we have connected. */
 static bool has_stayed(const struct device *d)
 {
-	return kernel_nbd_pid(d->device.index) == d->pid;
+	unsigned pid = kernel_nbd_pid(d->device.index);
+
+	return !pid || pid == d->pid; /* 0: it has ended, as the kernel will say; or we see no sysfs any more */
 }
 
 /* Gives the kernel its ends. The kernel says nothing of one that it has no use for: it closes it. It compares
@@ -396,25 +398,21 @@ static void lines_fill(struct device *d)
 
 /* ---- for the server ------------------------------------------------------------------------------------ */
 
-void device_prepare(const char *name, const char *path, unsigned connections)
+static void open_kernel(void)
 {
-	struct device *d;
-	struct line *l;
-	int index, error;
+	int error = devices ? 0 : kernel_nbd_open(&kernel);
 
-	if (ENABLE_FEATURE_XNBD_SERVER_UBLK && ublk_index(path) >= 0) {
-		ublk_device_prepare(name, path);
-		return;
-	}
-	error = devices ? 0 : kernel_nbd_open(&kernel);
 	if (error == ENOENT)
 		bb_simple_error_msg_and_die("the kernel has no nbd devices: modprobe nbd");
 	if (error)
 		bb_error_msg_and_die("netlink: %s", strerror(error));
-	index = kernel_nbd_index(path);
-	if (index < 0)
-		bb_perror_msg_and_die("'%s' cannot be the device: it has to be one as /dev/nbd0" IF_FEATURE_XNBD_SERVER_UBLK(" or /dev/ublkb0"), path);
-	d = xzalloc(sizeof(*d));
+}
+
+static struct device *device_new(const char *name, const char *path, int index, unsigned connections)
+{
+	struct device *d = xzalloc(sizeof(*d));
+	struct line *l;
+
 	d->name = name;
 	d->path = path;
 	d->device.index = (uint32_t)index;
@@ -431,6 +429,22 @@ void device_prepare(const char *name, const char *path, unsigned connections)
 	}
 	d->next = devices;
 	devices = d;
+	return d;
+}
+
+void device_prepare(const char *name, const char *path, unsigned connections)
+{
+	int index;
+
+	if (ENABLE_FEATURE_XNBD_SERVER_UBLK && ublk_index(path) >= 0) {
+		ublk_device_prepare(name, path);
+		return;
+	}
+	open_kernel();
+	index = kernel_nbd_index(path);
+	if (index < 0)
+		bb_perror_msg_and_die("'%s' cannot be the device: it has to be one as /dev/nbd0" IF_FEATURE_XNBD_SERVER_UBLK(" or /dev/ublkb0"), path);
+	device_new(name, path, index, connections);
 }
 
 struct export *device_export(const char *name, const char *path)
@@ -458,10 +472,8 @@ const char *device_identify(const struct export *e, unsigned connections, char *
 	return to;
 }
 
-static void device_begin(struct device *d)
+static void describe(struct device *d, struct export *e)
 {
-	struct export *e = device_export(d->name, d->path);
-
 	d->export = e;
 	d->begun_ms = loop_now_ms();
 	d->device.size_bytes = e->nbd.size_bytes;
@@ -469,6 +481,13 @@ static void device_begin(struct device *d)
 	d->device.transmission_flags = e->nbd.transmission_flags;
 	d->device.dead_s = KERNEL_NBD_FOREVER_S;
 	d->device.identifier = device_identify(e, d->count, d->identifier);
+}
+
+static void device_begin(struct device *d)
+{
+	struct export *e = device_export(d->name, d->path);
+
+	describe(d, e);
 	lines_fill(d);
 }
 
@@ -531,3 +550,67 @@ bool devices_have_ended(void)
 		d = d->next;
 	return !d && (!ENABLE_FEATURE_XNBD_SERVER_UBLK || ublk_devices_have_ended());
 }
+
+/* ---- an exchange of the program --------------------------------------------------------------- */
+
+#if ENABLE_FEATURE_XNBD_SERVER_UPGRADE
+const char *devices_put(struct handover *h)
+{
+	const struct device *d;
+	const struct line *l;
+
+	if (ENABLE_FEATURE_XNBD_SERVER_UBLK && ublk_devices_are_there())
+		return "/dev/ublkbN cannot be handed over: end this server with --keep-device, and start the other one";
+	for (d = devices; d; d = d->next) {
+		if (d->busy || !d->is_there)
+			return "a connection of a device is being replaced: try again";
+		handover_put(h, true);
+		handover_put_string(h, d->name);
+		handover_put_string(h, d->path);
+		handover_put(h, d->device.index);
+		handover_put(h, d->export->serial);
+		handover_put(h, d->pid);
+		handover_put(h, d->is_new);
+		handover_put(h, d->is_scanned);
+		handover_put(h, d->is_ending); /* it was disconnected by somebody else */
+		for (l = d->lines; l < d->lines + d->count; l++)
+			handover_put(h, l->session ? (uint64_t)session_fd(l->session) : UINT32_MAX);
+	}
+	handover_put(h, false);
+	return NULL;
+}
+
+static void device_get(struct handover *h, unsigned connections)
+{
+	char *name = handover_get_string(h), *path = handover_get_string(h);
+	struct device *d = device_new(name ? name : "", path, (int)handover_get_number(h, UINT16_MAX), connections);
+	struct export *e = export_by_serial(handover_get(h));
+	struct line *l;
+
+	d->pid = handover_get_number(h, UINT32_MAX);
+	d->is_new = handover_get_number(h, true);
+	d->is_scanned = handover_get_number(h, true);
+	d->is_ending = d->has_ended = handover_get_number(h, true);
+	for (l = d->lines; l < d->lines + d->count; l++) {
+		uint32_t fd = handover_get_number(h, UINT32_MAX);
+
+		l->session = fd == UINT32_MAX || h->trial ? NULL : session_on((int)fd);
+		if (l->session)
+			session_tell(l->session, line_lost, l);
+	}
+	if (h->trial || h->bad || !e)
+		return;
+	export_hold(e);
+	describe(d, e);
+	there(d); /* its partitions may not have been read to the end */
+	lines_fill(d);
+}
+
+void devices_get(struct handover *h, unsigned connections)
+{
+	while (handover_get_number(h, true)) {
+		open_kernel();
+		device_get(h, connections);
+	}
+}
+#endif

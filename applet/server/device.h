@@ -12,6 +12,7 @@
 #define SERVER_DEVICE_H
 
 #include "export/export.h"
+#include "reactor/handover.h"
 
 /* A device of the options, and the export that it is to be; both names are kept. Dies with one line when the kernel
  * has no such device, before anything is changed. */
@@ -28,6 +29,11 @@ void devices_die(void) NORETURN;
  * turns of the loop until devices_have_ended(), while sessions go on. */
 void devices_end(bool keep);
 bool devices_have_ended(void);
+
+/* For another program in this process: NULL, or why that cannot be just now. devices_get() takes the place of
+ * device_prepare() and devices_begin(), behind sessions_get(); the names that it needs are kept. */
+const char *devices_put(struct handover *h);
+void devices_get(struct handover *h, unsigned connections);
 
 /* ---- for the files of devices ------------------------------------------------------------------------ */
 
@@ -50,5 +56,7 @@ void ublk_devices_begin(void);
 bool ublk_devices_are_ready(void);
 void ublk_devices_end(bool keep);
 bool ublk_devices_have_ended(void);
+/* Whether there are any. */
+bool ublk_devices_are_there(void);
 
 #endif

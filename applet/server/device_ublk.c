@@ -351,3 +351,8 @@ bool ublk_devices_have_ended(void)
 		d = d->next;
 	return !d;
 }
+
+bool ublk_devices_are_there(void)
+{
+	return devices;
+}

@@ -62,13 +62,16 @@ static void grow_heap(void)
 	keep_room(sizeof(struct extents) + 512, EXTENTS_PIECES); /* what an origin is asked about extents */
 }
 
-void init_root_storage(void)
+void init_root_storage(bool again)
 {
 	/* systemd leaves a process alone whose name begins so, also when it is about to
 	 * unmount everything ("Storage Daemons for the Root File System"). */
 	program_invocation_name[0] = '@';
 	if (mlockall(MCL_CURRENT | MCL_FUTURE) < 0)
 		bb_simple_perror_msg_and_die("cannot lock the memory: be root, or raise RLIMIT_MEMLOCK");
+	grow_heap();
+	if (again) /* all else belongs to the process, not to its program */
+		return;
 	/* The kernel then makes no memory for us by writing to our own disk; a setting of each
 	 * thread. A failure of this or the next one is no reason to end: it works without, only
 	 * less safely. */
@@ -80,7 +83,6 @@ void init_root_storage(void)
 	 * part of vm.min_free_kbytes that it gives to nobody else. */
 	if (set_scheduler(SCHED_RR, 1) < 0)
 		bb_simple_perror_msg("SCHED_RR");
-	grow_heap();
 }
 
 static struct {
@@ -156,3 +158,19 @@ void init_run_hook(void)
 {
 	pool_submit(&hook.job);
 }
+
+#if ENABLE_FEATURE_XNBD_SERVER_UPGRADE
+void init_put(struct handover *h)
+{
+	handover_put_string(h, hook.argv[0]);
+	handover_put_string(h, hook.argv[1]);
+}
+
+void init_get(struct handover *h)
+{
+	char *program = handover_get_string(h), *image = handover_get_string(h);
+
+	if (program && image)
+		init_hook(program, image);
+}
+#endif

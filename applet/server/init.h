@@ -7,14 +7,20 @@
 #ifndef SERVER_INIT_H
 #define SERVER_INIT_H
 
+#include "reactor/handover.h"
+
 /* From now on this process needs nothing that could be on the disk it serves; dies when it
- * may not. */
-void init_root_storage(void);
+ * may not. again: it is the same process, with another program. */
+void init_root_storage(bool again);
 /* What init_run_hook() is to run, and the image's path, both absolute and kept. At the start:
  * dies when there is no memory. */
 void init_hook(char *program, char *image);
 /* Runs the program once, on a worker, with the image's path as its argument and in XNBD_IMAGE; the
  * SIGCHLD handler reaps it. Takes no memory and does not wait; an error is logged. */
 void init_run_hook(void);
+
+/* For another program in this process: the two paths. */
+void init_put(struct handover *h);
+void init_get(struct handover *h);
 
 #endif

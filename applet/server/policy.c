@@ -52,10 +52,10 @@ static bool is_verified(struct core *c)
 	return good;
 }
 
+static bool hook_done;
+
 void policy_apply(struct core *c)
 {
-	static bool hook_done;
-
 	if (core_is_proxy(c)) {
 		if (server_config->auto_switch && (!ENABLE_FEATURE_XNBD_SERVER_VERIFY || !server_config->verify || is_verified(c)))
 			policy_switch(c); /* refused until it can be done */
@@ -64,3 +64,15 @@ void policy_apply(struct core *c)
 		init_run_hook();
 	}
 }
+
+#if ENABLE_FEATURE_XNBD_SERVER_UPGRADE
+void policy_put(struct handover *h)
+{
+	handover_put(h, hook_done);
+}
+
+void policy_get(struct handover *h)
+{
+	hook_done = handover_get_number(h, true);
+}
+#endif

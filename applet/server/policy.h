@@ -8,10 +8,15 @@
 #define SERVER_POLICY_H
 
 #include "core/core.h"
+#include "reactor/handover.h"
 
 /* A switch without force. NULL: it is under way, or done; else why not. */
 const char *policy_switch(struct core *c);
 /* --auto-switch, --verify and --exec: once a turn. */
 void policy_apply(struct core *c);
+
+/* For another program in this process. The comparison of --verify begins anew. */
+void policy_put(struct handover *h);
+void policy_get(struct handover *h);
 
 #endif

@@ -17,6 +17,7 @@
 #include "server/init.h"
 #include "server/policy.h"
 #include "server/server.h"
+#include "server/upgrade.h"
 #include "storage/header.h"
 #include "storage/holes.h"
 #include "storage/own_paths.h"
@@ -241,12 +242,12 @@ static void prepare_devices(const struct server_config *s)
 	if (s->device)
 		device_prepare("", s->device, s->connections);
 	for (l = ENABLE_XNBD_WRAPPER ? s->devices : NULL; l; l = l->link) {
-		char *equals = strrchr(l->data, '=');
+		char *name = xstrdup(l->data), *equals = strrchr(name, '=');
 
 		if (!equals)
-			bb_error_msg_and_die("'%s' has to be NAME=DEVICE", l->data);
+			bb_error_msg_and_die("'%s' has to be NAME=DEVICE", name);
 		*equals = '\0';
-		device_prepare(l->data, equals + 1, s->connections);
+		device_prepare(name, equals + 1, s->connections);
 	}
 }
 
@@ -277,10 +278,49 @@ static void leave(void)
 	log_end();
 }
 
+/* Loops, workers and memory. */
+static void begin_threads(void)
+{
+	const struct server_config *s = server_config;
+	bool root_storage = ENABLE_FEATURE_XNBD_SERVER_INIT && s->exports.root_storage;
+
+	loop_init(LOOP_CORE, !root_storage);
+	signals_begin();
+	pool_start(s->image ? export_workers() : (HUNG_EXPORTS + 1) * export_workers() + 2 * HUNG_EXPORTS, root_storage, loop_lead);
+	buf_init(s->max_buf_bytes);
+	if (root_storage)
+		buf_reserve();
+	fronts_begin(s->threads, !root_storage);
+}
+
+/* In the place of another program, which has left this behind. */
+static void begin_again(struct handover *h)
+{
+	const struct server_config *s = server_config;
+
+	if (!h->trial)
+		die_func = leave;
+	upgrade_get_process(h);
+	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->exports.root_storage && !h->trial)
+		init_root_storage(true);
+	if (!h->trial)
+		begin_threads();
+	exports_get(h);
+	if (s->image && !h->trial)
+		export = exports;
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && s->bitmap)
+		upgrade_get_proxy(h, export);
+	upgrade_get_clients(h, export);
+	if (h->trial)
+		exit(EXIT_SUCCESS);
+	listen_begin();
+	is_ready = true;
+	daemon_ready();
+}
+
 static void begin(void)
 {
 	const struct server_config *s = server_config;
-	bool spin = !(ENABLE_FEATURE_XNBD_SERVER_INIT && s->exports.root_storage);
 
 	die_func = leave;
 	if (ENABLE_FEATURE_XNBD_SERVER_INETD && s->one_client)
@@ -296,16 +336,10 @@ static void begin(void)
 		init_hook(xpath_absolute(s->hook), xpath_absolute(s->image)); /* a daemon leaves its directory */
 	/* Before the workers are born: they inherit it. */
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->exports.root_storage)
-		init_root_storage();
+		init_root_storage(false);
 	if (ENABLE_FEATURE_XNBD_SERVER_DEVICE)
 		prepare_devices(s);
-	loop_init(LOOP_CORE, spin);
-	signals_begin();
-	pool_start(s->image ? export_workers() : (HUNG_EXPORTS + 1) * export_workers() + 2 * HUNG_EXPORTS, ENABLE_FEATURE_XNBD_SERVER_INIT && s->exports.root_storage, loop_lead);
-	buf_init(s->max_buf_bytes);
-	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->exports.root_storage)
-		buf_reserve();
-	fronts_begin(s->threads, spin);
+	begin_threads();
 	if (!s->one_client)
 		listen_bind(s->laddr, s->lport, s->unix_path);
 	if (HAVE_CONTROL && s->control)
@@ -314,6 +348,8 @@ static void begin(void)
 	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && s->pidfile)
 		daemon_write_pidfile(s->pidfile);
 	/* First: a client that is greeted may use it at once. */
+	if (ENABLE_FEATURE_XNBD_SERVER_UPGRADE)
+		control_upgrade = upgrade_begin;
 	if (HAVE_CONTROL && s->control)
 		control_begin(export, s->control);
 	if (!ENABLE_FEATURE_XNBD_SERVER_INETD || !s->one_client)
@@ -441,8 +477,11 @@ static int run_loop(void)
 {
 	int status;
 
-	while (!stopping_ms && !(ENABLE_FEATURE_XNBD_SERVER_INETD && server_config->one_client && !sessions_count()))
+	while (!stopping_ms && !(ENABLE_FEATURE_XNBD_SERVER_INETD && server_config->one_client && !sessions_count())) {
 		turn(UINT64_MAX);
+		if (ENABLE_FEATURE_XNBD_SERVER_UPGRADE)
+			upgrade_now(export);
+	}
 	status = end();
 	if (ENABLE_FEATURE_XNBD_SERVER_INETD && server_config->one_client)
 		inetd_end();
@@ -498,10 +537,16 @@ void server_limits(struct server_config *config, const char *clients, const char
 
 int server_run(const struct server_config *config)
 {
+	struct handover h = { 0 };
+
 	server_config = config;
 	client_limits = config->limits;
 	export_config = config->exports;
 	control_config = (struct control_config){ config->max_buf_bytes, config->rate_bytes };
+	if (ENABLE_FEATURE_XNBD_SERVER_UPGRADE && upgrade_found(&h)) {
+		begin_again(&h);
+		return run_loop();
+	}
 	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && config->daemonize)
 		daemonize();
 	begin();

@@ -41,6 +41,7 @@ struct server_config {
 	const char *hook;           /* program to run once when the disk is complete and switched, or NULL */
 	const char *record;         /* boot trace to write, or NULL */
 	const char *prefetch;       /* boot trace to fetch, or NULL */
+	char **argv;                /* the command line, for another program that takes this one's place */
 	bool auto_switch;           /* switch as soon as that can be done */
 	bool verify;                /* ... but only after a good comparison with the origin */
 	bool daemonize, clear_bitmap, adopt_bitmap, accept_image, syslog;

@@ -35,3 +35,35 @@ void path_own(const char *path, bool unless_ready)
 	o->next = own;
 	own = o;
 }
+
+#if ENABLE_FEATURE_XNBD_SERVER_UPGRADE
+void paths_put(struct handover *h)
+{
+	const struct own *o;
+
+	for (o = own; o; o = o->next) {
+		handover_put_string(h, o->path);
+		handover_put(h, o->st.st_dev);
+		handover_put(h, o->st.st_ino);
+		handover_put(h, o->unless_ready);
+	}
+	handover_put_string(h, NULL);
+}
+
+void paths_get(struct handover *h)
+{
+	struct own **last = &own;
+	char *path;
+
+	while ((path = handover_get_string(h))) {
+		struct own *o = xzalloc(sizeof(*o));
+
+		o->path = path;
+		o->st.st_dev = handover_get(h);
+		o->st.st_ino = handover_get(h);
+		o->unless_ready = handover_get_number(h, true);
+		*last = o;
+		last = &o->next;
+	}
+}
+#endif

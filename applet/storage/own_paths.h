@@ -7,6 +7,8 @@
 #ifndef STORAGE_OWN_PATHS_H
 #define STORAGE_OWN_PATHS_H
 
+#include "reactor/handover.h"
+
 #include <stdbool.h>
 
 /* Has this path (copied), of an existing file, removed when the server ends, unless it is killed.
@@ -16,5 +18,9 @@ void path_own(const char *path, bool unless_ready);
 
 /* At the end: removes them, where no other file has come in their place. ready: clients could connect. */
 void paths_remove(bool ready);
+
+/* For another program in this process, which then removes them at its end. */
+void paths_put(struct handover *h);
+void paths_get(struct handover *h);
 
 #endif

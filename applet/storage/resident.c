@@ -18,7 +18,7 @@ static void open_direct(struct disk *d)
 {
 	int unit;
 
-	if (!d->is_device || getpagesize() > BLOCK_BYTES || ioctl(d->fd[FILE_IMAGE], X_BLKSSZGET, &unit) < 0)
+	if (d->direct_fd >= 0 || !d->is_device || getpagesize() > BLOCK_BYTES || ioctl(d->fd[FILE_IMAGE], X_BLKSSZGET, &unit) < 0)
 		return;
 	d->direct_unit = (uint32_t)unit;
 	d->direct_fd = open(d->path[FILE_IMAGE], O_RDWR | O_DIRECT | O_CLOEXEC);

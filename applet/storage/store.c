@@ -225,6 +225,18 @@ bool store_inspect(struct disk *d, const char *image, const char *bitmap, bool c
 	return is_complete(d, d->header.size_bytes);
 }
 
+#if ENABLE_FEATURE_XNBD_SERVER_UPGRADE
+void store_resume(struct disk *d)
+{
+	uint64_t size_bytes = d->header.size_bytes;
+
+	read_header(d);
+	if (d->commit_found != COMMIT_GOOD || d->header.size_bytes != size_bytes)
+		bb_error_msg_and_die("'%s' is not what was handed over", d->path[FILE_COMMIT]);
+	load(d, START_BOTH, size_bytes);
+}
+#endif
+
 /* ---- creating --------------------------------------------------------------------- */
 
 /* A file's name survives a power cut only with this (fsync(2)). */

@@ -35,4 +35,8 @@ void store_check_content(struct disk *d, enum state_start how);
  * d->words. *all_dirty: no bit is known to be in the commit file. */
 void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *fp, bool clear, bool *all_dirty);
 
+/* d has the descriptors of another program that ran in this process: what is local is what its files say. Dies
+ * when they are not those of this disk. */
+void store_resume(struct disk *d);
+
 #endif

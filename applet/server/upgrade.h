@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
+/*
+ * Another program takes the place of this one, in the same process: xnbd-bgctl --upgrade.
+ *
+ * What the new program finds on the disk is what a start after kill -9 finds, which loses nothing that was
+ * answered. What this adds: descriptors, with their locks, stay open; and requests that are not answered are handed over,
+ * and done again. So nothing has to come to its end before, and nothing has changed when the new program is
+ * refused.
+ *
+ * The core's thread.
+ */
+#ifndef SERVER_UPGRADE_H
+#define SERVER_UPGRADE_H
+
+#include "export/export.h"
+#include "reactor/handover.h"
+
+/* Begins to read the program, which is program_fd's file; takes the descriptor. NULL: control_upgraded() will be called, if this
+ * program goes on; else why not, in one line. */
+const char *upgrade_begin(int program_fd);
+/* Between two turns of the loop: when the program has been read, tries it, and becomes it. Returns if there is
+ * nothing to do, or it was refused. e: as in control_begin(). */
+void upgrade_now(struct export *e);
+
+/* At the start: whether there is another program's state, which goes to *h. h->trial: it is only to be looked at, by all
+ * that follows. Dies when it is of another version. */
+bool upgrade_found(struct handover *h);
+/* Its parts, in this order, with exports_get() behind the first. Of the process: before there are threads. */
+void upgrade_get_process(struct handover *h);
+/* ... of a proxy's core and its origin; e: NULL in a trial. */
+void upgrade_get_proxy(struct handover *h, struct export *e);
+/* ... of those who use it, which is the end. Dies when h is bad. Frees h. */
+void upgrade_get_clients(struct handover *h, struct export *e);
+
+#endif

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
+/*
+ * The files of a disk, for another program in this process: their descriptors, with the locks on them. Paths need
+ * not lead anywhere any more, since the root file system may be another one than at the start.
+ *
+ * The core's thread.
+ */
+#ifndef STORAGE_DISK_HANDOVER_H
+#define STORAGE_DISK_HANDOVER_H
+
+#include "reactor/handover.h"
+#include "storage/disk.h"
+
+/* Writes them; nothing of d changes. */
+void disk_put(struct handover *h, const struct disk *d);
+/* d: from export_new(). Of a proxy also reads what is local, which is what a start after kill -9 finds: may
+ * block. Dies when the files are not what they were, but for a trial. */
+void disk_get(struct handover *h, struct disk *d);
+
+#endif
