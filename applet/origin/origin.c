@@ -373,6 +373,12 @@ void origin_start(struct origin *o)
 		attempt(o, CONN_CLIENT);
 }
 
+void origin_resume(struct origin *o)
+{
+	restore_identity(o);
+	origin_start(o);
+}
+
 /* What was asked over them is asked again, over whatever comes up. */
 static void conns_drop(struct origin *o)
 {

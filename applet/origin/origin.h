@@ -27,6 +27,9 @@ const struct fingerprint *origin_fingerprint(const struct origin *o);
 /* The core exists from now on: gives it the connection. An origin that is needed, but was not reached
  * yet, is tried until it is, and must then be the one that d->header describes. */
 void origin_start(struct origin *o);
+/* The same for one from origin_new() without `first`, which another program of this process has had a connection
+ * to: it is the one that d->header describes, and is tried until it is reached. */
+void origin_resume(struct origin *o);
 /* Drops the connections and tries another address; goes back to the old one if that is refused. One at a
  * time. name: of the export; NULL: as before. Returns NULL, or why it was not begun: one line; then
  * done is not called. */

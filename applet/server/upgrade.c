@@ -30,6 +30,8 @@
 #define TRY "try:"
 
 enum {
+	READ = 1, /* the byte behind the state, when a program has looked at it: another one, which does not know what it is
+		     asked, also ends in good order */
 	PROGRAM_BYTES_MAX = 64 << 20,
 	TRIAL_MS = 5000, /* what is tried needs a thousandth of that */
 	X_MFD_EXEC = 0x10, /* linux/memfd.h, of Linux 6.3 */
@@ -186,8 +188,10 @@ void upgrade_get_proxy(struct handover *h, struct export *e)
 		d->origin = origin_new(d, host ? host : "", port ? port : "", name ? name : "", NULL, NULL);
 		if (was_switched)
 			core_switch(d->core, true, &waiter);
-		else
+		else if (map_is_complete(core_map(d->core)))
 			origin_start(d->origin);
+		else
+			origin_resume(d->origin);
 		core_hold(d->core, hold_ms);
 		if (copy == JOB_RUNNING || copy == JOB_PAUSED)
 			core_job_start(d->core, 0, copy_rate);
@@ -222,9 +226,11 @@ void upgrade_get_clients(struct handover *h, struct export *e)
 	h->bad |= handover_get(h) != HANDOVER_VERSION || h->at != h->count;
 	if (h->bad)
 		bb_simple_error_msg_and_die("what another program has handed over cannot be read");
-	if (!h->trial)
+	if (h->trial)
+		h->bytes[h->count] = READ;
+	else
 		exports_got();
-	munmap(h->bytes, h->count);
+	munmap(h->bytes, h->count + 1);
 }
 
 /* NULL, or why not now. */
@@ -330,10 +336,12 @@ static const char *exchange(const struct handover *h)
 	char **argv = strings((char *)applet_name, server_config->argv, 1);
 	char **envp = strings(state, environ, 0);
 
-	if (argv && envp && memory_new(&m, h->count)) {
-		memcpy(m.map, h->bytes, h->count);
+	if (argv && envp && memory_new(&m, h->count + 1)) {
+		memcpy(m.map, h->bytes, h->count); /* behind it is a zero */
 		snprintf(state, sizeof(state), VARIABLE "=" TRY "%d", m.fd);
 		why = try(m.fd, argv, envp);
+		if (!why && ((uint8_t *)m.map)[h->count] != READ)
+			why = "this is another program";
 		if (!why) {
 			snprintf(state, sizeof(state), VARIABLE "=%d", m.fd);
 			handover_keep_fds(h, true);
@@ -383,8 +391,8 @@ bool upgrade_found(struct handover *h)
 	unsetenv(VARIABLE);
 	if (fstat(fd, &st) < 0)
 		bb_perror_msg_and_die(VARIABLE);
-	h->count = (size_t)st.st_size;
-	h->bytes = mmap(NULL, h->count, PROT_READ, MAP_PRIVATE, fd, 0);
+	h->count = (size_t)st.st_size - 1;
+	h->bytes = st.st_size ? mmap(NULL, h->count + 1, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : MAP_FAILED;
 	if (h->bytes == MAP_FAILED)
 		bb_perror_msg_and_die(VARIABLE);
 	close(fd);
