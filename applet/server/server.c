@@ -312,7 +312,7 @@ static void begin_again(struct handover *h)
 		upgrade_get_proxy(h, export);
 	upgrade_get_clients(h, export);
 	if (h->trial)
-		exit(EXIT_SUCCESS);
+		_exit(EXIT_SUCCESS); /* what was allocated for it goes with the process */
 	listen_begin();
 	is_ready = true;
 	daemon_ready();
