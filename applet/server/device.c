@@ -76,7 +76,7 @@ static bool has_stayed(const struct device *d)
 {
 	unsigned pid = kernel_nbd_pid(d->device.index);
 
-	return !pid || pid == d->pid; /* 0: it has ended, as the kernel will say; or we see no sysfs any more */
+	return pid == d->pid || access("/sys/block", F_OK) < 0; /* that: sysfs has been mounted elsewhere since the start */
 }
 
 /* Gives the kernel its ends. The kernel says nothing of one that it has no use for: it closes it. It compares

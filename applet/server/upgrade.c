@@ -379,16 +379,16 @@ void upgrade_now(struct export *e)
 
 bool upgrade_found(struct handover *h)
 {
-	const char *text = getenv(VARIABLE);
+	char *text = getenv(VARIABLE);
 	struct stat st;
 	uint64_t version;
 	int fd;
 
-	if (!text)
+	if (!text || !*text)
 		return false;
 	h->trial = strncmp(text, TRY, sizeof(TRY) - 1) == 0;
 	fd = (int)xatou_range(text + (h->trial ? sizeof(TRY) - 1 : 0), 0, INT_MAX);
-	unsetenv(VARIABLE);
+	*text = '\0'; /* who is called by this process does not get it: unsetenv(3) is 0.2 KB of libc */
 	if (fstat(fd, &st) < 0)
 		bb_perror_msg_and_die(VARIABLE);
 	h->count = (size_t)st.st_size - 1;

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
 # device.py SEED CONNECTIONS KILLS: a file system on /dev/nbd0, which is a proxy's own device,
-# in use while the proxy is killed again and again, and started by a loop; then the disk moves,
+# in use while the proxy is killed again and again, and started by a loop, and gets another program in between; then the disk moves,
 # the server ends in an orderly way, and the image is looked at from the host. The longest pause is told.
 import random, re, sys, time
 from machine import HOST, Machine, make_ext4, serve_origin
@@ -45,8 +45,11 @@ m.run("fsload /c 1 >/run/fsload 2>&1 & echo $! >/run/pid")
 # A small write and its sync, over and over: how long each took, at most, in hundredths of a second.
 m.run("(while [ ! -e /run/enough ]; do read -r a _ </proc/uptime; dd if=/dev/zero of=/c/x bs=1k count=1 conv=fsync 2>/dev/null; "
       "read -r b _ </proc/uptime; a=${a%.*}${a#*.} b=${b%.*}${b#*.}; [ $((b - a)) -le ${most:=0} ] || most=$((b - a)); echo $most >/run/most; done) &")
+m.run("cp /bin/xnbdbox /run/other")
 for i in range(kills):
-    time.sleep(rng.uniform(0.5, 4))
+    time.sleep(rng.uniform(0.5, 2))
+    m.run("xnbd-bgctl --upgrade /run/other /run/ctl.sock && readlink /proc/$(xnbd-bgctl --query /run/ctl.sock | sed -n 's/^pid //p')/exe | grep memfd")
+    time.sleep(rng.uniform(0.5, 2))
     m.run("kill -9 $(xnbd-bgctl --query /run/ctl.sock | sed -n 's/^pid //p') && until_true 60 xnbd-bgctl --query /run/ctl.sock")
 time.sleep(1)
 m.run("touch /run/enough; kill $(cat /run/pid) && until_true 60 sh -c '! [ -e /proc/$(cat /run/pid) ]'")
