@@ -9,7 +9,7 @@ make -s SANITIZE=thread all || exit 1
 reports=$(mktemp -d "${TMPDIR:-/tmp}/xnbd-threads.XXXXXX")
 trap 'rm -rf "$reports"' EXIT
 export TSAN_OPTIONS="log_path=$reports/report"
-for file in ${FILES:-proxy hangs threads}; do
+for file in ${FILES:-proxy hangs threads upgrade}; do
 	XNBDBOX=$PWD/build/sanitize/thread/xnbdbox sh "tests/e2e/$file.tests" >"$reports/out" || {
 		cat "$reports/out"
 		exit 1
