@@ -14,7 +14,7 @@ bool core_init(struct core *c, const struct core_config *config)
 	unsigned i;
 
 	c->owner = config->owner;
-	c->mode = config->proxy ? MODE_PROXY : MODE_TARGET;
+	c->mode = config->proxy && !config->switched ? MODE_PROXY : MODE_TARGET;
 	c->readonly = config->readonly;
 	c->size_bytes = config->size_bytes;
 	c->now_ms = c->answered_ms = config->now_ms;

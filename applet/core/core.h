@@ -110,6 +110,7 @@ struct core_config {
 	void *owner; /* what core_owner() returns: the disk, for the ports */
 	uint64_t size_bytes;
 	bool proxy;
+	bool switched;         /* ... that is none any more: another program of this process has done the switch */
 	bool readonly;
 	uint64_t *words;       /* proxy: the bitmap, owned by the caller, outlives the core */
 	uint64_t *written;     /* proxy: written_bytes() bytes, owned by the caller, or NULL: no record is kept */

@@ -99,6 +99,7 @@ bool export_begin(struct export *e, uint64_t size_bytes, bool all_dirty)
 		.owner = &e->disk,
 		.size_bytes = size_bytes,
 		.proxy = e->disk.words,
+		.switched = e->disk.switched,
 		.readonly = s->readonly,
 		.words = e->disk.words,
 		.written = e->disk.written,

@@ -155,7 +155,6 @@ static void put_proxy(struct handover *h, const struct export *e)
 	handover_put_string(h, origin_host(o));
 	handover_put_string(h, origin_port(o));
 	handover_put_string(h, origin_export(o));
-	handover_put(h, !core_is_proxy(e->disk.core));
 	handover_put(h, core_hold_ms(e->disk.core));
 	handover_put(h, s.copy.state);
 	handover_put(h, s.copy.rate_limit);
@@ -163,17 +162,9 @@ static void put_proxy(struct handover *h, const struct export *e)
 	handover_put(h, s.verify.rate_limit);
 }
 
-static void switched(struct commit_waiter *w UNUSED_PARAM, int error)
-{
-	if (error)
-		bb_error_msg("the cache could not be synced to disk: this is a proxy again");
-}
-
 void upgrade_get_proxy(struct handover *h, struct export *e)
 {
-	static struct commit_waiter waiter = { .done = switched };
 	char *host = handover_get_string(h), *port = handover_get_string(h), *name = handover_get_string(h);
-	bool was_switched = handover_get_number(h, true);
 	uint64_t hold_ms = handover_get(h);
 	enum job_state copy = handover_get_number(h, JOB_FAILED);
 	uint64_t copy_rate = handover_get(h);
@@ -186,11 +177,9 @@ void upgrade_get_proxy(struct handover *h, struct export *e)
 		if (ENABLE_FEATURE_XNBD_SERVER_INIT && server_config->exports.root_storage)
 			resident_files(d);
 		d->origin = origin_new(d, host ? host : "", port ? port : "", name ? name : "", NULL, NULL);
-		if (was_switched)
-			core_switch(d->core, true, &waiter);
-		else if (map_is_complete(core_map(d->core)))
+		if (map_is_complete(core_map(d->core)))
 			origin_start(d->origin);
-		else
+		else if (!d->switched)
 			origin_resume(d->origin);
 		core_hold(d->core, hold_ms);
 		if (copy == JOB_RUNNING || copy == JOB_PAUSED)

@@ -26,6 +26,7 @@ struct disk {
 	uint32_t direct_unit; /* ... bytes: it needs multiples of this */
 	bool is_device; /* the image is a block device */
 	bool holes_known; /* of the image: see holes.h */
+	bool switched;  /* handed over: the switch is done */
 	bool adopt, accept; /* --adopt-bitmap, --accept-image */
 	_Atomic bool no_nowait; /* the image's file system knows no RWF_NOWAIT, or a base is behind it */
 	char *path[3];  /* absolute */

@@ -12,6 +12,7 @@ void disk_put(struct handover *h, const struct disk *d)
 	unsigned i;
 
 	handover_put(h, d->words != NULL);
+	handover_put(h, d->words && !core_is_proxy(d->core));
 	handover_put(h, core_size_bytes(d->core));
 	for (i = 0; i < ARRAY_SIZE(d->fd); i++) {
 		handover_put_fd(h, d->fd[i]);
@@ -27,6 +28,7 @@ void disk_get(struct handover *h, struct disk *d)
 	bool proxy = handover_get_number(h, true);
 	unsigned i;
 
+	d->switched = handover_get_number(h, true);
 	d->header.size_bytes = handover_get(h);
 	for (i = 0; i < ARRAY_SIZE(d->fd); i++) {
 		d->fd[i] = handover_get_fd(h);
