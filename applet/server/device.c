@@ -503,13 +503,15 @@ void devices_begin(void)
 
 bool devices_have_failed(void)
 {
-	return failed;
+	return failed || (ENABLE_FEATURE_XNBD_SERVER_UBLK && ublk_devices_have_failed());
 }
 
 void devices_die(void)
 {
 	const struct device *d = failed;
 
+	if (ENABLE_FEATURE_XNBD_SERVER_UBLK && !d)
+		ublk_devices_die();
 	if (d->error && d->error != EBUSY)
 		bb_error_msg_and_die("'%s' cannot be connected: %s", d->path, strerror(d->error));
 	if (!d->pid)
@@ -523,7 +525,7 @@ bool devices_are_ready(void)
 
 	while (d && (d->is_scanned || (d->is_there && loop_now_ms() - d->begun_ms > DEVICE_SCAN_MS)))
 		d = d->next;
-	return !d && (!ENABLE_FEATURE_XNBD_SERVER_UBLK || ublk_devices_are_ready());
+	return !d && (!ENABLE_FEATURE_XNBD_SERVER_UBLK || failed || ublk_devices_are_ready());
 }
 
 void devices_end(bool keep)

@@ -54,6 +54,8 @@ const char *device_identify(const struct export *e, unsigned connections, char *
 void ublk_device_prepare(const char *name, const char *path);
 void ublk_devices_begin(void);
 bool ublk_devices_are_ready(void);
+bool ublk_devices_have_failed(void);
+void ublk_devices_die(void) NORETURN;
 void ublk_devices_end(bool keep);
 bool ublk_devices_have_ended(void);
 /* Whether there are any. */

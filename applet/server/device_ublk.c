@@ -5,7 +5,8 @@
  *
  *   OPEN     a worker adds the device, or begins to take it over, and opens its queue; tried again while another
  *            server is just dying
- *   START    a front has the queue; a worker waits until the device is there, with its partitions
+ *   START    a front has the queue; a worker waits until the device is there, with its partitions. Not while the
+ *            origin is away: see start()
  *   THERE
  *   STOP     the end: unless somebody uses it, a worker stops it, and the front closes the queue
  *   DELETE   a worker deletes it
@@ -16,6 +17,7 @@
  */
 #include "libbb.h"
 #include "client/client.h"
+#include "origin/origin.h"
 #include "reactor/loop.h"
 #include "reactor/pool.h"
 #include "server/device.h"
@@ -213,16 +215,21 @@ static void end(struct ublk_device *d)
 	if (d->state == THERE) {
 		d->state = STOP;
 		submit(d, use_run, use_done);
+	} else if (d->state == START) {
+		d->state = STOP;
+		submit(d, stop_run, stop_done);
 	} else {
 		d->state = ENDED;
 	}
 }
 
-static void NORETURN die(const struct ublk_device *d)
+static const struct ublk_device *failed; /* the first that could not be begun */
+
+static void fail(struct ublk_device *d)
 {
-	if (d->error != EBUSY && d->error != EEXIST)
-		bb_error_msg_and_die("'%s' cannot be started: %s", d->path, strerror(d->error));
-	bb_error_msg_and_die("'%s' is in use, by process %d or what it has begun: choose another, or delete it", d->path, d->info.pid);
+	d->state = ENDED;
+	if (!failed)
+		failed = d;
 }
 
 static void start_done(struct job *j)
@@ -232,18 +239,45 @@ static void start_done(struct job *j)
 	d->busy = false;
 	if (d->state == ENDED)
 		return;
-	if (d->error)
-		die(d);
+	if (d->error) {
+		if (loop_now_ms() - d->begun_ms > DEVICE_SCAN_MS) /* the server is already ready */
+			bb_error_msg("'%s' cannot be started: %s", d->path, strerror(d->error));
+		fail(d);
+		return;
+	}
 	d->state = THERE;
 	if (d->is_ending)
 		end(d);
+}
+
+/* Whether what the kernel reads of a new device, its table of partitions, may have to wait. */
+static bool may_wait(const struct export *e)
+{
+	const struct core *c = e->disk.core;
+
+	return ENABLE_FEATURE_XNBD_SERVER_PROXY && core_is_proxy(c) && !map_is_complete(core_map(c)) && strcmp(origin_state(e->disk.origin), "up") != 0;
+}
+
+/* The kernel holds the device's mutex until it has read the table, and waits for that even when the server is killed: then
+ * nobody could take the device over. So a new one has to wait for its origin. */
+static void start(struct ublk_device *d)
+{
+	if (d->is_recovered || !may_wait(d->export))
+		submit(d, start_run, start_done);
+	else
+		timer_set(&d->again, loop_now_ms() + DEVICE_TRY_MS);
 }
 
 static void open_done(struct job *j);
 
 static void try_again(struct timer *t)
 {
-	submit((struct ublk_device *)(void *)((char *)t - offsetof(struct ublk_device, again)), open_run, open_done);
+	struct ublk_device *d = (struct ublk_device *)(void *)((char *)t - offsetof(struct ublk_device, again));
+
+	if (d->state == OPEN)
+		submit(d, open_run, open_done);
+	else
+		start(d);
 }
 
 static void open_done(struct job *j)
@@ -259,13 +293,15 @@ static void open_done(struct job *j)
 		timer_set(&d->again, loop_now_ms() + DEVICE_TRY_MS);
 		return;
 	}
-	if (d->error)
-		die(d);
+	if (d->error) {
+		fail(d);
+		return;
+	}
 	d->has_client = ublk_client_begin(&d->client, d->export, client_ended, d);
 	if (!d->has_client)
 		bb_simple_error_msg_and_die("out of memory");
 	d->state = START;
-	submit(d, start_run, start_done);
+	start(d);
 }
 
 /* ---- for the server ----------------------------------------------------------------------------------- */
@@ -320,11 +356,25 @@ void ublk_devices_begin(void)
 
 bool ublk_devices_are_ready(void)
 {
-	const struct ublk_device *d = devices;
+	const struct ublk_device *d = failed ? NULL : devices;
 
 	while (d && (d->state >= THERE || (d->state == START && loop_now_ms() - d->begun_ms > DEVICE_SCAN_MS)))
 		d = d->next;
 	return !d;
+}
+
+bool ublk_devices_have_failed(void)
+{
+	return failed;
+}
+
+void ublk_devices_die(void)
+{
+	const struct ublk_device *d = failed;
+
+	if (d->error != EBUSY && d->error != EEXIST)
+		bb_error_msg_and_die("'%s' cannot be started: %s", d->path, strerror(d->error));
+	bb_error_msg_and_die("'%s' is in use, by process %d or what it has begun: give the same image and options, choose another device, or delete it", d->path, d->info.pid);
 }
 
 void ublk_devices_end(bool keep)
@@ -336,8 +386,8 @@ void ublk_devices_end(bool keep)
 		timer_clear(&d->again);
 		if (keep)
 			d->state = ENDED;
-		else if (d->state == START)
-			ublk_client_end(&d->client); /* what the start reads may be at the origin, which may be away */
+		else if (d->state == START && d->busy)
+			ublk_client_end(&d->client); /* the origin may have gone since */
 		else if (!d->busy && d->state < STOP)
 			end(d);
 	}
