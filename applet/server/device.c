@@ -252,7 +252,7 @@ static void stay(struct device *d)
 	timer_clear(&d->again);
 	child_forget(d);
 	d->has_ended = true;
-	bb_error_msg("'%s' is in use and stays: a server with the same options takes it over", d->path);
+	bb_error_msg("'%s' is in use and stays: %s", d->path, is_ours(d) ? "a server with the same options takes it over" : "disconnect it when nobody needs it");
 }
 
 static void child_late(struct timer *t)

@@ -64,6 +64,14 @@ def open_without_a_claim(d):
 
 
 @part
+def open_without_an_image(d):
+    """What was written is gone with the server: nobody can take the device over."""
+    m.run(f"TMPDIR=/b {d.server(mode='--cow-target')} && exec 4<{d.path} && {d.ends()} && ! {d.gone} && grep 'stays: disconnect it' /run/{d.name}.log")
+    d.refused()
+    m.run(f"exec 4<&-; {d.gone}")  # the kernel has removed it
+
+
+@part
 def other_options(d):
     """They would be another disk for who uses the device."""
     m.run(f"{d.server()} && mkfs.ext4 -q -F {d.path} && mkdir /{d.name} && mount -t ext4 {d.path} /{d.name} && {d.killed()}")
