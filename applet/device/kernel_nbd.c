@@ -287,7 +287,7 @@ static void put_device(struct message *m, const struct kernel_nbd *k, unsigned c
 {
 	message_begin(m, k->family, command);
 	put32(m, ATTR_INDEX, d->index);
-	if (d->timeout_s || command == CMD_CONNECT) /* else the queue's own, io_timeout, would become 30 s again */
+	if (d->timeout_s || (command == CMD_CONNECT && !d->keeps_timer)) /* else the queue's own, io_timeout, would become 30 s again */
 		put64(m, ATTR_TIMEOUT, d->timeout_s);
 	put64(m, ATTR_DEAD_CONN_TIMEOUT, d->dead_s);
 	put64(m, ATTR_CLIENT_FLAGS, d->ends_on_close ? DISCONNECT_ON_CLOSE : 0);

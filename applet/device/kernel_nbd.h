@@ -31,6 +31,7 @@ struct kernel_nbd_device {
 	uint32_t block_bytes;       /* logical blocks: a power of 2, 512..page size */
 	uint16_t transmission_flags;
 	uint32_t timeout_s;         /* a request that is not answered for so long: another connection is tried, or an error. 0 = never */
+	bool keeps_timer;           /* with timeout_s 0: queue/io_timeout is left as it is */
 	uint32_t dead_s;            /* requests wait so long for a new connection when all are lost; 0 = not at all */
 	const char *identifier;     /* of what is served: only the same may be connected again; at most 127 bytes; NULL = none */
 	bool ends_on_close;         /* as by kernel_nbd_disconnect(), when nobody has it open any more */

@@ -89,14 +89,15 @@ static int hand_over(struct device *d, const int *fds, unsigned n)
 		error = has_stayed(d) ? kernel_nbd_reconfigure(&kernel, &d->device, fds, n) : EINVAL;
 	} else {
 		d->is_new = !kernel_nbd_pid(d->device.index);
+		/* Before there are requests: Linux 6.12 waits until all are answered, which is for us to do. If it
+		 * cannot be set, a lost connection costs 30 s. */
+		d->device.keeps_timer = d->is_new && d->count == 1 && kernel_nbd_set(d->device.index, "queue/io_timeout", AGAIN_MS);
 		if (d->is_new)
 			error = kernel_nbd_connect(&kernel, &d->device, fds, n);
 		else
 			error = is_ours(d) ? kernel_nbd_reconfigure(&kernel, &d->device, fds, n) : EBUSY;
 		d->pid = kernel_nbd_pid(d->device.index);
 	}
-	if (!error && d->count == 1) /* if it cannot be set, a lost connection costs 30 s */
-		kernel_nbd_set(d->device.index, "queue/io_timeout", AGAIN_MS);
 	return error;
 }
 
