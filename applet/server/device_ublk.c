@@ -111,7 +111,7 @@ static void start_run(struct job *j)
 	struct ublk_device *d = device_of(j);
 
 	d->error = ublk_start(d->index, d->is_recovered);
-	if (!d->error)
+	if (!d->error && !d->is_recovered) /* else it is set, and to set it again waits for all requests, perhaps of a lost origin */
 		set_timer(d->index);
 }
 
