@@ -404,6 +404,12 @@ static void cell_cut(struct cell *c)
 	c->count = kept;
 }
 
+void model_forget(unsigned write)
+{
+	if (writes[write].ended == UINT64_MAX)
+		writes[write].ended = sim_time;
+}
+
 void model_crash(bool power, bool committed_only)
 {
 	uint64_t i;

@@ -28,6 +28,7 @@ static const char *const names[COUNTS] = {
 	[COUNT_SWITCH_VERBS] = "orders to switch",
 	[COUNT_COMPARE_VERBS] = "orders to compare",
 	[COUNT_GOOD_ENDS] = "good ends",
+	[COUNT_EXCHANGES] = "exchanges",
 	[COUNT_STARTS] = "starts",
 	[COUNT_KILLS] = "crashes",
 	[COUNT_POWER_CUTS] = "power losses",

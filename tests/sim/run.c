@@ -771,6 +771,8 @@ static void switch_step(bool force)
 
 /* ---- start and crash --------------------------------------------------------------------------- */
 
+static bool start_crashed; /* the last one has died at least once before it worked */
+
 /* The bitmap; the server dies, and is started again, until all of it works. */
 static uint64_t *start_store(bool *all_dirty)
 {
@@ -778,7 +780,7 @@ static uint64_t *start_store(bool *all_dirty)
 	enum start_end how;
 	bool power;
 
-	for (;;) {
+	for (start_crashed = false;; start_crashed = true) {
 		count(COUNT_STARTS);
 		how = start_files(&words, all_dirty);
 		if (how != START_DIED || !memory_has_failed()) /* of that */
@@ -804,12 +806,14 @@ static uint64_t *start_store(bool *all_dirty)
 	}
 }
 
-static void start(void)
+/* switched: the program before it has done that, and this one knows it. */
+static void start(bool switched)
 {
 	struct core_config config = { .size_bytes = plan.size_bytes, .proxy = !plan.target, .readonly = plan.readonly,
 				      .hold_ms = plan.hold_ms, .fetch_window = 1, .now_ms = now_ms };
 	unsigned had;
 
+	config.switched = switched;
 	for (;;) {
 		if (!plan.target) {
 			config.words = start_store(&config.all_dirty);
@@ -829,13 +833,21 @@ static void start(void)
 	}
 	traces_start();
 	adopted = true;
-	switch_running = forced_target = false;
-	origin_closed = plan.target;
+	switch_running = false;
+	forced_target = switched && !map_is_complete(&core.map);
+	origin_closed = plan.target || switched;
 	origin_answered_ms = now_ms;
 	origin_loss = NOT_LOST;
 	compare_started();
 	fronts_started();
 	audit();
+}
+
+static void slot_free(struct slot *s)
+{
+	free(s->buf);
+	s->buf = NULL;
+	s->live = false;
 }
 
 static void crash(bool power)
@@ -856,12 +868,76 @@ static void crash(bool power)
 	memory_crash();
 	model_crash(power, committed_only);
 	fronts_crash(committed_only);
-	for (i = 0; i < DEPTH_MAX; i++) {
-		free(slots[i].buf);
-		slots[i].buf = NULL;
-		slots[i].live = false;
+	for (i = 0; i < DEPTH_MAX; i++)
+		slot_free(&slots[i]);
+	start(false);
+}
+
+/* The oldest of those that are not answered, of those sent after `sent`. NULL: there is none. */
+static struct slot *slot_after(uint64_t sent)
+{
+	struct slot *next = NULL;
+	unsigned i;
+
+	for (i = 0; i < DEPTH_MAX; i++)
+		if (slots[i].live && slots[i].sent > sent && (!next || slots[i].sent < next->sent))
+			next = &slots[i];
+	return next;
+}
+
+/* A READ whose client has taken data goes on with the rest: its blocks are local. All else is done from the
+ * beginning, but for what nobody waits for. */
+static void do_again(struct slot *s)
+{
+	struct request r = { .type = s->req.type, .flags = s->req.flags, .owner = s->req.owner, .buf = s->buf,
+			     .offset = s->offset, .length = s->length };
+
+	if (s->queued)
+		return; /* the core never had it */
+	if (s->abandoned) {
+		if (s->write)
+			model_forget(s->write);
+		slot_free(s);
+		return;
 	}
-	start();
+	s->req = r;
+	s->ready = s->read;
+	if (s->read)
+		return;
+	if (r.type == NBD_CMD_READ && has_to_wait(s))
+		s->req.buf = NULL;
+	hand_over(s);
+}
+
+/* Another program takes the place of the server's: kill -9 for the core and the files, but the requests
+ * that are not answered come again, in their order. */
+static void exchange(void)
+{
+	bool switched = core.mode == MODE_TARGET;
+	uint64_t sent = 0;
+	struct slot *s;
+
+	if (plan.target || switch_running || core.commit.error || core.bitmap_error)
+		return;
+	traces_check();
+	fronts_audit();
+	event("the program is exchanged");
+	count(COUNT_EXCHANGES);
+	disk_crash(false);
+	origin_crash();
+	memory_crash();
+	fronts_crash(false);
+	start(switched);
+	if (start_crashed) { /* the new program has died: then its clients are gone, too */
+		model_crash(false, false);
+		for (s = slots; s < slots + DEPTH_MAX; s++)
+			slot_free(s);
+		return;
+	}
+	while ((s = slot_after(sent))) {
+		sent = s->sent;
+		do_again(s);
+	}
 }
 
 static struct commit_waiter last_commit;
@@ -983,6 +1059,8 @@ static void step(void)
 		crash(chance(50));
 	else if (what < 982)
 		restart();
+	else if (what < 985 && plan.crashes)
+		exchange();
 	else if (what < 988 && !plan.target)
 		compare_step();
 	else if (what < 989 && plan.fault_mille[FILE_COMMIT][IO_SYNC])
@@ -1140,7 +1218,7 @@ static void begin(void)
 	      plan.grain);
 	adopted = !plan.adopt;
 	start_begin(plan.adopt);
-	start();
+	start(false);
 	origin_up(CONN_CLIENT);
 }
 

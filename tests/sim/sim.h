@@ -129,6 +129,7 @@ enum count {
 	COUNT_SWITCH_VERBS,
 	COUNT_COMPARE_VERBS,
 	COUNT_GOOD_ENDS,
+	COUNT_EXCHANGES,
 	COUNT_STARTS,
 	COUNT_KILLS,
 	COUNT_POWER_CUTS,
@@ -209,6 +210,8 @@ bool model_origin_is_zero(uint64_t offset, uint64_t end);
 /* All who write are gone, answered or not. committed_only: so may be what was not durable;
  * power: what is there now is on the platter. */
 void model_crash(bool power, bool committed_only);
+/* Whoever has sent it has gone, and whether it happens is nobody's business. */
+void model_forget(unsigned write);
 
 /* ---- disk.c: port_io() ------------------------------------------------------------------ */
 
