@@ -304,6 +304,9 @@ mutant "a trace does not name what a front reads" request.c '/^void core_has_rea
 mutant "a front does not tell of a READ while a trace is recorded" published.c 's|^\tif (ENABLE_FEATURE_XNBD_SERVER_TRACE.*|\tif (false)|'
 mutant "read-ahead does not go on behind a front's READ" request.c '/^void core_has_read/,/^}/s|readahead_read(.*|;|'
 mutant "a front does not tell of a READ that read-ahead wants to see" published.c 's|!is_published(c, end, stop)|!is_published(c, end, end + (end < stop))|'
+mutant "the program that comes does not know of a switch" core.c 's/config->proxy \&\& !config->switched/config->proxy/'
+mutant "the program that comes does not do again what is not answered" ../../tests/sim/run.c '/^static void do_again/,/^}/s|hand_over(s);|;|'
+mutant "the program that comes reads the rest of a READ as a new one, without its blocks" ../../tests/sim/run.c '/^static void do_again/,/^}/s|s->ready = s->read;|s->ready = true;|'
 wait
 survivors=$(cat "$T"/*.result | grep -vcE '^(killed|changes something)')
 killed=$(cat "$T"/*.result | grep -cE '^(killed|changes something)')
