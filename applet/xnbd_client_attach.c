@@ -410,16 +410,18 @@ static int attach_by_netlink(struct attachment *a)
 
 /* ---- by ioctl ------------------------------------------------------------------------------------------- */
 
-/* Until the device is there, or its process has ended. */
+/* Until the device is there, or its process has ended. The kernel shows the size a moment before it can be asked for
+ * partitions. */
 static int await_device(const struct attachment *a)
 {
 	unsigned long long end_ms = monotonic_ms() + START_MS;
 
-	while (!kernel_nbd_pid(a->device.index)) {
+	while (!kernel_nbd_pid(a->device.index) || !kernel_nbd_get(a->device.index, "size")) {
 		if (monotonic_ms() > end_ms || waitpid(-1, NULL, WNOHANG) > 0)
 			return 1;
 		(void)poll(NULL, 0, 20);
 	}
+	(void)poll(NULL, 0, NOTICE_MS);
 	scan(a);
 	return 0;
 }

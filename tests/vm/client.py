@@ -20,6 +20,12 @@ def ours(image, port):
     return start(f"{XNBDBOX} xnbd-server --target --laddr 127.0.0.1 --lport {port} {image}", port)
 
 
+def end(p):
+    """The port is free then."""
+    p.kill()
+    p.wait()
+
+
 def client(words):
     m.run(f"xnbd-client {words}")
 
@@ -75,13 +81,13 @@ def each_server():
             sys.exit(f"{ioctl}: {sockets(port)} connections, not 4")
         client("-d /dev/nbd0")
         gone("nbd0")
-        p.kill()
+        end(p)
         p = start(f"nbdkit -f -i 127.0.0.1 -p {port} file {name}", port)
         use(port, f"{ioctl}--exportname x {HOST} {port} /dev/nbd0", name)
-        p.kill()
+        end(p)
         p = start(f"qemu-nbd -t -e 8 -f raw -b 127.0.0.1 -p {port} -x disk {name}", port)
         use(port, f"{ioctl}nbd://{HOST}:{port}/disk /dev/nbd0", name)
-        p.kill()
+        end(p)
 
 
 # ---- what can be wrong ------------------------------------------------------------------------------
@@ -96,17 +102,17 @@ def refusals():
     says(f"{where}: Connection refused", f"{HOST} {port} /dev/nbd0")
     p = start(f"{kit} memory 1000001", port)
     says(f"{where}: its size, 1000001 bytes, is no multiple of the block size, 512", f"{HOST} {port} /dev/nbd0")
-    p.kill()
+    end(p)
     p = start(f"{kit} memory 1049088", port)
     says(f"{where}: its size, 1049088 bytes, is no multiple of the block size, 4096", f"-b 4096 {HOST} {port} /dev/nbd0")
-    p.kill()
+    end(p)
     p = start(f"{kit} memory 0", port)
     says(f"{where}: its size, 0 bytes, is no multiple of the block size, 512", f"{HOST} {port} /dev/nbd0")
-    p.kill()
+    end(p)
     for minimum, words, line in (8192, "", "a device has at most 4096"), (2048, "-b 512 ", "a device has what was given"):
         p = start(f"{kit} --filter=blocksize-policy memory 1M blocksize-minimum={minimum} blocksize-preferred={minimum}", port)
         says(f"{where}: it needs a block size of {minimum}; {line}", f"{words}{HOST} {port} /dev/nbd0")
-        p.kill()
+        end(p)
     p = start(f"{kit} --filter=multi-conn memory 1M multi-conn-mode=disable", port)
     line = f"xnbd-client: {where}: one connection, not 3: it does not say that they see each other's writes\n"
     if m.run(f"xnbd-client -m 3 {HOST} {port} /dev/nbd0") != line or sockets(port) != 1:
@@ -122,7 +128,7 @@ def refusals():
     said = m.run(f"su nobody -s /bin/sh -c 'xnbd-client {HOST} {port} /dev/nbd0' || echo $?")
     if said != "xnbd-client: '/dev/nbd0' cannot be connected: Operation not permitted\n1\n":
         sys.exit(f"not by root: {said}")
-    p.kill()
+    end(p)
 
 
 # ---- small things -------------------------------------------------------------------------------------
@@ -142,7 +148,7 @@ def partitions_and_orders():
         gone("nbd0")
     m.run(f"xnbd-client --nofork {HOST} {port} /dev/nbd0 & until_true 60 xnbd-client -c /dev/nbd0 && xnbd-client -d /dev/nbd0 && wait $!")
     m.run(f"xnbd-client --recovery-command 'xnbd-client -c /dev/nbd0; echo $? >/run/recovered' {HOST} {port} /dev/nbd0")
-    p.kill()
+    end(p)
     m.run("until_true 60 grep 2 /run/recovered")
 
 
@@ -163,8 +169,7 @@ def persist():
 
     def away(*which):
         for i in which:
-            servers[i].kill()
-            servers[i].wait()
+            end(servers[i])
         time.sleep(rng.uniform(1, 3))
 
     def go_on():
@@ -177,8 +182,7 @@ def persist():
     image_file("other.img", SIZE - 4096)
     wrong = ours("other.img", ports[0])  # another disk is not taken
     m.run("until_true 60 sh -c 'dmesg | grep -q \"another size than that of the device\"'")
-    wrong.kill()
-    wrong.wait()
+    end(wrong)
     servers[:] = [ours(name, port) for name, port in zip(images, ports)]
     go_on()
     m.run(f"all_four() {{ [ $(grep -c ' [0-9A-F]*:{ports[1]:04X} 01 ' /proc/net/tcp) = 4 ]; }}; until_true 60 all_four")
