@@ -33,7 +33,6 @@ struct control {
 	bool eof;      /* will ask for nothing more, but may want its answer */
 	bool listing;  /* the rest of the list of images is sent as the client reads */
 	uint64_t list_next;
-	bool upgrades; /* has asked for another program: `waiting` until it is there */
 	bool dead;     /* closed; freed when it no longer waits */
 	struct commit_waiter commit;
 	struct control *next;
@@ -48,6 +47,7 @@ struct control {
 /* ---- control.c: connections --------------------------------------------------------------- */
 
 extern struct control *controls;
+extern struct control *control_upgrades; /* has asked for another program, and is `waiting`; NULL: none */
 extern struct export *exported; /* the proxy; NULL: a wrapper's exports */
 
 /* Appends n bytes for the client; without room, or when it has gone, they are lost. */

@@ -325,16 +325,12 @@ void control_end(void)
 const char *(*control_upgrade)(int program_fd);
 
 #if ENABLE_FEATURE_XNBD_SERVER_UPGRADE
+struct control *control_upgrades;
+
 void control_upgraded(const char *why)
 {
-	struct control *k = controls;
-
-	while (k && !k->upgrades)
-		k = k->next;
-	if (!k) /* it has gone */
-		return;
-	k->upgrades = false;
-	control_answer_late(k, why);
+	control_answer_late(control_upgrades, why);
+	control_upgrades = NULL;
 }
 
 const char *control_put(struct handover *h)
@@ -343,7 +339,7 @@ const char *control_put(struct handover *h)
 
 	handover_put_fd(h, listener.event.fd);
 	for (k = controls; k; k = k->next) {
-		if (k->xnbd04 || k->listing || (k->waiting && !k->upgrades))
+		if (k->xnbd04 || k->listing || (k->waiting && k != control_upgrades))
 			return "another request of a control client is not done yet: try again";
 		handover_put(h, true);
 		handover_put_fd(h, k->event.fd);
@@ -353,7 +349,7 @@ const char *control_put(struct handover *h)
 		handover_put(h, k->verifies);
 		handover_put(h, k->owns_job);
 		handover_put(h, k->eof);
-		handover_put(h, k->upgrades);
+		handover_put(h, k == control_upgrades);
 	}
 	handover_put(h, false);
 	return NULL;

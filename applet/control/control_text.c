@@ -230,7 +230,8 @@ static void begin_upgrade(struct control *k)
 		control_answer(k, why);
 		return;
 	}
-	k->waiting = k->upgrades = true;
+	k->waiting = true;
+	control_upgrades = k;
 }
 
 /* ---- requests --------------------------------------------------------------------------------- */
