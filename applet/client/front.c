@@ -11,6 +11,8 @@
 #include "reactor/lock.h"
 #include "reactor/pool.h"
 
+#include <sched.h>
+
 enum {
 	THROTTLED_MS = 10, /* memory may come from another loop, which does not tell */
 	PLACE_MS = 100,    /* so long a new client waits for fronts to look for a place */
@@ -139,7 +141,6 @@ static void stop_here(struct message *m UNUSED_PARAM)
 
 void fronts_stop(void)
 {
-	const struct timespec moment = { .tv_nsec = 20000 };
 	unsigned i;
 
 	if (front_count() < 2)
@@ -152,7 +153,7 @@ void fronts_stop(void)
 	}
 	message_flush();
 	while (stop.stopped < front_count() - 1)
-		nanosleep(&moment, NULL);
+		sched_yield();
 }
 
 void fronts_go_on(void)

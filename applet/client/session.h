@@ -54,6 +54,7 @@ struct command {
 	unsigned pieces;     /* ... of a WRITE: how many are under way */
 	bool begun;          /* ... the header of the reply is queued */
 	bool replied;        /* it is in `out` or `held`, or was */
+	bool submitted;      /* core's thread: the core has it */
 	uint8_t *buf;        /* from buf_get(), or NULL */
 	uint32_t buf_bytes;
 	uint32_t data_bytes; /* sent after the header, from `data` on: in buf, or the text of an error */

@@ -33,10 +33,12 @@ static void core_list_add(struct command *x)
 	if (x->core_next)
 		x->core_next->core_prev = x;
 	s->at_core = x;
+	x->submitted = true;
 }
 
 static void core_list_remove(struct command *x)
 {
+	x->submitted = false;
 	if (x == walk)
 		walk = x->core_next;
 	if (x->core_prev)

@@ -94,23 +94,29 @@ static void put_write(struct handover *h, const struct command *x)
 static void put_request(struct handover *h, const struct command *x)
 {
 	bool comes = x == x->session->payload;
+	uint64_t offset = x->at;
+	uint32_t rest = x->rest;
 
+	if (x->submitted && x->req.type != NBD_CMD_READ) /* what is done of it may have been written by others since */
+		rest = core_rest(&x->req, &offset);
 	if (x->req.type == NBD_CMD_READ)
 		put_read(h, x);
-	else if (x->req.type == NBD_CMD_WRITE && (comes || x->buf || x->pieces))
+	else if (x->req.type == NBD_CMD_WRITE && (comes || x->pieces || (x->buf && (rest || !x->submitted))))
 		put_write(h, x);
 	else if (x->req.type == NBD_CMD_WRITE || x->req.type == NBD_CMD_FLUSH) /* all is written, and to be synced */
 		put_head(h, x, NBD_CMD_FLUSH, 0, 0);
 	else if (x->req.type == NBD_CMD_BLOCK_STATUS)
 		put_head(h, x, x->req.type, x->at, x->req.length);
-	else /* the core counts in req what is left */
-		put_head(h, x, x->req.type, x->at, x->rest);
+	else
+		put_head(h, x, x->submitted && !rest ? NBD_CMD_FLUSH : x->req.type, offset, rest);
 }
 
 static void put_handshake(struct handover *h, const struct nbd_server_handshake *hs)
 {
-	const struct export *e = hs->meta_export ? export_of(hs->meta_export) : NULL;
+	const struct export *e = exports;
 
+	while (e && &e->nbd != hs->meta_export) /* which nobody holds: it may be gone */
+		e = e->next;
 	handover_put(h, hs->got_client_flags);
 	handover_put(h, hs->fixed);
 	handover_put(h, hs->structured);
@@ -348,6 +354,7 @@ static void get_handshake(struct handover *h, struct nbd_server_handshake *hs)
 	hs->skip_option = handover_get_number(h, UINT32_MAX);
 	e = export_by_serial(handover_get(h));
 	hs->meta_export = e ? &e->nbd : NULL;
+	h->bad |= hs->structured && !ENABLE_FEATURE_XNBD_SERVER_STRUCTURED; /* its client would not understand us */
 }
 
 /* What stays as it is while requests are done again. */
@@ -373,6 +380,8 @@ static void get_life(struct handover *h, struct session *s)
 		fronts[LOOP_CORE].load++;
 	if (state == SESSION_DRAINING)
 		session_drain(s);
+	if (placed) /* whoever has the pointer waits for the last answer */
+		timer_clear(&s->deadline);
 	else if (gone)
 		session_expire(s);
 }

@@ -255,6 +255,11 @@ const char *core_switch(struct core *c, bool force, struct commit_waiter *w)
 	return NULL;
 }
 
+bool core_is_switching(const struct core *c)
+{
+	return c->switch_waiters;
+}
+
 /* ---- freeze ----------------------------------------------------------------- */
 
 static void freeze_granted(struct range *r)

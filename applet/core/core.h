@@ -171,6 +171,9 @@ void core_abandon(struct core *c, struct request *r);
 /* The owner of r has gone, and r may have been submitted: of long zeroes, or a long trim, no further
  * piece is begun. */
 void core_curtail(struct request *r);
+/* How many bytes from *offset on are not done of r, which was submitted and not answered. What is before them, others
+ * may have written since. 0: it only waits for its commit. */
+uint32_t core_rest(const struct request *r, uint64_t *offset);
 /* The last client has disconnected: the copy need not stand back for it any longer. */
 void core_alone(struct core *c);
 /* From now on requests wait at most this long for a silent origin, 0 = for ever; those that have
@@ -268,6 +271,8 @@ unsigned core_recent(const struct core *c, struct state_recent *recent);
  * force: even with blocks missing; reads of these get EIO from then on.
  */
 const char *core_switch(struct core *c, bool force, struct commit_waiter *w);
+/* Whether one is not done yet. */
+bool core_is_switching(const struct core *c);
 
 /* Nobody writes to the image from frozen() on until core_thaw(): writes wait. */
 struct freeze {

@@ -485,6 +485,12 @@ void core_read(struct core *c, struct request *r)
 	core_run(c);
 }
 
+uint32_t core_rest(const struct request *r, uint64_t *offset)
+{
+	*offset = r->offset;
+	return r->state == REQ_COMMIT ? 0 : r->length + r->rest;
+}
+
 void core_curtail(struct request *r)
 {
 	r->rest = 0;

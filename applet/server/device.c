@@ -20,6 +20,7 @@
 #include "server/server.h"
 #include "storage/identity.h"
 
+#include <poll.h>
 #include <sys/syscall.h>
 
 enum {
@@ -155,7 +156,6 @@ static void disconnect_run(struct job *j)
  * descriptors: if it were the server, nobody could take the device over, and the wait would have no end. */
 static void NORETURN child(const struct device *d, int report)
 {
-	const struct timespec step = { .tv_nsec = DEVICE_TRY_MS * 1000000L };
 	unsigned tries = d->is_ending ? OPEN_MS / DEVICE_TRY_MS : 0;
 	int fd;
 
@@ -168,7 +168,7 @@ static void NORETURN child(const struct device *d, int report)
 	else if (errno == EBUSY)
 		tries = 1;
 	while (tries && has_stayed(d)) {
-		nanosleep(&step, NULL);
+		(void)poll(NULL, 0, DEVICE_TRY_MS);
 		if (!--tries)
 			write(STDIN_FILENO, "", 1);
 	}
@@ -417,8 +417,6 @@ static struct device *device_new(const char *name, const char *path, int index, 
 	d->name = name;
 	d->path = path;
 	d->device.index = (uint32_t)index;
-	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && server_config->clear_bitmap && kernel_nbd_pid(d->device.index))
-		bb_error_msg_and_die("'%s' is in use: what uses it would lose its disk by " IF_LONG_OPTS("--clear-bitmap") IF_NOT_LONG_OPTS("-c"), path);
 	d->again.fire = try_again;
 	d->child.fd = -1;
 	d->count = connections;
@@ -445,6 +443,8 @@ void device_prepare(const char *name, const char *path, unsigned connections)
 	index = kernel_nbd_index(path);
 	if (index < 0)
 		bb_perror_msg_and_die("'%s' cannot be the device: it has to be one as /dev/nbd0" IF_FEATURE_XNBD_SERVER_UBLK(" or /dev/ublkb0"), path);
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && server_config->clear_bitmap && kernel_nbd_pid((unsigned)index))
+		bb_error_msg_and_die("'%s' is in use: what uses it would lose its disk by " IF_LONG_OPTS("--clear-bitmap") IF_NOT_LONG_OPTS("-c"), path);
 	device_new(name, path, index, connections);
 }
 
@@ -571,7 +571,7 @@ const char *devices_put(struct handover *h)
 		handover_put_string(h, d->name);
 		handover_put_string(h, d->path);
 		handover_put(h, d->device.index);
-		handover_put(h, d->export->serial);
+		handover_put(h, d->is_ending ? UINT64_MAX : d->export->serial); /* else it is not held any more */
 		handover_put(h, d->pid);
 		handover_put(h, d->is_new);
 		handover_put(h, d->is_scanned);

@@ -89,6 +89,7 @@ static struct {
 	struct job job;
 	char *argv[3], **envp;
 	int error; /* the child shares our memory */
+	bool busy;
 } hook;
 
 /* The child of vfork(2): it runs in the memory of its parent, one thread of which waits for it. So
@@ -129,6 +130,7 @@ static void hook_run(struct job *j UNUSED_PARAM)
 
 static void hook_done(struct job *j UNUSED_PARAM)
 {
+	hook.busy = false;
 	errno = hook.error;
 	if (errno)
 		bb_perror_msg("cannot run '%s'", hook.argv[0]);
@@ -156,7 +158,13 @@ void init_hook(char *program, char *image)
 
 void init_run_hook(void)
 {
+	hook.busy = true;
 	pool_submit(&hook.job);
+}
+
+bool init_hook_is_busy(void)
+{
+	return hook.busy;
 }
 
 #if ENABLE_FEATURE_XNBD_SERVER_UPGRADE

@@ -18,6 +18,8 @@ void init_hook(char *program, char *image);
 /* Runs the program once, on a worker, with the image's path as its argument and in XNBD_IMAGE; the
  * SIGCHLD handler reaps it. Takes no memory and does not wait; an error is logged. */
 void init_run_hook(void);
+/* Whether it is not begun yet. */
+bool init_hook_is_busy(void);
 
 /* For another program in this process: the two paths. */
 void init_put(struct handover *h);

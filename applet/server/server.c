@@ -301,7 +301,7 @@ static void begin_again(struct handover *h)
 	if (!h->trial)
 		die_func = leave;
 	upgrade_get_process(h);
-	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->exports.root_storage && !h->trial)
+	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->exports.root_storage) /* also in a trial: it may have lost the right to */
 		init_root_storage(true);
 	if (!h->trial)
 		begin_threads();
@@ -479,7 +479,7 @@ static int run_loop(void)
 
 	while (!stopping_ms && !(ENABLE_FEATURE_XNBD_SERVER_INETD && server_config->one_client && !sessions_count())) {
 		turn(UINT64_MAX);
-		if (ENABLE_FEATURE_XNBD_SERVER_UPGRADE)
+		if (ENABLE_FEATURE_XNBD_SERVER_UPGRADE && !stopping_ms) /* the next program would not know of it */
 			upgrade_now(export);
 	}
 	status = end();

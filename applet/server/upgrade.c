@@ -20,6 +20,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -52,7 +53,7 @@ static struct {
 	bool busy; /* from the request to its refusal */
 	bool read; /* the program has been */
 	int error; /* of job */
-} up;
+} up = { .program = { .fd = -1 } };
 
 static void memory_free(struct memory *m)
 {
@@ -258,10 +259,15 @@ static const char *refusal(const struct export *e)
 		return "a server of one client ends with it";
 	if (ENABLE_FEATURE_XNBD_SERVER_SNAPSHOT && snapshot_is_busy())
 		return "a snapshot is not complete: try again";
+	if (ENABLE_FEATURE_XNBD_SERVER_AUTO && init_hook_is_busy()) /* it would be lost, or get our descriptors */
+		return "the hook is just being begun: try again";
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && server_config->record && e && core_is_recording(e->disk.core))
 		return "a boot trace is being recorded, until the switch";
-	if (e && core_has_failed(e->disk.core))
-		return "a write to the disk has failed: what is in memory may be nowhere else";
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && e && core_is_switching(e->disk.core)) /* by a signal: nobody would ask again */
+		return "the switch is not done yet: try again";
+	for (e = exports; e; e = e->next)
+		if (core_has_failed(e->disk.core))
+			return "a write to the disk has failed: what is in memory may be nowhere else";
 	return NULL;
 }
 
@@ -292,9 +298,8 @@ static void become(int state_fd, char **argv, char **envp)
 /* Has the new program look at the state, in a process of its own. NULL, or why it is refused. */
 static const char *try(int state_fd, char **argv, char **envp)
 {
-	const struct timespec step = { .tv_nsec = 1000000 };
 	unsigned ms;
-	int status;
+	int status = 0; /* where SIGCHLD is ignored there is none: then READ alone tells */
 	pid_t pid;
 
 	pid = vfork();
@@ -307,7 +312,7 @@ static const char *try(int state_fd, char **argv, char **envp)
 	for (ms = 0; waitpid(pid, &status, WNOHANG) == 0; ms++) {
 		if (ms == TRIAL_MS)
 			kill(pid, SIGKILL);
-		nanosleep(&step, NULL);
+		(void)poll(NULL, 0, 1);
 	}
 	if (status == 0)
 		return NULL;

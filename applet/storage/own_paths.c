@@ -42,10 +42,11 @@ void paths_put(struct handover *h)
 	const struct own *o;
 
 	for (o = own; o; o = o->next) {
+		if (o->unless_ready) /* this server was: they stay, whatever becomes of the next program */
+			continue;
 		handover_put_string(h, o->path);
 		handover_put(h, o->st.st_dev);
 		handover_put(h, o->st.st_ino);
-		handover_put(h, o->unless_ready);
 	}
 	handover_put_string(h, NULL);
 }
@@ -61,7 +62,6 @@ void paths_get(struct handover *h)
 		o->path = path;
 		o->st.st_dev = handover_get(h);
 		o->st.st_ino = handover_get(h);
-		o->unless_ready = handover_get_number(h, true);
 		*last = o;
 		last = &o->next;
 	}
