@@ -7,7 +7,7 @@
  * Builds also inside a BusyBox tree, see xnbd_bgctl.h.
  */
 //config:config XNBD_BGCTL
-//config:	bool "xnbd-bgctl (9.2 kb)"
+//config:	bool "xnbd-bgctl (9.4 kb)"
 //config:	default y
 //config:	help
 //config:	Drives a running xnbd-server proxy through its control socket:
@@ -15,14 +15,14 @@
 //config:	switches the proxy to a plain server of the copy.
 //config:
 //config:config FEATURE_XNBD_BGCTL_CACHE_ALL2
-//config:	bool "--cache-all2 (210 bytes)"
+//config:	bool "--cache-all2 (200 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
 //config:	Copies in the background of the proxy, and returns at once.
 //config:
 //config:config FEATURE_XNBD_BGCTL_JOB
-//config:	bool "--pause, --resume, --cancel and --rate (480 bytes)"
+//config:	bool "--pause, --resume, --cancel and --rate (460 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
@@ -36,7 +36,7 @@
 //config:	Has the copy compared with the origin, before the switch.
 //config:
 //config:config FEATURE_XNBD_BGCTL_HOLD
-//config:	bool "--hold (300 bytes)"
+//config:	bool "--hold (250 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
@@ -44,14 +44,14 @@
 //config:	runs.
 //config:
 //config:config FEATURE_XNBD_BGCTL_UPGRADE
-//config:	bool "--upgrade (300 bytes)"
+//config:	bool "--upgrade (400 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
 //config:	Exchanges the program of a running server.
 //config:
 //config:config FEATURE_XNBD_BGCTL_RECONNECT
-//config:	bool "--reconnect (1.8 kb)"
+//config:	bool "--reconnect (1.9 kb)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help

@@ -5,20 +5,20 @@
  * need no server.
  */
 //config:config XNBD_CLIENT
-//config:	bool "xnbd-client"
+//config:	bool "xnbd-client (9.9 kb)"
 //config:	default y
 //config:	help
 //config:	Connects a device of the kernel, /dev/nbdN, to any NBD server.
 //config:
 //config:config FEATURE_XNBD_CLIENT_LIST
-//config:	bool "--list"
+//config:	bool "--list (460 bytes)"
 //config:	default y
 //config:	depends on XNBD_CLIENT
 //config:	help
 //config:	Prints the names of a server's exports.
 //config:
 //config:config FEATURE_XNBD_CLIENT_NAMES
-//config:	bool "Names of servers"
+//config:	bool "Names of servers (19 kb)"
 //config:	default y
 //config:	depends on XNBD_CLIENT
 //config:	help

@@ -5,7 +5,7 @@
  * origin while the disk moves here. This file is its command line.
  */
 //config:config XNBD_SERVER
-//config:	bool "xnbd-server (110 kb)"
+//config:	bool "xnbd-server (124 kb)"
 //config:	default y
 //config:	help
 //config:	Serves a disk image or block device over NBD (target mode), or stands
@@ -13,14 +13,14 @@
 //config:	touches in a local image (proxy mode).
 //config:
 //config:config FEATURE_XNBD_SERVER_PROXY
-//config:	bool "--proxy (54 kb)"
+//config:	bool "--proxy (62 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
 //config:	Without this it only serves a disk (or the copy of one) that is here.
 //config:
 //config:config FEATURE_XNBD_SERVER_STRUCTURED
-//config:	bool "Structured replies (2.0 kb)"
+//config:	bool "Structured replies (1.9 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -52,7 +52,7 @@
 //config:	origin without it.
 //config:
 //config:config FEATURE_XNBD_SERVER_DAEMONIZE
-//config:	bool "--daemonize, --pidfile and --logpath (1.8 kb)"
+//config:	bool "--daemonize, --pidfile and --logpath (1.5 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -67,7 +67,7 @@
 //config:	that vanishes at the end.
 //config:
 //config:config FEATURE_XNBD_SERVER_INETD
-//config:	bool "--inetd and --connected-fd (1.5 kb)"
+//config:	bool "--inetd and --connected-fd (1.6 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -81,7 +81,7 @@
 //config:	A copy of the image of a target as it is at one moment.
 //config:
 //config:config FEATURE_XNBD_SERVER_INIT
-//config:	bool "--root-storage, and sockets and readiness of systemd (1.8 kb)"
+//config:	bool "--root-storage, and sockets and readiness of systemd (2.0 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -89,14 +89,14 @@
 //config:	NOTIFY_SOCKET are understood.
 //config:
 //config:config FEATURE_XNBD_SERVER_AUTO
-//config:	bool "--auto-switch and --exec (1.2 kb)"
+//config:	bool "--auto-switch and --exec (850 bytes)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
 //config:	The switch as soon as all blocks are here, and a program to run then:
 //config:
 //config:config FEATURE_XNBD_SERVER_TRACE
-//config:	bool "--record-trace and --prefetch (3.5 kb)"
+//config:	bool "--record-trace and --prefetch (3.6 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
@@ -122,7 +122,7 @@
 //config:	4 MiB of memory for each TiB of the disk.
 //config:
 //config:config FEATURE_XNBD_SERVER_CHECK
-//config:	bool "--check (2.4 kb)"
+//config:	bool "--check (2.5 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
@@ -130,14 +130,14 @@
 //config:	together, how much is local, how much survives a power cut.
 //config:
 //config:config FEATURE_XNBD_SERVER_SYSLOG
-//config:	bool "--syslog (460 bytes)"
+//config:	bool "--syslog (490 bytes)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
 //config:	Messages go to syslogd, or to the kernel's log when there is none.
 //config:
 //config:config FEATURE_XNBD_SERVER_OLD_CONTROL
-//config:	bool "xNBD's control protocol (1.6 kb)"
+//config:	bool "xNBD's control protocol (1.5 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
@@ -152,7 +152,7 @@
 //config:	and libc's resolver is left out, if nothing else needs it.
 //config:
 //config:config FEATURE_XNBD_SERVER_UPGRADE
-//config:	bool "xnbd-bgctl --upgrade (4 kb)"
+//config:	bool "xnbd-bgctl --upgrade (11 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY || XNBD_WRAPPER
 //config:	help
@@ -160,7 +160,7 @@
 //config:	clients and devices notice a short pause.
 //config:
 //config:config FEATURE_XNBD_SERVER_DEVICE
-//config:	bool "--device (5.5 kb)"
+//config:	bool "--device (13 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -168,14 +168,14 @@
 //config:	is killed: the next one takes it over, and what waits for it goes on.
 //config:
 //config:config FEATURE_XNBD_SERVER_UBLK
-//config:	bool "--device /dev/ublkbN (6.3 kb)"
+//config:	bool "--device /dev/ublkbN (7.8 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_DEVICE && FEATURE_XNBD_SERVER_THREADS
 //config:	help
 //config:	The same without NBD between the kernel and the server. Linux 6.5.
 //config:
 //config:config FEATURE_XNBD_SERVER_THREADS
-//config:	bool "Threads: several processors serve clients (3.4 kb)"
+//config:	bool "Threads: several processors serve clients (3.6 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
