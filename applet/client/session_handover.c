@@ -197,8 +197,10 @@ static void get_replies(struct handover *h, struct session *s, struct command_li
 }
 
 /* Whether x may be done, as the core has found before. */
-static bool is_sound(struct session *s, struct command *x)
+static bool is_sound(const struct command *x)
 {
+	struct session *s = x->session;
+
 	if (x->error || !session_check(s, &x->req))
 		return true;
 	s->broken = true;
@@ -240,7 +242,7 @@ static void get_read(struct handover *h, struct session *s)
 	x->rest -= done;
 	x->begun = begun;
 	x->error = error;
-	if (!is_sound(s, x))
+	if (!is_sound(x))
 		return;
 	if (begun || done)
 		list_add(&s->ready, x);
@@ -311,7 +313,7 @@ static void get_write(struct handover *h, struct session *s)
 	while (all.first) {
 		struct command *x = list_pop(&all);
 
-		if (is_sound(s, x))
+		if (is_sound(x))
 			command_submit(x, false);
 	}
 }
@@ -360,7 +362,7 @@ static void get_handshake(struct handover *h, struct nbd_server_handshake *hs)
 /* What stays as it is while requests are done again. */
 static void get_life(struct handover *h, struct session *s)
 {
-	struct nbd_server_handshake trial, *hs = s ? &s->handshake : &trial;
+	struct nbd_server_handshake trial = { 0 }, *hs = s ? &s->handshake : &trial;
 	enum session_state state = handover_get_number(h, SESSION_DRAINING);
 	struct export *e = export_by_serial(handover_get(h));
 	bool placed = handover_get_number(h, true); /* somebody of the core's thread has a pointer to it */

@@ -39,6 +39,7 @@ struct export {
 };
 
 extern struct export *exports;
+extern uint64_t export_next_serial;
 
 /* So many short jobs of one export run beside each other, and an eighth as many long ones. */
 unsigned export_workers(void);

@@ -7,7 +7,6 @@
 #include "reactor/loop.h"
 #include "reactor/pool.h"
 #include "storage/cow.h"
-#include "storage/disk_handover.h"
 #include "storage/holes.h"
 #include "storage/files.h"
 
@@ -41,13 +40,13 @@ struct export *export_new(const char *name)
 	return NULL;
 }
 
-static uint64_t next_serial;
+uint64_t export_next_serial;
 
 void export_enlist(struct export *e)
 {
 	struct export **last = &exports;
 
-	e->serial = next_serial++;
+	e->serial = export_next_serial++;
 	while (*last)
 		last = &(*last)->next;
 	*last = e;
@@ -290,63 +289,3 @@ bool export_add_later(const char *name, const char *image, void (*added)(void *c
 	pool_submit(&a->job);
 	return true;
 }
-
-/* ---- an exchange of the program --------------------------------------------------------------- */
-
-#if ENABLE_FEATURE_XNBD_SERVER_UPGRADE
-const char *exports_put(struct handover *h)
-{
-	const struct export *e;
-
-	if (export_config.cow)
-		return "what --cow-target has written cannot be handed over";
-	for (e = exports; e; e = e->next) {
-		if (!e->users) /* it has ended, and is being closed */
-			continue;
-		handover_put(h, true);
-		handover_put_string(h, e->nbd.name);
-		handover_put(h, e->serial);
-		handover_put(h, e->removed);
-		disk_put(h, &e->disk);
-	}
-	handover_put(h, false);
-	handover_put(h, next_serial);
-	return NULL;
-}
-
-static void export_get(struct handover *h)
-{
-	char *name = handover_get_string(h);
-	uint64_t serial = handover_get(h);
-	bool removed = handover_get_number(h, true);
-	struct export *e = export_new(name ? name : "");
-
-	if (!e)
-		bb_simple_error_msg_and_die("out of memory");
-	free(name);
-	disk_get(h, &e->disk);
-	if (h->trial || h->bad)
-		return; /* the process ends */
-	if (!export_begin(e, e->disk.header.size_bytes, true))
-		bb_simple_error_msg_and_die("out of memory");
-	export_enlist(e);
-	e->serial = serial;
-	e->removed = removed;
-}
-
-void exports_get(struct handover *h)
-{
-	while (handover_get_number(h, true))
-		export_get(h);
-	next_serial = handover_get(h);
-}
-
-void exports_got(void)
-{
-	struct export *e;
-
-	for (e = exports; e; e = e->next)
-		if (e->removed && e->users)
-			export_drop(e);
-}
-#endif

@@ -5,7 +5,7 @@
 #     requests each in flight and check every byte: two by TCP, with structured replies and without,
 #     one by a Unix socket. Each request must be answered once.
 #   states SOCKET DISK COMMAND...: clients that are in the middle of something when COMMAND runs.
-import os, random, socket, struct, subprocess, sys, time
+import random, socket, struct, subprocess, sys, time
 import nbd
 
 SLOT = 2 << 20   # of the disk; at most one request at a time is in one
