@@ -77,8 +77,6 @@ void control_close(struct control *k);
 char *control_line_end(struct control *k);
 /* Takes the lines that have come; each is answered now or later. False: one is too long. */
 bool control_parse_lines(struct control *k);
-/* %XX in place. False: malformed, or a NUL. */
-bool control_decode(char *p);
 /* k has followed a job in another program of this process: goes on with that. */
 void control_follow_again(struct control *k);
 /* k, which follows the copy or the comparison, is told the progress, and again in a moment. */

@@ -50,7 +50,7 @@ void images_request(struct control *k, const char *verb, char *rest)
 {
 	char *name = strsep(&rest, " ");
 	char *path = strsep(&rest, " ");
-	bool decoded = (!name || control_decode(name)) && (!path || control_decode(path)) && !rest;
+	bool decoded = (!name || nbd_percent_decode(name)) && (!path || nbd_percent_decode(path)) && !rest;
 	struct export *e;
 
 	if (strcmp(verb, "list") == 0 && !name) {

@@ -236,36 +236,6 @@ static void begin_upgrade(struct control *k)
 
 /* ---- requests --------------------------------------------------------------------------------- */
 
-static int hex(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-bool control_decode(char *p)
-{
-	char *to = p;
-
-	for (; *p; p++) {
-		int hi, lo;
-
-		if (*p != '%') {
-			*to++ = *p;
-			continue;
-		}
-		hi = hex(p[1]);
-		lo = hi < 0 ? -1 : hex(p[2]);
-		if (lo < 0 || (hi | lo) == 0)
-			return false;
-		*to++ = (char)(hi << 4 | lo);
-		p += 2;
-	}
-	*to = '\0';
-	return true;
-}
-
 static bool number(const char *p, uint64_t *n)
 {
 	*n = 0;
@@ -291,7 +261,7 @@ static bool parse_arg(struct args *w, char *p)
 		return false;
 	}
 	*value++ = '\0';
-	if (!control_decode(value))
+	if (!nbd_percent_decode(value))
 		return false;
 	if (strcmp(p, "blocks") == 0)
 		return number(value, &w->blocks);

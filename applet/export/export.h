@@ -59,8 +59,6 @@ bool export_add_later(const char *name, const char *image, void (*added)(void *c
 struct export *export_find(const char *name, size_t n);
 /* NULL: there is none of this serial number. */
 struct export *export_by_serial(uint64_t serial);
-/* The export that n is the description of. */
-const struct export *export_of(const struct nbd_export *n);
 /* Nobody finds it any more; it ends with its last user. */
 void export_remove(struct export *e);
 /* A user more, a user less. */

@@ -70,11 +70,6 @@ struct export *export_by_serial(uint64_t serial)
 	return e;
 }
 
-const struct export *export_of(const struct nbd_export *n)
-{
-	return (const struct export *)(const void *)((const char *)n - offsetof(struct export, nbd));
-}
-
 static void describe(struct export *e)
 {
 	e->nbd.size_bytes = core_size_bytes(e->disk.core);

@@ -326,6 +326,8 @@ struct nbd_uri {
 /* Takes nbd://HOST[:PORT][/EXPORT] and nbd+unix:///[EXPORT]?socket=PATH apart, with %XX for any byte but 0.
  * u points into text, which is changed. Returns NULL, or what is wrong with it. */
 const char *nbd_uri_parse(char *text, struct nbd_uri *u);
+/* %XX to bytes, in place; the control socket has the same. False: it is none, or would end the text. */
+bool nbd_percent_decode(char *s);
 
 /* ---- gaps.c: which bytes of a structured reply are still to come --------- */
 

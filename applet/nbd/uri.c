@@ -15,8 +15,7 @@ static int hex_digit(char c)
 	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* %XX to bytes, in place. False: it is none, or would end the text. */
-static bool decode(char *s)
+bool nbd_percent_decode(char *s)
 {
 	char *to = s;
 
@@ -63,7 +62,7 @@ static const char *parse_authority(char *s, struct nbd_uri *u)
 	} else {
 		port = cut(s, ':');
 	}
-	if (!*s || !decode(s))
+	if (!*s || !nbd_percent_decode(s))
 		return "has no host";
 	u->host = s;
 	u->port = port && *port ? port : default_port;
@@ -76,7 +75,7 @@ static const char *parse_query(char *s, struct nbd_uri *u)
 
 	for (; s; s = next) {
 		next = cut(s, '&');
-		if (strncmp(s, "socket=", 7) == 0 && s[7] && decode(s + 7))
+		if (strncmp(s, "socket=", 7) == 0 && s[7] && nbd_percent_decode(s + 7))
 			u->path = s + 7;
 	}
 	return u->path ? NULL : "has no ?socket=PATH";
@@ -96,7 +95,7 @@ const char *nbd_uri_parse(char *text, struct nbd_uri *u)
 	text += is_local ? sizeof(local) - 1 : sizeof(tcp) - 1;
 	query = cut(text, '?');
 	export = cut(text, '/');
-	if (export && !decode(export))
+	if (export && !nbd_percent_decode(export))
 		return "has a % that no byte follows";
 	u->export_name = export ? export : "";
 	if (strlen(u->export_name) > NBD_NAME_MAX)
