@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
 # A virtual machine (see init), and what stands around it on the host.
-import atexit, os, socket, subprocess, sys, time
+import atexit, json, os, socket, subprocess, sys, time
 import nbd
 
 BUILD = os.environ["VM"]
 XNBDBOX = os.environ["XNBDBOX"]
 HOST = "10.0.2.2"  # as the machine sees it; there it is 127.0.0.1
-PATIENCE = 900  # seconds for what takes one or two: a busy host is no error
+PATIENCE = 240  # seconds for what takes one or two: a busy host is no error
 
 
 def free_port():
@@ -75,8 +75,9 @@ class Machine:
         command = ["qemu-system-x86_64", "-M", "pc", "-accel", "tcg", "-cpu", "max", "-m", str(memory), "-nodefaults",
                    "-no-user-config", "-display", "none", "-no-reboot",
                    "-kernel", os.path.join(BUILD, kernel), "-initrd", os.path.join(BUILD, initrd),
-                   "-append", f"{append} console=ttyS0 panic=-1 norandmaps no_timer_check mitigations=off random.trust_cpu=on",
-                   "-serial", "file:console.log", "-chardev", "socket,id=line,path=line.sock", *line,
+                   "-append", f"{append} console=ttyS0 panic=-1 norandmaps no_timer_check mitigations=off random.trust_cpu=on sysrq_always_enabled",
+                   "-chardev", "socket,id=console,path=console.sock,server=on,wait=off,logfile=console.log", "-serial", "chardev:console",
+                   "-qmp", "unix:qmp.sock,server=on,wait=off", "-chardev", "socket,id=line,path=line.sock", *line,
                    "-netdev", f"user,id=net,restrict=off,hostfwd=tcp:127.0.0.1:{self.port}-:8521",
                    "-device", "virtio-net-pci,netdev=net,romfile="]
         for i, drive in enumerate(drives):
@@ -101,12 +102,29 @@ class Machine:
                 line = ""
                 lines.append(f"{e}\n")
             if not line:
+                self.show_blocked()
                 with open("console.log", errors="replace") as f:
-                    sys.exit("the machine says no more:\n" + "".join(lines[-5:] + f.readlines()[-20:]))
+                    sys.exit("the machine says no more:\n" + "".join(lines[-5:] + f.readlines()[-400:]))
             word = line.split()[:1]
             if word and word[0] in ends:
                 return "".join(lines), line
             lines.append(line.replace("\r", ""))
+
+    def show_blocked(self):
+        """On the console: where each task is that waits for a disk or for memory, and the memory
+        (sysrq: a break on the serial line, then a letter)."""
+        try:
+            qmp, console = (socket.socket(socket.AF_UNIX) for _ in range(2))
+            qmp.connect("qmp.sock")
+            console.connect("console.sock")
+            for letter in b"wm":
+                for command in {"execute": "qmp_capabilities"}, {"execute": "chardev-send-break", "arguments": {"id": "console"}}:
+                    qmp.sendall(json.dumps(command).encode() + b"\n")
+                time.sleep(1)
+                console.sendall(bytes((letter,)))
+                time.sleep(10)
+        except OSError as e:
+            print(f"no break on the serial line: {e}")
 
     def tell(self, command):
         """Without waiting for its end."""
