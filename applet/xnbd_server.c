@@ -43,6 +43,13 @@
 //config:	Clients of a proxy are told where the origin has holes, so that nobody
 //config:	fetches them. Without this, what is not here is data.
 //config:
+//config:config FEATURE_XNBD_SERVER_ALLOW
+//config:	bool "--allow (700 bytes)"
+//config:	default y
+//config:	depends on XNBD_SERVER
+//config:	help
+//config:	Only clients of some addresses may connect.
+//config:
 //config:config FEATURE_XNBD_SERVER_OLDSTYLE
 //config:	bool "--oldstyle (230 bytes)"
 //config:	default y
@@ -204,6 +211,9 @@
 //usage:     "\n	-l,--lport PORT		Listen on PORT (8520; 0 = not on TCP)"
 //usage:     "\n	-a,--laddr ADDR		Listen on ADDR only"
 //usage:     "\n	-u,--unix PATH		Listen on a Unix socket"
+//usage:	IF_FEATURE_XNBD_SERVER_ALLOW(
+//usage:     "\n	-w,--allow LIST		Serve only ADDRESS/BITS[,ADDRESS/BITS]..."
+//usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_INETD(
 //usage:     "\n	-i,--inetd		Serve the client on standard input, then end"
 //usage:     "\n	-F,--connected-fd N	Same on descriptor N, past its handshake"
@@ -307,7 +317,8 @@ static const char options[] ALIGN1 = "trl:a:u:m:q:b:"
 	IF_FEATURE_XNBD_SERVER_TRACE("T:f:")
 	IF_FEATURE_XNBD_SERVER_CHECK("k")
 	IF_FEATURE_XNBD_SERVER_DEVICE("JD:N:")
-	IF_FEATURE_XNBD_SERVER_THREADS("j:");
+	IF_FEATURE_XNBD_SERVER_THREADS("j:")
+	IF_FEATURE_XNBD_SERVER_ALLOW("w:");
 
 #if ENABLE_LONG_OPTS
 static const char long_options[] ALIGN1 =
@@ -350,7 +361,8 @@ static const char long_options[] ALIGN1 =
 	"keep-device\0" No_argument "J"
 	"device\0" Required_argument "D"
 	"connections\0" Required_argument "N")
-	IF_FEATURE_XNBD_SERVER_THREADS("threads\0" Required_argument "j");
+	IF_FEATURE_XNBD_SERVER_THREADS("threads\0" Required_argument "j")
+	IF_FEATURE_XNBD_SERVER_ALLOW("allow\0" Required_argument "w");
 #endif
 
 /* "--target, --cow-target or --proxy", as far as they are there. */
@@ -415,7 +427,8 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 		IF_FEATURE_XNBD_SERVER_AUTO(, &c.hook)
 		IF_FEATURE_XNBD_SERVER_TRACE(, &c.record, &c.prefetch)
 		IF_FEATURE_XNBD_SERVER_DEVICE(, &c.device, &connections)
-		IF_FEATURE_XNBD_SERVER_THREADS(, &threads));
+		IF_FEATURE_XNBD_SERVER_THREADS(, &threads)
+		IF_FEATURE_XNBD_SERVER_ALLOW(, &c.allow));
 
 	parse_mode(&c, opt, argv + optind);
 	c.exports.readonly = opt & OPT_READONLY;
@@ -442,6 +455,8 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 		bb_simple_error_msg_and_die(IF_LONG_OPTS("--verify is for --auto-switch") IF_NOT_LONG_OPTS("-V is for -A") "; a proxy that runs is asked to compare by xnbd-bgctl");
 	if (ENABLE_FEATURE_XNBD_SERVER_INETD && c.one_client && c.daemonize)
 		bb_simple_error_msg_and_die("a client that is connected already is not served in the background");
+	if (ENABLE_FEATURE_XNBD_SERVER_ALLOW && c.allow && c.one_client)
+		bb_simple_error_msg_and_die("a client that is connected already came from where it was let in: " IF_LONG_OPTS("--allow") IF_NOT_LONG_OPTS("-w") " is for a server that listens");
 	if (ENABLE_FEATURE_XNBD_SERVER_DEVICE && c.device && c.one_client)
 		bb_simple_error_msg_and_die("a server for one client ends with it: it cannot be a device, too");
 	if (opt & OPT_CHECK)

@@ -19,6 +19,9 @@
 //usage:     "\n	-l,--lport PORT		Listen on PORT (8520; 0 = not on TCP)"
 //usage:     "\n	-a,--laddr ADDR		Listen on ADDR only"
 //usage:     "\n	-u,--unix PATH		Listen on a Unix socket"
+//usage:	IF_FEATURE_XNBD_SERVER_ALLOW(
+//usage:     "\n	-w,--allow LIST		Serve only ADDRESS/BITS[,ADDRESS/BITS]..."
+//usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_DEVICE(
 //usage:     "\n	-D,--device NAME=DEVICE	Be DEVICE (/dev/nbdN" IF_FEATURE_XNBD_SERVER_UBLK(", /dev/ublkbN") "), too"
 //usage:     "\n	-N,--connections N	Connections to each (1)"
@@ -64,7 +67,8 @@ static const char options[] ALIGN1 = "ri:*s:l:a:u:m:q:b:"
 	IF_FEATURE_XNBD_SERVER_DAEMONIZE("dP:L:")
 	IF_FEATURE_XNBD_SERVER_SYSLOG("S")
 	IF_FEATURE_XNBD_SERVER_DEVICE("JD:*N:")
-	IF_FEATURE_XNBD_SERVER_THREADS("j:");
+	IF_FEATURE_XNBD_SERVER_THREADS("j:")
+	IF_FEATURE_XNBD_SERVER_ALLOW("w:");
 
 #if ENABLE_LONG_OPTS
 static const char long_options[] ALIGN1 =
@@ -87,7 +91,8 @@ static const char long_options[] ALIGN1 =
 	"keep-device\0" No_argument "J"
 	"device\0" Required_argument "D"
 	"connections\0" Required_argument "N")
-	IF_FEATURE_XNBD_SERVER_THREADS("threads\0" Required_argument "j");
+	IF_FEATURE_XNBD_SERVER_THREADS("threads\0" Required_argument "j")
+	IF_FEATURE_XNBD_SERVER_ALLOW("allow\0" Required_argument "w");
 #endif
 
 int xnbd_wrapper_main(int argc, char **argv) MAIN_EXTERNALLY_VISIBLE;
@@ -100,7 +105,8 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 	unsigned opt = getopt32long(argv, options, long_options, &images, &c.control, &c.lport, &c.laddr, &c.unix_path,
 				    &clients, &queue, &buf IF_FEATURE_XNBD_SERVER_DAEMONIZE(, &c.pidfile, &c.logpath)
 				    IF_FEATURE_XNBD_SERVER_DEVICE(, &devices, &connections)
-				    IF_FEATURE_XNBD_SERVER_THREADS(, &threads));
+				    IF_FEATURE_XNBD_SERVER_THREADS(, &threads)
+				    IF_FEATURE_XNBD_SERVER_ALLOW(, &c.allow));
 
 	if (argv[optind])
 		bb_error_msg_and_die("too many arguments: '%s'", argv[optind]);

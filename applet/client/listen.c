@@ -200,21 +200,23 @@ int listener_accept(struct event *e, struct endpoint *from)
 	return -1;
 }
 
-static void tell_turned_away(const struct endpoint *e)
+static void tell_turned_away(const struct endpoint *e, bool allowed)
 {
-	static uint64_t told_ms;
-	static unsigned more;
+	static struct { uint64_t told_ms; unsigned more; } told[2];
 	char host[ENDPOINT_TEXT_BYTES], port[8];
 
-	if (told_ms && loop_now_ms() - told_ms < TOLD_MS) {
-		more++;
+	if (told[allowed].told_ms && loop_now_ms() - told[allowed].told_ms < TOLD_MS) {
+		told[allowed].more++;
 		return;
 	}
 	if (e->address.any.sa_family == AF_UNIX || !endpoint_text(e, host, port))
 		strcpy(host, "a local client");
-	bb_error_msg("%s is turned away, and %u more were: %u clients are here (--max-clients)", host, more, client_limits.sessions);
-	told_ms = loop_now_ms();
-	more = 0;
+	if (allowed)
+		bb_error_msg("%s is turned away, and %u more were: %u clients are here (--max-clients)", host, told[allowed].more, client_limits.sessions);
+	else
+		bb_error_msg("%s is turned away, and %u more were: not of an address of --allow", host, told[allowed].more);
+	told[allowed].told_ms = loop_now_ms();
+	told[allowed].more = 0;
 }
 
 static bool is_requested; /* for a place: who comes next gets one, or is turned away */
@@ -231,6 +233,7 @@ static void place_answered(void)
 static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
 {
 	struct endpoint from;
+	bool allowed;
 	int fd;
 
 	if (ENABLE_FEATURE_XNBD_SERVER_THREADS && !is_requested && !session_place() && session_place_request(place_answered)) {
@@ -241,11 +244,12 @@ static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
 	fd = listener_accept(e, &from);
 	if (fd < 0)
 		return;
-	if (session_place()) {
+	allowed = !ENABLE_FEATURE_XNBD_SERVER_ALLOW || is_allowed(&from);
+	if (allowed && session_place()) {
 		session_begin(fd, NULL);
 	} else {
 		close(fd);
-		tell_turned_away(&from);
+		tell_turned_away(&from, allowed);
 	}
 }
 

@@ -27,6 +27,13 @@ void listen_end(void);
 void listen_put(struct handover *h);
 void listen_get(struct handover *h);
 
+/* ---- allow.c: which addresses may connect ------------------------------------- */
+
+/* At the start: only those of list, "ADDRESS/BITS,..." of IPv4 and IPv6, may. Dies when it is malformed. */
+void allow_parse(const char *list);
+/* Whether this peer may. Any thread. */
+bool is_allowed(const struct endpoint *e);
+
 /* A socket that listens, of any room; its descriptor is set. */
 struct listener {
 	struct event event; /* first: ready() gets it */

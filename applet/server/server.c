@@ -541,6 +541,8 @@ int server_run(const struct server_config *config)
 
 	server_config = config;
 	client_limits = config->limits;
+	if (ENABLE_FEATURE_XNBD_SERVER_ALLOW && config->allow)
+		allow_parse(config->allow);
 	export_config = config->exports;
 	control_config = (struct control_config){ config->max_buf_bytes, config->rate_bytes };
 	if (ENABLE_FEATURE_XNBD_SERVER_UPGRADE && upgrade_found(&h)) {

@@ -25,6 +25,7 @@ struct server_config {
 	const char *laddr;          /* NULL = any */
 	const char *lport;          /* NULL = no TCP */
 	const char *unix_path;      /* NULL = no Unix socket */
+	const char *allow;          /* addresses that may connect; NULL = all */
 	const char *pidfile, *logpath;
 	unsigned threads;           /* with a loop, 1..LOOPS_MAX */
 	uint64_t max_buf_bytes;     /* 0 = no limit */
