@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
 # A virtual machine (see init), and what stands around it on the host.
-import atexit, json, os, socket, subprocess, sys, time
+import atexit, json, os, re, socket, subprocess, sys, time
 import nbd
 
 BUILD = os.environ["VM"]
@@ -46,15 +46,35 @@ def serve_origin(path):
     return port
 
 
-def make_ext4(path, size, *more):
-    """The bytes of an empty file system."""
+def format_ext4(path, size, *more):
+    """An empty file system."""
     with open(path, "wb") as f:
         f.truncate(size)
     # Without checksums: the power may fail between the two sectors of the superblock, which
     # real disks write in one; the checksum would make that the end of the file system.
     subprocess.run(["mkfs.ext4", "-q", "-F", "-b", "4096", "-O", "^metadata_csum", *more, path], check=True)
+
+
+def make_ext4(path, size, *more):
+    """Its bytes."""
+    format_ext4(path, size, *more)
     with open(path, "rb") as f:
         return f.read()
+
+
+def kernel(release):
+    """For Machine: one of the two kernels of build.sh."""
+    return {} if release == "6.1" else {"kernel": f"vmlinuz-{release}", "initrd": f"initrd-{release}"}
+
+
+def expect_quiet(may_say=r"\Z"):
+    """Nothing on the console of an error of a disk or file system, or of the kernel itself, but lines that match may_say.
+    That a processor was not there for long is the fault of a busy host."""
+    with open("console.log", errors="replace") as f:
+        lines = re.findall(r".*(?:I/O error|EXT4-fs error|[Rr]emounting|BUG|WARNING|blocked for).*", f.read())
+    lines = [line for line in lines if "soft lockup" not in line and not re.search(may_say, line)]
+    if lines:
+        sys.exit("the kernel says:\n" + "\n".join(lines))
 
 
 class Machine:

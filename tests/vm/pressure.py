@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
-# pressure.py tcp|unix SECONDS SEED: a machine swaps onto a disk that it serves to itself. The
-# kernel's NBD client, our proxy, its cache image (a disk of the machine) and the swapping are
+# pressure.py tcp|unix|client|nbd|ublk SECONDS SEED: a machine swaps onto a disk that it serves to itself, by
+# nbd-client (tcp, unix) or xnbd-client (client), or by the server's own device (nbd, ublk: in the machine that has
+# it). The kernel's block device, our proxy, its cache image (a disk of the machine) and the swapping are
 # one loop: if any of them has to wait for memory that only swapping would free, it stands
 # still. Programs want twice the memory there is, and look at all they have written; files
 # are written, read and compared; the copy runs, and in the last quarter the server has
 # switched.
 import hashlib, os, random, re, struct, sys, time
 from disk import SECTOR
-from machine import HOST, Machine, make_ext4, serve_origin
+from machine import HOST, Machine, kernel, make_ext4, serve_origin
 from model import expect_clean, read_files
 
 KIND, SECONDS, rng = sys.argv[1], int(sys.argv[2]), random.Random(int(sys.argv[3]))
@@ -18,7 +19,10 @@ HOGS = (150, 150)  # MiB of each
 FIRST, FILES, SWAP = 1, 48, 400  # MiB: begin of the first partition; sizes
 ORIGIN = (FIRST + FILES + SWAP) * MIB
 RATE = ORIGIN * 4 // 3 // SECONDS  # of the copy, a second
-TROUBLE = r".*(?:blocked for more than|I/O error|EXT4-fs error|[Oo]ut of memory|nbd.*(?:timed out|error)).*"
+TROUBLE = r".*(?:blocked for more than|I/O error|EXT4-fs error|[Oo]ut of memory|nbd.*(?:timed out|error)|ublk.*error).*"
+DEVICE = "/dev/ublkb0" if KIND == "ublk" else "/dev/nbd0"
+CLIENT = {"tcp": "nbd-client -swap -N '' 127.0.0.1 8521", "unix": "nbd-client -swap -N '' -unix /run/nbd.sock",
+          "client": "xnbd-client --swap --persist --unix /run/nbd.sock"}.get(KIND)
 log = open("pressure.log", "w", buffering=1)
 
 
@@ -90,13 +94,13 @@ class Server:
 
 
 def begin(port):
-    m = Machine("cache.img", "state.img", memory=MEMORY, append="loglevel=7")
+    m = Machine("cache.img", "state.img", memory=MEMORY, append="loglevel=7", **kernel("6.12" if KIND == "ublk" else "6.1"))
     m.run("mkdir -p /c && mount -t ext4 /dev/vdb /b && echo 60 >/proc/sys/kernel/hung_task_timeout_secs")
-    m.run(f"xnbd-server --proxy --root-storage --daemonize --logpath /b/log --lport 8521 --unix /run/nbd.sock --rate {RATE}"
-          f" {HOST} {port} /dev/vda /b/cache.bm /run/ctl.sock")
-    where = "127.0.0.1 8521" if KIND == "tcp" else "-unix /run/nbd.sock"
-    m.run(f"nbd-client -swap -N '' {where} /dev/nbd0 && blockdev --rereadpt /dev/nbd0 && test -b /dev/nbd0p2")
-    m.run("mount -t ext4 /dev/nbd0p1 /c && mkswap /dev/nbd0p2 >/dev/null && swapon /dev/nbd0p2")
+    m.run(f"xnbd-server --proxy --root-storage --daemonize --logpath /b/log --lport 8521 {'' if CLIENT else '--device ' + DEVICE}"
+          f" --unix /run/nbd.sock --rate {RATE} {HOST} {port} /dev/vda /b/cache.bm /run/ctl.sock")
+    if CLIENT:
+        m.run(f"{CLIENT} {DEVICE} && blockdev --rereadpt {DEVICE}")
+    m.run(f"until_true 60 test -b {DEVICE}p2 && mount -t ext4 {DEVICE}p1 /c && mkswap {DEVICE}p2 >/dev/null && swapon {DEVICE}p2")
     return m
 
 
@@ -151,12 +155,12 @@ for i in range(len(HOGS)):
     print(said, file=log)
     if not re.fullmatch(r"\d+ pages right\nstatus 0\n", said):
         sys.exit(f"the memory of a program: {said}")
-m.run("swapoff /dev/nbd0p2")
+m.run(f"swapoff {DEVICE}p2")
 expect_files(m, sums)
 server.expect_unswapped()
 print(m.run(f"cat /b/log; grep ^Vm /proc/{server.pid}/status"), file=log)
-m.run("umount /c && nbd-client -d /dev/nbd0")
-m.run(f"kill {server.pid}; until_true 60 umount /b; sync")
+m.run("umount /c" + (f" && {CLIENT.split()[0]} -d {DEVICE}" if CLIENT else ""))
+m.run(f"kill {server.pid}; until_true 60 umount /b; sync; [ ! -e {DEVICE} ] || [ $(blockdev --getsize64 {DEVICE}) = 0 ]")
 check_console()
 m.kill()
 with open("cache.img", "rb") as f:
