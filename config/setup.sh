@@ -113,6 +113,7 @@ check_vm() {
 	need cpio has cpio
 	need debootstrap has debootstrap
 	need dmsetup has dmsetup
+	need fio has fio
 	need nbd-client has nbd-client
 	need nbdkit has nbdkit
 	need qemu-system-x86 has qemu-system-x86_64

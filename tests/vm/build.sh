@@ -3,7 +3,7 @@
 # Copyright (C) 2026 the xnbdbox authors
 # The machine of the tests, into build/vm: Debian's kernel (vmlinuz), and an initramfs
 # (initrd) of Debian's BusyBox, some modules, our program, dmsetup, flock and nbd-client; and the
-# same with Debian's youngest kernel 6.12, of its updates (vmlinuz-6.12, initrd-6.12).
+# same with Debian's youngest kernel 6.12, of its updates (vmlinuz-6.12, initrd-6.12); and fio.img.
 # Nothing of it is installed on this machine.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -31,12 +31,27 @@ fetch_all() {
 	fetch debian linux-image-cloud-amd64 busybox-static && fetch debian-6.12 linux-image-6.12-cloud-amd64
 }
 
-# program FILE: with the libraries it wants, at their own paths.
+# program TREE FILE: with the libraries it wants, at their own paths.
 program() {
-	for file in "$1" $(ldd "$1" | grep -o '/[^ ]*'); do
-		mkdir -p "$dir/root$(dirname "$file")"
-		cp -L "$file" "$dir/root$file"
+	for file in "$2" $(ldd "$2" | grep -o '/[^ ]*'); do
+		mkdir -p "$dir/$1$(dirname "$file")"
+		cp -L "$file" "$dir/$1$file"
 	done
+}
+
+# A disk with fio, whose libraries are too much for an initramfs: /mnt/fio, if it is mounted at /mnt.
+fio_disk() {
+	rm -rf "$dir/fio"
+	mkdir "$dir/fio"
+	program fio "$(command -v fio)"
+	libraries=$(cd "$dir/fio" && find . -name '*.so*' -exec dirname {} + | sort -u | sed 's|^\.|/mnt|' | paste -sd :)
+	loader=$(cd "$dir/fio" && find lib64 lib -name 'ld-linux*' | head -1)
+	printf '#!/bin/sh\nexec /mnt/%s --library-path %s /mnt%s "$@"\n' "$loader" "$libraries" "$(command -v fio)" >"$dir/fio/fio"
+	chmod +x "$dir/fio/fio"
+	rm -f "$dir/fio.img"
+	truncate -s "$(($(du -sm "$dir/fio" | cut -f1) * 5 / 4 + 8))M" "$dir/fio.img"
+	mkfs.ext4 -q -F -O ^has_journal -d "$dir/fio" "$dir/fio.img"
+	rm -rf "$dir/fio"
 }
 
 # pack KERNEL INITRD: root with the modules of that kernel.
@@ -66,7 +81,7 @@ root() {
 		musl-gcc -Os -Wall -Wextra -static -s -o "$dir/root/bin/$load" tests/vm/$load.c
 	done
 	for tool in dmsetup flock nbd-client mkfs.ext4 blkdiscard; do
-		program "$(PATH=$PATH:/usr/sbin:/sbin command -v $tool)"
+		program root "$(PATH=$PATH:/usr/sbin:/sbin command -v $tool)"
 	done
 	mkdir -p "$dir/root/bin/bb" # of the same name as Debian's
 	cp "$dir/nbd-client" "$dir/root/bin/bb/nbd-client"
@@ -81,6 +96,7 @@ fetch_all >"$dir.log" 2>&1 || { apt-get update && fetch_all; } >"$dir.log" 2>&1 
 [ -e "$dir/nbd-client" ] || config/busybox.sh nbd_client "$dir/nbd-client"
 cp "$dir"/debian/boot/vmlinuz-* "$dir/vmlinuz"
 cp "$dir"/debian-6.12/boot/vmlinuz-* "$dir/vmlinuz-6.12"
+[ -e "$dir/fio.img" ] || fio_disk
 root
 pack debian-6.12 initrd-6.12
 pack debian initrd

@@ -15,6 +15,7 @@ CLIENTS = {
     "Linux, nbd-client by netlink": ("nbd-client", 1),
     "Linux, nbd-client by netlink, 4 connections": ("nbd-client -C 4", 4),
     "Linux, BusyBox's nbd-client": ("/bin/bb/nbd-client -b 512", 1),
+    "Linux, xnbd-client": ("xnbd-client", 1),
     "Linux, xnbd-client, 4 connections": ("xnbd-client --connections 4", 4),
     "Linux, xnbd-client by ioctl": ("xnbd-client --nonetlink", 1),
 }
