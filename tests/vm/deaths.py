@@ -69,7 +69,7 @@ def upgrade():
 
 def expect_right():
     """What the programs that used the device say, and what the loop says of the server."""
-    m.run("touch /run/enough; kill $(cat /run/pid) && until_true 200 sh -c '! [ -e /proc/$(cat /run/pid) ]'")
+    m.run("touch /run/enough; kill $(cat /run/pid) 2>/dev/null; until_true 200 sh -c '! [ -e /proc/$(cat /run/pid) ]'")
     m.run("until_true 200 [ -e /run/verified ]; until_true 200 sh -c '! pidof dd'")
     said = m.run("cat /run/fsload")
     if " is wrong" in said or "right after" not in said:
