@@ -81,15 +81,11 @@ unsigned sessions_in_flight(void);
  * and none is on its way to them. Waits for what they are just doing, which does not block. */
 void fronts_stop(void);
 void fronts_go_on(void);
-/* Writes all sessions, and what they have been asked and have not answered yet, into h. Nothing of them changes.
- * Between these two. */
-void sessions_put(struct handover *h);
-/* Takes what sessions_put() of another process image has written; the exports are there. What was not answered is
- * done again. */
-void sessions_get(struct handover *h);
-/* The one on this descriptor; NULL: there is none. */
-struct session *session_on(int fd);
-int session_fd(const struct session *s);
+/* Writes all sessions, and what they have been asked and have not answered yet, into h, between these two: nothing of them
+ * changes. Or takes that; the exports are there. What was not answered is done again. */
+void sessions_handover(void);
+/* One of this export that was taken and belongs to somebody who has not said so yet, by session_tell(); NULL: there is none. */
+struct session *session_claim(const struct export *e);
 
 /* ---- fronts: threads that serve sessions, beside the core's --------------------------------- */
 

@@ -276,21 +276,14 @@ void listen_end(void)
 }
 
 #if ENABLE_FEATURE_XNBD_SERVER_UPGRADE
-void listen_put(struct handover *h)
+void listen_handover(void)
 {
+	uint64_t n = count;
 	unsigned i;
 
-	handover_put(h, count);
-	for (i = 0; i < count; i++)
-		handover_put_fd(h, listeners[i].event.fd);
-}
-
-void listen_get(struct handover *h)
-{
-	unsigned i;
-
-	count = handover_get_number(h, LISTENERS_MAX);
-	for (i = 0; i < count; i++)
-		listeners[i].event.fd = handover_get_fd(h);
+	handover_number(&n);
+	for (i = 0; i < n && i < LISTENERS_MAX; i++)
+		handover_fd(&listeners[i].event.fd);
+	count = i;
 }
 #endif

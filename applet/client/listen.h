@@ -24,8 +24,7 @@ void listen_begin(void);
 void listen_end(void);
 
 /* For another program in this process: the sockets, and who waits there. listen_get() takes the place of listen_bind(). */
-void listen_put(struct handover *h);
-void listen_get(struct handover *h);
+void listen_handover(void);
 
 /* ---- allow.c: which addresses may connect ------------------------------------- */
 

@@ -47,10 +47,13 @@ struct command {
 	struct command *prev, *next; /* all of the session's */
 	struct command *next_in_list;
 	struct command *whole;  /* what this is a piece of, or NULL */
+	/* cookie to header: as in struct handed_command. */
 	uint64_t cookie;
 	uint64_t at;         /* of a whole: offset in the disk of its next piece */
 	uint32_t rest;       /* ... bytes from there to its end */
 	uint32_t error;      /* ... NBD error of the first piece that failed */
+	uint8_t header_bytes; /* of the reply */
+	uint8_t header[NBD_CHUNK_BYTES + NBD_CHUNK_HOLE_BYTES];
 	unsigned pieces;     /* ... of a WRITE: how many are under way */
 	bool begun;          /* ... the header of the reply is queued */
 	bool replied;        /* it is in `out` or `held`, or was */
@@ -63,8 +66,6 @@ struct command {
 	bool local;          /* a READ: all its blocks are */
 	struct message message; /* from the session to the core, and back */
 	struct command *core_prev, *core_next; /* core's thread: those of the session that the core has */
-	uint8_t header_bytes;
-	uint8_t header[NBD_CHUNK_BYTES + NBD_CHUNK_HOLE_BYTES];
 };
 
 struct command_list {
@@ -208,6 +209,11 @@ void session_move(struct session *s);
 struct session *session_new(int fd);
 /* Makes e the export of s, held instead of the last one; NULL: none. Core's thread. */
 void session_use(struct session *s, struct export *e);
+
+/* ---- session_handover.c --------------------------------------------------------------- */
+
+/* In s->ended: of a session that was taken from another program, until session_claim(). */
+void session_unclaimed(void *ctx);
 
 /* ---- session_handshake.c -------------------------------------------------------------- */
 

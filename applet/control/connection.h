@@ -26,6 +26,7 @@ struct control {
 	unsigned in_bytes;
 	char out[CONTROL_OUT_BYTES_MAX]; /* part of it: no lack of memory in the middle of an answer */
 	unsigned out_bytes;
+	/* waiting to eof: as in struct handed_control. */
 	bool waiting;  /* answered later: when a switch or a reconnect ends, or an image was opened */
 	bool follow;   /* gets the progress of a job until that ends: of the copy, */
 	bool verifies; /* ... or of the comparison */

@@ -306,7 +306,8 @@ void control_begin(struct export *e, const char *path)
 {
 	exported = e;
 	origin_closed = control_switched;
-	listener.event.fd = listen_unix(path);
+	if (path)
+		listener.event.fd = listen_unix(path);
 	listener_begin(&listener, listener_ready);
 }
 
@@ -333,66 +334,54 @@ void control_upgraded(const char *why)
 	control_upgrades = NULL;
 }
 
-const char *control_put(struct handover *h)
-{
-	const struct control *k;
+enum { HANDED = offsetof(struct control, eof) + 1 - offsetof(struct control, waiting) };
 
-	handover_put_fd(h, listener.event.fd);
-	for (k = controls; k; k = k->next) {
-		if (k->xnbd04 || k->listing || (k->waiting && k != control_upgrades))
-			return "another request of a control client is not done yet: try again";
-		handover_put(h, true);
-		handover_put_fd(h, k->event.fd);
-		handover_put_bytes(h, k->in, k->in_bytes);
-		handover_put_bytes(h, k->out, k->out_bytes);
-		handover_put(h, k->follow);
-		handover_put(h, k->verifies);
-		handover_put(h, k->owns_job);
-		handover_put(h, k->eof);
-		handover_put(h, k == control_upgrades);
-	}
-	handover_put(h, false);
-	return NULL;
+_Static_assert(HANDED == offsetof(struct handed_control, eof) + 1 - offsetof(struct handed_control, waiting), "as struct handed_control");
+
+static void connection_put(const struct control *k)
+{
+	struct handed_control *r;
+
+	if (k->xnbd04 || k->listing || (k->waiting && k != control_upgrades))
+		handover.why = handover_busy;
+	r = handover_put(HANDED_CONTROL, k->in, k->in_bytes);
+	r->fd = k->event.fd;
+	memcpy(&r->waiting, &k->waiting, HANDED);
+	handover_put(HANDED_TEXT, k->out, k->out_bytes);
 }
 
-static void connection_get(struct handover *h)
+static void connection_get(const struct handed_control *r)
 {
-	int fd = handover_get_fd(h);
-	size_t in_bytes, out_bytes;
-	const uint8_t *in = handover_get_bytes(h, &in_bytes, CONTROL_IN_BYTES);
-	const uint8_t *out = handover_get_bytes(h, &out_bytes, CONTROL_OUT_BYTES_MAX);
-	bool follow = handover_get_number(h, true);
-	bool verifies = handover_get_number(h, true);
-	bool owns_job = handover_get_number(h, true);
-	bool eof = handover_get_number(h, true);
-	bool upgrades = handover_get_number(h, true);
-	struct control *k = h->trial || h->bad ? NULL : control_new(fd);
+	struct control *k = control_new(r->fd);
 
-	if (!k)
+	if (k && handover.more_bytes <= CONTROL_IN_BYTES) {
+		k->in_bytes = (unsigned)handover.more_bytes;
+		memcpy(k->in, handover.more, k->in_bytes);
+		memcpy(&k->waiting, &r->waiting, HANDED);
+	}
+	if (!handover_get(HANDED_TEXT) || !k)
 		return;
-	memcpy(k->in, in, in_bytes);
-	k->in_bytes = (unsigned)in_bytes;
-	memcpy(k->out, out, out_bytes);
-	k->out_bytes = (unsigned)out_bytes;
-	k->verifies = verifies;
-	k->owns_job = owns_job;
-	k->eof = eof;
-	if (upgrades)
-		control_answer(k, NULL);
-	else if (follow)
+	control_emit(k, handover.more, handover.more_bytes);
+	if (k->waiting)
+		control_answer_late(k, NULL);
+	else if (k->follow)
 		control_follow_again(k);
 	else
 		control_answered(k);
 }
 
-void control_get(struct handover *h, struct export *e)
+void control_handover(struct export *e)
 {
-	exported = e;
-	origin_closed = control_switched;
-	listener.event.fd = handover_get_fd(h);
-	if (listener.event.fd >= 0 && !h->trial)
-		listener_begin(&listener, listener_ready);
-	while (handover_get_number(h, true))
-		connection_get(h);
+	const struct handed_control *r;
+	const struct control *k;
+
+	handover_fd(&listener.event.fd);
+	for (k = handover.reads ? NULL : controls; k; k = k->next)
+		connection_put(k);
+	if (!handover.reads)
+		return;
+	control_begin(e, NULL);
+	while ((r = handover_get(HANDED_CONTROL)))
+		connection_get(r);
 }
 #endif

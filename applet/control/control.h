@@ -21,7 +21,7 @@ struct control_config {
 };
 extern struct control_config control_config;
 
-/* Listens at this path, which listen_check() has allowed, from now on; dies when it cannot.
+/* Listens at this path, which listen_check() has allowed, from now on; dies when it cannot. NULL: where it listens already.
  * e: the proxy that is asked about, which stays to the end; NULL: a wrapper's exports. */
 void control_begin(struct export *e, const char *path);
 /* How the last comparison with the origin has ended. True: well. *text: one line, valid until the
@@ -30,14 +30,12 @@ bool control_verify_result(const struct core_status *s, const char **text);
 /*
  * "upgrade": another program takes the place of this one. control_upgrade() is called with a descriptor of that program,
  * which is its; it returns NULL, or why not. Later control_upgraded() gets why it failed; if it does
- * not fail there is nobody to say so but the new program, by what control_put() has written. NULL: such a request is unknown.
+ * not fail there is nobody to say so but the new program, by what control_handover() has written. NULL: such a request is unknown.
  */
 extern const char *(*control_upgrade)(int program_fd);
 void control_upgraded(const char *why);
-/* For that program: connections, and what they have asked for. NULL, or why that cannot be just now: one line.
- * control_get() takes the place of control_begin(). e: as there. */
-const char *control_put(struct handover *h);
-void control_get(struct handover *h, struct export *e);
+/* For that program: connections, and what they have asked for. There it takes the place of control_begin(). e: as there. */
+void control_handover(struct export *e);
 /* Sends what can be sent at once, and closes all connections. Jobs go on. */
 void control_end(void);
 

@@ -74,17 +74,18 @@ struct persist {
  * when that says NBD_SUCCESS, core_submit(); it keeps the memory until port_reply().
  */
 struct request {
+	/* offset to flags: as in struct handed_request. */
 	uint64_t offset; /* bytes */
+	uint32_t length; /* bytes */
+	uint16_t type;   /* NBD_CMD_x */
+	uint16_t flags;  /* NBD_CMD_FLAG_x */
 	const void *owner; /* whose it is: the disk is shared fairly between owners */
 	void *buf;       /* READ: length bytes to fill, or NULL: the reply only says that its
 			    blocks are local, and core_read() reads them; WRITE: the data;
 			    BLOCK_STATUS: a struct extents to fill */
-	uint32_t length; /* bytes */
 	uint32_t error;  /* result: an NBD error */
 	const char *why; /* result of an NBD_EIO: its cause in a few words, static text; NULL (set by
 			    the owner beforehand): the image, bitmap or commit file */
-	uint16_t type;   /* NBD_CMD_x */
-	uint16_t flags;  /* NBD_CMD_FLAG_x */
 	/* The core's, which may also change offset and length. */
 	uint8_t state CORE_PRIVATE;
 	struct fetch *fetch CORE_PRIVATE;  /* the one it waits for */
@@ -171,9 +172,9 @@ void core_abandon(struct core *c, struct request *r);
 /* The owner of r has gone, and r may have been submitted: of long zeroes, or a long trim, no further
  * piece is begun. */
 void core_curtail(struct request *r);
-/* How many bytes from *offset on are not done of r, which was submitted and not answered. What is before them, others
+/* How many bytes from r->offset on are not done of r, which was submitted and not answered. What is before them, others
  * may have written since. 0: it only waits for its commit. */
-uint32_t core_rest(const struct request *r, uint64_t *offset);
+uint32_t core_rest(const struct request *r);
 /* The last client has disconnected: the copy need not stand back for it any longer. */
 void core_alone(struct core *c);
 /* From now on requests wait at most this long for a silent origin, 0 = for ever; those that have

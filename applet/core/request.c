@@ -485,9 +485,8 @@ void core_read(struct core *c, struct request *r)
 	core_run(c);
 }
 
-uint32_t core_rest(const struct request *r, uint64_t *offset)
+uint32_t core_rest(const struct request *r)
 {
-	*offset = r->offset;
 	return r->state == REQ_COMMIT ? 0 : r->length + r->rest;
 }
 

@@ -64,11 +64,9 @@ void export_remove(struct export *e);
 /* A user more, a user less. */
 void export_hold(struct export *e);
 void export_drop(struct export *e);
-/* For another program in this process: writes the exports into h; NULL, or why that cannot be, in one line.
- * exports_get() takes them, before there are any. Dies when it cannot, but for a trial. Those that were removed and are in use
- * get one user too many: exports_got() takes it off when sessions hold them. */
-const char *exports_put(struct handover *h);
-void exports_get(struct handover *h);
+/* For another program in this process: see reactor/handover.h. Takes them before there are any; dies when it cannot. Those that
+ * were removed and are in use get one user too many: exports_got() takes it off when sessions hold them. */
+void exports_handover(void);
 void exports_got(void);
 /* Whether files of exports that have ended are still being synced and closed. */
 bool exports_are_closing(void);

@@ -5,49 +5,52 @@
 #include "export/export.h"
 #include "storage/disk_handover.h"
 
-const char *exports_put(struct handover *h)
+static void paths_handover(struct export *e)
 {
-	const struct export *e;
+	unsigned i;
 
-	if (export_config.cow)
-		return "what --cow-target has written cannot be handed over";
-	for (e = exports; e; e = e->next) {
-		if (!e->users) /* it has ended, and is being closed */
-			continue;
-		handover_put(h, true);
-		handover_put_string(h, e->nbd.name);
-		handover_put(h, e->serial);
-		handover_put(h, e->removed);
-		disk_put(h, &e->disk);
+	for (i = 0; i < ARRAY_SIZE(e->disk.path); i++)
+		handover_text(&e->disk.path[i]);
+}
+
+static void export_put(struct export *e)
+{
+	struct handed_export *r = handover_put(HANDED_EXPORT, e->nbd.name, strlen(e->nbd.name));
+
+	disk_put(&r->disk, &e->disk);
+	r->disk.removed = e->removed;
+	r->size_bytes = core_size_bytes(e->disk.core);
+	r->serial = e->serial;
+	paths_handover(e);
+}
+
+static void export_get(const struct handed_export *r)
+{
+	struct export *e = export_new(handover.more);
+
+	if (e) {
+		export_enlist(e);
+		e->serial = r->serial;
+		e->removed = r->disk.removed;
+		e->disk.header.size_bytes = r->size_bytes;
+		paths_handover(e);
+		disk_get(&r->disk, &e->disk);
 	}
-	handover_put(h, false);
-	handover_put(h, export_next_serial);
-	return NULL;
-}
-
-static void export_get(struct handover *h)
-{
-	char *name = handover_get_string(h);
-	uint64_t serial = handover_get(h);
-	bool removed = handover_get_number(h, true);
-	struct export *e = export_new(name ? name : "");
-
-	if (!e)
-		bb_simple_error_msg_and_die("out of memory");
-	free(name);
-	export_enlist(e);
-	e->serial = serial;
-	e->removed = removed;
-	disk_get(h, &e->disk);
-	if (!h->trial && !h->bad && !export_begin(e, e->disk.header.size_bytes, true))
+	if (!e || !export_begin(e, r->size_bytes, true))
 		bb_simple_error_msg_and_die("out of memory");
 }
 
-void exports_get(struct handover *h)
+void exports_handover(void)
 {
-	while (handover_get_number(h, true))
-		export_get(h);
-	export_next_serial = handover_get(h);
+	const struct handed_export *r;
+	struct export *e;
+
+	for (e = handover.reads ? NULL : exports; e; e = e->next)
+		if (e->users) /* else it has ended, and is being closed */
+			export_put(e);
+	while (handover.reads && (r = handover_get(HANDED_EXPORT)))
+		export_get(r);
+	handover_number(&export_next_serial);
 }
 
 void exports_got(void)

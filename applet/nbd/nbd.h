@@ -237,9 +237,9 @@ struct nbd_server_handshake {
 	bool allocation; /* result: base:allocation is selected, id NBD_BASE_ALLOCATION_ID */
 	bool local;      /* result: x-xnbd:local is, id NBD_XNBD_LOCAL_ID */
 	bool sized;      /* result: the client has asked for the block sizes: it keeps to them */
-	const struct nbd_export *meta_export; /* for which it was selected */
 	uint32_t skip_bytes;                  /* rest of an option too long to read */
 	uint32_t skip_option;
+	const struct nbd_export *meta_export; /* for which it was selected */
 	const struct nbd_export *export; /* result: set when the handshake is done */
 };
 

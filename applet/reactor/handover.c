@@ -4,156 +4,157 @@
 #include "libbb.h"
 #include "reactor/handover.h"
 
-#include <limits.h>
 #include <sys/ioctl.h>
 
-enum {
-	KIND_NUMBER = 'n',
-	KIND_BYTES = 'b',
-	KIND_FD = 'f',
-	FIELD_BYTES = 1 + 8, /* the kind and a number, or how many bytes follow */
-	ROOM_BYTES_MIN = 4096,
+struct record {
+	uint32_t type, more_bytes;
+	uint8_t data[];
 };
 
-/* Room for n more bytes. NULL: there is none. */
-static uint8_t *extend(struct handover *h, size_t n)
+enum { ROOM_BYTES_MIN = 4096 };
+
+/* Of each type: the bytes of its struct, and how many descriptors and bools it begins with. */
+static const struct {
+	uint8_t bytes, fds, bools;
+} kinds[HANDED_TYPES] = {
+	[HANDED_NUMBER] = { sizeof(uint64_t), 0, 0 },
+	[HANDED_FD] = { sizeof(int32_t), 1, 0 },
+	[HANDED_PATH] = { sizeof(struct handed_path), 0, 0 },
+	[HANDED_EXPORT] = { sizeof(struct handed_export), 5, 4 },
+	[HANDED_PROXY] = { sizeof(struct handed_proxy), 0, 0 },
+	[HANDED_CONTROL] = { sizeof(struct handed_control), 1, 5 },
+	[HANDED_DEVICE] = { sizeof(struct handed_device), 0, 2 },
+	[HANDED_SESSION] = { sizeof(struct handed_session), 1, 10 },
+	[HANDED_REPLY] = { sizeof(struct handed_command), 0, 4 },
+	[HANDED_REQUEST] = { sizeof(struct handed_command), 0, 4 },
+	[HANDED_PIECE] = { sizeof(struct handed_command), 0, 4 },
+};
+
+struct handover handover;
+const char handover_busy[] = "something else is just being done: try again";
+
+_Static_assert(sizeof(struct handed_export) <= sizeof(struct handed_command) && sizeof(struct handed_session) <= sizeof(struct handed_command), "the room without memory");
+
+/* Of a record, with what is behind it. */
+static size_t record_bytes(unsigned type, size_t more_bytes)
 {
-	size_t room = h->room ? h->room : ROOM_BYTES_MIN;
+	return (sizeof(struct record) + kinds[type].bytes + more_bytes + 8) & ~(size_t)7;
+}
+
+/* ---- writing ---------------------------------------------------------------------------------- */
+
+void *handover_put(enum handed type, const void *more, size_t n)
+{
+	static struct handed_command none; /* without memory; no struct is longer */
+	size_t bytes = record_bytes(type, n), room = handover.room;
+	struct record *r;
 	uint8_t *p;
 
-	if (h->bad)
-		return NULL;
-	while (room - h->count < n)
-		room *= 2;
-	if (room != h->room) {
-		p = bb_grow(h->bytes, h->count, room);
+	while (room - handover.count < bytes)
+		room = room * 2 + ROOM_BYTES_MIN;
+	if (room != handover.room) {
+		p = bb_grow(handover.bytes, handover.count, room);
 		if (!p) {
-			h->bad = true;
-			return NULL;
+			handover.why = "out of memory";
+			return &none;
 		}
-		h->bytes = p;
-		h->room = room;
+		handover.bytes = p;
+		handover.room = room;
 	}
-	p = h->bytes + h->count;
-	h->count += n;
-	return p;
+	r = (struct record *)(void *)(handover.bytes + handover.count);
+	memset(r, 0, bytes);
+	r->type = type;
+	r->more_bytes = (uint32_t)n;
+	if (n)
+		memcpy(r->data + kinds[type].bytes, more, n);
+	handover.count += bytes;
+	return r->data;
 }
 
-static void put_field(struct handover *h, uint8_t kind, uint64_t number)
-{
-	uint8_t *p = extend(h, FIELD_BYTES);
+/* ---- reading ---------------------------------------------------------------------------------- */
 
-	if (!p)
-		return;
-	*p++ = kind;
-	memcpy(p, &number, sizeof(number)); /* nobody reads it but another program of this machine */
+/* The next one that is of type `first`, or of any type up to `last`; NULL: it is another one, or the end. */
+static struct record *next(unsigned first, unsigned last)
+{
+	struct record *r = (struct record *)(void *)(handover.bytes + handover.at);
+
+	if (handover.at == handover.count || r->type < first || r->type > last)
+		return NULL;
+	handover.at += record_bytes(r->type, r->more_bytes);
+	return r;
 }
 
-void handover_put(struct handover *h, uint64_t number)
+void *handover_get(enum handed type)
 {
-	put_field(h, KIND_NUMBER, number);
+	struct record *r = next(type, type);
+
+	if (!r)
+		return NULL;
+	handover.more = r->data + kinds[type].bytes;
+	handover.more_bytes = r->more_bytes;
+	return r->data;
 }
 
-void handover_put_bytes(struct handover *h, const void *p, size_t n)
+void handover_skip(enum handed first)
 {
-	uint8_t *to;
-
-	put_field(h, KIND_BYTES, n);
-	to = extend(h, n);
-	if (to && n)
-		memcpy(to, p, n);
+	while (next(first, HANDED_TYPES))
+		;
 }
 
-void handover_put_string(struct handover *h, const char *s)
+/* ---- both ------------------------------------------------------------------------------------- */
+
+static void value(enum handed type, void *p)
 {
-	handover_put_bytes(h, s, s ? strlen(s) : 0);
+	void *r = handover.reads ? handover_get(type) : handover_put(type, NULL, 0);
+
+	if (r)
+		memcpy(handover.reads ? p : r, handover.reads ? r : p, kinds[type].bytes);
 }
 
-void handover_put_fd(struct handover *h, int fd)
+void handover_number(uint64_t *n)
 {
-	int *fds = fd < 0 || h->bad ? NULL : bb_grow(h->fds, h->fd_count * sizeof(*fds), (h->fd_count + 1) * sizeof(*fds));
-
-	put_field(h, KIND_FD, (uint64_t)(int64_t)fd);
-	if (fd < 0)
-		return;
-	if (!fds) {
-		h->bad = true;
-		return;
-	}
-	h->fds = fds;
-	h->fds[h->fd_count++] = fd;
+	value(HANDED_NUMBER, n);
 }
 
-void handover_keep_fds(const struct handover *h, bool keep)
+void handover_fd(int *fd)
 {
+	value(HANDED_FD, fd);
+}
+
+void handover_text(char **s)
+{
+	if (!handover.reads)
+		handover_put(HANDED_TEXT, *s, *s ? strlen(*s) : 0);
+	else if (handover_get(HANDED_TEXT) && handover.more_bytes)
+		*s = xstrdup(handover.more);
+}
+
+/* ---- all of them ------------------------------------------------------------------------------ */
+
+static bool is_whole(const struct record *r, size_t bytes)
+{
+	return bytes >= sizeof(*r) && r->type < HANDED_TYPES && r->more_bytes < bytes && record_bytes(r->type, r->more_bytes) <= bytes &&
+	       !r->data[kinds[r->type].bytes + r->more_bytes];
+}
+
+bool handover_walk(const unsigned request)
+{
+	size_t at = handover.at;
 	unsigned i;
 
-	for (i = 0; i < h->fd_count; i++)
-		(void)ioctl(h->fds[i], keep ? FIONCLEX : FIOCLEX);
-}
+	while (at != handover.count) {
+		const struct record *r = (const struct record *)(const void *)(handover.bytes + at);
+		const int32_t *fd = (const int32_t *)(const void *)r->data;
 
-static uint64_t get_field(struct handover *h, uint8_t kind)
-{
-	uint64_t number;
-
-	if (h->bad || h->count - h->at < FIELD_BYTES || h->bytes[h->at] != kind) {
-		h->bad = true;
-		return 0;
+		if (!is_whole(r, handover.count - at))
+			return false;
+		for (i = 0; i < kinds[r->type].fds; i++, fd++)
+			if (*fd != -1 && request && ioctl(*fd, request) < 0)
+				return false;
+		for (i = 0; i < kinds[r->type].bools; i++)
+			if (((const uint8_t *)fd)[i] > 1)
+				return false;
+		at += record_bytes(r->type, r->more_bytes);
 	}
-	memcpy(&number, h->bytes + h->at + 1, sizeof(number));
-	h->at += FIELD_BYTES;
-	return number;
-}
-
-uint64_t handover_get(struct handover *h)
-{
-	return get_field(h, KIND_NUMBER);
-}
-
-uint32_t handover_get_number(struct handover *h, uint32_t most)
-{
-	uint64_t number = handover_get(h);
-
-	h->bad |= number > most;
-	return h->bad ? 0 : (uint32_t)number;
-}
-
-const uint8_t *handover_get_bytes(struct handover *h, size_t *n, size_t most)
-{
-	uint64_t length = get_field(h, KIND_BYTES);
-	const uint8_t *p = h->bytes + h->at;
-
-	h->bad |= length > most || length > h->count - h->at;
-	*n = h->bad ? 0 : (size_t)length;
-	h->at += *n;
-	return p;
-}
-
-char *handover_get_string(struct handover *h)
-{
-	size_t n;
-	const uint8_t *p = handover_get_bytes(h, &n, INT_MAX);
-	char *s;
-
-	h->bad |= memchr(p, '\0', n) != NULL;
-	if (!n || h->bad)
-		return NULL;
-	s = xzalloc(n + 1);
-	memcpy(s, p, n);
-	return s;
-}
-
-int handover_get_fd(struct handover *h)
-{
-	int64_t fd = (int64_t)get_field(h, KIND_FD);
-
-	h->bad |= fd < -1 || fd > INT_MAX || (fd >= 0 && !h->trial && ioctl((int)fd, FIOCLEX) < 0);
-	return h->bad ? -1 : (int)fd;
-}
-
-void handover_free(struct handover *h)
-{
-	free(h->bytes);
-	free(h->fds);
-	memset(h, 0, sizeof(*h));
+	return true;
 }

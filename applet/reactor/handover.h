@@ -1,11 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * What a server hands over to the program that takes its place in the same process (server/upgrade.c):
- * numbers, bytes and descriptors, one behind the other. Each is marked by its kind, so a reader that expects
- * something else notices. In which order they come, writer and reader have to agree: HANDOVER_VERSION names it.
+ * What a server hands over to the program that takes its place in the same process (server/upgrade.c): records, one
+ * behind the other. This is their format; HANDOVER_VERSION changes with it, and with the order of the records.
  *
- * The core's thread. The caller owns the memory: handover_free().
+ *   record: u32 type, u32 how many bytes are behind it; the struct of its type; these bytes; zeroes, at least one, up to a
+ *           multiple of 8
+ *
+ * Everything is as the processor has it: nobody reads it but another program of this machine. A struct begins with its
+ * descriptors (-1: none), then come its bools, then numbers. So handover_walk() finds all descriptors, and tells without
+ * anybody's help whether a state is whole; the functions that read need not look at that again.
+ *
+ * The rooms have a function X_handover() each, for both directions: it writes what it has, or, with handover.reads, takes what
+ * another program has written. If a record is not there, no later one is found, which is noticed in the end.
+ *
+ * The core's thread. There is one state in a process, `handover`; server/upgrade.c owns its memory.
  */
 #ifndef REACTOR_HANDOVER_H
 #define REACTOR_HANDOVER_H
@@ -14,40 +23,131 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { HANDOVER_VERSION = 1 };
+#define HANDOVER_VERSION "xnbd state 2" /* the first record, a HANDED_TEXT, which all versions begin with */
 
-struct handover {
-	uint8_t *bytes;
-	size_t count; /* written, or to be read */
-	size_t room;  /* for writing */
-	size_t at;    /* of the next to be read */
-	int *fds;     /* that were written */
-	unsigned fd_count;
-	bool bad;     /* there was no memory, or what is read is not what was written */
-	bool trial;   /* what is read is only looked at: nobody does anything with it */
+enum handed {
+	HANDED_NUMBER,
+	HANDED_FD,
+	HANDED_TEXT, /* bytes; as a text it ends where they end */
+	HANDED_PATH,
+	HANDED_EXPORT,
+	HANDED_PROXY,
+	HANDED_CONTROL,
+	HANDED_DEVICE,
+	HANDED_SESSION,
+	/* Of the session before them. */
+	HANDED_REPLY,
+	HANDED_REQUEST,
+	HANDED_PIECE, /* of the WRITE before it */
+	HANDED_TYPES
 };
 
-/* Writing. After h->bad they do nothing. */
-void handover_put(struct handover *h, uint64_t number);
-void handover_put_bytes(struct handover *h, const void *p, size_t n);
-/* NULL is "". */
-void handover_put_string(struct handover *h, const char *s);
-/* fd: stays the caller's; -1: none. */
-void handover_put_fd(struct handover *h, int fd);
-/* Whether a new program gets the descriptors that were written. */
-void handover_keep_fds(const struct handover *h, bool keep);
+/* A path that is removed in the end. Behind it: the path. */
+struct handed_path {
+	uint64_t dev, ino;
+};
 
-/* Reading. What is not there sets h->bad, and is 0, nothing or -1 from then on. */
-uint64_t handover_get(struct handover *h);
-/* A number of at most `most`. */
-uint32_t handover_get_number(struct handover *h, uint32_t most);
-/* The bytes stay where they are in h: *n of them, at most `most`. */
-const uint8_t *handover_get_bytes(struct handover *h, size_t *n, size_t most);
-/* Allocated, the caller's; NULL: "", or bad. */
-char *handover_get_string(struct handover *h);
-/* The caller's, and no new program gets it; -1: none. In a trial it is a number and nothing else. */
-int handover_get_fd(struct handover *h);
+/* As in struct disk, from `fd` on. */
+struct handed_disk {
+	int32_t fd[3], header_fd, direct_fd;
+	bool is_device, holes_known, switched, removed;
+	uint32_t direct_unit;
+};
 
-void handover_free(struct handover *h);
+/* Behind it: its name; then a HANDED_TEXT for the path of each file. */
+struct handed_export {
+	struct handed_disk disk;
+	uint64_t size_bytes, serial;
+};
+
+/* Then a HANDED_TEXT for host, port and name of the origin. */
+struct handed_proxy {
+	uint64_t hold_ms, copy_rate, verify_rate;
+	uint32_t copy, verify; /* enum job_state */
+};
+
+/* Behind it: what it has sent. Then a HANDED_TEXT: what it has to be sent. */
+struct handed_control {
+	int32_t fd;
+	bool waiting, follow, verifies, owns_job, eof; /* as in struct control; waiting: for this exchange */
+};
+
+struct handed_device {
+	bool is_new, is_scanned; /* as in struct device */
+	uint32_t pid, index;
+	uint64_t export; /* serial; NO_EXPORT: it has ended */
+};
+
+/* As in struct nbd_server_handshake, from got_client_flags on. */
+struct handed_handshake {
+	bool got_client_flags, fixed, structured, allocation, local, sized;
+	uint32_t skip_bytes, skip_option;
+};
+
+/* Behind it: what was received and not taken. Then a HANDED_TEXT: what the handshake has to send. */
+struct handed_session {
+	int32_t fd;
+	bool open, hang_up; /* as in struct session */
+	bool is_owned;      /* somebody waits for its end: a device */
+	bool reserved;
+	struct handed_handshake handshake;
+	uint32_t state, out_sent; /* as in struct session */
+	uint64_t export, meta;    /* serials, or NO_EXPORT */
+};
+
+/* As in struct request, from its beginning. */
+struct handed_request {
+	uint64_t offset;
+	uint32_t length;
+	uint16_t type, flags;
+};
+
+/* A reply that has not left, a request that is not answered, or a piece of a WRITE that is not written. Behind it: as much of
+ * its data as there is. */
+struct handed_command {
+	bool begun;
+	bool held;     /* of a reply: behind the READ that is open */
+	bool payload;  /* of a WRITE: its data is still coming */
+	bool reserved;
+	uint32_t bytes; /* of data, when all is there */
+	struct handed_request request;
+	struct handed_progress {
+		uint64_t cookie, at; /* as in struct command, from here on */
+		uint32_t rest, error;
+		uint8_t header_bytes, header[32];
+	} progress;
+};
+
+enum { NO_EXPORT = UINT32_MAX };
+
+extern struct handover {
+	uint8_t *bytes;
+	size_t count;    /* written, or to be read */
+	size_t room;     /* for writing */
+	size_t at;       /* of the next to be read */
+	const void *more; /* what is behind the last record that was read; a zero is behind that */
+	size_t more_bytes;
+	bool reads;
+	const char *why; /* writing: what cannot be handed over just now, in one line; or there was no memory. NULL: all can */
+} handover;
+
+extern const char handover_busy[]; /* for why */
+
+/* Writes one with n bytes behind it. Returns its struct, zeroed, until the next call. */
+void *handover_put(enum handed type, const void *more, size_t n);
+/* The struct of the next one, if that is of this type; else NULL. It stays where it is. */
+void *handover_get(enum handed type);
+/* Reads over all of this type and those behind it, up to any other. */
+void handover_skip(enum handed first);
+
+/* One, by handover.reads. What is not there to be read stays as it is. */
+void handover_number(uint64_t *n);
+void handover_fd(int *fd);
+/* A text that was read is allocated, the caller's; "" is none: *s stays as it is. NULL is "". */
+void handover_text(char **s);
+
+/* Looks at all records from handover.at on, and does this ioctl(2), FIOCLEX or FIONCLEX, to their descriptors; 0: nothing. False:
+ * they are not whole, or a descriptor is none. */
+bool handover_walk(unsigned request);
 
 #endif

@@ -162,24 +162,17 @@ uint64_t log_lost(void)
 }
 
 #if ENABLE_FEATURE_XNBD_SERVER_UPGRADE
-void log_put(struct handover *h)
+void log_handover(void)
 {
-	handover_put_fd(h, kmsg_fd);
+	handover_fd(&kmsg_fd);
 	mutex_lock(&lock);
-	handover_put_bytes(h, room, used);
+	if (!handover.reads) {
+		handover_put(HANDED_TEXT, room, used);
+	} else if (handover_get(HANDED_TEXT) && handover.more_bytes && handover.more_bytes <= ROOM_BYTES) {
+		used = (unsigned)handover.more_bytes;
+		memcpy(room, handover.more, used);
+		room[used - 1] = '\0'; /* as it was */
+	}
 	mutex_unlock(&lock);
-}
-
-void log_get(struct handover *h)
-{
-	size_t n;
-	const uint8_t *lines;
-
-	kmsg_fd = handover_get_fd(h);
-	lines = handover_get_bytes(h, &n, ROOM_BYTES);
-	memcpy(room, lines, n);
-	if (n && room[n - 1])
-		h->bad = true; /* a line has no end */
-	used = h->bad ? 0 : (unsigned)n;
 }
 #endif

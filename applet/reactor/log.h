@@ -25,8 +25,7 @@ void log_notify(const char *state);
 void log_end(void);
 
 /* For another program in this process: what is not written yet, and where to. log_get() comes before log_begin(). */
-void log_put(struct handover *h);
-void log_get(struct handover *h);
+void log_handover(void);
 
 /* How many messages could not be written. Any thread. */
 uint64_t log_lost(void);

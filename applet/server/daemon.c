@@ -151,15 +151,9 @@ void daemon_reopen_log(void)
 }
 
 #if ENABLE_FEATURE_XNBD_SERVER_UPGRADE
-void daemon_put(struct handover *h)
+void daemon_handover(void)
 {
-	handover_put_fd(h, pid_fd);
-	handover_put_string(h, log_file.path);
-}
-
-void daemon_get(struct handover *h)
-{
-	pid_fd = handover_get_fd(h);
-	log_file.path = handover_get_string(h);
+	handover_fd(&pid_fd);
+	handover_text(&log_file.path);
 }
 #endif

@@ -21,8 +21,7 @@ void daemon_write_pidfile(const char *path);
  * whoever started us. */
 void daemon_ready(void);
 /* For another program in this process: the lock on the pid file, and where the log is. */
-void daemon_put(struct handover *h);
-void daemon_get(struct handover *h);
+void daemon_handover(void);
 /* The log's file may have been renamed: a worker opens it anew. */
 void daemon_reopen_log(void);
 

@@ -431,19 +431,20 @@ static struct device *device_new(const char *name, const char *path, int index, 
 	return d;
 }
 
-void device_prepare(const char *name, const char *path, unsigned connections)
+void device_prepare(const char *name, const char *path, unsigned connections, bool again)
 {
-	int index;
+	int index = 0;
 
 	if (ENABLE_FEATURE_XNBD_SERVER_UBLK && ublk_index(path) >= 0) {
 		ublk_device_prepare(name, path);
 		return;
 	}
 	open_kernel();
-	index = kernel_nbd_index(path);
+	if (!again)
+		index = kernel_nbd_index(path);
 	if (index < 0)
 		bb_perror_msg_and_die("'%s' cannot be the device: it has to be one as /dev/nbd0" IF_FEATURE_XNBD_SERVER_UBLK(" or /dev/ublkb0"), path);
-	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && server_config->clear_bitmap && kernel_nbd_pid((unsigned)index))
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && server_config->clear_bitmap && !again && kernel_nbd_pid((unsigned)index))
 		bb_error_msg_and_die("'%s' is in use: what uses it would lose its disk by " IF_LONG_OPTS("--clear-bitmap") IF_NOT_LONG_OPTS("-c"), path);
 	device_new(name, path, index, connections);
 }
@@ -557,63 +558,52 @@ bool devices_have_ended(void)
 /* ---- an exchange of the program --------------------------------------------------------------- */
 
 #if ENABLE_FEATURE_XNBD_SERVER_UPGRADE
-const char *devices_put(struct handover *h)
+static void device_put(const struct device *d)
 {
-	const struct device *d;
-	const struct line *l;
+	struct handed_device *r = handover_put(HANDED_DEVICE, NULL, 0);
 
-	if (ENABLE_FEATURE_XNBD_SERVER_UBLK && ublk_devices_are_there())
-		return "/dev/ublkbN cannot be handed over: end this server with --keep-device, and start the other one";
-	for (d = devices; d; d = d->next) {
-		if (d->busy || !d->is_there)
-			return "a connection of a device is being replaced: try again";
-		handover_put(h, true);
-		handover_put_string(h, d->name);
-		handover_put_string(h, d->path);
-		handover_put(h, d->device.index);
-		handover_put(h, d->is_ending ? UINT64_MAX : d->export->serial); /* else it is not held any more */
-		handover_put(h, d->pid);
-		handover_put(h, d->is_new);
-		handover_put(h, d->is_scanned);
-		handover_put(h, d->is_ending); /* it was disconnected by somebody else */
-		for (l = d->lines; l < d->lines + d->count; l++)
-			handover_put(h, l->session ? (uint64_t)session_fd(l->session) : UINT32_MAX);
-	}
-	handover_put(h, false);
-	return NULL;
+	if (d->busy || !d->is_there)
+		handover.why = handover_busy;
+	r->is_new = d->is_new;
+	r->is_scanned = d->is_scanned;
+	r->pid = d->pid;
+	r->index = d->device.index;
+	r->export = d->is_ending ? NO_EXPORT : d->export->serial; /* not held any more: it was disconnected by somebody else */
 }
 
-static void device_get(struct handover *h, unsigned connections)
+static void device_get(struct device *d, const struct handed_device *r)
 {
-	char *name = handover_get_string(h), *path = handover_get_string(h);
-	struct device *d = device_new(name ? name : "", path, (int)handover_get_number(h, UINT16_MAX), connections);
-	struct export *e = export_by_serial(handover_get(h));
+	struct export *e = export_by_serial(r->export);
 	struct line *l;
 
-	d->pid = handover_get_number(h, UINT32_MAX);
-	d->is_new = handover_get_number(h, true);
-	d->is_scanned = handover_get_number(h, true);
-	d->is_ending = d->has_ended = handover_get_number(h, true);
-	for (l = d->lines; l < d->lines + d->count; l++) {
-		uint32_t fd = handover_get_number(h, UINT32_MAX);
-
-		l->session = fd == UINT32_MAX || h->trial ? NULL : session_on((int)fd);
-		if (l->session)
-			session_tell(l->session, line_lost, l);
-	}
-	if (h->trial || h->bad || !e)
+	d->is_new = r->is_new;
+	d->is_scanned = r->is_scanned;
+	d->is_ending = d->has_ended = !e;
+	d->pid = r->pid;
+	d->device.index = r->index;
+	if (!e)
 		return;
+	for (l = d->lines; l < d->lines + d->count && (l->session = session_claim(e)); l++)
+		session_tell(l->session, line_lost, l);
 	export_hold(e);
 	describe(d, e);
 	there(d); /* its partitions may not have been read to the end */
 	lines_fill(d);
 }
 
-void devices_get(struct handover *h, unsigned connections)
+void devices_handover(void)
 {
-	while (handover_get_number(h, true)) {
-		open_kernel();
-		device_get(h, connections);
+	struct device *d;
+
+	if (ENABLE_FEATURE_XNBD_SERVER_UBLK && ublk_devices_are_there())
+		handover.why = "/dev/ublkbN cannot be handed over: see --keep-device";
+	for (d = devices; d; d = d->next) {
+		const struct handed_device *r = handover.reads ? handover_get(HANDED_DEVICE) : NULL;
+
+		if (r)
+			device_get(d, r);
+		else if (!handover.reads)
+			device_put(d);
 	}
 }
 #endif

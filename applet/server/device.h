@@ -15,8 +15,9 @@
 #include "reactor/handover.h"
 
 /* A device of the options, and the export that it is to be; both names are kept. Dies with one line when the kernel
- * has no such device, before anything is changed. */
-void device_prepare(const char *name, const char *path, unsigned connections);
+ * has no such device, before anything is changed. again: another program in this process has it already, and the path may lead to
+ * nothing any more. */
+void device_prepare(const char *name, const char *path, unsigned connections, bool again);
 /* Connects them, or takes them over; to be followed by turns of the loop until devices_are_ready(). Dies with one line
  * when there is no such export. */
 void devices_begin(void);
@@ -30,10 +31,8 @@ void devices_die(void) NORETURN;
 void devices_end(bool keep);
 bool devices_have_ended(void);
 
-/* For another program in this process: NULL, or why that cannot be just now. devices_get() takes the place of
- * device_prepare() and devices_begin(), behind sessions_get(); the names that it needs are kept. */
-const char *devices_put(struct handover *h);
-void devices_get(struct handover *h, unsigned connections);
+/* For another program in this process. There it takes the place of devices_begin(), behind sessions_handover(). */
+void devices_handover(void);
 
 /* ---- for the files of devices ------------------------------------------------------------------------ */
 

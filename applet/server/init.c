@@ -168,17 +168,11 @@ bool init_hook_is_busy(void)
 }
 
 #if ENABLE_FEATURE_XNBD_SERVER_UPGRADE
-void init_put(struct handover *h)
+void init_handover(void)
 {
-	handover_put_string(h, hook.argv[0]);
-	handover_put_string(h, hook.argv[1]);
-}
-
-void init_get(struct handover *h)
-{
-	char *program = handover_get_string(h), *image = handover_get_string(h);
-
-	if (program && image)
-		init_hook(program, image);
+	handover_text(&hook.argv[0]);
+	handover_text(&hook.argv[1]);
+	if (handover.reads && hook.argv[0])
+		init_hook(hook.argv[0], hook.argv[1]);
 }
 #endif

@@ -22,7 +22,6 @@ void init_run_hook(void);
 bool init_hook_is_busy(void);
 
 /* For another program in this process: the two paths. */
-void init_put(struct handover *h);
-void init_get(struct handover *h);
+void init_handover(void);
 
 #endif

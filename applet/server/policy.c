@@ -66,13 +66,11 @@ void policy_apply(struct core *c)
 }
 
 #if ENABLE_FEATURE_XNBD_SERVER_UPGRADE
-void policy_put(struct handover *h)
+void policy_handover(void)
 {
-	handover_put(h, hook_done);
-}
+	uint64_t done = hook_done;
 
-void policy_get(struct handover *h)
-{
-	hook_done = handover_get_number(h, true);
+	handover_number(&done);
+	hook_done = done;
 }
 #endif

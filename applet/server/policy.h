@@ -16,7 +16,6 @@ const char *policy_switch(struct core *c);
 void policy_apply(struct core *c);
 
 /* For another program in this process. The comparison of --verify begins anew. */
-void policy_put(struct handover *h);
-void policy_get(struct handover *h);
+void policy_handover(void);
 
 #endif

@@ -235,19 +235,19 @@ static void begin_exports(void)
 		bb_simple_error_msg_and_die(why);
 }
 
-static void prepare_devices(const struct server_config *s)
+static void prepare_devices(const struct server_config *s, bool again)
 {
 	const llist_t *l;
 
 	if (s->device)
-		device_prepare("", s->device, s->connections);
+		device_prepare("", s->device, s->connections, again);
 	for (l = ENABLE_XNBD_WRAPPER ? s->devices : NULL; l; l = l->link) {
 		char *name = xstrdup(l->data), *equals = strrchr(name, '=');
 
 		if (!equals)
 			bb_error_msg_and_die("'%s' has to be NAME=DEVICE", name);
 		*equals = '\0';
-		device_prepare(name, equals + 1, s->connections);
+		device_prepare(name, equals + 1, s->connections, again);
 	}
 }
 
@@ -293,26 +293,19 @@ static void begin_threads(void)
 	fronts_begin(s->threads, !root_storage);
 }
 
-/* In the place of another program, which has left this behind. */
-static void begin_again(struct handover *h)
+/* In the place of another program. */
+static void begin_again(void)
 {
 	const struct server_config *s = server_config;
 
-	if (!h->trial)
-		die_func = leave;
-	upgrade_get_process(h);
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->exports.root_storage) /* also in a trial: it may have lost the right to */
 		init_root_storage(true);
-	if (!h->trial)
-		begin_threads();
-	exports_get(h);
-	if (s->image && !h->trial)
-		export = exports;
-	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && s->bitmap)
-		upgrade_get_proxy(h, export);
-	upgrade_get_clients(h, export);
-	if (h->trial)
-		_exit(EXIT_SUCCESS); /* what was allocated for it goes with the process */
+	if (ENABLE_FEATURE_XNBD_SERVER_DEVICE)
+		prepare_devices(s, true);
+	upgrade_is_tried();
+	die_func = leave;
+	begin_threads();
+	export = upgrade_take();
 	listen_begin();
 	is_ready = true;
 	daemon_ready();
@@ -338,7 +331,7 @@ static void begin(void)
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->exports.root_storage)
 		init_root_storage(false);
 	if (ENABLE_FEATURE_XNBD_SERVER_DEVICE)
-		prepare_devices(s);
+		prepare_devices(s, false);
 	begin_threads();
 	if (!s->one_client)
 		listen_bind(s->laddr, s->lport, s->unix_path);
@@ -537,16 +530,14 @@ void server_limits(struct server_config *config, const char *clients, const char
 
 int server_run(const struct server_config *config)
 {
-	struct handover h = { 0 };
-
 	server_config = config;
 	client_limits = config->limits;
 	if (ENABLE_FEATURE_XNBD_SERVER_ALLOW && config->allow)
 		allow_parse(config->allow);
 	export_config = config->exports;
 	control_config = (struct control_config){ config->max_buf_bytes, config->rate_bytes };
-	if (ENABLE_FEATURE_XNBD_SERVER_UPGRADE && upgrade_found(&h)) {
-		begin_again(&h);
+	if (ENABLE_FEATURE_XNBD_SERVER_UPGRADE && upgrade_found()) {
+		begin_again();
 		return run_loop();
 	}
 	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && config->daemonize)

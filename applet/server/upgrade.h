@@ -14,7 +14,6 @@
 #define SERVER_UPGRADE_H
 
 #include "export/export.h"
-#include "reactor/handover.h"
 
 /* Begins to read the program, which is program_fd's file; takes the descriptor. NULL: control_upgraded() will be called, if this
  * program goes on; else why not, in one line. */
@@ -23,14 +22,11 @@ const char *upgrade_begin(int program_fd);
  * nothing to do, or it was refused. e: as in control_begin(). */
 void upgrade_now(struct export *e);
 
-/* At the start: whether there is another program's state, which goes to *h. h->trial: it is only to be looked at, by all
- * that follows. Dies when it is of another version. */
-bool upgrade_found(struct handover *h);
-/* Its parts, in this order, with exports_get() behind the first. Of the process: before there are threads. */
-void upgrade_get_process(struct handover *h);
-/* ... of a proxy's core and its origin; e: NULL in a trial. */
-void upgrade_get_proxy(struct handover *h, struct export *e);
-/* ... of those who use it, which is the end. Dies when h is bad. Frees h. */
-void upgrade_get_clients(struct handover *h, struct export *e);
+/* At the start: whether there is another program's state. Dies when it is of another version, or not whole. */
+bool upgrade_found(void);
+/* If it is only to be looked at: says so to the other program, and ends. */
+void upgrade_is_tried(void);
+/* Takes all of it, when there are threads. Dies when it cannot. Returns the export, NULL: there are many. */
+struct export *upgrade_take(void);
 
 #endif

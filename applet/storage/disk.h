@@ -19,14 +19,15 @@ struct origin;
 
 struct disk {
 	struct core *core; /* NULL: it has none yet, see export_begin(). Its owner is this disk */
+	/* fd to direct_unit: as in struct handed_disk. */
 	int fd[3];      /* by enum io_file; -1 = not there, as with the other descriptors */
 	int header_fd;  /* a second descriptor of the commit file: so the kernel reports a sync error
 			   to the header's writer and to the commit, not to the first of them */
 	int direct_fd;  /* --root-storage: an O_DIRECT descriptor of the image; -1 = not there */
-	uint32_t direct_unit; /* ... bytes: it needs multiples of this */
 	bool is_device; /* the image is a block device */
 	bool holes_known; /* of the image: see holes.h */
 	bool switched;  /* handed over: the switch is done */
+	uint32_t direct_unit; /* bytes: direct_fd needs multiples of this */
 	bool adopt, accept; /* --adopt-bitmap, --accept-image */
 	_Atomic bool no_nowait; /* the image's file system knows no RWF_NOWAIT, or a base is behind it */
 	char *path[3];  /* absolute */

@@ -3,45 +3,24 @@
 /* The files of a disk, handed over. */
 #include "libbb.h"
 #include "storage/disk_handover.h"
-#include "storage/files.h"
-#include "storage/holes.h"
 #include "storage/store.h"
 
-void disk_put(struct handover *h, const struct disk *d)
-{
-	unsigned i;
+enum { HANDED = offsetof(struct disk, direct_unit) + sizeof(uint32_t) - offsetof(struct disk, fd) };
 
-	handover_put(h, d->words != NULL);
-	handover_put(h, d->words && !core_is_proxy(d->core));
-	handover_put(h, core_size_bytes(d->core));
-	for (i = 0; i < ARRAY_SIZE(d->fd); i++) {
-		handover_put_fd(h, d->fd[i]);
-		handover_put_string(h, d->path[i]);
-	}
-	handover_put_fd(h, d->header_fd);
-	handover_put_fd(h, d->direct_fd);
-	handover_put(h, d->direct_unit);
+_Static_assert(HANDED == sizeof(struct handed_disk) && offsetof(struct disk, header_fd) - offsetof(struct disk, fd) == offsetof(struct handed_disk, header_fd) &&
+	       offsetof(struct disk, direct_fd) - offsetof(struct disk, fd) == offsetof(struct handed_disk, direct_fd) &&
+	       offsetof(struct disk, is_device) - offsetof(struct disk, fd) == offsetof(struct handed_disk, is_device) &&
+	       offsetof(struct disk, switched) - offsetof(struct disk, fd) == offsetof(struct handed_disk, switched), "as struct handed_disk");
+
+void disk_put(struct handed_disk *r, const struct disk *d)
+{
+	memcpy(r, (const char *)d + offsetof(struct disk, fd), HANDED);
+	r->switched = !core_is_proxy(d->core);
 }
 
-void disk_get(struct handover *h, struct disk *d)
+void disk_get(const struct handed_disk *r, struct disk *d)
 {
-	bool proxy = handover_get_number(h, true);
-	unsigned i;
-
-	d->switched = handover_get_number(h, true);
-	d->header.size_bytes = handover_get(h);
-	for (i = 0; i < ARRAY_SIZE(d->fd); i++) {
-		d->fd[i] = handover_get_fd(h);
-		d->path[i] = handover_get_string(h);
-	}
-	d->header_fd = handover_get_fd(h);
-	d->direct_fd = handover_get_fd(h);
-	d->direct_unit = handover_get_number(h, UINT32_MAX);
-	h->bad |= d->fd[FILE_IMAGE] < 0 || (proxy && (d->fd[FILE_BITMAP] < 0 || d->fd[FILE_COMMIT] < 0 || d->header_fd < 0));
-	if (h->trial || h->bad)
-		return;
-	file_is_regular(d, FILE_IMAGE); /* finds out whether it is a device */
-	d->holes_known = holes_known(d->fd[FILE_IMAGE]);
-	if (proxy)
+	memcpy((char *)d + offsetof(struct disk, fd), r, HANDED);
+	if (d->fd[FILE_BITMAP] >= 0)
 		store_resume(d);
 }

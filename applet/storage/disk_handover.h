@@ -12,10 +12,10 @@
 #include "reactor/handover.h"
 #include "storage/disk.h"
 
-/* Writes them; nothing of d changes. */
-void disk_put(struct handover *h, const struct disk *d);
-/* d: from export_new(). Of a proxy also reads what is local, which is what a start after kill -9 finds: may
- * block. Dies when the files are not what they were, but for a trial. */
-void disk_get(struct handover *h, struct disk *d);
+/* Fills in r; nothing of d changes. */
+void disk_put(struct handed_disk *r, const struct disk *d);
+/* d: from export_new(), with its paths and header.size_bytes. Of a proxy also reads what is local, which is what a start after
+ * kill -9 finds: may block. Dies when the files are not what they were. */
+void disk_get(const struct handed_disk *r, struct disk *d);
 
 #endif

@@ -37,33 +37,30 @@ void path_own(const char *path, bool unless_ready)
 }
 
 #if ENABLE_FEATURE_XNBD_SERVER_UPGRADE
-void paths_put(struct handover *h)
+static void path_get(const struct handed_path *r)
+{
+	struct own *o = xzalloc(sizeof(*o));
+
+	o->path = xstrdup(handover.more);
+	o->st.st_dev = r->dev;
+	o->st.st_ino = r->ino;
+	o->next = own;
+	own = o;
+}
+
+void paths_handover(void)
 {
 	const struct own *o;
+	struct handed_path *r;
 
 	for (o = own; o; o = o->next) {
 		if (o->unless_ready) /* this server was: they stay, whatever becomes of the next program */
 			continue;
-		handover_put_string(h, o->path);
-		handover_put(h, o->st.st_dev);
-		handover_put(h, o->st.st_ino);
+		r = handover_put(HANDED_PATH, o->path, strlen(o->path));
+		r->dev = o->st.st_dev;
+		r->ino = o->st.st_ino;
 	}
-	handover_put_string(h, NULL);
-}
-
-void paths_get(struct handover *h)
-{
-	struct own **last = &own;
-	char *path;
-
-	while ((path = handover_get_string(h))) {
-		struct own *o = xzalloc(sizeof(*o));
-
-		o->path = path;
-		o->st.st_dev = handover_get(h);
-		o->st.st_ino = handover_get(h);
-		*last = o;
-		last = &o->next;
-	}
+	while (handover.reads && (r = handover_get(HANDED_PATH)))
+		path_get(r);
 }
 #endif

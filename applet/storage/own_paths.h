@@ -20,7 +20,6 @@ void path_own(const char *path, bool unless_ready);
 void paths_remove(bool ready);
 
 /* For another program in this process, which then removes them at its end. */
-void paths_put(struct handover *h);
-void paths_get(struct handover *h);
+void paths_handover(void);
 
 #endif
