@@ -40,32 +40,33 @@ enum {
 
 enum session_state { SESSION_HANDSHAKE, SESSION_TRANSMISSION, SESSION_DRAINING, SESSION_CLOSED };
 
-/* A request on its way through, or a piece of one. */
+/* A request on its way through, or a piece of one. What is used most comes first: its offsets are one byte of code. */
 struct command {
-	struct request req; /* first: port_reply() gets it */
 	struct session *session;
 	struct command *prev, *next; /* all of the session's */
 	struct command *next_in_list;
 	struct command *whole;  /* what this is a piece of, or NULL */
-	/* cookie to header: as in struct handed_command. */
+	uint8_t *buf;        /* from buf_get(), or NULL */
+	uint8_t *data;       /* data_bytes of it are sent after the header: in buf, or the text of an error */
+	uint32_t buf_bytes;
+	uint32_t data_bytes;
+	uint32_t hole_bytes; /* zeroes that are not sent: the header tells how many */
+	unsigned pieces;     /* of a whole WRITE: how many are under way */
+	bool begun;          /* of a whole: the header of the reply is queued */
+	bool replied;        /* it is in `out` or `held`, or was */
+	bool submitted;      /* core's thread: the core has it */
+	bool local;          /* a READ: all its blocks are */
+	/* cookie to error: as in struct handed_progress. */
 	uint64_t cookie;
 	uint64_t at;         /* of a whole: offset in the disk of its next piece */
 	uint32_t rest;       /* ... bytes from there to its end */
 	uint32_t error;      /* ... NBD error of the first piece that failed */
-	uint8_t header_bytes; /* of the reply */
-	uint8_t header[NBD_CHUNK_BYTES + NBD_CHUNK_HOLE_BYTES];
-	unsigned pieces;     /* ... of a WRITE: how many are under way */
-	bool begun;          /* ... the header of the reply is queued */
-	bool replied;        /* it is in `out` or `held`, or was */
-	bool submitted;      /* core's thread: the core has it */
-	uint8_t *buf;        /* from buf_get(), or NULL */
-	uint32_t buf_bytes;
-	uint32_t data_bytes; /* sent after the header, from `data` on: in buf, or the text of an error */
-	uint8_t *data;
-	uint32_t hole_bytes; /* zeroes that are not sent: the header tells how many */
-	bool local;          /* a READ: all its blocks are */
+	struct request req;  /* port_reply() gets it */
 	struct message message; /* from the session to the core, and back */
 	struct command *core_prev, *core_next; /* core's thread: those of the session that the core has */
+	/* As in struct handed_command. */
+	uint8_t header_bytes; /* of the reply */
+	uint8_t header[NBD_CHUNK_BYTES + NBD_CHUNK_HOLE_BYTES];
 };
 
 struct command_list {
@@ -77,9 +78,6 @@ struct session {
 	enum session_state state;
 	uint32_t watched; /* EPOLLIN, ... as set */
 	struct export *export;
-	struct nbd_server_handshake handshake;
-	struct timer deadline; /* of draining */
-	uint64_t deadline_ms;  /* ... when it was to fire, while the session moves; 0: it was not */
 	uint64_t since_ms;     /* when it began; later, when the piece of a WRITE that is coming began */
 	uint8_t *hs_out;
 	uint32_t hs_out_bytes, hs_out_room;
@@ -114,6 +112,9 @@ struct session {
 	unsigned front;  /* core's thread: where its answers go */
 	bool is_placed;  /* it was decided which loop is to have it */
 	struct command *at_core; /* core's thread */
+	struct nbd_server_handshake handshake;
+	struct timer deadline; /* of draining */
+	uint64_t deadline_ms;  /* ... when it was to fire, while the session moves; 0: it was not */
 	struct message move;
 	struct message abandon, leave; /* to the core: see session_core.c */
 	bool abandoned;

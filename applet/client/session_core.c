@@ -86,7 +86,7 @@ static void done_message(struct message *m)
 
 void port_reply(struct core *c, struct request *r)
 {
-	struct command *x = (struct command *)r;
+	struct command *x = (struct command *)(void *)((char *)r - offsetof(struct command, req));
 	struct session *s = x->session;
 
 	core_list_remove(x);

@@ -21,10 +21,9 @@ SAME(nbd_server_handshake, skip_option, got_client_flags, handed_handshake, skip
 SAME(request, length, offset, handed_request, length);
 SAME(request, flags, offset, handed_request, flags);
 SAME(command, error, cookie, handed_progress, error);
-SAME(command, header, cookie, handed_progress, header);
 
-enum { PROGRESS_BYTES = offsetof(struct handed_progress, header) + sizeof(((struct handed_progress *)0)->header) };
-_Static_assert(sizeof(((struct command *)0)->header) == sizeof(((struct handed_progress *)0)->header), "as struct handed_progress");
+enum { HEADER_BYTES = 1 + sizeof(((struct command *)0)->header) };
+_Static_assert(HEADER_BYTES == 1 + sizeof(((struct handed_command *)0)->header), "as struct handed_command");
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
@@ -44,7 +43,8 @@ static struct handed_command *command_hand(enum handed type, const struct comman
 	r->begun = x->begun;
 	r->bytes = bytes;
 	memcpy(&r->request, &x->req, sizeof(r->request));
-	memcpy(&r->progress, &x->cookie, PROGRESS_BYTES);
+	memcpy(&r->progress, &x->cookie, sizeof(r->progress));
+	memcpy(&r->header_bytes, &x->header_bytes, HEADER_BYTES);
 	return r;
 }
 
@@ -142,7 +142,8 @@ static struct command *command_take(struct session *s, const struct handed_comma
 	if (!x)
 		return NULL;
 	memcpy(&x->req, &r->request, sizeof(r->request));
-	memcpy(&x->cookie, &r->progress, PROGRESS_BYTES);
+	memcpy(&x->cookie, &r->progress, sizeof(r->progress));
+	memcpy(&x->header_bytes, &r->header_bytes, HEADER_BYTES);
 	x->begun = r->begun;
 	if (r->bytes > BUF_BYTES_MAX || x->header_bytes > sizeof(x->header) || (r->bytes && (n > r->bytes || !command_room(x, r->bytes)))) {
 		command_put(x);
@@ -228,7 +229,7 @@ static void request_get(struct session *s, const struct handed_command *r)
 		s->broken = true; /* the core has found it good before */
 		command_put(x);
 	} else {
-		memcpy(&x->cookie, &r->progress, PROGRESS_BYTES);
+		memcpy(&x->cookie, &r->progress, sizeof(r->progress));
 		if (r->request.type == NBD_CMD_WRITE) {
 			write_get(s, x, r);
 		} else {

@@ -112,10 +112,10 @@ struct handed_command {
 	uint32_t bytes; /* of data, when all is there */
 	struct handed_request request;
 	struct handed_progress {
-		uint64_t cookie, at; /* as in struct command, from here on */
+		uint64_t cookie, at; /* as in struct command */
 		uint32_t rest, error;
-		uint8_t header_bytes, header[32];
 	} progress;
+	uint8_t header_bytes, header[32]; /* as in struct command */
 };
 
 enum { NO_EXPORT = UINT32_MAX };
