@@ -225,7 +225,7 @@ recipes: dist
 unit_cc := gcc -std=gnu11 $(warnings) -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all \
 	-Iapplet -Iapplet/libbb -I$(O)/unit/include -Itests/unit
 unit_tests := $(O)/unit/nbd_test $(O)/unit/core_test $(O)/unit/libbb_test $(O)/unit/loop_test $(O)/unit/pool_test $(O)/unit/sim \
-	$(addprefix $(O)/unit/,tls_crypto_test tls_crypto32_test)
+	$(addprefix $(O)/unit/,tls_crypto_test tls_crypto32_test tls_test)
 
 # They test everything, whatever .config leaves out.
 $(O)/unit/include/autoconf.h: config/full_defconfig Kconfig $(wildcard applet/*.c) config/generate
@@ -239,6 +239,7 @@ $(O)/unit/loop_test: applet/reactor/loop.c $(wildcard applet/libbb/*.c)
 $(O)/unit/pool_test: $(addprefix applet/reactor/,pool.c loop.c lock.c) $(wildcard applet/libbb/*.c)
 tls_crypto := $(addprefix applet/tls/,chacha20.c chacha20_poly1305.c poly1305.c sha256.c x25519.c)
 $(O)/unit/tls_crypto_test $(O)/unit/tls_crypto32_test: $(tls_crypto) $(wildcard tests/unit/vectors/*.h)
+$(O)/unit/tls_test: $(wildcard applet/tls/*.c)
 # The same with the limbs of 32-bit machines
 $(O)/unit/tls_crypto32_test: tests/unit/tls_crypto_test.c
 $(O)/unit/tls_crypto32_test: unit_cc += -DTLS_LIMB_BITS=32

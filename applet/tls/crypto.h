@@ -14,6 +14,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* A test of constant time defines it: what depends on secrets so far is known to all from here on. */
+#ifndef TLS_PUBLIC
+#define TLS_PUBLIC(p, len)
+#endif
+
 enum {
 	SHA256_BYTES = 32,
 	X25519_BYTES = 32,

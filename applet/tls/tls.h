@@ -35,7 +35,8 @@ enum {
 	TLS_OVERHEAD = TLS_HEADER_BYTES + 1 + 16,        /* what tls_seal() adds to data */
 	TLS_RECORD_MAX = TLS_HEADER_BYTES + 16384 + 256, /* the longest record that may arrive */
 	TLS_ALERT_BYTES = TLS_OVERHEAD + 2,              /* of tls_end() */
-	TLS_KEY_UPDATE_BYTES = TLS_OVERHEAD + 5,         /* of tls_key_update() */
+	TLS_KEY_UPDATE_MESSAGE_BYTES = 5,
+	TLS_KEY_UPDATE_BYTES = TLS_OVERHEAD + TLS_KEY_UPDATE_MESSAGE_BYTES, /* of tls_key_update() */
 
 	TLS_HANDSHAKE_OUT_MAX = 2048, /* what one tls_handshake() sends at most */
 	TLS_HANDSHAKE_IN_MAX = 4096,  /* a message of the handshake, and the record that completes it */
@@ -70,26 +71,31 @@ struct tls_half {
 	bool on; /* records are encrypted */
 };
 
-/* All state of one connection; no pointer into itself, so it may be copied. Its fields are for tls/ alone. */
-struct tls {
-	struct tls_half tx, rx;
-	uint32_t skip; /* rx: bytes of a NewSessionTicket that are still to come */
-	uint8_t alert; /* rx: what tls_end() is to send */
-	uint8_t state;
-	bool server;
-	const char *reason;
-	uint8_t name_len;
-	uint8_t name[TLS_NAME_MAX];
-
-	/* The handshake alone: wiped when it is over */
+/* What only the handshake needs; it is overwritten when that is over. */
+struct tls_handshake_state {
 	tls_lookup *lookup;
 	void *ctx;
-	uint8_t random[TLS_RANDOM_BYTES]; /* ours in hello; private key */
-	uint8_t secret[32];               /* early, handshake, master: the one that is reached */
+	uint8_t random[TLS_RANDOM_BYTES]; /* that of the hello; the private key */
+	uint8_t secret[SHA256_BYTES];     /* early, handshake, master: the last of them */
 	struct sha256 transcript;
-	uint16_t message_bytes; /* in in[]: of messages that are not complete */
-	uint16_t record_bytes;  /* in in[], behind them: of the record that arrives */
+	uint16_t in_messages; /* bytes in in[]: of messages that are not complete */
+	uint16_t in_record;   /* behind them: of the record that arrives */
 	uint8_t in[TLS_HANDSHAKE_IN_MAX];
+};
+
+/* All state of one connection. It has no pointer into itself, so it may be copied. Its fields are for tls/ alone. */
+struct tls {
+	struct tls_half tx, rx;
+	const char *reason;
+	uint32_t skip;         /* bytes of a NewSessionTicket that are still to come */
+	uint8_t message[5];    /* a message after the handshake, as far as it has come: message_bytes */
+	uint8_t message_bytes;
+	uint8_t state;
+	uint8_t alert; /* what tls_end() is to send */
+	bool alert_sent, server;
+	uint8_t name_len;
+	uint8_t name[TLS_NAME_MAX];
+	struct tls_handshake_state handshake;
 };
 
 /* ---- The handshake ----------------------------------------------------- */
@@ -129,8 +135,8 @@ const uint8_t *tls_name(const struct tls *t, size_t *len);
 /* ---- Records, after TLS_DONE -------------------------------------------- */
 
 /* One record of type (TLS_TYPE_DATA) with 0 to TLS_DATA_MAX bytes of data. out: room for len + TLS_OVERHEAD.
- * data may be at out + TLS_HEADER_BYTES, else it must not overlap. Returns the bytes of the record, 0 if
- * there have been too many under this key (2^64 - 1): tls_key_update() first. */
+ * data may be at out + TLS_HEADER_BYTES, else it must not overlap. Returns the bytes of the record; 0
+ * if the numbers of records are used up (2^64 - 1 of them): close. This cipher has no lower limit. */
 size_t tls_seal(struct tls *t, uint8_t type, uint8_t *out, const uint8_t *data, size_t len);
 
 /* Bytes of the record that begins with the TLS_HEADER_BYTES at header, with them: TLS_RECORD_MAX at
@@ -168,8 +174,11 @@ size_t tls_end(struct tls *t, uint8_t *out);
  * opened here, and after tls_control() with the peer's KeyUpdate they are new ones. */
 void tls_ktls_keys(const struct tls *t, bool sending, struct tls_keys *keys);
 
-/* The next key for sending: for KeyUpdate messages that the kernel encrypts, after they have left. */
+/* What the kernel encrypts in the place of tls_key_update() and tls_end(): a message of TLS_TYPE_HANDSHAKE, after
+ * which tls_next_key() makes the next keys for sending; and the content of TLS_TYPE_ALERT. */
+extern const uint8_t tls_key_update_message[TLS_KEY_UPDATE_MESSAGE_BYTES];
 void tls_next_key(struct tls *t);
+void tls_end_alert(const struct tls *t, uint8_t alert[2]);
 
 /* Overwrites all of t. */
 void tls_wipe(struct tls *t);
