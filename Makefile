@@ -113,7 +113,7 @@ objects = $(patsubst applet/%.c,$(out)/obj/%.o,$(sources))
 # links-y: what the //applet: lines tell of each, as $(sbindir)/xnbd-server
 applets = $(notdir $(links-y))
 
-.PHONY: FORCE all dist deb recipes install install-strip demo lint check check-all check-unit unit-tests fuzzers fuzz sim mutants random busybox busybox-patches bench bloat help clean distclean sim-coverage check-vm demo-vm interop-table
+.PHONY: FORCE print-cflags all dist deb recipes install install-strip demo lint check check-all check-unit unit-tests fuzzers fuzz sim mutants random busybox busybox-patches bench bloat help clean distclean sim-coverage check-vm demo-vm interop-table
 .DELETE_ON_ERROR:
 
 strip_options := -s -R .comment -R .note.gnu.property
@@ -274,6 +274,10 @@ $(O)/unit/sim: $(sim_core) $(sim_world) $(sim_files) applet/nbd/wire.c
 	$(q)$(sim_cc) -o $@ $^
 
 unit-tests: $(unit_tests)
+
+# For tests that compile something as the program is
+print-cflags:
+	@echo '$(CFLAGS)'
 
 fuzzers: $(O)/unit/include/autoconf.h
 	@$(MAKE) -s -j2 -f tests/fuzz/fuzz.mk

@@ -64,12 +64,14 @@ check() {
 	need file has file # nbdinfo asks it
 	need fio has fio
 	need git has git
+	need gnutls-bin has gnutls-serv
 	need kconfig-frontends has kconfig-conf
 	need python3-kconfiglib /usr/bin/python3 -c "import kconfiglib"
 	need iproute2 has ip
 	need nbd-client has nbd-client
 	need nbd-server has nbd-server
 	need nbdkit has nbdkit
+	need openssl has openssl
 	need procps has ps
 	need qemu-system-common has qemu-storage-daemon
 	need qemu-utils has qemu-io
@@ -79,6 +81,7 @@ check() {
 	need bsdutils has script
 	need util-linux has setpriv
 	need mount has losetup
+	need valgrind test -e /usr/include/valgrind/memcheck.h
 }
 
 check_all() {

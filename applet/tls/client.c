@@ -95,16 +95,13 @@ static bool retry_request(struct tls *t, struct output *o, const uint8_t *messag
 			  const struct extensions *e)
 {
 	const struct fields *cookie = extensions_find(e, EXT_COOKIE);
-	struct fields f, value;
+	struct fields value;
 	if (t->state != STATE_CLIENT_HELLO_SENT)
-		return tls_fail(t, ALERT_UNEXPECTED_MESSAGE, "a second HelloRetryRequest");
-	if (!cookie || e->count != 2)
-		return tls_fail(t, ALERT_ILLEGAL_PARAMETER, "the peer wants another group than X25519");
-	f = *cookie;
-	if (!fields_vector(&f, 2, &value) || f.left || !value.left)
-		return tls_fail(t, ALERT_DECODE_ERROR, "a cookie is not well formed");
-	if (cookie->left > COOKIE_MAX)
-		return tls_fail(t, ALERT_HANDSHAKE_FAILURE, "a cookie is too long");
+		return tls_fail(t, ALERT_UNEXPECTED_MESSAGE);
+	if (!cookie || e->count != 2) /* another group, or nothing */
+		return tls_fail(t, ALERT_ILLEGAL_PARAMETER);
+	if (!fields_only_vector(*cookie, 2, &value) || !value.left || cookie->left > COOKIE_MAX)
+		return tls_fail(t, ALERT_DECODE_ERROR);
 	tls_transcript_retry(t);
 	sha256_hash(&t->handshake.transcript, message, len);
 	tls_client_hello(t, o, cookie->at, cookie->left);
@@ -116,42 +113,37 @@ static bool accept_hello(struct tls *t, const uint8_t *message, size_t len, cons
 {
 	const struct fields *share = extensions_find(e, EXT_KEY_SHARE), *key = extensions_find(e, EXT_PRE_SHARED_KEY);
 	static const uint8_t share_head[4] = { 0, GROUP_X25519, 0, X25519_BYTES };
-	uint8_t shared[X25519_BYTES], secret[SHA256_BYTES];
+	uint8_t shared[X25519_BYTES];
 	if (!share || !key)
-		return tls_fail(t, ALERT_HANDSHAKE_FAILURE, "the peer does not use the key");
+		return tls_fail(t, ALERT_HANDSHAKE_FAILURE);
 	if (e->count != 3)
-		return tls_fail(t, ALERT_UNSUPPORTED_EXTENSION, "ServerHello has an unknown extension");
+		return tls_fail(t, ALERT_UNSUPPORTED_EXTENSION);
 	if (share->left != 4 + X25519_BYTES || memcmp(share->at, share_head, 4) || key->left != 2 || key->at[0] ||
 	    key->at[1] || !x25519(shared, t->handshake.random + HELLO_RANDOM_BYTES, share->at + 4))
-		return tls_fail(t, ALERT_ILLEGAL_PARAMETER, "ServerHello has another key, or a bad one");
+		return tls_fail(t, ALERT_ILLEGAL_PARAMETER);
 	sha256_hash(&t->handshake.transcript, message, len);
-	tls_next_secret(t, shared);
-	tls_derive(t, secret, "c hs traffic");
-	tls_half_begin(&t->tx, secret);
-	tls_derive(t, secret, "s hs traffic");
-	tls_half_begin(&t->rx, secret);
+	tls_handshake_keys(t, shared);
 	wipe(shared, sizeof(shared));
-	wipe(secret, sizeof(secret));
 	t->state = STATE_CLIENT_KEYS;
 	return true;
 }
 
 static bool server_hello(struct tls *t, struct output *o, const uint8_t *message, size_t len)
 {
-	struct fields f = { message + MESSAGE_HEADER_BYTES, len - MESSAGE_HEADER_BYTES }, id, list;
-	struct extensions e;
+	struct fields f = { message + MESSAGE_HEADER_BYTES, len - MESSAGE_HEADER_BYTES }, id;
+	struct extensions e = { 0 };
 	const struct fields *version;
 	const uint8_t *random;
-	uint32_t legacy, suite, compression;
-	if (!fields_number(&f, 2, &legacy) || !fields_bytes(&f, HELLO_RANDOM_BYTES, &random) ||
-	    !fields_vector(&f, 1, &id) || !fields_number(&f, 2, &suite) || !fields_number(&f, 1, &compression) ||
-	    (list.left = 0, f.left && !fields_vector(&f, 2, &list)) || f.left || !extensions_parse(&e, list))
-		return tls_fail(t, ALERT_DECODE_ERROR, "ServerHello is not well formed");
+	uint32_t suite, compression;
+	/* Before TLS 1.3 there may be no extensions. */
+	if (!fields_hello(&f, &random, &id) || !fields_number(&f, 2, &suite) || !fields_number(&f, 1, &compression) ||
+	    (f.left && !extensions_parse(&e, f)))
+		return tls_fail(t, ALERT_DECODE_ERROR);
 	version = extensions_find(&e, EXT_SUPPORTED_VERSIONS);
 	if (!version || version->left != 2 || !fields_contain(*version, 2, VERSION))
-		return tls_fail(t, ALERT_PROTOCOL_VERSION, "the peer does not speak TLS 1.3");
-	if (legacy != LEGACY_VERSION || id.left || suite != SUITE || compression)
-		return tls_fail(t, ALERT_ILLEGAL_PARAMETER, "ServerHello has what was not offered");
+		return tls_fail(t, ALERT_PROTOCOL_VERSION);
+	if (id.left || suite != SUITE || compression)
+		return tls_fail(t, ALERT_ILLEGAL_PARAMETER);
 	if (!memcmp(random, tls_retry_random, HELLO_RANDOM_BYTES))
 		return retry_request(t, o, message, len, &e);
 	return accept_hello(t, message, len, &e);
@@ -160,12 +152,12 @@ static bool server_hello(struct tls *t, struct output *o, const uint8_t *message
 /* Nothing of it is of use; it may have what was offered and belongs there. */
 static bool encrypted_extensions(struct tls *t, const uint8_t *message, size_t len)
 {
-	struct fields f = { message + MESSAGE_HEADER_BYTES, len - MESSAGE_HEADER_BYTES }, list;
+	struct fields f = { message + MESSAGE_HEADER_BYTES, len - MESSAGE_HEADER_BYTES };
 	struct extensions e;
-	if (!fields_vector(&f, 2, &list) || f.left || !extensions_parse(&e, list))
-		return tls_fail(t, ALERT_DECODE_ERROR, "EncryptedExtensions is not well formed");
+	if (!extensions_parse(&e, f))
+		return tls_fail(t, ALERT_DECODE_ERROR);
 	if (e.count > 1 || (e.count && e.type[0] != EXT_SUPPORTED_GROUPS))
-		return tls_fail(t, ALERT_UNSUPPORTED_EXTENSION, "the peer answers an extension that was not sent");
+		return tls_fail(t, ALERT_UNSUPPORTED_EXTENSION);
 	sha256_hash(&t->handshake.transcript, message, len);
 	t->state = STATE_CLIENT_EXTENSIONS;
 	return true;
@@ -173,17 +165,11 @@ static bool encrypted_extensions(struct tls *t, const uint8_t *message, size_t l
 
 static bool finished(struct tls *t, struct output *o, const uint8_t *message, size_t len)
 {
-	uint8_t client[SHA256_BYTES], server[SHA256_BYTES];
 	if (!tls_check_finished(t, message, len))
 		return false;
-	tls_next_secret(t, NULL);
-	tls_derive(t, client, "c ap traffic");
-	tls_derive(t, server, "s ap traffic");
+	tls_application_keys(t);
 	tls_send_finished(t, o);
-	tls_half_begin(&t->tx, client);
-	tls_half_begin(&t->rx, server);
-	wipe(client, sizeof(client));
-	wipe(server, sizeof(server));
+	tls_half_begin(&t->tx, t->handshake.secret);
 	tls_handshake_over(t);
 	return true;
 }

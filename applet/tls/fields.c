@@ -42,8 +42,22 @@ bool fields_contain(struct fields f, int bytes, uint32_t value)
 	return false;
 }
 
-bool extensions_parse(struct extensions *e, struct fields list)
+bool fields_only_vector(struct fields f, int length_bytes, struct fields *body)
 {
+	return fields_vector(&f, length_bytes, body) && !f.left;
+}
+
+bool fields_hello(struct fields *f, const uint8_t **random, struct fields *id)
+{
+	uint32_t version; /* means nothing: supported_versions does */
+	return fields_number(f, 2, &version) && fields_bytes(f, HELLO_RANDOM_BYTES, random) && fields_vector(f, 1, id);
+}
+
+bool extensions_parse(struct extensions *e, struct fields f)
+{
+	struct fields list;
+	if (!fields_only_vector(f, 2, &list))
+		return false;
 	for (e->count = 0; list.left; e->count++) {
 		uint32_t type;
 		if (e->count == EXTENSIONS_MAX || !fields_number(&list, 2, &type) || extensions_find(e, type) ||
@@ -61,4 +75,10 @@ const struct fields *extensions_find(const struct extensions *e, uint16_t type)
 			return &e->body[i];
 	}
 	return NULL;
+}
+
+bool extensions_vector(const struct extensions *e, uint16_t type, int length_bytes, struct fields *body)
+{
+	const struct fields *f = extensions_find(e, type);
+	return f && fields_only_vector(*f, length_bytes, body);
 }

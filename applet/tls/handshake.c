@@ -9,42 +9,42 @@ const uint8_t tls_retry_random[HELLO_RANDOM_BYTES] = {
 	0xc2, 0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
 };
 
-bool tls_fail(struct tls *t, uint8_t alert, const char *reason)
+bool tls_fail(struct tls *t, uint8_t alert)
 {
 	if (t->state != STATE_FAILED) {
 		t->state = STATE_FAILED;
 		t->alert = alert;
-		t->reason = reason;
 	}
 	return false;
 }
 
-bool tls_fail_peer_alert(struct tls *t, uint8_t alert)
+const char *tls_reason(const struct tls *t)
 {
-	const char *reason = "the peer has given up: an alert";
-	switch (alert) {
-	case ALERT_BAD_RECORD_MAC:
-	case ALERT_ILLEGAL_PARAMETER: /* what GnuTLS and OpenSSL say of a binder */
+	switch (t->alert) {
+	case ALERT_CLOSE_NOTIFY:
+	case ALERT_USER_CANCELED:
+		return "the peer has closed the connection";
+	case ALERT_UNEXPECTED_MESSAGE:
+		return "a message that may not come now, or no TLS at all";
+	case ALERT_ILLEGAL_PARAMETER: /* GnuTLS and OpenSSL say it of a wrong binder */
+		if (!t->by_peer)
+			return "the peer wants what was not offered";
+		/* fall through */
 	case ALERT_DECRYPT_ERROR:
-		reason = "the peer has another key for this name, or none";
-		break;
+		return "the peer has another key for this name, or none";
 	case ALERT_UNKNOWN_PSK_IDENTITY:
-		reason = "the peer has no key of this name";
-		break;
+		return t->by_peer ? "the peer has no key of this name" : "there is no key of this name";
+	case ALERT_BAD_RECORD_MAC:
+		return "a record was changed on its way";
+	case ALERT_PROTOCOL_VERSION:
+		return "the peer does not speak TLS 1.3";
 	case ALERT_HANDSHAKE_FAILURE:
 	case ALERT_INSUFFICIENT_SECURITY:
 	case ALERT_MISSING_EXTENSION:
-		reason = "the peer finds nothing in common: it needs TLS 1.3, pre-shared keys with X25519, "
-			 "ChaCha20-Poly1305";
-		break;
-	case ALERT_PROTOCOL_VERSION:
-		reason = "the peer does not speak TLS 1.3";
-		break;
-	case ALERT_CLOSE_NOTIFY:
-	case ALERT_USER_CANCELED:
-		reason = "the peer has closed the connection in the handshake";
+		return "nothing in common: TLS_CHACHA20_POLY1305_SHA256, X25519 and a pre-shared key are needed";
+	default:
+		return t->by_peer ? "the peer has given up" : "the peer sends what is not well formed";
 	}
-	return tls_fail(t, ALERT_NONE, reason);
 }
 
 /* The data of len bytes is where it belongs, behind the header at o->at. */
@@ -90,9 +90,9 @@ bool tls_check_finished(struct tls *t, const uint8_t *message, size_t len)
 	uint8_t expected[SHA256_BYTES];
 	tls_verify_data(t, expected, t->rx.secret);
 	if (len != MESSAGE_HEADER_BYTES + SHA256_BYTES)
-		return tls_fail(t, ALERT_DECODE_ERROR, "Finished has another length");
+		return tls_fail(t, ALERT_DECODE_ERROR);
 	if (!same_secret(expected, message + MESSAGE_HEADER_BYTES, SHA256_BYTES))
-		return tls_fail(t, ALERT_DECRYPT_ERROR, "Finished is not right: the handshake was changed on its way");
+		return tls_fail(t, ALERT_DECRYPT_ERROR);
 	sha256_hash(&t->handshake.transcript, message, len);
 	return true;
 }
@@ -114,7 +114,7 @@ static bool handle_message(struct tls *t, struct output *o, const uint8_t *messa
 		[STATE_SERVER_FINISHED] = FINISHED,
 	};
 	if (message[0] != expected[t->state] || (!last && t->state != STATE_CLIENT_KEYS))
-		return tls_fail(t, ALERT_UNEXPECTED_MESSAGE, "a message that may not come now");
+		return tls_fail(t, ALERT_UNEXPECTED_MESSAGE);
 	return t->server ? tls_server_message(t, o, message, len) : tls_client_message(t, o, message, len);
 }
 
@@ -127,7 +127,7 @@ static void handle_messages(struct tls *t, struct output *o)
 	while (left >= MESSAGE_HEADER_BYTES) {
 		size_t len = MESSAGE_HEADER_BYTES + (m[1] << 16 | m[2] << 8 | m[3]);
 		if (len > sizeof(h->in) - TLS_HEADER_BYTES) {
-			tls_fail(t, ALERT_HANDSHAKE_FAILURE, "a message is too long");
+			tls_fail(t, ALERT_HANDSHAKE_FAILURE);
 			return;
 		}
 		if (left < len)
@@ -156,13 +156,14 @@ static void handle_record(struct tls *t, struct output *o, uint8_t *record, size
 	if (t->rx.on && type != TLS_TYPE_ALERT && !tls_open_record(t, record, record_len, &type, &len))
 		return;
 	if (type == TLS_TYPE_ALERT && len == 2) {
-		tls_fail_peer_alert(t, data[1]);
+		t->by_peer = true;
+		tls_fail(t, data[1]);
 	} else if (type == TLS_TYPE_HANDSHAKE && len) {
 		memmove(record, data, len);
 		h->in_messages += len;
 		handle_messages(t, o);
 	} else {
-		tls_fail(t, ALERT_UNEXPECTED_MESSAGE, "a record that may not come in a handshake");
+		tls_fail(t, ALERT_UNEXPECTED_MESSAGE);
 	}
 }
 
@@ -175,9 +176,9 @@ static size_t record_missing(struct tls *t)
 		return TLS_HEADER_BYTES - h->in_record;
 	size_t len = TLS_HEADER_BYTES + (record[3] << 8 | record[4]);
 	if (record[0] < TLS_TYPE_CHANGE_CIPHER_SPEC || record[0] > TLS_TYPE_DATA)
-		tls_fail(t, ALERT_UNEXPECTED_MESSAGE, "the peer does not speak TLS");
+		tls_fail(t, ALERT_UNEXPECTED_MESSAGE);
 	else if (len > sizeof(h->in) - h->in_messages)
-		tls_fail(t, ALERT_RECORD_OVERFLOW, "a record of the handshake is too long");
+		tls_fail(t, ALERT_RECORD_OVERFLOW);
 	else
 		return len - h->in_record;
 	return 0;
@@ -208,7 +209,7 @@ enum tls_progress tls_handshake(struct tls *t, const uint8_t *in, size_t in_len,
 			handle_record(t, &o, record, h->in_record);
 		}
 	}
-	if (t->state == STATE_FAILED && t->alert != ALERT_NONE && !t->alert_sent) {
+	if (t->state == STATE_FAILED && !t->by_peer && !t->alert_sent) {
 		tls_end_alert(t, o.at + TLS_HEADER_BYTES);
 		send_record(t, &o, TLS_TYPE_ALERT, 2);
 		t->alert_sent = true;
@@ -216,11 +217,6 @@ enum tls_progress tls_handshake(struct tls *t, const uint8_t *in, size_t in_len,
 	*used = done;
 	*out_len = o.len;
 	return t->state < STATE_OPEN ? TLS_MORE : t->state == STATE_OPEN ? TLS_DONE : TLS_FAILED;
-}
-
-const char *tls_reason(const struct tls *t)
-{
-	return t->reason ? t->reason : "the peer has closed the connection in the handshake";
 }
 
 const uint8_t *tls_name(const struct tls *t, size_t *len)

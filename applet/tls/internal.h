@@ -78,9 +78,8 @@ struct output {
 
 /* ---- handshake.c -------------------------------------------------------- */
 
-/* The end, with the first reason. False, so that callers can return it. */
-bool tls_fail(struct tls *t, uint8_t alert, const char *reason);
-bool tls_fail_peer_alert(struct tls *t, uint8_t alert);
+/* The end, by the first alert. False, so that callers can return it. */
+bool tls_fail(struct tls *t, uint8_t alert);
 /* The random of a ServerHello that is a HelloRetryRequest (4.1.3) */
 extern const uint8_t tls_retry_random[HELLO_RANDOM_BYTES];
 /* Where the body of the next message goes; it is complete with tls_send_message(), which hashes it */
@@ -107,15 +106,16 @@ bool tls_server_message(struct tls *t, struct output *o, const uint8_t *message,
 void tls_early_secret(struct tls *t, const uint8_t *psk, size_t len);
 /* The next one: of the key exchange; NULL: the master secret */
 void tls_next_secret(struct tls *t, const uint8_t *input);
-/* out: a secret of the present one and the transcript */
-void tls_derive(const struct tls *t, uint8_t out[SHA256_BYTES], const char *label);
-void tls_transcript(const struct tls *t, uint8_t out[SHA256_BYTES]);
 /* The transcript of a first ClientHello gives way to its hash (4.4.1). */
 void tls_transcript_retry(struct tls *t);
 /* The binder for a transcript of t's and of the bytes at partial (4.2.11.2) */
 void tls_binder(const struct tls *t, uint8_t out[SHA256_BYTES], const uint8_t *partial, size_t len);
 /* verify_data of the one whose traffic secret it is, for the transcript so far (4.4.4) */
 void tls_verify_data(const struct tls *t, uint8_t out[SHA256_BYTES], const uint8_t secret[SHA256_BYTES]);
+/* Both halves begin with the keys of the handshake. */
+void tls_handshake_keys(struct tls *t, const uint8_t shared[X25519_BYTES]);
+/* The half of the server's data goes on with its last keys; the secret is then the client's for its half. */
+void tls_application_keys(struct tls *t);
 /* A half begins with the keys of a traffic secret, which may be its own. */
 void tls_half_begin(struct tls_half *h, const uint8_t secret[SHA256_BYTES]);
 /* The next traffic secret (7.2), and its keys */
@@ -139,8 +139,12 @@ bool fields_bytes(struct fields *f, size_t len, const uint8_t **bytes);
 bool fields_number(struct fields *f, int bytes, uint32_t *value);
 /* A vector: its length, in a number of so many bytes, and then that much */
 bool fields_vector(struct fields *f, int length_bytes, struct fields *body);
-/* Whether one of the numbers that f consists of is value, which is what is left of f then */
+/* The same, and nothing else is in f */
+bool fields_only_vector(struct fields f, int length_bytes, struct fields *body);
+/* Whether one of the numbers that f consists of is value */
 bool fields_contain(struct fields f, int bytes, uint32_t value);
+/* What both hellos begin with: version, random, and the vector of the session's id */
+bool fields_hello(struct fields *f, const uint8_t **random, struct fields *id);
 
 /* All extensions of a message: some dozen are known */
 enum { EXTENSIONS_MAX = 48 };
@@ -149,10 +153,13 @@ struct extensions {
 	uint16_t type[EXTENSIONS_MAX];
 	struct fields body[EXTENSIONS_MAX];
 };
-/* list: without its length. False: not well formed, two of a type, or more than EXTENSIONS_MAX. */
-bool extensions_parse(struct extensions *e, struct fields list);
-/* NULL: there is none */
+/* f: the rest of a message, which is its extensions. False: not well formed, two of a type, or more than
+ * EXTENSIONS_MAX. */
+bool extensions_parse(struct extensions *e, struct fields f);
+/* The body of an extension; NULL: there is none */
 const struct fields *extensions_find(const struct extensions *e, uint16_t type);
+/* The same of one that is a vector and nothing else */
+bool extensions_vector(const struct extensions *e, uint16_t type, int length_bytes, struct fields *body);
 
 static inline uint8_t *put16(uint8_t *p, unsigned value)
 {

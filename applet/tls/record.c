@@ -41,21 +41,21 @@ bool tls_open_record(struct tls *t, uint8_t *record, size_t record_len, uint8_t 
 {
 	uint8_t nonce[12], *body = record + TLS_HEADER_BYTES;
 	if (record[0] != TLS_TYPE_DATA)
-		return tls_fail(t, ALERT_UNEXPECTED_MESSAGE, "a record that is not encrypted");
+		return tls_fail(t, ALERT_UNEXPECTED_MESSAGE);
 	if (tls_record_bytes(record) != record_len)
-		return tls_fail(t, ALERT_RECORD_OVERFLOW, "a record has an impossible length");
+		return tls_fail(t, ALERT_RECORD_OVERFLOW);
 	size_t inner = record_len - TLS_HEADER_BYTES - TAG_BYTES;
 	next_nonce(&t->rx, nonce);
 	if (t->rx.seq == 0 ||
 	    !chacha20_poly1305_open(t->rx.key, nonce, record, TLS_HEADER_BYTES, body, inner, body + inner))
-		return tls_fail(t, ALERT_BAD_RECORD_MAC, "a record was changed on its way");
+		return tls_fail(t, ALERT_BAD_RECORD_MAC);
 	TLS_PUBLIC(body, inner);
 	if (inner > TLS_DATA_MAX + 1)
-		return tls_fail(t, ALERT_RECORD_OVERFLOW, "a record is too long");
+		return tls_fail(t, ALERT_RECORD_OVERFLOW);
 	while (inner && !body[inner - 1]) /* padding */
 		inner--;
 	if (!inner)
-		return tls_fail(t, ALERT_UNEXPECTED_MESSAGE, "a record without a type");
+		return tls_fail(t, ALERT_UNEXPECTED_MESSAGE);
 	*type = body[inner - 1];
 	*len = inner - 1;
 	return true;
@@ -97,7 +97,7 @@ static enum tls_event messages(struct tls *t, const uint8_t *data, size_t len)
 	}
 	return event;
 unexpected:
-	tls_fail(t, ALERT_UNEXPECTED_MESSAGE, "a message that may not come after the handshake");
+	tls_fail(t, ALERT_UNEXPECTED_MESSAGE);
 	return TLS_ERROR;
 }
 
@@ -108,7 +108,7 @@ enum tls_event tls_control(struct tls *t, uint8_t type, const uint8_t *data, siz
 	if (type == TLS_TYPE_HANDSHAKE)
 		return messages(t, data, len);
 	if (type != TLS_TYPE_ALERT || len != 2 || t->skip || t->message_bytes) {
-		tls_fail(t, ALERT_UNEXPECTED_MESSAGE, "a record of a type that may not come");
+		tls_fail(t, ALERT_UNEXPECTED_MESSAGE);
 		return TLS_ERROR;
 	}
 	if (data[1] == ALERT_USER_CANCELED)
@@ -117,7 +117,8 @@ enum tls_event tls_control(struct tls *t, uint8_t type, const uint8_t *data, siz
 		t->state = STATE_CLOSED;
 		return TLS_CLOSED;
 	}
-	tls_fail_peer_alert(t, data[1]);
+	t->by_peer = true;
+	tls_fail(t, data[1]);
 	return TLS_PEER_ALERT;
 }
 
@@ -142,7 +143,7 @@ size_t tls_key_update(struct tls *t, uint8_t *out)
 
 void tls_end_alert(const struct tls *t, uint8_t alert[2])
 {
-	alert[1] = t->alert == ALERT_NONE ? ALERT_CLOSE_NOTIFY : t->alert;
+	alert[1] = t->by_peer ? ALERT_CLOSE_NOTIFY : t->alert;
 	alert[0] = alert[1] == ALERT_CLOSE_NOTIFY ? 1 : 2; /* warning, fatal */
 }
 

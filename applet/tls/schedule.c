@@ -41,16 +41,17 @@ void tls_next_secret(struct tls *t, const uint8_t *input)
 	wipe(salt, sizeof(salt));
 }
 
-void tls_transcript(const struct tls *t, uint8_t out[SHA256_BYTES])
+static void transcript_hash(const struct tls *t, uint8_t out[SHA256_BYTES])
 {
 	struct sha256 s = t->handshake.transcript;
 	sha256_end(&s, out);
 }
 
-void tls_derive(const struct tls *t, uint8_t out[SHA256_BYTES], const char *label)
+/* out: a secret of the present one and the transcript */
+static void derive(const struct tls *t, uint8_t out[SHA256_BYTES], const char *label)
 {
 	uint8_t hash[SHA256_BYTES];
-	tls_transcript(t, hash);
+	transcript_hash(t, hash);
 	expand_label(out, SHA256_BYTES, t->handshake.secret, label, hash, SHA256_BYTES);
 }
 
@@ -102,4 +103,24 @@ void tls_half_next(struct tls_half *h)
 {
 	expand_label(h->secret, SHA256_BYTES, h->secret, "traffic upd", zero, 0);
 	tls_half_begin(h, h->secret);
+}
+
+static void half_derive(const struct tls *t, struct tls_half *h, const char *label)
+{
+	derive(t, h->secret, label);
+	tls_half_begin(h, h->secret);
+}
+
+void tls_handshake_keys(struct tls *t, const uint8_t shared[X25519_BYTES])
+{
+	tls_next_secret(t, shared);
+	half_derive(t, t->server ? &t->rx : &t->tx, "c hs traffic");
+	half_derive(t, t->server ? &t->tx : &t->rx, "s hs traffic");
+}
+
+void tls_application_keys(struct tls *t)
+{
+	tls_next_secret(t, NULL);
+	half_derive(t, t->server ? &t->tx : &t->rx, "s ap traffic");
+	derive(t, t->handshake.secret, "c ap traffic");
 }

@@ -16,7 +16,7 @@ void tls_begin_server(struct tls *t, tls_lookup *lookup, void *ctx, const uint8_
 
 /* ClientHello, as far as it matters */
 struct hello {
-	struct fields id, suites;
+	struct fields id;
 	struct extensions e;
 	unsigned key;         /* the number of the name that was chosen */
 	const uint8_t *share; /* X25519's; NULL: there is none */
@@ -24,21 +24,19 @@ struct hello {
 
 static bool parse_hello(struct tls *t, struct hello *hello, const uint8_t *message, size_t len)
 {
-	struct fields f = { message + MESSAGE_HEADER_BYTES, len - MESSAGE_HEADER_BYTES }, compression, list, versions;
-	const struct fields *version;
-	const uint8_t *skipped;
-	if (!fields_bytes(&f, 2 + HELLO_RANDOM_BYTES, &skipped) || !fields_vector(&f, 1, &hello->id) ||
-	    hello->id.left > 32 || !fields_vector(&f, 2, &hello->suites) || !fields_vector(&f, 1, &compression) ||
-	    (list.left = 0, f.left && !fields_vector(&f, 2, &list)) || f.left || !extensions_parse(&hello->e, list))
-		return tls_fail(t, ALERT_DECODE_ERROR, "ClientHello is not well formed");
-	version = extensions_find(&hello->e, EXT_SUPPORTED_VERSIONS);
-	if (!version || (list = *version, !fields_vector(&list, 1, &versions)) || list.left ||
+	struct fields f = { message + MESSAGE_HEADER_BYTES, len - MESSAGE_HEADER_BYTES }, suites, compression, versions;
+	const uint8_t *random;
+	hello->e.count = 0; /* before TLS 1.3 there may be no extensions */
+	if (!fields_hello(&f, &random, &hello->id) || hello->id.left > 32 || !fields_vector(&f, 2, &suites) ||
+	    !fields_vector(&f, 1, &compression) || (f.left && !extensions_parse(&hello->e, f)))
+		return tls_fail(t, ALERT_DECODE_ERROR);
+	if (!extensions_vector(&hello->e, EXT_SUPPORTED_VERSIONS, 1, &versions) ||
 	    !fields_contain(versions, 2, VERSION))
-		return tls_fail(t, ALERT_PROTOCOL_VERSION, "the peer does not speak TLS 1.3");
+		return tls_fail(t, ALERT_PROTOCOL_VERSION);
 	if (compression.left != 1 || compression.at[0])
-		return tls_fail(t, ALERT_ILLEGAL_PARAMETER, "ClientHello wants compression");
-	if (!fields_contain(hello->suites, 2, SUITE))
-		return tls_fail(t, ALERT_HANDSHAKE_FAILURE, "the peer does not offer TLS_CHACHA20_POLY1305_SHA256");
+		return tls_fail(t, ALERT_ILLEGAL_PARAMETER);
+	if (!fields_contain(suites, 2, SUITE))
+		return tls_fail(t, ALERT_HANDSHAKE_FAILURE);
 	return true;
 }
 
@@ -70,7 +68,7 @@ static bool choose_key(struct tls *t, struct hello *hello, struct fields identit
 			return true;
 		}
 	}
-	return tls_fail(t, ALERT_UNKNOWN_PSK_IDENTITY, "there is no key of this name");
+	return tls_fail(t, ALERT_UNKNOWN_PSK_IDENTITY);
 }
 
 /* The key, and the proof that the peer has it, too. pre_shared_key is the last extension, and its binders, which
@@ -78,50 +76,42 @@ static bool choose_key(struct tls *t, struct hello *hello, struct fields identit
 static bool check_key(struct tls *t, struct hello *hello, const uint8_t *message)
 {
 	const struct extensions *e = &hello->e;
-	const struct fields *modes = extensions_find(e, EXT_PSK_KEY_EXCHANGE_MODES);
 	const struct fields *keys = extensions_find(e, EXT_PRE_SHARED_KEY);
-	struct fields f, list, identities, binders;
+	struct fields f, modes, identities, binders;
 	uint8_t expected[SHA256_BYTES];
-	if (!keys || !modes)
-		return tls_fail(t, ALERT_MISSING_EXTENSION, "the peer does not offer a pre-shared key");
-	f = *modes;
-	if (!fields_vector(&f, 1, &list) || f.left || !fields_contain(list, 1, PSK_DHE_KE))
-		return tls_fail(t, ALERT_HANDSHAKE_FAILURE, "the peer offers no key exchange with the key");
+	if (!keys || !extensions_vector(e, EXT_PSK_KEY_EXCHANGE_MODES, 1, &modes))
+		return tls_fail(t, ALERT_MISSING_EXTENSION);
+	if (!fields_contain(modes, 1, PSK_DHE_KE))
+		return tls_fail(t, ALERT_HANDSHAKE_FAILURE);
 	f = *keys;
-	if (keys != &e->body[e->count - 1] || !fields_vector(&f, 2, &identities) ||
-	    (list = f, !fields_vector(&f, 2, &binders)) || f.left)
-		return tls_fail(t, ALERT_ILLEGAL_PARAMETER, "pre_shared_key is not well formed");
+	if (keys != &e->body[e->count - 1] || !fields_vector(&f, 2, &identities) || !fields_only_vector(f, 2, &binders))
+		return tls_fail(t, ALERT_ILLEGAL_PARAMETER);
 	if (!choose_key(t, hello, identities))
 		return false;
 	const uint8_t *binder = nth_binder(binders, hello->key);
-	tls_binder(t, expected, message, (size_t)(list.at - message));
+	tls_binder(t, expected, message, (size_t)(f.at - message));
 	if (!binder || !same_secret(binder, expected, SHA256_BYTES))
-		return tls_fail(t, ALERT_DECRYPT_ERROR, "the peer has another key for this name");
+		return tls_fail(t, ALERT_DECRYPT_ERROR);
 	return true;
 }
 
 static bool find_share(struct tls *t, struct hello *hello)
 {
-	const struct fields *groups = extensions_find(&hello->e, EXT_SUPPORTED_GROUPS);
-	const struct fields *shares = extensions_find(&hello->e, EXT_KEY_SHARE);
-	struct fields f, list, key;
+	struct fields groups, list, key;
 	uint32_t group;
 	hello->share = NULL;
-	if (!groups || !shares)
-		return tls_fail(t, ALERT_MISSING_EXTENSION, "the peer offers no key exchange");
-	f = *groups;
-	if (!fields_vector(&f, 2, &list) || f.left || !fields_contain(list, 2, GROUP_X25519))
-		return tls_fail(t, ALERT_HANDSHAKE_FAILURE, "the peer does not offer X25519");
-	f = *shares;
-	if (!fields_vector(&f, 2, &list) || f.left)
-		return tls_fail(t, ALERT_DECODE_ERROR, "key_share is not well formed");
+	if (!extensions_vector(&hello->e, EXT_SUPPORTED_GROUPS, 2, &groups) ||
+	    !extensions_vector(&hello->e, EXT_KEY_SHARE, 2, &list))
+		return tls_fail(t, ALERT_MISSING_EXTENSION);
+	if (!fields_contain(groups, 2, GROUP_X25519))
+		return tls_fail(t, ALERT_HANDSHAKE_FAILURE);
 	while (list.left) {
 		if (!fields_number(&list, 2, &group) || !fields_vector(&list, 2, &key))
-			return tls_fail(t, ALERT_DECODE_ERROR, "key_share is not well formed");
+			return tls_fail(t, ALERT_DECODE_ERROR);
 		if (group != GROUP_X25519)
 			continue;
 		if (key.left != X25519_BYTES || hello->share)
-			return tls_fail(t, ALERT_ILLEGAL_PARAMETER, "key_share has a bad key");
+			return tls_fail(t, ALERT_ILLEGAL_PARAMETER);
 		hello->share = key.at;
 	}
 	return true;
@@ -158,26 +148,17 @@ static void send_hello(struct tls *t, struct output *o, const struct hello *hell
 static bool answer(struct tls *t, struct output *o, const struct hello *hello)
 {
 	const uint8_t *private = t->handshake.random + HELLO_RANDOM_BYTES;
-	uint8_t share[X25519_BYTES], shared[X25519_BYTES], secret[SHA256_BYTES];
+	uint8_t share[X25519_BYTES], shared[X25519_BYTES];
 	if (!x25519(shared, private, hello->share))
-		return tls_fail(t, ALERT_ILLEGAL_PARAMETER, "key_share has a bad key");
+		return tls_fail(t, ALERT_ILLEGAL_PARAMETER);
 	x25519(share, private, x25519_base);
 	send_hello(t, o, hello, share);
-	tls_next_secret(t, shared);
-	tls_derive(t, secret, "c hs traffic");
-	tls_half_begin(&t->rx, secret);
-	tls_derive(t, secret, "s hs traffic");
-	tls_half_begin(&t->tx, secret);
+	tls_handshake_keys(t, shared);
 	/* EncryptedExtensions: none */
 	tls_send_message(t, o, ENCRYPTED_EXTENSIONS, put16(tls_message(o), 0));
 	tls_send_finished(t, o);
-	tls_next_secret(t, NULL);
-	tls_derive(t, secret, "s ap traffic");
-	tls_half_begin(&t->tx, secret);
-	tls_derive(t, secret, "c ap traffic");
-	memcpy(t->handshake.secret, secret, SHA256_BYTES);
+	tls_application_keys(t);
 	wipe(shared, sizeof(shared));
-	wipe(secret, sizeof(secret));
 	t->state = STATE_SERVER_FINISHED;
 	return true;
 }
@@ -191,7 +172,7 @@ static bool client_hello(struct tls *t, struct output *o, const uint8_t *message
 	if (hello.share)
 		return answer(t, o, &hello);
 	if (t->state == STATE_SERVER_RETRY)
-		return tls_fail(t, ALERT_ILLEGAL_PARAMETER, "the second ClientHello has no key of X25519, either");
+		return tls_fail(t, ALERT_ILLEGAL_PARAMETER);
 	tls_transcript_retry(t);
 	send_hello(t, o, &hello, NULL);
 	t->state = STATE_SERVER_RETRY;

@@ -86,13 +86,14 @@ struct tls_handshake_state {
 /* All state of one connection. It has no pointer into itself, so it may be copied. Its fields are for tls/ alone. */
 struct tls {
 	struct tls_half tx, rx;
-	const char *reason;
-	uint32_t skip;         /* bytes of a NewSessionTicket that are still to come */
-	uint8_t message[5];    /* a message after the handshake, as far as it has come: message_bytes */
+	uint32_t skip;      /* bytes of a NewSessionTicket that are still to come */
+	uint8_t message[5]; /* a message after the handshake, as far as it has come: message_bytes */
 	uint8_t message_bytes;
 	uint8_t state;
-	uint8_t alert; /* what tls_end() is to send */
-	bool alert_sent, server;
+	uint8_t alert; /* what ended it; close_notify: nothing has */
+	bool by_peer;  /* who has sent that alert: the peer, or */
+	bool alert_sent;
+	bool server;
 	uint8_t name_len;
 	uint8_t name[TLS_NAME_MAX];
 	struct tls_handshake_state handshake;

@@ -30,34 +30,20 @@ static void fold(field r, const limb *a, limb carry)
 	}
 }
 
-static void add(field r, const field a, const field b)
+/* r = a + b; or a - b, which is a + ~b - 37 + p * 2, as ~b = 2^256 - 1 - b: p * 2 - 37 = 2^256 - 75. */
+static void add(field r, const field a, const field b, bool negative)
 {
+	limb mask = -(limb)negative, more = mask & (limb)-75;
 	limb2 sum = 0;
 	for (int i = 0; i < N; i++) {
-		sum += (limb2)a[i] + b[i];
+		sum += a[i];
+		sum += b[i] ^ mask;
+		sum += more;
 		r[i] = sum;
 		sum >>= TLS_LIMB_BITS;
+		more = mask;
 	}
 	fold(r, r, sum);
-}
-
-/* a - b = a + ~b + 1 - 2^256, and so a + ~b + 1 + (-38); each of both times without a carry 38 is missing. */
-static void subtract(field r, const field a, const field b)
-{
-	limb borrow = 0;
-	for (int i = 0; i < N; i++) {
-		limb2 difference = (limb2)a[i] - b[i] - borrow;
-		r[i] = difference;
-		borrow = (limb)(difference >> TLS_LIMB_BITS) & 1;
-	}
-	for (int round = 0; round < 2; round++) {
-		borrow *= 38;
-		for (int i = 0; i < N; i++) {
-			limb2 difference = (limb2)r[i] - borrow;
-			r[i] = difference;
-			borrow = (limb)(difference >> TLS_LIMB_BITS) & 1;
-		}
-	}
 }
 
 static void multiply(field r, const field a, const field b)
@@ -79,16 +65,6 @@ static void multiply(field r, const field a, const field b)
 		carry = sum >> TLS_LIMB_BITS;
 	}
 	fold(r, product, carry);
-}
-
-/* Swaps if bit is 1. */
-static void swap(field a, field b, limb bit)
-{
-	for (int i = 0; i < N; i++) {
-		limb x = (a[i] ^ b[i]) & -bit;
-		a[i] ^= x;
-		b[i] ^= x;
-	}
 }
 
 /* a^(p - 2): the bits of p - 2 = 2^255 - 21 are all 1 but for 2 and 4. */
@@ -131,55 +107,67 @@ static void reduce(field a)
 }
 
 /* The names are those of RFC 7748, section 5. */
+enum { X2, Z2, X3, Z3, X1, A24, A, B, C, D, FIELDS };
+
+/* A step of the ladder */
+static const struct {
+	char op;
+	uint8_t to, a, b;
+} ladder[] = {
+	{ '+', A, X2, Z2 },  { '-', B, X2, Z2 },  { '+', C, X3, Z3 },
+	{ '-', D, X3, Z3 },  { '*', D, D, A },    { '*', C, C, B }, /* DA, CB */
+	{ '+', X3, D, C },   { '*', X3, X3, X3 }, { '-', Z3, D, C },
+	{ '*', Z3, Z3, Z3 }, { '*', Z3, Z3, X1 }, { '*', A, A, A }, /* AA */
+	{ '*', B, B, B },    { '*', X2, A, B },                     /* BB */
+	{ '-', B, A, B },    { '*', Z2, B, A24 },                   /* E */
+	{ '+', Z2, Z2, A },  { '*', Z2, Z2, B },
+};
+
+/* Exchanges X2, Z2 and X3, Z3 if bit is 1. */
+static void swap(field *f, limb bit)
+{
+	limb *a = f[X2], *b = f[X3];
+	for (int i = 0; i < 2 * N; i++) {
+		limb x = (a[i] ^ b[i]) & -bit;
+		a[i] ^= x;
+		b[i] ^= x;
+	}
+}
+
 bool x25519(uint8_t out[X25519_BYTES], const uint8_t scalar[X25519_BYTES], const uint8_t point[X25519_BYTES])
 {
-	static const field a24 = { 121665 };
-	struct {
-		field x1, x2, z2, x3, z3, a, b, c, d;
-		uint8_t k[X25519_BYTES];
-	} v = { .x2 = { 1 }, .z3 = { 1 } };
+	static const uint8_t zero[X25519_BYTES];
+	field f[FIELDS] = { [X2] = { 1 }, [Z3] = { 1 }, [A24] = { 121665 } };
 	limb swapped = 0;
 
-	memcpy(v.k, scalar, X25519_BYTES);
-	v.k[0] &= 248;
-	v.k[31] = (v.k[31] & 127) | 64;
 	for (int i = 0; i < N; i++)
-		v.x1[i] = limb_get(point + i * LIMB_BYTES);
-	v.x1[N - 1] &= ((limb)1 << (TLS_LIMB_BITS - 1)) - 1;
-	memcpy(v.x3, v.x1, sizeof(field));
+		f[X1][i] = limb_get(point + i * LIMB_BYTES);
+	f[X1][N - 1] &= (limb)-1 >> 1;
+	memcpy(f[X3], f[X1], sizeof(field));
 
-	for (int t = 254; t >= 0; t--) {
-		limb bit = v.k[t / 8] >> (t % 8) & 1;
-		swap(v.x2, v.x3, swapped ^ bit);
-		swap(v.z2, v.z3, swapped ^ bit);
+	for (int t = 255; t >= 0; t--) {
+		/* Bits 255 and 254 of a scalar count as 0 and 1, and the lowest three as 0. */
+		limb bit = scalar[t / 8] >> (t % 8) & 1;
+		if (t >= 254)
+			bit = t == 254;
+		if (t < 3)
+			bit = 0;
+		swap(f, swapped ^ bit);
 		swapped = bit;
-		add(v.a, v.x2, v.z2);
-		subtract(v.b, v.x2, v.z2);
-		add(v.c, v.x3, v.z3);
-		subtract(v.d, v.x3, v.z3);
-		multiply(v.d, v.d, v.a); /* DA */
-		multiply(v.c, v.c, v.b); /* CB */
-		add(v.x3, v.d, v.c);
-		multiply(v.x3, v.x3, v.x3);
-		subtract(v.z3, v.d, v.c);
-		multiply(v.z3, v.z3, v.z3);
-		multiply(v.z3, v.z3, v.x1);
-		multiply(v.a, v.a, v.a); /* AA */
-		multiply(v.b, v.b, v.b); /* BB */
-		multiply(v.x2, v.a, v.b);
-		subtract(v.b, v.a, v.b); /* E */
-		multiply(v.z2, v.b, a24);
-		add(v.z2, v.z2, v.a);
-		multiply(v.z2, v.z2, v.b);
+		for (size_t i = 0; i < sizeof(ladder) / sizeof(*ladder); i++) {
+			limb *to = f[ladder[i].to], *a = f[ladder[i].a], *b = f[ladder[i].b];
+			if (ladder[i].op == '*')
+				multiply(to, a, b);
+			else
+				add(to, a, b, ladder[i].op == '-');
+		}
 	}
-	swap(v.x2, v.x3, swapped);
-	swap(v.z2, v.z3, swapped);
-	invert(v.z2, v.z2);
-	multiply(v.x2, v.x2, v.z2);
-	reduce(v.x2);
+	/* The last bit was 0: nothing is left to be exchanged. */
+	invert(f[Z2], f[Z2]);
+	multiply(f[X2], f[X2], f[Z2]);
+	reduce(f[X2]);
 	for (int i = 0; i < N; i++)
-		limb_put(out + i * LIMB_BYTES, v.x2[i]);
-	wipe(&v, sizeof(v));
-	static const uint8_t zero[X25519_BYTES];
+		limb_put(out + i * LIMB_BYTES, f[X2][i]);
+	wipe(f, sizeof(f));
 	return !same_secret(out, zero, X25519_BYTES);
 }
