@@ -9,7 +9,7 @@
 #   llvm-cov report build/fuzz/coverage/session -instr-profile=data
 out := build/fuzz$(if $(COVERAGE),/coverage)
 coverage := $(if $(COVERAGE),-fprofile-instr-generate -fcoverage-mapping)
-targets := session control origin files bgctl server_handshake client_handshake
+targets := session control origin files bgctl server_handshake client_handshake tls_server tls_client
 # Without _FILE_OFFSET_BITS=64: glibc's headers would give fuzz_mmap() and fuzz_pwrite() the names mmap64 and pwrite64.
 flags := -std=gnu11 -g -O1 -Wall -Wextra -Werror -MMD -MP -Iapplet -Iapplet/libbb -Ibuild/unit/include \
 	-Itests/fuzz
@@ -29,7 +29,7 @@ objects := $(patsubst %.c,$(out)/obj/%.o,$(tested) tests/fuzz/pool.c)
 $(out)/obj/applet/core/state.o: tested_flags += -fno-sanitize-coverage=trace-cmp
 
 # The world around it, which may look everywhere.
-world := $(patsubst %,$(out)/obj/tests/fuzz/%.o,world script channel origin_peer client_check)
+world := $(patsubst %,$(out)/obj/tests/fuzz/%.o,world script channel origin_peer client_check tls_life)
 
 all: $(addprefix $(out)/,$(targets))
 

@@ -224,6 +224,54 @@ def server_handshakes():
         yield piece + FLAGS + b'IHAVEOPT' + be('II', 3, 20000) + b'z' * 3000
 
 
+# tls_life.h
+T_RAW, T_PLAIN, T_BINDER, T_MESSAGE, T_RECORD, T_FINISHED, T_HELLO, T_LONG = range(8)
+
+
+def extension(number, data):
+    return be('HH', number, len(data)) + data
+
+
+def vector(fmt, data):
+    return be(fmt, len(data)) + data
+
+
+def tls_hello(share, *names):
+    """The body of a ClientHello, with room for a binder."""
+    names = b''.join(vector('H', n) + bytes(4) for n in names)
+    extensions = (extension(43, b'\2\3\4') + extension(10, b'\0\4\0\x17\0\x1d') + extension(45, b'\1\1') +
+                  extension(51, vector('H', share)) + extension(41, vector('H', names) + vector('H', b'\x20' + bytes(32))))
+    return b'\3\3' + bytes(32) + b'\0' + vector('H', b'\x13\3') + b'\1\0' + vector('H', extensions)
+
+
+def tls_script(piece, *steps):
+    return bytes([piece]) + b''.join(bytes([kind, len(data)]) + data for kind, data in steps)
+
+
+def tls_seeds(server):
+    key = b'\0\x1d' + vector('H', b'\x09' + bytes(31))
+    retry = bytes.fromhex('cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c')
+    head = b'\3\3' + retry + b'\0\x13\3\0'
+    extensions = extension(43, b'\3\4') + extension(44, vector('H', b'cookie'))
+    body = head + vector('H', extensions)
+    known = [(T_HELLO, b'')] if server else [(T_HELLO, b''), (T_MESSAGE, b'\x08\0\0\2\0\0')]
+    done = known + [(T_FINISHED, b'')]
+    after = [(T_RECORD, b'\x17data'), (T_MESSAGE, b'\x18\0\0\1\0'), (T_MESSAGE, b'\x18\0\0\1\1'), (T_RECORD, b'\x17'),
+             (T_MESSAGE, b'\4\0\0\6abc'), (T_MESSAGE, b'def'), (T_RECORD, b'\x15\1\0')]
+    yield tls_script(0, *done, *after)
+    yield tls_script(1, *done, *after)
+    yield tls_script(7, *done, (T_RAW, b'\x17\3\3\0\x11' + bytes(17)))
+    yield tls_script(0, *done, (T_LONG, b'd' * 255), (T_LONG | 0x80, b'\x18\0\0\1\0'))
+    yield tls_script(0, *known, (T_MESSAGE, b'\x14\0\0\x20' + bytes(32)))
+    yield tls_script(0, *known, (T_RAW, b'\x14\3\3\0\1\1'), (T_RAW, b'\x15\3\3\0\2\2\x28'))
+    yield tls_script(0, (T_PLAIN, b'\1\0\0\1a'))
+    for share in (key, b'', b'\0\x17' + vector('H', b'abc') + key):
+        yield tls_script(3, (T_BINDER, tls_hello(share, b'alice')), (T_BINDER, tls_hello(key, b'alice')), (T_FINISHED, b''))
+    yield tls_script(0, (T_BINDER, tls_hello(key, b'bob', b'alice')), (T_FINISHED, b''))
+    yield tls_script(0, (T_PLAIN, b'\2' + be('I', len(body))[1:] + body), *done)
+    yield tls_script(0, *known[:1], (T_MESSAGE, b'\x08\0\0\x0c\0\x0a' + extension(10, b'\0\4\0\x17\0\x1d')), (T_FINISHED, b''))
+
+
 def main():
     kinds = {
         'session': sessions(),
@@ -233,6 +281,8 @@ def main():
         'files': start_files(),
         'server_handshake': server_handshakes(),
         'client_handshake': (bytes([export, piece]) + h for h in handshakes() for export in (0, 1, 2) for piece in (0, 1, 30)),
+        'tls_server': tls_seeds(True),
+        'tls_client': tls_seeds(False),
     }
     for kind, seeds in kinds.items():
         os.makedirs(os.path.join(sys.argv[1], kind), exist_ok=True)
