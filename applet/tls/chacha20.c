@@ -44,10 +44,7 @@ static inline __attribute__((always_inline)) void run(const uint32_t *state, uin
 	x[12] += numbers;
 	for (int lane = 0; lane < LANES; lane++) {
 		for (int i = 0; i < 16; i++, in += 4, out += 4) {
-			uint32_t word, key = ((const uint32_t *)&x[i])[lane];
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-			key = __builtin_bswap32(key);
-#endif
+			uint32_t word, key = little32(((const uint32_t *)&x[i])[lane]);
 			memcpy(&word, in, 4);
 			word ^= key;
 			memcpy(out, &word, 4);

@@ -18,15 +18,12 @@ enum { FIRST_BYTES = CHACHA20_RUN_BYTES - 64 };
 
 static void begin(struct aead *a, const uint8_t *key, const uint8_t *nonce)
 {
-	uint8_t bytes[64] = { 0 };
-	memcpy(bytes, "expand 32-byte k", 16);
-	memcpy(bytes + 16, key, 32);
-	memcpy(bytes + 52, nonce, 12);
-	for (int i = 0; i < 16; i++) {
-		const uint8_t *p = bytes + 4 * i;
-		a->state[i] = p[0] | p[1] << 8 | p[2] << 16 | (uint32_t)p[3] << 24;
-	}
-	wipe(bytes, sizeof(bytes));
+	memcpy(a->state, "expand 32-byte k", 16);
+	memcpy(a->state + 4, key, 32);
+	a->state[12] = 0;
+	memcpy(a->state + 13, nonce, 12);
+	for (int i = 0; i < 16; i++)
+		a->state[i] = little32(a->state[i]);
 	memset(a->stream, 0, sizeof(a->stream));
 	chacha20_run(a->state, a->stream, a->stream);
 }
@@ -53,15 +50,11 @@ static void encrypt(struct aead *a, uint8_t *out, const uint8_t *in, size_t len)
 static void authenticate(struct aead *a, const uint8_t *key, const void *aad, size_t aad_len, const uint8_t *data,
 			 size_t len, uint8_t *tag)
 {
-	uint8_t lengths[16];
-	for (int i = 0; i < 8; i++) {
-		lengths[i] = (uint64_t)aad_len >> (8 * i);
-		lengths[8 + i] = (uint64_t)len >> (8 * i);
-	}
+	uint64_t lengths[2] = { little64(aad_len), little64(len) };
 	poly1305_begin(&a->mac, key);
 	poly1305_padded(&a->mac, aad, aad_len);
 	poly1305_padded(&a->mac, data, len);
-	poly1305_padded(&a->mac, lengths, sizeof(lengths));
+	poly1305_padded(&a->mac, (const uint8_t *)lengths, sizeof(lengths));
 	poly1305_end(&a->mac, key, tag);
 }
 

@@ -8,6 +8,7 @@
 #define TLS_LIMB_H
 
 #include <stdint.h>
+#include <string.h>
 
 #if !defined(TLS_LIMB_BITS) && defined(__SIZEOF_INT128__)
 #define TLS_LIMB_BITS 64
@@ -25,19 +26,28 @@ typedef uint64_t limb2;
 
 enum { LIMB_BYTES = sizeof(limb) };
 
-/* Little endian */
+/* What is little endian in memory is in the order of the processor then, and the other way round. */
+static inline uint32_t little32(uint32_t value)
+{
+	return __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? __builtin_bswap32(value) : value;
+}
+
+static inline uint64_t little64(uint64_t value)
+{
+	return __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? __builtin_bswap64(value) : value;
+}
+
 static inline limb limb_get(const uint8_t *p)
 {
-	limb value = 0;
-	for (int i = 0; i < LIMB_BYTES; i++)
-		value |= (limb)p[i] << (8 * i);
-	return value;
+	limb value;
+	memcpy(&value, p, sizeof(value));
+	return LIMB_BYTES == 8 ? little64(value) : little32(value);
 }
 
 static inline void limb_put(uint8_t *p, limb value)
 {
-	for (int i = 0; i < LIMB_BYTES; i++)
-		p[i] = value >> (8 * i);
+	value = LIMB_BYTES == 8 ? little64(value) : little32(value);
+	memcpy(p, &value, sizeof(value));
 }
 
 #endif

@@ -80,30 +80,23 @@ static void invert(field r, const field a)
 	memcpy(r, power, sizeof(power));
 }
 
-/* The number below p: the bits from 255 on count 19 each; then p is subtracted if it can be, which is when
- * 19 more would reach bit 255. */
+/* The number below p. 19 more reach bit 255 if p can be subtracted, which is to add 19 and drop that bit; as the
+ * number is below 2^256, that is so twice at most. */
 static void reduce(field a)
 {
 	const int top = TLS_LIMB_BITS - 1;
-	limb mask = ((limb)1 << top) - 1;
-	for (int round = 0; round < 3; round++) {
-		limb2 sum;
-		if (round < 2) {
-			sum = (a[N - 1] >> top) * 19;
-			a[N - 1] &= mask;
-		} else {
-			sum = 19;
-			for (int i = 0; i < N; i++)
-				sum = (sum + a[i]) >> (i < N - 1 ? TLS_LIMB_BITS : top);
-			sum *= 19;
-		}
+	for (int round = 0; round < 2; round++) {
+		limb2 sum = 19;
+		for (int i = 0; i < N; i++)
+			sum = (sum + a[i]) >> (i < N - 1 ? TLS_LIMB_BITS : top);
+		sum *= 19;
 		for (int i = 0; i < N; i++) {
 			sum += a[i];
 			a[i] = sum;
 			sum >>= TLS_LIMB_BITS;
 		}
+		a[N - 1] &= (limb)-1 >> 1;
 	}
-	a[N - 1] &= mask;
 }
 
 /* The names are those of RFC 7748, section 5. */

@@ -28,6 +28,9 @@ objects := $(patsubst %.c,$(out)/obj/%.o,$(tested) tests/fuzz/pool.c)
 # Not each comparison of a checksum's loop is worth a note.
 $(out)/obj/applet/core/state.o: tested_flags += -fno-sanitize-coverage=trace-cmp
 
+# Ciphers have unit tests with sanitizers; here they are to be fast.
+$(patsubst %,$(out)/obj/applet/tls/%.o,chacha20 chacha20_poly1305 poly1305 sha256 x25519): tested_flags := $(flags) -O2
+
 # The world around it, which may look everywhere.
 world := $(patsubst %,$(out)/obj/tests/fuzz/%.o,world script channel origin_peer client_check tls_life)
 
