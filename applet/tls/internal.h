@@ -46,14 +46,14 @@ enum { /* extensions (4.2) */
 };
 
 enum {
-	LEGACY_VERSION = 0x0303,
-	VERSION = 0x0304,
-	SUITE = 0x1303, /* TLS_CHACHA20_POLY1305_SHA256 */
-	GROUP_X25519 = 0x001d,
-	PSK_DHE_KE = 1,
-	HELLO_RANDOM_BYTES = 32,
-	MESSAGE_HEADER_BYTES = 4,
-	TAG_BYTES = CHACHA20_POLY1305_TAG_BYTES,
+  LEGACY_VERSION = 0x0303,
+  VERSION = 0x0304,
+  SUITE = 0x1303, /* TLS_CHACHA20_POLY1305_SHA256 */
+  GROUP_X25519 = 0x001d,
+  PSK_DHE_KE = 1,
+  HELLO_RANDOM_BYTES = 32,
+  MESSAGE_HEADER_BYTES = 4,
+  TAG_BYTES = CHACHA20_POLY1305_TAG_BYTES,
 };
 
 enum { /* states; those before STATE_OPEN are of a handshake */
@@ -72,8 +72,14 @@ enum { /* states; those before STATE_OPEN are of a handshake */
 
 /* What a call of tls_handshake() sends */
 struct output {
-	uint8_t *at; /* the next record */
-	size_t len;  /* of those before */
+  uint8_t *at; /* the next record */
+  size_t len;  /* of those before */
+};
+
+/* What is not read yet of a message */
+struct fields {
+  const uint8_t *at;
+  size_t left;
 };
 
 /* ---- handshake.c -------------------------------------------------------- */
@@ -82,23 +88,29 @@ struct output {
 bool tls_fail(struct tls *t, uint8_t alert);
 /* The random of a ServerHello that is a HelloRetryRequest (4.1.3) */
 extern const uint8_t tls_retry_random[HELLO_RANDOM_BYTES];
-/* Where the body of the next message goes; it is complete with tls_send_message(), which hashes it */
-static inline uint8_t *tls_message(struct output *o)
-{
-	return o->at + TLS_HEADER_BYTES + MESSAGE_HEADER_BYTES;
+/* Where the body of the next message goes; it is complete with
+ * tls_send_message(), which hashes it */
+static inline uint8_t *tls_message(struct output *o) {
+  return o->at + TLS_HEADER_BYTES + MESSAGE_HEADER_BYTES;
 }
-/* Fills in the header of the message whose body ends at end; a binder hashes it before it is complete. */
+/* Fills in the header of the message whose body ends at end; a binder hashes it
+ * before it is complete. */
 void tls_message_header(struct output *o, uint8_t type, const uint8_t *end);
-void tls_send_message(struct tls *t, struct output *o, uint8_t type, const uint8_t *end);
+void tls_send_message(struct tls *t, struct output *o, uint8_t type,
+                      const uint8_t *end);
 void tls_send_finished(struct tls *t, struct output *o);
 /* Whether the peer's Finished is right; it goes to the transcript. */
 bool tls_check_finished(struct tls *t, const uint8_t *message, size_t len);
 void tls_handshake_over(struct tls *t);
 
 /* One whole message of the peer, with its header. False: it has failed. */
-bool tls_client_message(struct tls *t, struct output *o, const uint8_t *message, size_t len);
-void tls_client_hello(struct tls *t, struct output *o, const uint8_t *cookie, size_t cookie_len);
-bool tls_server_message(struct tls *t, struct output *o, const uint8_t *message, size_t len);
+bool tls_client_message(struct tls *t, struct output *o, const uint8_t *message,
+                        size_t len);
+/* cookie: the body of the extension, NULL in the first hello */
+void tls_client_hello(struct tls *t, struct output *o,
+                      const struct fields *cookie);
+bool tls_server_message(struct tls *t, struct output *o, const uint8_t *message,
+                        size_t len);
 
 /* ---- schedule.c: the key schedule (7.1) ---------------------------------- */
 
@@ -109,12 +121,16 @@ void tls_next_secret(struct tls *t, const uint8_t *input);
 /* The transcript of a first ClientHello gives way to its hash (4.4.1). */
 void tls_transcript_retry(struct tls *t);
 /* The binder for a transcript of t's and of the bytes at partial (4.2.11.2) */
-void tls_binder(const struct tls *t, uint8_t out[SHA256_BYTES], const uint8_t *partial, size_t len);
-/* verify_data of the one whose traffic secret it is, for the transcript so far (4.4.4) */
-void tls_verify_data(const struct tls *t, uint8_t out[SHA256_BYTES], const uint8_t secret[SHA256_BYTES]);
+void tls_binder(const struct tls *t, uint8_t out[SHA256_BYTES],
+                const uint8_t *partial, size_t len);
+/* verify_data of the one whose traffic secret it is, for the transcript so far
+ * (4.4.4) */
+void tls_verify_data(const struct tls *t, uint8_t out[SHA256_BYTES],
+                     const uint8_t secret[SHA256_BYTES]);
 /* Both halves begin with the keys of the handshake. */
 void tls_handshake_keys(struct tls *t, const uint8_t shared[X25519_BYTES]);
-/* The half of the server's data goes on with its last keys; the secret is then the client's for its half. */
+/* The half of the server's data goes on with its last keys; the secret is then
+ * the client's for its half. */
 void tls_application_keys(struct tls *t);
 /* A half begins with the keys of a traffic secret, which may be its own. */
 void tls_half_begin(struct tls_half *h, const uint8_t secret[SHA256_BYTES]);
@@ -123,16 +139,13 @@ void tls_half_next(struct tls_half *h);
 
 /* ---- record.c ------------------------------------------------------------ */
 
-/* A whole record of encrypted data, in place. *len: of its content, which is behind the header. */
-bool tls_open_record(struct tls *t, uint8_t *record, size_t record_len, uint8_t *type, size_t *len);
+/* A whole record of encrypted data, in place. *len: of its content, which is
+ * behind the header. */
+bool tls_open_record(struct tls *t, uint8_t *record, size_t record_len,
+                     uint8_t *type, size_t *len);
 
-/* ---- fields.c ------------------------------------------------------------- */
-
-/* What is not read yet of a message */
-struct fields {
-	const uint8_t *at;
-	size_t left;
-};
+/* ---- fields.c -------------------------------------------------------------
+ */
 
 /* Each false if there is too little. */
 bool fields_bytes(struct fields *f, size_t len, const uint8_t **bytes);
@@ -143,34 +156,34 @@ bool fields_vector(struct fields *f, int length_bytes, struct fields *body);
 bool fields_only_vector(struct fields f, int length_bytes, struct fields *body);
 /* Whether one of the numbers that f consists of is value */
 bool fields_contain(struct fields f, int bytes, uint32_t value);
-/* What both hellos begin with: version, random, and the vector of the session's id */
+/* What both hellos begin with: version, random, and the vector of the session's
+ * id */
 bool fields_hello(struct fields *f, const uint8_t **random, struct fields *id);
 
 /* All extensions of a message: some dozen are known */
 enum { EXTENSIONS_MAX = 48 };
 struct extensions {
-	size_t count;
-	uint16_t type[EXTENSIONS_MAX];
-	struct fields body[EXTENSIONS_MAX];
+  size_t count;
+  uint16_t type[EXTENSIONS_MAX];
+  struct fields body[EXTENSIONS_MAX];
 };
-/* f: the rest of a message, which is its extensions. False: not well formed, two of a type, or more than
- * EXTENSIONS_MAX. */
+/* f: the rest of a message, which is its extensions. False: not well formed,
+ * two of a type, or more than EXTENSIONS_MAX. */
 bool extensions_parse(struct extensions *e, struct fields f);
 /* The body of an extension; NULL: there is none */
 const struct fields *extensions_find(const struct extensions *e, uint16_t type);
 /* The same of one that is a vector and nothing else */
-bool extensions_vector(const struct extensions *e, uint16_t type, int length_bytes, struct fields *body);
+bool extensions_vector(const struct extensions *e, uint16_t type,
+                       int length_bytes, struct fields *body);
 
-static inline uint8_t *put16(uint8_t *p, unsigned value)
-{
-	p[0] = value >> 8;
-	p[1] = value;
-	return p + 2;
+static inline uint8_t *put16(uint8_t *p, unsigned value) {
+  p[0] = value >> 8;
+  p[1] = value;
+  return p + 2;
 }
 
-static inline uint8_t *put(uint8_t *p, const void *bytes, size_t len)
-{
-	return (uint8_t *)memcpy(p, bytes, len) + len;
+static inline uint8_t *put(uint8_t *p, const void *bytes, size_t len) {
+  return (uint8_t *)memcpy(p, bytes, len) + len;
 }
 
 #endif

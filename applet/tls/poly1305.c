@@ -25,9 +25,10 @@ void poly1305_begin(struct poly1305 *p, const uint8_t key[32])
 			r[i] &= 252;
 	}
 	for (int i = 0; i < N; i++) {
-		p->r[i] = limb_get(r + i * LIMB_BYTES);
+		p->r[i] = limb_get(r + i * sizeof(limb));
 		p->s[i] = p->r[i] + (p->r[i] >> 2);
 	}
+	p->s[0] = 0; /* h[N] * r[0] is for the top, and returns with that */
 }
 
 /* Whole blocks of 16 bytes */
@@ -42,7 +43,7 @@ static void blocks(struct poly1305 *p, const uint8_t *data, size_t count)
 		limb product[N];
 		UNROLL for (int i = 0; i < N; i++) {
 			sum += k.h[i];
-			sum += limb_get(data + i * LIMB_BYTES);
+			sum += limb_get(data + i * sizeof(limb));
 			k.h[i] = sum;
 			sum >>= TLS_LIMB_BITS;
 		}
@@ -52,10 +53,8 @@ static void blocks(struct poly1305 *p, const uint8_t *data, size_t count)
 		UNROLL for (int i = 0; i < N; i++) {
 			UNROLL for (int j = 0; j <= i; j++)
 				sum += (limb2)k.h[j] * k.r[i - j];
-			UNROLL for (int j = i + 1; j < N; j++)
+			UNROLL for (int j = i + 1; j <= N; j++)
 				sum += (limb2)k.h[j] * k.s[N + i - j];
-			if (i)
-				sum += (limb2)k.h[N] * k.s[i];
 			product[i] = sum;
 			sum >>= TLS_LIMB_BITS;
 		}
@@ -94,8 +93,8 @@ void poly1305_end(struct poly1305 *p, const uint8_t key[32], uint8_t tag[16])
 	sum = (limb2)more * 5;
 	for (int i = 0; i < N; i++) {
 		sum += p->h[i];
-		sum += limb_get(key + 16 + i * LIMB_BYTES);
-		limb_put(tag + i * LIMB_BYTES, sum);
+		sum += limb_get(key + 16 + i * sizeof(limb));
+		limb_put(tag + i * sizeof(limb), sum);
 		sum >>= TLS_LIMB_BITS;
 	}
 }
