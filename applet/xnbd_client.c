@@ -25,7 +25,7 @@
 //config:	A server may be given by a name. Without this, and without that of
 //config:	xnbd-server, it is a number, and libc's resolver is left out.
 //applet:IF_XNBD_CLIENT(APPLET_ODDNAME(xnbd-client, xnbd_client, BB_DIR_USR_SBIN, BB_SUID_DROP, xnbd_client))
-//kbuild:lib-$(CONFIG_XNBD_CLIENT) += xnbd_client.o nbd/ device/ origin/endpoint.o
+//kbuild:lib-$(CONFIG_XNBD_CLIENT) += xnbd_client.o nbd/ tls/ device/ reactor/lock.o secure/keys.o secure/relay.o origin/endpoint.o
 //usage:#define xnbd_client_trivial_usage
 //usage:       "[OPTIONS] SERVER DEVICE\n"
 //usage:       "xnbd-client [OPTIONS] " IF_LONG_OPTS("--connect") IF_NOT_LONG_OPTS("-C") " DEVICE SERVER [SERVER]...\n"
@@ -300,6 +300,8 @@ int xnbd_client_main(int argc UNUSED_PARAM, char **argv)
 	c.timeout_s = xatou_range(timeout, 0, KERNEL_NBD_FOREVER_S);
 	c.readonly = opt & OPT_READONLY;
 	c.swap = opt & OPT_SWAP;
+	if (ENABLE_FEATURE_XNBD_TLS && c.swap && servers_use_tls())
+		bb_simple_error_msg_and_die("no swap over TLS: its process could wait for memory that only swapping frees");
 	c.stay = opt & OPT_STAY;
 	c.persist = opt & OPT_PERSIST;
 	c.reboot = opt & OPT_REBOOT;

@@ -7,6 +7,7 @@
 #include "device/kernel_nbd.h"
 #include "nbd/nbd.h"
 #include "origin/endpoint.h"
+#include "secure/relay.h"
 
 /* ---- xnbd_client_dial.c: servers ----------------------------------------------------------- */
 
@@ -14,6 +15,7 @@ struct server {
 	const char *host, *port; /* is_local: "unix", and the path of a Unix socket. For messages: host:port */
 	const char *export_name;
 	bool is_local;
+	const struct psk *psk; /* TLS with this key, or no connection; NULL: no TLS */
 	struct endpoints at; /* looked up at the first use, and never again: the name service may depend on the device */
 	bool plain;          /* as in struct nbd_client_handshake */
 	char told[64];       /* what was wrong last, as it was told */
@@ -25,6 +27,7 @@ extern struct server servers[SERVERS_MAX + 1]; /* in order; one without host end
 /* Puts into servers what words name: HOST [PORT], unix:PATH [-], or a URI. Words end with a NULL, and stay in use.
  * export_name: for those that do not name one. Dies if a word makes no sense, or if there is none. */
 void servers_parse(char **words, const char *export_name);
+bool servers_use_tls(void);
 /* A server on a Unix socket. */
 void servers_local(const char *path, const char *export_name);
 

@@ -12,6 +12,7 @@ enum {
 	CONNECT_MS = 5000,    /* for an address */
 	HANDSHAKE_MS = 15000, /* for all of it */
 	IN_BYTES = NBD_OPTION_MAX + 20,
+	FDS_MAX = 256, /* more than we have */
 };
 
 struct server servers[SERVERS_MAX + 1];
@@ -32,29 +33,32 @@ static struct server *server_add(const char *host, const char *port, const char 
 	return s;
 }
 
+static struct server *add_local(const char *path, const char *export_name)
+{
+	struct server *s = server_add("unix", path, export_name);
+
+	s->is_local = true;
+	return s;
+}
+
 void servers_local(const char *path, const char *export_name)
 {
-	server_add("unix", path, export_name)->is_local = true;
+	add_local(path, export_name);
 }
 
 static void add_uri(char *text, const char *export_name)
 {
 	struct nbd_uri u;
 	const char *wrong = nbd_uri_parse(text, &u);
+	struct server *s;
 
 	if (wrong)
 		bb_error_msg_and_die("the URI %s", wrong);
 	if (*u.export_name)
 		export_name = u.export_name;
-	if (u.path)
-		servers_local(u.path, export_name);
-	else
-		server_add(u.host, u.port, export_name);
-}
-
-static bool is_uri(const char *word)
-{
-	return strncmp(strchrnul(word, ':'), "://", 3) == 0;
+	s = u.path ? add_local(u.path, export_name) : server_add(u.host, u.port, export_name);
+	if (ENABLE_FEATURE_XNBD_TLS && u.tls)
+		s->psk = psk_one(u.psk_file, u.user);
 }
 
 void servers_parse(char **words, const char *export_name)
@@ -64,7 +68,7 @@ void servers_parse(char **words, const char *export_name)
 	while (*words) {
 		char *word = *words++;
 
-		if (is_uri(word)) {
+		if (nbd_is_uri(word)) {
 			add_uri(word, export_name);
 		} else if (strncmp(word, "unix:", 5) == 0) {
 			servers_local(word + 5, export_name);
@@ -75,6 +79,15 @@ void servers_parse(char **words, const char *export_name)
 			words += *words != NULL;
 		}
 	}
+}
+
+bool servers_use_tls(void)
+{
+	const struct server *s = servers;
+
+	while (s->host && !s->psk)
+		s++;
+	return s->psk;
 }
 
 /* ---- connecting ------------------------------------------------------------------------------ */
@@ -159,16 +172,69 @@ static void send_bytes(void *ctx, const void *p, size_t n)
 	send(*(const int *)ctx, p, n, MSG_NOSIGNAL);
 }
 
-/* True: done. *hung_up: the server did. */
-static bool shake_hands(int fd, struct nbd_client_handshake *h, bool *hung_up)
+static void NORETURN relay(int net, int local, const struct psk *psk)
+{
+	struct relay *r = relay_new(net, local, psk, "", NULL);
+	int fd;
+
+	setsid();
+	program_invocation_name[0] = '@'; /* systemd lets it live as long as the device */
+	for (fd = 0; fd < FDS_MAX; fd++) /* other connections' ends must not stay open here */
+		if (fd != net && fd != local)
+			close(fd);
+	if (r)
+		relay_run(r);
+	_exit(0);
+}
+
+/* A process that has the server's records on *fd and gives us the data: *fd is our end. False: with errno. */
+static bool secure(int *fd, const struct psk *psk)
+{
+	const unsigned dead_ms = 20000;
+	int pair[2];
+	pid_t pid;
+
+	/* The one that is to have our end cannot see whether the server is alive. */
+	endpoint_keep(*fd, 5);
+	setsockopt(*fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &dead_ms, sizeof(dead_ms));
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
+		return false;
+	pid = bb_fork();
+	if (pid == 0)
+		relay(*fd, pair[1], psk);
+	close(pair[1]);
+	if (pid > 0) {
+		close(*fd);
+		*fd = pair[0];
+		return true;
+	}
+	close(pair[0]);
+	return false;
+}
+
+/* What the relay says: a zero, or why TLS has not begun. */
+static bool secured(struct nbd_client_handshake *h, uint8_t *in, size_t *have)
+{
+	if (*in) {
+		snprintf(server_error, sizeof(server_error), "TLS: %.*s", (int)*have, (const char *)in);
+		return false;
+	}
+	memmove(in, in + 1, --*have);
+	nbd_client_secured(h);
+	return true;
+}
+
+/* True: done. *hung_up: the server did. With TLS *fd becomes another one. */
+static bool shake_hands(const struct server *s, int *fd, struct nbd_client_handshake *h, bool *hung_up)
 {
 	static uint8_t in[IN_BYTES];
+	bool securing = false;
 	unsigned long long end_ms = monotonic_ms() + HANDSHAKE_MS;
 	enum nbd_handshake_state state;
 	size_t have = 0, used;
 
 	for (;;) {
-		ssize_t n = wait_for(fd, POLLIN, end_ms) ? recv(fd, in + have, sizeof(in) - have, 0) : -1;
+		ssize_t n = wait_for(*fd, POLLIN, end_ms) ? recv(*fd, in + have, sizeof(in) - have, 0) : -1;
 
 		if (n < 0 && errno == ETIMEDOUT)
 			set_error("does not answer like an NBD server");
@@ -178,14 +244,23 @@ static bool shake_hands(int fd, struct nbd_client_handshake *h, bool *hung_up)
 		if (n <= 0)
 			return false;
 		have += (size_t)n;
+		if (ENABLE_FEATURE_XNBD_TLS && securing && !secured(h, in, &have))
+			return false;
+		securing = false;
 		do {
 			state = nbd_client_step(h, in, have, &used);
 			have -= used;
 			memmove(in, in + used, have);
 		} while (state == NBD_HS_MORE && used);
+		if (ENABLE_FEATURE_XNBD_TLS && state == NBD_HS_TLS && !have) {
+			if (!secure(fd, s->psk))
+				return false;
+			securing = true;
+			continue;
+		}
 		if (state == NBD_HS_CLOSE)
 			set_error(h->error);
-		else if (state == NBD_HS_DONE && have)
+		else if (state != NBD_HS_MORE && have)
 			set_error("says more than it was asked");
 		else if (state == NBD_HS_DONE)
 			return true;
@@ -207,15 +282,16 @@ static int dial(struct server *s, struct nbd_client_handshake *h, bool *hung_up)
 	h->send = send_bytes;
 	connected = fd;
 	h->ctx = &connected;
+	h->tls = s->psk;
 	h->export_name = s->export_name;
 	h->plain = s->plain;
 	nbd_client_start(h);
 	set_error(""); /* of an address that was tried before */
-	if (shake_hands(fd, h, hung_up))
-		return fd;
+	if (shake_hands(s, &connected, h, hung_up))
+		return connected;
 	if (!*server_error)
 		set_error(strerror(errno));
-	close(fd);
+	close(connected);
 	return -1;
 }
 

@@ -50,6 +50,14 @@
 //config:	help
 //config:	Only clients of some addresses may connect.
 //config:
+//config:config FEATURE_XNBD_TLS
+//config:	bool "TLS with pre-shared keys (15 kb)"
+//config:	default y
+//config:	depends on XNBD_SERVER || XNBD_CLIENT
+//config:	help
+//config:	TLS 1.3: for clients of the server, for its connections to the origin,
+//config:	and for xnbd-client.
+//config:
 //config:config FEATURE_XNBD_SERVER_OLDSTYLE
 //config:	bool "--oldstyle (230 bytes)"
 //config:	default y
@@ -189,15 +197,15 @@
 //config:	Clients are served by several threads. Without this, one serves all of
 //config:	them, and others only do what has to wait for the disk.
 //applet:IF_XNBD_SERVER(APPLET_ODDNAME(xnbd-server, xnbd_server, BB_DIR_USR_SBIN, BB_SUID_DROP, xnbd_server))
-//kbuild:lib-$(CONFIG_XNBD_SERVER) += xnbd_server.o nbd/ device/ core/ reactor/ storage/ origin/ export/ client/ control/ server/
+//kbuild:lib-$(CONFIG_XNBD_SERVER) += xnbd_server.o nbd/ tls/ device/ core/ reactor/ storage/ secure/ origin/ export/ client/ control/ server/
 //usage:#define xnbd_server_trivial_usage
 //usage:	IF_LONG_OPTS("--target [OPTIONS] DISK_IMAGE") IF_NOT_LONG_OPTS("-t [OPTIONS] DISK_IMAGE")
 //usage:	IF_FEATURE_XNBD_SERVER_COW("\n"
 //usage:       "xnbd-server " IF_LONG_OPTS("--cow-target") IF_NOT_LONG_OPTS("-C") " [OPTIONS] BASE_DISK_IMAGE")
 //usage:	IF_FEATURE_XNBD_SERVER_PROXY("\n"
-//usage:       "xnbd-server " IF_LONG_OPTS("--proxy") IF_NOT_LONG_OPTS("-p") " [OPTIONS] REMOTE_HOST REMOTE_PORT CACHE_IMAGE CACHE_BITMAP_IMAGE CONTROL_SOCKET")
+//usage:       "xnbd-server " IF_LONG_OPTS("--proxy") IF_NOT_LONG_OPTS("-p") " [OPTIONS] REMOTE_HOST REMOTE_PORT|URI CACHE_IMAGE CACHE_BITMAP_IMAGE CONTROL_SOCKET")
 //usage:	IF_FEATURE_XNBD_SERVER_CHECK("\n"
-//usage:       "xnbd-server " IF_LONG_OPTS("--check") IF_NOT_LONG_OPTS("-k") " [OPTIONS] CACHE_IMAGE CACHE_BITMAP_IMAGE [REMOTE_HOST REMOTE_PORT]")
+//usage:       "xnbd-server " IF_LONG_OPTS("--check") IF_NOT_LONG_OPTS("-k") " [OPTIONS] CACHE_IMAGE CACHE_BITMAP_IMAGE [REMOTE_HOST REMOTE_PORT|URI]")
 //usage:#define xnbd_server_full_usage "\n\n"
 //usage:       "Serve a disk over NBD\n"
 //usage:     "\n	-t,--target		Serve DISK_IMAGE"
@@ -222,6 +230,10 @@
 //usage:     "\n	-D,--device DEVICE	Be DEVICE (/dev/nbdN" IF_FEATURE_XNBD_SERVER_UBLK(", /dev/ublkbN") "), too"
 //usage:     "\n	-N,--connections N	Connections to it (1)"
 //usage:     "\n	-J,--keep-device	Leave it to the next server at the end"
+//usage:	)
+//usage:	IF_FEATURE_XNBD_TLS(
+//usage:     "\n	-E,--tls-psk FILE	Clients may use TLS with the keys of FILE"
+//usage:     "\n	-e,--tls MODE		off, on, or require"
 //usage:	)
 //usage:     "\n	-r,--readonly		Refuse writes"
 //usage:	IF_FEATURE_XNBD_SERVER_OLDSTYLE(
@@ -318,7 +330,8 @@ static const char options[] ALIGN1 = "trl:a:u:m:q:b:"
 	IF_FEATURE_XNBD_SERVER_CHECK("k")
 	IF_FEATURE_XNBD_SERVER_DEVICE("JD:N:")
 	IF_FEATURE_XNBD_SERVER_THREADS("j:")
-	IF_FEATURE_XNBD_SERVER_ALLOW("w:");
+	IF_FEATURE_XNBD_SERVER_ALLOW("w:")
+	IF_FEATURE_XNBD_TLS("E:e:");
 
 #if ENABLE_LONG_OPTS
 static const char long_options[] ALIGN1 =
@@ -362,7 +375,10 @@ static const char long_options[] ALIGN1 =
 	"device\0" Required_argument "D"
 	"connections\0" Required_argument "N")
 	IF_FEATURE_XNBD_SERVER_THREADS("threads\0" Required_argument "j")
-	IF_FEATURE_XNBD_SERVER_ALLOW("allow\0" Required_argument "w");
+	IF_FEATURE_XNBD_SERVER_ALLOW("allow\0" Required_argument "w")
+	IF_FEATURE_XNBD_TLS(
+	"tls-psk\0" Required_argument "E"
+	"tls\0" Required_argument "e");
 #endif
 
 /* "--target, --cow-target or --proxy", as far as they are there. */
@@ -391,6 +407,22 @@ static void parse_arguments(const struct argument *a, unsigned needed, char **ar
 		bb_error_msg_and_die("too many arguments: '%s'", argv[i]);
 }
 
+/* In the place of REMOTE_HOST and REMOTE_PORT. */
+static void parse_uri(struct server_config *c, const char *uri)
+{
+	struct nbd_uri u;
+	const char *wrong = nbd_uri_parse(xstrdup(uri), &u);
+
+	if (wrong)
+		bb_error_msg_and_die("the URI of the origin %s", wrong);
+	c->origin_host = u.path ? xasprintf("unix:%s", u.path) : u.host;
+	c->origin_port = u.path ? "-" : u.port;
+	if (*u.export_name)
+		c->origin_export = u.export_name;
+	if (ENABLE_FEATURE_XNBD_TLS && u.tls)
+		c->origin_psk = psk_one(u.psk_file, u.user);
+}
+
 static void parse_mode(struct server_config *c, unsigned opt, char **argv)
 {
 	const struct argument target[] = { { "DISK_IMAGE", &c->image }, { NULL, NULL } };
@@ -404,12 +436,20 @@ static void parse_mode(struct server_config *c, unsigned opt, char **argv)
 
 	if (!modes || (modes & (modes - 1)))
 		bb_simple_error_msg_and_die("give " MODES "; try --help");
-	if (modes == OPT_CHECK)
-		parse_arguments(check, 2, argv);
-	else if (modes == OPT_PROXY)
+	if (modes == OPT_CHECK) {
+		bool has_uri = argv[0] && argv[1] && argv[2] && nbd_is_uri(argv[2]);
+
+		parse_arguments(check, has_uri ? 3 : 2, argv);
+		if (has_uri)
+			parse_uri(c, argv[2]);
+	} else if (modes == OPT_PROXY && *argv && nbd_is_uri(*argv)) {
+		parse_uri(c, *argv);
+		parse_arguments(proxy + 2, 3, argv + 1);
+	} else if (modes == OPT_PROXY) {
 		parse_arguments(proxy, 5, argv);
-	else
+	} else {
 		parse_arguments(target, 1, argv);
+	}
 }
 
 int xnbd_server_main(int argc, char **argv) MAIN_EXTERNALLY_VISIBLE;
@@ -420,6 +460,7 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	IF_FEATURE_XNBD_SERVER_INETD(const char *fd = "0";)
 	IF_FEATURE_XNBD_SERVER_PROXY(const char *rate = "0"; const char *hold = "0";)
 	IF_FEATURE_XNBD_SERVER_DEVICE(const char *connections = "1";)
+	IF_FEATURE_XNBD_TLS(const char *tls = NULL;)
 	unsigned opt = getopt32long(argv, options, long_options, &c.lport, &c.laddr, &c.unix_path, &clients, &queue, &buf
 		IF_FEATURE_XNBD_SERVER_INETD(, &fd)
 		IF_FEATURE_XNBD_SERVER_DAEMONIZE(, &c.pidfile, &c.logpath)
@@ -428,7 +469,8 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 		IF_FEATURE_XNBD_SERVER_TRACE(, &c.record, &c.prefetch)
 		IF_FEATURE_XNBD_SERVER_DEVICE(, &c.device, &connections)
 		IF_FEATURE_XNBD_SERVER_THREADS(, &threads)
-		IF_FEATURE_XNBD_SERVER_ALLOW(, &c.allow));
+		IF_FEATURE_XNBD_SERVER_ALLOW(, &c.allow)
+		IF_FEATURE_XNBD_TLS(, &c.tls_psk, &tls));
 
 	parse_mode(&c, opt, argv + optind);
 	c.exports.readonly = opt & OPT_READONLY;
@@ -445,6 +487,7 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	c.past_handshake = opt & OPT_CONNECTED_FD;
 	c.one_client = opt & (OPT_INETD | OPT_CONNECTED_FD);
 	c.keep_device = opt & OPT_KEEP_DEVICE;
+	IF_FEATURE_XNBD_TLS(server_tls(&c, tls);)
 	IF_FEATURE_XNBD_SERVER_INETD(c.client_fd = (int)xatou_range(fd, 0, INT_MAX);)
 	IF_FEATURE_XNBD_SERVER_DEVICE(c.connections = xatou_range(connections, 1, KERNEL_NBD_CONNECTIONS_MAX);)
 	IF_FEATURE_XNBD_SERVER_PROXY(c.rate_bytes = xatoull(rate);)

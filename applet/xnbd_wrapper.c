@@ -9,7 +9,7 @@
 //config:	Serves many images by name on one port; images can be added and
 //config:	removed while it runs.
 //applet:IF_XNBD_WRAPPER(APPLET_ODDNAME(xnbd-wrapper, xnbd_wrapper, BB_DIR_USR_SBIN, BB_SUID_DROP, xnbd_wrapper))
-//kbuild:lib-$(CONFIG_XNBD_WRAPPER) += xnbd_wrapper.o nbd/ core/ reactor/ storage/ origin/ export/ client/ control/ server/
+//kbuild:lib-$(CONFIG_XNBD_WRAPPER) += xnbd_wrapper.o nbd/ tls/ core/ reactor/ storage/ secure/ origin/ export/ client/ control/ server/
 //usage:#define xnbd_wrapper_trivial_usage
 //usage:	IF_LONG_OPTS("[--imgfile IMAGE]...") IF_NOT_LONG_OPTS("[-i IMAGE]...") " [OPTIONS]"
 //usage:#define xnbd_wrapper_full_usage "\n\n"
@@ -26,6 +26,10 @@
 //usage:     "\n	-D,--device NAME=DEVICE	Be DEVICE (/dev/nbdN" IF_FEATURE_XNBD_SERVER_UBLK(", /dev/ublkbN") "), too"
 //usage:     "\n	-N,--connections N	Connections to each (1)"
 //usage:     "\n	-J,--keep-device	Leave them to the next server at the end"
+//usage:	)
+//usage:	IF_FEATURE_XNBD_TLS(
+//usage:     "\n	-E,--tls-psk FILE	Clients may use TLS with the keys of FILE"
+//usage:     "\n	-e,--tls MODE		off, on, or require"
 //usage:	)
 //usage:     "\n	-r,--readonly		Refuse writes"
 //usage:	IF_FEATURE_XNBD_SERVER_COW(
@@ -68,7 +72,8 @@ static const char options[] ALIGN1 = "ri:*s:l:a:u:m:q:b:"
 	IF_FEATURE_XNBD_SERVER_SYSLOG("S")
 	IF_FEATURE_XNBD_SERVER_DEVICE("JD:*N:")
 	IF_FEATURE_XNBD_SERVER_THREADS("j:")
-	IF_FEATURE_XNBD_SERVER_ALLOW("w:");
+	IF_FEATURE_XNBD_SERVER_ALLOW("w:")
+	IF_FEATURE_XNBD_TLS("E:e:");
 
 #if ENABLE_LONG_OPTS
 static const char long_options[] ALIGN1 =
@@ -92,7 +97,10 @@ static const char long_options[] ALIGN1 =
 	"device\0" Required_argument "D"
 	"connections\0" Required_argument "N")
 	IF_FEATURE_XNBD_SERVER_THREADS("threads\0" Required_argument "j")
-	IF_FEATURE_XNBD_SERVER_ALLOW("allow\0" Required_argument "w");
+	IF_FEATURE_XNBD_SERVER_ALLOW("allow\0" Required_argument "w")
+	IF_FEATURE_XNBD_TLS(
+	"tls-psk\0" Required_argument "E"
+	"tls\0" Required_argument "e");
 #endif
 
 int xnbd_wrapper_main(int argc, char **argv) MAIN_EXTERNALLY_VISIBLE;
@@ -101,12 +109,14 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 	static struct server_config c = { .lport = SERVER_PORT }; /* owns the list of images to the end */
 	const char *clients = SERVER_CLIENTS, *queue = SERVER_QUEUE, *buf = SERVER_BUF_BYTES, *threads = SERVER_THREADS;
 	llist_t *images = NULL;
+	IF_FEATURE_XNBD_TLS(const char *tls = NULL;)
 	IF_FEATURE_XNBD_SERVER_DEVICE(llist_t *devices = NULL; const char *connections = "1";)
 	unsigned opt = getopt32long(argv, options, long_options, &images, &c.control, &c.lport, &c.laddr, &c.unix_path,
 				    &clients, &queue, &buf IF_FEATURE_XNBD_SERVER_DAEMONIZE(, &c.pidfile, &c.logpath)
 				    IF_FEATURE_XNBD_SERVER_DEVICE(, &devices, &connections)
 				    IF_FEATURE_XNBD_SERVER_THREADS(, &threads)
-				    IF_FEATURE_XNBD_SERVER_ALLOW(, &c.allow));
+				    IF_FEATURE_XNBD_SERVER_ALLOW(, &c.allow)
+				    IF_FEATURE_XNBD_TLS(, &c.tls_psk, &tls));
 
 	if (argv[optind])
 		bb_error_msg_and_die("too many arguments: '%s'", argv[optind]);
@@ -118,6 +128,7 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 	c.syslog = opt & OPT_SYSLOG;
 	c.keep_device = opt & OPT_KEEP_DEVICE;
 	IF_FEATURE_XNBD_SERVER_DEVICE(c.devices = devices; c.connections = xatou_range(connections, 1, KERNEL_NBD_CONNECTIONS_MAX);)
+	IF_FEATURE_XNBD_TLS(server_tls(&c, tls);)
 	server_limits(&c, clients, queue, buf, threads);
 	if (!images && !c.control)
 		bb_simple_error_msg_and_die("nothing to serve: give " IF_LONG_OPTS("--imgfile or --socket") IF_NOT_LONG_OPTS("-i or -s"));

@@ -21,6 +21,7 @@ struct client_limits {
 	unsigned sessions; /* at a time; 0 = no limit */
 	unsigned requests; /* of all of them, in flight; 0 = no limit */
 	bool oldstyle;     /* the handshake is the one before newstyle */
+	enum nbd_tls tls;  /* of each */
 };
 extern struct client_limits client_limits;
 

@@ -149,7 +149,7 @@ void session_drain(struct session *s)
 
 bool session_listens(const struct session *s)
 {
-	return s->state < SESSION_DRAINING && !s->throttled && !s->backlogged && !s->ready.first && !s->hang_up && !sessions_stopping && !session_moves(s);
+	return s->state < SESSION_DRAINING && !s->throttled && !s->backlogged && !s->ready.first && !s->hang_up && !(ENABLE_FEATURE_XNBD_TLS && s->starts_tls) && !sessions_stopping && !session_moves(s);
 }
 
 bool session_end_of_input(struct session *s)
@@ -397,6 +397,8 @@ static void session_end_of_turn(struct session *s)
 		session_close(s);
 	if (s->hang_up && !s->hs_out_bytes)
 		session_close(s);
+	if (ENABLE_FEATURE_XNBD_TLS && s->starts_tls && !s->hs_out_bytes && s->state != SESSION_CLOSED && !handshake_secure(s))
+		session_close(s);
 	if (s->state == SESSION_DRAINING && !s->commands)
 		session_close(s);
 	if (s->state == SESSION_CLOSED) {
@@ -418,15 +420,13 @@ static void session_end_of_turn(struct session *s)
 	session_watch(s, events);
 }
 
-/* Whether the peer's machine no longer answers at all, not even that its window is closed. (With
- * TCP_USER_TIMEOUT the kernel would hang up on a client whose window is closed for so long.) */
-static bool session_is_dead(const struct session *s)
+bool session_peer_is_dead(int fd)
 {
 	struct tcp_info i;
 	socklen_t n = sizeof(i);
 
-	return s->state != SESSION_CLOSED && getsockopt(s->event.fd, IPPROTO_TCP, TCP_INFO, &i, &n) == 0 &&
-	       i.tcpi_retransmits + i.tcpi_probes >= SILENT_TRIES && i.tcpi_last_ack_recv > SILENT_MS;
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &i, &n) == 0 && i.tcpi_retransmits + i.tcpi_probes >= SILENT_TRIES &&
+	       i.tcpi_last_ack_recv > SILENT_MS;
 }
 
 static void sessions_check(struct timer *t)
@@ -434,7 +434,7 @@ static void sessions_check(struct timer *t)
 	struct session *s;
 
 	for (s = front_here()->sessions; s; s = s->next)
-		if (session_is_dead(s))
+		if (s->state != SESSION_CLOSED && session_peer_is_dead(s->event.fd))
 			session_close(s);
 	if (front_here()->sessions)
 		timer_set(t, loop_now_ms() + CHECK_MS);

@@ -82,6 +82,7 @@ struct session {
 	uint8_t *hs_out;
 	uint32_t hs_out_bytes, hs_out_room;
 	bool hang_up; /* when hs_out has left */
+	bool starts_tls; /* ... TLS begins */
 	bool gone;    /* the client has hung up (EPOLLRDHUP): sends nothing any more */
 	bool broken;  /* a reply cannot be completed: to be closed */
 
@@ -208,6 +209,9 @@ void session_move(struct session *s);
 /* A session on fd, which it owns, with nothing done of its handshake. NULL: no memory, or fd is nothing to wait
  * for; it is closed. */
 struct session *session_new(int fd);
+/* Whether the machine behind this TCP connection no longer answers at all, not even that its window is closed. (With
+ * TCP_USER_TIMEOUT the kernel would hang up on a client whose window is closed for so long.) Any thread. */
+bool session_peer_is_dead(int fd);
 /* Makes e the export of s, held instead of the last one; NULL: none. Core's thread. */
 void session_use(struct session *s, struct export *e);
 
@@ -226,6 +230,8 @@ void handshake_send(void *ctx, const void *p, size_t n);
 void handshake_greet(struct session *s);
 /* Takes what has been received. False: hang up at once. */
 bool handshake_step(struct session *s);
+/* The client has been told so: TLS begins, and s goes on over another descriptor. False: close it. */
+bool handshake_secure(struct session *s);
 
 /* ---- session_room.c ------------------------------------------------------------------ */
 

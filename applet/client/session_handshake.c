@@ -2,6 +2,8 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /* A session's handshake: what nbd/server_handshake.c gets from the client, sends, and finds. */
 #include "client/session.h"
+#include "origin/endpoint.h"
+#include "secure/relay.h"
 
 enum {
 	OUT_ROOM_BYTES = 32768, /* replies to options that a client may leave unread and still
@@ -75,13 +77,35 @@ bool handshake_step(struct session *s)
 	}
 	if (state == NBD_HS_DONE)
 		s->state = SESSION_TRANSMISSION;
-	return true;
+	s->starts_tls = ENABLE_FEATURE_XNBD_TLS && state == NBD_HS_TLS;
+	return !s->starts_tls || s->in_first == s->in_end;
+}
+
+bool handshake_secure(struct session *s)
+{
+	struct endpoint peer = { .bytes = sizeof(peer.address) };
+	char host[ENDPOINT_TEXT_BYTES], port[8];
+	int fd = -1;
+
+	if (getpeername(s->event.fd, &peer.address.any, &peer.bytes) < 0 || peer.address.any.sa_family == AF_UNIX ||
+	    !endpoint_text(&peer, host, port))
+		strcpy(host, "a local client");
+	event_remove(&s->event); /* it is another thread's soon */
+	/* Those whose session has gone, and which still send, are not more than those that have one. */
+	if (!client_limits.sessions || relays_serving() < 2 * client_limits.sessions)
+		fd = relay_begin(s->event.fd, NULL, host, session_peer_is_dead);
+	if (fd < 0)
+		return false;
+	s->event.fd = fd;
+	s->starts_tls = false;
+	return event_add(&s->event, s->watched);
 }
 
 bool handshake_init(struct session *s)
 {
 	s->handshake.ops = &handshake_ops;
 	s->handshake.ctx = s;
+	s->handshake.tls = client_limits.tls;
 	s->hs_out = malloc(OUT_ROOM_BYTES);
 	s->hs_out_room = OUT_ROOM_BYTES;
 	return s->hs_out;

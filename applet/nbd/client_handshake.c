@@ -32,6 +32,11 @@ enum { GREETING = 0 };
 /* Only a proxy wants structured replies, only xnbd-client a list. */
 enum { MAY_STRUCTURE = ENABLE_FEATURE_XNBD_SERVER_PROXY, MAY_LIST = ENABLE_FEATURE_XNBD_CLIENT_LIST };
 
+static bool wants_tls(const struct nbd_client_handshake *h)
+{
+	return ENABLE_FEATURE_XNBD_TLS && h->tls;
+}
+
 static bool wants_list(const struct nbd_client_handshake *h)
 {
 	return MAY_LIST && h->listed;
@@ -189,6 +194,8 @@ static enum nbd_handshake_state oldstyle_step(struct nbd_client_handshake *h, co
 		return fail_export(h, "is oldstyle and cannot be asked for ", "");
 	if (wants_list(h))
 		return fail(h, "is oldstyle: its only export has no name");
+	if (wants_tls(h))
+		return fail(h, "is oldstyle, which has no TLS");
 	/* Of its 32 bits of flags the upper half are handshake flags. */
 	memcpy(export, in + 16, 8);
 	memcpy(export + 8, in + 26, 2);
@@ -208,6 +215,8 @@ static enum nbd_handshake_state newstyle_step(struct nbd_client_handshake *h, co
 	h->no_zeroes = flags & NBD_FLAG_NO_ZEROES;
 	nbd_put32(client_flags, flags);
 	h->send(h->ctx, client_flags, sizeof(client_flags));
+	if (wants_tls(h))
+		return flags & NBD_FLAG_FIXED_NEWSTYLE ? request_option(h, NBD_OPT_STARTTLS) : fail(h, "is not fixed newstyle, and so has no TLS");
 	if (flags & NBD_FLAG_FIXED_NEWSTYLE && !h->plain)
 		return request_first(h);
 	return wants_list(h) ? fail(h, "cannot list its exports: it is not fixed newstyle") : request_export_name(h);
@@ -309,7 +318,7 @@ static enum nbd_handshake_state refused(struct nbd_client_handshake *h, uint32_t
 	case NBD_REP_ERR_UNKNOWN:
 		return fail_export(h, "", " is unknown to the server");
 	case NBD_REP_ERR_TLS_REQD:
-		return fail(h, "requires TLS, which xnbdbox does not speak");
+		return fail(h, ENABLE_FEATURE_XNBD_TLS ? "requires TLS: write a URI nbds://NAME@HOST/?tls-psk-file=FILE" : "requires TLS, which this xnbdbox does not speak");
 	case NBD_REP_ERR_POLICY:
 		fail_export(h, "refused by policy to give ", "");
 		break;
@@ -335,6 +344,20 @@ static enum nbd_handshake_state go_step(struct nbd_client_handshake *h, uint32_t
 	if (type == NBD_REP_ERR_UNSUP)
 		return request_export_name(h);
 	return type & NBD_REP_ERR ? refused(h, type, data, n) : broken(h);
+}
+
+/* Nothing is said in the clear that is meant for TLS. */
+static enum nbd_handshake_state starttls_step(struct nbd_client_handshake *h, uint32_t type)
+{
+	if (type == NBD_REP_ACK)
+		return NBD_HS_TLS;
+	request_option(h, NBD_OPT_ABORT);
+	return type & NBD_REP_ERR ? fail(h, "has no TLS for us") : broken(h);
+}
+
+void nbd_client_secured(struct nbd_client_handshake *h)
+{
+	request_first(h);
 }
 
 static enum nbd_handshake_state list_step(struct nbd_client_handshake *h, uint32_t type, const uint8_t *data, uint32_t n)
@@ -375,6 +398,8 @@ static enum nbd_handshake_state reply_step(struct nbd_client_handshake *h, const
 	data = in + REPLY_HEAD_BYTES;
 	if (type == NBD_REP_ERR_SHUTDOWN)
 		return refused(h, type, data, length);
+	if (ENABLE_FEATURE_XNBD_TLS && h->state == NBD_OPT_STARTTLS)
+		return starttls_step(h, type);
 	if (MAY_LIST && h->state == NBD_OPT_LIST)
 		return list_step(h, type, data, length);
 	if (MAY_STRUCTURE && h->state == NBD_OPT_STRUCTURED_REPLY)
@@ -396,6 +421,8 @@ enum nbd_handshake_state nbd_client_step(struct nbd_client_handshake *h, const u
 
 bool nbd_client_is_haggling(const struct nbd_client_handshake *h)
 {
+	if (wants_tls(h)) /* who has it is no such server */
+		return false;
 	/* With `simple`, the reply to GO has come when the server finds the rest of GO in front of EXPORT_NAME. */
 	if (h->state == NBD_OPT_EXPORT_NAME)
 		return h->simple && !h->plain;

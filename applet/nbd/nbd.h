@@ -227,17 +227,27 @@ struct nbd_server_ops {
 	const struct nbd_export *(*list)(void *ctx, unsigned i);
 };
 
+/* TLS, as a server has it ("Server-side requirements"). */
+enum nbd_tls {
+	NBD_TLS_UNKNOWN, /* it knows nothing of it */
+	NBD_TLS_OFF,     /* NOTLS, by policy */
+	NBD_TLS_ON,      /* the client may: SELECTIVETLS, of which no export needs it */
+	NBD_TLS_REQUIRE, /* FORCEDTLS */
+	NBD_TLS_DONE,    /* the connection has it */
+};
+
 /* One server side handshake. Zero it, then call nbd_server_greet(). */
 struct nbd_server_handshake {
 	const struct nbd_server_ops *ops; /* set by the caller */
 	void *ctx;                        /* set by the caller */
+	enum nbd_tls tls;                 /* set by the caller; then what has become of it */
 	bool got_client_flags;
 	bool fixed;      /* the client speaks fixed newstyle */
 	bool structured; /* result: structured replies were negotiated */
 	bool allocation; /* result: base:allocation is selected, id NBD_BASE_ALLOCATION_ID */
 	bool local;      /* result: x-xnbd:local is, id NBD_XNBD_LOCAL_ID */
 	bool sized;      /* result: the client has asked for the block sizes: it keeps to them */
-	uint32_t skip_bytes;                  /* rest of an option too long to read */
+	uint32_t skip_bytes;                  /* rest of an option too long to read, or refused */
 	uint32_t skip_option;
 	const struct nbd_export *meta_export; /* for which it was selected */
 	const struct nbd_export *export; /* result: set when the handshake is done */
@@ -252,6 +262,8 @@ enum {
 enum nbd_handshake_state {
 	NBD_HS_MORE, /* give more bytes */
 	NBD_HS_DONE, /* transmission phase begins after the consumed bytes */
+	NBD_HS_TLS,  /* TLS begins when what was sent has left. Bytes behind the consumed ones are somebody's who wants
+			them to be taken for protected: hang up. Then go on with those that come over TLS */
 	NBD_HS_CLOSE /* hang up (after what was sent has left) */
 };
 
@@ -281,6 +293,7 @@ struct nbd_client_handshake {
 	const char *export_name; /* "" is the default export; at most NBD_NAME_MAX bytes */
 	bool plain;  /* ask by EXPORT_NAME and by nothing else */
 	bool simple; /* no structured replies, and so no base:allocation: for the kernel's client */
+	bool tls;    /* with TLS or not at all: NBD_HS_TLS comes before anything but the greeting */
 	/* NULL, or gets the exports of the server, one by one; the handshake asks for these and for none of them.
 	 * n bytes of name, more_bytes of description, which need not be printable. */
 	void (*listed)(void *ctx, const void *name, size_t n, const void *more, size_t more_bytes);
@@ -304,6 +317,9 @@ struct nbd_client_handshake {
 /* Prepares h (what the caller sets is set before). Sends nothing yet. */
 void nbd_client_start(struct nbd_client_handshake *h);
 
+/* After NBD_HS_TLS: the connection has it. Sends the next option. */
+void nbd_client_secured(struct nbd_client_handshake *h);
+
 /* Like nbd_server_step(). Never needs more than NBD_OPTION_MAX + 20 bytes at
  * once. On NBD_HS_CLOSE `error` says why ("export 'x' is unknown to the
  * server", "does not speak NBD", ...). */
@@ -321,11 +337,17 @@ struct nbd_uri {
 	const char *path;       /* of a Unix socket; NULL: there are ... */
 	const char *host, *port; /* ... these; an address of IPv6 has no brackets */
 	const char *export_name;
+	bool tls;
+	const char *user;     /* TLS: the name of the key; NULL: not given */
+	const char *psk_file; /* TLS: the file of keys */
 };
 
-/* Takes nbd://HOST[:PORT][/EXPORT] and nbd+unix:///[EXPORT]?socket=PATH apart, with %XX for any byte but 0.
+/* Takes nbd://HOST[:PORT][/EXPORT] and nbd+unix:///[EXPORT]?socket=PATH apart, with %XX for any byte but 0; with
+ * TLS nbds://[USER@]HOST... and nbds+unix://[USER@]/..., and tls-psk-file=FILE behind the question mark.
  * u points into text, which is changed. Returns NULL, or what is wrong with it. */
 const char *nbd_uri_parse(char *text, struct nbd_uri *u);
+/* Whether text is a URI, of whatever kind. */
+bool nbd_is_uri(const char *text);
 /* %XX to bytes, in place; the control socket has the same. False: it is none, or would end the text. */
 bool nbd_percent_decode(char *s);
 

@@ -71,6 +71,10 @@ static const char *error_text(uint32_t type)
 		return "no such export";
 	if (type == NBD_REP_ERR_INVALID)
 		return "malformed, or STRUCTURED_REPLY must come first";
+	if (ENABLE_FEATURE_XNBD_TLS && type == NBD_REP_ERR_TLS_REQD)
+		return "TLS comes first";
+	if (ENABLE_FEATURE_XNBD_TLS && type == NBD_REP_ERR_POLICY)
+		return "no TLS here";
 	return type == NBD_REP_ERR_TOO_BIG ? "too long" : "";
 }
 
@@ -236,6 +240,20 @@ static enum nbd_handshake_state structured_reply(struct nbd_server_handshake *h,
 	return answer(h, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK);
 }
 
+/* "FORCEDTLS mode", "SELECTIVETLS mode". What was negotiated in the clear may have been somebody else's. */
+static enum nbd_handshake_state starttls(struct nbd_server_handshake *h, const struct cursor *c)
+{
+	if (h->tls == NBD_TLS_OFF)
+		return answer(h, NBD_OPT_STARTTLS, NBD_REP_ERR_POLICY);
+	if (h->tls == NBD_TLS_DONE || c->left)
+		return answer(h, NBD_OPT_STARTTLS, NBD_REP_ERR_INVALID);
+	answer(h, NBD_OPT_STARTTLS, NBD_REP_ACK);
+	h->structured = h->allocation = h->local = h->sized = false;
+	h->meta_export = NULL;
+	h->tls = NBD_TLS_DONE;
+	return NBD_HS_TLS;
+}
+
 /* ---- metadata contexts ------------------------------------------------------------ */
 
 enum { CONTEXTS = 3 };
@@ -323,6 +341,8 @@ static enum nbd_handshake_state meta_context(struct nbd_server_handshake *h, uin
 /* An option that is here with all its data. */
 static enum nbd_handshake_state option_run(struct nbd_server_handshake *h, uint32_t option, struct cursor *c)
 {
+	if (ENABLE_FEATURE_XNBD_TLS && option == NBD_OPT_STARTTLS && h->tls != NBD_TLS_UNKNOWN)
+		return starttls(h, c);
 	if (!ENABLE_FEATURE_XNBD_SERVER_STRUCTURED && option >= NBD_OPT_STRUCTURED_REPLY)
 		return answer(h, option, NBD_REP_ERR_UNSUP);
 	switch (option) {
@@ -338,7 +358,7 @@ static enum nbd_handshake_state option_run(struct nbd_server_handshake *h, uint3
 	case NBD_OPT_LIST_META_CONTEXT:
 	case NBD_OPT_SET_META_CONTEXT:
 		return meta_context(h, option, c);
-	default: /* STARTTLS too: "NOTLS mode" */
+	default: /* STARTTLS too, of who knows nothing of it: "NOTLS mode" */
 		return answer(h, option, NBD_REP_ERR_UNSUP);
 	}
 }
@@ -360,12 +380,25 @@ static enum nbd_handshake_state flags_step(struct nbd_server_handshake *h, const
 	return NBD_HS_MORE;
 }
 
-/* Drops the data of an option that is too long, and answers when it is all gone. */
+/* Drops the data of an option that is too long or refused, and answers when it is all gone. */
 static enum nbd_handshake_state skip_step(struct nbd_server_handshake *h, size_t n, size_t *used)
 {
 	*used = n < h->skip_bytes ? n : h->skip_bytes;
 	h->skip_bytes -= (uint32_t)*used;
-	return h->skip_bytes ? NBD_HS_MORE : answer(h, h->skip_option, NBD_REP_ERR_TOO_BIG);
+	if (h->skip_bytes)
+		return NBD_HS_MORE;
+	return answer(h, h->skip_option, ENABLE_FEATURE_XNBD_TLS && h->tls == NBD_TLS_REQUIRE ? NBD_REP_ERR_TLS_REQD : NBD_REP_ERR_TOO_BIG);
+}
+
+/* An option without TLS where it is required: not even its data is looked at. */
+static enum nbd_handshake_state refuse_clear(struct nbd_server_handshake *h, uint32_t option, uint32_t length, size_t *used)
+{
+	if (option == NBD_OPT_EXPORT_NAME)
+		return NBD_HS_CLOSE;
+	*used = OPTION_HEAD_BYTES;
+	h->skip_bytes = length;
+	h->skip_option = option;
+	return length ? NBD_HS_MORE : answer(h, option, NBD_REP_ERR_TLS_REQD);
 }
 
 static enum nbd_handshake_state option_step(struct nbd_server_handshake *h, const uint8_t *in, size_t n, size_t *used)
@@ -380,6 +413,8 @@ static enum nbd_handshake_state option_step(struct nbd_server_handshake *h, cons
 	c.left = nbd_get32(in + 12);
 	if (nbd_get64(in) != NBD_OPTION_MAGIC || (!h->fixed && option != NBD_OPT_EXPORT_NAME))
 		return NBD_HS_CLOSE;
+	if (ENABLE_FEATURE_XNBD_TLS && h->tls == NBD_TLS_REQUIRE && option != NBD_OPT_STARTTLS && option != NBD_OPT_ABORT)
+		return refuse_clear(h, option, c.left, used);
 	if (option == NBD_OPT_ABORT) { /* whatever data it may have */
 		answer(h, option, NBD_REP_ACK);
 		return NBD_HS_CLOSE;

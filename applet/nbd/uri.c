@@ -2,6 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /* URIs of NBD servers. */
 #include "nbd/nbd.h"
+#include "autoconf.h"
 
 #include <string.h>
 
@@ -52,8 +53,6 @@ static const char *parse_authority(char *s, struct nbd_uri *u)
 {
 	char *port;
 
-	if (strchr(s, '@'))
-		return "has a user name, which NBD has not";
 	if (*s == '[') {
 		port = cut(++s, ']');
 		if (!port || (*port && *port != ':'))
@@ -69,7 +68,18 @@ static const char *parse_authority(char *s, struct nbd_uri *u)
 	return NULL;
 }
 
-static const char *parse_query(char *s, struct nbd_uri *u)
+/* "USER@" in front of the authority, which is returned. */
+static char *parse_user(char *s, struct nbd_uri *u)
+{
+	char *authority = cut(s, '@');
+
+	if (!authority)
+		return s;
+	u->user = *s && nbd_percent_decode(s) ? s : NULL;
+	return authority;
+}
+
+static void parse_query(char *s, struct nbd_uri *u)
 {
 	char *next;
 
@@ -77,30 +87,60 @@ static const char *parse_query(char *s, struct nbd_uri *u)
 		next = cut(s, '&');
 		if (strncmp(s, "socket=", 7) == 0 && s[7] && nbd_percent_decode(s + 7))
 			u->path = s + 7;
+		else if (ENABLE_FEATURE_XNBD_TLS && strncmp(s, "tls-psk-file=", 13) == 0 && s[13] && nbd_percent_decode(s + 13))
+			u->psk_file = s + 13;
 	}
-	return u->path ? NULL : "has no ?socket=PATH";
+}
+
+/* Behind its text, or NULL. */
+static char *after(char *text, const char *prefix)
+{
+	size_t n = strlen(prefix);
+
+	return strncmp(text, prefix, n) == 0 ? text + n : NULL;
+}
+
+bool nbd_is_uri(const char *text)
+{
+	const char *colon = strchr(text, ':');
+
+	return colon && strncmp(colon, "://", 3) == 0;
 }
 
 const char *nbd_uri_parse(char *text, struct nbd_uri *u)
 {
-	static const char tcp[] = "nbd://", local[] = "nbd+unix://";
-	bool is_local = strncmp(text, local, sizeof(local) - 1) == 0;
-	char *query, *export;
+	char *query, *export, *rest = after(text, "nbd");
+	bool is_local;
 
 	memset(u, 0, sizeof(*u));
-	if (strncmp(text, "nbds", 4) == 0)
-		return "requires TLS, which xnbdbox does not speak";
-	if (!is_local && strncmp(text, tcp, sizeof(tcp) - 1) != 0)
+	u->tls = rest && *rest == 's';
+	rest = rest ? after(rest + u->tls, "+unix://") : NULL;
+	is_local = rest;
+	if (!is_local)
+		rest = after(text, u->tls ? "nbds://" : "nbd://");
+	if (!rest)
 		return "is not a URI of NBD over TCP or a Unix socket";
-	text += is_local ? sizeof(local) - 1 : sizeof(tcp) - 1;
-	query = cut(text, '?');
-	export = cut(text, '/');
+	if (!ENABLE_FEATURE_XNBD_TLS && u->tls)
+		return "requires TLS, which this xnbdbox does not speak";
+	query = cut(rest, '?');
+	export = cut(rest, '/');
 	if (export && !nbd_percent_decode(export))
 		return "has a % that no byte follows";
 	u->export_name = export ? export : "";
 	if (strlen(u->export_name) > NBD_NAME_MAX)
 		return "has too long a name";
-	if (!is_local)
-		return parse_authority(text, u);
-	return *text ? "has a host before the path of a Unix socket" : parse_query(query, u);
+	parse_query(query, u);
+	if (u->tls)
+		rest = parse_user(rest, u);
+	else if (strchr(rest, '@'))
+		return "has a user name, which NBD without TLS has not";
+	if (u->tls && !u->psk_file)
+		return "has no ?tls-psk-file=FILE";
+	if (!is_local) {
+		u->path = NULL;
+		return parse_authority(rest, u);
+	}
+	if (*rest)
+		return "has a host before the path of a Unix socket";
+	return u->path ? NULL : "has no ?socket=PATH";
 }

@@ -5,6 +5,7 @@
 #include "origin/endpoint.h"
 #include "origin/conn.h"
 #include "reactor/pool.h"
+#include "secure/relay.h"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -29,8 +30,9 @@ struct resolving {
 	char *host, *port;
 };
 
-void conn_init(struct conn *l, struct origin *o, unsigned slot)
+void conn_init(struct conn *l, struct origin *o, unsigned slot, const struct psk *psk)
 {
+	l->psk = psk;
 	l->origin = o;
 	l->slot = slot;
 	l->event.fd = -1;
@@ -149,6 +151,43 @@ bool conn_is_idle(const struct conn *l)
 
 /* ---- receiving ------------------------------------------------------------------------- */
 
+/* The server has agreed to TLS: a relay gets the socket, and we one to the relay. */
+static void secure(struct conn *l)
+{
+	int fd = -1;
+
+	if (l->in_first != l->in_end) {
+		conn_fail(l, "it sends in the clear what should come over TLS");
+		return;
+	}
+	event_remove(&l->event); /* it is another thread's soon */
+	fd = relay_begin(l->event.fd, l->psk, "", NULL);
+	if (fd < 0) {
+		conn_fail(l, strerror(errno));
+		return;
+	}
+	l->event.fd = fd;
+	l->want_out = false;
+	l->securing = true;
+	if (!event_add(&l->event, EPOLLIN))
+		conn_fail(l, strerror(errno));
+}
+
+/* What the relay says: a zero, or why TLS has not begun. */
+static void secured(struct conn *l)
+{
+	char why[CONN_ERROR_BYTES];
+
+	l->securing = false;
+	if (!l->in[0]) {
+		l->in_first++;
+		nbd_client_secured(&l->handshake);
+		return;
+	}
+	snprintf(why, sizeof(why), "TLS: %.*s", (int)(l->in_end - l->in_first), (const char *)l->in + l->in_first);
+	conn_fail(l, why);
+}
+
 static void handshake_step(struct conn *l)
 {
 	enum nbd_handshake_state state;
@@ -164,6 +203,8 @@ static void handshake_step(struct conn *l)
 		send(l->event.fd, l->out, l->out_bytes, MSG_NOSIGNAL | MSG_DONTWAIT); /* OPT_ABORT */
 		snprintf(why, sizeof(why), "%s", l->handshake.error);
 		conn_fail(l, why);
+	} else if (ENABLE_FEATURE_XNBD_TLS && state == NBD_HS_TLS) {
+		secure(l);
 	} else if (state == NBD_HS_DONE) {
 		l->phase = CONN_VERIFY;
 		if (l->handshake.max_payload < (l->handshake.min_block > BLOCK_BYTES ? l->handshake.min_block : BLOCK_BYTES))
@@ -221,6 +262,8 @@ static void conn_received(struct conn *l)
 		return;
 	}
 	l->progress_ms = loop_now_ms();
+	if (ENABLE_FEATURE_XNBD_TLS && l->securing)
+		secured(l);
 	if (l->phase == CONN_HANDSHAKE)
 		handshake_step(l);
 	conn_parse_replies(l);
@@ -397,7 +440,7 @@ static bool conn_begin(struct conn *l, const char *export_name)
 	l->handshake.send = out_append;
 	l->handshake.ctx = l;
 	l->handshake.export_name = export_name;
-	l->shaken = l->tripped = false;
+	l->shaken = l->tripped = l->securing = false;
 	if (!l->in)
 		l->in = malloc(IN_BYTES);
 	if (!l->in) {
@@ -439,6 +482,7 @@ void conn_connect(struct conn *l, const char *host, const char *port, const char
 	if (!conn_begin(l, export_name))
 		return;
 	l->handshake.plain = plain;
+	l->handshake.tls = l->psk;
 	if (strncmp(host, "unix:", 5) == 0) {
 		l->endpoints.count = 1;
 		if (endpoint_unix(&l->endpoints.at[0], host + 5))

@@ -82,6 +82,8 @@ struct conn {
 	struct spots *spots;
 	bool differs; /* origin and image differ in a spot */
 	bool want_out;
+	bool securing; /* HANDSHAKE: what comes next tells how TLS has begun */
+	const struct psk *psk;
 	bool adopted; /* handed over: the origin never told us its size */
 	bool shaken;  /* this attempt has completed its handshake */
 	bool tripped; /* the origin hung up while options were negotiated */
@@ -102,7 +104,8 @@ struct conn {
 	uint32_t left; /* bytes of data, extents or message still to come */
 };
 
-void conn_init(struct conn *l, struct origin *o, unsigned slot);
+/* psk: TLS with this key, or no connection; NULL: none. */
+void conn_init(struct conn *l, struct origin *o, unsigned slot, const struct psk *psk);
 /* From DOWN. plain: as in struct nbd_client_handshake. */
 void conn_connect(struct conn *l, const char *host, const char *port, const char *export_name, bool plain);
 /* From DOWN to VERIFY, over fd, which is past its handshake and gives simple replies:

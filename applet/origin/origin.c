@@ -304,8 +304,8 @@ void origin_conn_steady(struct origin *o, unsigned slot)
 
 /* ---- for the server -------------------------------------------------------------------- */
 
-struct origin *origin_new(struct disk *d, const char *host, const char *port, const char *name, origin_callback *first,
-			  void *ctx)
+struct origin *origin_new(struct disk *d, const char *host, const char *port, const char *name, const struct psk *psk,
+			  origin_callback *first, void *ctx)
 {
 	struct origin *o = xzalloc(sizeof(*o));
 	unsigned i;
@@ -315,7 +315,7 @@ struct origin *origin_new(struct disk *d, const char *host, const char *port, co
 	if (!address_set(&o->address, host, port, name))
 		bb_simple_error_msg_and_die("out of memory");
 	for (i = 0; i < CONNS; i++)
-		conn_init(&o->conn[i], o, i);
+		conn_init(&o->conn[i], o, i, psk);
 	o->retry[CONN_CLIENT].fire = retry_client;
 	o->retry[CONN_COPIER].fire = retry_copier;
 	o->done = first;

@@ -10,6 +10,7 @@
 #ifndef ORIGIN_ORIGIN_H
 #define ORIGIN_ORIGIN_H
 
+#include "secure/keys.h"
 #include "storage/disk.h"
 
 /* How an attempt to reach an origin ended. error: NULL for success, else one line. refused: this
@@ -17,10 +18,11 @@
  * another disk. */
 typedef void origin_callback(void *ctx, const char *error, bool refused);
 
-/* An origin at this address; strings are copied. Connects at once, and calls `first` once when this
+/* An origin at this address; strings are copied. psk: the key for TLS, valid for ever, at this and any later
+ * address; NULL: no TLS. Connects at once, and calls `first` once when this
  * first attempt has ended; first NULL: does not connect. Dies when there is no memory. */
-struct origin *origin_new(struct disk *d, const char *host, const char *port, const char *name, origin_callback *first,
-			  void *ctx);
+struct origin *origin_new(struct disk *d, const char *host, const char *port, const char *name, const struct psk *psk,
+			  origin_callback *first, void *ctx);
 /* After the first attempt went well: what the origin is. */
 uint64_t origin_size_bytes(const struct origin *o);
 const struct fingerprint *origin_fingerprint(const struct origin *o);

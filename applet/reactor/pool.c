@@ -116,6 +116,7 @@ bool thread_start(void *(*run)(void *), void *arg, size_t stack_bytes)
 	pthread_t thread;
 
 	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED); /* one that ends leaves nothing behind */
 	errno = pthread_attr_setstacksize(&attr, (size_t)PTHREAD_STACK_MIN + stack_bytes);
 	if (!errno)
 		errno = pthread_create(&thread, &attr, run, arg);

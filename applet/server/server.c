@@ -12,6 +12,7 @@
 #include "reactor/loop.h"
 #include "reactor/message.h"
 #include "reactor/pool.h"
+#include "secure/relay.h"
 #include "server/daemon.h"
 #include "server/device.h"
 #include "server/init.h"
@@ -46,6 +47,74 @@ const struct server_config *server_config;
 static struct export *export; /* that of xnbd-server; NULL: many, of xnbd-wrapper */
 static struct event signal_event;
 static bool is_ready;
+/* ---- keys ------------------------------------------------------------------------------------ */
+
+static struct {
+	struct job job;
+	char *path; /* absolute: a daemon leaves its directory */
+	char error[PSK_ERROR_BYTES];
+	bool busy, again;
+} keys;
+
+static void keys_run(struct job *j UNUSED_PARAM)
+{
+	struct psk_list *l = psk_read(keys.path, keys.error);
+
+	if (l)
+		psk_use(l);
+	else
+		bb_error_msg("%s; those that were read before stay", keys.error);
+}
+
+static void keys_reload(void);
+
+static void keys_done(struct job *j UNUSED_PARAM)
+{
+	keys.busy = false;
+	if (keys.again)
+		keys_reload();
+}
+
+static void keys_reload(void)
+{
+	keys.again = keys.busy;
+	if (!keys.path || keys.busy)
+		return;
+	keys.busy = true;
+	keys.job.run = keys_run;
+	keys.job.done = keys_done;
+	keys.job.class = JOB_SLOW;
+	pool_submit(&keys.job);
+}
+
+static void keys_begin(const char *path)
+{
+	struct psk_list *l;
+
+	keys.path = xpath_absolute(path);
+	l = psk_read(keys.path, keys.error);
+	if (!l)
+		bb_simple_error_msg_and_die(keys.error);
+	psk_use(l);
+}
+
+void server_tls(struct server_config *config, const char *mode)
+{
+	config->limits.tls = config->tls_psk ? NBD_TLS_ON : NBD_TLS_UNKNOWN;
+	if (!mode)
+		return;
+	if (strcmp(mode, "off") == 0)
+		config->limits.tls = NBD_TLS_OFF;
+	else if (strcmp(mode, "require") == 0)
+		config->limits.tls = NBD_TLS_REQUIRE;
+	else if (strcmp(mode, "on") != 0)
+		bb_error_msg_and_die("TLS is off, on or require, not '%s'", mode);
+	if (config->limits.tls != NBD_TLS_OFF && !config->tls_psk)
+		bb_simple_error_msg_and_die("TLS needs keys: give " IF_LONG_OPTS("--tls-psk") IF_NOT_LONG_OPTS("-E"));
+	if (config->limits.tls == NBD_TLS_REQUIRE && (config->limits.oldstyle || config->past_handshake))
+		bb_simple_error_msg_and_die("TLS cannot be required of clients without a newstyle handshake");
+}
+
 /* ---- signals -------------------------------------------------------------------------------- */
 
 static uint64_t stopping_ms; /* the first signal to end came then; 0: none has */
@@ -76,6 +145,8 @@ static void signal_ready(struct event *e, uint32_t events UNUSED_PARAM)
 	} else if (info.ssi_signo == SIGHUP) {
 		if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && is_ready)
 			daemon_reopen_log();
+		if (ENABLE_FEATURE_XNBD_TLS && is_ready)
+			keys_reload();
 		if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->disk.origin)
 			origin_hurry(export->disk.origin);
 	} else if (info.ssi_signo != SIGUSR2) {
@@ -170,7 +241,7 @@ bool server_reach_origin(struct disk *d, bool needed)
 	const struct server_config *s = server_config;
 	uint64_t until_ms = needed ? UINT64_MAX : loop_now_ms() + START_MS;
 
-	d->origin = origin_new(d, s->origin_host, s->origin_port, s->origin_export, first_attempt_ended, NULL);
+	d->origin = origin_new(d, s->origin_host, s->origin_port, s->origin_export, s->origin_psk, first_attempt_ended, NULL);
 	while (!first_attempt.ended && !stopping_ms && loop_now_ms() < until_ms) {
 		pool_flush(false);
 		if (!first_attempt.ended)
@@ -195,7 +266,7 @@ static void begin_proxy(struct export *e)
 	d->adopt = s->adopt_bitmap;
 	d->accept = s->accept_image;
 	if (store_inspect(d, s->image, s->bitmap, s->clear_bitmap)) /* complete: needs no origin, not even to start */
-		d->origin = origin_new(d, s->origin_host, s->origin_port, s->origin_export, NULL, NULL);
+		d->origin = origin_new(d, s->origin_host, s->origin_port, s->origin_export, s->origin_psk, NULL, NULL);
 	else if (server_reach_origin(d, !d->words))
 		fp = origin_fingerprint(d->origin);
 	size_bytes = fp ? origin_size_bytes(d->origin) : d->header.size_bytes;
@@ -454,6 +525,8 @@ static int end(void)
 		turn(deadline);
 	while (sessions_part() && loop_now_ms() < deadline)
 		turn(loop_now_ms() + PART_MS);
+	while (ENABLE_FEATURE_XNBD_TLS && relays_are_sending() && loop_now_ms() < deadline)
+		turn(loop_now_ms() + PART_MS);
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && export && export->disk.origin)
 		origin_end(export->disk.origin); /* nothing may change the files behind leave_files() */
 	last_commits();
@@ -534,6 +607,8 @@ int server_run(const struct server_config *config)
 	client_limits = config->limits;
 	if (ENABLE_FEATURE_XNBD_SERVER_ALLOW && config->allow)
 		allow_parse(config->allow);
+	if (ENABLE_FEATURE_XNBD_TLS && config->tls_psk && config->limits.tls != NBD_TLS_OFF)
+		keys_begin(config->tls_psk);
 	export_config = config->exports;
 	control_config = (struct control_config){ config->max_buf_bytes, config->rate_bytes };
 	if (ENABLE_FEATURE_XNBD_SERVER_UPGRADE && upgrade_found()) {

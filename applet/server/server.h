@@ -12,6 +12,7 @@
 #include "libbb.h"
 #include "client/client.h"
 #include "export/export.h"
+#include "secure/keys.h"
 
 /* What a command line asks for. Strings are the caller's and live for ever. */
 struct server_config {
@@ -25,6 +26,8 @@ struct server_config {
 	const char *laddr;          /* NULL = any */
 	const char *lport;          /* NULL = no TCP */
 	const char *unix_path;      /* NULL = no Unix socket */
+	const char *tls_psk;        /* file of keys for clients; NULL = no TLS */
+	const struct psk *origin_psk; /* proxy: TLS to the origin with this key; NULL = none */
 	const char *allow;          /* addresses that may connect; NULL = all */
 	const char *pidfile, *logpath;
 	unsigned threads;           /* with a loop, 1..LOOPS_MAX */
@@ -58,6 +61,9 @@ struct server_config {
 /* Takes these numbers, and looks whether there is something to listen on. Dies with one
  * line. */
 void server_limits(struct server_config *config, const char *clients, const char *queue, const char *buf, const char *threads);
+
+/* --tls MODE (NULL: not given), when c->tls_psk is set. Dies of what makes no sense. */
+void server_tls(struct server_config *config, const char *mode);
 
 /* Serves until SIGTERM or SIGINT; returns the exit status. Dies with one line
  * when it cannot begin. */

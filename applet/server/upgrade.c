@@ -9,6 +9,7 @@
 #include "reactor/handover.h"
 #include "reactor/log.h"
 #include "reactor/pool.h"
+#include "secure/relay.h"
 #include "server/daemon.h"
 #include "server/device.h"
 #include "server/init.h"
@@ -171,7 +172,7 @@ static void proxy_handover(struct disk *d)
 		handover_text(&at[i]);
 	if (!r)
 		return;
-	d->origin = origin_new(d, at[0] ? at[0] : "", at[1] ? at[1] : "", at[2] ? at[2] : "", NULL, NULL);
+	d->origin = origin_new(d, at[0] ? at[0] : "", at[1] ? at[1] : "", at[2] ? at[2] : "", server_config->origin_psk, NULL, NULL);
 	proxy_begin(d, r);
 }
 
@@ -208,6 +209,8 @@ static const char *refusal(const struct export *e)
 		return "the program cannot be read";
 	if (server_config->one_client)
 		return "a server of one client ends with it";
+	if (ENABLE_FEATURE_XNBD_TLS && relays_serving())
+		return "clients are here over TLS, whose state cannot be handed over";
 	if (export_config.cow)
 		return "what --cow-target has written cannot be handed over";
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && server_config->record && e && core_is_recording(e->disk.core))

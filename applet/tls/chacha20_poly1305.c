@@ -16,7 +16,7 @@ struct aead {
 
 enum { FIRST_BYTES = CHACHA20_RUN_BYTES - 64 };
 
-static void begin(struct aead *a, const uint8_t *key, const uint8_t *nonce)
+static void aead_begin(struct aead *a, const uint8_t *key, const uint8_t *nonce)
 {
 	memcpy(a->state, "expand 32-byte k", 16);
 	memcpy(a->state + 4, key, 32);
@@ -28,7 +28,7 @@ static void begin(struct aead *a, const uint8_t *key, const uint8_t *nonce)
 	chacha20_run(a->state, a->stream, a->stream);
 }
 
-/* Once after begin(): for what follows in len, stream is used anew. */
+/* Once after aead_begin(): for what follows in len, stream is used anew. */
 static void encrypt(struct aead *a, uint8_t *out, const uint8_t *in, size_t len)
 {
 	size_t first = len < FIRST_BYTES ? len : FIRST_BYTES;
@@ -63,7 +63,7 @@ void chacha20_poly1305_seal(const uint8_t *key, const uint8_t *nonce, const void
 {
 	struct aead a;
 	uint8_t mac_key[32];
-	begin(&a, key, nonce);
+	aead_begin(&a, key, nonce);
 	memcpy(mac_key, a.stream, sizeof(mac_key));
 	encrypt(&a, out, in, len);
 	authenticate(&a, mac_key, aad, aad_len, out, len, tag);
@@ -76,7 +76,7 @@ bool chacha20_poly1305_open(const uint8_t *key, const uint8_t *nonce, const void
 {
 	struct aead a;
 	uint8_t expected[CHACHA20_POLY1305_TAG_BYTES];
-	begin(&a, key, nonce);
+	aead_begin(&a, key, nonce);
 	authenticate(&a, a.stream, aad, aad_len, data, len, expected);
 	bool right = same_secret(expected, tag, sizeof(expected));
 	if (right)

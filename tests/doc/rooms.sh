@@ -5,7 +5,7 @@
 # core.h: only core/ lifts that.
 set -u
 cd "$(dirname "$0")/../../applet" || exit 1
-rooms="libbb nbd tls device core reactor storage origin export client control server" # from the ground up
+rooms="libbb nbd tls device core reactor storage secure origin export client control server" # from the ground up
 own="core/fetch.h core/internal.h origin/conn.h client/session.h tls/internal.h"
 for room in $rooms; do
 	ls "$room"/*.c >/dev/null || exit 1

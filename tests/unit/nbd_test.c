@@ -424,6 +424,7 @@ struct talk {
 	struct buf wants; /* the replies it should get */
 	struct buf gets;
 	struct nbd_server_handshake h;
+	enum nbd_tls tls;
 	enum nbd_handshake_state state;
 	size_t used;
 };
@@ -447,6 +448,7 @@ static void talk_one_way(struct talk *t, int way)
 	memset(&t->h, 0, sizeof(t->h));
 	t->h.ops = &server_ops;
 	t->h.ctx = &t->gets;
+	t->h.tls = t->tls;
 	t->state = feed(server_step, &t->h, t->says.p, t->says.n, way, &t->used);
 }
 
@@ -473,6 +475,8 @@ static bool talk_ends(struct talk *t, enum nbd_handshake_state state)
 static void wants_error(struct talk *t, uint32_t option, uint32_t error)
 {
 	const char *text = error == NBD_REP_ERR_UNSUP	  ? "not supported"
+			   : error == NBD_REP_ERR_TLS_REQD ? "TLS comes first"
+			   : error == NBD_REP_ERR_POLICY   ? "no TLS here"
 			   : error == NBD_REP_ERR_UNKNOWN ? "no such export"
 			   : error == NBD_REP_ERR_TOO_BIG ? "too long"
 							  : "malformed, or STRUCTURED_REPLY must come first";
@@ -652,6 +656,77 @@ static void test_unsupported(void)
 	drop(&data);
 	CHECK(talk_ends(&t, NBD_HS_MORE));
 	CHECK(!t.h.structured);
+}
+
+static void hello_tls(struct talk *t, enum nbd_tls tls)
+{
+	hello(t, NBD_FLAG_FIXED_NEWSTYLE);
+	t->tls = tls;
+}
+
+static void test_starttls(void)
+{
+	struct buf data = { 0 };
+	struct talk t;
+	size_t used;
+
+	hello_tls(&t, NBD_TLS_OFF);
+	add_refusal(&t, NBD_OPT_STARTTLS, &data, NBD_REP_ERR_POLICY);
+	CHECK(talk_ends(&t, NBD_HS_MORE));
+	hello_tls(&t, NBD_TLS_DONE);
+	add_refusal(&t, NBD_OPT_STARTTLS, &data, NBD_REP_ERR_INVALID);
+	CHECK(talk_ends(&t, NBD_HS_MORE));
+	hello_tls(&t, NBD_TLS_ON);
+	put(&data, "x", 1);
+	add_refusal(&t, NBD_OPT_STARTTLS, &data, NBD_REP_ERR_INVALID);
+	drop(&data);
+	put_option(&t.says, NBD_OPT_STARTTLS, "", 0);
+	put_reply(&t.wants, NBD_OPT_STARTTLS, NBD_REP_ACK, "", 0);
+	CHECK(talk_ends(&t, NBD_HS_TLS));
+	CHECK(t.h.tls == NBD_TLS_DONE);
+
+	/* What was negotiated in the clear is forgotten, and what is behind is not taken. */
+	hello_structured(&t);
+	t.tls = NBD_TLS_ON;
+	put_option(&t.says, NBD_OPT_STARTTLS, "", 0);
+	put_reply(&t.wants, NBD_OPT_STARTTLS, NBD_REP_ACK, "", 0);
+	used = t.says.n;
+	put_option(&t.says, NBD_OPT_GO, "", 0);
+	talk_one_way(&t, AT_ONCE);
+	CHECK(t.state == NBD_HS_TLS && t.used == used && !t.h.structured && same(&t.gets, &t.wants));
+	drop(&t.says);
+	drop(&t.wants);
+	drop(&t.gets);
+}
+
+static void test_tls_required(void)
+{
+	static const uint32_t options[] = { 0, NBD_OPT_LIST, NBD_OPT_INFO, NBD_OPT_GO, NBD_OPT_STRUCTURED_REPLY,
+					    NBD_OPT_LIST_META_CONTEXT, NBD_OPT_SET_META_CONTEXT, 99, 0xffffffff };
+	struct buf data = { 0 };
+	struct talk t;
+	unsigned i;
+
+	hello_tls(&t, NBD_TLS_REQUIRE);
+	for (i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
+		add_refusal(&t, options[i], &data, NBD_REP_ERR_TLS_REQD);
+		put_zeroes(&data, i == 5 ? NBD_OPTION_MAX : 3);
+	}
+	drop(&data);
+	put_option(&t.says, NBD_OPT_STARTTLS, "", 0);
+	put_reply(&t.wants, NBD_OPT_STARTTLS, NBD_REP_ACK, "", 0);
+	CHECK(talk_ends(&t, NBD_HS_TLS));
+	hello_tls(&t, NBD_TLS_REQUIRE);
+	put_option(&t.says, NBD_OPT_EXPORT_NAME, "", 0);
+	CHECK(talk_ends(&t, NBD_HS_CLOSE));
+	hello_tls(&t, NBD_TLS_REQUIRE);
+	put_option(&t.says, NBD_OPT_ABORT, "", 0);
+	put_reply(&t.wants, NBD_OPT_ABORT, NBD_REP_ACK, "", 0);
+	CHECK(talk_ends(&t, NBD_HS_CLOSE));
+	hello(&t, 0); /* newstyle, not fixed: there is only EXPORT_NAME */
+	t.tls = NBD_TLS_REQUIRE;
+	put_option(&t.says, NBD_OPT_EXPORT_NAME, "", 0);
+	CHECK(talk_ends(&t, NBD_HS_CLOSE));
 }
 
 /* Options too long to read are skipped, whatever they are, and the next one counts. */
@@ -1037,7 +1112,7 @@ static void test_meta_then_go(void)
 /* What a server says, and what comes of it. */
 struct meeting {
 	const char *name; /* the client asks for */
-	bool plain, simple;
+	bool plain, simple, tls;
 	bool list; /* it asks for one; each export is "NAME=MORE;" in gets */
 	struct buf says;
 	struct buf wants; /* what the client should say */
@@ -1075,6 +1150,7 @@ static void meet_one_way(struct meeting *m, int way)
 	m->h.export_name = m->name;
 	m->h.plain = m->plain;
 	m->h.simple = m->simple;
+	m->h.tls = m->tls;
 	m->h.listed = m->list ? put_listed : NULL;
 	nbd_client_start(&m->h);
 	m->state = feed(client_step, &m->h, m->says.p, m->says.n, way, &m->used);
@@ -1390,7 +1466,7 @@ static void test_client_refused(void)
 	check_refused("x", NBD_REP_ERR_UNKNOWN, "", "export 'x' is unknown to the server");
 	check_refused("", NBD_REP_ERR_UNKNOWN, "no such thing", "export '' is unknown to the server");
 	check_refused("a\nb\x7f-\xc3-\xa9", NBD_REP_ERR_UNKNOWN, "", "export 'a?b?-?-?' is unknown to the server");
-	check_refused("x", NBD_REP_ERR_TLS_REQD, "", "requires TLS, which xnbdbox does not speak");
+	check_refused("x", NBD_REP_ERR_TLS_REQD, "", "requires TLS: write a URI nbds://NAME@HOST/?tls-psk-file=FILE");
 	check_refused("x", NBD_REP_ERR_POLICY, "", "refused by policy to give export 'x'");
 	check_refused("x", NBD_REP_ERR_POLICY, "not\x1byou", "refused by policy to give export 'x': not?you");
 	check_refused("x", NBD_REP_ERR_SHUTDOWN, "bye\n", "is shutting down: bye?");
@@ -1453,6 +1529,49 @@ static void check_list_fails(uint32_t type, const void *data, size_t n, const ch
 	CHECK(meeting_ends(&m, NBD_HS_CLOSE, error));
 }
 
+static void meet_tls(struct meeting *m, uint16_t flags)
+{
+	meet(m, "x", flags);
+	m->tls = true;
+	if (flags & NBD_FLAG_FIXED_NEWSTYLE)
+		put_option(&m->wants, NBD_OPT_STARTTLS, "", 0);
+}
+
+/* With TLS, or not at all. */
+static void test_client_tls(void)
+{
+	static const uint32_t errors[] = { NBD_REP_ERR_UNSUP, NBD_REP_ERR_POLICY, NBD_REP_ERR_INVALID, 0xffffffff };
+	struct meeting m;
+	unsigned i;
+
+	meet_tls(&m, 3);
+	says_ack(&m, NBD_OPT_STARTTLS);
+	CHECK(meeting_ends(&m, NBD_HS_TLS, ""));
+	CHECK(!nbd_client_is_haggling(&m.h));
+	m.h.ctx = &m.gets;
+	nbd_client_secured(&m.h);
+	put_option(&m.wants, NBD_OPT_STRUCTURED_REPLY, "", 0);
+	CHECK(same(&m.gets, &m.wants));
+	drop(&m.gets);
+	drop(&m.wants);
+	for (i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+		meet_tls(&m, 1);
+		says(&m, NBD_OPT_STARTTLS, errors[i], "no", 2);
+		wants_abort(&m);
+		CHECK(meeting_ends(&m, NBD_HS_CLOSE, "has no TLS for us"));
+	}
+	meet_tls(&m, 1);
+	says(&m, NBD_OPT_STARTTLS, NBD_REP_INFO, "no", 2);
+	wants_abort(&m);
+	CHECK(meeting_ends(&m, NBD_HS_CLOSE, broken));
+	meet_tls(&m, 0); /* plain newstyle: an attacker's, perhaps */
+	CHECK(meeting_ends(&m, NBD_HS_CLOSE, "is not fixed newstyle, and so has no TLS"));
+	meet_tls(&m, 1);
+	m.plain = true;
+	says_ack(&m, NBD_OPT_STARTTLS);
+	CHECK(meeting_ends(&m, NBD_HS_TLS, ""));
+}
+
 static void test_client_list(void)
 {
 	struct meeting m;
@@ -1470,7 +1589,7 @@ static void test_client_list(void)
 	meet_list(&m, 0);
 	CHECK(meeting_ends(&m, NBD_HS_CLOSE, "cannot list its exports: it is not fixed newstyle"));
 	check_list_fails(NBD_REP_ERR_POLICY, "", 0, "refused to list its exports", true);
-	check_list_fails(NBD_REP_ERR_TLS_REQD, "", 0, "requires TLS, which xnbdbox does not speak", true);
+	check_list_fails(NBD_REP_ERR_TLS_REQD, "", 0, "requires TLS: write a URI nbds://NAME@HOST/?tls-psk-file=FILE", true);
 	check_list_fails(NBD_REP_SERVER, "\0\0\0", 3, broken, false);
 	check_list_fails(NBD_REP_SERVER, "\0\0\0\4abc", 7, broken, false);
 	check_list_fails(NBD_REP_SERVER, "\377\377\377\377abc", 7, broken, false);
@@ -1496,6 +1615,8 @@ static void check_uri(const char *text, const char *want)
 		snprintf(is, sizeof(is), "%s %s", u.path, u.export_name);
 	else
 		snprintf(is, sizeof(is), "%s %s %s", u.host, u.port, u.export_name);
+	if (!wrong && u.tls)
+		snprintf(is + strlen(is), sizeof(is) - strlen(is), " TLS %s %s", u.user ? u.user : "any", u.psk_file);
 	CHECK_STR(is, want);
 	free(copy);
 }
@@ -1514,15 +1635,22 @@ static void test_uri(void)
 	check_uri("nbd+unix:///?socket=", "it has no ?socket=PATH");
 	check_uri("nbd+unix:///?socket=%0", "it has no ?socket=PATH");
 	check_uri("nbd+unix://host/?socket=/x", "it has a host before the path of a Unix socket");
-	check_uri("nbds://host", "it requires TLS, which xnbdbox does not speak");
-	check_uri("nbds+unix:///?socket=/x", "it requires TLS, which xnbdbox does not speak");
+	check_uri("nbds://host", "it has no ?tls-psk-file=FILE");
+	check_uri("nbds+unix:///?socket=/x", "it has no ?tls-psk-file=FILE");
+	check_uri("nbds://host/?tls-psk-file=", "it has no ?tls-psk-file=FILE");
+	check_uri("nbds://al%20ice@[::1]:1/x?tls-psk-file=%2Fk&a", "::1 1 x TLS al ice /k");
+	check_uri("nbds://host?tls-psk-file=k", "host 10809  TLS any k");
+	check_uri("nbds://@host?tls-psk-file=k", "host 10809  TLS any k");
+	check_uri("nbds+unix://bob@/x?tls-psk-file=k&socket=s", "s x TLS bob k");
+	check_uri("nbds+unix://bob@host/?tls-psk-file=k&socket=s", "it has a host before the path of a Unix socket");
+	check_uri("nbdss://host", "it is not a URI of NBD over TCP or a Unix socket");
 	check_uri("nbd+vsock://1", "it is not a URI of NBD over TCP or a Unix socket");
 	check_uri("http://host", "it is not a URI of NBD over TCP or a Unix socket");
 	check_uri("nbd://", "it has no host");
 	check_uri("nbd://:10809/x", "it has no host");
 	check_uri("nbd://[::1/x", "it has no address between its brackets");
 	check_uri("nbd://[::1]x", "it has no address between its brackets");
-	check_uri("nbd://me@host", "it has a user name, which NBD has not");
+	check_uri("nbd://me@host", "it has a user name, which NBD without TLS has not");
 	check_uri("nbd://host/%", "it has a % that no byte follows");
 	check_uri("nbd://host/%4", "it has a % that no byte follows");
 	check_uri("nbd://host/%g0", "it has a % that no byte follows");
@@ -1991,6 +2119,8 @@ int main(void)
 	test_abort();
 	test_list();
 	test_unsupported();
+	test_starttls();
+	test_tls_required();
 	test_too_big();
 	test_longest_option();
 	test_info_and_go();
@@ -2011,6 +2141,7 @@ int main(void)
 	test_client_list();
 	test_uri();
 	test_client_refused();
+	test_client_tls();
 	test_client_shutdown();
 	test_client_long_message();
 	test_client_block_sizes();

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
+/*
+ * Pre-shared keys: files of them, and memory for secrets. No message contains a key, nor a part of a line of
+ * such a file.
+ */
+#ifndef SECURE_KEYS_H
+#define SECURE_KEYS_H
+
+#include "tls/tls.h"
+
+/* Zeroes, which are not in a core file, and not swapped out as far as RLIMIT_MEMLOCK allows. NULL: no memory.
+ * Any thread. */
+void *secret_new(size_t bytes);
+/* Wipes and frees it. */
+void secret_free(void *p, size_t bytes);
+
+struct psk {
+	uint8_t name_bytes, key_bytes; /* 1..TLS_NAME_MAX, TLS_PSK_MIN..TLS_PSK_MAX */
+	uint8_t name[TLS_NAME_MAX];
+	uint8_t key[TLS_PSK_MAX];
+};
+
+struct psk_list {
+	size_t bytes; /* of memory */
+	unsigned count;
+	struct psk psk[];
+};
+
+enum { PSK_ERROR_BYTES = 256 };
+
+/* Reads a file: a line NAME:HEX for each key, '#' begins a line that is none. NULL: error, which has room for
+ * PSK_ERROR_BYTES, has one line. Blocks; any thread. The list is the caller's: psk_free(). */
+struct psk_list *psk_read(const char *path, char *error);
+void psk_free(struct psk_list *l);
+
+/* At the start: the key of this name, or the only one if name is NULL; lives for ever. Dies when there is none. */
+const struct psk *psk_one(const char *path, const char *name);
+
+/* Who listens knows the keys of l, which it owns, from now on, and those that it knew before no longer. Any thread. */
+void psk_use(struct psk_list *l);
+/* Whether one of them has this name: copied to *to. Any thread. */
+bool psk_find(const uint8_t *name, size_t bytes, struct psk *to);
+
+#endif

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
+/* Relays of a server: each has a thread. */
+#include "libbb.h"
+#include "reactor/pool.h"
+#include "secure/relay.h"
+
+enum {
+	STACK_BYTES = 64 << 10, /* what is not used of it is no memory, but with locked memory */
+};
+
+int relay_begin(int net, const struct psk *psk, const char *who, bool (*is_dead)(int net))
+{
+	struct relay *r;
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
+		return -1;
+	r = relay_new(net, pair[1], psk, who, is_dead);
+	if (r && thread_start(relay_run, r, STACK_BYTES))
+		return pair[0];
+	if (r)
+		relay_free(r);
+	close(pair[0]);
+	close(pair[1]);
+	return -1;
+}
+
+unsigned relays_serving(void)
+{
+	return relays_served;
+}
+
+bool relays_are_sending(void)
+{
+	return relays_unsent != 0;
+}
