@@ -133,7 +133,7 @@ static void sessions_put(void)
 /* ---- reading --------------------------------------------------------------------------------- */
 
 /* NULL: there is no memory, or this cannot be: then s is broken. */
-static struct command *command_take(struct session *s, const struct handed_command *r)
+static struct command *command_restore(struct session *s, const struct handed_command *r)
 {
 	struct command *x = command_get(s);
 	uint32_t n = (uint32_t)handover.more_bytes;
@@ -157,7 +157,7 @@ static struct command *command_take(struct session *s, const struct handed_comma
 
 static void reply_get(struct session *s, const struct handed_command *r)
 {
-	struct command *x = command_take(s, r);
+	struct command *x = command_restore(s, r);
 
 	if (!x)
 		return;
@@ -190,7 +190,7 @@ static void write_get(struct session *s, struct command *w, const struct handed_
 	if (w->buf)
 		data_get(s, w, &whole);
 	while (!s->broken && (q = handover_get(HANDED_PIECE))) {
-		struct command *x = command_take(s, q);
+		struct command *x = command_restore(s, q);
 
 		if (!x)
 			break;
@@ -214,7 +214,7 @@ static void write_get(struct session *s, struct command *w, const struct handed_
 
 static void request_get(struct session *s, const struct handed_command *r)
 {
-	struct command *x = command_take(s, r);
+	struct command *x = command_restore(s, r);
 	bool partly = r->request.type == NBD_CMD_WRITE;
 
 	if (!x)

@@ -376,7 +376,7 @@ static void begin_again(void)
 	upgrade_is_tried();
 	die_func = leave;
 	begin_threads();
-	export = upgrade_take();
+	export = upgrade_restore();
 	listen_begin();
 	is_ready = true;
 	daemon_ready();

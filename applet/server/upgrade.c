@@ -362,7 +362,7 @@ void upgrade_is_tried(void)
 	_exit(EXIT_SUCCESS); /* what was allocated for it goes with the process */
 }
 
-struct export *upgrade_take(void)
+struct export *upgrade_restore(void)
 {
 	struct export *e = all_handover();
 

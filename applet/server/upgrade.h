@@ -27,6 +27,6 @@ bool upgrade_found(void);
 /* If it is only to be looked at: says so to the other program, and ends. */
 void upgrade_is_tried(void);
 /* Takes all of it, when there are threads. Dies when it cannot. Returns the export, NULL: there are many. */
-struct export *upgrade_take(void);
+struct export *upgrade_restore(void);
 
 #endif
