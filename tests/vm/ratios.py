@@ -2,7 +2,7 @@
 # Copyright (C) 2026 the xnbdbox authors
 # ratios.py ROUNDS SECONDS: random reads and writes of 4 KiB by fio, past the page cache, on kernel devices of the same
 # target, whose image is in memory: connected by nbd-client over TCP and by a Unix socket, and the server's own
-# (--device), by NBD and by ublk. In turns, one machine; prints medians. By hand only, on an idle host: see BENCHMARKS.md.
+# (--device), by NBD and by ublk. In turns, one machine; prints medians. By hand only: ratios.sh.
 import statistics, sys
 from machine import BUILD, Machine, kernel
 
