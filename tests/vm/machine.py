@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
 # A virtual machine (see init), and what stands around it on the host.
-import atexit, json, os, re, socket, subprocess, sys, time
+import atexit, json, os, re, select, socket, subprocess, sys, time
 import nbd
 
 BUILD = os.environ["VM"]
 XNBDBOX = os.environ["XNBDBOX"]
 HOST = "10.0.2.2"  # as the machine sees it; there it is 127.0.0.1
-PATIENCE = 240  # seconds for what takes one or two: a busy host is no error
+PATIENCE = 900  # seconds for what takes one or two: a busy host is no error
 
 
 def free_port():
@@ -122,17 +122,17 @@ class Machine:
                 line = ""
                 lines.append(f"{e}\n")
             if not line:
-                self.show_blocked()
                 with open("console.log", errors="replace") as f:
-                    sys.exit("the machine says no more:\n" + "".join(lines[-5:] + f.readlines()[-400:]))
+                    sys.exit("the machine says no more:\n" + "".join(lines[-5:] + f.readlines()[-20:]) + self.blocked())
             word = line.split()[:1]
             if word and word[0] in ends:
                 return "".join(lines), line
             lines.append(line.replace("\r", ""))
 
-    def show_blocked(self):
-        """On the console: where each task is that waits for a disk or for memory, and the memory
+    def blocked(self):
+        """What the kernel says of tasks that wait for a disk or for memory, and of its memory
         (sysrq: a break on the serial line, then a letter)."""
+        said = b""
         try:
             qmp, console = (socket.socket(socket.AF_UNIX) for _ in range(2))
             qmp.connect("qmp.sock")
@@ -142,9 +142,11 @@ class Machine:
                     qmp.sendall(json.dumps(command).encode() + b"\n")
                 time.sleep(1)
                 console.sendall(bytes((letter,)))
-                time.sleep(10)
+                while select.select([console], [], [], 10)[0]:
+                    said += console.recv(4096)
         except OSError as e:
-            print(f"no break on the serial line: {e}")
+            said += f"no break on the serial line: {e}\n".encode()
+        return said.decode(errors="replace").replace("\r", "")
 
     def tell(self, command):
         """Without waiting for its end."""
