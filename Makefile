@@ -256,7 +256,7 @@ sim_core := $(patsubst applet/core/%.c,$(O)/unit/sim_core/%.o,$(wildcard applet/
 $(sim_core): $(O)/unit/sim_core/%.o: applet/core/%.c Makefile $(wildcard tests/sim/limits.h applet/core/*.h applet/nbd/*.h) $(O)/unit/include/autoconf.h
 	@mkdir -p $(dir $@)
 	$(say) "  CC      $@"
-	$(q)$(sim_cc) -Dmalloc=sim_malloc -Dcalloc=sim_calloc -Dfree=sim_free -c -o $@ $<
+	$(q)$(sim_cc) -Dmalloc=sim_malloc '-Daligned_alloc(a,n)=sim_malloc(n)' -Dcalloc=sim_calloc -Dfree=sim_free -c -o $@ $<
 sim_world := $(patsubst tests/sim/%.c,$(O)/unit/sim_world/%.o,$(wildcard tests/sim/*.c))
 # What is around the core has its own checks, and is faster without sanitizers.
 $(sim_world): $(O)/unit/sim_world/%.o: tests/sim/%.c Makefile $(wildcard tests/sim/*.h applet/core/*.h applet/nbd/*.h) $(O)/unit/include/autoconf.h

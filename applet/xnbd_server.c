@@ -249,6 +249,7 @@
 //usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_INIT(
 //usage:     "\n	-K,--root-storage	The root file system depends on this server"
+//usage:     "\n	-B,--commit-file FILE	What survives a power cut (CACHE_BITMAP_IMAGE.commit)"
 //usage:	)
 //usage:     "\n	-m,--max-clients N	Sessions at a time (128; 0 = no limit)"
 //usage:     "\n	-q,--max-queue-size N	Requests in flight (4096; 0 = no limit)"
@@ -293,7 +294,7 @@ enum {
 	OPTBIT_DAEMONIZE = OPTBIT_INETD + 2 * ENABLE_FEATURE_XNBD_SERVER_INETD,
 	OPTBIT_SYSLOG = OPTBIT_DAEMONIZE + 3 * ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE,
 	OPTBIT_INIT = OPTBIT_SYSLOG + ENABLE_FEATURE_XNBD_SERVER_SYSLOG,
-	OPTBIT_PROXY = OPTBIT_INIT + ENABLE_FEATURE_XNBD_SERVER_INIT,
+	OPTBIT_PROXY = OPTBIT_INIT + 2 * ENABLE_FEATURE_XNBD_SERVER_INIT,
 	OPTBIT_AUTO = OPTBIT_PROXY + 7 * ENABLE_FEATURE_XNBD_SERVER_PROXY,
 	OPT_OLDSTYLE = ENABLE_FEATURE_XNBD_SERVER_OLDSTYLE << OPTBIT_OLDSTYLE,
 	OPT_COW = ENABLE_FEATURE_XNBD_SERVER_COW << OPTBIT_COW,
@@ -323,7 +324,7 @@ static const char options[] ALIGN1 = "trl:a:u:m:q:b:"
 	IF_FEATURE_XNBD_SERVER_INETD("iF:")
 	IF_FEATURE_XNBD_SERVER_DAEMONIZE("dP:L:")
 	IF_FEATURE_XNBD_SERVER_SYSLOG("S")
-	IF_FEATURE_XNBD_SERVER_INIT("K")
+	IF_FEATURE_XNBD_SERVER_INIT("KB:")
 	IF_FEATURE_XNBD_SERVER_PROXY("pcXIn:R:H:")
 	IF_FEATURE_XNBD_SERVER_AUTO("Ax:" IF_FEATURE_XNBD_SERVER_VERIFY("V"))
 	IF_FEATURE_XNBD_SERVER_TRACE("T:f:")
@@ -353,7 +354,9 @@ static const char long_options[] ALIGN1 =
 	"pidfile\0" Required_argument "P"
 	"logpath\0" Required_argument "L")
 	IF_FEATURE_XNBD_SERVER_SYSLOG("syslog\0" No_argument "S")
-	IF_FEATURE_XNBD_SERVER_INIT("root-storage\0" No_argument "K")
+	IF_FEATURE_XNBD_SERVER_INIT(
+	"root-storage\0" No_argument "K"
+	"commit-file\0" Required_argument "B")
 	IF_FEATURE_XNBD_SERVER_PROXY(
 	"proxy\0" No_argument "p"
 	"clear-bitmap\0" No_argument "c"
@@ -464,6 +467,7 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	unsigned opt = getopt32long(argv, options, long_options, &c.lport, &c.laddr, &c.unix_path, &clients, &queue, &buf
 		IF_FEATURE_XNBD_SERVER_INETD(, &fd)
 		IF_FEATURE_XNBD_SERVER_DAEMONIZE(, &c.pidfile, &c.logpath)
+		IF_FEATURE_XNBD_SERVER_INIT(, &c.commit)
 		IF_FEATURE_XNBD_SERVER_PROXY(, &c.origin_export, &rate, &hold)
 		IF_FEATURE_XNBD_SERVER_AUTO(, &c.hook)
 		IF_FEATURE_XNBD_SERVER_TRACE(, &c.record, &c.prefetch)

@@ -194,7 +194,7 @@ static bool commit_write(struct core *c)
 	k->written = end;
 	k->state = COMMIT_WRITE;
 	k->io.offset = COMMIT_HEADER_BYTES + k->chunk[first] * MAP_CHUNK_BYTES;
-	k->io.length = (uint64_t)(end - first - 1) * MAP_CHUNK_BYTES + map_chunk_bytes(&c->map, k->chunk[end - 1]);
+	k->io.length = (uint64_t)(end - first) * MAP_CHUNK_BYTES; /* the planes of the file are whole chunks */
 	k->io.buf = k->snapshot + (size_t)first * MAP_CHUNK_BYTES;
 	return commit_io(c, IO_WRITE, FILE_COMMIT);
 }

@@ -45,7 +45,8 @@ bool core_init(struct core *c, const struct core_config *config)
 	if (!ENABLE_FEATURE_XNBD_SERVER_PROXY || !config->proxy)
 		return true;
 	c->verify.arrived_tail = &c->verify.arrived;
-	c->commit.snapshot = malloc((size_t)(COMMIT_CHUNKS_MAX + 1) * MAP_CHUNK_BYTES);
+	/* Aligned, and in units of it, as O_DIRECT wants it: storage/resident.c */
+	c->commit.snapshot = aligned_alloc(MAP_CHUNK_BYTES, (size_t)(COMMIT_CHUNKS_MAX + 1) * MAP_CHUNK_BYTES);
 	c->persist_copy = malloc(MAP_CHUNK_BYTES);
 	c->commit.chunk = malloc(COMMIT_CHUNKS_MAX * sizeof(*c->commit.chunk));
 	return c->commit.snapshot && c->commit.chunk && c->persist_copy &&

@@ -30,6 +30,7 @@ enum {
 _Static_assert(AT_NUMBERS + 8 * NUMBERS <= AT_SUM, "state_header");
 
 const char state_old_version[] = "of an earlier version";
+const char state_no_bitmap[] = "the bitmap is gone, and with it what was written last";
 
 static const char magic[8] = { 'X', 'N', 'B', 'D', 'C', 'M', 'T', '2' };
 static const uint32_t order_mark = 0x01020304;
@@ -132,6 +133,11 @@ void state_header_encode(uint8_t *p, const struct state_header *h)
 	nbd_put64(p + AT_SUM, checksum(p, AT_SUM));
 }
 
+bool state_is_commit(const uint8_t *p)
+{
+	return memcmp(p, magic, sizeof(magic) - 1) == 0;
+}
+
 const char *state_header_decode(const uint8_t *p, size_t n, struct state_header *h)
 {
 	uint64_t *number = &h->counter;
@@ -139,7 +145,7 @@ const char *state_header_decode(const uint8_t *p, size_t n, struct state_header 
 
 	if (n < STATE_HEADER_BYTES)
 		return "too short";
-	if (memcmp(p, magic, sizeof(magic) - 1) != 0)
+	if (!state_is_commit(p))
 		return "no commit file";
 	if (memcmp(p, magic, sizeof(magic)) != 0)
 		return state_old_version;
@@ -181,6 +187,8 @@ enum state_start state_decide(const struct state_found *f, const char **why)
 	if (f->commit == COMMIT_ABSENT)
 		return !f->bitmap_set ? START_NEW : f->adopt ? START_ADOPT : START_REFUSE;
 	*why = f->other ? f->other : f->changed;
+	if (!*why && f->same_boot && !f->clean && !f->bitmap_bytes)
+		*why = state_no_bitmap;
 	if (f->changed && f->adopt && f->bitmap_bytes)
 		return START_ADOPT;
 	if (*why && !f->accept)

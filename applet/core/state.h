@@ -15,6 +15,7 @@ enum {
 	STATE_HEADER_BYTES = 1024, /* of a copy of the header that are used */
 	STATE_COPY_BYTES = 4096,   /* a copy begins at a multiple of this */
 	STATE_COPIES = 2,
+	SECTOR_BYTES = 512,        /* a power cut never divides one */
 	STATE_SAMPLES = 32,        /* blocks of the origin that are remembered */
 	STATE_RECENT = 16,         /* blocks of the image: those that have come last */
 	STATE_BOOT_ID_BYTES = 40,  /* /proc/sys/kernel/random/boot_id, NUL-padded */
@@ -84,8 +85,12 @@ struct state_header {
 void state_header_encode(uint8_t *p, const struct state_header *h);
 /* NULL, or what is wrong with the n bytes at p, one copy: a few words. */
 const char *state_header_decode(const uint8_t *p, size_t n, struct state_header *h);
+/* Whether the first STATE_COPY_BYTES of a file are of a commit file of any version. */
+bool state_is_commit(const uint8_t *p);
 /* The words for a commit file that this program has not learned to read. */
 extern const char state_old_version[];
+/* ... and for a start in the same boot that does not find the bitmap. */
+extern const char state_no_bitmap[];
 
 enum state_commit { COMMIT_ABSENT, COMMIT_GOOD, COMMIT_DAMAGED, COMMIT_OLD_VERSION };
 
@@ -99,6 +104,7 @@ struct state_found {
 	enum state_commit commit;
 	uint64_t commit_size_bytes; /* the disk that the commit file speaks of */
 	bool same_boot;             /* the machine has not gone down since */
+	bool clean;                 /* the last server ended well: all is committed */
 	bool same_origin;           /* fingerprints match, or none is known */
 	const char *other;          /* why these are not the files of the last server; NULL: they are */
 	const char *changed;        /* ... or somebody has written to them since it ended */

@@ -170,7 +170,7 @@ static void write_chunks(struct core *c)
 		io->op = IO_WRITE;
 		io->file = FILE_COMMIT;
 		io->offset = commit_written_offset(c->size_bytes) + chunk * MAP_CHUNK_BYTES;
-		io->length = map_chunk_bytes(&w->map, chunk);
+		io->length = MAP_CHUNK_BYTES;
 		io->buf = w->buf;
 		io->done = write_event;
 		if (!port_io(c, io))

@@ -161,7 +161,7 @@ int server_check(const struct server_config *config)
 	d = &e->disk;
 	d->adopt = config->adopt_bitmap;
 	d->accept = config->accept_image;
-	store_peek(d, config->image, config->bitmap);
+	store_peek(d, config->image, config->bitmap, config->commit);
 	check_exists(d);
 	control_emit_string(k, "commit_file", d->commit_trouble ? d->commit_trouble : found[d->commit_found]);
 	print(k);

@@ -265,7 +265,7 @@ static void begin_proxy(struct export *e)
 
 	d->adopt = s->adopt_bitmap;
 	d->accept = s->accept_image;
-	if (store_inspect(d, s->image, s->bitmap, s->clear_bitmap)) /* complete: needs no origin, not even to start */
+	if (store_inspect(d, s->image, s->bitmap, s->commit, s->clear_bitmap)) /* complete: needs no origin, not even to start */
 		d->origin = origin_new(d, s->origin_host, s->origin_port, s->origin_export, s->origin_psk, NULL, NULL);
 	else if (server_reach_origin(d, !d->words))
 		fp = origin_fingerprint(d->origin);

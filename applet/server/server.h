@@ -19,6 +19,7 @@ struct server_config {
 	const char *image;          /* NULL: xnbd-wrapper, which serves many */
 	const llist_t *images;      /* ... of which it begins with these */
 	const char *bitmap;         /* proxy, else NULL */
+	const char *commit;         /* its commit file; NULL: beside the bitmap */
 	const char *control;        /* proxy, wrapper: path of the control socket, or NULL */
 	const char *origin_host;    /* proxy; "unix:PATH" is a Unix socket */
 	const char *origin_port;

@@ -28,19 +28,31 @@ const char *header_read(int fd, struct state_header *h)
 	return found ? NULL : why;
 }
 
-int header_write(int fd, const struct state_header *h)
+/* Writes the copy's bytes from `from` on, and syncs. 0 or errno. */
+static int write_copy(int fd, const struct state_header *h, size_t from)
 {
-	uint8_t raw[STATE_HEADER_BYTES];
+	uint8_t raw[STATE_COPY_BYTES] __attribute__((aligned(STATE_COPY_BYTES))) = { 0 }; /* as O_DIRECT wants it */
 	ssize_t n;
 
 	state_header_encode(raw, h);
-	n = pwrite(fd, raw, sizeof(raw), (off_t)((h->counter - 1) % STATE_COPIES * STATE_COPY_BYTES));
-	if (n != (ssize_t)sizeof(raw))
+	n = pwrite(fd, raw + from, sizeof(raw) - from, (off_t)((h->counter - 1) % STATE_COPIES * STATE_COPY_BYTES + from));
+	if (n != (ssize_t)(sizeof(raw) - from))
 		return n < 0 ? errno : EIO;
-	if (fdatasync(fd) < 0)
-		return errno;
-	identity_stamp(fd, h->counter);
-	return 0;
+	return fdatasync(fd) < 0 ? errno : 0;
+}
+
+int header_announce(int fd, const struct state_header *h)
+{
+	return write_copy(fd, h, SECTOR_BYTES);
+}
+
+int header_write(int fd, const struct state_header *h)
+{
+	int error = write_copy(fd, h, 0);
+
+	if (!error)
+		identity_stamp(fd, h->counter);
+	return error;
 }
 
 /* ---- while the server runs ------------------------------------------------------------ */

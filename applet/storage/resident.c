@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 enum { X_BLKSSZGET = 0x1268 }; /* linux/fs.h: the sector's bytes */
 
@@ -38,7 +39,14 @@ static void pin(int fd)
 
 void resident_files(struct disk *d)
 {
+	struct stat st;
+
 	open_direct(d);
 	pin(d->fd[FILE_BITMAP]);
-	pin(d->fd[FILE_COMMIT]);
+	if (d->header_fd < 0 || fstat(d->header_fd, &st) < 0) /* a target */
+		return;
+	if (!S_ISBLK(st.st_mode))
+		pin(d->fd[FILE_COMMIT]);
+	else if (fcntl(d->fd[FILE_COMMIT], F_SETFL, O_DIRECT) < 0 || fcntl(d->header_fd, F_SETFL, O_DIRECT) < 0)
+		bb_perror_msg("'%s' is written by the page cache", d->path[FILE_COMMIT]);
 }

@@ -14,7 +14,10 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
-enum { LOAD_BYTES = 64 << 10 };
+enum {
+	LOAD_BYTES = 64 << 10,
+	BLANK_BYTES = 1 << 20, /* of a device: file systems, RAID, LVM have something in there */
+};
 
 /* A start that something may be done about: told with the file. */
 NORETURN static void refuse(const struct disk *d, enum io_file file, const char *why, bool acceptable)
@@ -95,10 +98,34 @@ static bool is_complete(const struct disk *d, uint64_t size_bytes)
 
 /* ---- deciding ------------------------------------------------------------------- */
 
+/* Whether a block device that is to be the commit file is a new one. What is neither new nor ours, a file
+ * system for example, is nothing that may be written over, whatever the options. */
+static bool is_blank(struct disk *d)
+{
+	uint8_t *begin = xmalloc(BLANK_BYTES);
+	ssize_t n = pread(d->fd[FILE_COMMIT], begin, BLANK_BYTES, 0);
+	bool blank, ours;
+
+	if (n < STATE_COPY_BYTES)
+		bb_perror_msg_and_die("cannot read '%s'", d->path[FILE_COMMIT]);
+	ours = state_is_commit(begin);
+	memset(begin + SECTOR_BYTES, 0, STATE_HEADER_BYTES - SECTOR_BYTES); /* see header_announce() */
+	blank = !begin[0] && memcmp(begin, begin + 1, (size_t)n - 1) == 0;
+	free(begin);
+	if (!blank && !ours)
+		bb_error_msg_and_die("'%s' has something else on it; if nobody needs that: dd if=/dev/zero of='%s' bs=1M count=1",
+				     d->path[FILE_COMMIT], d->path[FILE_COMMIT]);
+	return blank;
+}
+
 static void read_header(struct disk *d)
 {
-	const char *why = header_read(d->fd[FILE_COMMIT], &d->header);
+	const char *why;
 
+	d->commit_is_device = ENABLE_FEATURE_XNBD_SERVER_INIT && !file_is_regular(d, FILE_COMMIT);
+	if (d->commit_is_device && is_blank(d))
+		return;
+	why = header_read(d->fd[FILE_COMMIT], &d->header);
 	if (!why && file_bytes(d, FILE_COMMIT) < commit_file_bytes(d->header.size_bytes))
 		why = "cut short"; /* bits that are not there are not zero */
 	d->commit_found = !why ? COMMIT_GOOD : why == state_old_version ? COMMIT_OLD_VERSION : COMMIT_DAMAGED;
@@ -116,6 +143,7 @@ enum state_start store_decide(struct disk *d, uint64_t size_bytes, const struct 
 		.commit = d->commit_found,
 		.commit_size_bytes = d->header.size_bytes,
 		.same_boot = identity_same_boot(d),
+		.clean = d->header.clean,
 		.same_origin = !fp || fingerprint_match(fp, &d->header.fingerprint),
 	};
 	const char *why = NULL;
@@ -128,7 +156,7 @@ enum state_start store_decide(struct disk *d, uint64_t size_bytes, const struct 
 	identity_check(d, &f);
 	how = state_decide(&f, &why);
 	if (how == START_REFUSE)
-		refuse(d, FILE_BITMAP, why, why == f.other || why == f.changed);
+		refuse(d, FILE_BITMAP, why, why == f.other || why == f.changed || why == state_no_bitmap);
 	return how;
 }
 
@@ -149,11 +177,11 @@ static void check_distinct(struct disk *d)
 }
 
 /* What exists of them. flags: of open(2); how: of lock(). */
-static void open_files(struct disk *d, const char *image, const char *bitmap, int flags, int how)
+static void open_files(struct disk *d, const char *image, const char *bitmap, const char *commit, int flags, int how)
 {
 	d->path[FILE_IMAGE] = xpath_absolute(image);
 	d->path[FILE_BITMAP] = xpath_absolute(bitmap);
-	d->path[FILE_COMMIT] = xasprintf("%s.commit", d->path[FILE_BITMAP]);
+	d->path[FILE_COMMIT] = commit ? xpath_absolute(commit) : xasprintf("%s.commit", d->path[FILE_BITMAP]);
 	check_distinct(d);
 	if (file_open(d, FILE_IMAGE, flags))
 		file_lock(d, FILE_IMAGE, how);
@@ -163,9 +191,9 @@ static void open_files(struct disk *d, const char *image, const char *bitmap, in
 		read_header(d);
 }
 
-void store_peek(struct disk *d, const char *image, const char *bitmap)
+void store_peek(struct disk *d, const char *image, const char *bitmap, const char *commit)
 {
-	open_files(d, image, bitmap, O_RDONLY, LOCK_SH);
+	open_files(d, image, bitmap, commit, O_RDONLY, LOCK_SH);
 	if (d->fd[FILE_COMMIT] >= 0)
 		file_is_regular(d, FILE_COMMIT); /* others cannot be opened for writing, or hold nothing */
 }
@@ -211,11 +239,11 @@ void store_check_room(struct disk *d, uint64_t size_bytes, uint64_t have_bytes)
 	check_image(d, size_bytes, have_bytes);
 }
 
-bool store_inspect(struct disk *d, const char *image, const char *bitmap, bool clear)
+bool store_inspect(struct disk *d, const char *image, const char *bitmap, const char *commit, bool clear)
 {
 	enum state_start how;
 
-	open_files(d, image, bitmap, O_RDWR, LOCK_EX);
+	open_files(d, image, bitmap, commit, O_RDWR, LOCK_EX);
 	if (clear || d->commit_found != COMMIT_GOOD || d->fd[FILE_IMAGE] < 0)
 		return false;
 	how = store_decide(d, d->header.size_bytes, NULL, false);
@@ -230,6 +258,7 @@ void store_resume(struct disk *d)
 {
 	uint64_t size_bytes = d->header.size_bytes;
 
+	fcntl(d->fd[FILE_COMMIT], F_SETFL, 0); /* a device: read by the page cache; see resident.c */
 	read_header(d);
 	if (d->commit_found != COMMIT_GOOD || d->header.size_bytes != size_bytes)
 		bb_error_msg_and_die("'%s' is not what was handed over", d->path[FILE_COMMIT]);
@@ -301,6 +330,37 @@ static void write_written(struct disk *d, uint64_t size_bytes)
 	write_bits(d, FILE_COMMIT, commit_written_offset(size_bytes), d->written, written_bytes(size_bytes));
 }
 
+static void sync_commit(struct disk *d)
+{
+	if (fdatasync(d->fd[FILE_COMMIT]) < 0)
+		bb_perror_msg_and_die("cannot write '%s'", d->path[FILE_COMMIT]);
+}
+
+/* No bit of a disk of so many bytes is set in a commit file that is a device. */
+static void zero_plane(struct disk *d, uint64_t size_bytes)
+{
+	uint64_t *none = alloc_words(NULL, map_bytes(size_bytes));
+
+	write_bits(d, FILE_COMMIT, COMMIT_HEADER_BYTES, none, map_bytes(size_bytes));
+	free(none);
+	sync_commit(d);
+}
+
+/* The same in place, on a device, without bits: until the new header is there, an old one speaks of bits that
+ * are not set any more. had_bytes: of the disk of the old one, 0 = there was none. */
+static void prepare_commit_device(struct disk *d, uint64_t size_bytes, uint64_t had_bytes)
+{
+	uint64_t needed = commit_file_bytes(size_bytes);
+
+	if (file_bytes(d, FILE_COMMIT) < needed)
+		bb_error_msg_and_die("'%s' is too small: it has %llu bytes, and %llu are needed", d->path[FILE_COMMIT],
+				     (unsigned long long)file_bytes(d, FILE_COMMIT), (unsigned long long)needed);
+	zero_plane(d, had_bytes);
+	zero_plane(d, size_bytes);
+	write_written(d, size_bytes);
+	sync_commit(d);
+}
+
 /* Creates a new commit file under a temporary name, with its space allocated: everything but the
  * header. with_bits: with the bits in memory, whose blocks must be on the disk; else without any.
  * Returns the name, which the caller frees. */
@@ -370,6 +430,7 @@ void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *f
 {
 	enum state_start how = store_decide(d, size_bytes, fp, clear);
 	uint64_t image_bytes = file_bytes(d, FILE_IMAGE);
+	bool fresh = how == START_NEW || how == START_ADOPT;
 	char *new_commit = NULL;
 
 	if (!d->written) /* else store_inspect() has read all; nobody else writes these files */
@@ -382,7 +443,11 @@ void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *f
 	if (how == START_ADOPT && fdatasync(d->fd[FILE_IMAGE]) < 0)
 		bb_perror_msg_and_die("cannot sync '%s'", d->path[FILE_IMAGE]);
 	/* Whatever may fail for lack of room comes before anything is forgotten. */
-	if (how == START_NEW || how == START_ADOPT)
+	if (how == START_ADOPT && d->commit_is_device) /* what xNBD has left may exist nowhere else: nothing half written */
+		bb_error_msg_and_die("'%s' is a device: --adopt-bitmap needs a commit file that is a file", d->path[FILE_COMMIT]);
+	if (fresh && d->commit_is_device)
+		prepare_commit_device(d, size_bytes, d->commit_found == COMMIT_GOOD ? d->header.size_bytes : 0);
+	else if (fresh)
 		new_commit = prepare_commit(d, size_bytes, how == START_ADOPT);
 	if (how == START_NEW || d->fd[FILE_BITMAP] < 0)
 		create_bitmap(d, size_bytes);
@@ -391,10 +456,12 @@ void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *f
 		write_bits(d, FILE_BITMAP, 0, d->words, map_bytes(size_bytes));
 	}
 	/* Only now may the header say that the bitmap belongs to this boot. */
-	if (!new_commit)
+	if (!fresh)
 		write_written(d, size_bytes);
 	set_header(d, how, size_bytes, fp);
-	errno = header_write(d->fd[FILE_COMMIT], &d->header);
+	errno = fresh && d->commit_is_device ? header_announce(d->fd[FILE_COMMIT], &d->header) : 0;
+	if (!errno)
+		errno = header_write(d->fd[FILE_COMMIT], &d->header);
 	if (errno)
 		bb_perror_msg_and_die("cannot write '%s'", new_commit ? new_commit : d->path[FILE_COMMIT]);
 	if (new_commit)

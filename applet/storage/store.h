@@ -12,15 +12,17 @@
 
 #include "storage/disk.h"
 
-/* Opens and locks what exists of a proxy's files and reads the header. With a good commit file
+/* Opens and locks what exists of a proxy's files and reads the header. commit: the commit file, NULL = the
+ * bitmap's name with ".commit"; it may be a block device that has nothing but zeroes, or a commit file of ours
+ * from its first byte on. With a good commit file
  * d->words are there, and d->header.size_bytes is the size: a start can do without the origin.
  * True: the cache is complete, the origin is not needed. */
-bool store_inspect(struct disk *d, const char *image, const char *bitmap, bool clear);
+bool store_inspect(struct disk *d, const char *image, const char *bitmap, const char *commit, bool clear);
 
 /* The same for --check: opens read-only, with shared locks. Then the steps of store_open() that
  * change nothing, one by one: how the start would be made, the bits that it would use (into
  * d->words), whether the image is long enough for them. */
-void store_peek(struct disk *d, const char *image, const char *bitmap);
+void store_peek(struct disk *d, const char *image, const char *bitmap, const char *commit);
 enum state_start store_decide(struct disk *d, uint64_t size_bytes, const struct fingerprint *fp, bool clear);
 void store_load(struct disk *d, enum state_start how, uint64_t size_bytes);
 /* After store_load(): the record of client writes, into d->written. False: nobody knows who wrote

@@ -19,7 +19,7 @@ command -v gcov >/dev/null || {
 mkdir "$T/sim" "$T/unit"
 for file in applet/core/*.c; do
 	name=$(basename "$file" .c)
-	$CC -include tests/sim/limits.h -Dmalloc=sim_malloc -Dcalloc=sim_calloc -Dfree=sim_free \
+	$CC -include tests/sim/limits.h -Dmalloc=sim_malloc '-Daligned_alloc(a,n)=sim_malloc(n)' -Dcalloc=sim_calloc -Dfree=sim_free \
 		-O0 --coverage -c -o "$T/sim/$name.o" "$file"
 	$CC -O0 --coverage -c -o "$T/unit/$name.o" "$file"
 done

@@ -198,5 +198,6 @@ void draw_plan(void)
 	plan.fronts = chance(70);
 	plan.rings = plan.fronts && chance(50);
 	plan.storm = plan.crashes && plan.gap == GAP_NONE && chance(30);
+	plan.commit_device = !plan.target && !plan.adopt && chance(25);
 	draw_limits();
 }

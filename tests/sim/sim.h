@@ -65,6 +65,7 @@ struct plan {
 	unsigned memory_mille;  /* allocations that fail */
 	unsigned start_mille;   /* system calls of a start that fail */
 	bool adopt;             /* image and bitmap are of another program */
+	bool commit_device;     /* the commit file is a device, and the bitmap does not survive a power cut */
 	unsigned silent_mille;  /* requests that the origin never answers */
 	unsigned stray_mille;   /* answers that nobody asked for */
 	bool no_punch;          /* the image's file system knows no holes */

@@ -5,6 +5,9 @@
  * have other names here (store_calls.h). Each may be the last one before a crash, and
  * some fail.
  *
+ * With plan.commit_device the commit file is a device that has nothing but zeroes at first, and the bitmap
+ * is in a file system that lasts as long as the machine runs.
+ *
  * A directory with four names, each with a file of disk.c. What was created or renamed
  * since the directory was synced is undone by a power cut, from the end on, as far as
  * chance says; sizes likewise (disk.c).
@@ -292,6 +295,10 @@ static off_t seek_data(unsigned slot, uint64_t offset)
 		errno = EINVAL;
 		return -1;
 	}
+	if (slot == FILE_COMMIT && plan.commit_device) {
+		errno = EINVAL;
+		return -1;
+	}
 	if (at < disk_size(slot))
 		return (off_t)at;
 	errno = ENXIO;
@@ -310,7 +317,7 @@ off_t k_lseek(int fd, off_t offset, int whence)
 int k_fstat(int fd, struct stat *st)
 {
 	memset(st, 0, sizeof(*st));
-	st->st_mode = S_IFREG;
+	st->st_mode = fd_slot(fd) == FILE_COMMIT && plan.commit_device ? S_IFBLK : S_IFREG;
 	st->st_ino = disk_birth(fd_slot(fd));
 	st->st_mtim.tv_nsec = fd_slot(fd) == FILE_COMMIT ? 0 : (long)disk_changed(fd_slot(fd)); /* nobody asks for that */
 	return 0;
@@ -346,10 +353,12 @@ long k_syscall(long number, int fd, ...)
 
 int k_ioctl(int fd, unsigned long what, void *to)
 {
-	(void)fd;
 	(void)what;
 	(void)to;
-	broken("start: ioctl");
+	if (fd_slot(fd) != FILE_COMMIT || !plan.commit_device)
+		broken("start: ioctl");
+	errno = ENOTTY; /* no loop device */
+	return -1;
 }
 
 ssize_t k_fgetxattr(int fd, const char *name, void *to, size_t n)
@@ -367,7 +376,8 @@ int k_fsetxattr(int fd, const char *name, const void *from, size_t n, int flags)
 {
 	(void)name;
 	(void)flags;
-	if (call("fsetxattr", fd_slot(fd)))
+	errno = EPERM;
+	if (call("fsetxattr", fd_slot(fd)) || (fd_slot(fd) == FILE_COMMIT && plan.commit_device))
 		return -1;
 	memcpy(disk_stamp(fd_slot(fd)), from, n);
 	return 0;
@@ -474,6 +484,8 @@ void start_power_cut(void)
 	while (journal_count > stay)
 		undo(&journal[--journal_count]);
 	journal_count = 0;
+	if (plan.commit_device)
+		exists[FILE_BITMAP] = false;
 	boots++;
 }
 
@@ -483,6 +495,9 @@ void start_begin(bool adopt)
 {
 	memset(exists, 0, sizeof(exists));
 	exists[FILE_IMAGE] = exists[FILE_BITMAP] = adopt;
+	exists[FILE_COMMIT] = plan.commit_device;
+	if (plan.commit_device)
+		disk_resize(FILE_COMMIT, commit_file_bytes(plan.size_bytes));
 	journal_count = 0;
 	boots = 1;
 	calls_left = -1;
@@ -502,7 +517,7 @@ void start_free(void)
 
 static void look_and_open(bool *all_dirty)
 {
-	bool complete = store_inspect(&files, paths[FILE_IMAGE], paths[FILE_BITMAP], false);
+	bool complete = store_inspect(&files, paths[FILE_IMAGE], paths[FILE_BITMAP], plan.commit_device ? paths[FILE_COMMIT] : NULL, false);
 	struct fingerprint fp;
 
 	if (complete || (files.words && chance(50))) {

@@ -251,6 +251,11 @@ static void test_decide(void)
 	CHECK(decide(f) == START_COMMIT);
 	f = good;
 	f.bitmap_bytes = 0;
+	CHECK(decide(f) == START_REFUSE);
+	f.accept = true;
+	CHECK(decide(f) == START_COMMIT);
+	f.accept = false;
+	f.clean = true; /* all that was written is committed */
 	CHECK(decide(f) == START_COMMIT);
 	f = good;
 	f.same_origin = false;

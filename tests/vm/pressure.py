@@ -4,7 +4,8 @@
 # nbd-client (tcp, unix) or xnbd-client (client), or by the server's own device (nbd, ublk: in the machine that has
 # it). The kernel's block device, our proxy, its cache image (a disk of the machine) and the swapping are
 # one loop: if any of them has to wait for memory that only swapping would free, it stands
-# still. Programs want twice the memory there is, and look at all they have written; files
+# still. What the server notes of its disk is in a tmpfs and on a disk without a file system; its log is in a
+# file system that others keep busy. Programs want twice the memory there is, and look at all they have written; files
 # are written, read and compared; the copy runs, and in the last quarter the server has
 # switched.
 import hashlib, os, random, re, struct, sys, time
@@ -94,10 +95,10 @@ class Server:
 
 
 def begin(port):
-    m = Machine("cache.img", "state.img", memory=MEMORY, append="loglevel=7", **kernel("6.12" if KIND == "ublk" else "6.1"))
+    m = Machine("cache.img", "log.img", "commit.img", memory=MEMORY, append="loglevel=7", **kernel("6.12" if KIND == "ublk" else "6.1"))
     m.run("mkdir -p /c && mount -t ext4 /dev/vdb /b && echo 60 >/proc/sys/kernel/hung_task_timeout_secs")
     m.run(f"xnbd-server --proxy --root-storage --daemonize --logpath /b/log --lport 8521 {'' if CLIENT else '--device ' + DEVICE}"
-          f" --unix /run/nbd.sock --rate {RATE} {HOST} {port} /dev/vda /b/cache.bm /run/ctl.sock")
+          f" --unix /run/nbd.sock --rate {RATE} --commit-file /dev/vdc {HOST} {port} /dev/vda /run/cache.bm /run/ctl.sock")
     if CLIENT:
         m.run(f"{CLIENT} {DEVICE} && blockdev --rereadpt {DEVICE}")
     m.run(f"until_true 60 test -b {DEVICE}p2 && mount -t ext4 {DEVICE}p1 /c && mkswap {DEVICE}p2 >/dev/null && swapon {DEVICE}p2")
@@ -138,8 +139,10 @@ sums = make_origin()
 port = serve_origin("origin.img")
 with open("cache.img", "wb") as f:
     f.truncate(ORIGIN + MIB)
-with open("state.img", "wb") as f:
+with open("log.img", "wb") as f:
     f.write(make_ext4("fs.img", 16 << 20))
+with open("commit.img", "wb") as f:
+    f.truncate(1 << 20)
 with open("origin.img", "rb") as f:
     origin = hashlib.file_digest(f, "sha256").hexdigest()
 m = begin(port)
@@ -147,9 +150,10 @@ server = Server(m)
 m.run("xnbd-bgctl --cache-all2 /run/ctl.sock")
 for i, mib in enumerate(HOGS):
     m.run(f"{{ hog {mib} {rng.randrange(1 << 32)} >/run/hog{i} 2>&1; echo status $? >>/run/hog{i}; }} & echo $! >/run/pid{i}")
+m.run("(mkdir /b/x; while [ ! -e /run/enough ]; do i=0; while [ $i -lt 300 ]; do : >/b/x/$i; i=$((i + 1)); done; rm -rf /b/x/*; sleep 1; done) >/dev/null 2>&1 &")
 press(m, sums)
 server.expect_unswapped()
-m.run("kill $(pidof hog); wait; true")
+m.run("touch /run/enough; kill $(pidof hog); wait; true")
 for i in range(len(HOGS)):
     said = m.run(f"cat /run/hog{i}")
     print(said, file=log)
