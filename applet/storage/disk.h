@@ -25,10 +25,10 @@ struct disk {
 			   to the header's writer and to the commit, not to the first of them */
 	int direct_fd;  /* --root-storage: an O_DIRECT descriptor of the image; -1 = not there */
 	bool is_device; /* the image is a block device */
-	bool commit_is_device; /* the commit file is one */
 	bool holes_known; /* of the image: see holes.h */
 	bool switched;  /* handed over: the switch is done */
 	uint32_t direct_unit; /* bytes: direct_fd needs multiples of this */
+	bool commit_is_device; /* the commit file is a block device */
 	bool adopt, accept; /* --adopt-bitmap, --accept-image */
 	_Atomic bool no_nowait; /* the image's file system knows no RWF_NOWAIT, or a base is behind it */
 	char *path[3];  /* absolute */
