@@ -294,6 +294,33 @@ static void wrong_order(void)
 	CHECK(feed(&server, &p.finished, &out) == TLS_FAILED);
 }
 
+/* A Finished of a peer that has the keys of records, but not what only the right one can know */
+static void wrong_finished(void)
+{
+	static struct pair start, p;
+	handshake(&start);
+	for (int server = 0; server < 2; server++) {
+		for (uint8_t len = 31; len <= 33; len++) {
+			uint8_t message[MESSAGE_HEADER_BYTES + 33] = { FINISHED, 0, 0, len };
+			static struct wire in, out;
+			memset(&p, 0, sizeof(p));
+			struct tls *t = server ? &p.server : &p.client, peer;
+			begin_client(&p.client, "alice", psk);
+			begin_server(&p.server);
+			feed(&p.client, &p.nothing, &p.hello);
+			feed(&p.server, &p.hello, &p.answer);
+			p.answer.len -= 36 + TLS_OVERHEAD; /* without Finished */
+			CHECK(feed(&p.client, &p.answer, &out) == TLS_MORE);
+			memset(&peer, 0, sizeof(peer));
+			peer.tx = t->rx;
+			in.len = tls_seal(&peer, TLS_TYPE_HANDSHAKE, in.at, message, MESSAGE_HEADER_BYTES + len);
+			out.len = 0;
+			CHECK(feed(t, &in, &out) == TLS_FAILED);
+			CHECK(t->alert == (len == 32 ? ALERT_DECRYPT_ERROR : ALERT_DECODE_ERROR));
+		}
+	}
+}
+
 /* change_cipher_spec is no message: between records it changes nothing, once the handshake has begun. */
 static void change_cipher_spec(void)
 {
@@ -605,6 +632,7 @@ static const struct hand_server servers[] = {
 	{ .id = "0101", .alert = ALERT_ILLEGAL_PARAMETER },
 	{ .behind = "08000002 0000", .alert = ALERT_UNEXPECTED_MESSAGE },
 	{ .behind = "08", .alert = ALERT_UNEXPECTED_MESSAGE },
+	{ .extensions = "000e 000a000600040017001d ff010000", .alert = ALERT_UNSUPPORTED_EXTENSION },
 	{ .extensions = "0004 ff010000", .alert = ALERT_UNSUPPORTED_EXTENSION },
 	{ .extensions = "0006 003300020000", .alert = ALERT_UNSUPPORTED_EXTENSION },
 	{ .extensions = "0008 000a0000 000a0000", .alert = ALERT_DECODE_ERROR },
@@ -935,6 +963,7 @@ int main(void)
 	pieces();
 	wrong_keys();
 	wrong_order();
+	wrong_finished();
 	change_cipher_spec();
 	hand_made_hellos();
 	lookups();
