@@ -44,7 +44,8 @@ static struct handed_command *command_hand(enum handed type, const struct comman
 	r->bytes = bytes;
 	memcpy(&r->request, &x->req, sizeof(r->request));
 	memcpy(&r->progress, &x->cookie, sizeof(r->progress));
-	memcpy(&r->header_bytes, &x->header_bytes, HEADER_BYTES);
+	if (x->replied) /* else there is none */
+		memcpy(&r->header_bytes, &x->header_bytes, HEADER_BYTES);
 	return r;
 }
 

@@ -16,7 +16,7 @@ flags := -std=gnu11 -g -O1 -Wall -Wextra -Werror -MMD -MP -Iapplet -Iapplet/libb
 
 # What is under test: all of applet/ but threads and main(). What it asks libc
 # for goes through world.c. The commit's memory is made small, as in the simulator.
-through := malloc calloc strdup free exit epoll_wait clock_gettime read write pwrite fdatasync connect \
+through := malloc calloc aligned_alloc strdup free exit epoll_wait clock_gettime read write pwrite fdatasync connect \
 	getaddrinfo getcwd mmap isatty ioctl sched_getaffinity
 space := $(subst ,, )
 tested := $(filter-out applet/main.c applet/reactor/pool.c applet/reactor/log.c,$(wildcard applet/*.c applet/*/*.c))
