@@ -413,12 +413,8 @@ static void parse_arguments(const struct argument *a, unsigned needed, char **ar
 /* In the place of REMOTE_HOST and REMOTE_PORT. */
 static void parse_uri(struct server_config *c, const char *uri)
 {
-	static char *text; /* the configuration points into it */
 	struct nbd_uri u;
-	const char *wrong;
-
-	text = xstrdup(uri);
-	wrong = nbd_uri_parse(text, &u);
+	const char *wrong = nbd_uri_parse(c->origin_uri = xstrdup(uri), &u);
 
 	if (wrong)
 		bb_error_msg_and_die("the URI of the origin %s", wrong);

@@ -58,7 +58,7 @@ static bool parse(char *text, struct allowed *a)
 
 void allow_parse(const char *list)
 {
-	char *text = xstrdup(list), *word;
+	char *copy = xstrdup(list), *text = copy, *word;
 	struct allowed *more;
 
 	while ((word = strsep(&text, ","))) {
@@ -72,6 +72,7 @@ void allow_parse(const char *list)
 			bb_error_msg_and_die("'%s' is not ADDRESS/BITS of a network", whole);
 		free(whole);
 	}
+	free(copy);
 }
 
 bool is_allowed(const struct endpoint *e)

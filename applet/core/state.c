@@ -187,7 +187,7 @@ enum state_start state_decide(const struct state_found *f, const char **why)
 	if (f->commit == COMMIT_ABSENT)
 		return !f->bitmap_set ? START_NEW : f->adopt ? START_ADOPT : START_REFUSE;
 	*why = f->other ? f->other : f->changed;
-	if (!*why && f->same_boot && !f->clean && !f->bitmap_bytes)
+	if (!*why && f->same_boot && !f->clean && !right_size)
 		*why = state_no_bitmap;
 	if (f->changed && f->adopt && f->bitmap_bytes)
 		return START_ADOPT;

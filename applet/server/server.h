@@ -18,6 +18,7 @@
 struct server_config {
 	const char *image;          /* NULL: xnbd-wrapper, which serves many */
 	const llist_t *images;      /* ... of which it begins with these */
+	char *origin_uri;           /* what the names of the origin point into, if it was given so */
 	const char *bitmap;         /* proxy, else NULL */
 	const char *commit;         /* its commit file; NULL: beside the bitmap */
 	const char *control;        /* proxy, wrapper: path of the control socket, or NULL */

@@ -25,6 +25,9 @@ tested_flags := $(flags) -fsanitize=fuzzer-no-link,address,undefined -fno-saniti
 	$(coverage)
 objects := $(patsubst %.c,$(out)/obj/%.o,$(tested) tests/fuzz/pool.c)
 
+# fuzz_aligned_alloc() aligns nothing.
+$(out)/obj/applet/core/core.o: tested_flags += -fno-sanitize=alignment
+
 # Not each comparison of a checksum's loop is worth a note.
 $(out)/obj/applet/core/state.o: tested_flags += -fno-sanitize-coverage=trace-cmp
 
