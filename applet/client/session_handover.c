@@ -74,6 +74,7 @@ static void request_put(const struct command *x)
 		}
 	} else if (x->req.type == NBD_CMD_BLOCK_STATUS) {
 		r->request.offset = x->at;
+		r->bytes = x->buf ? x->buf_bytes : 0;
 	} else if (x->req.type == NBD_CMD_WRITE && (r->payload || x->pieces || (x->buf && left))) {
 		for (; p; p = p->next)
 			if (p->whole == x)
@@ -101,6 +102,8 @@ static void session_put(const struct session *s)
 
 	while (e && &e->nbd != s->handshake.meta_export) /* which nobody holds: it may be gone */
 		e = e->next;
+	if (ENABLE_FEATURE_XNBD_TLS && s->starts_tls)
+		handover.why = handover_busy;
 	r->fd = s->event.fd;
 	r->open = s->open;
 	r->hang_up = s->hang_up;
@@ -127,7 +130,7 @@ static void sessions_put(void)
 
 	for (i = 0; i < front_count(); i++)
 		for (s = fronts[i].sessions; s; s = s->next)
-			if (s->state != SESSION_CLOSED)
+			if (s->state != SESSION_CLOSED && !s->broken)
 				session_put(s);
 }
 
@@ -226,7 +229,7 @@ static void request_get(struct session *s, const struct handed_command *r)
 		s->broken = true;
 	} else if (!partly) {
 		request_begin(x);
-	} else if (x->error || (r->progress.rest && r->progress.at + r->progress.rest != r->request.offset + r->request.length)) {
+	} else if ((x->error && !r->progress.error) || (r->progress.rest && r->progress.at + r->progress.rest != r->request.offset + r->request.length)) {
 		s->broken = true; /* the core has found it good before */
 		command_put(x);
 	} else {
@@ -235,7 +238,11 @@ static void request_get(struct session *s, const struct handed_command *r)
 			write_get(s, x, r);
 		} else {
 			command_room_put(x);
-			list_add(&s->ready, x);
+			/* First: older ones may be ready by now, and none may come between the pieces of its reply. */
+			x->next_in_list = s->ready.first;
+			if (!s->ready.first)
+				s->ready.tail = &x->next_in_list;
+			s->ready.first = x;
 		}
 	}
 }

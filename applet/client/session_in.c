@@ -91,6 +91,7 @@ static void payload_skip(struct session *s)
 	uint32_t n = have < x->rest ? have : x->rest;
 
 	x->rest -= n;
+	x->at += n;
 	s->in_first += n;
 	if (x->rest)
 		return;
@@ -178,6 +179,8 @@ static bool request_room(struct session *s, struct command *x)
 	if (x->req.type == NBD_CMD_BLOCK_STATUS)
 		x->rest = status_bytes(&s->handshake);
 	else if (x->req.type != NBD_CMD_READ || n > PIECE_BYTES || may_wait(s, x))
+		return true;
+	if (x->buf) /* handed over */
 		return true;
 	n = x->rest;
 	if (room_for(x, !s->read_bytes) == n && command_room(x, n))

@@ -83,6 +83,8 @@ static void chunks_encode(struct command *x, uint16_t flags)
 	       !(x->req.flags & NBD_CMD_FLAG_DF) && (c = command_get(x->session))) {
 		c->cookie = x->cookie;
 		c->data = x->data;
+		c->req.type = x->req.type;
+		c->req.flags = 0;
 		c->req.offset = x->req.offset;
 		c->req.length = n;
 		chunk_encode(c, 0, hole);

@@ -75,7 +75,7 @@ static char *parse_user(char *s, struct nbd_uri *u)
 
 	if (!authority)
 		return s;
-	u->user = *s && nbd_percent_decode(s) ? s : NULL;
+	u->user = nbd_percent_decode(s) ? s : ""; /* which no key has as its name */
 	return authority;
 }
 

@@ -156,7 +156,7 @@ static void secure(struct conn *l)
 {
 	int fd = -1;
 
-	if (l->in_first != l->in_end) {
+	if (l->in_first != l->in_end || l->out_bytes) { /* or it has answered what it was not asked yet */
 		conn_fail(l, "it sends in the clear what should come over TLS");
 		return;
 	}

@@ -23,7 +23,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define HANDOVER_VERSION "xnbd state 2" /* the first record, a HANDED_TEXT, which all versions begin with */
+/* The first record, a HANDED_TEXT, which all versions begin with. Behind the version: what the row of records depends on, or what
+ * has been agreed on with clients or is noted on the disk. */
+#define HANDOVER_VERSION "xnbd state 2" IF_FEATURE_XNBD_SERVER_INIT(" init") IF_FEATURE_XNBD_SERVER_AUTO(" auto") \
+	IF_FEATURE_XNBD_SERVER_STRUCTURED(" structured") IF_FEATURE_XNBD_SERVER_VERIFY(" verify")
 
 enum handed {
 	HANDED_NUMBER,

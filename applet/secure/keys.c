@@ -195,6 +195,14 @@ const struct psk *psk_one(const char *path, const char *name)
 static struct mutex lock;
 static struct psk_list *used;
 
+void psk_lock(const struct psk *one)
+{
+	if (used)
+		mlock(used, used->bytes);
+	if (one)
+		mlock(one, sizeof(*one));
+}
+
 void psk_use(struct psk_list *l)
 {
 	struct psk_list *old;

@@ -39,6 +39,8 @@ const struct psk *psk_one(const char *path, const char *name);
 
 /* Who listens knows the keys of l, which it owns, from now on, and those that it knew before no longer. Any thread. */
 void psk_use(struct psk_list *l);
+/* Locks these, and one, in memory once more: a process that has come from fork(2) has no locks. one may be NULL. */
+void psk_lock(const struct psk *one);
 /* Whether one of them has this name: copied to *to. Any thread. */
 bool psk_find(const uint8_t *name, size_t bytes, struct psk *to);
 

@@ -118,7 +118,7 @@ static bool send_records(struct relay *r)
 
 	if (r->out_first == r->out_end)
 		return false;
-	n = send(r->net, r->out + r->out_first, r->out_end - r->out_first, MSG_NOSIGNAL);
+	n = send(r->net, r->out + r->out_first, r->out_end - r->out_first, MSG_NOSIGNAL | MSG_DONTWAIT); /* that of inetd blocks, and is others' too */
 	if (n < 0) {
 		r->done = errno != EAGAIN && errno != EINTR;
 		return false;
@@ -145,7 +145,7 @@ static bool receive_records(struct relay *r)
 	memmove(r->in, r->in + r->in_first, r->in_end - r->in_first);
 	r->in_end -= r->in_first;
 	r->in_first = 0;
-	n = recv(r->net, r->in + r->in_end, sizeof(r->in) - r->in_end, 0);
+	n = recv(r->net, r->in + r->in_end, sizeof(r->in) - r->in_end, MSG_DONTWAIT);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return false;
 	if (n <= 0) {
@@ -279,6 +279,7 @@ static bool send_data(struct relay *r)
 		return false;
 	if (n < 0) { /* nobody takes it any more: what the peer still sends is thrown away */
 		r->deaf = true;
+		r->done = r->sent;
 		n = (ssize_t)r->data_bytes;
 	}
 	r->data += n;

@@ -562,8 +562,13 @@ static void device_put(const struct device *d)
 {
 	struct handed_device *r = handover_put(HANDED_DEVICE, NULL, 0);
 
+	const struct device *other;
+
 	if (d->busy || !d->is_there)
 		handover.why = handover_busy;
+	for (other = d->next; other; other = other->next) /* sessions are found by their export */
+		if (other->export == d->export)
+			handover.why = "two devices are of one export";
 	r->is_new = d->is_new;
 	r->is_scanned = d->is_scanned;
 	r->pid = d->pid;

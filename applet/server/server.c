@@ -47,6 +47,7 @@ const struct server_config *server_config;
 static struct export *export; /* that of xnbd-server; NULL: many, of xnbd-wrapper */
 static struct event signal_event;
 static bool is_ready;
+static bool is_begun; /* there are files that a header speaks of, and soon clients: they stay */
 /* ---- keys ------------------------------------------------------------------------------------ */
 
 static struct {
@@ -345,7 +346,7 @@ static void begin_devices(void)
 
 static void leave(void)
 {
-	paths_remove(is_ready);
+	paths_remove(is_begun);
 	log_end();
 }
 
@@ -378,7 +379,7 @@ static void begin_again(void)
 	begin_threads();
 	export = upgrade_restore();
 	listen_begin();
-	is_ready = true;
+	is_begun = is_ready = true;
 	daemon_ready();
 }
 
@@ -409,6 +410,7 @@ static void begin(void)
 	if (HAVE_CONTROL && s->control)
 		listen_check(s->control);
 	begin_exports();
+	is_begun = true;
 	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && s->pidfile)
 		daemon_write_pidfile(s->pidfile);
 	/* First: a client that is greeted may use it at once. */
@@ -615,8 +617,11 @@ int server_run(const struct server_config *config)
 		begin_again();
 		return run_loop();
 	}
-	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && config->daemonize)
+	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && config->daemonize) {
 		daemonize();
+		if (ENABLE_FEATURE_XNBD_TLS)
+			psk_lock(config->origin_psk);
+	}
 	begin();
 	return run_loop();
 }

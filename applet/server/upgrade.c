@@ -139,6 +139,8 @@ static void proxy_put(const struct core *c)
 
 static void proxy_begin(struct disk *d, const struct handed_proxy *r)
 {
+	if (d->save.error)
+		core_sync_failed(d->core, d->save.error);
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT && export_config.root_storage)
 		resident_files(d);
 	if (map_is_complete(core_map(d->core)))

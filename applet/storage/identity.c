@@ -206,8 +206,11 @@ bool identity_same_boot(const struct disk *d)
 
 	read_boot_id(now.boot_id);
 	read_mounts(d, &now);
-	return now.boot_id[0] && strcmp(now.boot_id, h->boot_id) == 0 && !differ(now.disks, h->disks) &&
-	       (now.mount_space != h->mount_space || !differ(now.mounts, h->mounts)) &&
+	if (!now.boot_id[0] || strcmp(now.boot_id, h->boot_id) != 0)
+		return false;
+	if (d->fd[FILE_BITMAP] < 0) /* then mounts and disks are those of the image alone */
+		return true;
+	return !differ(now.disks, h->disks) && (now.mount_space != h->mount_space || !differ(now.mounts, h->mounts)) &&
 	       !differ(identity_of(d->fd[FILE_BITMAP]), h->bitmap);
 }
 

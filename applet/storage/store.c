@@ -262,6 +262,8 @@ void store_resume(struct disk *d)
 	read_header(d);
 	if (d->commit_found != COMMIT_GOOD || d->header.size_bytes != size_bytes)
 		bb_error_msg_and_die("'%s' is not what was handed over", d->path[FILE_COMMIT]);
+	/* Writing back may have failed, and only who syncs first is told. */
+	d->save.error = fdatasync(d->fd[FILE_COMMIT]) < 0 ? errno : 0;
 	load(d, START_BOTH, size_bytes);
 }
 #endif
@@ -336,6 +338,15 @@ static void sync_commit(struct disk *d)
 		bb_perror_msg_and_die("cannot write '%s'", d->path[FILE_COMMIT]);
 }
 
+static void check_commit_device(struct disk *d, uint64_t size_bytes)
+{
+	uint64_t have = file_bytes(d, FILE_COMMIT), needed = commit_file_bytes(size_bytes);
+
+	if (have < needed)
+		bb_error_msg_and_die("'%s' is too small: it has %llu bytes, and %llu are needed", d->path[FILE_COMMIT],
+				     (unsigned long long)have, (unsigned long long)needed);
+}
+
 /* No bit of a disk of so many bytes is set in a commit file that is a device. */
 static void zero_plane(struct disk *d, uint64_t size_bytes)
 {
@@ -350,11 +361,6 @@ static void zero_plane(struct disk *d, uint64_t size_bytes)
  * are not set any more. had_bytes: of the disk of the old one, 0 = there was none. */
 static void prepare_commit_device(struct disk *d, uint64_t size_bytes, uint64_t had_bytes)
 {
-	uint64_t needed = commit_file_bytes(size_bytes);
-
-	if (file_bytes(d, FILE_COMMIT) < needed)
-		bb_error_msg_and_die("'%s' is too small: it has %llu bytes, and %llu are needed", d->path[FILE_COMMIT],
-				     (unsigned long long)file_bytes(d, FILE_COMMIT), (unsigned long long)needed);
 	zero_plane(d, had_bytes);
 	zero_plane(d, size_bytes);
 	write_written(d, size_bytes);
@@ -446,11 +452,13 @@ void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *f
 	if (how == START_ADOPT && d->commit_is_device) /* what xNBD has left may exist nowhere else: nothing half written */
 		bb_error_msg_and_die("'%s' is a device: --adopt-bitmap needs a commit file that is a file", d->path[FILE_COMMIT]);
 	if (fresh && d->commit_is_device)
-		prepare_commit_device(d, size_bytes, d->commit_found == COMMIT_GOOD ? d->header.size_bytes : 0);
+		check_commit_device(d, size_bytes);
 	else if (fresh)
 		new_commit = prepare_commit(d, size_bytes, how == START_ADOPT);
 	if (how == START_NEW || d->fd[FILE_BITMAP] < 0)
 		create_bitmap(d, size_bytes);
+	if (fresh && d->commit_is_device)
+		prepare_commit_device(d, size_bytes, d->commit_found == COMMIT_GOOD ? d->header.size_bytes : 0);
 	if (how == START_COMMIT) {
 		allocate(d, FILE_BITMAP, map_bytes(size_bytes));
 		write_bits(d, FILE_BITMAP, 0, d->words, map_bytes(size_bytes));

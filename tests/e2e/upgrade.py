@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
-# upgrade.py load|states ...: clients of a server whose program is exchanged.
+# upgrade.py load|states|order ...: clients of a server whose program is exchanged.
 #   load SEED PORT SOCKET DISK COMMAND...: while COMMAND, which exchanges it, runs, three clients have 16
 #     requests each in flight and check every byte: two by TCP, with structured replies and without,
 #     one by a Unix socket. Each request must be answered once.
 #   states SOCKET DISK COMMAND...: clients that are in the middle of something when COMMAND runs.
-import random, socket, struct, subprocess, sys, time
+#   order SOCKET DISK PID COMMAND...: replies that wait; PID is the origin.
+import os, random, signal, socket, struct, subprocess, sys, time
 import nbd
 
 SLOT = 2 << 20   # of the disk; at most one request at a time is in one
@@ -126,8 +127,8 @@ class Raw:
     def request(self, kind, cookie, offset, length):
         return REQUEST.pack(0x25609513, 0, kind, cookie, offset, length)
 
-    def reply(self, cookie):
-        if REPLY.unpack(self.get(16)) != (0x67446698, 0, cookie):
+    def reply(self, cookie, error=0):
+        if REPLY.unpack(self.get(16)) != (0x67446698, error, cookie):
             sys.exit("this is not the reply")
 
 
@@ -146,6 +147,8 @@ def states(path, disk, *command):
     writer.s.sendall(writer.request(WRITE, 2, 0, len(data)) + data[:half])
     short = Raw(path).greet()                 # ... of a short one
     short.s.sendall(short.request(WRITE, 3, 20 << 20, 1000) + data[:500])
+    beyond = Raw(path).greet()                # ... of one that has failed: it is behind the end of the disk
+    beyond.s.sendall(beyond.request(WRITE, 7, len(content) - 4096, 1 << 20) + data[:half // 10])
     reader = Raw(path).greet()                # two replies that it does not take: long, and behind it a short one
     reader.s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     reader.s.sendall(reader.request(READ, 4, 32 << 20, 8 << 20) + reader.request(READ, 5, 16 << 20, 4096))
@@ -163,6 +166,8 @@ def states(path, disk, *command):
     writer.reply(2)
     short.s.sendall(data[500:1000])
     short.reply(3)
+    beyond.s.sendall(data[half // 10:1 << 20])
+    beyond.reply(7, 28)
     rest = head + reader.get(16 + (8 << 20) - len(head))
     if rest != REPLY.pack(0x67446698, 0, 4) + content[32 << 20:40 << 20]:
         sys.exit("a reply in pieces: wrong bytes")
@@ -177,4 +182,29 @@ def states(path, disk, *command):
     return status
 
 
-sys.exit({"load": load, "states": states}[sys.argv[1]](*sys.argv[2:]))
+def order(path, disk, origin, *command):
+    """A READ that waits for the origin, which stands still, and behind it a long one, whose reply has begun."""
+    with open(disk, "rb") as f:
+        content = f.read()
+    missing, here, n = 96 << 20, 48 << 20, 8 << 20
+    before = Raw(path).greet()
+    before.s.sendall(before.request(READ, 1, here, n))
+    before.reply(1)
+    before.get(n)
+    reader = Raw(path).greet()
+    reader.s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    os.kill(int(origin), signal.SIGSTOP)
+    reader.s.sendall(reader.request(READ, 2, missing, 512 << 10) + reader.request(READ, 3, here, n))
+    reader.reply(3)
+    os.kill(int(origin), signal.SIGCONT)
+    time.sleep(1)  # it is here by now, and its reply waits for the other's end
+    status = subprocess.call(command)
+    if reader.get(n) != content[here:here + n]:
+        sys.exit("another reply is in the middle of one")
+    reader.reply(2)
+    if reader.get(512 << 10) != content[missing:missing + (512 << 10)]:
+        sys.exit("the reply that had to wait: wrong bytes")
+    return status
+
+
+sys.exit({"load": load, "states": states, "order": order}[sys.argv[1]](*sys.argv[2:]))
