@@ -15,7 +15,7 @@
 //config:	switches the proxy to a plain server of the copy.
 //config:
 //config:config FEATURE_XNBD_BGCTL_CACHE_ALL2
-//config:	bool "--cache-all2 (200 bytes)"
+//config:	bool "--cache-all2 (220 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
@@ -36,7 +36,7 @@
 //config:	Has the copy compared with the origin, before the switch.
 //config:
 //config:config FEATURE_XNBD_BGCTL_HOLD
-//config:	bool "--hold (250 bytes)"
+//config:	bool "--hold (260 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
@@ -44,14 +44,14 @@
 //config:	runs.
 //config:
 //config:config FEATURE_XNBD_BGCTL_UPGRADE
-//config:	bool "--upgrade (400 bytes)"
+//config:	bool "--upgrade (390 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
 //config:	Exchanges the program of a running server.
 //config:
 //config:config FEATURE_XNBD_BGCTL_RECONNECT
-//config:	bool "--reconnect (1.9 kb)"
+//config:	bool "--reconnect (1.8 kb)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help

@@ -5,13 +5,13 @@
  * need no server.
  */
 //config:config XNBD_CLIENT
-//config:	bool "xnbd-client (9.9 kb)"
+//config:	bool "xnbd-client (9.7 kb)"
 //config:	default y
 //config:	help
 //config:	Connects a device of the kernel, /dev/nbdN, to any NBD server.
 //config:
 //config:config FEATURE_XNBD_CLIENT_LIST
-//config:	bool "--list (460 bytes)"
+//config:	bool "--list (410 bytes)"
 //config:	default y
 //config:	depends on XNBD_CLIENT
 //config:	help

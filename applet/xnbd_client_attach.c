@@ -19,7 +19,7 @@
 //config:	command is run.
 //config:
 //config:config FEATURE_XNBD_CLIENT_IOCTL
-//config:	bool "Kernels without netlink (670 bytes)"
+//config:	bool "Kernels without netlink (730 bytes)"
 //config:	default y
 //config:	depends on XNBD_CLIENT
 //config:	help

@@ -5,7 +5,7 @@
  * origin while the disk moves here. This file is its command line.
  */
 //config:config XNBD_SERVER
-//config:	bool "xnbd-server (124 kb)"
+//config:	bool "xnbd-server (145 kb)"
 //config:	default y
 //config:	help
 //config:	Serves a disk image or block device over NBD (target mode), or stands
@@ -28,7 +28,7 @@
 //config:	holes (base:allocation). What a proxy asks its origin does not depend on it.
 //config:
 //config:config FEATURE_XNBD_SERVER_READ_HOLES
-//config:	bool "Zeroes are told, not sent (400 bytes)"
+//config:	bool "Zeroes are told, not sent (370 bytes)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_STRUCTURED
 //config:	help
@@ -44,14 +44,14 @@
 //config:	fetches them. Without this, what is not here is data.
 //config:
 //config:config FEATURE_XNBD_SERVER_ALLOW
-//config:	bool "--allow (700 bytes)"
+//config:	bool "--allow (1.1 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
 //config:	Only clients of some addresses may connect.
 //config:
 //config:config FEATURE_XNBD_TLS
-//config:	bool "TLS with pre-shared keys (15 kb)"
+//config:	bool "TLS with pre-shared keys (20 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER || XNBD_CLIENT
 //config:	help
@@ -59,7 +59,7 @@
 //config:	and for xnbd-client.
 //config:
 //config:config FEATURE_XNBD_SERVER_OLDSTYLE
-//config:	bool "--oldstyle (230 bytes)"
+//config:	bool "--oldstyle (240 bytes)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -96,7 +96,7 @@
 //config:	A copy of the image of a target as it is at one moment.
 //config:
 //config:config FEATURE_XNBD_SERVER_INIT
-//config:	bool "--root-storage, and sockets and readiness of systemd (2.0 kb)"
+//config:	bool "--root-storage, and sockets and readiness of systemd (3.0 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -127,7 +127,7 @@
 //config:	and around what others miss, where the connection has the bandwidth for it.
 //config:
 //config:config FEATURE_XNBD_SERVER_VERIFY
-//config:	bool "Comparison with the origin (7.5 kb)"
+//config:	bool "Comparison with the origin (7.4 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
@@ -167,7 +167,7 @@
 //config:	and libc's resolver is left out, if nothing else needs it.
 //config:
 //config:config FEATURE_XNBD_SERVER_UPGRADE
-//config:	bool "xnbd-bgctl --upgrade (12 kb)"
+//config:	bool "xnbd-bgctl --upgrade (8.0 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY || XNBD_WRAPPER
 //config:	help
@@ -183,14 +183,14 @@
 //config:	is killed: the next one takes it over, and what waits for it goes on.
 //config:
 //config:config FEATURE_XNBD_SERVER_UBLK
-//config:	bool "--device /dev/ublkbN (7.8 kb)"
+//config:	bool "--device /dev/ublkbN (7.6 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_DEVICE && FEATURE_XNBD_SERVER_THREADS
 //config:	help
 //config:	The same without NBD between the kernel and the server. Linux 6.5.
 //config:
 //config:config FEATURE_XNBD_SERVER_THREADS
-//config:	bool "Threads: several processors serve clients (3.6 kb)"
+//config:	bool "Threads: several processors serve clients (3.7 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help

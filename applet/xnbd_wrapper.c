@@ -2,7 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /* xnbd-wrapper: serves many images by name on one port. This file is its command line. */
 //config:config XNBD_WRAPPER
-//config:	bool "xnbd-wrapper (3.2 kb)"
+//config:	bool "xnbd-wrapper (3.6 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
