@@ -18,7 +18,7 @@ trap 'kill $pids 2>/dev/null; wait; rm -rf "$T"' EXIT
 trap 'exit 1' INT TERM HUP
 
 # Swap over TCP, for which the kernel gives no promise either, only when it is asked for.
-[ -n "${1-}" ] || export PRESSURE_KINDS="unix client nbd ublk"
+[ -n "${1-}" ] || export PRESSURE_KINDS="unix nbd ublk"
 # All at once: a machine that boots, or waits for its disk, leaves a processor idle.
 for t in tests/vm/*.tests; do
 	case $t in *"${1-}"*) ;; *) continue ;; esac
