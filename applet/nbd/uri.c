@@ -136,6 +136,8 @@ const char *nbd_uri_parse(char *text, struct nbd_uri *u)
 		return "has a user name, which NBD without TLS has not";
 	if (u->tls && !u->psk_file)
 		return "has no ?tls-psk-file=FILE";
+	if (!u->tls && u->psk_file)
+		return "has a file of keys, but is without TLS: nbds://";
 	if (!is_local) {
 		u->path = NULL;
 		return parse_authority(rest, u);

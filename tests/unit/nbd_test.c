@@ -1640,7 +1640,7 @@ static void test_uri(void)
 	check_uri("nbds://host/?tls-psk-file=", "it has no ?tls-psk-file=FILE");
 	check_uri("nbds://al%20ice@[::1]:1/x?tls-psk-file=%2Fk&a", "::1 1 x TLS al ice /k");
 	check_uri("nbds://host?tls-psk-file=k", "host 10809  TLS any k");
-	check_uri("nbds://@host?tls-psk-file=k", "host 10809  TLS any k");
+	check_uri("nbds://@host?tls-psk-file=k", "host 10809  TLS  k");
 	check_uri("nbds+unix://bob@/x?tls-psk-file=k&socket=s", "s x TLS bob k");
 	check_uri("nbds+unix://bob@host/?tls-psk-file=k&socket=s", "it has a host before the path of a Unix socket");
 	check_uri("nbdss://host", "it is not a URI of NBD over TCP or a Unix socket");
@@ -1650,6 +1650,7 @@ static void test_uri(void)
 	check_uri("nbd://:10809/x", "it has no host");
 	check_uri("nbd://[::1/x", "it has no address between its brackets");
 	check_uri("nbd://[::1]x", "it has no address between its brackets");
+	check_uri("nbd://host?tls-psk-file=k", "it has a file of keys, but is without TLS: nbds://");
 	check_uri("nbd://me@host", "it has a user name, which NBD without TLS has not");
 	check_uri("nbd://host/%", "it has a % that no byte follows");
 	check_uri("nbd://host/%4", "it has a % that no byte follows");
