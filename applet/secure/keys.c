@@ -13,6 +13,7 @@ enum {
 
 void *secret_new(size_t bytes)
 {
+	/* cppcheck-suppress invalidFunctionArg ; it does not know that -1 goes with MAP_ANONYMOUS */
 	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (p == MAP_FAILED)
@@ -83,7 +84,7 @@ static const char *parse_line(const char *line, const char *end, struct psk *k)
 
 	if (!name_bytes || name_bytes > TLS_NAME_MAX)
 		return "this is not NAME:KEY with a name of 1 to 128 bytes";
-	if (digits % 2 || digits < 2 * TLS_PSK_MIN || digits > 2 * TLS_PSK_MAX)
+	if (digits % 2 || digits / 2 < TLS_PSK_MIN || digits / 2 > TLS_PSK_MAX)
 		return "the key has to be 16 to 64 bytes, in hexadecimal";
 	k->name_bytes = (uint8_t)name_bytes;
 	memcpy(k->name, line, name_bytes);
