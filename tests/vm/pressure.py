@@ -121,7 +121,7 @@ def press(m, sums):
     """Until the time is over and what is in memory has been out by half. The copy is
     done after three quarters, and the switch, too."""
     began, switched, turns = time.monotonic(), False, 0
-    while time.monotonic() - began < SECONDS or swapped(m)[1] < sum(HOGS) * 128 or not switched:
+    while time.monotonic() - began < SECONDS or swapped(m)[1] < sum(HOGS) * 128 or not switched or turns < 3:
         copy_one(m, sums)
         expect_files(m, sums)
         check_console()
@@ -131,8 +131,6 @@ def press(m, sums):
         if not switched and q["cached"] == q["blocks"]:
             m.run("xnbd-bgctl --switch /run/ctl.sock")
             switched = True
-    if switched is False or turns < 3:
-        sys.exit(f"only {turns} turns: this was no test")
 
 
 sums = make_origin()
