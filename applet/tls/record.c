@@ -124,7 +124,7 @@ enum tls_event tls_control(struct tls *t, uint8_t type, const uint8_t *data, siz
 
 enum tls_event tls_open(struct tls *t, uint8_t *record, size_t len, uint8_t **data, size_t *data_len)
 {
-	uint8_t type;
+	uint8_t type = 0;
 	if (t->state != STATE_OPEN || !tls_open_record(t, record, len, &type, data_len))
 		return TLS_ERROR;
 	*data = record + TLS_HEADER_BYTES;

@@ -56,9 +56,11 @@ configuration() {
 	check "$name" unix64 "$@"
 	[ -z "$quick" ] || return
 	check "$name" unix32 "$@"
+	# It takes a vector for one of its numbers.
+	vectors=-Wno-analyzer-shift-count-overflow
 	# As it is shipped, and with nothing inlined: they find different things.
-	clean "$name, gcc -fanalyzer" each musl-gcc -std=gnu11 "$@" -Os -fanalyzer -Werror -c {} -o /dev/null
-	clean "$name, gcc -fanalyzer -O0" each gcc -std=gnu11 "$@" -O0 -fanalyzer -Werror -c {} -o /dev/null
+	clean "$name, gcc -fanalyzer" each musl-gcc -std=gnu11 "$@" -Os -fanalyzer "$vectors" -Werror -c {} -o /dev/null
+	clean "$name, gcc -fanalyzer -O0" each gcc -std=gnu11 "$@" -O0 -fanalyzer "$vectors" -Werror -c {} -o /dev/null
 }
 
 configuration full
