@@ -361,7 +361,8 @@ static void zero_plane(struct disk *d, uint64_t size_bytes)
  * are not set any more. had_bytes: of the disk of the old one, 0 = there was none. */
 static void prepare_commit_device(struct disk *d, uint64_t size_bytes, uint64_t had_bytes)
 {
-	zero_plane(d, had_bytes);
+	if (had_bytes && had_bytes != size_bytes)
+		zero_plane(d, had_bytes);
 	zero_plane(d, size_bytes);
 	write_written(d, size_bytes);
 	sync_commit(d);
@@ -437,6 +438,7 @@ void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *f
 	enum state_start how = store_decide(d, size_bytes, fp, clear);
 	uint64_t image_bytes = file_bytes(d, FILE_IMAGE);
 	bool fresh = how == START_NEW || how == START_ADOPT;
+	bool in_place = fresh && d->commit_is_device;
 	char *new_commit = NULL;
 
 	if (!d->written) /* else store_inspect() has read all; nobody else writes these files */
@@ -451,13 +453,13 @@ void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *f
 	/* Whatever may fail for lack of room comes before anything is forgotten. */
 	if (how == START_ADOPT && d->commit_is_device) /* what xNBD has left may exist nowhere else: nothing half written */
 		bb_error_msg_and_die("'%s' is a device: --adopt-bitmap needs a commit file that is a file", d->path[FILE_COMMIT]);
-	if (fresh && d->commit_is_device)
+	if (in_place)
 		check_commit_device(d, size_bytes);
 	else if (fresh)
 		new_commit = prepare_commit(d, size_bytes, how == START_ADOPT);
 	if (how == START_NEW || d->fd[FILE_BITMAP] < 0)
 		create_bitmap(d, size_bytes);
-	if (fresh && d->commit_is_device)
+	if (in_place)
 		prepare_commit_device(d, size_bytes, d->commit_found == COMMIT_GOOD ? d->header.size_bytes : 0);
 	if (how == START_COMMIT) {
 		allocate(d, FILE_BITMAP, map_bytes(size_bytes));
@@ -467,7 +469,7 @@ void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *f
 	if (!fresh)
 		write_written(d, size_bytes);
 	set_header(d, how, size_bytes, fp);
-	errno = fresh && d->commit_is_device ? header_announce(d->fd[FILE_COMMIT], &d->header) : 0;
+	errno = in_place ? header_announce(d->fd[FILE_COMMIT], &d->header) : 0;
 	if (!errno)
 		errno = header_write(d->fd[FILE_COMMIT], &d->header);
 	if (errno)

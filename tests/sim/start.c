@@ -496,8 +496,10 @@ void start_begin(bool adopt)
 	memset(exists, 0, sizeof(exists));
 	exists[FILE_IMAGE] = exists[FILE_BITMAP] = adopt;
 	exists[FILE_COMMIT] = plan.commit_device;
-	if (plan.commit_device)
+	if (plan.commit_device) { /* as large as it is, whatever happens */
 		disk_resize(FILE_COMMIT, commit_file_bytes(plan.size_bytes));
+		disk_sync(FILE_COMMIT, true);
+	}
 	journal_count = 0;
 	boots = 1;
 	calls_left = -1;
