@@ -219,38 +219,59 @@ static void tell_turned_away(const struct endpoint *e, bool allowed)
 	told[allowed].more = 0;
 }
 
-static bool is_requested; /* for a place: who comes next gets one, or is turned away */
+/* A client that may be served, while the fronts look for a place for it; further ones stay in the queue. */
+static struct {
+	int fd; /* -1: nobody waits */
+	struct endpoint from;
+} waiting = { .fd = -1 };
+
+static void serve(int fd, const struct endpoint *from)
+{
+	if (session_place()) {
+		session_begin(fd, NULL);
+	} else {
+		close(fd);
+		tell_turned_away(from, true);
+	}
+}
 
 static void place_answered(void)
 {
+	int fd = waiting.fd;
 	unsigned i;
 
-	is_requested = true;
+	if (fd < 0) /* the end has come */
+		return;
+	waiting.fd = -1;
 	for (i = 0; i < count; i++)
 		event_set(&listeners[i].event, EPOLLIN);
+	serve(fd, &waiting.from);
 }
 
 static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
 {
 	struct endpoint from;
-	bool allowed;
 	int fd;
 
-	if (ENABLE_FEATURE_XNBD_SERVER_THREADS && !is_requested && !session_place() && session_place_request(place_answered)) {
-		event_set(e, 0); /* the client stays in the queue */
+	if (ENABLE_FEATURE_XNBD_SERVER_THREADS && waiting.fd >= 0) {
+		event_set(e, 0);
 		return;
 	}
-	is_requested = false;
 	fd = listener_accept(e, &from);
 	if (fd < 0)
 		return;
-	allowed = !ENABLE_FEATURE_XNBD_SERVER_ALLOW || is_allowed(&from);
-	if (allowed && session_place()) {
-		session_begin(fd, NULL);
-	} else {
+	/* First: a stranger costs nobody his place. */
+	if (ENABLE_FEATURE_XNBD_SERVER_ALLOW && !is_allowed(&from)) {
 		close(fd);
-		tell_turned_away(&from, allowed);
+		tell_turned_away(&from, false);
+		return;
 	}
+	if (ENABLE_FEATURE_XNBD_SERVER_THREADS && !session_place() && session_place_request(place_answered)) {
+		waiting.fd = fd;
+		waiting.from = from;
+		return;
+	}
+	serve(fd, &from);
 }
 
 void listen_begin(void)
@@ -273,6 +294,9 @@ void listen_end(void)
 		close(listeners[i].event.fd);
 	}
 	count = 0;
+	if (ENABLE_FEATURE_XNBD_SERVER_THREADS && waiting.fd >= 0)
+		close(waiting.fd);
+	waiting.fd = -1;
 }
 
 #if ENABLE_FEATURE_XNBD_SERVER_UPGRADE
@@ -281,6 +305,8 @@ void listen_handover(void)
 	uint64_t n = count;
 	unsigned i;
 
+	if (waiting.fd >= 0)
+		handover.why = handover_busy;
 	handover_number(&n);
 	for (i = 0; i < n && i < LISTENERS_MAX; i++)
 		handover_fd(&listeners[i].event.fd);
