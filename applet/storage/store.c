@@ -468,6 +468,9 @@ void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *f
 	/* Only now may the header say that the bitmap belongs to this boot. */
 	if (!fresh)
 		write_written(d, size_bytes);
+	/* A header on a device may be there after a power cut, and the file that it names not. In any case: the
+	 * server that created it, or the commit file below, may have died before it came here. */
+	sync_directory(d->path[FILE_IMAGE]);
 	set_header(d, how, size_bytes, fp);
 	errno = in_place ? header_announce(d->fd[FILE_COMMIT], &d->header) : 0;
 	if (!errno)
@@ -482,8 +485,6 @@ void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *f
 	if (d->header_fd < 0)
 		bb_perror_msg_and_die("cannot open '%s'", d->path[FILE_COMMIT]);
 	grow_image(d, size_bytes, image_bytes);
-	/* In any case: the server that created them may have died before it came here. */
-	sync_directory(d->path[FILE_IMAGE]);
 	sync_directory(d->path[FILE_COMMIT]);
 	*all_dirty = how == START_BOTH || how == START_COMMIT; /* they may have been written, but not synced */
 }

@@ -161,6 +161,7 @@ mutant "a start without the origin forgets it" ../storage/store.c '/^void store_
 mutant "what waits for an origin that was never there fails" core.c 's|c->hold_ms = config->hold_ms;|c->hold_ms = config->hold_ms ? config->hold_ms : 1;|'
 mutant "a target that is read only is written to" request_check.c 's|if (c->readonly)|if (false)|'
 mutant "names are synced only by the start that creates them" ../storage/store.c '/^void store_open/,/^}/s|sync_directory(d->path\[FILE_[A-Z]*\]);|if (new_commit) &|'
+mutant "a header on a device names an image that may not be there" ../storage/store.c '/^void store_open/,/^}/s|^\tsync_directory(d->path\[FILE_IMAGE\]);|\tif (!in_place) &|'
 mutant "a bitmap is trusted after a power cut" ../storage/identity.c 's/if (!now.boot_id\[0\] || strcmp(now.boot_id, h->boot_id) != 0)/if (false)/'
 mutant "the bitmap is not made anew after a power cut" ../storage/store.c '/^void store_open/,/^}/s|write_bits(d, FILE_BITMAP, 0, .*;|;|'
 mutant "a first header on a device is not announced" ../storage/store.c '/^void store_open/,/^}/s/in_place ? header_announce(.*) : 0;/0;/'

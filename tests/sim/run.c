@@ -780,7 +780,7 @@ static uint64_t *start_store(bool *all_dirty)
 	enum start_end how;
 	bool power;
 
-	for (start_crashed = false;; start_crashed = true) {
+	for (;; start_crashed = true) {
 		count(COUNT_STARTS);
 		how = start_files(&words, all_dirty);
 		if (how != START_DIED || !memory_has_failed()) /* of that */
@@ -814,7 +814,8 @@ static void start(bool switched)
 	unsigned had;
 
 	config.switched = switched;
-	for (;;) {
+	start_crashed = false;
+	for (;; start_crashed = true) {
 		if (!plan.target) {
 			config.words = start_store(&config.all_dirty);
 			config.written = start_written();
