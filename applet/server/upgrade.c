@@ -186,10 +186,10 @@ static struct export *all_handover(void)
 	paths_handover();
 	daemon_handover();
 	log_handover();
-	if (ENABLE_FEATURE_XNBD_SERVER_INIT)
+	if (ENABLE_FEATURE_XNBD_SERVER_AUTO) {
 		init_handover();
-	if (ENABLE_FEATURE_XNBD_SERVER_AUTO)
 		policy_handover();
+	}
 	listen_handover();
 	exports_handover();
 	e = server_config->image ? exports : NULL;
