@@ -4,7 +4,7 @@
 # run.sh: make check. run.sh --all: make check-all. run.sh NAME...: the parts of all tests whose names
 # contain one of these. run.sh --list: the names. tests/parts tells what is in which, and what may run
 # beside what. As many parts run at a time as there are processors (JOBS=n: n); the output of each is
-# shown when it ends. The last line is "N passed, N failed".
+# shown when it ends, and what failed once more in the end. The last line is "N passed, N failed".
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -115,7 +115,10 @@ show() {
 		echo "0 1" >>"$tally"
 	fi
 	cat "$tally" >>"$TALLY"
-	grep '^FAIL: ' "$T/$1.out" | sed "s|^FAIL|$name|" >>"$T/failed"
+	awk -v name="$name" '
+	/^FAIL: / { left = 12; sub(/^FAIL/, name); print; next }
+	/^PASS: | passed, / { left = 0 }
+	left { left--; print "\t" $0 }' "$T/$1.out" >>"$T/failed"
 	rm -rf "${T:?}/$1" "$T/$1".*
 }
 

@@ -108,7 +108,7 @@ class Move:
             self.write(h, seed + i, (seed * 2 + i) * 17 * BLOCK)
         h.pread(64 << 10, (seed * 3 % 8 << 20) - (1 << 19) & SIZE - 1)
         self.write(h, seed, BLOCK * 5)
-        until = time.time() + 2
+        until = time.time() + 120
         while not any(self.headers()[-1][RECENT]) and time.time() < until:
             time.sleep(0.01)
         self.end(p, how)

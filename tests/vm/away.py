@@ -29,7 +29,7 @@ class Device:
     def start(self):
         n = self.name
         m.run(f"touch /run/{n}.again; (while [ -e /run/{n}.again ]; do {self.server}; done >/run/{n}.log 2>&1 &)")
-        m.run(f"until_true 60 sh -c '[ $(blockdev --getsize64 {self.path}) = {LOCAL + TAIL} ]' && dd if={self.path} bs={LOCAL} count=1 2>/dev/null | wc -c")
+        m.run(f"until_true 300 sh -c '[ $(blockdev --getsize64 {self.path}) = {LOCAL + TAIL} ]' && dd if={self.path} bs={LOCAL} count=1 2>/dev/null | wc -c")
         m.run(f"mkdir /{n} && mount -t ext4 {self.path} /{n} && blockdev --setra $((80 << 10)) {self.path}")
         m.run(f"(while [ -e /run/{n}.again ]; do dd if=/dev/zero of=/{n}/x bs=1k count=1 conv=fsync 2>/dev/null || echo failed; echo written; "
               f"sleep 0.5; done >/run/{n}.written &)")
@@ -41,7 +41,7 @@ class Device:
               f"echo $s $(md5sum <{n}.data) >{n}.new; rm {n}.data; mv {n}.new {n}) &")
 
     def expect_waiting(self, how="-gt 0"):
-        m.run(f"waits() {{ read -r reads _ </sys/block/{self.name}/inflight; [ $reads {how} ]; }}; until_true 60 waits")
+        m.run(f"waits() {{ read -r reads _ </sys/block/{self.name}/inflight; [ $reads {how} ]; }}; until_true 300 waits")
 
     def expect_read(self, status, name, wanted=None, seconds=120):
         m.run(f"until_true {seconds} [ -e /run/{self.name}.{name} ]")
@@ -50,16 +50,16 @@ class Device:
             sys.exit(f"{self.name}: what was read: {said}")
 
     def kill(self):
-        m.run(f"kill -9 {self.pid} && until_true 60 xnbd-bgctl --query /run/{self.name}.ctl")
+        m.run(f"kill -9 {self.pid} && until_true 300 xnbd-bgctl --query /run/{self.name}.ctl")
 
     def expect_writes(self):
         """The file system goes on."""
         n = f"/run/{self.name}.written"
-        m.run(f"before=$(wc -l <{n}); more() {{ [ $(wc -l <{n}) -gt $((before + 2)) ]; }}; until_true 90 more && ! grep failed {n}")
+        m.run(f"before=$(wc -l <{n}); more() {{ [ $(wc -l <{n}) -gt $((before + 2)) ]; }}; until_true 300 more && ! grep failed {n}")
 
     def end(self):
         n = self.name
-        m.run(f"rm /run/{n}.again; until_true 60 umount /{n} && kill {self.pid}; until_true 60 sh -c '! xnbd-bgctl --query /run/{n}.ctl'")
+        m.run(f"rm /run/{n}.again; until_true 300 umount /{n} && kill {self.pid}; until_true 300 sh -c '! xnbd-bgctl --query /run/{n}.ctl'")
 
 
 def start_origin():
@@ -113,7 +113,7 @@ for d in patient:
     d.expect_read(0, "block", tail[FAR:][:BLOCK])
     d.expect_read(0, "much", tail[d.much])
 for d in hurried:
-    m.run(f"until_true 60 dd if={d.path} of=/dev/null {ONE}")
+    m.run(f"until_true 300 dd if={d.path} of=/dev/null {ONE}")
     d.read("later", ONE)
     d.expect_read(0, "later", tail[FAR:][:BLOCK])
 for d in patient + hurried:

@@ -108,7 +108,7 @@ if not re.fullmatch(r"right after \d{3,} steps\nstatus 0\n", said):
 found = sums(m)
 expect("files of the origin", {n: s for n, s in found.items() if not n.startswith("work")}, files)
 m.run("umount /c && nbd-client -d /dev/nbd0")
-m.run("kill $(xnbd-bgctl --query /run/ctl.sock | sed -n 's/^pid //p'); until_true 60 umount /b; sync")
+m.run("kill $(xnbd-bgctl --query /run/ctl.sock | sed -n 's/^pid //p'); until_true 300 umount /b; sync")
 m.kill()
 with open("cache.img", "rb") as f:
     disk = f.read(SIZE)

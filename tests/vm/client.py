@@ -49,7 +49,7 @@ def sockets(port):
 
 def gone(*devices):
     for d in devices:
-        m.run(f"until_true 60 sh -c 'xnbd-client --check /dev/{d}; [ $? = 2 ]'")
+        m.run(f"until_true 300 sh -c 'xnbd-client --check /dev/{d}; [ $? = 2 ]'")
 
 
 # ---- each server, in both ways --------------------------------------------------------------------
@@ -146,10 +146,10 @@ def partitions_and_orders():
         m.run(f"xnbd-client {ioctl}{HOST} {port} /dev/nbd0 && [ $(cat /sys/block/nbd0/nbd0p1/size) = 4096 ]")
         client("-d /dev/nbd0")
         gone("nbd0")
-    m.run(f"xnbd-client --nofork {HOST} {port} /dev/nbd0 & until_true 60 xnbd-client -c /dev/nbd0 && xnbd-client -d /dev/nbd0 && wait $!")
+    m.run(f"xnbd-client --nofork {HOST} {port} /dev/nbd0 & until_true 300 xnbd-client -c /dev/nbd0 && xnbd-client -d /dev/nbd0 && wait $!")
     m.run(f"xnbd-client --recovery-command 'xnbd-client -c /dev/nbd0; echo $? >/run/recovered' {HOST} {port} /dev/nbd0")
     end(p)
-    m.run("until_true 60 grep 2 /run/recovered")
+    m.run("until_true 300 grep 2 /run/recovered")
 
 
 # ---- a server that comes and goes ---------------------------------------------------------------------
@@ -176,16 +176,16 @@ def persist():
         """Both disks get writes again."""
         for i in range(2):
             at = m.run(f"awk '{{print $7}}' /sys/block/nbd{i}/stat").strip()
-            m.run(f"goes_on() {{ [ $(awk '{{print $7}}' /sys/block/nbd{i}/stat) -gt {at} ]; }}; until_true 90 goes_on")
+            m.run(f"goes_on() {{ [ $(awk '{{print $7}}' /sys/block/nbd{i}/stat) -gt {at} ]; }}; until_true 300 goes_on")
 
     away(0, 1)
     image_file("other.img", SIZE - 4096)
     wrong = ours("other.img", ports[0])  # another disk is not taken
-    m.run("until_true 60 sh -c 'dmesg | grep -q \"another size than that of the device\"'")
+    m.run("until_true 300 sh -c 'dmesg | grep -q \"another size than that of the device\"'")
     end(wrong)
     servers[:] = [ours(name, port) for name, port in zip(images, ports)]
     go_on()
-    m.run(f"all_four() {{ [ $(grep -c ' [0-9A-F]*:{ports[1]:04X} 01 ' /proc/net/tcp) = 4 ]; }}; until_true 60 all_four")
+    m.run(f"all_four() {{ [ $(grep -c ' [0-9A-F]*:{ports[1]:04X} 01 ' /proc/net/tcp) = 4 ]; }}; until_true 300 all_four")
     # The process may be killed, too, and begin again. Then the disk is elsewhere.
     m.run("kill -9 $(owner /dev/nbd0)")
     away(0)
@@ -194,13 +194,13 @@ def persist():
     servers[0] = ours(images[0], ports[2])
     go_on()
     for i in range(2):
-        m.run(f"kill $(cat /run/pid{i}) && until_true 90 sh -c '! [ -e /proc/$(cat /run/pid{i}) ]'")
+        m.run(f"kill $(cat /run/pid{i}) && until_true 300 sh -c '! [ -e /proc/$(cat /run/pid{i}) ]'")
         said = m.run(f"cat /run/fsload{i}")
         if " is wrong" in said or "right after" not in said:
             sys.exit(f"the user of file system {i}: {said}")
         m.run(f"umount /f{i} && mount -t ext4 /dev/nbd{i} /f{i} && umount /f{i} && xnbd-client -d /dev/nbd{i}")
     gone("nbd0", "nbd1")
-    m.run("no_owner() { [ ! \"$(owner /dev/nbd.)\" ]; }; until_true 60 no_owner")
+    m.run("no_owner() { [ ! \"$(owner /dev/nbd.)\" ]; }; until_true 300 no_owner")
     for p in servers:
         p.terminate()
         p.wait()

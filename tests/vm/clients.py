@@ -65,7 +65,7 @@ def cell(m, client, kind, device):
     model = bytearray(rng.randbytes(SIZE))
     server = Server(kind, model)
     m.run(f"{program} -N {server.name} {HOST} {server.port} {device}")
-    m.run(f"is_there() {{ [ $(blockdev --getsize64 {device}) = {SIZE} ]; }}; until_true 60 is_there")
+    m.run(f"is_there() {{ [ $(blockdev --getsize64 {device}) = {SIZE} ]; }}; until_true 300 is_there")
     found = int(m.run(f"grep -c ' [0-9A-F]*:{server.port:04X} 01 ' /proc/net/tcp"))
     for _ in range(8):
         n, at = rng.randrange(1, 200), rng.randrange(SIZE // SECTOR - 200)

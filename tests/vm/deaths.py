@@ -35,7 +35,7 @@ def begin(port):
     m.run("pid() { xnbd-bgctl --query /run/ctl.sock 2>/dev/null | sed -n 's/^pid //p'; }; other() { new=$(pid); [ \"$new\" ] && [ \"$new\" != \"$old\" ]; }")
     m.tell(f"touch /run/again; (while [ -e /run/again ]; do {server % port}; echo ended $?; done >/run/log 2>&1 &)")
     m.until("exit")
-    m.run(f"old=; there() {{ other && [ -b {device} ] && [ $(blockdev --getsize64 {device}) = {SIZE} ]; }}; until_true 60 there && mount -t ext4 {device} /c")
+    m.run(f"old=; there() {{ other && [ -b {device} ] && [ $(blockdev --getsize64 {device}) = {SIZE} ]; }}; until_true 300 there && mount -t ext4 {device} /c")
     m.run("mkdir /c/load && (fsload /c/load 1 >/run/fsload 2>&1 & echo $! >/run/pid)")
     # Each round other bytes at the same places: what was there before is wrong, too.
     m.run("(while [ ! -e /run/enough ]; do n=$((${n:-0} + 1)); /mnt/fio --name=v --thread --directory=/c --size=2m --bs=4k --rw=randwrite "
@@ -44,20 +44,20 @@ def begin(port):
     # A small write and its sync, over and over: how long each took, at most, in hundredths of a second.
     m.run("(while [ ! -e /run/enough ]; do read -r a _ </proc/uptime; dd if=/dev/zero of=/c/x bs=1k count=1 conv=fsync 2>/dev/null; "
           "read -r b _ </proc/uptime; a=${a%.*}${a#*.} b=${b%.*}${b#*.}; [ $((b - a)) -le ${most:=0} ] || most=$((b - a)); echo $most >/run/most; done) &")
-    m.run("cp /bin/xnbdbox /run/other; until_true 200 [ -s /c/v.0.0 ]")
+    m.run("cp /bin/xnbdbox /run/other; until_true 300 [ -s /c/v.0.0 ]")
 
 
 def pause():
     """Half of the times until the device is written to again: the kernel sends again what was lost with a connection
     after 5 s, with several connections after 30 s."""
     if rng.random() < 0.5:
-        m.run(f"goes_on() {{ [ $(awk '{{print $7}}' /sys/block/{device[5:]}/stat) != $at ]; }}; at=$(awk '{{print $7}}' /sys/block/{device[5:]}/stat); until_true 200 goes_on")
+        m.run(f"goes_on() {{ [ $(awk '{{print $7}}' /sys/block/{device[5:]}/stat) != $at ]; }}; at=$(awk '{{print $7}}' /sys/block/{device[5:]}/stat); until_true 300 goes_on")
     time.sleep(rng.uniform(0.3, 2))
 
 
 def die(name):
     pause()
-    m.run(f"old=$(pid); {KINDS[name][0]}; until_true 200 other")
+    m.run(f"old=$(pid); {KINDS[name][0]}; until_true 300 other")
     if name == "out of memory":
         m.run("dmesg | grep \"Out of memory: Killed process $old \"")
 
@@ -69,8 +69,8 @@ def upgrade():
 
 def expect_right():
     """What the programs that used the device say, and what the loop says of the server."""
-    m.run("touch /run/enough; kill $(cat /run/pid) 2>/dev/null; until_true 200 sh -c '! [ -e /proc/$(cat /run/pid) ]'")
-    m.run("until_true 200 [ -e /run/verified ]; until_true 200 sh -c '! pidof dd'")
+    m.run("touch /run/enough; kill $(cat /run/pid) 2>/dev/null; until_true 300 sh -c '! [ -e /proc/$(cat /run/pid) ]'")
+    m.run("until_true 300 [ -e /run/verified ]; until_true 300 sh -c '! pidof dd'")
     said = m.run("cat /run/fsload")
     if " is wrong" in said or "right after" not in said:
         sys.exit(f"the file system's user: {said}")
@@ -87,7 +87,7 @@ def expect_right():
 def move():
     m.run(f"umount /c && mount -t ext4 {device} /c && umount /c")
     m.run("xnbd-bgctl --cache-all /run/ctl.sock && xnbd-bgctl --switch /run/ctl.sock && rm /run/again")
-    m.run(f"kill $(pid); until_true 60 umount /b; sync; gone() {{ ! [ -e {device} ] || [ $(blockdev --getsize64 {device}) = 0 ]; }}; until_true 60 gone")
+    m.run(f"kill $(pid); until_true 300 umount /b; sync; gone() {{ ! [ -e {device} ] || [ $(blockdev --getsize64 {device}) = 0 ]; }}; until_true 300 gone")
 
 
 port = make_disks()

@@ -25,11 +25,11 @@ class Device:
         return (f"xnbd-server {mode} --daemonize --lport 0 --device {self.path} --pidfile /run/{self.name}.pid "
                 f"--logpath /run/{self.name}.log {' '.join(more)} {arguments}")
 
-    def ends(self, seconds=60):
+    def ends(self, seconds=300):
         return f"kill $(cat /run/{self.name}.pid) && until_true {seconds} sh -c '! [ -e /run/{self.name}.pid ]'"
 
     def killed(self):
-        return f"pid=$(cat /run/{self.name}.pid); kill -9 $pid && until_true 20 sh -c \"! [ -e /proc/$pid ]\""
+        return f"pid=$(cat /run/{self.name}.pid); kill -9 $pid && until_true 300 sh -c \"! [ -e /proc/$pid ]\""
 
     def refused(self, *more):
         refused("in use", self.server(*more))
@@ -59,7 +59,7 @@ def open_without_a_claim(d):
     """As QEMU has it."""
     m.run(f"{d.server()} && exec 4<>{d.path} && {d.ends()} && ! {d.gone} && grep 'in use and stays' /run/{d.name}.log")
     m.run("{ dd bs=4k count=1 conv=fsync if=/dev/zero >&4 2>/run/dd; echo $? >/run/dd; } & sleep 0.3; "
-          f"{d.server()} && until_true 30 grep '^0$' /run/dd")
+          f"{d.server()} && until_true 300 grep '^0$' /run/dd")
     m.run(f"exec 4>&-; {d.ends()} && {d.gone}")
 
 
@@ -119,13 +119,13 @@ def origin_away(d):
     far.kill()
     far.wait()
     server = d.server(mode="--proxy", arguments=files)
-    m.run(f"({server} &) ; until_true 20 sh -c '! {d.gone}' && {d.ends(30)} && {d.gone}")
-    m.run(f"{server} && {d.ends(30)} && {d.gone}")
+    m.run(f"({server} &) ; until_true 300 sh -c '! {d.gone}' && {d.ends()} && {d.gone}")
+    m.run(f"{server} && {d.ends()} && {d.gone}")
     m.run(f"{server} && ! {d.gone} && {d.killed()}")
     refused("would lose its disk", f"{server} --clear-bitmap")
     m.run(server)
     far = origin(port)
-    m.run(f"until_true 60 cmp -n 4096 {d.path} {d.path} && {d.ends()} && {d.gone}")
+    m.run(f"until_true 300 cmp -n 4096 {d.path} {d.path} && {d.ends()} && {d.gone}")
     far.kill()
     far.wait()
 

@@ -94,7 +94,7 @@ expect("partition 1, after the switch", sums(m, "/c"), first)
 expect("partition 2, after the switch", sums(m, "/d"), second)
 
 m.run("umount /c && umount /d && nbd-client -d /dev/nbd0")
-m.run("kill $(xnbd-bgctl --query /run/ctl.sock | sed -n 's/^pid //p'); until_true 60 umount /b; sync")
+m.run("kill $(xnbd-bgctl --query /run/ctl.sock | sed -n 's/^pid //p'); until_true 300 umount /b; sync")
 m.kill()
 check_image("cache.img", 0, first)
 check_image("cache.img", 1, second)

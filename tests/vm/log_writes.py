@@ -132,7 +132,7 @@ def run_machine(recorder, port):
     m.run("xnbd-bgctl --cache-all /run/ctl.sock && xnbd-bgctl --switch /run/ctl.sock")
     recorder.flushed(recorder.before_flush())
     mark()
-    m.run("kill $(xnbd-bgctl --query /run/ctl.sock | sed -n 's/^pid //p'); until_true 60 umount /a")
+    m.run("kill $(xnbd-bgctl --query /run/ctl.sock | sed -n 's/^pid //p'); until_true 300 umount /a")
     m.run("dmsetup remove log && sync")
     m.kill()
 

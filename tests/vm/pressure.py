@@ -101,7 +101,7 @@ def begin(port):
           f" --unix /run/nbd.sock --rate {RATE} --commit-file /dev/vdc {HOST} {port} /dev/vda /run/cache.bm /run/ctl.sock")
     if CLIENT:
         m.run(f"{CLIENT} {DEVICE} && blockdev --rereadpt {DEVICE}")
-    m.run(f"until_true 60 test -b {DEVICE}p2 && mount -t ext4 {DEVICE}p1 /c && mkswap {DEVICE}p2 >/dev/null && swapon {DEVICE}p2")
+    m.run(f"until_true 300 test -b {DEVICE}p2 && mount -t ext4 {DEVICE}p1 /c && mkswap {DEVICE}p2 >/dev/null && swapon {DEVICE}p2")
     return m
 
 
@@ -162,7 +162,7 @@ expect_files(m, sums)
 server.expect_unswapped()
 print(m.run(f"cat /b/log; grep ^Vm /proc/{server.pid}/status"), file=log)
 m.run("umount /c" + (f" && {CLIENT.split()[0]} -d {DEVICE}" if CLIENT else ""))
-m.run(f"kill {server.pid}; until_true 60 umount /b; sync; [ ! -e {DEVICE} ] || [ $(blockdev --getsize64 {DEVICE}) = 0 ]")
+m.run(f"kill {server.pid}; until_true 300 umount /b; sync; [ ! -e {DEVICE} ] || [ $(blockdev --getsize64 {DEVICE}) = 0 ]")
 check_console()
 m.kill()
 with open("cache.img", "rb") as f:

@@ -27,7 +27,7 @@ def rate(device, rw, depth):
 m = Machine(f"{BUILD}/fio.img,readonly=on", memory=768, **kernel("6.12"))
 m.run("mkdir /t /mnt && mount -t tmpfs t /t && mount -o ro -t ext4 /dev/vda /mnt")
 for i, (device, words, client) in enumerate(DEVICES.values()):
-    m.run(f"dd if=/dev/urandom of=/t/{i} bs=1M count=64 2>/dev/null; xnbd-server --target --daemonize {words} /t/{i} && {client} && until_true 60 [ -b {device} ]")
+    m.run(f"dd if=/dev/urandom of=/t/{i} bs=1M count=64 2>/dev/null; xnbd-server --target --daemonize {words} /t/{i} && {client} && until_true 300 [ -b {device} ]")
     m.run(f"echo none >/sys/block/{device[5:]}/queue/scheduler")
 rates = {}
 for _ in range(ROUNDS):

@@ -11,7 +11,7 @@ def target(name, device="/dev/ublkb1", image=None):
 
 
 def ended(name):
-    return f"kill $(cat /run/{name}.pid) && until_true 60 sh -c '! [ -e /run/{name}.pid ]'"
+    return f"kill $(cat /run/{name}.pid) && until_true 300 sh -c '! [ -e /run/{name}.pid ]'"
 
 
 def refused(why, command):
