@@ -28,6 +28,8 @@ extern struct server servers[SERVERS_MAX + 1]; /* in order; one without host end
  * export_name: for those that do not name one. Dies if a word makes no sense, or if there is none. */
 void servers_parse(char **words, const char *export_name);
 bool servers_use_tls(void);
+/* Their keys stay out of the swap space; once more after a fork(2). */
+void servers_lock(void);
 /* A server on a Unix socket. */
 void servers_local(const char *path, const char *export_name);
 

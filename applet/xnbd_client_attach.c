@@ -193,6 +193,8 @@ static bool divide(const struct client *c)
 	program_invocation_name[0] = '@';
 	if (c->swap)
 		lock_memory(); /* of each process */
+	if (ENABLE_FEATURE_XNBD_TLS)
+		servers_lock();
 	return true;
 }
 

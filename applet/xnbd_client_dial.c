@@ -81,6 +81,14 @@ void servers_parse(char **words, const char *export_name)
 	}
 }
 
+void servers_lock(void)
+{
+	const struct server *s;
+
+	for (s = servers; s->host; s++)
+		psk_lock(s->psk);
+}
+
 bool servers_use_tls(void)
 {
 	const struct server *s = servers;
@@ -175,8 +183,12 @@ static void send_bytes(void *ctx, const void *p, size_t n)
 static void NORETURN relay(int net, int local, const struct psk *psk)
 {
 	struct relay *r = relay_new(net, local, psk, "", NULL);
+	struct server *s;
 	int fd;
 
+	for (s = servers; s->host; s++) /* it has the one that it needs */
+		if (s->psk)
+			secret_free((struct psk *)s->psk, sizeof(*s->psk));
 	setsid();
 	program_invocation_name[0] = '@'; /* systemd lets it live as long as the device */
 	for (fd = 0; fd < FDS_MAX; fd++) /* other connections' ends must not stay open here */

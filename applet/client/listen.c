@@ -200,23 +200,19 @@ int listener_accept(struct event *e, struct endpoint *from)
 	return -1;
 }
 
-static void tell_turned_away(const struct endpoint *e, bool allowed)
+void listen_tell_away(enum away reason, const struct endpoint *peer, const char *why)
 {
-	static struct { uint64_t told_ms; unsigned more; } told[2];
+	static struct { uint64_t told_ms; unsigned more; } told[AWAYS];
 	char host[ENDPOINT_TEXT_BYTES], port[8];
 
-	if (told[allowed].told_ms && loop_now_ms() - told[allowed].told_ms < TOLD_MS) {
-		told[allowed].more++;
+	if (told[reason].told_ms && loop_now_ms() - told[reason].told_ms < TOLD_MS) {
+		told[reason].more++;
 		return;
 	}
-	if (e->address.any.sa_family == AF_UNIX || !endpoint_text(e, host, port))
-		strcpy(host, "a local client");
-	if (allowed)
-		bb_error_msg("%s is turned away, and %u more were: %u clients are here (--max-clients)", host, told[allowed].more, client_limits.sessions);
-	else
-		bb_error_msg("%s is turned away, and %u more were: not of an address of --allow", host, told[allowed].more);
-	told[allowed].told_ms = loop_now_ms();
-	told[allowed].more = 0;
+	endpoint_who(peer, host, port);
+	bb_error_msg("%s is turned away, and %u more were: %s", host, told[reason].more, why);
+	told[reason].told_ms = loop_now_ms();
+	told[reason].more = 0;
 }
 
 /* A client that may be served, while the fronts look for a place for it; further ones stay in the queue. */
@@ -230,8 +226,11 @@ static void serve(int fd, const struct endpoint *from)
 	if (session_place()) {
 		session_begin(fd, NULL);
 	} else {
+		char why[64];
+
 		close(fd);
-		tell_turned_away(from, true);
+		snprintf(why, sizeof(why), "%u clients are here (--max-clients)", client_limits.sessions);
+		listen_tell_away(AWAY_PLACE, from, why);
 	}
 }
 
@@ -263,7 +262,7 @@ static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
 	/* First: a stranger costs nobody his place. */
 	if (ENABLE_FEATURE_XNBD_SERVER_ALLOW && !is_allowed(&from)) {
 		close(fd);
-		tell_turned_away(&from, false);
+		listen_tell_away(AWAY_ADDRESS, &from, "not of an address of --allow");
 		return;
 	}
 	if (ENABLE_FEATURE_XNBD_SERVER_THREADS && !session_place() && session_place_request(place_answered)) {

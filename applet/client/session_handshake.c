@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /* A session's handshake: what nbd/server_handshake.c gets from the client, sends, and finds. */
+#include "client/listen.h"
 #include "client/session.h"
 #include "origin/endpoint.h"
 #include "secure/relay.h"
@@ -85,17 +86,22 @@ bool handshake_secure(struct session *s)
 {
 	struct endpoint peer = { .bytes = sizeof(peer.address) };
 	char host[ENDPOINT_TEXT_BYTES], port[8];
+	const char *why = "TLS: as many as may be still send to clients that have gone";
 	int fd = -1;
 
-	if (getpeername(s->event.fd, &peer.address.any, &peer.bytes) < 0 || peer.address.any.sa_family == AF_UNIX ||
-	    !endpoint_text(&peer, host, port))
-		strcpy(host, "a local client");
+	if (getpeername(s->event.fd, &peer.address.any, &peer.bytes) < 0)
+		peer.address.any.sa_family = AF_UNIX;
+	endpoint_who(&peer, host, port);
 	event_remove(&s->event); /* it is another thread's soon */
 	/* Those whose session has gone, and which still send, are not more than those that have one. */
-	if (!client_limits.sessions || relays_serving() < 2 * client_limits.sessions)
+	if (!client_limits.sessions || relays_serving() < 2 * client_limits.sessions) {
 		fd = relay_begin(s->event.fd, NULL, host, session_peer_is_dead);
-	if (fd < 0)
+		why = "TLS: there is no thread, memory or descriptor for it";
+	}
+	if (fd < 0) {
+		listen_tell_away(AWAY_TLS, &peer, why);
 		return false;
+	}
 	s->event.fd = fd;
 	s->starts_tls = false;
 	return event_add(&s->event, s->watched);

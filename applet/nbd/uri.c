@@ -87,7 +87,7 @@ static void parse_query(char *s, struct nbd_uri *u)
 		next = cut(s, '&');
 		if (strncmp(s, "socket=", 7) == 0 && s[7] && nbd_percent_decode(s + 7))
 			u->path = s + 7;
-		else if (ENABLE_FEATURE_XNBD_TLS && strncmp(s, "tls-psk-file=", 13) == 0 && s[13] && nbd_percent_decode(s + 13))
+		else if (strncmp(s, "tls-psk-file=", 13) == 0 && s[13] && nbd_percent_decode(s + 13))
 			u->psk_file = s + 13;
 	}
 }

@@ -178,8 +178,9 @@ void psk_free(struct psk_list *l)
 const struct psk *psk_one(const char *path, const char *name)
 {
 	char error[PSK_ERROR_BYTES];
-	const struct psk_list *l = psk_read(path, error);
+	struct psk_list *l = psk_read(path, error);
 	const struct psk *k;
+	struct psk *one;
 
 	if (!l)
 		bb_simple_error_msg_and_die(error);
@@ -188,7 +189,12 @@ const struct psk *psk_one(const char *path, const char *name)
 	k = name ? find(l, name, strlen(name)) : l->psk;
 	if (!k)
 		bb_error_msg_and_die("there is no key of this name in '%s'", path);
-	return k;
+	one = secret_new(sizeof(*one));
+	if (!one)
+		bb_simple_error_msg_and_die("out of memory");
+	*one = *k;
+	psk_free(l); /* the others' are none of ours */
+	return one;
 }
 
 /* ---- those of this process ------------------------------------------------------------------- */

@@ -34,7 +34,8 @@ enum { PSK_ERROR_BYTES = 256 };
 struct psk_list *psk_read(const char *path, char *error);
 void psk_free(struct psk_list *l);
 
-/* At the start: the key of this name, or the only one if name is NULL; lives for ever. Dies when there is none. */
+/* At the start: the key of this name, or the only one if name is NULL; of all others in the file nothing is kept. It
+ * lives for ever, or to secret_free(). Dies when there is none. */
 const struct psk *psk_one(const char *path, const char *name);
 
 /* Who listens knows the keys of l, which it owns, from now on, and those that it knew before no longer. Any thread. */
