@@ -8,6 +8,13 @@
 //config:	help
 //config:	Serves many images by name on one port; images can be added and
 //config:	removed while it runs.
+//config:
+//config:config FEATURE_XNBD_WRAPPER_ALLOW_KEY
+//config:	bool "--allow-key (0.7 kb)"
+//config:	default y
+//config:	depends on XNBD_WRAPPER && FEATURE_XNBD_TLS
+//config:	help
+//config:	Some images are only for clients with some keys of TLS.
 //applet:IF_XNBD_WRAPPER(APPLET_ODDNAME(xnbd-wrapper, xnbd_wrapper, BB_DIR_USR_SBIN, BB_SUID_DROP, xnbd_wrapper))
 //kbuild:lib-$(CONFIG_XNBD_WRAPPER) += xnbd_wrapper.o nbd/ tls/ core/ reactor/ storage/ secure/ origin/ export/ client/ control/ server/
 //usage:#define xnbd_wrapper_trivial_usage
@@ -30,6 +37,9 @@
 //usage:	IF_FEATURE_XNBD_TLS(
 //usage:     "\n	-E,--tls-psk FILE	Clients may use TLS with the keys of FILE"
 //usage:     "\n	-e,--tls MODE		off, on, or require"
+//usage:	)
+//usage:	IF_FEATURE_XNBD_WRAPPER_ALLOW_KEY(
+//usage:     "\n	-k,--allow-key NAME=IMAGE	IMAGE is for clients with this key of TLS"
 //usage:	)
 //usage:     "\n	-r,--readonly		Refuse writes"
 //usage:	IF_FEATURE_XNBD_SERVER_COW(
@@ -73,7 +83,8 @@ static const char options[] ALIGN1 = "ri:*s:l:a:u:m:q:b:"
 	IF_FEATURE_XNBD_SERVER_DEVICE("JD:*N:")
 	IF_FEATURE_XNBD_SERVER_THREADS("j:")
 	IF_FEATURE_XNBD_SERVER_ALLOW("w:")
-	IF_FEATURE_XNBD_TLS("E:e:");
+	IF_FEATURE_XNBD_TLS("E:e:")
+	IF_FEATURE_XNBD_WRAPPER_ALLOW_KEY("k:*");
 
 #if ENABLE_LONG_OPTS
 static const char long_options[] ALIGN1 =
@@ -100,7 +111,8 @@ static const char long_options[] ALIGN1 =
 	IF_FEATURE_XNBD_SERVER_ALLOW("allow\0" Required_argument "w")
 	IF_FEATURE_XNBD_TLS(
 	"tls-psk\0" Required_argument "E"
-	"tls\0" Required_argument "e");
+	"tls\0" Required_argument "e")
+	IF_FEATURE_XNBD_WRAPPER_ALLOW_KEY("allow-key\0" Required_argument "k");
 #endif
 
 int xnbd_wrapper_main(int argc, char **argv) MAIN_EXTERNALLY_VISIBLE;
@@ -111,12 +123,14 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 	llist_t *images = NULL;
 	IF_FEATURE_XNBD_TLS(const char *tls = NULL;)
 	IF_FEATURE_XNBD_SERVER_DEVICE(llist_t *devices = NULL; const char *connections = "1";)
+	IF_FEATURE_XNBD_WRAPPER_ALLOW_KEY(llist_t *key_rules = NULL;)
 	unsigned opt = getopt32long(argv, options, long_options, &images, &c.control, &c.lport, &c.laddr, &c.unix_path,
 				    &clients, &queue, &buf IF_FEATURE_XNBD_SERVER_DAEMONIZE(, &c.pidfile, &c.logpath)
 				    IF_FEATURE_XNBD_SERVER_DEVICE(, &devices, &connections)
 				    IF_FEATURE_XNBD_SERVER_THREADS(, &threads)
 				    IF_FEATURE_XNBD_SERVER_ALLOW(, &c.allow)
-				    IF_FEATURE_XNBD_TLS(, &c.tls_psk, &tls));
+				    IF_FEATURE_XNBD_TLS(, &c.tls_psk, &tls)
+				    IF_FEATURE_XNBD_WRAPPER_ALLOW_KEY(, &key_rules));
 
 	if (argv[optind])
 		bb_error_msg_and_die("too many arguments: '%s'", argv[optind]);
@@ -129,6 +143,7 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 	c.keep_device = opt & OPT_KEEP_DEVICE;
 	IF_FEATURE_XNBD_SERVER_DEVICE(c.devices = devices; c.connections = xatou_range(connections, 1, KERNEL_NBD_CONNECTIONS_MAX);)
 	IF_FEATURE_XNBD_TLS(server_tls(&c, tls);)
+	IF_FEATURE_XNBD_WRAPPER_ALLOW_KEY(server_key_rules(&c, key_rules);)
 	server_limits(&c, clients, queue, buf, threads);
 	if (!images && !c.control)
 		bb_simple_error_msg_and_die("nothing to serve: give " IF_LONG_OPTS("--imgfile or --socket") IF_NOT_LONG_OPTS("-i or -s"));

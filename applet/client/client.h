@@ -9,6 +9,7 @@
 #ifndef CLIENT_CLIENT_H
 #define CLIENT_CLIENT_H
 
+#include "libbb.h"
 #include "device/ublk.h"
 #include "export/export.h"
 #include "reactor/handover.h"
@@ -22,6 +23,7 @@ struct client_limits {
 	unsigned requests; /* of all of them, in flight; 0 = no limit */
 	bool oldstyle;     /* the handshake is the one before newstyle */
 	enum nbd_tls tls;  /* of each */
+	const llist_t *key_rules; /* NAME=EXPORT: the key with this name may use the export, and nobody else whom no other rule lets; checked */
 };
 extern struct client_limits client_limits;
 
@@ -75,6 +77,14 @@ void sessions_stop(void);
 /* How many there are, and how many requests of them are not answered yet. */
 unsigned sessions_count(void);
 unsigned sessions_in_flight(void);
+
+/* ---- key.c: clients with TLS ------------------------------------------------------------------ */
+
+/* Each key that a client has used for a session that is here; name: of any bytes but 0, a colon and a line feed. False:
+ * there is none. */
+bool clients_keys(void (*each)(void *ctx, const char *name, unsigned sessions), void *ctx);
+/* At the start: dies of one that is no rule. */
+void key_rules_check(const llist_t *rules);
 
 /* ---- an exchange of the program -------------------------------------------------------------- */
 

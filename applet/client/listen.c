@@ -200,17 +200,15 @@ int listener_accept(struct event *e, struct endpoint *from)
 	return -1;
 }
 
-void listen_tell_away(enum away reason, const struct endpoint *peer, const char *why)
+void listen_tell_away(enum away reason, const char *who, const char *why)
 {
 	static struct { uint64_t told_ms; unsigned more; } told[AWAYS];
-	char host[ENDPOINT_TEXT_BYTES], port[8];
 
 	if (told[reason].told_ms && loop_now_ms() - told[reason].told_ms < TOLD_MS) {
 		told[reason].more++;
 		return;
 	}
-	endpoint_who(peer, host, port);
-	bb_error_msg("%s is turned away, and %u more were: %s", host, told[reason].more, why);
+	bb_error_msg("%s is turned away, and %u more were: %s", who, told[reason].more, why);
 	told[reason].told_ms = loop_now_ms();
 	told[reason].more = 0;
 }
@@ -221,16 +219,24 @@ static struct {
 	struct endpoint from;
 } waiting = { .fd = -1 };
 
+static void turn_away(int fd, enum away reason, const struct endpoint *from, const char *why)
+{
+	char host[ENDPOINT_TEXT_BYTES], port[8];
+
+	close(fd);
+	endpoint_who(from, host, port);
+	listen_tell_away(reason, host, why);
+}
+
 static void serve(int fd, const struct endpoint *from)
 {
+	char why[64];
+
 	if (session_place()) {
 		session_begin(fd, NULL);
 	} else {
-		char why[64];
-
-		close(fd);
 		snprintf(why, sizeof(why), "%u clients are here (--max-clients)", client_limits.sessions);
-		listen_tell_away(AWAY_PLACE, from, why);
+		turn_away(fd, AWAY_PLACE, from, why);
 	}
 }
 
@@ -261,8 +267,7 @@ static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
 		return;
 	/* First: a stranger costs nobody his place. */
 	if (ENABLE_FEATURE_XNBD_SERVER_ALLOW && !is_allowed(&from)) {
-		close(fd);
-		listen_tell_away(AWAY_ADDRESS, &from, "not of an address of --allow");
+		turn_away(fd, AWAY_ADDRESS, &from, "not of an address of --allow");
 		return;
 	}
 	if (ENABLE_FEATURE_XNBD_SERVER_THREADS && !session_place() && session_place_request(place_answered)) {

@@ -46,8 +46,8 @@ void listener_begin(struct listener *l, void (*ready)(struct event *e, uint32_t 
 int listener_accept(struct event *e, struct endpoint *from);
 /* Logs that a client is turned away, and why: the first one of each reason, then one every 10 seconds, with how many there
  * were between. */
-enum away { AWAY_ADDRESS, AWAY_PLACE, AWAY_TLS, AWAYS };
-void listen_tell_away(enum away reason, const struct endpoint *peer, const char *why);
+enum away { AWAY_ADDRESS, AWAY_PLACE, AWAY_TLS, AWAY_KEY, AWAYS };
+void listen_tell_away(enum away reason, const char *who, const char *why);
 /* At the start, for any Unix socket: dies when something is in its way that is not a stale socket. */
 void listen_check(const char *path);
 /* Then binds it: what is stale is replaced, anything else in the way is fatal. Returns the

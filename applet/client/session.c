@@ -226,6 +226,8 @@ static void session_free(struct session *s)
 	if (s->export)
 		s->export->leaving--;
 	session_use(s, NULL);
+	if (ENABLE_FEATURE_XNBD_TLS)
+		key_drop(s);
 	free(s);
 }
 

@@ -2,7 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
  * Sessions, between their files: session.c their life, session_handshake.c how they begin,
- * session_in.c what a client sends, session_out.c what it is sent, session_read.c where the data
+ * key.c by which key, session_in.c what a client sends, session_out.c what it is sent, session_read.c where the data
  * of a READ comes from, session_room.c the memory for all of it, session_core.c what passes between
  * a session and the core, front.c the threads. session_ublk.c is another end of all that: requests of a ublk device,
  * whose data is in the kernel's memory, and which has no socket.
@@ -73,6 +73,13 @@ struct command_list {
 	struct command *first, **tail;
 };
 
+/* Clients with the same key. */
+struct key_use {
+	struct key_use *next;
+	unsigned sessions;
+	char name[];
+};
+
 struct session {
 	struct event event;
 	enum session_state state;
@@ -83,6 +90,8 @@ struct session {
 	uint32_t hs_out_bytes, hs_out_room;
 	bool hang_up; /* when hs_out has left */
 	bool starts_tls; /* ... TLS begins */
+	bool awaits_key; /* what comes next is the name of the client's key, from the relay */
+	struct key_use *key; /* core's thread; NULL: no TLS */
 	bool gone;    /* the client has hung up (EPOLLRDHUP): sends nothing any more */
 	bool broken;  /* a reply cannot be completed: to be closed */
 
@@ -232,6 +241,16 @@ void handshake_greet(struct session *s);
 bool handshake_step(struct session *s);
 /* The client has been told so: TLS begins, and s goes on over another descriptor. False: close it. */
 bool handshake_secure(struct session *s);
+
+/* ---- key.c ---------------------------------------------------------------------------- */
+
+/* Takes the name of the key of s, if all of it has come: then s->awaits_key is false. False: no memory. */
+bool key_parse(struct session *s);
+/* s has it no longer, if it had one. */
+void key_drop(struct session *s);
+/* Whether s may use the export of this name; and that it was told that it may not. */
+bool key_may(const struct session *s, const char *export);
+void key_tell_refused(const struct session *s, const char *export);
 
 /* ---- session_room.c ------------------------------------------------------------------ */
 

@@ -39,8 +39,18 @@ static const struct nbd_export *handshake_find(void *ctx, const char *name, size
 
 	if (!e)
 		return NULL;
-	session_use(ctx, e);
+	if (!ENABLE_FEATURE_XNBD_WRAPPER_ALLOW_KEY || key_may(ctx, e->nbd.name))
+		session_use(ctx, e);
 	return &e->nbd;
+}
+
+static bool handshake_may(void *ctx, const struct nbd_export *e, bool told)
+{
+	bool may = !ENABLE_FEATURE_XNBD_WRAPPER_ALLOW_KEY || key_may(ctx, e->name);
+
+	if (told && !may)
+		key_tell_refused(ctx, e->name);
+	return may;
 }
 
 static const struct nbd_export *handshake_list(void *ctx UNUSED_PARAM, unsigned i)
@@ -56,6 +66,7 @@ static const struct nbd_server_ops handshake_ops = {
 	.send = handshake_send,
 	.find = handshake_find,
 	.list = handshake_list,
+	.may = ENABLE_FEATURE_XNBD_WRAPPER_ALLOW_KEY ? handshake_may : NULL,
 };
 
 bool handshake_step(struct session *s)
@@ -63,6 +74,12 @@ bool handshake_step(struct session *s)
 	enum nbd_handshake_state state = NBD_HS_CLOSE;
 	size_t used;
 
+	if (ENABLE_FEATURE_XNBD_TLS && s->awaits_key) {
+		if (!key_parse(s))
+			return false;
+		if (s->awaits_key)
+			return true;
+	}
 	do {
 		if (s->hs_out_bytes > OUT_ROOM_BYTES && s->in_first < s->in_end) {
 			s->hang_up = true; /* it asks and asks, and never reads */
@@ -99,11 +116,12 @@ bool handshake_secure(struct session *s)
 		why = "TLS: there is no thread, memory or descriptor for it";
 	}
 	if (fd < 0) {
-		listen_tell_away(AWAY_TLS, &peer, why);
+		listen_tell_away(AWAY_TLS, host, why);
 		return false;
 	}
 	s->event.fd = fd;
 	s->starts_tls = false;
+	s->awaits_key = true;
 	return event_add(&s->event, s->watched);
 }
 

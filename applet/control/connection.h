@@ -55,6 +55,8 @@ extern struct export *exported; /* the proxy; NULL: a wrapper's exports */
 void control_emit(struct control *k, const void *p, size_t n);
 /* ... text, of 511 bytes at most. */
 void control_print(struct control *k, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* What would break the line, or a terminal, is %XX, and so are the bytes of also. */
+void control_emit_escaped(struct control *k, const char *value, const char *also);
 /* "KEY VALUE": what would break the line, or a terminal, is %XX. */
 void control_emit_string(struct control *k, const char *key, const char *value);
 void control_emit_number(struct control *k, const char *key, uint64_t value);
@@ -91,6 +93,8 @@ void control_emit_cache(struct control *k, const struct disk *d, uint64_t size_b
 void control_emit_verify(struct control *k, const struct core_status *s);
 /* ... and all the lines of "status", about a proxy. */
 void control_emit_status(struct control *k);
+/* ... those of them that are about clients. */
+void control_emit_clients(struct control *k);
 /* A group of lines for a follower; ends with `percent`. */
 void control_emit_progress(struct control *k);
 

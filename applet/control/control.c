@@ -63,17 +63,22 @@ void control_print(struct control *k, const char *format, ...)
 	control_emit(k, line, (size_t)n);
 }
 
-void control_emit_string(struct control *k, const char *key, const char *value)
+void control_emit_escaped(struct control *k, const char *value, const char *also)
 {
-	control_print(k, "%s ", key);
 	for (; *value; value++) {
 		unsigned char b = (unsigned char)*value;
 
-		if (b < ' ' || b == 0x7f || b == '%')
+		if (b < ' ' || b == 0x7f || b == '%' || strchr(also, b))
 			control_print(k, "%%%02x", b);
 		else
 			control_emit(k, value, 1);
 	}
+}
+
+void control_emit_string(struct control *k, const char *key, const char *value)
+{
+	control_print(k, "%s ", key);
+	control_emit_escaped(k, value, "");
 	control_emit(k, "\n", 1);
 }
 

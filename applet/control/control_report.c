@@ -63,6 +63,26 @@ static void emit_origin(struct control *k, const struct origin *o)
 	control_emit_string(k, "origin_error", origin_error(o));
 }
 
+static void emit_key(void *ctx, const char *name, unsigned sessions)
+{
+	struct control *k = ctx;
+
+	if (k->out_bytes > CONTROL_OUT_BYTES_MAX / 2)
+		return; /* hundreds of keys */
+	control_print(k, " ");
+	control_emit_escaped(k, name, " =");
+	control_print(k, "=%u", sessions);
+}
+
+void control_emit_clients(struct control *k)
+{
+	control_emit_number(k, "sessions", sessions_count());
+	if (!ENABLE_FEATURE_XNBD_TLS)
+		return;
+	control_print(k, "tls_keys");
+	control_print(k, clients_keys(emit_key, k) ? "\n" : " none\n");
+}
+
 static void emit_errors(struct control *k, const struct core_status *s)
 {
 	if (s->commits)
@@ -100,7 +120,7 @@ void control_emit_status(struct control *k)
 	emit_job(k, &s, m->local);
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY)
 		control_emit_verify(k, &s);
-	control_emit_number(k, "sessions", sessions_count());
+	control_emit_clients(k);
 	control_emit_number(k, "in_flight", s.in_flight);
 	control_emit_number(k, "waiting", s.waiting);
 	control_emit_number(k, "waited", s.waited);

@@ -225,6 +225,9 @@ struct nbd_server_ops {
 	const struct nbd_export *(*find)(void *ctx, const char *name, size_t n);
 	/* The i-th export for NBD_OPT_LIST, NULL past the last. */
 	const struct nbd_export *(*list)(void *ctx, unsigned i);
+	/* Whether the client may have e, which one of these two has returned; told: it is told, if not. NULL: it may
+	 * have all. */
+	bool (*may)(void *ctx, const struct nbd_export *e, bool told);
 };
 
 /* TLS, as a server has it ("Server-side requirements"). */

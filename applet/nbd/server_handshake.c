@@ -62,28 +62,25 @@ static void reply_data(struct nbd_server_handshake *h, uint32_t option, uint32_t
 		h->ops->send(h->ctx, string, string_bytes);
 }
 
-/* What a person is told of an error. */
-static const char *error_text(uint32_t type)
+/* The final reply to an option that does not end the handshake; text: what a person is told of an error. */
+static enum nbd_handshake_state answer_text(struct nbd_server_handshake *h, uint32_t option, uint32_t type, const char *text)
 {
-	if (type == NBD_REP_ERR_UNSUP)
-		return "not supported";
-	if (type == NBD_REP_ERR_UNKNOWN)
-		return "no such export";
-	if (type == NBD_REP_ERR_INVALID)
-		return "malformed, or STRUCTURED_REPLY must come first";
-	if (ENABLE_FEATURE_XNBD_TLS && type == NBD_REP_ERR_TLS_REQD)
-		return "TLS comes first";
-	if (ENABLE_FEATURE_XNBD_TLS && type == NBD_REP_ERR_POLICY)
-		return "no TLS here";
-	return type == NBD_REP_ERR_TOO_BIG ? "too long" : "";
-}
-
-/* The final reply to an option that does not end the handshake. */
-static enum nbd_handshake_state answer(struct nbd_server_handshake *h, uint32_t option, uint32_t type)
-{
-	reply_data(h, option, type, (const uint8_t *)"", 0, error_text(type));
+	reply_data(h, option, type, (const uint8_t *)"", 0, text);
 	return NBD_HS_MORE;
 }
+
+static enum nbd_handshake_state acknowledge(struct nbd_server_handshake *h, uint32_t option)
+{
+	return answer_text(h, option, NBD_REP_ACK, "");
+}
+
+static enum nbd_handshake_state invalid(struct nbd_server_handshake *h, uint32_t option, const char *text)
+{
+	return answer_text(h, option, NBD_REP_ERR_INVALID, text);
+}
+
+static const char malformed[] = "malformed";
+static const char no_data[] = "it takes no data";
 
 /* ---- reading an option's data ------------------------------------------------- */
 
@@ -126,9 +123,22 @@ static bool parse_string(struct cursor *c, struct string *s)
 	return p && parse_string_of(c, nbd_get32(p), s);
 }
 
-static const struct nbd_export *find_export(const struct nbd_server_handshake *h, const struct string *name)
+/* *error: if there is none, or none for this client. */
+static const struct nbd_export *find_export(const struct nbd_server_handshake *h, const struct string *name, uint32_t *error)
 {
-	return h->ops->find(h->ctx, name->p, name->bytes);
+	const struct nbd_export *e = h->ops->find(h->ctx, name->p, name->bytes);
+
+	*error = NBD_REP_ERR_UNKNOWN;
+	if (!ENABLE_FEATURE_XNBD_WRAPPER_ALLOW_KEY || !e || !h->ops->may || h->ops->may(h->ctx, e, true))
+		return e;
+	*error = NBD_REP_ERR_POLICY;
+	return NULL;
+}
+
+static enum nbd_handshake_state not_found(struct nbd_server_handshake *h, uint32_t option, uint32_t error)
+{
+	return answer_text(h, option, error, ENABLE_FEATURE_XNBD_WRAPPER_ALLOW_KEY && error == NBD_REP_ERR_POLICY ?
+		"this export is for other keys of TLS" : "no such export");
 }
 
 /* ---- the options --------------------------------------------------------------- */
@@ -153,10 +163,11 @@ static enum nbd_handshake_state export_name(struct nbd_server_handshake *h, stru
 	uint8_t reply[10 + 124] = { 0 };
 	const struct nbd_export *e;
 	struct string name;
+	uint32_t error;
 
 	if (!parse_string_of(c, c->left, &name))
 		return NBD_HS_CLOSE;
-	e = find_export(h, &name);
+	e = find_export(h, &name, &error);
 	if (!e)
 		return NBD_HS_CLOSE;
 	nbd_put16(nbd_put64(reply, e->size_bytes), transmission_flags(h, e));
@@ -171,12 +182,14 @@ static enum nbd_handshake_state list(struct nbd_server_handshake *h, const struc
 	unsigned i;
 
 	if (c->left)
-		return answer(h, NBD_OPT_LIST, NBD_REP_ERR_INVALID);
+		return invalid(h, NBD_OPT_LIST, no_data);
 	for (i = 0; (e = h->ops->list(h->ctx, i)); i++) {
+		if (ENABLE_FEATURE_XNBD_WRAPPER_ALLOW_KEY && h->ops->may && !h->ops->may(h->ctx, e, false))
+			continue;
 		nbd_put32(bytes, (uint32_t)strlen(e->name));
 		reply_data(h, NBD_OPT_LIST, NBD_REP_SERVER, bytes, sizeof(bytes), e->name);
 	}
-	return answer(h, NBD_OPT_LIST, NBD_REP_ACK);
+	return acknowledge(h, NBD_OPT_LIST);
 }
 
 static void send_info(struct nbd_server_handshake *h, uint32_t option, uint16_t type, const struct nbd_export *e)
@@ -218,16 +231,17 @@ static enum nbd_handshake_state info_or_go(struct nbd_server_handshake *h, uint3
 	const struct nbd_export *e;
 	struct string name;
 	unsigned wanted, type;
+	uint32_t error;
 
 	if (!parse_string(c, &name) || !parse_info_list(c, &wanted))
-		return answer(h, option, NBD_REP_ERR_INVALID);
-	e = find_export(h, &name);
+		return invalid(h, option, malformed);
+	e = find_export(h, &name, &error);
 	if (!e)
-		return answer(h, option, NBD_REP_ERR_UNKNOWN);
+		return not_found(h, option, error);
 	for (type = NBD_INFO_EXPORT; type <= NBD_INFO_BLOCK_SIZE; type++)
 		if (wanted >> type & 1)
 			send_info(h, option, (uint16_t)type, e);
-	answer(h, option, NBD_REP_ACK);
+	acknowledge(h, option);
 	h->sized = wanted >> NBD_INFO_BLOCK_SIZE & 1;
 	return option == NBD_OPT_GO ? begin_transmission(h, e) : NBD_HS_MORE;
 }
@@ -235,19 +249,19 @@ static enum nbd_handshake_state info_or_go(struct nbd_server_handshake *h, uint3
 static enum nbd_handshake_state structured_reply(struct nbd_server_handshake *h, const struct cursor *c)
 {
 	if (c->left)
-		return answer(h, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ERR_INVALID);
+		return invalid(h, NBD_OPT_STRUCTURED_REPLY, no_data);
 	h->structured = true;
-	return answer(h, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK);
+	return acknowledge(h, NBD_OPT_STRUCTURED_REPLY);
 }
 
 /* "FORCEDTLS mode", "SELECTIVETLS mode". What was negotiated in the clear may have been somebody else's. */
 static enum nbd_handshake_state starttls(struct nbd_server_handshake *h, const struct cursor *c)
 {
 	if (h->tls == NBD_TLS_OFF)
-		return answer(h, NBD_OPT_STARTTLS, NBD_REP_ERR_POLICY);
+		return answer_text(h, NBD_OPT_STARTTLS, NBD_REP_ERR_POLICY, "no TLS here");
 	if (h->tls == NBD_TLS_DONE || c->left)
-		return answer(h, NBD_OPT_STARTTLS, NBD_REP_ERR_INVALID);
-	answer(h, NBD_OPT_STARTTLS, NBD_REP_ACK);
+		return invalid(h, NBD_OPT_STARTTLS, c->left ? no_data : "TLS was begun before");
+	acknowledge(h, NBD_OPT_STARTTLS);
 	h->structured = h->allocation = h->local = h->sized = false;
 	h->meta_export = NULL;
 	h->tls = NBD_TLS_DONE;
@@ -316,12 +330,15 @@ static enum nbd_handshake_state meta_context(struct nbd_server_handshake *h, uin
 	struct string name;
 	unsigned matches, i;
 	uint8_t id[4];
+	uint32_t error;
 
-	if (!h->structured || !parse_string(c, &name) || !parse_queries(c, is_list, &matches))
-		return answer(h, option, NBD_REP_ERR_INVALID);
-	e = find_export(h, &name);
+	if (!h->structured)
+		return invalid(h, option, "STRUCTURED_REPLY comes first");
+	if (!parse_string(c, &name) || !parse_queries(c, is_list, &matches))
+		return invalid(h, option, malformed);
+	e = find_export(h, &name, &error);
 	if (!e)
-		return answer(h, option, NBD_REP_ERR_UNKNOWN);
+		return not_found(h, option, error);
 	for (i = 0; i < CONTEXTS; i++) {
 		if (!(matches >> i & 1) || !is_offered(e, i) || (i > 1 && (is_list || h->local)))
 			continue;
@@ -335,7 +352,12 @@ static enum nbd_handshake_state meta_context(struct nbd_server_handshake *h, uin
 		else
 			h->allocation = true;
 	}
-	return answer(h, option, NBD_REP_ACK);
+	return acknowledge(h, option);
+}
+
+static enum nbd_handshake_state unsupported(struct nbd_server_handshake *h, uint32_t option)
+{
+	return answer_text(h, option, NBD_REP_ERR_UNSUP, "not supported");
 }
 
 /* An option that is here with all its data. */
@@ -344,7 +366,7 @@ static enum nbd_handshake_state option_run(struct nbd_server_handshake *h, uint3
 	if (ENABLE_FEATURE_XNBD_TLS && option == NBD_OPT_STARTTLS && h->tls != NBD_TLS_UNKNOWN)
 		return starttls(h, c);
 	if (!ENABLE_FEATURE_XNBD_SERVER_STRUCTURED && option >= NBD_OPT_STRUCTURED_REPLY)
-		return answer(h, option, NBD_REP_ERR_UNSUP);
+		return unsupported(h, option);
 	switch (option) {
 	case NBD_OPT_EXPORT_NAME:
 		return export_name(h, c);
@@ -359,7 +381,7 @@ static enum nbd_handshake_state option_run(struct nbd_server_handshake *h, uint3
 	case NBD_OPT_SET_META_CONTEXT:
 		return meta_context(h, option, c);
 	default: /* STARTTLS too, of who knows nothing of it: "NOTLS mode" */
-		return answer(h, option, NBD_REP_ERR_UNSUP);
+		return unsupported(h, option);
 	}
 }
 
@@ -380,6 +402,11 @@ static enum nbd_handshake_state flags_step(struct nbd_server_handshake *h, const
 	return NBD_HS_MORE;
 }
 
+static enum nbd_handshake_state tls_required(struct nbd_server_handshake *h, uint32_t option)
+{
+	return answer_text(h, option, NBD_REP_ERR_TLS_REQD, "TLS comes first");
+}
+
 /* Drops the data of an option that is too long or refused, and answers when it is all gone. */
 static enum nbd_handshake_state skip_step(struct nbd_server_handshake *h, size_t n, size_t *used)
 {
@@ -387,7 +414,9 @@ static enum nbd_handshake_state skip_step(struct nbd_server_handshake *h, size_t
 	h->skip_bytes -= (uint32_t)*used;
 	if (h->skip_bytes)
 		return NBD_HS_MORE;
-	return answer(h, h->skip_option, ENABLE_FEATURE_XNBD_TLS && h->tls == NBD_TLS_REQUIRE ? NBD_REP_ERR_TLS_REQD : NBD_REP_ERR_TOO_BIG);
+	if (ENABLE_FEATURE_XNBD_TLS && h->tls == NBD_TLS_REQUIRE)
+		return tls_required(h, h->skip_option);
+	return answer_text(h, h->skip_option, NBD_REP_ERR_TOO_BIG, "too long");
 }
 
 /* An option without TLS where it is required: not even its data is looked at. */
@@ -398,7 +427,7 @@ static enum nbd_handshake_state refuse_clear(struct nbd_server_handshake *h, uin
 	*used = OPTION_HEAD_BYTES;
 	h->skip_bytes = length;
 	h->skip_option = option;
-	return length ? NBD_HS_MORE : answer(h, option, NBD_REP_ERR_TLS_REQD);
+	return length ? NBD_HS_MORE : tls_required(h, option);
 }
 
 static enum nbd_handshake_state option_step(struct nbd_server_handshake *h, const uint8_t *in, size_t n, size_t *used)
@@ -416,7 +445,7 @@ static enum nbd_handshake_state option_step(struct nbd_server_handshake *h, cons
 	if (ENABLE_FEATURE_XNBD_TLS && h->tls == NBD_TLS_REQUIRE && option != NBD_OPT_STARTTLS && option != NBD_OPT_ABORT)
 		return refuse_clear(h, option, c.left, used);
 	if (option == NBD_OPT_ABORT) { /* whatever data it may have */
-		answer(h, option, NBD_REP_ACK);
+		acknowledge(h, option);
 		return NBD_HS_CLOSE;
 	}
 	if (option == NBD_OPT_EXPORT_NAME && c.left > NBD_NAME_MAX)

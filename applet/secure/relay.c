@@ -14,7 +14,7 @@ enum {
 	WHO_BYTES = 128,
 	CHECK_MS = 5000,     /* how often a peer that is silent is looked at */
 	LINGER_CHECKS = 6,   /* ... and after so many, one that takes nothing of what is left for it is given up */
-	TELL_S = 10,         /* a failed handshake is told no more often */
+	TELL_S = 10,         /* a failed handshake is told no more often, nor is one that has not */
 };
 
 struct relay {
@@ -34,6 +34,7 @@ struct relay {
 	size_t in_first, in_end, out_first, out_end;
 	struct tls tls;
 	struct psk psk;
+	uint8_t hello[1 + TLS_NAME_MAX]; /* the first data of local */
 	char who[WHO_BYTES];
 	uint8_t in[IN_BYTES], out[OUT_BYTES];
 };
@@ -85,18 +86,24 @@ static void name_text(const struct relay *r, char *to, size_t room)
 	to[i] = '\0';
 }
 
+/* what: why TLS has failed; NULL: it is up. */
 static void tell(const struct relay *r, const char *what)
 {
-	static _Atomic unsigned told_s, more;
-	unsigned last = told_s, now = (unsigned)(monotonic_ms() / 1000) + 1; /* never 0 */
+	static struct {
+		_Atomic unsigned told_s, more;
+	} told[2], *t;
+	unsigned last, now = (unsigned)(monotonic_ms() / 1000) + 1; /* never 0 */
 	char name[64];
 
-	if ((last && now - last < TELL_S) || !atomic_compare_exchange_strong(&told_s, &last, now)) {
-		more++;
+	t = &told[!what];
+	last = t->told_s;
+	if ((last && now - last < TELL_S) || !atomic_compare_exchange_strong(&t->told_s, &last, now)) {
+		t->more++;
 		return;
 	}
 	name_text(r, name, sizeof(name));
-	bb_error_msg("%s, key '%s': TLS: %s; %u more have failed", r->who, name, what, atomic_exchange(&more, 0));
+	bb_error_msg("%s, key '%s': TLS: %s; %u more have %s", r->who, name, what ? what : "is here", atomic_exchange(&t->more, 0),
+		     what ? "failed" : "come");
 }
 
 /* The end of r, with the last record to the peer, if it takes one. */
@@ -170,18 +177,30 @@ static const uint8_t *lookup(void *ctx, const uint8_t *name, size_t bytes, size_
 	return r->psk.key;
 }
 
+/* The handshake is done: who has the connection is told. */
+static void begin(struct relay *r)
+{
+	size_t n = 0;
+	const uint8_t *name = tls_name(&r->tls, &n);
+
+	r->up = true;
+	wipe(&r->psk, sizeof(r->psk));
+	if (r->server) {
+		r->hello[0] = (uint8_t)n;
+		memcpy(r->hello + 1, name, n);
+		tell(r, NULL);
+	}
+	r->data = r->hello;
+	r->data_bytes = 1U + r->hello[0];
+}
+
 static void step(struct relay *r)
 {
 	size_t used = 0;
 
 	switch (tls_handshake(&r->tls, r->in + r->in_first, r->in_end - r->in_first, &used, r->out, &r->out_end)) {
 	case TLS_DONE:
-		r->up = true;
-		wipe(&r->psk, sizeof(r->psk));
-		if (!r->server) {
-			r->data = (const uint8_t *)"";
-			r->data_bytes = 1;
-		}
+		begin(r);
 		break;
 	case TLS_FAILED:
 		send_records(r);

@@ -24,7 +24,8 @@ struct relay;
  * is copied; NULL: as a server, with those of psk_use(). who: the peer, for messages. is_dead: NULL, or is asked every
  * few seconds whether the peer has gone without a word. NULL: no memory; the descriptors stay the caller's.
  *
- * As a client, it first sends a byte to the other end of local: 0 when the handshake is done. Else what it sends
+ * As a server, it first sends the length of the key's name to the other end of local, a byte, and the name, when the
+ * handshake is done. As a client, it first sends a byte to the other end of local: 0 when the handshake is done. Else what it sends
  * is the reason why not, one line without an end, and then the end. */
 struct relay *relay_new(int net, int local, const struct psk *psk, const char *who, bool (*is_dead)(int net));
 /* Frees one that was never run. */

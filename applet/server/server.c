@@ -116,6 +116,16 @@ void server_tls(struct server_config *config, const char *mode)
 		bb_simple_error_msg_and_die("TLS cannot be required of clients without a newstyle handshake");
 }
 
+#if ENABLE_FEATURE_XNBD_WRAPPER_ALLOW_KEY
+void server_key_rules(struct server_config *config, const llist_t *rules)
+{
+	key_rules_check(rules);
+	config->limits.key_rules = rules;
+	if (rules && config->limits.tls < NBD_TLS_ON)
+		bb_simple_error_msg_and_die("nobody has a key without TLS: give " IF_LONG_OPTS("--tls-psk") IF_NOT_LONG_OPTS("-E"));
+}
+#endif
+
 /* ---- signals -------------------------------------------------------------------------------- */
 
 static uint64_t stopping_ms; /* the first signal to end came then; 0: none has */

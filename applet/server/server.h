@@ -67,6 +67,9 @@ void server_limits(struct server_config *config, const char *clients, const char
 /* --tls MODE (NULL: not given), when c->tls_psk is set. Dies of what makes no sense. */
 void server_tls(struct server_config *config, const char *mode);
 
+/* --allow-key: rules of client_limits, behind server_tls(). Dies of what makes no sense. */
+void server_key_rules(struct server_config *config, const llist_t *rules);
+
 /* Serves until SIGTERM or SIGINT; returns the exit status. Dies with one line
  * when it cannot begin. */
 int server_run(const struct server_config *config);

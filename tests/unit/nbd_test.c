@@ -470,6 +470,12 @@ static bool talk_ends(struct talk *t, enum nbd_handshake_state state)
 	return ok;
 }
 
+/* Of an option that is refused as invalid. */
+static const char *invalid_text(uint32_t option)
+{
+	return option == NBD_OPT_LIST || option == NBD_OPT_STRUCTURED_REPLY || option == NBD_OPT_STARTTLS ? "it takes no data" : "malformed";
+}
+
 /* An option with this data is answered with this error, and the handshake goes on. */
 /* Each error has a text for a person. */
 static void wants_error(struct talk *t, uint32_t option, uint32_t error)
@@ -479,7 +485,7 @@ static void wants_error(struct talk *t, uint32_t option, uint32_t error)
 			   : error == NBD_REP_ERR_POLICY   ? "no TLS here"
 			   : error == NBD_REP_ERR_UNKNOWN ? "no such export"
 			   : error == NBD_REP_ERR_TOO_BIG ? "too long"
-							  : "malformed, or STRUCTURED_REPLY must come first";
+							  : invalid_text(option);
 
 	put_reply(&t->wants, option, error, text, strlen(text));
 }
@@ -488,6 +494,13 @@ static void add_refusal(struct talk *t, uint32_t option, const struct buf *data,
 {
 	put_option(&t->says, option, data->p, data->n);
 	wants_error(t, option, error);
+}
+
+/* The same, with this text. */
+static void add_refusal_text(struct talk *t, uint32_t option, const struct buf *data, uint32_t error, const char *text)
+{
+	put_option(&t->says, option, data->p, data->n);
+	put_reply(&t->wants, option, error, text, strlen(text));
 }
 
 static void test_greetings(void)
@@ -674,7 +687,7 @@ static void test_starttls(void)
 	add_refusal(&t, NBD_OPT_STARTTLS, &data, NBD_REP_ERR_POLICY);
 	CHECK(talk_ends(&t, NBD_HS_MORE));
 	hello_tls(&t, NBD_TLS_DONE);
-	add_refusal(&t, NBD_OPT_STARTTLS, &data, NBD_REP_ERR_INVALID);
+	add_refusal_text(&t, NBD_OPT_STARTTLS, &data, NBD_REP_ERR_INVALID, "TLS was begun before");
 	CHECK(talk_ends(&t, NBD_HS_MORE));
 	hello_tls(&t, NBD_TLS_ON);
 	put(&data, "x", 1);
@@ -1070,8 +1083,8 @@ static void test_meta_before_structured(void)
 	struct talk t;
 
 	hello(&t, NBD_FLAG_FIXED_NEWSTYLE);
-	add_refusal(&t, NBD_OPT_SET_META_CONTEXT, &data, NBD_REP_ERR_INVALID);
-	add_refusal(&t, NBD_OPT_LIST_META_CONTEXT, &data, NBD_REP_ERR_INVALID);
+	add_refusal_text(&t, NBD_OPT_SET_META_CONTEXT, &data, NBD_REP_ERR_INVALID, "STRUCTURED_REPLY comes first");
+	add_refusal_text(&t, NBD_OPT_LIST_META_CONTEXT, &data, NBD_REP_ERR_INVALID, "STRUCTURED_REPLY comes first");
 	CHECK(talk_ends(&t, NBD_HS_MORE));
 	CHECK(!t.h.allocation);
 	drop(&data);
