@@ -44,4 +44,34 @@ void pool_submit(struct job *j);
  * and may have submitted others. */
 bool pool_flush(bool at_once);
 
+/* A job that is asked for again while it is under way, with what it has to do changed meanwhile: then it is done once more.
+ * Loop's thread only. */
+struct repeated_job {
+	struct job job;
+	bool busy, again;
+};
+
+/* Whether it may be submitted now; else it will be asked for again. */
+static inline bool repeated_begin(struct repeated_job *r)
+{
+	r->again = r->busy;
+	r->busy = true;
+	return !r->again;
+}
+
+static inline void repeated_submit(struct repeated_job *r, void (*run)(struct job *), void (*done)(struct job *))
+{
+	r->job.run = run;
+	r->job.done = done;
+	r->job.class = JOB_SLOW;
+	pool_submit(&r->job);
+}
+
+/* In its done(): whether somebody has asked for it meanwhile, and has to do so again. */
+static inline bool repeated_end(struct repeated_job *r)
+{
+	r->busy = false;
+	return r->again;
+}
+
 #endif

@@ -19,9 +19,8 @@ static int log_fd = -1;   /* --logpath */
 
 /* The log may have been renamed, and its file system may hang. */
 static struct {
-	struct job job;
+	struct repeated_job reopen;
 	char *path; /* NULL: messages do not go to a file */
-	bool busy, again;
 } log_file;
 
 static int open_or_die(const char *path, int flags)
@@ -133,21 +132,14 @@ static void log_open_run(struct job *j UNUSED_PARAM)
 
 static void log_open_done(struct job *j UNUSED_PARAM)
 {
-	log_file.busy = false;
-	if (log_file.again)
+	if (repeated_end(&log_file.reopen))
 		daemon_reopen_log();
 }
 
 void daemon_reopen_log(void)
 {
-	log_file.again = log_file.busy;
-	if (!log_file.path || log_file.busy)
-		return;
-	log_file.busy = true;
-	log_file.job.run = log_open_run;
-	log_file.job.done = log_open_done;
-	log_file.job.class = JOB_SLOW;
-	pool_submit(&log_file.job);
+	if (log_file.path && repeated_begin(&log_file.reopen))
+		repeated_submit(&log_file.reopen, log_open_run, log_open_done);
 }
 
 #if ENABLE_FEATURE_XNBD_SERVER_UPGRADE

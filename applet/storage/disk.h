@@ -40,9 +40,8 @@ struct disk {
 	uint64_t *published; /* for the core, see core.h; NULL: there are no fronts */
 	struct state_header header; /* as in the commit file, or about to be: see header_save() */
 	struct {
-		struct job job;
+		struct repeated_job write;
 		struct state_header header; /* the worker's copy; the loop's thread may change the other one */
-		bool busy, again;
 		int error;
 		unsigned recents; /* core_recent() when it was copied */
 		uint64_t next_ms; /* no save for new recent blocks before this time */

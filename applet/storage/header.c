@@ -59,7 +59,7 @@ int header_write(int fd, const struct state_header *h)
 
 static struct disk *disk_of_job(struct job *j)
 {
-	return (struct disk *)(void *)((char *)j - offsetof(struct disk, save.job));
+	return (struct disk *)(void *)((char *)j - offsetof(struct disk, save.write.job));
 }
 
 static void save_run(struct job *j)
@@ -78,8 +78,8 @@ static void save_run(struct job *j)
 static void save_done(struct job *j)
 {
 	struct disk *d = disk_of_job(j);
+	bool again = repeated_end(&d->save.write);
 
-	d->save.busy = false;
 	if (d->save.error) {
 		d->header.counter--; /* the other copy is the only one that is known to be whole */
 		core_sync_failed(d->core, d->save.error);
@@ -87,7 +87,7 @@ static void save_done(struct job *j)
 	if (d->save.error && !d->header.boot_id[0])
 		bb_error_msg("a sync failed, and '%s' cannot tell the next start: do not restart this server",
 			     d->path[FILE_COMMIT]);
-	if (d->save.again)
+	if (again)
 		header_save(d);
 	else if (d->header_saved)
 		d->header_saved(d, d->save.error);
@@ -95,17 +95,12 @@ static void save_done(struct job *j)
 
 void header_save(struct disk *d)
 {
-	d->save.again = d->save.busy;
-	if (d->save.busy)
+	if (!repeated_begin(&d->save.write))
 		return;
-	d->save.busy = true;
 	d->header.counter++;
 	d->save.header = d->header;
 	d->save.recents = core_recent(d->core, d->save.header.recent);
-	d->save.job.run = save_run;
-	d->save.job.done = save_done;
-	d->save.job.class = JOB_SLOW;
-	pool_submit(&d->save.job);
+	repeated_submit(&d->save.write, save_run, save_done);
 }
 
 void header_finish(struct disk *d)

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
+/* The end of a server. */
+#include "libbb.h"
+#include "client/client.h"
+#include "client/listen.h"
+#include "control/control.h"
+#include "origin/origin.h"
+#include "reactor/log.h"
+#include "reactor/loop.h"
+#include "secure/relay.h"
+#include "server/device.h"
+#include "server/life.h"
+#include "server/server.h"
+#include "storage/header.h"
+#include "storage/own_paths.h"
+#include "storage/snapshot.h"
+#include "storage/trace_file.h"
+
+enum {
+	TELL_MS = 5000, /* how often a shutdown that takes long says why */
+	PART_MS = 50,   /* for a client that is still sending to notice the end */
+	STOP_MS = 3000, /* how long a shutdown waits for clients to read their last replies */
+};
+
+const char *server_end_awaits(void)
+{
+	if (ENABLE_FEATURE_XNBD_SERVER_DEVICE && !devices_have_ended())
+		return "a device is in use";
+	if (ENABLE_FEATURE_XNBD_SERVER_SNAPSHOT && snapshot_is_busy())
+		return "a snapshot is not complete";
+	return "what clients have written may not be on the disk";
+}
+
+/* Serves until it is done, and tells from time to time what that takes. */
+static void wait_for_end(bool (*is_done)(void))
+{
+	uint64_t tell_ms = loop_now_ms() + TELL_MS;
+
+	while (!is_done()) {
+		server_turn(loop_now_ms() + 100);
+		if (loop_now_ms() < tell_ms)
+			continue;
+		bb_error_msg("the end waits for the disk, a second signal would not: %s", server_end_awaits());
+		tell_ms = loop_now_ms() + TELL_MS;
+	}
+}
+
+void server_end_devices(bool keep)
+{
+	devices_end(keep);
+	server_end_of_turn(); /* a turn begins with a wait */
+	wait_for_end(devices_have_ended);
+}
+
+static unsigned commits; /* under way */
+static int commit_error;
+
+static void last_commit_done(struct commit_waiter *w UNUSED_PARAM, int error)
+{
+	commits--;
+	if (error)
+		commit_error = error;
+}
+
+static bool commits_are_done(void)
+{
+	return !commits && !exports_are_closing() && !(ENABLE_FEATURE_XNBD_SERVER_SNAPSHOT && snapshot_is_busy());
+}
+
+/* Everything is made durable. */
+static void last_commits(void)
+{
+	struct export *e;
+
+	for (e = exports; e; e = e->next) {
+		if (!e->users || (export_config.readonly && !e->disk.words))
+			continue;
+		commits++;
+		export_hold(e); /* it may be removed meanwhile */
+		e->last_commit.done = last_commit_done;
+		core_commit(e->disk.core, &e->last_commit);
+		core_tick(e->disk.core, loop_now_ms());
+	}
+	server_end_of_turn();
+	wait_for_end(commits_are_done);
+}
+
+/* Writes into the header how the files are left, if it is certain that nothing is missing: the next
+ * start then compares them with that. */
+static void leave_files(uint64_t deadline_ms)
+{
+	const struct core *c = server.export->disk.core;
+
+	while ((!core_is_quiet(c) || server.export->disk.save.write.busy) && loop_now_ms() < deadline_ms)
+		server_turn(deadline_ms);
+	if (!core_is_quiet(c) || core_has_failed(c) || server.export->disk.save.write.busy)
+		return;
+	header_finish(&server.export->disk);
+	server_end_of_turn(); /* a turn begins with a wait */
+	while (server.export->disk.save.write.busy && loop_now_ms() < deadline_ms)
+		server_turn(deadline_ms);
+}
+
+int server_end(void)
+{
+	uint64_t deadline = loop_now_ms() + STOP_MS;
+
+	server.ending = true;
+	if (ENABLE_FEATURE_XNBD_SERVER_INIT)
+		log_notify("STOPPING=1");
+	listen_end();
+	if (ENABLE_FEATURE_XNBD_SERVER_DEVICE)
+		server_end_devices(server_config->keep_device);
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && server.export)
+		core_job_cancel(server.export->disk.core);
+	if (ENABLE_FEATURE_XNBD_SERVER_TRACE) {
+		record_end();
+		server_end_of_turn(); /* a turn begins with a wait */
+		while (record_is_busy() && loop_now_ms() < deadline)
+			server_turn(deadline);
+	}
+	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && server.export)
+		core_verify_cancel(server.export->disk.core);
+	if (ENABLE_FEATURE_XNBD_SERVER_THREADS) {
+		fronts_leave();
+		server_end_of_turn(); /* a turn begins with a wait */
+		wait_for_end(fronts_have_left);
+	}
+	sessions_stop();
+	server_end_of_turn(); /* what is given up is answered at once */
+	while (sessions_in_flight() && loop_now_ms() < deadline)
+		server_turn(deadline);
+	while (sessions_part() && loop_now_ms() < deadline)
+		server_turn(loop_now_ms() + PART_MS);
+	while (ENABLE_FEATURE_XNBD_TLS && relays_are_sending() && loop_now_ms() < deadline)
+		server_turn(loop_now_ms() + PART_MS);
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && server.export && server.export->disk.origin)
+		origin_end(server.export->disk.origin); /* nothing may change the files behind leave_files() */
+	last_commits();
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && server.export && server.export->disk.words)
+		leave_files(deadline);
+	if (SERVER_HAS_CONTROL && server_config->control)
+		control_end();
+	if (commit_error)
+		bb_simple_error_msg("the image could not be synced to disk: do not trust it");
+	return commit_error || exports_unsynced;
+}
+
+void server_leave(void)
+{
+	paths_remove(server.is_begun);
+	log_end();
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
+/*
+ * The life of a server, between its files: begin.c is its beginning, server.c its signals and the turns of its
+ * loop, end.c its end, tls.c the keys of its clients.
+ *
+ * One thread: that of the start, later the loop's. What begins or ends may take turns of the loop, or die with one line.
+ */
+#ifndef SERVER_LIFE_H
+#define SERVER_LIFE_H
+
+#include "export/export.h"
+
+enum { SERVER_HAS_CONTROL = ENABLE_FEATURE_XNBD_SERVER_PROXY || ENABLE_XNBD_WRAPPER };
+
+extern struct server {
+	struct export *export; /* that of xnbd-server; NULL: many, of xnbd-wrapper */
+	uint64_t stopping_ms;  /* the first signal to end came then; 0: none has */
+	bool is_ready;
+	bool is_begun; /* there are files that a header speaks of, and soon clients: they stay */
+	bool ending;
+} server;
+
+/* ---- begin.c ----------------------------------------------------------------------------------- */
+
+void server_begin(void);
+/* In the place of another program, whose state upgrade_found() has found. */
+void server_begin_again(void);
+
+/* ---- server.c ---------------------------------------------------------------------------------- */
+
+/* Signals are events from here on. Before any thread is started. */
+void server_signals(void);
+/* One turn of the loop, which waits until then for something to happen. */
+void server_turn(uint64_t deadline_ms);
+/* Does all that can be done before the next wait. */
+void server_end_of_turn(void);
+/* Runs the loop, on a thread that takes it over, and exits. */
+void server_lead(void) NORETURN;
+
+/* ---- end.c ------------------------------------------------------------------------------------- */
+
+/* Shutdown: finishes what was accepted, gives up what waits for the origin. Returns the exit status. */
+int server_end(void);
+/* What an end would still have to do. */
+const char *server_end_awaits(void);
+void server_end_devices(bool keep);
+/* The last thing before the process ends, however it does. */
+void server_leave(void);
+
+/* ---- tls.c ------------------------------------------------------------------------------------- */
+
+/* Reads the file of keys; dies when it cannot. */
+void keys_begin(const char *path);
+/* Has a worker read it again. */
+void keys_reload(void);
+
+#endif

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
+/* TLS of clients: whether they have to use it, and their keys, which are read at the start and again while the server runs. */
+#include "libbb.h"
+#include "reactor/pool.h"
+#include "server/life.h"
+#include "server/server.h"
+#include "storage/paths.h"
+
+static struct {
+	struct repeated_job reload;
+	char *path; /* absolute: a daemon leaves its directory */
+	char error[PSK_ERROR_BYTES];
+} keys;
+
+static void keys_run(struct job *j UNUSED_PARAM)
+{
+	struct psk_list *l = psk_read(keys.path, keys.error);
+
+	if (l)
+		psk_use(l);
+	else
+		bb_error_msg("%s; those that were read before stay", keys.error);
+}
+
+static void keys_done(struct job *j UNUSED_PARAM)
+{
+	if (repeated_end(&keys.reload))
+		keys_reload();
+}
+
+void keys_reload(void)
+{
+	if (keys.path && repeated_begin(&keys.reload))
+		repeated_submit(&keys.reload, keys_run, keys_done);
+}
+
+void keys_begin(const char *path)
+{
+	struct psk_list *l;
+
+	keys.path = xpath_absolute(path);
+	l = psk_read(keys.path, keys.error);
+	if (!l)
+		bb_simple_error_msg_and_die(keys.error);
+	psk_use(l);
+}
+
+void server_tls(struct server_config *config, const char *mode)
+{
+	config->limits.tls = config->tls_psk ? NBD_TLS_ON : NBD_TLS_UNKNOWN;
+	if (!mode)
+		return;
+	if (strcmp(mode, "off") == 0)
+		config->limits.tls = NBD_TLS_OFF;
+	else if (strcmp(mode, "require") == 0)
+		config->limits.tls = NBD_TLS_REQUIRE;
+	else if (strcmp(mode, "on") != 0)
+		bb_error_msg_and_die("TLS is off, on or require, not '%s'", mode);
+	if (config->limits.tls != NBD_TLS_OFF && !config->tls_psk)
+		bb_simple_error_msg_and_die("TLS needs keys: give " IF_LONG_OPTS("--tls-psk") IF_NOT_LONG_OPTS("-E"));
+	if (config->limits.tls == NBD_TLS_REQUIRE && (config->limits.oldstyle || config->past_handshake))
+		bb_simple_error_msg_and_die("TLS cannot be required of clients without a newstyle handshake");
+}
