@@ -4,7 +4,8 @@
 # by config/initramfs/init, and moves onto its own disk while it runs. INITRD: a distribution's
 # initramfs that calls it (build_glue.sh); such a one sets up the network itself.
 #   shutdown: the origin is lost in the middle and comes back; after the switch it is gone
-#             for good; clean shutdown; next boot from the machine's own disk alone
+#             for good; clean shutdown; next boot from the machine's own disk alone. Before, while and after
+#             that, the server's program is exchanged for one that is on the root file system
 #   power:    the power is cut ROUNDS times between the first boot and the switch, and once
 #             after it; each time the next boot goes on
 #   away:     the power is cut, and the next boot has no origin; then there is a wrong one,
@@ -165,6 +166,31 @@ def check_server(m):
     say(f"Process {pid} serves it: {locked} KiB locked in memory, its program deleted with the initramfs")
 
 
+# It writes and reads a file of the root file system, past the machine's memory, until there is /run/enough.
+LOAD = ("rm -f /run/enough /run/loaded /run/rounds; dd if=/dev/urandom of=/run/l bs=1k count=900 2>/dev/null; (n=0;"
+        " while [ ! -e /run/enough ]; do dd if=/run/l of=/data/load bs=16k conv=fsync 2>/dev/null && echo 3 >/proc/sys/vm/drop_caches &&"
+        " cmp /run/l /data/load || break; n=$((n + 1)); echo $n >/run/rounds; done; echo $n >/run/loaded) &"
+        f" until_true {PATIENCE} test -s /run/rounds")
+
+
+def upgrade(m):
+    """To the program that is on the root file system, some of which may be at the origin only; nothing of it is in the page
+    cache. Meanwhile others use their disk."""
+    m.run(LOAD)
+    pid = query(m, "pid")
+    for i in range(3):
+        rounds = int(m.run("cat /run/rounds"))
+        m.run("echo 3 >/proc/sys/vm/drop_caches; xnbd-bgctl --upgrade /bin/xnbdbox /run/xnbd/ctl")
+        m.run(f"is_so() {{ [ $(cat /run/rounds) -gt {rounds} ]; }}; until_true {PATIENCE} is_so")
+    m.run(f"touch /run/enough; until_true {PATIENCE} test -s /run/loaded; cmp /run/l /data/load; rm /data/load")
+    if int(m.run("cat /run/loaded")) < 3:
+        sys.exit("the load has come to its end: " + m.run("dmesg | tail -5"))
+    expect("the process that serves", query(m, "pid"), pid)
+    if "memfd:" not in m.run(f"ls -l /proc/{pid}/exe"):
+        sys.exit("the program is still the one of the initramfs")
+    check_server(m)
+
+
 def check_console(*messages):
     """No trouble in the kernel's log, and these messages of the server."""
     with open("console.log", errors="replace") as f:
@@ -221,6 +247,8 @@ def move_and_shut_down():
     expect("root file system", root, "/dev/nbd0")
     check_server(m)
     write(m, "early", files)
+    upgrade(m)
+    say("Three times another program has taken the server's place, each read from the root file system that it serves")
     write(m, "meanwhile", files)  # so that its inode, and the programs, are here
     origin.kill()
     cached, blocks = int(query(m, "cached")), int(query(m, "blocks"))
@@ -233,6 +261,9 @@ def move_and_shut_down():
     time.sleep(OUTAGE)
     expect("origin", query(m, "mode"), "proxy")
     expect_waiting(m)
+    if not DEMO:
+        upgrade(m)
+        expect_waiting(m)
     origin.start()
     say("The origin is back")
     hurry(m)
@@ -240,6 +271,8 @@ def move_and_shut_down():
     wait_for(m, "mode", "target")
     say("Every block is here, and the switch is done. The origin is stopped, for good")
     origin.kill()
+    if not DEMO:
+        upgrade(m)
     check_files(m, files)
     write(m, "late", files)
     say(f"All {len(files)} files are right, and a new one is written. Shutdown")
