@@ -406,7 +406,7 @@ static char *put_command(char *to, unsigned opt, const struct arguments *a)
 	if (opt & OPT_VERIFY)
 		to = stpcpy(to, "verify");
 	if (ENABLE_FEATURE_XNBD_BGCTL_JOB && a->rate && (opt & (OPT_CACHE_ALL | OPT_CACHE_ALL2 | OPT_VERIFY)))
-		to += snprintf(to, 32, " rate=%llu", xatoull(a->rate));
+		to += snprintf(to, 32, " rate=%llu", xatoull_sfx(a->rate, kMG_suffixes));
 	if (opt & OPT_PAUSE)
 		to = stpcpy(to, "pause");
 	if (opt & OPT_RESUME)

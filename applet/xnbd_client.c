@@ -252,7 +252,7 @@ static const char *last_word(char **words)
 
 static unsigned block_bytes(const char *text)
 {
-	unsigned n = xatou_range(text, 512, 4096);
+	unsigned n = (unsigned)xatoull_range_sfx(text, 512, 4096, kMG_suffixes);
 
 	if (n & (n - 1))
 		bb_error_msg_and_die("the block size is 512, 1024, 2048 or 4096, not %u", n);

@@ -495,7 +495,7 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	IF_FEATURE_XNBD_TLS(server_tls(&c, tls);)
 	IF_FEATURE_XNBD_SERVER_INETD(c.client_fd = (int)xatou_range(fd, 0, INT_MAX);)
 	IF_FEATURE_XNBD_SERVER_DEVICE(c.connections = xatou_range(connections, 1, KERNEL_NBD_CONNECTIONS_MAX);)
-	IF_FEATURE_XNBD_SERVER_PROXY(c.rate_bytes = xatoull(rate);)
+	IF_FEATURE_XNBD_SERVER_PROXY(c.rate_bytes = xatoull_sfx(rate, kMG_suffixes);)
 	IF_FEATURE_XNBD_SERVER_PROXY(c.exports.hold_s = xatou(hold);)
 	if (strlen(c.origin_export) > NBD_NAME_MAX)
 		bb_simple_error_msg_and_die("the name of an export has at most 4096 bytes");

@@ -146,10 +146,18 @@ static inline bool is_same_file(const struct stat *a, const struct stat *b)
 int get_terminal_width(int fd);
 
 /* Decimal numbers, the whole string; die when it is none or outside of the range. */
-unsigned long long xatoull(const char *s);
-unsigned long long xatoull_range(const char *s, unsigned long long lower, unsigned long long upper);
 unsigned xatou(const char *s);
 unsigned xatou_range(const char *s, unsigned lower, unsigned upper);
+
+/* The same for more bits; and a suffix behind the number may multiply it. suffixes ends with a mult of 0; NULL: there are none. */
+struct suffix_mult {
+	char suffix[4];
+	unsigned long long mult;
+};
+extern const struct suffix_mult kMG_suffixes[]; /* k, K, M, G, T: powers of 1024; with a B behind them, of 1000 */
+unsigned long long xatoull_sfx(const char *s, const struct suffix_mult *suffixes);
+unsigned long long xatoull_range_sfx(const char *s, unsigned long long lower, unsigned long long upper,
+				     const struct suffix_mult *suffixes);
 
 /* A list of texts, in order. */
 typedef struct llist_t {

@@ -148,7 +148,29 @@ int get_terminal_width(int fd)
 	return ioctl(fd, TIOCGWINSZ, &w) == 0 && w.ws_col ? w.ws_col : 80;
 }
 
-unsigned long long xatoull_range(const char *s, unsigned long long lower, unsigned long long upper)
+const struct suffix_mult kMG_suffixes[] = {
+	{ "k", 1 << 10 }, { "kB", 1000 },
+	{ "K", 1 << 10 }, { "KB", 1000 },
+	{ "M", 1 << 20 }, { "MB", 1000000 },
+	{ "G", 1 << 30 }, { "GB", 1000000000 },
+	{ "T", 1ULL << 40 }, { "TB", 1000000000000 },
+	{ "", 0 },
+};
+
+/* n times the number that the suffix p of s stands for. */
+static unsigned long long multiply(unsigned long long n, const char *p, const char *s, const struct suffix_mult *suffixes)
+{
+	while (suffixes->mult && strcmp(suffixes->suffix, p) != 0)
+		suffixes++;
+	if (!suffixes->mult)
+		bb_error_msg_and_die("invalid number '%s'", s);
+	if (n > ULLONG_MAX / suffixes->mult)
+		bb_error_msg_and_die("number %s is too large", s);
+	return n * suffixes->mult;
+}
+
+unsigned long long xatoull_range_sfx(const char *s, unsigned long long lower, unsigned long long upper,
+				     const struct suffix_mult *suffixes)
 {
 	const char *p = s;
 	unsigned long long n = 0;
@@ -156,25 +178,29 @@ unsigned long long xatoull_range(const char *s, unsigned long long lower, unsign
 	do {
 		unsigned d = (unsigned)(*p - '0');
 
+		if (d > 9 && suffixes && p != s)
+			break;
 		if (d > 9)
 			bb_error_msg_and_die("invalid number '%s'", s);
 		if (n > (ULLONG_MAX - d) / 10)
 			bb_error_msg_and_die("number %s is too large", s);
 		n = n * 10 + d;
 	} while (*++p);
+	if (suffixes && *p)
+		n = multiply(n, p, s, suffixes);
 	if (n < lower || n > upper)
 		bb_error_msg_and_die("number %s is not in %llu..%llu", s, lower, upper);
 	return n;
 }
 
-unsigned long long xatoull(const char *s)
+unsigned long long xatoull_sfx(const char *s, const struct suffix_mult *suffixes)
 {
-	return xatoull_range(s, 0, ULLONG_MAX);
+	return xatoull_range_sfx(s, 0, ULLONG_MAX, suffixes);
 }
 
 unsigned xatou_range(const char *s, unsigned lower, unsigned upper)
 {
-	return (unsigned)xatoull_range(s, lower, upper);
+	return (unsigned)xatoull_range_sfx(s, lower, upper, NULL);
 }
 
 unsigned xatou(const char *s)

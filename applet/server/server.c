@@ -181,7 +181,7 @@ void server_limits(struct server_config *config, const char *clients, const char
 {
 	config->limits.sessions = xatou(clients);
 	config->limits.requests = xatou(queue);
-	config->max_buf_bytes = xatoull(buf);
+	config->max_buf_bytes = xatoull_sfx(buf, kMG_suffixes);
 	config->threads = ENABLE_FEATURE_XNBD_SERVER_THREADS ? thread_count(config, threads) : 1;
 	if (ENABLE_FEATURE_XNBD_SERVER_UBLK && config->threads == 1 && has_ublk(config))
 		config->threads = 2;

@@ -87,8 +87,20 @@ static void test_getopt(void)
 
 static void test_numbers(void)
 {
-	CHECK(xatoull("0") == 0);
-	CHECK(xatoull("18446744073709551615") == UINT64_MAX);
+	static const struct {
+		const char *text;
+		unsigned long long n;
+	} sizes[] = {
+		{ "0", 0 }, { "0T", 0 }, { "512", 512 }, { "1k", 1024 }, { "1K", 1024 }, { "1kB", 1000 }, { "1KB", 1000 },
+		{ "3M", 3 << 20 }, { "3MB", 3000000 }, { "5G", 5ULL << 30 }, { "5GB", 5000000000 },
+		{ "16777215T", 16777215ULL << 40 }, { "18446744TB", 18446744000000000000ULL },
+		{ "18014398509481983K", 18014398509481983ULL << 10 }, { "18446744073709551615", UINT64_MAX },
+	};
+	unsigned i;
+
+	for (i = 0; i < ARRAY_SIZE(sizes); i++)
+		CHECK(xatoull_sfx(sizes[i].text, kMG_suffixes) == sizes[i].n);
+	CHECK(xatoull_sfx("18446744073709551615", NULL) == UINT64_MAX);
 	CHECK(xatou("4294967295") == UINT32_MAX);
 	CHECK(xatou_range("65535", 0, 65535) == 65535);
 }
