@@ -135,9 +135,10 @@ static bool parse_input(struct control *k)
 }
 
 /* It has not got yet what it asked for. */
-static bool is_busy(const struct control *k)
+/* Also with a whole line that has not been looked at: its turn comes by the timer. */
+static bool is_busy(struct control *k)
 {
-	return k->waiting || k->follow || k->out_bytes || k->xnbd04_session || k->xnbd04_detects;
+	return control_line_end(k) || k->waiting || k->follow || k->out_bytes || k->xnbd04_session || k->xnbd04_detects;
 }
 
 /* Like recv(2). Keeps one descriptor that is passed along; the kernel closes further ones, since
