@@ -50,6 +50,15 @@
 //config:	help
 //config:	Only clients of some addresses may connect.
 //config:
+//config:config FEATURE_XNBD_EXPORT_NAMES
+//config:	bool "Names and descriptions of exports (1.6 kb)"
+//config:	default y
+//config:	depends on XNBD_SERVER
+//config:	help
+//config:	--exportname, --description and --hide-exports of xnbd-server; --export and
+//config:	--default of xnbd-wrapper. A client whose export is unknown is told
+//config:	which there are.
+//config:
 //config:config FEATURE_XNBD_TLS
 //config:	bool "TLS with pre-shared keys (20 kb)"
 //config:	default y
@@ -219,6 +228,11 @@
 //usage:     "\n	-l,--lport PORT		Listen on PORT (8520; 0 = not on TCP)"
 //usage:     "\n	-a,--laddr ADDR		Listen on ADDR only"
 //usage:     "\n	-u,--unix PATH		Listen on a Unix socket"
+//usage:	IF_FEATURE_XNBD_EXPORT_NAMES(
+//usage:     "\n	-M,--exportname NAME	Name of the export, beside the empty one"
+//usage:     "\n	-y,--description TEXT	What clients are told of it"
+//usage:     "\n	-Z,--hide-exports	Tell no client the name"
+//usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_ALLOW(
 //usage:     "\n	-w,--allow LIST		Serve only ADDRESS/BITS[,ADDRESS/BITS]..."
 //usage:	)
@@ -292,7 +306,7 @@ enum {
 	OPTBIT_COW = OPTBIT_OLDSTYLE + ENABLE_FEATURE_XNBD_SERVER_OLDSTYLE,
 	OPTBIT_INETD = OPTBIT_COW + ENABLE_FEATURE_XNBD_SERVER_COW,
 	OPTBIT_DAEMONIZE = OPTBIT_INETD + 2 * ENABLE_FEATURE_XNBD_SERVER_INETD,
-	OPTBIT_SYSLOG = OPTBIT_DAEMONIZE + 3 * ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE,
+	OPTBIT_SYSLOG = OPTBIT_DAEMONIZE + ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE,
 	OPTBIT_INIT = OPTBIT_SYSLOG + ENABLE_FEATURE_XNBD_SERVER_SYSLOG,
 	OPTBIT_PROXY = OPTBIT_INIT + ENABLE_FEATURE_XNBD_SERVER_INIT,
 	OPTBIT_AUTO = OPTBIT_PROXY + 7 * ENABLE_FEATURE_XNBD_SERVER_PROXY,
@@ -306,11 +320,12 @@ enum {
 	OPT_AUTO_SWITCH = ENABLE_FEATURE_XNBD_SERVER_AUTO << OPTBIT_AUTO,
 	HAVE_VERIFY = ENABLE_FEATURE_XNBD_SERVER_AUTO && ENABLE_FEATURE_XNBD_SERVER_VERIFY,
 	OPTBIT_VERIFY = OPTBIT_AUTO + 2 * ENABLE_FEATURE_XNBD_SERVER_AUTO,
-	OPTBIT_TRACE = OPTBIT_VERIFY + HAVE_VERIFY, /* -T -f: values */
-	OPTBIT_CHECK = OPTBIT_TRACE + 2 * ENABLE_FEATURE_XNBD_SERVER_TRACE,
+	OPTBIT_CHECK = OPTBIT_VERIFY + HAVE_VERIFY,
 	OPT_VERIFY = HAVE_VERIFY << OPTBIT_VERIFY,
 	OPT_CHECK = ENABLE_FEATURE_XNBD_SERVER_CHECK << OPTBIT_CHECK,
-	OPTBIT_DEVICE = OPTBIT_CHECK + ENABLE_FEATURE_XNBD_SERVER_CHECK,
+	OPTBIT_NAMES = OPTBIT_CHECK + ENABLE_FEATURE_XNBD_SERVER_CHECK,
+	OPT_HIDE = ENABLE_FEATURE_XNBD_EXPORT_NAMES << OPTBIT_NAMES,
+	OPTBIT_DEVICE = OPTBIT_NAMES + ENABLE_FEATURE_XNBD_EXPORT_NAMES,
 	OPT_KEEP_DEVICE = ENABLE_FEATURE_XNBD_SERVER_DEVICE << OPTBIT_DEVICE,
 	OPT_PROXY = ENABLE_FEATURE_XNBD_SERVER_PROXY << OPTBIT_PROXY,
 	OPT_CLEAR = ENABLE_FEATURE_XNBD_SERVER_PROXY << (OPTBIT_PROXY + 1),
@@ -322,18 +337,21 @@ static const char options[] ALIGN1 = "trl:a:u:m:q:b:"
 	IF_FEATURE_XNBD_SERVER_OLDSTYLE("o")
 	IF_FEATURE_XNBD_SERVER_COW("C")
 	IF_FEATURE_XNBD_SERVER_INETD("iF:")
-	IF_FEATURE_XNBD_SERVER_DAEMONIZE("dP:L:")
+	IF_FEATURE_XNBD_SERVER_DAEMONIZE("d")
 	IF_FEATURE_XNBD_SERVER_SYSLOG("S")
 	IF_FEATURE_XNBD_SERVER_INIT("K")
 	IF_FEATURE_XNBD_SERVER_PROXY("pcXIn:R:H:")
 	IF_FEATURE_XNBD_SERVER_AUTO("Ax:" IF_FEATURE_XNBD_SERVER_VERIFY("V"))
-	IF_FEATURE_XNBD_SERVER_TRACE("T:f:")
 	IF_FEATURE_XNBD_SERVER_CHECK("k")
+	IF_FEATURE_XNBD_EXPORT_NAMES("Z")
 	IF_FEATURE_XNBD_SERVER_DEVICE("JD:N:")
 	IF_FEATURE_XNBD_SERVER_THREADS("j:")
 	IF_FEATURE_XNBD_SERVER_ALLOW("w:")
 	IF_FEATURE_XNBD_TLS("E:e:")
-	IF_FEATURE_XNBD_SERVER_INIT("B:");
+	IF_FEATURE_XNBD_SERVER_INIT("B:")
+	IF_FEATURE_XNBD_SERVER_TRACE("T:f:")
+	IF_FEATURE_XNBD_SERVER_DAEMONIZE("P:L:")
+	IF_FEATURE_XNBD_EXPORT_NAMES("M:y:");
 
 #if ENABLE_LONG_OPTS
 static const char long_options[] ALIGN1 =
@@ -379,6 +397,10 @@ static const char long_options[] ALIGN1 =
 	"device\0" Required_argument "D"
 	"connections\0" Required_argument "N")
 	IF_FEATURE_XNBD_SERVER_THREADS("threads\0" Required_argument "j")
+	IF_FEATURE_XNBD_EXPORT_NAMES(
+	"exportname\0" Required_argument "M"
+	"description\0" Required_argument "y"
+	"hide-exports\0" No_argument "Z")
 	IF_FEATURE_XNBD_SERVER_ALLOW("allow\0" Required_argument "w")
 	IF_FEATURE_XNBD_TLS(
 	"tls-psk\0" Required_argument "E"
@@ -456,6 +478,11 @@ static void parse_mode(struct server_config *c, unsigned opt, char **argv)
 	}
 }
 
+static bool is_long(const char *text)
+{
+	return ENABLE_FEATURE_XNBD_EXPORT_NAMES && text && strlen(text) > NBD_NAME_MAX;
+}
+
 int xnbd_server_main(int argc, char **argv) MAIN_EXTERNALLY_VISIBLE;
 int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 {
@@ -467,19 +494,21 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	IF_FEATURE_XNBD_TLS(const char *tls = NULL;)
 	unsigned opt = getopt32long(argv, options, long_options, &c.lport, &c.laddr, &c.unix_path, &clients, &queue, &buf
 		IF_FEATURE_XNBD_SERVER_INETD(, &fd)
-		IF_FEATURE_XNBD_SERVER_DAEMONIZE(, &c.pidfile, &c.logpath)
 		IF_FEATURE_XNBD_SERVER_PROXY(, &c.origin_export, &rate, &hold)
 		IF_FEATURE_XNBD_SERVER_AUTO(, &c.hook)
-		IF_FEATURE_XNBD_SERVER_TRACE(, &c.record, &c.prefetch)
 		IF_FEATURE_XNBD_SERVER_DEVICE(, &c.device, &connections)
 		IF_FEATURE_XNBD_SERVER_THREADS(, &threads)
 		IF_FEATURE_XNBD_SERVER_ALLOW(, &c.allow)
 		IF_FEATURE_XNBD_TLS(, &c.tls_psk, &tls)
-		IF_FEATURE_XNBD_SERVER_INIT(, &c.commit));
+		IF_FEATURE_XNBD_SERVER_INIT(, &c.commit)
+		IF_FEATURE_XNBD_SERVER_TRACE(, &c.record, &c.prefetch)
+		IF_FEATURE_XNBD_SERVER_DAEMONIZE(, &c.pidfile, &c.logpath)
+		IF_FEATURE_XNBD_EXPORT_NAMES(, &c.exports.default_name, &c.exports.description));
 
 	parse_mode(&c, opt, argv + optind);
 	c.exports.readonly = opt & OPT_READONLY;
 	c.limits.oldstyle = opt & OPT_OLDSTYLE;
+	c.limits.hides = opt & OPT_HIDE;
 	c.daemonize = opt & OPT_DAEMONIZE;
 	c.syslog = opt & OPT_SYSLOG;
 	c.exports.root_storage = opt & OPT_ROOT_STORAGE;
@@ -497,8 +526,10 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	IF_FEATURE_XNBD_SERVER_DEVICE(c.connections = xatou_range(connections, 1, KERNEL_NBD_CONNECTIONS_MAX);)
 	IF_FEATURE_XNBD_SERVER_PROXY(c.rate_bytes = xatoull_sfx(rate, kMG_suffixes);)
 	IF_FEATURE_XNBD_SERVER_PROXY(c.exports.hold_s = xatou(hold);)
-	if (strlen(c.origin_export) > NBD_NAME_MAX)
+	if (strlen(c.origin_export) > NBD_NAME_MAX || is_long(c.exports.default_name))
 		bb_simple_error_msg_and_die("the name of an export has at most 4096 bytes");
+	if (is_long(c.exports.description))
+		bb_simple_error_msg_and_die("a description has at most 4096 bytes");
 	if (c.verify && !c.auto_switch)
 		bb_simple_error_msg_and_die(IF_LONG_OPTS("--verify is for --auto-switch") IF_NOT_LONG_OPTS("-V is for -A") "; a proxy that runs is asked to compare by xnbd-bgctl");
 	if (ENABLE_FEATURE_XNBD_SERVER_INETD && c.one_client && c.daemonize)

@@ -18,10 +18,16 @@
 //applet:IF_XNBD_WRAPPER(APPLET_ODDNAME(xnbd-wrapper, xnbd_wrapper, BB_DIR_USR_SBIN, BB_SUID_DROP, xnbd_wrapper))
 //kbuild:lib-$(CONFIG_XNBD_WRAPPER) += xnbd_wrapper.o nbd/ tls/ core/ reactor/ storage/ secure/ origin/ export/ client/ control/ server/
 //usage:#define xnbd_wrapper_trivial_usage
-//usage:	IF_LONG_OPTS("[--imgfile IMAGE]...") IF_NOT_LONG_OPTS("[-i IMAGE]...") " [OPTIONS]"
+//usage:	IF_LONG_OPTS("[--imgfile IMAGE]...") IF_NOT_LONG_OPTS("[-i IMAGE]...")
+//usage:	IF_FEATURE_XNBD_EXPORT_NAMES(" " IF_LONG_OPTS("[--export NAME=PATH]...") IF_NOT_LONG_OPTS("[-x NAME=PATH]...")) " [OPTIONS]"
 //usage:#define xnbd_wrapper_full_usage "\n\n"
 //usage:       "Serve many disks by name over NBD\n"
 //usage:     "\n	-i,--imgfile IMAGE	Serve this one, by its path as its name"
+//usage:	IF_FEATURE_XNBD_EXPORT_NAMES(
+//usage:     "\n	-x,--export NAME=PATH	Serve this one, by this name"
+//usage:     "\n	-n,--default NAME	The empty name is this one, too"
+//usage:     "\n	-Z,--hide-exports	Tell no client the names"
+//usage:	)
 //usage:     "\n	-s,--socket PATH	Control socket: list, add NAME PATH, remove NAME"
 //usage:     "\n	-l,--lport PORT		Listen on PORT (8520; 0 = not on TCP)"
 //usage:     "\n	-a,--laddr ADDR		Listen on ADDR only"
@@ -69,7 +75,9 @@ enum {
 	OPTBIT_COW = 9,
 	OPTBIT_DAEMONIZE = OPTBIT_COW + ENABLE_FEATURE_XNBD_SERVER_COW,
 	OPTBIT_SYSLOG = OPTBIT_DAEMONIZE + 3 * ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE,
-	OPTBIT_KEEP_DEVICE = OPTBIT_SYSLOG + ENABLE_FEATURE_XNBD_SERVER_SYSLOG,
+	OPTBIT_NAMES = OPTBIT_SYSLOG + ENABLE_FEATURE_XNBD_SERVER_SYSLOG,
+	OPT_HIDE = ENABLE_FEATURE_XNBD_EXPORT_NAMES << OPTBIT_NAMES,
+	OPTBIT_KEEP_DEVICE = OPTBIT_NAMES + 3 * ENABLE_FEATURE_XNBD_EXPORT_NAMES,
 	OPT_KEEP_DEVICE = ENABLE_FEATURE_XNBD_SERVER_DEVICE << OPTBIT_KEEP_DEVICE,
 	OPT_COW = ENABLE_FEATURE_XNBD_SERVER_COW << OPTBIT_COW,
 	OPT_DAEMONIZE = ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE << OPTBIT_DAEMONIZE,
@@ -80,6 +88,7 @@ static const char options[] ALIGN1 = "ri:*s:l:a:u:m:q:b:"
 	IF_FEATURE_XNBD_SERVER_COW("c")
 	IF_FEATURE_XNBD_SERVER_DAEMONIZE("dP:L:")
 	IF_FEATURE_XNBD_SERVER_SYSLOG("S")
+	IF_FEATURE_XNBD_EXPORT_NAMES("Zx:*n:")
 	IF_FEATURE_XNBD_SERVER_DEVICE("JD:*N:")
 	IF_FEATURE_XNBD_SERVER_THREADS("j:")
 	IF_FEATURE_XNBD_SERVER_ALLOW("w:")
@@ -103,6 +112,10 @@ static const char long_options[] ALIGN1 =
 	"pidfile\0" Required_argument "P"
 	"logpath\0" Required_argument "L")
 	IF_FEATURE_XNBD_SERVER_SYSLOG("syslog\0" No_argument "S")
+	IF_FEATURE_XNBD_EXPORT_NAMES(
+	"hide-exports\0" No_argument "Z"
+	"export\0" Required_argument "x"
+	"default\0" Required_argument "n")
 	IF_FEATURE_XNBD_SERVER_DEVICE(
 	"keep-device\0" No_argument "J"
 	"device\0" Required_argument "D"
@@ -120,12 +133,13 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 {
 	static struct server_config c = { .lport = SERVER_PORT }; /* owns the list of images to the end */
 	const char *clients = SERVER_CLIENTS, *queue = SERVER_QUEUE, *buf = SERVER_BUF_BYTES, *threads = SERVER_THREADS;
-	llist_t *images = NULL;
+	llist_t *images = NULL, *named = NULL;
 	IF_FEATURE_XNBD_TLS(const char *tls = NULL;)
 	IF_FEATURE_XNBD_SERVER_DEVICE(llist_t *devices = NULL; const char *connections = "1";)
 	IF_FEATURE_XNBD_WRAPPER_ALLOW_KEY(llist_t *key_rules = NULL;)
 	unsigned opt = getopt32long(argv, options, long_options, &images, &c.control, &c.lport, &c.laddr, &c.unix_path,
 				    &clients, &queue, &buf IF_FEATURE_XNBD_SERVER_DAEMONIZE(, &c.pidfile, &c.logpath)
+				    IF_FEATURE_XNBD_EXPORT_NAMES(, &named, &c.exports.default_name)
 				    IF_FEATURE_XNBD_SERVER_DEVICE(, &devices, &connections)
 				    IF_FEATURE_XNBD_SERVER_THREADS(, &threads)
 				    IF_FEATURE_XNBD_SERVER_ALLOW(, &c.allow)
@@ -136,6 +150,8 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 		bb_error_msg_and_die("too many arguments: '%s'", argv[optind]);
 	c.argv = argv;
 	c.images = images;
+	c.named_images = named;
+	c.limits.hides = opt & OPT_HIDE;
 	c.exports.readonly = opt & OPT_READONLY;
 	c.exports.cow = opt & OPT_COW;
 	c.daemonize = opt & OPT_DAEMONIZE;
@@ -145,7 +161,7 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 	IF_FEATURE_XNBD_TLS(server_tls(&c, tls);)
 	IF_FEATURE_XNBD_WRAPPER_ALLOW_KEY(server_key_rules(&c, key_rules);)
 	server_limits(&c, clients, queue, buf, threads);
-	if (!images && !c.control)
+	if (!images && !named && !c.control)
 		bb_simple_error_msg_and_die("nothing to serve: give " IF_LONG_OPTS("--imgfile or --socket") IF_NOT_LONG_OPTS("-i or -s"));
 	return server_run(&c);
 }

@@ -22,6 +22,7 @@ struct client_limits {
 	unsigned sessions; /* at a time; 0 = no limit */
 	unsigned requests; /* of all of them, in flight; 0 = no limit */
 	bool oldstyle;     /* the handshake is the one before newstyle */
+	bool hides;        /* no client is told the names of the exports */
 	enum nbd_tls tls;  /* of each */
 	const llist_t *key_rules; /* NAME=EXPORT: the key with this name may use the export, and nobody else whom no other rule lets; checked */
 };

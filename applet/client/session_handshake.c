@@ -130,6 +130,7 @@ bool handshake_init(struct session *s)
 	s->handshake.ops = &handshake_ops;
 	s->handshake.ctx = s;
 	s->handshake.tls = client_limits.tls;
+	s->handshake.hides = ENABLE_FEATURE_XNBD_EXPORT_NAMES && client_limits.hides;
 	s->hs_out = malloc(OUT_ROOM_BYTES);
 	s->hs_out_room = OUT_ROOM_BYTES;
 	return s->hs_out;

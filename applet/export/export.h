@@ -20,6 +20,8 @@ struct export_config {
 	bool readonly, cow;
 	bool root_storage; /* the root file system may depend on this server */
 	bool fronts;       /* other threads serve clients, too */
+	const char *default_name; /* of the export that "" stands for, too; NULL: none */
+	const char *description;  /* of each export, for people; NULL: none */
 	unsigned hold_s;   /* seconds; proxy: requests that wait so long for the origin fail; 0 = never */
 };
 extern struct export_config export_config;
@@ -55,7 +57,7 @@ bool export_begin(struct export *e, uint64_t size_bytes, bool all_dirty);
 const char *export_add(const char *name, const char *image);
 /* The same by a worker: added() is told why, or NULL. False: out of memory, it is not called. */
 bool export_add_later(const char *name, const char *image, void (*added)(void *ctx, const char *why), void *ctx);
-/* NULL: there is none. */
+/* The export of this name, or for "" that of export_config.default_name. NULL: there is none. */
 struct export *export_find(const char *name, size_t n);
 /* NULL: there is none of this serial number. */
 struct export *export_by_serial(uint64_t serial);

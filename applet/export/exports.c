@@ -56,6 +56,10 @@ struct export *export_find(const char *name, size_t n)
 {
 	struct export *e = exports;
 
+	if (ENABLE_FEATURE_XNBD_EXPORT_NAMES && !n && export_config.default_name) {
+		name = export_config.default_name;
+		n = strlen(name);
+	}
 	while (e && (e->removed || strlen(e->nbd.name) != n || memcmp(e->nbd.name, name, n) != 0))
 		e = e->next;
 	return e;
@@ -83,6 +87,7 @@ static void describe(struct export *e)
 	e->nbd.preferred_block = BLOCK_BYTES;
 	e->nbd.max_payload = NBD_PAYLOAD_MAX;
 	e->nbd.allocation = true;
+	e->nbd.description = export_config.description;
 	e->nbd.local = ENABLE_FEATURE_XNBD_SERVER_PROXY && e->disk.words;
 }
 

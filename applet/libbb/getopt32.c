@@ -4,7 +4,7 @@
 #include "libbb.h"
 
 enum {
-	OPTIONS_MAX = 40,
+	OPTIONS_MAX = 48,
 	BITS = 32, /* of the result */
 };
 

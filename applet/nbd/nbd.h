@@ -214,6 +214,7 @@ struct nbd_export {
 	uint32_t max_payload;
 	bool allocation; /* offers base:allocation */
 	bool local;      /* offers x-xnbd:local */
+	const char *description; /* for people, at most NBD_NAME_MAX bytes; NULL: none */
 };
 
 /* Where the handshake writes its replies, and where it finds exports. */
@@ -254,6 +255,7 @@ struct nbd_server_handshake {
 	uint32_t skip_option;
 	const struct nbd_export *meta_export; /* for which it was selected */
 	const struct nbd_export *export; /* result: set when the handshake is done */
+	bool hides; /* set by the caller: no client is told the names of the exports */
 };
 
 enum {

@@ -14,6 +14,7 @@ enum {
 	OPTION_HEAD_BYTES = 16,
 	REPLY_HEAD_BYTES = 20,
 	REPLY_FIXED_MAX = 14, /* the numbers of NBD_INFO_BLOCK_SIZE */
+	NAMES_BYTES = 1024,   /* of the text that names the exports, instead of one that is not there */
 };
 
 /* ---- sending ------------------------------------------------------------------- */
@@ -44,22 +45,30 @@ void nbd_server_greet_oldstyle(struct nbd_server_handshake *h, const struct nbd_
 	h->export = e;
 }
 
-/* One reply to an option. Its data: n bytes of numbers, then a string. */
-static void reply_data(struct nbd_server_handshake *h, uint32_t option, uint32_t type, const uint8_t *numbers, size_t n,
-		       const char *string)
+/* One reply to an option. Its data: n bytes of numbers, then two strings without anything between them. */
+static void reply_strings(struct nbd_server_handshake *h, uint32_t option, uint32_t type, const uint8_t *numbers, size_t n,
+			  const char *string, const char *more)
 {
 	uint8_t head[REPLY_HEAD_BYTES + REPLY_FIXED_MAX];
-	size_t string_bytes = strlen(string);
+	size_t string_bytes = strlen(string), more_bytes = strlen(more);
 	uint8_t *p = head;
 
 	p = nbd_put64(p, NBD_OPT_REPLY_MAGIC);
 	p = nbd_put32(p, option);
 	p = nbd_put32(p, type);
-	p = nbd_put32(p, (uint32_t)(n + string_bytes));
+	p = nbd_put32(p, (uint32_t)(n + string_bytes + more_bytes));
 	memcpy(p, numbers, n);
 	h->ops->send(h->ctx, head, REPLY_HEAD_BYTES + n);
 	if (string_bytes)
 		h->ops->send(h->ctx, string, string_bytes);
+	if (more_bytes)
+		h->ops->send(h->ctx, more, more_bytes);
+}
+
+static void reply_data(struct nbd_server_handshake *h, uint32_t option, uint32_t type, const uint8_t *numbers, size_t n,
+		       const char *string)
+{
+	reply_strings(h, option, type, numbers, n, string, "");
 }
 
 /* The final reply to an option that does not end the handshake; text: what a person is told of an error. */
@@ -135,10 +144,45 @@ static const struct nbd_export *find_export(const struct nbd_server_handshake *h
 	return NULL;
 }
 
+/* Whether the client is told that there is e. */
+static bool may_know(const struct nbd_server_handshake *h, const struct nbd_export *e)
+{
+	return !ENABLE_FEATURE_XNBD_WRAPPER_ALLOW_KEY || !h->ops->may || h->ops->may(h->ctx, e, false);
+}
+
+/* The names of the exports, each in quotes, as many as there is room for: "", or " 'a', 'b', ..." */
+static void put_names(struct nbd_server_handshake *h, char *text)
+{
+	const struct nbd_export *e;
+	char *to = text;
+	unsigned i;
+
+	*to = '\0';
+	for (i = 0; (e = h->ops->list(h->ctx, i)); i++) {
+		if (!may_know(h, e))
+			continue;
+		if (to > text)
+			*to++ = ',';
+		if (strlen(e->name) + 16 > (size_t)(text + NAMES_BYTES - to)) {
+			stpcpy(to, " ...");
+			return;
+		}
+		to = stpcpy(stpcpy(stpcpy(to, " '"), e->name), "'");
+	}
+}
+
 static enum nbd_handshake_state not_found(struct nbd_server_handshake *h, uint32_t option, uint32_t error)
 {
-	return answer_text(h, option, error, ENABLE_FEATURE_XNBD_WRAPPER_ALLOW_KEY && error == NBD_REP_ERR_POLICY ?
-		"this export is for other keys of TLS" : "no such export");
+	char names[NAMES_BYTES];
+
+	if (ENABLE_FEATURE_XNBD_WRAPPER_ALLOW_KEY && error == NBD_REP_ERR_POLICY)
+		return answer_text(h, option, error, "this export is for other keys of TLS");
+	if (!ENABLE_FEATURE_XNBD_EXPORT_NAMES || h->hides)
+		return answer_text(h, option, error, "no such export");
+	put_names(h, names);
+	reply_strings(h, option, error, (const uint8_t *)"", 0, *names ? "no such export; there is:" : "no such export; there is none",
+		      names);
+	return NBD_HS_MORE;
 }
 
 /* ---- the options --------------------------------------------------------------- */
@@ -175,6 +219,11 @@ static enum nbd_handshake_state export_name(struct nbd_server_handshake *h, stru
 	return begin_transmission(h, e);
 }
 
+static const char *description(const struct nbd_export *e)
+{
+	return ENABLE_FEATURE_XNBD_EXPORT_NAMES && e->description ? e->description : "";
+}
+
 static enum nbd_handshake_state list(struct nbd_server_handshake *h, const struct cursor *c)
 {
 	const struct nbd_export *e;
@@ -183,11 +232,13 @@ static enum nbd_handshake_state list(struct nbd_server_handshake *h, const struc
 
 	if (c->left)
 		return invalid(h, NBD_OPT_LIST, no_data);
+	if (ENABLE_FEATURE_XNBD_EXPORT_NAMES && h->hides)
+		return answer_text(h, NBD_OPT_LIST, NBD_REP_ERR_POLICY, "names of exports are not told");
 	for (i = 0; (e = h->ops->list(h->ctx, i)); i++) {
-		if (ENABLE_FEATURE_XNBD_WRAPPER_ALLOW_KEY && h->ops->may && !h->ops->may(h->ctx, e, false))
+		if (!may_know(h, e))
 			continue;
 		nbd_put32(bytes, (uint32_t)strlen(e->name));
-		reply_data(h, NBD_OPT_LIST, NBD_REP_SERVER, bytes, sizeof(bytes), e->name);
+		reply_strings(h, NBD_OPT_LIST, NBD_REP_SERVER, bytes, sizeof(bytes), e->name, description(e));
 	}
 	return acknowledge(h, NBD_OPT_LIST);
 }
@@ -196,19 +247,21 @@ static void send_info(struct nbd_server_handshake *h, uint32_t option, uint16_t 
 {
 	uint8_t numbers[REPLY_FIXED_MAX];
 	uint8_t *p = nbd_put16(numbers, type);
-	const char *name = "";
+	const char *text = "";
 
 	if (type == NBD_INFO_EXPORT) {
 		p = nbd_put64(p, e->size_bytes);
 		p = nbd_put16(p, transmission_flags(h, e));
 	} else if (type == NBD_INFO_NAME) {
-		name = e->name;
+		text = e->name;
+	} else if (ENABLE_FEATURE_XNBD_EXPORT_NAMES && type == NBD_INFO_DESCRIPTION) {
+		text = description(e);
 	} else {
 		p = nbd_put32(p, e->min_block);
 		p = nbd_put32(p, e->preferred_block);
 		p = nbd_put32(p, e->max_payload);
 	}
-	reply_data(h, option, NBD_REP_INFO, numbers, (size_t)(p - numbers), name);
+	reply_data(h, option, NBD_REP_INFO, numbers, (size_t)(p - numbers), text);
 }
 
 /* A list of wanted information -> bit mask. Each is sent once, however often it is
@@ -221,7 +274,7 @@ static bool parse_info_list(struct cursor *c, unsigned *wanted)
 	if (!p || c->left != 2U * nbd_get16(p))
 		return false;
 	while ((p = cursor_get(c, 2)))
-		if (nbd_get16(p) == NBD_INFO_NAME || nbd_get16(p) == NBD_INFO_BLOCK_SIZE)
+		if (nbd_get16(p) <= NBD_INFO_BLOCK_SIZE)
 			*wanted |= 1U << nbd_get16(p);
 	return true;
 }
@@ -239,7 +292,7 @@ static enum nbd_handshake_state info_or_go(struct nbd_server_handshake *h, uint3
 	if (!e)
 		return not_found(h, option, error);
 	for (type = NBD_INFO_EXPORT; type <= NBD_INFO_BLOCK_SIZE; type++)
-		if (wanted >> type & 1)
+		if ((wanted >> type & 1) && (type != NBD_INFO_DESCRIPTION || *description(e)))
 			send_info(h, option, (uint16_t)type, e);
 	acknowledge(h, option);
 	h->sized = wanted >> NBD_INFO_BLOCK_SIZE & 1;

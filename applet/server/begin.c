@@ -85,24 +85,45 @@ static void begin_proxy(struct export *e)
 		prefetch_begin(d, s->prefetch);
 }
 
+/* NAME=PATH. NULL, or why not. */
+static const char *add_named(const char *text)
+{
+	const char *equals = strchr(text, '=');
+	char *name;
+	const char *why;
+
+	if (!equals)
+		bb_error_msg_and_die("'%s' has to be NAME=PATH", text);
+	name = xstrdup(text);
+	name[equals - text] = '\0';
+	why = strlen(name) > NBD_NAME_MAX ? "the name of an export has at most 4096 bytes" : export_add(name, equals + 1);
+	free(name);
+	return why;
+}
+
 static void begin_exports(void)
 {
 	const struct server_config *s = server_config;
+	const char *name = s->exports.default_name ? s->exports.default_name : "";
 	const char *why = NULL;
 	const llist_t *l;
 
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && s->bitmap) {
-		server.export = export_new("");
+		server.export = export_new(name);
 		if (!server.export)
 			bb_simple_error_msg_and_die("out of memory");
 		export_enlist(server.export);
 		begin_proxy(server.export);
 	} else if (s->image) {
-		why = export_add("", s->image);
+		why = export_add(name, s->image);
 		server.export = exports;
 	} else if (ENABLE_XNBD_WRAPPER) {
 		for (l = s->images; l && !why; l = l->link)
 			why = export_add(l->data, l->data);
+		for (l = s->named_images; l && !why; l = l->link)
+			why = add_named(l->data);
+		if (!why && !s->control && s->exports.default_name && !export_find("", 0))
+			why = "there is no image of the name of " IF_LONG_OPTS("--default") IF_NOT_LONG_OPTS("-n");
 	}
 	if (why)
 		bb_simple_error_msg_and_die(why);

@@ -387,9 +387,9 @@ static char long_name[NBD_NAME_MAX + 2]; /* the first NBD_NAME_MAX bytes are a n
 static char longest_name[NBD_NAME_MAX + 1];
 
 static const struct nbd_export exports[] = {
-	{ "disk", 0x123456789a, DISK_FLAGS, 512, 4096, 1 << 20, true, false },
-	{ "other", 0, NBD_FLAG_HAS_FLAGS | NBD_FLAG_READ_ONLY, 1, 4096, NBD_PAYLOAD_MAX, false, false },
-	{ longest_name, INT64_MAX, DISK_FLAGS, 1, 65536, 0xffffffff, true, true },
+	{ "disk", 0x123456789a, DISK_FLAGS, 512, 4096, 1 << 20, true, false, "what it is" },
+	{ "other", 0, NBD_FLAG_HAS_FLAGS | NBD_FLAG_READ_ONLY, 1, 4096, NBD_PAYLOAD_MAX, false, false, NULL },
+	{ longest_name, INT64_MAX, DISK_FLAGS, 1, 65536, 0xffffffff, true, true, longest_name },
 };
 
 enum { DISK, OTHER, LONGEST, EXPORTS };
@@ -425,6 +425,7 @@ struct talk {
 	struct buf gets;
 	struct nbd_server_handshake h;
 	enum nbd_tls tls;
+	bool hides;
 	enum nbd_handshake_state state;
 	size_t used;
 };
@@ -449,6 +450,7 @@ static void talk_one_way(struct talk *t, int way)
 	t->h.ops = &server_ops;
 	t->h.ctx = &t->gets;
 	t->h.tls = t->tls;
+	t->h.hides = t->hides;
 	t->state = feed(server_step, &t->h, t->says.p, t->says.n, way, &t->used);
 }
 
@@ -483,7 +485,7 @@ static void wants_error(struct talk *t, uint32_t option, uint32_t error)
 	const char *text = error == NBD_REP_ERR_UNSUP	  ? "not supported"
 			   : error == NBD_REP_ERR_TLS_REQD ? "TLS comes first"
 			   : error == NBD_REP_ERR_POLICY   ? "no TLS here"
-			   : error == NBD_REP_ERR_UNKNOWN ? "no such export"
+			   : error == NBD_REP_ERR_UNKNOWN ? "no such export; there is: 'disk', 'other', ..."
 			   : error == NBD_REP_ERR_TOO_BIG ? "too long"
 							  : invalid_text(option);
 
@@ -646,10 +648,32 @@ static void test_list(void)
 		struct buf data = { 0 };
 
 		put_string(&data, exports[i].name);
+		if (exports[i].description)
+			put(&data, exports[i].description, strlen(exports[i].description));
 		put_reply(&t.wants, NBD_OPT_LIST, NBD_REP_SERVER, data.p, data.n);
 		drop(&data);
 	}
 	put_reply(&t.wants, NBD_OPT_LIST, NBD_REP_ACK, "", 0);
+	CHECK(talk_ends(&t, NBD_HS_MORE));
+}
+
+static void test_hides(void)
+{
+	static const char refusal[] = "names of exports are not told", unknown[] = "no such export";
+	struct buf data = { 0 };
+	struct talk t;
+
+	hello(&t, NBD_FLAG_FIXED_NEWSTYLE);
+	t.hides = true;
+	put_option(&t.says, NBD_OPT_LIST, "x", 1);
+	wants_error(&t, NBD_OPT_LIST, NBD_REP_ERR_INVALID);
+	put_option(&t.says, NBD_OPT_LIST, "", 0);
+	put_reply(&t.wants, NBD_OPT_LIST, NBD_REP_ERR_POLICY, refusal, strlen(refusal));
+	put_string(&data, "nothere");
+	put16(&data, 0);
+	put_option(&t.says, NBD_OPT_GO, data.p, data.n);
+	put_reply(&t.wants, NBD_OPT_GO, NBD_REP_ERR_UNKNOWN, unknown, strlen(unknown));
+	drop(&data);
 	CHECK(talk_ends(&t, NBD_HS_MORE));
 }
 
@@ -796,6 +820,8 @@ static void want_info(struct buf *wants, uint32_t option, const struct nbd_expor
 		put_export(&b, e, structured);
 	if (which == NBD_INFO_NAME)
 		put(&b, e->name, strlen(e->name));
+	if (which == NBD_INFO_DESCRIPTION)
+		put(&b, e->description, strlen(e->description));
 	if (which == NBD_INFO_BLOCK_SIZE) {
 		put32(&b, e->min_block);
 		put32(&b, e->preferred_block);
@@ -838,9 +864,10 @@ static void test_info_and_go(void)
 
 	check_info_and_go("", &exports[DISK], 0, info, "0");
 	check_info_and_go("disk", &exports[DISK], 1, info, "03");
-	check_info_and_go("", &exports[DISK], 8, info, "013");
+	check_info_and_go("", &exports[DISK], 8, info, "0123");
 	check_info_and_go("other", &exports[OTHER], 2, info + 3, "01");
-	check_info_and_go(longest_name, &exports[LONGEST], 8, info, "013");
+	check_info_and_go("other", &exports[OTHER], 8, info, "013"); /* it has no description */
+	check_info_and_go(longest_name, &exports[LONGEST], 8, info, "0123");
 	hello_structured(&t);
 	add_go(&t, NBD_OPT_GO, "other", 0, NULL);
 	want_info(&t.wants, NBD_OPT_GO, &exports[OTHER], true, NBD_INFO_EXPORT);
@@ -2132,6 +2159,7 @@ int main(void)
 	test_bytes_behind();
 	test_abort();
 	test_list();
+	test_hides();
 	test_unsupported();
 	test_starttls();
 	test_tls_required();
