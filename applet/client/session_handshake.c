@@ -46,11 +46,11 @@ static const struct nbd_export *handshake_find(void *ctx, const char *name, size
 
 static bool handshake_may(void *ctx, const struct nbd_export *e, bool told)
 {
-	bool may = !ENABLE_FEATURE_XNBD_WRAPPER_ALLOW_KEY || key_may(ctx, e->name);
-
-	if (told && !may)
+	if (!ENABLE_FEATURE_XNBD_WRAPPER_ALLOW_KEY || key_may(ctx, e->name))
+		return true;
+	if (told)
 		key_tell_refused(ctx, e->name);
-	return may;
+	return false;
 }
 
 static const struct nbd_export *handshake_list(void *ctx UNUSED_PARAM, unsigned i)
