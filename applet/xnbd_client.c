@@ -25,7 +25,7 @@
 //config:	A server may be given by a name. Without this, and without that of
 //config:	xnbd-server, it is a number, and libc's resolver is left out.
 //applet:IF_XNBD_CLIENT(APPLET_ODDNAME(xnbd-client, xnbd_client, BB_DIR_USR_SBIN, BB_SUID_DROP, xnbd_client))
-//kbuild:lib-$(CONFIG_XNBD_CLIENT) += xnbd_client.o nbd/ tls/ device/ reactor/lock.o secure/keys.o secure/relay.o origin/endpoint.o
+//kbuild:lib-$(CONFIG_XNBD_CLIENT) += xnbd_client.o nbd/ tls/ device/ reactor/lock.o secure/keys.o secure/kernel_tls.o secure/relay.o origin/endpoint.o
 //usage:#define xnbd_client_trivial_usage
 //usage:       "[OPTIONS] SERVER DEVICE\n"
 //usage:       "xnbd-client [OPTIONS] " IF_LONG_OPTS("--connect") IF_NOT_LONG_OPTS("-C") " DEVICE SERVER [SERVER]...\n"

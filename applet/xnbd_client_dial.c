@@ -7,6 +7,7 @@
 
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/wait.h>
 
 enum {
 	CONNECT_MS = 5000,    /* for an address */
@@ -199,8 +200,8 @@ static void NORETURN relay(int net, int local, const struct psk *psk)
 	_exit(0);
 }
 
-/* A process that has the server's records on *fd and gives us the data: *fd is our end. False: with errno. */
-static bool secure(int *fd, const struct psk *psk)
+/* A process that has the server's records on *fd and gives us the data: *fd is our end. 0: there is none, with errno. */
+static pid_t secure(int *fd, const struct psk *psk)
 {
 	const unsigned dead_ms = 20000;
 	int pair[2];
@@ -210,7 +211,7 @@ static bool secure(int *fd, const struct psk *psk)
 	endpoint_keep(*fd, 5);
 	setsockopt(*fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &dead_ms, sizeof(dead_ms));
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
-		return false;
+		return 0;
 	pid = bb_fork();
 	if (pid == 0)
 		relay(*fd, pair[1], psk);
@@ -218,20 +219,28 @@ static bool secure(int *fd, const struct psk *psk)
 	if (pid > 0) {
 		close(*fd);
 		*fd = pair[0];
-		return true;
+		return pid;
 	}
 	close(pair[0]);
-	return false;
+	return 0;
 }
 
-/* What the relay says: a zero, or why TLS has not begun. */
-static bool secured(struct nbd_client_handshake *h, uint8_t *in, size_t *have)
+/* The relay, a process, says whether TLS has begun, and over which descriptor it goes on; where that is the kernel's
+ * TLS, the process ends. */
+static bool secured(struct nbd_client_handshake *h, int *local, pid_t relay_pid)
 {
-	if (*in) {
-		snprintf(server_error, sizeof(server_error), "TLS: %.*s", (int)*have, (const char *)in);
+	char error[RELAY_TEXT_BYTES];
+	int fd = relay_result(*local, error);
+
+	if (fd < 0) {
+		snprintf(server_error, sizeof(server_error), "TLS: %s", error);
 		return false;
 	}
-	memmove(in, in + 1, --*have);
+	if (fd != *local) {
+		close(*local);
+		*local = fd;
+		waitpid(relay_pid, NULL, 0);
+	}
 	nbd_client_secured(h);
 	return true;
 }
@@ -240,14 +249,25 @@ static bool secured(struct nbd_client_handshake *h, uint8_t *in, size_t *have)
 static bool shake_hands(const struct server *s, int *fd, struct nbd_client_handshake *h, bool *hung_up)
 {
 	static uint8_t in[IN_BYTES];
-	bool securing = false;
+	pid_t relay_pid = 0; /* while its result is waited for */
 	unsigned long long end_ms = monotonic_ms() + HANDSHAKE_MS;
 	enum nbd_handshake_state state;
 	size_t have = 0, used;
 
 	for (;;) {
-		ssize_t n = wait_for(*fd, POLLIN, end_ms) ? recv(*fd, in + have, sizeof(in) - have, 0) : -1;
+		bool ready = wait_for(*fd, POLLIN, end_ms);
+		ssize_t n = -1;
 
+		if (ENABLE_FEATURE_XNBD_TLS && relay_pid && ready) {
+			if (!secured(h, fd, relay_pid))
+				return false;
+			relay_pid = 0;
+			continue;
+		}
+		if (ready)
+			n = kernel_tls_received(*fd, false, recv(*fd, in + have, sizeof(in) - have, 0));
+		if (ready && n < 0 && errno == EAGAIN)
+			continue;
 		if (n < 0 && errno == ETIMEDOUT)
 			set_error("does not answer like an NBD server");
 		*hung_up = n == 0 || (n < 0 && errno == ECONNRESET);
@@ -256,18 +276,15 @@ static bool shake_hands(const struct server *s, int *fd, struct nbd_client_hands
 		if (n <= 0)
 			return false;
 		have += (size_t)n;
-		if (ENABLE_FEATURE_XNBD_TLS && securing && !secured(h, in, &have))
-			return false;
-		securing = false;
 		do {
 			state = nbd_client_step(h, in, have, &used);
 			have -= used;
 			memmove(in, in + used, have);
 		} while (state == NBD_HS_MORE && used);
 		if (ENABLE_FEATURE_XNBD_TLS && state == NBD_HS_TLS && !have) {
-			if (!secure(fd, s->psk))
+			relay_pid = secure(fd, s->psk);
+			if (!relay_pid)
 				return false;
-			securing = true;
 			continue;
 		}
 		if (state == NBD_HS_CLOSE)
@@ -327,5 +344,7 @@ void server_hang_up(int fd)
 
 	nbd_request_encode(raw, &disc);
 	send(fd, raw, sizeof(raw), MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (ENABLE_FEATURE_XNBD_TLS_KERNEL)
+		kernel_tls_end(fd);
 	close(fd);
 }

@@ -67,6 +67,15 @@
 //config:	TLS 1.3: for clients of the server, for its connections to the origin,
 //config:	and for xnbd-client.
 //config:
+//config:config FEATURE_XNBD_TLS_KERNEL
+//config:	bool "The kernel's TLS (2 kb)"
+//config:	default y
+//config:	depends on FEATURE_XNBD_TLS
+//config:	help
+//config:	Over TCP, the kernel makes and opens the records after the handshake,
+//config:	where it has the module tls, from Linux 5.11 on. Without this, threads
+//config:	of the server do.
+//config:
 //config:config FEATURE_XNBD_SERVER_OLDSTYLE
 //config:	bool "--oldstyle (240 bytes)"
 //config:	default y

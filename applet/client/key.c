@@ -9,17 +9,17 @@ static struct key_use *uses; /* those with sessions */
 
 /* ---- in use ---------------------------------------------------------------------------------- */
 
-static bool key_hold(struct session *s, const uint8_t *name, size_t n)
+bool key_hold(struct session *s, const char *name)
 {
 	struct key_use *u = uses;
 
-	while (u && (strlen(u->name) != n || memcmp(u->name, name, n) != 0))
+	while (u && strcmp(u->name, name) != 0)
 		u = u->next;
 	if (!u) {
-		u = calloc(1, sizeof(*u) + n + 1);
+		u = calloc(1, sizeof(*u) + strlen(name) + 1);
 		if (!u)
 			return false;
-		memcpy(u->name, name, n);
+		strcpy(u->name, name);
 		u->next = uses;
 		uses = u;
 	}
@@ -39,18 +39,6 @@ void key_drop(struct session *s)
 		p = &(*p)->next;
 	*p = u->next;
 	free(u);
-}
-
-bool key_parse(struct session *s)
-{
-	const uint8_t *in = s->in + s->in_first;
-	uint32_t have = s->in_end - s->in_first;
-
-	if (!have || have - 1 < in[0])
-		return true;
-	s->awaits_key = false;
-	s->in_first += 1U + in[0];
-	return key_hold(s, in + 1, in[0]);
 }
 
 bool clients_keys(void (*each)(void *ctx, const char *name, unsigned sessions), void *ctx)

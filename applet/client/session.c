@@ -25,6 +25,7 @@ enum {
 	HANDSHAKE_MS = 10000, /* after so long in the handshake, a client may lose its place to a new one */
 	PAYLOAD_MS = 30000,          /* ... and after so long with one piece of the data of a WRITE */
 	CHECK_MS = 5000,             /* how often to look for clients that are gone */
+	LINGER_MS = 20,              /* ... and whether the kernel's TLS has sent the last of a session */
 	SILENT_MS = 40000,           /* no TCP acknowledgement for so long, and after */
 	SILENT_TRIES = 4,            /* so many retransmissions or probes: the client's machine is gone */
 };
@@ -108,7 +109,23 @@ static void sessions_check(struct timer *t);
 
 static void session_late(struct timer *t)
 {
-	session_close((struct session *)(void *)((char *)t - offsetof(struct session, deadline)));
+	struct session *s = (struct session *)(void *)((char *)t - offsetof(struct session, deadline));
+
+	if (ENABLE_FEATURE_XNBD_TLS_KERNEL && s->linger_ms)
+		session_mark(s);
+	else
+		session_close(s);
+}
+
+/* Whether s, with nothing left to answer, has to stay until the kernel's TLS has sent it all; for so long at most. */
+static bool session_lingers(struct session *s)
+{
+	if (!ENABLE_FEATURE_XNBD_TLS_KERNEL || !kernel_tls_is_sending(s->event.fd))
+		return false;
+	if (!s->linger_ms)
+		s->linger_ms = loop_now_ms() + DRAIN_MS;
+	timer_set(&s->deadline, loop_now_ms() + LINGER_MS);
+	return loop_now_ms() < s->linger_ms;
 }
 
 /* ---- life ------------------------------------------------------------------------- */
@@ -166,12 +183,16 @@ bool session_end_of_input(struct session *s)
 static void session_gone(struct session *s)
 {
 	char byte;
+	ssize_t n;
 
 	s->gone = true; /* it is not to be told again */
 	if (s->state != SESSION_TRANSMISSION)
 		return;
 	session_expire(s);
-	if (s->in_first == s->in_end && recv(s->event.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
+	if (s->in_first != s->in_end)
+		return;
+	n = recv(s->event.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	if (n == 0 || (n < 0 && errno == EIO)) /* the kernel's TLS: close_notify */
 		session_end_of_input(s);
 }
 
@@ -237,10 +258,13 @@ void session_close(struct session *s)
 		return;
 	session_count--;
 	event_remove(&s->event);
-	if (session_is_ublk(s))
+	if (session_is_ublk(s)) {
 		ublk_close(s);
-	else
+	} else {
+		if (ENABLE_FEATURE_XNBD_TLS_KERNEL)
+			kernel_tls_end(s->event.fd);
 		close(s->event.fd);
+	}
 	timer_clear(&s->deadline);
 	free(s->in);
 	free(s->hs_out);
@@ -401,7 +425,7 @@ static void session_end_of_turn(struct session *s)
 		session_close(s);
 	if (ENABLE_FEATURE_XNBD_TLS && s->starts_tls && !s->hs_out_bytes && s->state != SESSION_CLOSED && !handshake_secure(s))
 		session_close(s);
-	if (s->state == SESSION_DRAINING && !s->commands)
+	if (s->state == SESSION_DRAINING && !s->commands && !session_lingers(s))
 		session_close(s);
 	if (s->state == SESSION_CLOSED) {
 		if (s->commands || s->dirty)
@@ -509,6 +533,13 @@ bool sessions_part(void)
 	for (s = front_here()->sessions; s; s = s->next) {
 		if (s->state == SESSION_CLOSED)
 			continue;
+		if (ENABLE_FEATURE_XNBD_TLS_KERNEL) {
+			if (kernel_tls_is_sending(s->event.fd)) {
+				more = true;
+				continue;
+			}
+			kernel_tls_end(s->event.fd);
+		}
 		shutdown(s->event.fd, SHUT_WR);
 		more |= recv(s->event.fd, s->in, RECV_BYTES, MSG_DONTWAIT) > 0;
 	}

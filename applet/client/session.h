@@ -24,6 +24,7 @@
 #include "reactor/buf.h"
 #include "reactor/loop.h"
 #include "reactor/message.h"
+#include "secure/kernel_tls.h"
 
 enum {
 	PIECE_BYTES = BUF_BYTES_MAX,
@@ -90,7 +91,7 @@ struct session {
 	uint32_t hs_out_bytes, hs_out_room;
 	bool hang_up; /* when hs_out has left */
 	bool starts_tls; /* ... TLS begins */
-	bool awaits_key; /* what comes next is the name of the client's key, from the relay */
+	bool securing;   /* it has begun: waits for the result of the relay */
 	struct key_use *key; /* core's thread; NULL: no TLS */
 	bool gone;    /* the client has hung up (EPOLLRDHUP): sends nothing any more */
 	bool broken;  /* a reply cannot be completed: to be closed */
@@ -124,6 +125,7 @@ struct session {
 	struct command *at_core; /* core's thread */
 	struct nbd_server_handshake handshake;
 	struct timer deadline; /* of draining */
+	uint64_t linger_ms; /* when all has been answered, but the kernel's TLS still sends: until then; else 0 */
 	uint64_t deadline_ms;  /* ... when it was to fire, while the session moves; 0: it was not */
 	struct message move;
 	struct message abandon, leave; /* to the core: see session_core.c */
@@ -241,11 +243,13 @@ void handshake_greet(struct session *s);
 bool handshake_step(struct session *s);
 /* The client has been told so: TLS begins, and s goes on over another descriptor. False: close it. */
 bool handshake_secure(struct session *s);
+/* There is a result of that: s goes on, perhaps over the first descriptor again. False: close it. */
+bool handshake_secured(struct session *s);
 
 /* ---- key.c ---------------------------------------------------------------------------- */
 
-/* Takes the name of the key of s, if all of it has come: then s->awaits_key is false. False: no memory. */
-bool key_parse(struct session *s);
+/* s has the key of this name. False: no memory. */
+bool key_hold(struct session *s, const char *name);
 /* s has it no longer, if it had one. */
 void key_drop(struct session *s);
 /* Whether s may use the export of this name; and that it was told that it may not. */

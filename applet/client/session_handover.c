@@ -102,7 +102,7 @@ static void session_put(const struct session *s)
 
 	while (e && &e->nbd != s->handshake.meta_export) /* which nobody holds: it may be gone */
 		e = e->next;
-	if (ENABLE_FEATURE_XNBD_TLS && s->starts_tls)
+	if (ENABLE_FEATURE_XNBD_TLS && s->state == SESSION_HANDSHAKE && s->handshake.tls == NBD_TLS_DONE)
 		handover.why = handover_busy;
 	r->fd = s->event.fd;
 	r->open = s->open;

@@ -74,12 +74,6 @@ bool handshake_step(struct session *s)
 	enum nbd_handshake_state state = NBD_HS_CLOSE;
 	size_t used;
 
-	if (ENABLE_FEATURE_XNBD_TLS && s->awaits_key) {
-		if (!key_parse(s))
-			return false;
-		if (s->awaits_key)
-			return true;
-	}
 	do {
 		if (s->hs_out_bytes > OUT_ROOM_BYTES && s->in_first < s->in_end) {
 			s->hang_up = true; /* it asks and asks, and never reads */
@@ -121,8 +115,24 @@ bool handshake_secure(struct session *s)
 	}
 	s->event.fd = fd;
 	s->starts_tls = false;
-	s->awaits_key = true;
+	s->securing = true;
 	return event_add(&s->event, s->watched);
+}
+
+bool handshake_secured(struct session *s)
+{
+	char text[RELAY_TEXT_BYTES]; /* of a failure: the relay has told */
+	int fd = relay_result(s->event.fd, text);
+
+	s->securing = false;
+	if (fd < 0)
+		return false;
+	if (fd == s->event.fd)
+		return key_hold(s, text);
+	event_remove(&s->event);
+	close(s->event.fd);
+	s->event.fd = fd;
+	return event_add(&s->event, s->watched) && key_hold(s, text);
 }
 
 bool handshake_init(struct session *s)

@@ -319,7 +319,7 @@ static bool receive_once(struct session *s, uint32_t *left)
 	ssize_t n;
 
 	m.msg_iovlen = receive_into(s, v, &room);
-	n = recvmsg(s->event.fd, &m, MSG_DONTWAIT);
+	n = kernel_tls_received(s->event.fd, true, recvmsg(s->event.fd, &m, MSG_DONTWAIT));
 	*left = (size_t)n == room && room < *left ? *left - room : 0;
 	if (n < 0)
 		return errno == EAGAIN || errno == EINTR;
@@ -337,6 +337,8 @@ bool session_receive(struct session *s)
 {
 	uint32_t left = TURN_BYTES;
 
+	if (ENABLE_FEATURE_XNBD_TLS && s->securing)
+		return handshake_secured(s);
 	while (left && session_listens(s)) {
 		if (!receive_once(s, &left))
 			return false;

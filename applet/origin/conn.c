@@ -151,6 +151,15 @@ bool conn_is_idle(const struct conn *l)
 
 /* ---- receiving ------------------------------------------------------------------------- */
 
+static void drop_fd(struct conn *l)
+{
+	if (l->event.fd < 0)
+		return;
+	event_remove(&l->event);
+	close(l->event.fd);
+	l->event.fd = -1;
+}
+
 /* The server has agreed to TLS: a relay gets the socket, and we one to the relay. */
 static void secure(struct conn *l)
 {
@@ -173,19 +182,27 @@ static void secure(struct conn *l)
 		conn_fail(l, strerror(errno));
 }
 
-/* What the relay says: a zero, or why TLS has not begun. */
+/* The relay says whether TLS has begun, and over which descriptor it goes on. */
 static void secured(struct conn *l)
 {
-	char why[CONN_ERROR_BYTES];
+	char error[RELAY_TEXT_BYTES], why[CONN_ERROR_BYTES];
+	int fd = relay_result(l->event.fd, error);
 
 	l->securing = false;
-	if (!l->in[0]) {
-		l->in_first++;
-		nbd_client_secured(&l->handshake);
+	if (fd < 0) {
+		snprintf(why, sizeof(why), "TLS: %s", error);
+		conn_fail(l, why);
 		return;
 	}
-	snprintf(why, sizeof(why), "TLS: %.*s", (int)(l->in_end - l->in_first), (const char *)l->in + l->in_first);
-	conn_fail(l, why);
+	if (fd != l->event.fd) {
+		drop_fd(l);
+		l->event.fd = fd;
+		if (!event_add(&l->event, EPOLLIN)) {
+			conn_fail(l, strerror(errno));
+			return;
+		}
+	}
+	nbd_client_secured(&l->handshake);
 }
 
 static void handshake_step(struct conn *l)
@@ -236,7 +253,7 @@ static ssize_t receive(struct conn *l)
 	}
 	v[m.msg_iovlen].iov_base = l->in + l->in_end;
 	v[m.msg_iovlen++].iov_len = IN_BYTES - l->in_end;
-	n = recvmsg(l->event.fd, &m, MSG_DONTWAIT);
+	n = kernel_tls_received(l->event.fd, false, recvmsg(l->event.fd, &m, MSG_DONTWAIT));
 	if (n <= 0)
 		return n;
 	if (direct) {
@@ -253,8 +270,13 @@ static ssize_t receive(struct conn *l)
 
 static void conn_received(struct conn *l)
 {
-	ssize_t n = receive(l);
+	ssize_t n;
 
+	if (ENABLE_FEATURE_XNBD_TLS && l->securing) {
+		secured(l);
+		return;
+	}
+	n = receive(l);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n <= 0) {
@@ -262,8 +284,6 @@ static void conn_received(struct conn *l)
 		return;
 	}
 	l->progress_ms = loop_now_ms();
-	if (ENABLE_FEATURE_XNBD_TLS && l->securing)
-		secured(l);
 	if (l->phase == CONN_HANDSHAKE)
 		handshake_step(l);
 	conn_parse_replies(l);
@@ -302,15 +322,6 @@ static void conn_ready(struct event *e, uint32_t events)
 	} else if (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
 		conn_received(l);
 	} /* EPOLLOUT: conn_turn() */
-}
-
-static void drop_fd(struct conn *l)
-{
-	if (l->event.fd < 0)
-		return;
-	event_remove(&l->event);
-	close(l->event.fd);
-	l->event.fd = -1;
 }
 
 /* True: connected or on the way. */
@@ -506,6 +517,8 @@ void conn_close(struct conn *l)
 		if (!l->out_bytes) /* else it would land inside another request */
 			send(l->event.fd, raw, sizeof(raw), MSG_NOSIGNAL | MSG_DONTWAIT);
 	}
+	if (ENABLE_FEATURE_XNBD_TLS_KERNEL && l->phase >= CONN_HANDSHAKE)
+		kernel_tls_end(l->event.fd);
 	drop_fd(l);
 	timer_clear(&l->timer);
 	if (l->resolving)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* A relay: the handshake, then data to records and back. Nothing here waits but wait_for_more(). */
+/* A relay: the handshake, then data to records and back, if the kernel does not. Nothing here waits but wait_for_more(). */
 #include "libbb.h"
 #include "secure/relay.h"
 
@@ -20,7 +20,8 @@ enum {
 struct relay {
 	int net, local;
 	bool server;
-	bool up;         /* the handshake is done */
+	bool keyed;      /* the handshake is done, but for what it has to send */
+	bool up;         /* ... and who has the connection knows */
 	bool done;
 	bool in_ended;   /* the peer sends no more */
 	bool out_ended;  /* nor does who has the connection; close_notify is in out, or was */
@@ -34,7 +35,6 @@ struct relay {
 	size_t in_first, in_end, out_first, out_end;
 	struct tls tls;
 	struct psk psk;
-	uint8_t hello[1 + TLS_NAME_MAX]; /* the first data of local */
 	char who[WHO_BYTES];
 	uint8_t in[IN_BYTES], out[OUT_BYTES];
 };
@@ -152,7 +152,8 @@ static bool receive_records(struct relay *r)
 	memmove(r->in, r->in + r->in_first, r->in_end - r->in_first);
 	r->in_end -= r->in_first;
 	r->in_first = 0;
-	n = recv(r->net, r->in + r->in_end, sizeof(r->in) - r->in_end, MSG_DONTWAIT);
+	/* What is behind the handshake may be for the kernel. */
+	n = recv(r->net, r->in + r->in_end, r->up ? sizeof(r->in) - r->in_end : tls_wanted(&r->tls), MSG_DONTWAIT);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return false;
 	if (n <= 0) {
@@ -177,30 +178,14 @@ static const uint8_t *lookup(void *ctx, const uint8_t *name, size_t bytes, size_
 	return r->psk.key;
 }
 
-/* The handshake is done: who has the connection is told. */
-static void begin(struct relay *r)
-{
-	size_t n = 0;
-	const uint8_t *name = tls_name(&r->tls, &n);
-
-	r->up = true;
-	wipe(&r->psk, sizeof(r->psk));
-	if (r->server) {
-		r->hello[0] = (uint8_t)n;
-		memcpy(r->hello + 1, name, n);
-		tell(r, NULL);
-	}
-	r->data = r->hello;
-	r->data_bytes = 1U + r->hello[0];
-}
-
 static void step(struct relay *r)
 {
 	size_t used = 0;
 
 	switch (tls_handshake(&r->tls, r->in + r->in_first, r->in_end - r->in_first, &used, r->out, &r->out_end)) {
 	case TLS_DONE:
-		begin(r);
+		r->keyed = true;
+		wipe(&r->psk, sizeof(r->psk));
 		break;
 	case TLS_FAILED:
 		send_records(r);
@@ -235,12 +220,66 @@ static bool start(struct relay *r)
 	return true;
 }
 
+/* The first that is said to who has the connection: a zero, the length of the name of a client's key, the name; perhaps with a
+ * descriptor to go on with. In one piece, so that all of it is there when the first byte is. */
+static bool tell_local(const struct relay *r, int fd)
+{
+	uint8_t hello[2 + TLS_NAME_MAX] = { 0 };
+	union {
+		struct cmsghdr head;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec v = { hello, 2 };
+	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1 };
+	const uint8_t *name;
+	size_t n = 0;
+
+	if (r->server) {
+		name = tls_name(&r->tls, &n);
+		memcpy(hello + 2, name, n);
+		hello[1] = (uint8_t)n;
+		v.iov_len += n;
+	}
+
+	if (fd >= 0) {
+		memset(&control, 0, sizeof(control));
+		m.msg_control = &control;
+		m.msg_controllen = sizeof(control.room);
+		control.head.cmsg_level = SOL_SOCKET;
+		control.head.cmsg_type = SCM_RIGHTS;
+		control.head.cmsg_len = CMSG_LEN(sizeof(fd));
+		memcpy(CMSG_DATA(&control.head), &fd, sizeof(fd));
+	}
+	return sendmsg(r->local, &m, MSG_NOSIGNAL) == (ssize_t)v.iov_len;
+}
+
+/* All of the handshake has been sent: records are the kernel's, or this relay's. */
+static void begin_data(struct relay *r)
+{
+	enum kernel_tls kernel = ENABLE_FEATURE_XNBD_TLS_KERNEL ? kernel_tls_begin(r->net, &r->tls) : KERNEL_TLS_NONE;
+
+	r->up = true;
+	r->done = kernel != KERNEL_TLS_NONE;
+	if (kernel == KERNEL_TLS_HALF)
+		r->failure = "the kernel's TLS has failed";
+	else if (!tell_local(r, kernel == KERNEL_TLS_ON ? r->net : -1))
+		r->done = true;
+	else if (r->server)
+		tell(r, NULL);
+}
+
 /* False: nothing has happened. */
 static bool handshake(struct relay *r)
 {
 	if (send_records(r))
 		return true;
-	if (r->out_end || r->done || !receive_records(r))
+	if (r->out_end || r->done)
+		return false;
+	if (r->keyed) {
+		begin_data(r);
+		return true;
+	}
+	if (!receive_records(r))
 		return false;
 	step(r);
 	return true;
@@ -392,4 +431,41 @@ void *relay_run(void *arg)
 	close(r->net);
 	relay_free(r);
 	return NULL;
+}
+
+/* ---- who has the connection --------------------------------------------------------------------------- */
+
+/* The descriptor that came with m; -1: none. */
+static int passed_fd(struct msghdr *m)
+{
+	const struct cmsghdr *c = CMSG_FIRSTHDR(m);
+	int fd = -1;
+
+	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
+		memcpy(&fd, CMSG_DATA(c), sizeof(fd));
+	return fd;
+}
+
+int relay_result(int local, char *text)
+{
+	char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(__alignof__(struct cmsghdr))));
+	struct iovec v = { text, 1 };
+	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control) };
+	ssize_t n = recvmsg(local, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	int fd = n == 1 ? passed_fd(&m) : -1;
+	uint8_t name_bytes = 0;
+
+	if (n == 1 && !*text) {
+		recv(local, &name_bytes, 1, MSG_DONTWAIT);
+		n = recv(local, text, name_bytes, MSG_DONTWAIT);
+		text[n > 0 ? n : 0] = '\0';
+		return fd >= 0 ? fd : local;
+	}
+	if (n != 1) {
+		snprintf(text, RELAY_TEXT_BYTES, "%s", n < 0 ? strerror(errno) : "the connection was lost in the handshake");
+		return -1;
+	}
+	n = recv(local, text + 1, RELAY_TEXT_BYTES - 2, MSG_DONTWAIT);
+	text[n > 0 ? n + 1 : 1] = '\0';
+	return -1;
 }

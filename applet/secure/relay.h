@@ -2,7 +2,8 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
  * A relay: TLS on one side, a socket in the clear on the other. Whoever has a connection goes on with the second
- * one in the place of the first, and need not know.
+ * one in the place of the first. When the handshake is done, the relay gives the first one back if the kernel can do the
+ * rest, and ends: see kernel_tls.h.
  *
  *   peer <- records -> [net] relay [local] <- data -> who has the connection
  *
@@ -16,6 +17,7 @@
 #ifndef SECURE_RELAY_H
 #define SECURE_RELAY_H
 
+#include "secure/kernel_tls.h"
 #include "secure/keys.h"
 
 struct relay;
@@ -24,14 +26,19 @@ struct relay;
  * is copied; NULL: as a server, with those of psk_use(). who: the peer, for messages. is_dead: NULL, or is asked every
  * few seconds whether the peer has gone without a word. NULL: no memory; the descriptors stay the caller's.
  *
- * As a server, it first sends the length of the key's name to the other end of local, a byte, and the name, when the
- * handshake is done. As a client, it first sends a byte to the other end of local: 0 when the handshake is done. Else what it sends
- * is the reason why not, one line without an end, and then the end. */
+ * The other end of local has to be given to relay_result() when it can be read for the first time. */
 struct relay *relay_new(int net, int local, const struct psk *psk, const char *who, bool (*is_dead)(int net));
 /* Frees one that was never run. */
 void relay_free(struct relay *r);
 /* Does all until the connection has ended, then frees it and returns NULL. arg: the relay. */
 void *relay_run(void *arg);
+
+enum { RELAY_TEXT_BYTES = TLS_NAME_MAX + 1 };
+
+/* Whether the handshake is done. Returns the descriptor to go on with, which does not block: local, the other end of the
+ * relay's; or the socket with the peer, with the kernel's TLS, and local is to be closed; and text, of RELAY_TEXT_BYTES, has the
+ * name of the peer's key, of a server. -1: it has failed, and text has one line that says why, of a client. */
+int relay_result(int local, char *text);
 
 /* ---- relay_thread.c ------------------------------------------------------------------------- */
 

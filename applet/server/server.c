@@ -200,6 +200,8 @@ int server_run(const struct server_config *config)
 		allow_parse(config->allow);
 	if (ENABLE_FEATURE_XNBD_TLS && config->tls_psk && config->limits.tls != NBD_TLS_OFF)
 		keys_begin(config->tls_psk);
+	if (ENABLE_FEATURE_XNBD_TLS_KERNEL)
+		kernel_tls_off = ENABLE_FEATURE_XNBD_SERVER_INIT && config->exports.root_storage;
 	export_config = config->exports;
 	control_config = (struct control_config){ config->max_buf_bytes, config->rate_bytes };
 	if (ENABLE_FEATURE_XNBD_SERVER_UPGRADE && upgrade_found()) {

@@ -174,6 +174,14 @@ static void handle_record(struct tls *t, struct output *o, uint8_t *record,
   }
 }
 
+size_t tls_wanted(const struct tls *t) {
+  const struct tls_handshake_state *h = &t->handshake;
+  const uint8_t *record = h->in + h->in_messages;
+  if (h->in_record < TLS_HEADER_BYTES)
+    return TLS_HEADER_BYTES - h->in_record;
+  return TLS_HEADER_BYTES + (size_t)(record[3] << 8 | record[4]) - h->in_record;
+}
+
 /* Bytes that are still missing of the record's header, or of the record; 0: it
  * is complete, or no good. */
 static size_t record_missing(struct tls *t) {

@@ -126,6 +126,10 @@ enum tls_progress {
 enum tls_progress tls_handshake(struct tls *t, const uint8_t *in, size_t in_len, size_t *used, uint8_t *out,
 				size_t *out_len);
 
+/* While the last result is TLS_MORE, or before the first: how many bytes the next record needs, as far as is known; at
+ * least 1. Who never gives more has nothing left over at TLS_DONE. */
+size_t tls_wanted(const struct tls *t);
+
 /* Why it has failed: a constant text of one line, for the log. Also for TLS_ERROR and TLS_PEER_ALERT. */
 const char *tls_reason(const struct tls *t);
 
