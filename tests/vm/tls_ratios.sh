@@ -1,0 +1,10 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
+# tls_ratios.sh [ROUNDS [MIB]], by hand: see tls_ratios.py. VM and XNBDBOX are as tests/vm/run.sh sets them.
+set -eu
+script=$(cd "$(dirname "$0")" && pwd)/tls_ratios.py
+T=$(mktemp -d "${TMPDIR:-/tmp}/xnbd-vm.XXXXXX")
+trap 'rm -rf "$T"' EXIT
+cd "$T"
+/usr/bin/python3 "$script" "${1:-5}" "${2:-64}"
