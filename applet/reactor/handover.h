@@ -7,7 +7,8 @@
  *   record: u32 type, u32 how many bytes are behind it; the struct of its type; these bytes; zeroes, at least one, up to a
  *           multiple of 8
  *
- * Everything is as the processor has it: nobody reads it but another program of this machine. A struct begins with its
+ * Everything is as the processor has it: nobody reads it but another program of this machine, perhaps one of another width
+ * (32-bit, 64-bit). A struct has fields of fixed width, and no padding but what it names. It begins with its
  * descriptors (-1: none), then come its bools, then numbers. So handover_walk() finds all descriptors, and tells without
  * anybody's help whether a state is whole; the functions that read need not look at that again.
  *
@@ -45,6 +46,9 @@ enum handed {
 	HANDED_TYPES
 };
 
+#pragma GCC diagnostic push
+#pragma GCC diagnostic error "-Wpadded"
+
 /* A path that is removed in the end. Behind it: the path. */
 struct handed_path {
 	uint64_t dev, ino;
@@ -60,6 +64,7 @@ struct handed_disk {
 /* Behind it: its name; then a HANDED_TEXT for the path of each file. */
 struct handed_export {
 	struct handed_disk disk;
+	uint32_t reserved;
 	uint64_t size_bytes, serial;
 };
 
@@ -73,17 +78,20 @@ struct handed_proxy {
 struct handed_control {
 	int32_t fd;
 	bool waiting, follow, verifies, owns_job, eof; /* as in struct control; waiting: for this exchange */
+	uint8_t reserved[3];
 };
 
 struct handed_device {
 	bool is_new, is_scanned; /* as in struct device */
-	uint32_t pid, index;
+	uint16_t reserved_16;
+	uint32_t pid, index, reserved_32;
 	uint64_t export; /* serial; NO_EXPORT: it has ended */
 };
 
 /* As in struct nbd_server_handshake, from got_client_flags on. */
 struct handed_handshake {
 	bool got_client_flags, fixed, structured, allocation, local, sized;
+	uint16_t reserved;
 	uint32_t skip_bytes, skip_option;
 };
 
@@ -119,7 +127,15 @@ struct handed_command {
 		uint32_t rest, error;
 	} progress;
 	uint8_t header_bytes, header[32]; /* as in struct command */
+	uint8_t reserved_end[7];
 };
+
+#pragma GCC diagnostic pop
+
+/* Where a uint64_t needs less alignment than its size, on i386, -Wpadded has seen other structs: these have to be the same. */
+_Static_assert(sizeof(struct handed_path) == 16 && sizeof(struct handed_export) == 48 && sizeof(struct handed_proxy) == 32 &&
+	       sizeof(struct handed_control) == 12 && sizeof(struct handed_device) == 24 && sizeof(struct handed_session) == 48 &&
+	       sizeof(struct handed_command) == 88, "the same in a 32-bit program");
 
 enum { NO_EXPORT = UINT32_MAX };
 
