@@ -13,10 +13,7 @@ struct record {
 
 enum { ROOM_BYTES_MIN = 4096 };
 
-/* Of each type: the bytes of its struct, and how many descriptors and bools it begins with. */
-static const struct {
-	uint8_t bytes, fds, bools;
-} kinds[HANDED_TYPES] = {
+const struct handed_kind handed_kinds[HANDED_TYPES] = {
 	[HANDED_NUMBER] = { sizeof(uint64_t), 0, 0 },
 	[HANDED_FD] = { sizeof(int32_t), 1, 0 },
 	[HANDED_PATH] = { sizeof(struct handed_path), 0, 0 },
@@ -38,7 +35,7 @@ _Static_assert(sizeof(struct handed_export) <= sizeof(struct handed_command) && 
 /* Of a record, with what is behind it. */
 static size_t record_bytes(unsigned type, size_t more_bytes)
 {
-	return (sizeof(struct record) + kinds[type].bytes + more_bytes + 8) & ~(size_t)7;
+	return (sizeof(struct record) + handed_kinds[type].bytes + more_bytes + 8) & ~(size_t)7;
 }
 
 /* ---- writing ---------------------------------------------------------------------------------- */
@@ -66,7 +63,7 @@ void *handover_put(enum handed type, const void *more, size_t n)
 	r->type = type;
 	r->more_bytes = (uint32_t)n;
 	if (n)
-		memcpy(r->data + kinds[type].bytes, more, n);
+		memcpy(r->data + handed_kinds[type].bytes, more, n);
 	handover.count += bytes;
 	return r->data;
 }
@@ -90,7 +87,7 @@ void *handover_get(enum handed type)
 
 	if (!r)
 		return NULL;
-	handover.more = r->data + kinds[type].bytes;
+	handover.more = r->data + handed_kinds[type].bytes;
 	handover.more_bytes = r->more_bytes;
 	return r->data;
 }
@@ -108,7 +105,7 @@ static void value(enum handed type, void *p)
 	void *r = handover.reads ? handover_get(type) : handover_put(type, NULL, 0);
 
 	if (r)
-		memcpy(handover.reads ? p : r, handover.reads ? r : p, kinds[type].bytes);
+		memcpy(handover.reads ? p : r, handover.reads ? r : p, handed_kinds[type].bytes);
 }
 
 void handover_number(uint64_t *n)
@@ -134,7 +131,7 @@ void handover_text(char **s)
 static bool is_whole(const struct record *r, size_t bytes)
 {
 	return bytes >= sizeof(*r) && r->type < HANDED_TYPES && r->more_bytes < bytes && record_bytes(r->type, r->more_bytes) <= bytes &&
-	       !r->data[kinds[r->type].bytes + r->more_bytes];
+	       !r->data[handed_kinds[r->type].bytes + r->more_bytes];
 }
 
 bool handover_walk(const unsigned request)
@@ -148,10 +145,10 @@ bool handover_walk(const unsigned request)
 
 		if (!is_whole(r, handover.count - at))
 			return false;
-		for (i = 0; i < kinds[r->type].fds; i++, fd++)
+		for (i = 0; i < handed_kinds[r->type].fds; i++, fd++)
 			if (*fd != -1 && request && ioctl(*fd, request) < 0)
 				return false;
-		for (i = 0; i < kinds[r->type].bools; i++)
+		for (i = 0; i < handed_kinds[r->type].bools; i++)
 			if (((const uint8_t *)fd)[i] > 1)
 				return false;
 		at += record_bytes(r->type, r->more_bytes);

@@ -137,6 +137,11 @@ _Static_assert(sizeof(struct handed_path) == 16 && sizeof(struct handed_export) 
 	       sizeof(struct handed_control) == 12 && sizeof(struct handed_device) == 24 && sizeof(struct handed_session) == 48 &&
 	       sizeof(struct handed_command) == 88, "the same in a 32-bit program");
 
+/* Of each type: the bytes of its struct, and how many descriptors and bools it begins with. */
+extern const struct handed_kind {
+	uint8_t bytes, fds, bools;
+} handed_kinds[HANDED_TYPES];
+
 enum { NO_EXPORT = UINT32_MAX };
 
 extern struct handover {

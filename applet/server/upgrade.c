@@ -156,6 +156,12 @@ static void proxy_begin(struct disk *d, const struct handed_proxy *r)
 		core_verify(d->core, r->verify_rate);
 }
 
+static void die(void) NORETURN;
+static void die(void)
+{
+	bb_simple_error_msg_and_die("the state that is handed over is of another version");
+}
+
 static void proxy_handover(struct disk *d)
 {
 	static char *at[3];
@@ -164,6 +170,8 @@ static void proxy_handover(struct disk *d)
 
 	if (handover.reads) {
 		r = handover_get(HANDED_PROXY);
+		if (!r) /* what clients have asked needs an origin */
+			die();
 	} else {
 		proxy_put(d->core);
 		at[0] = (char *)origin_host(d->origin);
@@ -319,12 +327,6 @@ void upgrade_now(struct export *e)
 }
 
 /* ---- at the start -------------------------------------------------------------------------------- */
-
-static void die(void) NORETURN;
-static void die(void)
-{
-	bb_simple_error_msg_and_die("the state that is handed over is of another version");
-}
 
 /* The byte behind it. */
 static uint8_t *what_becomes(void)

@@ -9,7 +9,7 @@
 #   llvm-cov report build/fuzz/coverage/session -instr-profile=data
 out := build/fuzz$(if $(COVERAGE),/coverage)
 coverage := $(if $(COVERAGE),-fprofile-instr-generate -fcoverage-mapping)
-targets := session control origin files bgctl server_handshake client_handshake tls_server tls_client
+targets := session control origin files handover bgctl server_handshake client_handshake tls_server tls_client
 # Without _FILE_OFFSET_BITS=64: glibc's headers would give fuzz_mmap() and fuzz_pwrite() the names mmap64 and pwrite64.
 flags := -std=gnu11 -g -O1 -Wall -Wextra -Werror -MMD -MP -Iapplet -Iapplet/libbb -Ibuild/unit/include \
 	-Itests/fuzz
@@ -17,7 +17,7 @@ flags := -std=gnu11 -g -O1 -Wall -Wextra -Werror -MMD -MP -Iapplet -Iapplet/libb
 # What is under test: all of applet/ but threads and main(). What it asks libc
 # for goes through world.c. The commit's memory is made small, as in the simulator.
 through := malloc calloc aligned_alloc strdup free exit epoll_wait clock_gettime read write pwrite fdatasync connect \
-	getaddrinfo getcwd mmap isatty ioctl sched_getaffinity
+	getaddrinfo getcwd mmap munmap vfork isatty ioctl sched_getaffinity
 space := $(subst ,, )
 tested := $(filter-out applet/main.c applet/reactor/pool.c applet/reactor/log.c,$(wildcard applet/*.c applet/*/*.c))
 tested_flags := $(flags) -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer \

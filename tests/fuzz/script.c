@@ -30,6 +30,7 @@ static struct origin_peer origins[ORIGINS]; /* the newest first */
 static int origin_listener;
 
 void (*script_files)(uint64_t size_bytes);
+bool (*script_begin)(void);
 
 /* ---- who speaks ------------------------------------------------------------------------ */
 
@@ -419,6 +420,8 @@ static int serve(void *arg)
 		c.bitmap = world_path("bitmap");
 		c.control = world_path("control");
 	}
+	if (script_begin && script_begin())
+		disturbed = client_disk.unknown = true;
 	return server_run(&c);
 }
 

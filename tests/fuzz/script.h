@@ -24,6 +24,7 @@
 #ifndef FUZZ_SCRIPT_H
 #define FUZZ_SCRIPT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -58,6 +59,9 @@ enum script_more {
 
 /* One input, its bytes going to this channel first. The exit status of the last start. */
 int script_run(const uint8_t *data, size_t n, char channel);
+
+/* Called in a life before the server begins. True: this start may be refused, and what clients see is not checked; NULL: no. */
+extern bool (*script_begin)(void);
 
 /* Puts other files there before the first start; NULL: no others. */
 extern void (*script_files)(uint64_t size_bytes);

@@ -184,6 +184,61 @@ def replies():
     yield b'\1\x0d' + b'job_eta ' + b'9' * 100 + b'\npercent ' + b'9' * 100 + b'\nok\n'
 
 
+NUMBER, FD, TEXT, PATH, EXPORT, PROXIED, CONTROL, DEVICE, SESSION, REPLIED, REQUESTED, PIECE = range(12)
+AT_NULL, AT_CLIENTS, AT_CONTROL, AT_SOCKET, AT_IMAGE, AT_BITMAP, AT_COMMIT = range(1, 8)
+
+
+def record(kind, data=b'', more=b''):
+    return be('BH', kind, len(more)) + data + more
+
+
+def command(kind, offset, length, bytes_=0, flags=0, at=None, rest=None, begun=0, held=0, payload=0, error=0, header=b'', data=b'', what=REQUESTED):
+    at, rest = offset if at is None else at, length if rest is None else rest
+    return record(what, struct.pack('=4BI', begun, held, payload, 0, bytes_) + struct.pack('=QIHH', offset, length, kind, flags) +
+                  struct.pack('=QQII', 77, at, rest, error) + bytes([len(header)]) + header.ljust(39, b'\0'), data)
+
+
+def session(commands=b'', state=1, got=b'', sending=b'', flags=(1, 1, 0, 0, 0, 0), opened=0, sent=0):
+    return (record(SESSION, struct.pack('=i4B6BHIIIIQQ', AT_SOCKET, opened, 0, 0, 0, *flags, 0, 0, 0, state, sent, 0, 0), got) +
+            record(TEXT, b'', sending) + commands)
+
+
+def states():
+    """What another program hands over. size: as of head(PROXY) and an origin of that number."""
+    for proxy, index, size in ((0, 0, 75 * 4096 + 434), (1, 0, 75 * 4096 + 434), (1, 6, 1 << 20)):
+        begin = bytes([proxy, index, 0xff, 0xff, 0]) + record(FD, struct.pack('=i', 0)) + record(TEXT) + record(TEXT) * 2 + record(NUMBER, bytes(8))
+        begin += record(NUMBER, struct.pack('=Q', 1)) + record(FD, struct.pack('=i', AT_CLIENTS))
+        files = (AT_IMAGE, AT_BITMAP, 0, AT_COMMIT, 0) if proxy else (AT_IMAGE, 0, 0, 0, 0)
+        if proxy:
+            files = (AT_IMAGE, AT_BITMAP, AT_COMMIT, AT_COMMIT, 0)
+        begin += record(EXPORT, struct.pack('=5i4BIIQQ', *files, 0, 0, 0, 0, 512, 0, size, 0)) + record(TEXT, b'', b'/image') * 3
+        begin += record(NUMBER, struct.pack('=Q', 1))
+        copies = [(0, 0), (1, 0), (2, 1)] if proxy else [None]
+        for copy in copies:
+            at = begin
+            if proxy:
+                at += record(PROXIED, struct.pack('=QQQII', 5000, 0, 0, *copy)) + record(TEXT, b'', b'unix:/origin') + record(TEXT, b'', b'-') + record(TEXT)
+            end = record(FD, struct.pack('=i', AT_CONTROL if proxy else 0))
+            end += record(CONTROL, struct.pack('=i5B3B', AT_SOCKET, 0, 1, 0, 1, 0, 0, 0, 0), b'stat') + record(TEXT, b'', b'job running\n')
+            works = [
+                b'', session(state=0, flags=(0,) * 6), session(state=0, got=b'IHAVEOPT', sending=GREETING), session(state=2),
+                session(command(READ, 0, 8192) + command(FLUSH, 0, 0) + command(ZERO, 4096, 65536) + command(TRIM, 0, 65536, flags=FUA)),
+                session(command(READ, 0, 8192, 4096, header=simple(77), data=bytes(4096), what=REPLIED), sent=7),
+                session(command(READ, 0, 65536, 4096, header=simple(77), data=bytes(4096), what=REPLIED) +
+                        command(FLUSH, 0, 0, held=1, header=simple(78), what=REPLIED) +
+                        command(READ, 0, 65536, at=4096, rest=61440, begun=1), opened=1),
+                session(command(WRITE, 0, 8192, 8192, rest=0, data=b'w' * 8192)),
+                session(command(WRITE, 0, 8192, 8192, rest=0, payload=1, data=b'w' * 100), got=b'w' * 500),
+                session(command(WRITE, 0, 65536, payload=1, at=8192, rest=57344) + command(WRITE, 0, 4096, 4096, data=b'w' * 4096, what=PIECE) +
+                        command(WRITE, 4096, 4096, 4096, data=b'w' * 9, what=PIECE)),
+                session(command(WRITE, 1 << 40, 4096, payload=1, error=28)),
+                session(command(STATUS, 0, 65536) + command(STATUS, 4096, 65536, flags=REQ_ONE), flags=(1, 1, 1, 1, 1, 0)),
+            ]
+            for work in works:
+                yield at + work + end
+        yield begin + works[4] * 3 + end
+
+
 def fnv(data):
     h = 0xcbf29ce484222325
     for b in data:
@@ -279,6 +334,7 @@ def main():
         'origin': origins(),
         'bgctl': replies(),
         'files': start_files(),
+        'handover': states(),
         'server_handshake': server_handshakes(),
         'client_handshake': (bytes([export, piece]) + h for h in handshakes() for export in (0, 1, 2) for piece in (0, 1, 30)),
         'tls_server': tls_seeds(True),

@@ -174,11 +174,28 @@ void fuzz_free(void *v)
 	free(p);
 }
 
-/* No memory: each buffer is to be a piece of its own, which sanitizers watch. */
+/* No memory: each buffer is to be a piece of its own, which sanitizers watch. So is what another program hands over. */
 void *fuzz_mmap(void *at, size_t n, int protection, int flags, int fd, off_t offset);
+int fuzz_munmap(void *p, size_t n);
+static void *handed;
+
 void *fuzz_mmap(void *at, size_t n, int protection, int flags, int fd, off_t offset)
 {
-	return fd < 0 ? MAP_FAILED : mmap(at, n, protection, flags, fd, offset);
+	if (fd < 0)
+		return MAP_FAILED;
+	if (protection == PROT_READ)
+		return mmap(at, n, protection, flags, fd, offset);
+	handed = get(n, true);
+	return handed && pread(fd, handed, n, 0) == (ssize_t)n ? handed : MAP_FAILED;
+}
+
+int fuzz_munmap(void *p, size_t n)
+{
+	if (p != handed)
+		return munmap(p, n);
+	fuzz_free(p);
+	handed = NULL;
+	return 0;
 }
 
 /* ---- the clock, and waiting ------------------------------------------------------------ */
@@ -232,6 +249,14 @@ int fuzz_epoll_wait(int fd, struct epoll_event *events, int max, int timeout_ms)
 			return 0;
 		}
 	}
+}
+
+/* No program is run, whatever a state says. */
+pid_t fuzz_vfork(void);
+pid_t fuzz_vfork(void)
+{
+	errno = EAGAIN;
+	return -1;
 }
 
 /* ---- sockets, files, terminal ---------------------------------------------------------- */
@@ -356,8 +381,8 @@ int fuzz_isatty(int fd)
 int fuzz_ioctl(int fd, unsigned long request, struct winsize *w);
 int fuzz_ioctl(int fd, unsigned long request, struct winsize *w)
 {
-	(void)fd;
-	(void)request;
+	if (request == FIOCLEX)
+		return world_peers.handed && world_peers.handed(fd) ? 0 : -1;
 	w->ws_col = world_columns;
 	return world_columns ? 0 : -1;
 }

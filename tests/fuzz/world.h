@@ -46,6 +46,7 @@ struct world_peers {
 	void (*before_read)(int fd);
 	void (*synced)(int fd);      /* a fdatasync(2) that went well */
 	bool (*connected)(int fd, const char *path); /* a connect(2) to that path: may it? */
+	bool (*handed)(int fd);      /* whether that is a descriptor of what was handed over, not asked for before */
 };
 extern struct world_peers world_peers;
 
