@@ -10,6 +10,7 @@
 #include "reactor/loop.h"
 #include "reactor/message.h"
 #include "reactor/pool.h"
+#include "secure/kernel_tls.h"
 #include "server/daemon.h"
 #include "server/life.h"
 #include "server/policy.h"
