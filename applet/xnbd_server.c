@@ -59,6 +59,14 @@
 //config:	--default of xnbd-wrapper. A client whose export is unknown is told
 //config:	which there are.
 //config:
+//config:config FEATURE_XNBD_SERVER_RENEW
+//config:	bool "Images that grow or are replaced (900 bytes)"
+//config:	default y
+//config:	depends on XNBD_SERVER
+//config:	help
+//config:	A target tells each new client the size that its image has then, and
+//config:	SIGHUP opens what has taken the place of a file.
+//config:
 //config:config FEATURE_XNBD_TLS
 //config:	bool "TLS with pre-shared keys (20 kb)"
 //config:	default y

@@ -33,14 +33,26 @@ void handshake_send(void *ctx, const void *p, size_t n)
 	session_mark(s);
 }
 
+/* INFO and GO of one client say the same, also when another client has come between. */
+static struct export *renewed(const struct session *s, struct export *e)
+{
+	if (s->export && s->export->replaced && strcmp(s->export->nbd.name, e->nbd.name) == 0)
+		return s->export;
+	return s->export == e ? e : export_measure(e);
+}
+
 static const struct nbd_export *handshake_find(void *ctx, const char *name, size_t n)
 {
+	struct session *s = ctx;
 	struct export *e = export_find(name, n);
 
 	if (!e)
 		return NULL;
-	if (!ENABLE_FEATURE_XNBD_WRAPPER_ALLOW_KEY || key_may(ctx, e->nbd.name))
-		session_use(ctx, e);
+	if (!ENABLE_FEATURE_XNBD_WRAPPER_ALLOW_KEY || key_may(s, e->nbd.name)) {
+		if (ENABLE_FEATURE_XNBD_SERVER_RENEW)
+			e = renewed(s, e);
+		session_use(s, e);
+	}
 	return &e->nbd;
 }
 
@@ -149,8 +161,7 @@ bool handshake_init(struct session *s)
 void handshake_greet(struct session *s)
 {
 	if (ENABLE_FEATURE_XNBD_SERVER_OLDSTYLE && client_limits.oldstyle) {
-		session_use(s, exports);
-		nbd_server_greet_oldstyle(&s->handshake, &exports->nbd);
+		nbd_server_greet_oldstyle(&s->handshake, handshake_find(s, "", 0));
 		s->state = SESSION_TRANSMISSION;
 	} else {
 		nbd_server_greet(&s->handshake);

@@ -134,8 +134,7 @@ static bool parse_input(struct control *k)
 	return control_parse_lines(k);
 }
 
-/* It has not got yet what it asked for. */
-/* Also with a whole line that has not been looked at: its turn comes by the timer. */
+/* It has not got yet what it asked for; perhaps a whole line waits for the timer. */
 static bool is_busy(struct control *k)
 {
 	return control_line_end(k) || k->waiting || k->follow || k->out_bytes || k->xnbd04_session || k->xnbd04_detects;

@@ -32,6 +32,7 @@ struct export {
 	uint64_t serial; /* no two have the same; it grows along the list */
 	unsigned users;   /* sessions, and the list while it is not removed */
 	bool removed;     /* nobody finds it any more */
+	bool replaced;    /* ... because another has taken its place */
 	_Atomic unsigned leaving; /* sessions that have gone, and still have requests in flight */
 	_Atomic unsigned orphans; /* ... how many requests they have */
 	struct job closing;
@@ -63,6 +64,16 @@ struct export *export_find(const char *name, size_t n);
 struct export *export_by_serial(uint64_t serial);
 /* Nobody finds it any more; it ends with its last user. */
 void export_remove(struct export *e);
+/* Opens the image of a target. NULL, or why not: one line, constant or the export's. May block; any thread. */
+const char *export_open(struct export *e, const char *image);
+/* What a new client of e gets: e, or another of its name that takes its place, because the image of a target has
+ * another size now. Does not wait for the disk. */
+struct export *export_measure(struct export *e);
+/* Each target whose path leads to another file gets that, for clients that come later. Workers open it; what keeps
+ * them from it is a message. */
+void exports_reopen(void);
+/* Is called when new has taken the place of old, which may end now. Set before the first client. */
+extern void (*export_replaced)(struct export *old, struct export *new);
 /* A user more, a user less. */
 void export_hold(struct export *e);
 void export_drop(struct export *e);

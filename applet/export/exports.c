@@ -162,6 +162,7 @@ static void close_done(struct job *j)
 {
 	struct export *e = export_of_closing(j);
 	struct export **p = &exports;
+	struct disk *twin;
 	unsigned i;
 
 	closing--;
@@ -170,6 +171,12 @@ static void close_done(struct job *j)
 		p = &(*p)->next;
 	if (*p) /* else it never came so far */
 		*p = e->next;
+	if (e->disk.twin && e->unsynced)
+		disk_sync_failed(&e->disk, EIO);
+	for (twin = e->disk.twin; twin && twin->twin != &e->disk; twin = twin->twin)
+		;
+	if (twin)
+		twin->twin = e->disk.twin == twin ? NULL : e->disk.twin;
 	core_delete(e->disk.core);
 	for (i = 0; i < ARRAY_SIZE(e->disk.fd); i++)
 		free(e->disk.path[i]);
@@ -205,8 +212,7 @@ void export_remove(struct export *e)
 
 /* ---- targets --------------------------------------------------------------------------- */
 
-/* NULL, or why not: one line, constant or the export's. May block. */
-static const char *target_open(struct export *e, const char *image)
+const char *export_open(struct export *e, const char *image)
 {
 	const struct export_config *s = &export_config;
 	const char *why = file_open_target(&e->disk, image, s->readonly || s->cow);
@@ -232,7 +238,7 @@ static const char *target_begin(struct export *e)
 const char *export_add(const char *name, const char *image)
 {
 	struct export *e = export_new(name);
-	const char *why = e ? target_open(e, image) : "out of memory";
+	const char *why = e ? export_open(e, image) : "out of memory";
 
 	if (!why)
 		why = target_begin(e);
@@ -253,7 +259,7 @@ struct adding {
 static void add_run(struct job *j)
 {
 	struct adding *a = (struct adding *)j;
-	a->why = target_open(a->export, a->image);
+	a->why = export_open(a->export, a->image);
 }
 
 static void add_done(struct job *j)

@@ -60,6 +60,8 @@ static void signal_ready(struct event *e, uint32_t events UNUSED_PARAM)
 			daemon_reopen_log();
 		if (ENABLE_FEATURE_XNBD_TLS && server.is_ready)
 			keys_reload();
+		if (ENABLE_FEATURE_XNBD_SERVER_RENEW && server.is_ready)
+			exports_reopen();
 		if (ENABLE_FEATURE_XNBD_SERVER_PROXY && server.export && server.export->disk.origin)
 			origin_hurry(server.export->disk.origin);
 	} else if (info.ssi_signo != SIGUSR2) {
@@ -193,6 +195,12 @@ void server_limits(struct server_config *config, const char *clients, const char
 		bb_simple_error_msg_and_die("nothing to listen on: give " IF_LONG_OPTS("--lport or --unix") IF_NOT_LONG_OPTS("-l or -u"));
 }
 
+static void renewed(struct export *old, struct export *new)
+{
+	if (server.export == old)
+		server.export = new;
+}
+
 int server_run(const struct server_config *config)
 {
 	server_config = config;
@@ -204,6 +212,8 @@ int server_run(const struct server_config *config)
 	if (ENABLE_FEATURE_XNBD_TLS_KERNEL)
 		kernel_tls_off = ENABLE_FEATURE_XNBD_SERVER_INIT && config->exports.root_storage;
 	export_config = config->exports;
+	if (ENABLE_FEATURE_XNBD_SERVER_RENEW)
+		export_replaced = renewed;
 	control_config = (struct control_config){ config->max_buf_bytes, config->rate_bytes };
 	if (ENABLE_FEATURE_XNBD_SERVER_UPGRADE && upgrade_found()) {
 		server_begin_again();

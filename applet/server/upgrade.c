@@ -200,7 +200,7 @@ static struct export *all_handover(void)
 	}
 	listen_handover();
 	exports_handover();
-	e = server_config->image ? exports : NULL;
+	e = server_config->image ? export_find("", 0) : NULL;
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && server_config->bitmap && e)
 		proxy_handover(&e->disk);
 	sessions_handover();

@@ -218,14 +218,25 @@ static bool is_zeroing(const struct io *io)
 	return io->op == IO_ZERO || io->op == IO_TRIM;
 }
 
+void disk_sync_failed(struct disk *d, int error)
+{
+	struct disk *twin = d;
+
+	do {
+		core_sync_failed(twin->core, error);
+		twin = twin->twin;
+	} while (twin && twin != d);
+}
+
 static void disk_done(struct job *j)
 {
 	struct io *io = io_of(j);
+	struct disk *d = disk_of(io->core);
 
 	if (is_zeroing(io))
-		disk_of(io->core)->zeroing--;
-	if (io->sync_failed)
-		core_sync_failed(io->core, io->error);
+		d->zeroing--;
+	if (io->sync_failed || (io->op == IO_SYNC && io->error && d->twin))
+		disk_sync_failed(d, io->error);
 	io->done(io);
 }
 

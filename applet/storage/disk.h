@@ -51,6 +51,7 @@ struct disk {
 	uint32_t *cow_words; /* ... and which blocks that are; 32 bits are atomic on every machine */
 	struct serial_queue queues[JOB_SLOW][2]; /* of short and of long jobs; [1]: of those that take the inode's lock */
 	unsigned zeroing;       /* zeroings and trims in flight */
+	struct disk *twin;      /* a ring of disks that share the open file of the image; NULL: it is alone */
 	void (*header_saved)(struct disk *d, int error); /* header_save() is done, 0 or errno;
 							    may call it again; NULL: nobody waits */
 };
@@ -59,6 +60,10 @@ static inline struct disk *disk_of(struct core *c)
 {
 	return core_owner(c);
 }
+
+/* The image could not be synced. The kernel tells that once for an open file, so all disks that share it are told.
+ * Core's thread. */
+void disk_sync_failed(struct disk *d, int error);
 
 /* pread(2) or pwrite(2) of all n bytes, which the file has: 0 or errno. Any thread; may block. */
 int disk_transfer(int fd, bool write, uint8_t *p, uint64_t n, uint64_t offset);
