@@ -35,7 +35,7 @@ for line in open(sys.argv[1]):
             calls[caller].add(target[1])
         else:
             roots.add(target[1])
-assert calls["run_loop"] and calls["begin"] and "session_ready" in roots, "relocations are not understood"
+assert calls["run_loop"] and calls["server_begin"] and "session_ready" in roots, "relocations are not understood"
 came, queue = {r: None for r in roots}, list(roots)
 for function in queue:
     for called in calls[function] - came.keys():
