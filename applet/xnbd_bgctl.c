@@ -50,6 +50,13 @@
 //config:	help
 //config:	Exchanges the program of a running server.
 //config:
+//config:config FEATURE_XNBD_BGCTL_CLIENTS
+//config:	bool "--clients and --export-metrics (260 bytes)"
+//config:	default y
+//config:	depends on XNBD_BGCTL
+//config:	help
+//config:	Shows who is connected, and counters for Prometheus.
+//config:
 //config:config FEATURE_XNBD_BGCTL_RECONNECT
 //config:	bool "--reconnect (1.8 kb)"
 //config:	default y
@@ -74,6 +81,8 @@
 //usage:       "xnbd-bgctl " IF_LONG_OPTS("--verify") IF_NOT_LONG_OPTS("-v") " [OPTIONS] CONTROL_SOCKET")
 //usage:	IF_FEATURE_XNBD_BGCTL_HOLD("\n"
 //usage:       "xnbd-bgctl " IF_LONG_OPTS("--hold") IF_NOT_LONG_OPTS("-H") " SECONDS CONTROL_SOCKET")
+//usage:	IF_FEATURE_XNBD_BGCTL_CLIENTS("\n"
+//usage:       "xnbd-bgctl " IF_LONG_OPTS("--clients|--export-metrics") IF_NOT_LONG_OPTS("-l|-m") " CONTROL_SOCKET")
 //usage:	IF_FEATURE_XNBD_BGCTL_UPGRADE("\n"
 //usage:       "xnbd-bgctl " IF_LONG_OPTS("--upgrade") IF_NOT_LONG_OPTS("-U") " PROGRAM CONTROL_SOCKET")
 //usage:	IF_FEATURE_XNBD_BGCTL_RECONNECT("\n"
@@ -95,6 +104,10 @@
 //usage:	)
 //usage:	IF_FEATURE_XNBD_BGCTL_HOLD(
 //usage:     "\n	-H,--hold SECONDS	Fail what waits so long for the remote server (0 = never)"
+//usage:	)
+//usage:	IF_FEATURE_XNBD_BGCTL_CLIENTS(
+//usage:     "\n	-l,--clients		List who is connected"
+//usage:     "\n	-m,--export-metrics	Print counters as Prometheus reads them"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_BGCTL_UPGRADE(
 //usage:     "\n	-U,--upgrade PROGRAM	Let it go on as another program"
@@ -122,7 +135,7 @@
 
 enum {
 	OPT_COMMANDS = OPT_QUERY | OPT_SWITCH | OPT_CACHE_ALL | OPT_CACHE_ALL2 | OPT_RECONNECT | OPT_PAUSE |
-		       OPT_RESUME | OPT_CANCEL | OPT_VERIFY | OPT_HOLD | OPT_UPGRADE,
+		       OPT_RESUME | OPT_CANCEL | OPT_VERIFY | OPT_HOLD | OPT_UPGRADE | OPT_CLIENTS | OPT_METRICS,
 
 	EXIT_PARTIAL = 2, /* of --verify: nothing differs, but not all was compared */
 	NAME_MAX_BYTES = 4096, /* NBD: the longest name of an export */
@@ -134,7 +147,8 @@ enum {
 static const char options[] ALIGN1 = "qscfb:"
 	IF_FEATURE_XNBD_BGCTL_CACHE_ALL2("C") IF_FEATURE_XNBD_BGCTL_PROGRESS("p") IF_FEATURE_XNBD_BGCTL_RECONNECT("r")
 	IF_FEATURE_XNBD_BGCTL_EXPORTNAME("n:") IF_FEATURE_XNBD_BGCTL_JOB("PGXR:")
-	IF_FEATURE_XNBD_BGCTL_VERIFY("v") IF_FEATURE_XNBD_BGCTL_HOLD("H:") IF_FEATURE_XNBD_BGCTL_UPGRADE("U:");
+	IF_FEATURE_XNBD_BGCTL_VERIFY("v") IF_FEATURE_XNBD_BGCTL_HOLD("H:") IF_FEATURE_XNBD_BGCTL_UPGRADE("U:")
+	IF_FEATURE_XNBD_BGCTL_CLIENTS("lm");
 
 #if ENABLE_LONG_OPTS
 static const char long_options[] ALIGN1 =
@@ -155,7 +169,10 @@ static const char long_options[] ALIGN1 =
 	"rate\0" Required_argument "R")
 	IF_FEATURE_XNBD_BGCTL_VERIFY("verify\0" No_argument "v")
 	IF_FEATURE_XNBD_BGCTL_HOLD("hold\0" Required_argument "H")
-	IF_FEATURE_XNBD_BGCTL_UPGRADE("upgrade\0" Required_argument "U");
+	IF_FEATURE_XNBD_BGCTL_UPGRADE("upgrade\0" Required_argument "U")
+	IF_FEATURE_XNBD_BGCTL_CLIENTS(
+	"clients\0" No_argument "l"
+	"export-metrics\0" No_argument "m");
 #endif
 
 /* The control socket, and what has been read of it. */
@@ -318,8 +335,11 @@ static int converse(struct control *c, char *request, unsigned opt, const struct
 		}
 		if (opt & OPT_VERIFY && strcmp(line, "verify") == 0)
 			status = strcmp(value, "partial") == 0 ? EXIT_PARTIAL : EXIT_FAILURE;
-		if (opt & OPT_QUERY) {
-			value[-1] = ' ';
+		if (opt & (OPT_QUERY | OPT_CLIENTS | OPT_METRICS)) {
+			if (opt & OPT_QUERY)
+				value[-1] = ' ';
+			else
+				line = value;
 			n = strlen(line);
 			line[n++] = '\n';
 			if (full_write(STDOUT_FILENO, line, n) != (ssize_t)n)
@@ -417,6 +437,10 @@ static char *put_command(char *to, unsigned opt, const struct arguments *a)
 		to += snprintf(to, 32, "hold seconds=%u", xatou(a->hold));
 	if (opt & OPT_UPGRADE)
 		to = stpcpy(to, "upgrade");
+	if (opt & OPT_CLIENTS)
+		to = stpcpy(to, "clients");
+	if (opt & OPT_METRICS)
+		to = stpcpy(to, "metrics");
 	if (opt & OPT_RECONNECT)
 		to = put_reconnect(to, a->argv[1], a->argv[2], a->name);
 	return to;
@@ -439,7 +463,7 @@ int xnbd_bgctl_main(int argc UNUSED_PARAM, char **argv)
 	check_usage(opt, a.argv);
 	control.path = a.argv[0];
 	control.fd = bgctl_connect(control.path);
-	if (opt & OPT_QUERY)
+	if (opt & (OPT_QUERY | OPT_CLIENTS | OPT_METRICS))
 		bgctl_set_timeout(control.fd, QUERY_TIMEOUT_S);
 	to = put_command(request, opt, &a);
 	/* Starts the copy on its own first, so that it goes on when we do not. Then follows

@@ -177,6 +177,30 @@
 //config:	help
 //config:	Messages go to syslogd, or to the kernel's log when there is none.
 //config:
+//config:config FEATURE_XNBD_SERVER_VERBOSE
+//config:	bool "--verbose (3.2 kb)"
+//config:	default y
+//config:	depends on XNBD_SERVER
+//config:	help
+//config:	A line for each client that comes, goes or is refused, and for errors of
+//config:	the disk and of the origin; a few of each kind in a second at most.
+//config:
+//config:config FEATURE_XNBD_SERVER_CONTROL
+//config:	bool "--control (600 bytes)"
+//config:	default y
+//config:	depends on XNBD_SERVER
+//config:	help
+//config:	A control socket for a target, as a proxy has one.
+//config:
+//config:config FEATURE_XNBD_SERVER_COUNTERS
+//config:	bool "Counters, and the list of clients (4.5 kb)"
+//config:	default y
+//config:	depends on FEATURE_XNBD_SERVER_PROXY || XNBD_WRAPPER || FEATURE_XNBD_SERVER_CONTROL
+//config:	help
+//config:	The control socket tells who is connected, and counts requests, bytes,
+//config:	errors, refused clients, waits for the origin and latencies, also as
+//config:	Prometheus wants them.
+//config:
 //config:config FEATURE_XNBD_SERVER_OLD_CONTROL
 //config:	bool "xNBD's control protocol (1.5 kb)"
 //config:	default y
@@ -195,7 +219,7 @@
 //config:config FEATURE_XNBD_SERVER_UPGRADE
 //config:	bool "xnbd-bgctl --upgrade (8.0 kb)"
 //config:	default y
-//config:	depends on FEATURE_XNBD_SERVER_PROXY || XNBD_WRAPPER
+//config:	depends on FEATURE_XNBD_SERVER_PROXY || XNBD_WRAPPER || FEATURE_XNBD_SERVER_CONTROL
 //config:	help
 //config:	Another program takes the place of the one that runs, in the same process:
 //config:	clients and devices notice a short pause.
@@ -275,6 +299,12 @@
 //usage:     "\n	-P,--pidfile FILE	Write the process id to FILE"
 //usage:     "\n	-L,--logpath FILE	Append messages to FILE"
 //usage:	)
+//usage:	IF_FEATURE_XNBD_SERVER_CONTROL(
+//usage:     "\n	-s,--control PATH	Control socket of a target"
+//usage:	)
+//usage:	IF_FEATURE_XNBD_SERVER_VERBOSE(
+//usage:     "\n	-v,--verbose		Tell of clients, and of errors"
+//usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_SYSLOG(
 //usage:     "\n	-S,--syslog		Send messages to syslogd"
 //usage:	)
@@ -342,7 +372,9 @@ enum {
 	OPT_CHECK = ENABLE_FEATURE_XNBD_SERVER_CHECK << OPTBIT_CHECK,
 	OPTBIT_NAMES = OPTBIT_CHECK + ENABLE_FEATURE_XNBD_SERVER_CHECK,
 	OPT_HIDE = ENABLE_FEATURE_XNBD_EXPORT_NAMES << OPTBIT_NAMES,
-	OPTBIT_DEVICE = OPTBIT_NAMES + ENABLE_FEATURE_XNBD_EXPORT_NAMES,
+	OPTBIT_VERBOSE = OPTBIT_NAMES + ENABLE_FEATURE_XNBD_EXPORT_NAMES,
+	OPT_VERBOSE = ENABLE_FEATURE_XNBD_SERVER_VERBOSE << OPTBIT_VERBOSE,
+	OPTBIT_DEVICE = OPTBIT_VERBOSE + ENABLE_FEATURE_XNBD_SERVER_VERBOSE,
 	OPT_KEEP_DEVICE = ENABLE_FEATURE_XNBD_SERVER_DEVICE << OPTBIT_DEVICE,
 	OPT_PROXY = ENABLE_FEATURE_XNBD_SERVER_PROXY << OPTBIT_PROXY,
 	OPT_CLEAR = ENABLE_FEATURE_XNBD_SERVER_PROXY << (OPTBIT_PROXY + 1),
@@ -361,6 +393,7 @@ static const char options[] ALIGN1 = "trl:a:u:m:q:b:"
 	IF_FEATURE_XNBD_SERVER_AUTO("Ax:" IF_FEATURE_XNBD_SERVER_VERIFY("V"))
 	IF_FEATURE_XNBD_SERVER_CHECK("k")
 	IF_FEATURE_XNBD_EXPORT_NAMES("Z")
+	IF_FEATURE_XNBD_SERVER_VERBOSE("v")
 	IF_FEATURE_XNBD_SERVER_DEVICE("JD:N:")
 	IF_FEATURE_XNBD_SERVER_THREADS("j:")
 	IF_FEATURE_XNBD_SERVER_ALLOW("w:")
@@ -368,6 +401,7 @@ static const char options[] ALIGN1 = "trl:a:u:m:q:b:"
 	IF_FEATURE_XNBD_SERVER_INIT("B:")
 	IF_FEATURE_XNBD_SERVER_TRACE("T:f:")
 	IF_FEATURE_XNBD_SERVER_DAEMONIZE("P:L:")
+	IF_FEATURE_XNBD_SERVER_CONTROL("s:")
 	IF_FEATURE_XNBD_EXPORT_NAMES("M:y:");
 
 #if ENABLE_LONG_OPTS
@@ -409,10 +443,12 @@ static const char long_options[] ALIGN1 =
 	"record-trace\0" Required_argument "T"
 	"prefetch\0" Required_argument "f")
 	IF_FEATURE_XNBD_SERVER_CHECK("check\0" No_argument "k")
+	IF_FEATURE_XNBD_SERVER_VERBOSE("verbose\0" No_argument "v")
 	IF_FEATURE_XNBD_SERVER_DEVICE(
 	"keep-device\0" No_argument "J"
 	"device\0" Required_argument "D"
 	"connections\0" Required_argument "N")
+	IF_FEATURE_XNBD_SERVER_CONTROL("control\0" Required_argument "s")
 	IF_FEATURE_XNBD_SERVER_THREADS("threads\0" Required_argument "j")
 	IF_FEATURE_XNBD_EXPORT_NAMES(
 	"exportname\0" Required_argument "M"
@@ -509,6 +545,7 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	IF_FEATURE_XNBD_SERVER_PROXY(const char *rate = "0"; const char *hold = "0";)
 	IF_FEATURE_XNBD_SERVER_DEVICE(const char *connections = "1";)
 	IF_FEATURE_XNBD_TLS(const char *tls = NULL;)
+	IF_FEATURE_XNBD_SERVER_CONTROL(const char *control = NULL;)
 	unsigned opt = getopt32long(argv, options, long_options, &c.lport, &c.laddr, &c.unix_path, &clients, &queue, &buf
 		IF_FEATURE_XNBD_SERVER_INETD(, &fd)
 		IF_FEATURE_XNBD_SERVER_PROXY(, &c.origin_export, &rate, &hold)
@@ -520,14 +557,20 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 		IF_FEATURE_XNBD_SERVER_INIT(, &c.commit)
 		IF_FEATURE_XNBD_SERVER_TRACE(, &c.record, &c.prefetch)
 		IF_FEATURE_XNBD_SERVER_DAEMONIZE(, &c.pidfile, &c.logpath)
+		IF_FEATURE_XNBD_SERVER_CONTROL(, &control)
 		IF_FEATURE_XNBD_EXPORT_NAMES(, &c.exports.default_name, &c.exports.description));
 
 	parse_mode(&c, opt, argv + optind);
+	IF_FEATURE_XNBD_SERVER_CONTROL(if (control && !(opt & (OPT_TARGET | OPT_COW)))
+		bb_simple_error_msg_and_die(IF_LONG_OPTS("--control") IF_NOT_LONG_OPTS("-s") " is for a target; a proxy has CONTROL_SOCKET");
+	if (control)
+		c.control = control;)
 	c.exports.readonly = opt & OPT_READONLY;
 	c.limits.oldstyle = opt & OPT_OLDSTYLE;
 	c.limits.hides = opt & OPT_HIDE;
 	c.daemonize = opt & OPT_DAEMONIZE;
 	c.syslog = opt & OPT_SYSLOG;
+	c.verbose = opt & OPT_VERBOSE;
 	c.exports.root_storage = opt & OPT_ROOT_STORAGE;
 	c.auto_switch = opt & OPT_AUTO_SWITCH;
 	c.verify = opt & OPT_VERIFY;

@@ -56,6 +56,9 @@
 //usage:     "\n	-P,--pidfile FILE	Write the process id to FILE"
 //usage:     "\n	-L,--logpath FILE	Append messages to FILE"
 //usage:	)
+//usage:	IF_FEATURE_XNBD_SERVER_VERBOSE(
+//usage:     "\n	-v,--verbose		Tell of clients, and of errors"
+//usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_SYSLOG(
 //usage:     "\n	-S,--syslog		Send messages to syslogd"
 //usage:	)
@@ -77,7 +80,9 @@ enum {
 	OPTBIT_SYSLOG = OPTBIT_DAEMONIZE + 3 * ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE,
 	OPTBIT_NAMES = OPTBIT_SYSLOG + ENABLE_FEATURE_XNBD_SERVER_SYSLOG,
 	OPT_HIDE = ENABLE_FEATURE_XNBD_EXPORT_NAMES << OPTBIT_NAMES,
-	OPTBIT_KEEP_DEVICE = OPTBIT_NAMES + 3 * ENABLE_FEATURE_XNBD_EXPORT_NAMES,
+	OPTBIT_VERBOSE = OPTBIT_NAMES + 3 * ENABLE_FEATURE_XNBD_EXPORT_NAMES,
+	OPT_VERBOSE = ENABLE_FEATURE_XNBD_SERVER_VERBOSE << OPTBIT_VERBOSE,
+	OPTBIT_KEEP_DEVICE = OPTBIT_VERBOSE + ENABLE_FEATURE_XNBD_SERVER_VERBOSE,
 	OPT_KEEP_DEVICE = ENABLE_FEATURE_XNBD_SERVER_DEVICE << OPTBIT_KEEP_DEVICE,
 	OPT_COW = ENABLE_FEATURE_XNBD_SERVER_COW << OPTBIT_COW,
 	OPT_DAEMONIZE = ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE << OPTBIT_DAEMONIZE,
@@ -89,6 +94,7 @@ static const char options[] ALIGN1 = "ri:*s:l:a:u:m:q:b:"
 	IF_FEATURE_XNBD_SERVER_DAEMONIZE("dP:L:")
 	IF_FEATURE_XNBD_SERVER_SYSLOG("S")
 	IF_FEATURE_XNBD_EXPORT_NAMES("Zx:*n:")
+	IF_FEATURE_XNBD_SERVER_VERBOSE("v")
 	IF_FEATURE_XNBD_SERVER_DEVICE("JD:*N:")
 	IF_FEATURE_XNBD_SERVER_THREADS("j:")
 	IF_FEATURE_XNBD_SERVER_ALLOW("w:")
@@ -116,6 +122,7 @@ static const char long_options[] ALIGN1 =
 	"hide-exports\0" No_argument "Z"
 	"export\0" Required_argument "x"
 	"default\0" Required_argument "n")
+	IF_FEATURE_XNBD_SERVER_VERBOSE("verbose\0" No_argument "v")
 	IF_FEATURE_XNBD_SERVER_DEVICE(
 	"keep-device\0" No_argument "J"
 	"device\0" Required_argument "D"
@@ -156,6 +163,7 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 	c.exports.cow = opt & OPT_COW;
 	c.daemonize = opt & OPT_DAEMONIZE;
 	c.syslog = opt & OPT_SYSLOG;
+	c.verbose = opt & OPT_VERBOSE;
 	c.keep_device = opt & OPT_KEEP_DEVICE;
 	IF_FEATURE_XNBD_SERVER_DEVICE(c.devices = devices; c.connections = xatou_range(connections, 1, KERNEL_NBD_CONNECTIONS_MAX);)
 	IF_FEATURE_XNBD_TLS(server_tls(&c, tls);)

@@ -73,6 +73,7 @@ check() {
 	need nbdkit has nbdkit
 	need openssl has openssl
 	need procps has ps
+	need prometheus has promtool
 	need qemu-system-common has qemu-storage-daemon
 	need qemu-utils has qemu-io
 	need socat has socat

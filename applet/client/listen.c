@@ -4,6 +4,7 @@
 #include "libbb.h"
 #include "client/client.h"
 #include "client/listen.h"
+#include "client/session.h"
 #include "origin/endpoint.h"
 #include "reactor/loop.h"
 #include "storage/own_paths.h"
@@ -221,19 +222,26 @@ static struct {
 
 static void turn_away(int fd, enum away reason, const struct endpoint *from, const char *why)
 {
-	char host[ENDPOINT_TEXT_BYTES], port[8];
+	char host[ENDPOINT_TEXT_BYTES], port[8], peer[PEER_BYTES];
 
+	peer_name(peer, fd, from);
+	client_refused(peer, reason == AWAY_PLACE ? REFUSED_PLACE : REFUSED_ADDRESS, NULL, 0);
+	if (!is_verbose()) {
+		endpoint_who(from, host, port);
+		listen_tell_away(reason, host, why);
+	}
 	close(fd);
-	endpoint_who(from, host, port);
-	listen_tell_away(reason, host, why);
 }
 
 static void serve(int fd, const struct endpoint *from)
 {
 	char why[64];
+	char peer[PEER_BYTES];
 
 	if (session_place()) {
-		session_begin(fd, NULL);
+		peer_name(peer, fd, from);
+		if (!session_begin(fd, NULL))
+			client_refused(peer, REFUSED_MEMORY, NULL, 0);
 	} else {
 		snprintf(why, sizeof(why), "%u clients are here (--max-clients)", client_limits.sessions);
 		turn_away(fd, AWAY_PLACE, from, why);

@@ -111,10 +111,12 @@ static void session_late(struct timer *t)
 {
 	struct session *s = (struct session *)(void *)((char *)t - offsetof(struct session, deadline));
 
-	if (ENABLE_FEATURE_XNBD_TLS_KERNEL && s->linger_ms)
+	if (ENABLE_FEATURE_XNBD_TLS_KERNEL && s->linger_ms) {
 		session_mark(s);
-	else
-		session_close(s);
+		return;
+	}
+	session_note_end(s, END_STUCK);
+	session_close(s);
 }
 
 /* Whether s, with nothing left to answer, has to stay until the kernel's TLS has sent it all; for so long at most. */
@@ -171,6 +173,7 @@ bool session_listens(const struct session *s)
 
 bool session_end_of_input(struct session *s)
 {
+	session_note_end(s, END_HANG_UP);
 	if (s->state != SESSION_TRANSMISSION)
 		return false;
 	session_drain(s);
@@ -256,6 +259,7 @@ void session_close(struct session *s)
 {
 	if (s->state == SESSION_CLOSED)
 		return;
+	client_ends(s);
 	session_count--;
 	event_remove(&s->event);
 	if (session_is_ublk(s)) {
@@ -352,9 +356,10 @@ struct session *session_new(int fd)
 	list_init(&s->out);
 	list_init(&s->held);
 	list_init(&s->ready);
+	peer_name(s->peer, fd, NULL);
 	session_enlist(s);
 	session_count++;
-	s->since_ms = loop_now_ms();
+	s->began_ms = s->since_ms = loop_now_ms();
 	s->deadline.fire = session_late;
 	return s;
 }
@@ -371,6 +376,7 @@ struct session *session_begin(int fd, struct export *e)
 		fronts[LOOP_CORE].load++;
 		session_use(s, e);
 		s->state = SESSION_TRANSMISSION;
+		client_begins(s);
 	} else {
 		handshake_greet(s);
 	}
@@ -460,8 +466,10 @@ static void sessions_check(struct timer *t)
 	struct session *s;
 
 	for (s = front_here()->sessions; s; s = s->next)
-		if (s->state != SESSION_CLOSED && session_peer_is_dead(s->event.fd))
+		if (s->state != SESSION_CLOSED && session_peer_is_dead(s->event.fd)) {
+			session_note_end(s, END_SILENT);
 			session_close(s);
+		}
 	if (front_here()->sessions)
 		timer_set(t, loop_now_ms() + CHECK_MS);
 }
@@ -481,8 +489,10 @@ bool session_close_late(void)
 
 	while (s && !session_is_late(s))
 		s = s->next;
-	if (s)
+	if (s) {
+		session_note_end(s, END_LATE);
 		session_close(s);
+	}
 	return s;
 }
 

@@ -20,10 +20,13 @@
 
 #include "libbb.h"
 #include "client/client.h"
+#include "client/counters.h"
 #include "client/status.h"
+#include "origin/endpoint.h"
 #include "reactor/buf.h"
 #include "reactor/loop.h"
 #include "reactor/message.h"
+#include "reactor/verbose.h"
 #include "secure/kernel_tls.h"
 
 enum {
@@ -40,6 +43,23 @@ enum {
 };
 
 enum session_state { SESSION_HANDSHAKE, SESSION_TRANSMISSION, SESSION_DRAINING, SESSION_CLOSED };
+
+/* Why a session has ended: the first reason that was found; verbose.c has the words. */
+enum session_end {
+	END_LOST,       /* an error of the socket */
+	END_DISCONNECT, /* NBD_CMD_DISC */
+	END_ABORT,      /* NBD_OPT_ABORT */
+	END_HANG_UP,    /* end of input without either */
+	END_PROTOCOL,   /* the client broke it */
+	END_SILENT,     /* its machine does not answer any more */
+	END_LATE,       /* it made no progress, and another one needed its place */
+	END_STUCK,      /* it took no replies for DRAIN_MS */
+	END_BROKEN,     /* a reply that had begun met an error of the disk */
+	END_MEMORY,     /* there was none */
+	END_TLS,        /* the handshake of TLS could not begin */
+};
+
+enum { PEER_BYTES = 72 };
 
 /* A request on its way through, or a piece of one. What is used most comes first: its offsets are one byte of code. */
 struct command {
@@ -65,6 +85,13 @@ struct command {
 	struct request req;  /* port_reply() gets it */
 	struct message message; /* from the session to the core, and back */
 	struct command *core_prev, *core_next; /* core's thread: those of the session that the core has */
+	/* Of a request: as it came; the core may change req. */
+	uint64_t given_offset;
+	uint32_t given_bytes;
+	uint16_t given_type;
+	bool is_timed;      /* it is no piece, and its reply has not left */
+	bool awaits;        /* it has waited for the origin: see command_awaits() */
+	uint64_t begun_us;
 	/* As in struct handed_command. */
 	uint8_t header_bytes; /* of the reply */
 	uint8_t header[NBD_CHUNK_BYTES + NBD_CHUNK_HOLE_BYTES];
@@ -86,6 +113,11 @@ struct session {
 	enum session_state state;
 	uint32_t watched; /* EPOLLIN, ... as set */
 	struct export *export;
+	char peer[PEER_BYTES]; /* its address, as a word */
+	uint64_t began_ms;
+	uint64_t read_total, written_total; /* bytes of requests that were done */
+	uint8_t end;       /* enum session_end */
+	bool was_refused;  /* ... and it was told why: it knows no export's name */
 	uint64_t since_ms;     /* when it began; later, when the piece of a WRITE that is coming began */
 	uint8_t *hs_out;
 	uint32_t hs_out_bytes, hs_out_room;
@@ -154,6 +186,7 @@ static inline bool session_is_ublk(const struct session *s)
 struct front {
 	struct session *sessions, *dirty;
 	unsigned throttled; /* how many wait for memory */
+	struct counters counters;
 	struct command *spare; /* kept for the next requests */
 	unsigned spare_count;
 	struct timer check;
@@ -210,6 +243,12 @@ bool session_end_of_input(struct session *s);
 
 /* Is closed after DRAIN_MS, unless replies leave. */
 void session_expire(struct session *s);
+/* Notes why s ends, unless that is known already. */
+static inline void session_note_end(struct session *s, enum session_end why)
+{
+	if (!s->end)
+		s->end = (uint8_t)why;
+}
 /* Hangs up. Requests in flight go on without it; it is freed after the last. */
 void session_close(struct session *s);
 /* Closes a session of this loop that makes no progress. False: there is none. */
@@ -339,12 +378,48 @@ bool session_read(struct session *s);
 /* Why r was answered with this error: static text, "" when there is nothing to say. */
 const char *reason(const struct core *c, const struct request *r, uint32_t error);
 
+/* ---- verbose.c ------------------------------------------------------------------------- */
+
+/* The name of the one behind fd, or of this address (e: NULL, it is asked for), as a word: "ADDRESS:PORT", "pid:N" of a
+ * process of this machine, or "device". `to` has room for PEER_BYTES. */
+void peer_name(char *to, int fd, const struct endpoint *e);
+/* s has its export: it begins. */
+void client_begins(const struct session *s);
+/* s is about to be closed. */
+void client_ends(const struct session *s);
+/* A client of this name was refused. name: n bytes, the export that it wanted; NULL: none. */
+void client_refused(const char *peer, enum refusal why, const char *name, size_t n);
+/* x was answered with this NBD error. */
+void verbose_fails(const struct command *x, uint32_t error);
+
+/* ---- counters.c ------------------------------------------------------------------------ */
+
+/* The session's thread. x is done; one was answered with this NBD error. */
+void count_done(const struct command *x);
+void count_failed(uint32_t error);
+/* The reply to x, which is_timed, has left. */
+void count_left(struct command *x, uint64_t now_us);
+static inline void command_left(struct command *x, uint64_t now_us)
+{
+	if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS && x->is_timed)
+		count_left(x, now_us);
+}
+
+/* Whether x has had to wait for the origin. The core's thread notes it, while the session's may want to know. */
+static inline bool command_awaits(const struct command *x)
+{
+	return __atomic_load_n(&x->awaits, __ATOMIC_RELAXED);
+}
+
 /* ---- session_out.c --------------------------------------------------------------------- */
 
 /* x has been answered: x->req.error. */
 void command_done(struct command *x);
 /* Queues the reply to x, which is freed when that has left. error: an NBD error. */
 void reply(struct command *x, uint32_t error);
+/* x, a request of a client, is done, or has failed: what there is to count and to tell of that. reply() calls them. */
+void request_done(struct command *x);
+void request_failed(struct command *x, uint32_t error);
 /* Queues p, a piece of a READ that was read. */
 void reply_piece(struct command *p);
 /* The reply in pieces is complete: queues the replies that waited for that. */

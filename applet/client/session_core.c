@@ -55,6 +55,10 @@ static void command_begin(struct command *x)
 
 	core_list_add(x);
 	x->req.error = 0;
+	/* A READ with a buffer was found to be local before. */
+	if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS && ENABLE_FEATURE_XNBD_SERVER_PROXY && x->req.type == NBD_CMD_READ && !x->req.buf &&
+	    core_misses(core_of(s), &x->req))
+		__atomic_store_n(&x->awaits, true, __ATOMIC_RELAXED);
 	if (x->local)
 		core_read(core_of(s), &x->req);
 	else if (x->req.type != NBD_CMD_BLOCK_STATUS || s->handshake.allocation)

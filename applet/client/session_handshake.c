@@ -22,6 +22,7 @@ void handshake_send(void *ctx, const void *p, size_t n)
 		uint8_t *out = bb_grow(s->hs_out, s->hs_out_bytes, room);
 
 		if (!out) {
+			session_note_end(s, END_MEMORY);
 			s->hang_up = true;
 			return;
 		}
@@ -46,8 +47,12 @@ static const struct nbd_export *handshake_find(void *ctx, const char *name, size
 	struct session *s = ctx;
 	struct export *e = export_find(name, n);
 
-	if (!e)
+	if (!e) {
+		if (!s->was_refused)
+			client_refused(s->peer, REFUSED_NAME, name, n);
+		s->was_refused = true;
 		return NULL;
+	}
 	if (!ENABLE_FEATURE_XNBD_WRAPPER_ALLOW_KEY || key_may(s, e->nbd.name)) {
 		if (ENABLE_FEATURE_XNBD_SERVER_RENEW)
 			e = renewed(s, e);
@@ -81,13 +86,22 @@ static const struct nbd_server_ops handshake_ops = {
 	.may = ENABLE_FEATURE_XNBD_WRAPPER_ALLOW_KEY ? handshake_may : NULL,
 };
 
+/* Whether the last option, which began here, is one to end the handshake. */
+static bool is_abort(const struct session *s, uint32_t at)
+{
+	return s->handshake.got_client_flags && s->in_end - at >= 16 && nbd_get32(s->in + at + 8) == NBD_OPT_ABORT;
+}
+
 bool handshake_step(struct session *s)
 {
 	enum nbd_handshake_state state = NBD_HS_CLOSE;
+	uint32_t before;
 	size_t used;
 
 	do {
+		before = s->in_first;
 		if (s->hs_out_bytes > OUT_ROOM_BYTES && s->in_first < s->in_end) {
+			session_note_end(s, END_STUCK);
 			s->hang_up = true; /* it asks and asks, and never reads */
 			break;
 		}
@@ -95,12 +109,15 @@ bool handshake_step(struct session *s)
 		s->in_first += (uint32_t)used;
 	} while (state == NBD_HS_MORE && used);
 	if (state == NBD_HS_CLOSE || s->hang_up) {
+		session_note_end(s, is_abort(s, before) ? END_ABORT : END_PROTOCOL);
 		s->hang_up = true;
 		session_mark(s);
 		return s->hs_out_bytes != 0;
 	}
-	if (state == NBD_HS_DONE)
+	if (state == NBD_HS_DONE) {
 		s->state = SESSION_TRANSMISSION;
+		client_begins(s);
+	}
 	s->starts_tls = ENABLE_FEATURE_XNBD_TLS && state == NBD_HS_TLS;
 	return !s->starts_tls || s->in_first == s->in_end;
 }
@@ -123,6 +140,7 @@ bool handshake_secure(struct session *s)
 	}
 	if (fd < 0) {
 		listen_tell_away(AWAY_TLS, host, why);
+		session_note_end(s, END_TLS);
 		return false;
 	}
 	s->event.fd = fd;
@@ -163,6 +181,7 @@ void handshake_greet(struct session *s)
 	if (ENABLE_FEATURE_XNBD_SERVER_OLDSTYLE && client_limits.oldstyle) {
 		nbd_server_greet_oldstyle(&s->handshake, handshake_find(s, "", 0));
 		s->state = SESSION_TRANSMISSION;
+		client_begins(s);
 	} else {
 		nbd_server_greet(&s->handshake);
 	}

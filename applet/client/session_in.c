@@ -190,8 +190,12 @@ static bool request_room(struct session *s, struct command *x)
 
 bool request_admit(struct session *s, struct command *x)
 {
-	x->at = x->req.offset;
-	x->rest = x->req.length;
+	x->given_offset = x->at = x->req.offset;
+	x->given_bytes = x->rest = x->req.length;
+	x->given_type = x->req.type;
+	x->is_timed = true;
+	x->awaits = false;
+	x->begun_us = loop_now_us();
 	x->error = session_check(s, &x->req);
 	if (!x->error && !request_room(s, x)) {
 		command_put(x);
@@ -269,9 +273,12 @@ bool session_parse(struct session *s)
 			return false;
 		if (s->backlogged)
 			return true;
-		if (!nbd_request_decode(s->in + s->in_first, &h))
+		if (!nbd_request_decode(s->in + s->in_first, &h)) {
+			session_note_end(s, END_PROTOCOL);
 			return false;
+		}
 		if (h.type == NBD_CMD_DISC) {
+			session_note_end(s, END_DISCONNECT);
 			session_drain(s);
 		} else if (!request_parse(s, &h)) {
 			session_throttle(s);

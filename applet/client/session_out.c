@@ -129,6 +129,27 @@ static void reply_encode(struct command *x, uint32_t error)
 	}
 }
 
+void request_done(struct command *x)
+{
+	struct session *s = x->session;
+
+	if (x->given_type == NBD_CMD_READ)
+		s->read_total += x->given_bytes;
+	else if (x->given_type == NBD_CMD_WRITE)
+		s->written_total += x->given_bytes;
+	if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS)
+		count_done(x);
+}
+
+void request_failed(struct command *x, uint32_t error)
+{
+	if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS)
+		count_failed(error);
+	/* "Not supported" is an answer that clients wait for: they try what is fast first. */
+	if (is_verbose() && error != NBD_ENOTSUP)
+		verbose_fails(x, error);
+}
+
 void reply(struct command *x, uint32_t error)
 {
 	struct session *s = x->session;
@@ -140,6 +161,10 @@ void reply(struct command *x, uint32_t error)
 		command_put(x);
 		return;
 	}
+	if (error)
+		request_failed(x, error);
+	else
+		request_done(x);
 	if (session_is_ublk(x->session)) {
 		ublk_reply(x, error);
 		return;
@@ -202,6 +227,8 @@ void command_done(struct command *x)
 /* Takes n sent bytes off the list of replies. */
 static void out_advance(struct session *s, size_t n)
 {
+	uint64_t now_us = ENABLE_FEATURE_XNBD_SERVER_COUNTERS ? loop_clock_us() : 0;
+
 	while (s->out.first) {
 		struct command *x = s->out.first;
 		uint32_t total = x->header_bytes + x->data_bytes;
@@ -213,6 +240,7 @@ static void out_advance(struct session *s, size_t n)
 		n -= total - s->out_sent;
 		s->out_sent = 0;
 		s->out_bytes -= out_weight(x);
+		command_left(x, now_us);
 		command_put(list_pop(&s->out));
 	}
 }

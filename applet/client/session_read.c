@@ -24,10 +24,14 @@ static void read_end(struct session *s)
 	struct command *x = list_pop(&s->ready);
 
 	s->open = false;
-	if (x->begun && !s->handshake.structured)
+	if (x->begun && !s->handshake.structured) {
+		request_done(x);
+		if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS)
+			command_left(x, loop_clock_us());
 		command_put(x);
-	else
+	} else {
 		reply(x, x->error);
+	}
 	reply_release(s);
 }
 
@@ -54,6 +58,8 @@ void read_piece_done(struct command *p)
 	if (x->error && !s->handshake.structured) {
 		/* Its length was promised, and no error can be told any more. */
 		command_put(p);
+		session_note_end(s, END_BROKEN);
+		request_failed(x, x->error);
 		s->broken = true;
 		return;
 	}

@@ -55,7 +55,7 @@ struct command *command_get(struct session *s)
 	x->buf = x->req.buf = x->data = NULL;
 	x->whole = NULL;
 	x->pieces = 0;
-	x->begun = x->replied = x->submitted = false;
+	x->begun = x->replied = x->submitted = x->is_timed = false;
 	x->error = 0;
 	x->data_bytes = x->hole_bytes = 0;
 	x->req.why = NULL;

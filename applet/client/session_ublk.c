@@ -155,6 +155,8 @@ void ublk_reply(struct command *x, uint32_t error)
 
 	if (!error && x->req.type == NBD_CMD_READ && x->buf && !ublk_copy(q, tag, x->buf, x->req.length, 0))
 		error = NBD_EIO;
+	if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS)
+		command_left(x, loop_clock_us());
 	ublk_commit(q, tag, error ? -(int)error : (int)(io->sectors * UBLK_SECTOR_BYTES));
 	command_put(x);
 }
@@ -192,6 +194,9 @@ bool ublk_client_begin(struct ublk_client *u, struct export *e, void (*ended)(vo
 	list_init(&s->held);
 	list_init(&s->ready);
 	session_use(s, e);
+	strcpy(s->peer, "device");
+	s->began_ms = loop_now_ms();
+	client_begins(s);
 	session_tell(s, ended, ctx);
 	session_enlist(s);
 	session_count++;

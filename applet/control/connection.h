@@ -32,8 +32,11 @@ struct control {
 	bool verifies; /* ... or of the comparison */
 	bool owns_job; /* ... which is cancelled when this connection ends */
 	bool eof;      /* will ask for nothing more, but may want its answer */
-	bool listing;  /* the rest of the list of images is sent as the client reads */
+	bool listing;  /* the rest of a list is sent as the client reads: of images, */
 	uint64_t list_next;
+	struct client_report *report; /* ... or of clients; NULL: of images */
+	unsigned list_part;
+	bool metrics;  /* the counters are wanted in that form */
 	bool dead;     /* closed; freed when it no longer waits */
 	struct commit_waiter commit;
 	struct control *next;
@@ -45,11 +48,14 @@ struct control {
 	int passed_fd;               /* came with a message; -1 = none */
 };
 
+/* Whether this is the control socket of a proxy, or of what was one before its switch. */
+#define control_is_proxy() (ENABLE_FEATURE_XNBD_SERVER_PROXY && exported && exported->disk.words)
+
 /* ---- control.c: connections --------------------------------------------------------------- */
 
 extern struct control *controls;
 extern struct control *control_upgrades; /* has asked for another program, and is `waiting`; NULL: none */
-extern struct export *exported; /* the proxy; NULL: a wrapper's exports */
+extern struct export *exported; /* the proxy or target; NULL: a wrapper's exports */
 
 /* Appends n bytes for the client; without room, or when it has gone, they are lost. */
 void control_emit(struct control *k, const void *p, size_t n);
@@ -95,8 +101,19 @@ void control_emit_verify(struct control *k, const struct core_status *s);
 void control_emit_status(struct control *k);
 /* ... those of them that are about clients. */
 void control_emit_clients(struct control *k);
+/* ... about a target, or a wrapper. */
+void control_emit_target(struct control *k);
 /* A group of lines for a follower; ends with `percent`. */
 void control_emit_progress(struct control *k);
+
+/* ---- control_counters.c ---------------------------------------------------------------- */
+
+/* Answers k later, with the counters: as metrics, or as lines of "KEY VALUE". */
+void control_counters(struct control *k, bool metrics);
+/* ... with the clients. */
+void control_clients(struct control *k);
+/* Their list, or the rest of it, as far as there is room. */
+void control_clients_list(struct control *k);
 
 /* ---- control_images.c ------------------------------------------------------------------ */
 

@@ -8,6 +8,7 @@
  * misses progress of the copy.
  */
 #include "libbb.h"
+#include "client/counters.h"
 #include "client/listen.h"
 #include "control/connection.h"
 #include "control/control.h"
@@ -127,7 +128,7 @@ void control_answer_late(struct control *k, const char *error)
 static bool parse_input(struct control *k)
 {
 	if (ENABLE_FEATURE_XNBD_SERVER_OLD_CONTROL) {
-		k->xnbd04 |= exported && xnbd04_begins(k);
+		k->xnbd04 |= control_is_proxy() && xnbd04_begins(k);
 		if (k->xnbd04)
 			return xnbd04_parse(k, exported);
 	}
@@ -169,10 +170,12 @@ static void control_ready(struct event *e, uint32_t events)
 
 	if (events & EPOLLOUT) {
 		control_flush(k);
-		if (ENABLE_XNBD_WRAPPER && k->listing) {
+		if (k->listing)
 			timer_set(&k->timer, loop_now_ms() + IDLE_MS);
+		if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS && k->listing && k->report)
+			control_clients_list(k);
+		else if (ENABLE_XNBD_WRAPPER && k->listing)
 			images_list(k);
-		}
 		if (!parse_input(k) || (k->eof && !is_busy(k))) {
 			control_close(k);
 			return;
@@ -233,6 +236,9 @@ void control_close(struct control *k)
 		xnbd04_end(k);
 	if (k->passed_fd >= 0)
 		close(k->passed_fd);
+	if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS)
+		client_report_free(k->report);
+	k->report = NULL;
 	k->dead = true;
 	k->follow = false;
 	if (!k->waiting)

@@ -55,10 +55,6 @@ void images_request(struct control *k, const char *verb, char *rest)
 
 	if (strcmp(verb, "list") == 0 && !name) {
 		images_list(k);
-	} else if (ENABLE_FEATURE_XNBD_TLS && strcmp(verb, "status") == 0 && !name) {
-		control_print(k, "mode wrapper\npid %u\n", (unsigned)getpid());
-		control_emit_clients(k);
-		control_answer(k, NULL);
 	} else if (strcmp(verb, "add") == 0 && name && path && decoded) {
 		image_add(k, name, path);
 	} else if (strcmp(verb, "remove") == 0 && name && !path && decoded) {
@@ -67,6 +63,6 @@ void images_request(struct control *k, const char *verb, char *rest)
 			export_remove(e);
 		control_answer(k, e ? NULL : "there is no image of this name");
 	} else {
-		control_answer(k, "unknown request: it is list, " IF_FEATURE_XNBD_TLS("status, ") "add NAME PATH or remove NAME");
+		control_answer(k, "unknown request: it is list, status, add NAME PATH or remove NAME");
 	}
 }

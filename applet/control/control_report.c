@@ -131,6 +131,20 @@ void control_emit_status(struct control *k)
 	emit_errors(k, &s);
 }
 
+void control_emit_target(struct control *k)
+{
+	control_print(k, "mode %s\npid %u\n", exported ? "target" : "wrapper", (unsigned)getpid());
+	if (exported) {
+		control_emit_string(k, "image", exported->disk.path[FILE_IMAGE]);
+		control_emit_number(k, "disk_size", exported->nbd.size_bytes);
+	}
+	control_emit_clients(k);
+	control_emit_number(k, "in_flight", sessions_in_flight());
+	control_emit_number(k, "buffer_used", buf_used());
+	control_emit_number(k, "buffer_limit", control_config.max_buf_bytes);
+	control_emit_number(k, "messages_lost", log_lost());
+}
+
 void control_emit_progress(struct control *k)
 {
 	const struct map *m = core_map(exported->disk.core);

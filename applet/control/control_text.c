@@ -15,7 +15,7 @@ enum {
 struct args {
 	char *host, *port, *name;
 	uint64_t blocks, rate, seconds;
-	bool force, follow, rate_given, seconds_given;
+	bool force, follow, counters, rate_given, seconds_given;
 };
 
 /* ---- the copy, and the comparison --------------------------------------------------------- */
@@ -258,6 +258,8 @@ static bool parse_arg(struct args *w, char *p)
 			return w->force = true;
 		if (strcmp(p, "follow") == 0)
 			return w->follow = true;
+		if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS && strcmp(p, "counters") == 0)
+			return w->counters = true;
 		return false;
 	}
 	*value++ = '\0';
@@ -278,6 +280,27 @@ static bool parse_arg(struct args *w, char *p)
 	return false;
 }
 
+/* What each kind of server tells of itself. False: it is none of these. */
+static bool request_seen(struct control *k, const char *verb, const char *rest)
+{
+	bool counters = ENABLE_FEATURE_XNBD_SERVER_COUNTERS && rest && strcmp(rest, "counters") == 0;
+
+	if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS && !rest && strcmp(verb, "metrics") == 0) {
+		control_counters(k, true);
+	} else if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS && !rest && strcmp(verb, "clients") == 0) {
+		control_clients(k);
+	} else if (!control_is_proxy() && strcmp(verb, "status") == 0 && (!rest || counters)) {
+		control_emit_target(k);
+		if (counters)
+			control_counters(k, false);
+		else
+			control_answer(k, NULL);
+	} else {
+		return false;
+	}
+	return true;
+}
+
 static void request(struct control *k, char *line)
 {
 	struct core *c;
@@ -289,8 +312,14 @@ static void request(struct control *k, char *line)
 		begin_upgrade(k);
 		return;
 	}
-	if (!ENABLE_FEATURE_XNBD_SERVER_PROXY || (ENABLE_XNBD_WRAPPER && !exported)) {
+	if (request_seen(k, verb, line))
+		return;
+	if (ENABLE_XNBD_WRAPPER && !exported) {
 		images_request(k, verb, line);
+		return;
+	}
+	if (!control_is_proxy()) {
+		control_answer(k, "unknown request, or none to a target");
 		return;
 	}
 	c = exported->disk.core;
@@ -301,7 +330,10 @@ static void request(struct control *k, char *line)
 		}
 	if (strcmp(verb, "status") == 0) {
 		control_emit_status(k);
-		control_answer(k, NULL);
+		if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS && w.counters)
+			control_counters(k, false);
+		else
+			control_answer(k, NULL);
 	} else if (strcmp(verb, "switch") == 0) {
 		begin_switch(k, w.force);
 	} else if (strcmp(verb, "cache-all") == 0) {

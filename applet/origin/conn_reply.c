@@ -3,6 +3,8 @@
 /* A connection: the replies of the origin, simple or structured. */
 #include "libbb.h"
 #include "origin/conn.h"
+#include "origin/origin.h"
+#include "reactor/verbose.h"
 
 enum { MESSAGE_MAX = 65536 }; /* longest error chunk that is believed */
 
@@ -26,10 +28,25 @@ static void pending_remove(struct conn *l, struct pending *p)
 		l->pending_tail = q;
 }
 
+/* The origin refuses p, a READ. */
+static void tell_error(const struct conn *l, const struct pending *p)
+{
+	char host[VERBOSE_WORD];
+	const char *port = origin_port(l->origin);
+
+	verbose_word(host, sizeof(host), origin_host(l->origin), strlen(origin_host(l->origin)));
+	verbose_line(VERBOSE_DISK, "origin %s:%s: read of %u bytes at %llu: %s event=origin-error origin=%s:%s offset=%llu bytes=%u errno=%d",
+		     host, port, p->length, (unsigned long long)p->offset, strerror(p->error), host, port,
+		     (unsigned long long)p->offset, p->length, p->error);
+}
+
 /* The last chunk, or the only reply, has come. False: it was not a whole answer. */
 static bool reply_end(struct conn *l, struct pending *p)
 {
 	int error = p->error;
+
+	if (error && p->kind == PENDING_READ && is_verbose())
+		tell_error(l, p);
 
 	if (error == ESHUTDOWN) { /* "MUST initiate a soft disconnect"; the next one is asked again */
 		conn_fail(l, "it is shutting down");

@@ -38,6 +38,7 @@ enum {
 
 struct loop {
 	uint64_t now_ms; /* CLOCK_MONOTONIC, read once a turn */
+	uint64_t now_us; /* ... the same */
 	unsigned index;
 	void *owner; /* whatever its user wants */
 	int epoll_fd;
@@ -61,6 +62,14 @@ static inline uint64_t loop_now_ms(void)
 {
 	return this_loop->now_ms;
 }
+
+/* ... microseconds. */
+static inline uint64_t loop_now_us(void)
+{
+	return this_loop->now_us;
+}
+/* Microseconds of the same clock, as of now; loop_now_ms() stays. */
+uint64_t loop_clock_us(void);
 
 /* Makes a loop, with an index that no other one has (0..LOOPS_MAX-1), that of this thread. spin: with more than one processor, polls for up to 50 us before it sleeps, as long as events
  * follow each other that fast. Dies when the kernel gives no epoll. */

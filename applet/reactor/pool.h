@@ -59,9 +59,9 @@ static inline bool repeated_begin(struct repeated_job *r)
 	return !r->again;
 }
 
-static inline void repeated_submit(struct repeated_job *r, void (*run)(struct job *), void (*done)(struct job *))
+static inline void repeated_submit(struct repeated_job *r, void (*on_worker)(struct job *), void (*done)(struct job *))
 {
-	r->job.run = run;
+	r->job.run = on_worker;
 	r->job.done = done;
 	r->job.class = JOB_SLOW;
 	pool_submit(&r->job);

@@ -8,6 +8,7 @@
 #include "origin/origin.h"
 #include "reactor/log.h"
 #include "reactor/loop.h"
+#include "reactor/verbose.h"
 #include "secure/relay.h"
 #include "server/device.h"
 #include "server/life.h"
@@ -149,6 +150,8 @@ int server_end(void)
 
 void server_leave(void)
 {
+	if (is_verbose() && this_loop)
+		verbose_end();
 	paths_remove(server.is_begun);
 	log_end();
 }

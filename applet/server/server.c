@@ -10,6 +10,7 @@
 #include "reactor/loop.h"
 #include "reactor/message.h"
 #include "reactor/pool.h"
+#include "reactor/verbose.h"
 #include "secure/kernel_tls.h"
 #include "server/daemon.h"
 #include "server/life.h"
@@ -204,6 +205,7 @@ static void renewed(struct export *old, struct export *new)
 int server_run(const struct server_config *config)
 {
 	server_config = config;
+	verbose_is_on = config->verbose;
 	client_limits = config->limits;
 	if (ENABLE_FEATURE_XNBD_SERVER_ALLOW && config->allow)
 		allow_parse(config->allow);

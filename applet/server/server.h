@@ -22,7 +22,7 @@ struct server_config {
 	char *origin_uri;           /* what the names of the origin point into, if it was given so */
 	const char *bitmap;         /* proxy, else NULL */
 	const char *commit;         /* its commit file; NULL: beside the bitmap */
-	const char *control;        /* proxy, wrapper: path of the control socket, or NULL */
+	const char *control;        /* path of the control socket, or NULL */
 	const char *origin_host;    /* proxy; "unix:PATH" is a Unix socket */
 	const char *origin_port;
 	const char *origin_export;  /* "" = default export */
@@ -51,7 +51,7 @@ struct server_config {
 	char **argv;                /* the command line, for another program that takes this one's place */
 	bool auto_switch;           /* switch as soon as that can be done */
 	bool verify;                /* ... but only after a good comparison with the origin */
-	bool daemonize, clear_bitmap, adopt_bitmap, accept_image, syslog;
+	bool daemonize, clear_bitmap, adopt_bitmap, accept_image, syslog, verbose;
 };
 
 /* Defaults, as they are written on a command line. */

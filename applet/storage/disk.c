@@ -8,6 +8,7 @@
 #include "nbd/nbd.h"
 #include "reactor/buf.h"
 #include "reactor/pool.h"
+#include "reactor/verbose.h"
 #include "storage/cow.h"
 #include "storage/holes.h"
 
@@ -218,6 +219,21 @@ static bool is_zeroing(const struct io *io)
 	return io->op == IO_ZERO || io->op == IO_TRIM;
 }
 
+/* "Not supported" is no error: whatever it was is done in another way. */
+static void tell_error(const struct disk *d, const struct io *io)
+{
+	static const char *const ops[] = { [IO_READ] = "read", [IO_WRITE] = "write", [IO_ZERO] = "zeroes",
+					   [IO_TRIM] = "trim", [IO_SYNC] = "sync", [IO_EXTENTS] = "extents" };
+	char path[VERBOSE_WORD];
+
+	if (io->error == EOPNOTSUPP)
+		return;
+	verbose_word(path, sizeof(path), d->path[io->file], strlen(d->path[io->file]));
+	verbose_line(VERBOSE_DISK, "'%s': %s of %llu bytes at %llu: %s event=disk-error file=%s op=%s offset=%llu bytes=%llu errno=%d",
+		     path, ops[io->op], (unsigned long long)io->length, (unsigned long long)io->offset, strerror(io->error),
+		     path, ops[io->op], (unsigned long long)io->offset, (unsigned long long)io->length, io->error);
+}
+
 void disk_sync_failed(struct disk *d, int error)
 {
 	struct disk *twin = d;
@@ -235,6 +251,8 @@ static void disk_done(struct job *j)
 
 	if (is_zeroing(io))
 		d->zeroing--;
+	if (io->error && is_verbose())
+		tell_error(d, io);
 	if (io->sync_failed || (io->op == IO_SYNC && io->error && d->twin))
 		disk_sync_failed(d, io->error);
 	io->done(io);

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
+/*
+ * What there is to see of clients: counters, and a list of the sessions. Each loop counts what its own sessions do, in
+ * memory that no other thread touches, and tells it when asked, by a message: so counting costs a few plain additions.
+ *
+ * The core's thread, unless said otherwise; nothing here blocks.
+ */
+#ifndef CLIENT_COUNTERS_H
+#define CLIENT_COUNTERS_H
+
+#include "libbb.h"
+#include "reactor/loop.h"
+#include "reactor/message.h"
+
+enum {
+	COUNTED_TYPES = 8,    /* NBD_CMD_x, and what is none of them as the last one */
+	COUNTED_ERRORS = 9,   /* of error_words[]; the last one: any other */
+	LATENCY_BUCKETS = 27, /* the i-th: below 2^i microseconds, and not below half of that; the last one: all others */
+};
+
+/* Why a client was refused. */
+enum refusal { REFUSED_PLACE, REFUSED_ADDRESS, REFUSED_NAME, REFUSED_TLS, REFUSED_MEMORY, REFUSALS };
+
+/* Since the program began; another program (--upgrade) begins anew. */
+struct counters {
+	struct {
+		uint64_t requests, bytes; /* that were done well */
+		uint64_t us;              /* microseconds from their coming until their reply had left, errors, too */
+		uint64_t latency[LATENCY_BUCKETS];
+	} of[COUNTED_TYPES];
+	uint64_t errors[COUNTED_ERRORS];
+	uint64_t waits, wait_us; /* READs that waited for the origin, and how long those took that have been answered */
+	uint64_t clients;        /* that have begun to use an export */
+	uint64_t refused[REFUSALS];
+};
+
+/* Words for messages and for programs. Any thread. */
+const char *command_word(unsigned type);
+const char *error_word(unsigned index);
+const char *refusal_word(enum refusal why);
+/* Of an NBD error: below COUNTED_ERRORS. Any thread. */
+unsigned error_index(uint32_t error);
+
+struct client_report {
+	struct counters sum; /* of all loops */
+	struct report_part {
+		struct message message;
+		struct client_report *report;
+		struct counters counters;
+		char *text; /* a line for each session, n bytes; NULL: none, or there was no memory */
+		size_t bytes;
+		bool lacks; /* ... that */
+	} part[LOOPS_MAX];
+	unsigned pending;
+	bool lists;
+	void (*done)(void *ctx, struct client_report *r);
+	void *ctx;
+};
+
+/* Asks all loops. done() gets the report, which is then the caller's, perhaps before this returns. lists: with the
+ * sessions. False: no memory; done() is not called. */
+bool client_report(bool lists, void (*done)(void *ctx, struct client_report *r), void *ctx);
+/* r: may be NULL. */
+void client_report_free(struct client_report *r);
+
+#endif

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
+/* Clients that come, go, and are refused: counted, and with --verbose told, in sentences for a person and words for a program. */
+#include "client/session.h"
+
+#include <sys/socket.h>
+
+/* ---- words -------------------------------------------------------------------------------- */
+
+static const struct { const char *word, *sentence; } ends[] = {
+	[END_LOST] = { "lost", "the connection was lost" },
+	[END_DISCONNECT] = { "disconnect", "it has disconnected" },
+	[END_ABORT] = { "abort", "it wanted no export" },
+	[END_HANG_UP] = { "hang-up", "it hung up without disconnecting" },
+	[END_PROTOCOL] = { "protocol", "it broke the protocol" },
+	[END_SILENT] = { "silent", "its machine does not answer any more" },
+	[END_LATE] = { "late", "it made no progress, and another client needed its place" },
+	[END_STUCK] = { "stuck", "it took no replies" },
+	[END_BROKEN] = { "broken", "a reply that had begun could not be completed" },
+	[END_MEMORY] = { "memory", "out of memory" },
+	[END_TLS] = { "tls", "TLS could not begin" },
+};
+
+void peer_name(char *to, int fd, const struct endpoint *e)
+{
+	struct endpoint peer = { .bytes = sizeof(peer.address) };
+	char host[ENDPOINT_TEXT_BYTES], port[8];
+	struct ucred process;
+	socklen_t n = sizeof(process);
+
+	if (!e && getpeername(fd, &peer.address.any, &peer.bytes) == 0)
+		e = &peer;
+	strcpy(to, "unknown");
+	if (!e || !e->bytes)
+		return;
+	if (e->address.any.sa_family == AF_UNIX) {
+		if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &process, &n) == 0)
+			snprintf(to, PEER_BYTES, process.pid == getpid() ? "device" : "pid:%u", (unsigned)process.pid);
+	} else if (endpoint_text(e, host, port)) {
+		snprintf(to, PEER_BYTES, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+	}
+}
+
+/* ---- lines -------------------------------------------------------------------------------- */
+
+/* The name of its export as a word. */
+static char *export_word(const struct session *s, char *to)
+{
+	const char *name = s->export ? s->export->nbd.name : "";
+
+	return verbose_word(to, VERBOSE_WORD, name, strlen(name));
+}
+
+void client_begins(const struct session *s)
+{
+	char name[VERBOSE_WORD];
+
+	if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS)
+		front_here()->counters.clients++;
+	if (!is_verbose())
+		return;
+	export_word(s, name);
+	verbose_line(VERBOSE_CLIENTS, "client %s uses export '%s' event=connect client=%s export=%s", s->peer, name, s->peer, name);
+}
+
+/* In the handshake: with an export, if it has asked for one and then not used it. */
+static void leaves_handshake(const struct session *s)
+{
+	const char *word = ends[s->end].word;
+
+	if (ENABLE_FEATURE_XNBD_TLS && s->handshake.tls == NBD_TLS_REQUIRE && s->handshake.got_client_flags && !sessions_stopping)
+		client_refused(s->peer, REFUSED_TLS, NULL, 0);
+	else if (is_verbose() && !s->was_refused)
+		verbose_line(VERBOSE_CLIENTS, "client %s is gone before it used an export: %s event=leave client=%s reason=%s",
+			     s->peer, ends[s->end].sentence, s->peer, word);
+}
+
+void client_ends(const struct session *s)
+{
+	char name[VERBOSE_WORD];
+
+	if (s->state == SESSION_HANDSHAKE) {
+		leaves_handshake(s);
+		return;
+	}
+	if (!is_verbose())
+		return;
+	export_word(s, name);
+	verbose_line(VERBOSE_CLIENTS,
+		     "client %s has left export '%s': %s event=disconnect client=%s export=%s reason=%s read=%llu written=%llu seconds=%llu",
+		     s->peer, name, ends[s->end].sentence, s->peer, name, ends[s->end].word,
+		     (unsigned long long)s->read_total, (unsigned long long)s->written_total,
+		     (unsigned long long)(loop_now_ms() - s->began_ms) / 1000);
+}
+
+void client_refused(const char *peer, enum refusal why, const char *name, size_t n)
+{
+	static const char *const sentences[REFUSALS] = {
+		"as many clients are here as may be (--max-clients)", "not of an address of --allow", "there is no export of this name",
+		"it does not use TLS, which --tls requires", "out of memory",
+	};
+	const char *word = refusal_word(why), *sentence = sentences[why];
+	char text[VERBOSE_WORD];
+
+	if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS)
+		front_here()->counters.refused[why]++;
+	if (!is_verbose())
+		return;
+	if (name)
+		verbose_word(text, sizeof(text), name, n);
+	if (name)
+		verbose_line(VERBOSE_REFUSALS, "client %s is refused: %s: '%s' event=refuse client=%s export=%s reason=%s", peer, sentence, text, peer, text, word);
+	else
+		verbose_line(VERBOSE_REFUSALS, "client %s is refused: %s event=refuse client=%s reason=%s", peer, sentence, peer, word);
+}
+
+void verbose_fails(const struct command *x, uint32_t error)
+{
+	const struct session *s = x->session;
+	const char *why = reason(s->export->disk.core, &x->req, error);
+	char name[VERBOSE_WORD], why_word[VERBOSE_WORD];
+
+	export_word(s, name);
+	verbose_line(VERBOSE_ERRORS,
+		     "client %s gets an error of export '%s': %s of %u bytes at %llu: %s%s%s event=error client=%s export=%s request=%s offset=%llu bytes=%u error=%s why=%s",
+		     s->peer, name, command_word(x->given_type), x->given_bytes, (unsigned long long)x->given_offset,
+		     error_word(error_index(error)), *why ? ", " : "", why, s->peer, name, command_word(x->given_type),
+		     (unsigned long long)x->given_offset, x->given_bytes, error_word(error_index(error)),
+		     verbose_word(why_word, sizeof(why_word), why, strlen(why)));
+}

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
+/*
+ * The control socket: counters, as lines of "KEY VALUE" or in the text format of Prometheus, each line of which comes
+ * behind "metric "; and the clients. All loops are asked for them first, so the reply comes later.
+ */
+#include "libbb.h"
+#include "client/client.h"
+#include "client/counters.h"
+#include "control/connection.h"
+#include "control/control.h"
+#include "reactor/buf.h"
+#include "reactor/log.h"
+#include "reactor/verbose.h"
+
+/* Where the numbers of one counter go. */
+struct sink {
+	struct control *k;
+	bool metrics;
+	const char *name, *label;
+	const char *suffix; /* of the name among metrics */
+};
+
+/* The next counter: name and label (NULL: it has one number), and for people what it means. */
+static void sink_begin(struct sink *s, const char *name, const char *label, const char *type, const char *help)
+{
+	s->name = name;
+	s->label = label;
+	s->suffix = *type == 'c' ? "_total" : ""; /* a counter's */
+	if (s->metrics)
+		control_print(s->k, "metric # HELP xnbd_%s%s %s\nmetric # TYPE xnbd_%s%s %s\n", name, s->suffix, help, name, s->suffix, type);
+}
+
+static void sink_put(const struct sink *s, const char *value, uint64_t n)
+{
+	if (s->metrics && s->label)
+		control_print(s->k, "metric xnbd_%s%s{%s=\"%s\"} %llu\n", s->name, s->suffix, s->label, value, (unsigned long long)n);
+	else if (s->metrics)
+		control_print(s->k, "metric xnbd_%s%s %llu\n", s->name, s->suffix, (unsigned long long)n);
+	else if (s->label)
+		control_print(s->k, "%s_%s %llu\n", s->name, value, (unsigned long long)n);
+	else
+		control_print(s->k, "%s %llu\n", s->name, (unsigned long long)n);
+}
+
+static void sink_one(struct sink *s, const char *name, const char *type, const char *help, uint64_t n)
+{
+	sink_begin(s, name, NULL, type, help);
+	sink_put(s, NULL, n);
+}
+
+/* Microseconds; metrics are in seconds. */
+static void sink_time(struct sink *s, const char *name, const char *help, uint64_t us)
+{
+	sink_begin(s, name, NULL, "counter", help);
+	if (s->metrics)
+		control_print(s->k, "metric xnbd_%s%s %llu.%06u\n", name, s->suffix, (unsigned long long)(us / 1000000), (unsigned)(us % 1000000));
+	else
+		control_print(s->k, "%s %llu\n", name, (unsigned long long)(us / 1000000));
+}
+
+/* ---- latency -------------------------------------------------------------------------------------- */
+
+static void histogram_metrics(struct control *k, const char *request, const struct counters *c, unsigned type)
+{
+	uint64_t total = 0, us = c->of[type].us;
+	unsigned i;
+
+	for (i = 0; i < LATENCY_BUCKETS - 1; i++) {
+		total += c->of[type].latency[i];
+		control_print(k, "metric xnbd_request_seconds_bucket{request=\"%s\",le=\"%u.%06u\"} %llu\n", request,
+			      (1U << i) / 1000000, (1U << i) % 1000000, (unsigned long long)total);
+	}
+	total += c->of[type].latency[i];
+	control_print(k, "metric xnbd_request_seconds_bucket{request=\"%s\",le=\"+Inf\"} %llu\n"
+			 "metric xnbd_request_seconds_sum{request=\"%s\"} %llu.%06u\n"
+			 "metric xnbd_request_seconds_count{request=\"%s\"} %llu\n",
+		      request, (unsigned long long)total, request, (unsigned long long)(us / 1000000), (unsigned)(us % 1000000),
+		      request, (unsigned long long)total);
+}
+
+/* "latency_us_read 16:1 32:120": so many were below 16 us, so many more below 32 us. */
+static void histogram_line(struct control *k, const char *request, const struct counters *c, unsigned type)
+{
+	unsigned i;
+
+	control_print(k, "latency_us_%s", request);
+	for (i = 0; i < LATENCY_BUCKETS; i++) {
+		unsigned long long n = c->of[type].latency[i];
+
+		if (n && i == LATENCY_BUCKETS - 1)
+			control_print(k, " more:%llu", n);
+		else if (n)
+			control_print(k, " %u:%llu", 1U << i, n);
+	}
+	control_print(k, "\n");
+}
+
+static void emit_latency(struct sink *s, const struct counters *c)
+{
+	unsigned i;
+
+	if (s->metrics)
+		sink_begin(s, "request_seconds", "request", "histogram", "Time from a request to its reply.");
+	for (i = 0; i < COUNTED_TYPES; i++) {
+		if (s->metrics)
+			histogram_metrics(s->k, command_word(i), c, i);
+		else
+			histogram_line(s->k, command_word(i), c, i);
+	}
+}
+
+/* ---- all of it --------------------------------------------------------------------------------------- */
+
+static void emit_requests(struct sink *s, const struct counters *c)
+{
+	unsigned i;
+
+	sink_begin(s, "requests", "request", "counter", "Requests that were done.");
+	for (i = 0; i < COUNTED_TYPES; i++)
+		sink_put(s, command_word(i), c->of[i].requests);
+	sink_begin(s, "request_bytes", "request", "counter", "Bytes of these requests.");
+	for (i = 0; i < COUNTED_TYPES; i++)
+		sink_put(s, command_word(i), c->of[i].bytes);
+	sink_begin(s, "request_errors", "error", "counter", "Requests that got an error.");
+	for (i = 0; i < COUNTED_ERRORS; i++)
+		sink_put(s, error_word(i), c->errors[i]);
+	emit_latency(s, c);
+}
+
+static void emit_clients(struct sink *s, const struct counters *c)
+{
+	unsigned i;
+
+	sink_one(s, "clients", "counter", "Clients that have begun to use an export.", c->clients);
+	sink_begin(s, "clients_refused", "reason", "counter", "Clients that were refused.");
+	for (i = 0; i < REFUSALS; i++)
+		sink_put(s, refusal_word(i), c->refused[i]);
+}
+
+static void emit_proxy(struct sink *s, const struct counters *c)
+{
+	const struct map *m = core_map(exported->disk.core);
+	struct core_status status;
+
+	core_status(exported->disk.core, &status);
+	sink_one(s, "origin_waits", "counter", "Reads that had to wait for the origin.", c->waits);
+	sink_time(s, "origin_wait_seconds", "Time that these reads took.", c->wait_us);
+	if (!s->metrics) /* the others are keys of "status" */
+		return;
+	sink_one(s, "requests_waiting", "gauge", "Requests that wait for the origin now.", status.waiting);
+	sink_one(s, "blocks", "gauge", "Blocks of the disk.", m->blocks);
+	sink_one(s, "blocks_local", "gauge", "Blocks that are local.", m->local);
+}
+
+static void emit_counters(struct control *k, bool metrics, const struct counters *c)
+{
+	struct sink s = { .k = k, .metrics = metrics };
+
+	emit_requests(&s, c);
+	emit_clients(&s, c);
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && control_is_proxy())
+		emit_proxy(&s, c);
+	if (metrics) {
+		sink_one(&s, "clients", "gauge", "Clients that are connected.", sessions_count());
+		sink_one(&s, "requests_in_flight", "gauge", "Requests that are not answered.", sessions_in_flight());
+		sink_one(&s, "buffer_bytes", "gauge", "Memory for data of requests.", buf_used());
+		sink_one(&s, "messages_lost", "counter", "Messages that could not be written.", log_lost());
+	}
+	sink_one(&s, "messages_left_out", "counter", "Messages that --verbose has left out.", verbose_left_out());
+}
+
+/* The report is there. False: the connection has gone meanwhile. */
+static bool report_arrived(struct control *k, struct client_report *r)
+{
+	k->waiting = false;
+	if (!k->dead)
+		return true;
+	client_report_free(r);
+	free(k);
+	return false;
+}
+
+static void counters_done(void *ctx, struct client_report *r)
+{
+	struct control *k = ctx;
+
+	if (!report_arrived(k, r))
+		return;
+	emit_counters(k, k->metrics, &r->sum);
+	client_report_free(r);
+	control_answer(k, NULL);
+}
+
+void control_counters(struct control *k, bool metrics)
+{
+	k->metrics = metrics;
+	k->waiting = true;
+	if (client_report(false, counters_done, k))
+		return;
+	k->waiting = false;
+	control_answer(k, "out of memory");
+}
+
+/* ---- clients ------------------------------------------------------------------------------------------ */
+
+void control_clients_list(struct control *k)
+{
+	struct client_report *r = k->report;
+
+	k->listing = true;
+	for (; k->list_part < LOOPS_MAX; k->list_part++, k->list_next = 0) {
+		const struct report_part *p = &r->part[k->list_part];
+
+		if (p->lacks) {
+			client_report_free(r);
+			k->report = NULL;
+			k->listing = false;
+			control_answer(k, "out of memory");
+			return;
+		}
+		while (k->list_next < p->bytes) {
+			const char *line = p->text + k->list_next;
+			size_t n = (size_t)((const char *)memchr(line, '\n', p->bytes - k->list_next) - line) + 1;
+
+			if (k->out_bytes > CONTROL_OUT_BYTES_MAX / 2)
+				control_flush(k);
+			if (k->out_bytes > CONTROL_OUT_BYTES_MAX / 2)
+				return; /* goes on when that has been read */
+			control_emit(k, "client ", 7);
+			control_emit(k, line, n);
+			k->list_next += n;
+		}
+	}
+	client_report_free(r);
+	k->report = NULL;
+	k->listing = false;
+	control_answer(k, NULL);
+}
+
+static void clients_done(void *ctx, struct client_report *r)
+{
+	struct control *k = ctx;
+
+	if (!report_arrived(k, r))
+		return;
+	k->report = r;
+	k->list_part = 0;
+	k->list_next = 0;
+	control_clients_list(k);
+}
+
+void control_clients(struct control *k)
+{
+	k->waiting = true;
+	if (client_report(true, clients_done, k))
+		return;
+	k->waiting = false;
+	control_answer(k, "out of memory");
+}
