@@ -3,7 +3,7 @@
 /* Counters of requests, and what all loops tell of their sessions. */
 #include "client/session.h"
 
-enum { SESSION_LINE = 512 };
+enum { SESSION_LINE = 768 };
 
 static const struct { uint32_t error; const char *word; } error_words[COUNTED_ERRORS] = {
 	{ NBD_EPERM, "EPERM" }, { NBD_EIO, "EIO" }, { NBD_ENOMEM, "ENOMEM" }, { NBD_EINVAL, "EINVAL" },
@@ -119,12 +119,13 @@ static size_t session_line(const struct session *s, char *to)
 	const char *name = s->export ? s->export->nbd.name : "";
 	unsigned in_flight;
 	const struct command *x = oldest_of(s, &in_flight);
-	char word[VERBOSE_WORD];
+	const char *key = ENABLE_FEATURE_XNBD_TLS && s->key ? s->key->name : "-";
+	char word[VERBOSE_WORD], key_word[VERBOSE_WORD];
 
-	/* key: the name of the key of TLS is to come here. */
 	return (size_t)snprintf(to, SESSION_LINE,
-				"client=%s key=- export=%s state=%s seconds=%llu read=%llu written=%llu in_flight=%u oldest=%s oldest_ms=%llu waits=%s\n",
-				s->peer, verbose_word(word, sizeof(word), name, strlen(name)), states[s->state],
+				"client=%s key=%s export=%s state=%s seconds=%llu read=%llu written=%llu in_flight=%u oldest=%s oldest_ms=%llu waits=%s\n",
+				s->peer, verbose_word(key_word, sizeof(key_word), key, strlen(key)),
+				verbose_word(word, sizeof(word), name, strlen(name)), states[s->state],
 				(unsigned long long)(loop_now_ms() - s->began_ms) / 1000, (unsigned long long)s->read_total,
 				(unsigned long long)s->written_total, in_flight, x ? command_word(x->given_type) : "-",
 				(unsigned long long)(x ? (loop_clock_us() - x->begun_us) / 1000 : 0), obstacle(s, x));
