@@ -240,6 +240,8 @@ static bool secured(struct nbd_client_handshake *h, int *local, pid_t relay_pid)
 		close(*local);
 		*local = fd;
 		waitpid(relay_pid, NULL, 0);
+	} else if (ENABLE_FEATURE_XNBD_TLS_KERNEL) {
+		kernel_tls_off = true; /* not asked again: modprobe(8) may be on the device that waits for this connection */
 	}
 	nbd_client_secured(h);
 	return true;

@@ -427,7 +427,7 @@ static void session_end_of_turn(struct session *s)
 	}
 	if (s->broken || (s->state != SESSION_CLOSED && !session_send(s)) || !session_go_on(s))
 		session_close(s);
-	if (s->hang_up && !s->hs_out_bytes)
+	if (s->hang_up && !s->hs_out_bytes && s->state != SESSION_CLOSED && !session_lingers(s))
 		session_close(s);
 	if (ENABLE_FEATURE_XNBD_TLS && s->starts_tls && !s->hs_out_bytes && s->state != SESSION_CLOSED && !handshake_secure(s))
 		session_close(s);

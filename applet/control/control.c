@@ -322,6 +322,12 @@ void control_begin(struct export *e, const char *path)
 	listener_begin(&listener, listener_ready);
 }
 
+void control_renewed(const struct export *old, struct export *new)
+{
+	if (exported == old)
+		exported = new;
+}
+
 void control_end(void)
 {
 	timer_clear(&listener.pause);

@@ -36,6 +36,8 @@ extern const char *(*control_upgrade)(int program_fd);
 void control_upgraded(const char *why);
 /* For that program: connections, and what they have asked for. There it takes the place of control_begin(). e: as there. */
 void control_handover(struct export *e);
+/* new has taken the place of old, which may end now. */
+void control_renewed(const struct export *old, struct export *new);
 /* Sends what can be sent at once, and closes all connections. Jobs go on. */
 void control_end(void);
 

@@ -58,7 +58,7 @@ void images_request(struct control *k, const char *verb, char *rest)
 	} else if (strcmp(verb, "add") == 0 && name && path && decoded) {
 		image_add(k, name, path);
 	} else if (strcmp(verb, "remove") == 0 && name && !path && decoded) {
-		e = export_find(name, strlen(name));
+		e = *name ? export_find(name, strlen(name)) : NULL; /* not the default one */
 		if (e)
 			export_remove(e);
 		control_answer(k, e ? NULL : "there is no image of this name");

@@ -24,6 +24,21 @@ static void export_put(struct export *e)
 	paths_handover(e);
 }
 
+/* Those of one file have one open file: see renew.c. */
+static void find_twin(struct export *e)
+{
+	struct export *other = exports;
+	struct stat a, b;
+
+	while (other != e && (strcmp(other->nbd.name, e->nbd.name) != 0 || fstat(other->disk.fd[FILE_IMAGE], &a) < 0 ||
+			      fstat(e->disk.fd[FILE_IMAGE], &b) < 0 || !is_same_file(&a, &b)))
+		other = other->next;
+	if (other == e)
+		return;
+	e->disk.twin = other->disk.twin ? other->disk.twin : &other->disk;
+	other->disk.twin = &e->disk;
+}
+
 static void export_get(const struct handed_export *r)
 {
 	struct export *e = export_new(handover.more);
@@ -38,6 +53,8 @@ static void export_get(const struct handed_export *r)
 	}
 	if (!e || !export_begin(e, r->size_bytes, true))
 		bb_simple_error_msg_and_die("out of memory");
+	if (ENABLE_FEATURE_XNBD_SERVER_RENEW)
+		find_twin(e);
 }
 
 void exports_handover(void)

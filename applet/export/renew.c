@@ -92,6 +92,8 @@ struct export *export_measure(struct export *e)
 		return e;
 	new->disk.twin = e->disk.twin ? e->disk.twin : &e->disk;
 	e->disk.twin = &new->disk;
+	if (core_sync_has_failed(e->disk.core)) /* latched: the kernel tells once */
+		core_sync_failed(new->disk.core, EIO);
 	replace(e, new);
 	return new;
 }

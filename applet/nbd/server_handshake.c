@@ -292,7 +292,8 @@ static enum nbd_handshake_state info_or_go(struct nbd_server_handshake *h, uint3
 	if (!e)
 		return not_found(h, option, error);
 	for (type = NBD_INFO_EXPORT; type <= NBD_INFO_BLOCK_SIZE; type++)
-		if ((wanted >> type & 1) && (type != NBD_INFO_DESCRIPTION || *description(e)))
+		if ((wanted >> type & 1) && (type != NBD_INFO_DESCRIPTION || *description(e)) &&
+		    (type != NBD_INFO_NAME || !ENABLE_FEATURE_XNBD_EXPORT_NAMES || !h->hides))
 			send_info(h, option, (uint16_t)type, e);
 	acknowledge(h, option);
 	h->sized = wanted >> NBD_INFO_BLOCK_SIZE & 1;

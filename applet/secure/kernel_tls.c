@@ -46,7 +46,7 @@ struct record {
 	} control;
 };
 
-bool kernel_tls_off;
+_Atomic bool kernel_tls_off;
 
 static void record_init(struct record *r, void *content, size_t bytes)
 {
@@ -77,7 +77,13 @@ enum kernel_tls kernel_tls_begin(int fd, const struct tls *t)
 	const int on = 1;
 
 	/* Without keys it is TCP as before, so a kernel without the cipher does no harm. */
-	if (kernel_tls_off || setsockopt(fd, IPPROTO_TCP, TCP_ULP, "tls", sizeof("tls")) < 0 || !give_keys(fd, t, X_TLS_TX))
+	if (kernel_tls_off)
+		return KERNEL_TLS_NONE;
+	if (setsockopt(fd, IPPROTO_TCP, TCP_ULP, "tls", sizeof("tls")) < 0) {
+		kernel_tls_off = errno == ENOENT; /* it would run modprobe(8) for each connection */
+		return KERNEL_TLS_NONE;
+	}
+	if (!give_keys(fd, t, X_TLS_TX))
 		return KERNEL_TLS_NONE;
 	if (!give_keys(fd, t, X_TLS_RX))
 		return KERNEL_TLS_HALF;

@@ -16,8 +16,9 @@
 #include "libbb.h"
 #include "tls/tls.h"
 
-/* No connection goes to the kernel: it allocates memory for each record. Set at the start. */
-extern bool kernel_tls_off;
+/* No connection goes to the kernel: it allocates memory for each record. Set at the start, and when
+ * it is known that there is no module. */
+extern _Atomic bool kernel_tls_off;
 
 enum kernel_tls {
 	KERNEL_TLS_NONE, /* not for this socket: it is as it was */

@@ -455,6 +455,10 @@ int relay_result(int local, char *text)
 	int fd = n == 1 ? passed_fd(&m) : -1;
 	uint8_t name_bytes = 0;
 
+	if (n == 1 && (m.msg_flags & MSG_CTRUNC)) {
+		strcpy(text, "no descriptor is left");
+		return -1;
+	}
 	if (n == 1 && !*text) {
 		recv(local, &name_bytes, 1, MSG_DONTWAIT);
 		n = recv(local, text, name_bytes, MSG_DONTWAIT);

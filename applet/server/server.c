@@ -200,6 +200,8 @@ static void renewed(struct export *old, struct export *new)
 {
 	if (server.export == old)
 		server.export = new;
+	if (SERVER_HAS_CONTROL)
+		control_renewed(old, new);
 }
 
 int server_run(const struct server_config *config)
