@@ -114,6 +114,7 @@ static void session_put(const struct session *s)
 	r->export = serial_of(s->export);
 	r->meta = serial_of(e);
 	handover_put(HANDED_TEXT, s->hs_out, s->hs_out_bytes);
+	handover_put(HANDED_TEXT, s->key ? s->key->name : NULL, s->key ? strlen(s->key->name) : 0);
 	replies_put(&s->out, false);
 	replies_put(&s->held, true);
 	while (x && x->next)
@@ -275,6 +276,8 @@ static void session_get(struct session *s, const struct handed_session *r)
 	}
 	if (handover_get(HANDED_TEXT) && handover.more_bytes)
 		handshake_send(s, handover.more, handover.more_bytes);
+	if (handover_get(HANDED_TEXT) && handover.more_bytes && ENABLE_FEATURE_XNBD_TLS)
+		s->broken = !key_hold(s, handover.more);
 	while (!s->broken && (q = handover_get(HANDED_REPLY)))
 		reply_get(s, q);
 	while (!s->broken && (q = handover_get(HANDED_REQUEST)))
@@ -298,6 +301,7 @@ void sessions_handover(void)
 
 		if (s)
 			session_get(s, r);
+		handover_get(HANDED_TEXT); /* of who is broken: these two */
 		handover_get(HANDED_TEXT);
 		handover_skip(HANDED_REPLY);
 	}

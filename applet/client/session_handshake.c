@@ -9,6 +9,8 @@
 enum {
 	OUT_ROOM_BYTES = 32768, /* replies to options that a client may leave unread and still
 				   ask for more; one alone (a list) may be longer */
+	STEPS_MAX = 32,         /* options that it may send without waiting for an answer: a list of a thousand
+				   images, each with its keys, takes milliseconds, and all other clients wait */
 };
 
 void handshake_send(void *ctx, const void *p, size_t n)
@@ -72,10 +74,12 @@ static bool handshake_may(void *ctx, const struct nbd_export *e, bool told)
 
 static const struct nbd_export *handshake_list(void *ctx UNUSED_PARAM, unsigned i)
 {
-	const struct export *e;
+	static const struct export *next; /* behind the one of i - 1: whoever lists begins with 0 and stops nowhere in between */
+	const struct export *e = i ? next : exports;
 
-	for (e = exports; e && (e->removed || i); e = e->next)
-		i -= !e->removed;
+	while (e && e->removed)
+		e = e->next;
+	next = e ? e->next : NULL;
 	return e ? &e->nbd : NULL;
 }
 
@@ -96,11 +100,12 @@ bool handshake_step(struct session *s)
 {
 	enum nbd_handshake_state state = NBD_HS_CLOSE;
 	uint32_t before;
+	unsigned steps = 0;
 	size_t used;
 
 	do {
 		before = s->in_first;
-		if (s->hs_out_bytes > OUT_ROOM_BYTES && s->in_first < s->in_end) {
+		if ((s->hs_out_bytes > OUT_ROOM_BYTES || ++steps > STEPS_MAX) && s->in_first < s->in_end) {
 			session_note_end(s, END_STUCK);
 			s->hang_up = true; /* it asks and asks, and never reads */
 			break;

@@ -140,7 +140,8 @@ static const struct nbd_export *find_export(const struct nbd_server_handshake *h
 	*error = NBD_REP_ERR_UNKNOWN;
 	if (!ENABLE_FEATURE_XNBD_WRAPPER_ALLOW_KEY || !e || !h->ops->may || h->ops->may(h->ctx, e, true))
 		return e;
-	*error = NBD_REP_ERR_POLICY;
+	if (!ENABLE_FEATURE_XNBD_EXPORT_NAMES || !h->hides) /* else that there is one would be told */
+		*error = NBD_REP_ERR_POLICY;
 	return NULL;
 }
 

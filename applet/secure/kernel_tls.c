@@ -3,6 +3,7 @@
 /* The kernel's TLS: its begin, the records that are not data, its end. */
 #include "secure/kernel_tls.h"
 
+#include <stdatomic.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
@@ -20,6 +21,7 @@ enum { /* linux/tls.h */
 };
 
 enum {
+	TELL_S = 10,
 	RECORD_BYTES = 2048, /* of what is not data: two tickets of OpenSSL are 500 */
 	NEW_SESSION_TICKET = 4,
 	KEY_UPDATE = 24,
@@ -124,11 +126,21 @@ static ssize_t parse_alert(int fd, const uint8_t *content, size_t bytes)
 	return -1;
 }
 
+/* Of all connections, one every TELL_S is told. */
+static void tell_new_keys(void)
+{
+	static _Atomic unsigned told_s;
+	unsigned last = told_s, now = (unsigned)(monotonic_ms() / 1000) + 1; /* never 0 */
+
+	if ((!last || now - last >= TELL_S) && atomic_compare_exchange_strong(&told_s, &last, now))
+		bb_simple_error_msg("TLS: a peer has sent new keys, which this kernel does not take: its connection ends");
+}
+
 /* Tickets are passed over, if they are whole: nobody begins a connection with one here. */
 static ssize_t parse_messages(int fd, bool server, const uint8_t *content, size_t bytes)
 {
 	if (bytes && content[0] == KEY_UPDATE)
-		bb_simple_error_msg("TLS: a peer has sent new keys, which this kernel does not take: its connection ends");
+		tell_new_keys();
 	if (server || !bytes)
 		return refuse(fd, EPROTO);
 	while (bytes) {

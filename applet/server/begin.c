@@ -124,6 +124,12 @@ static void begin_exports(void)
 			why = add_named(l->data);
 		if (!why && !s->control && s->exports.default_name && !export_find("", 0))
 			why = "there is no image of the name of " IF_LONG_OPTS("--default") IF_NOT_LONG_OPTS("-n");
+		for (l = why || s->control ? NULL : s->limits.key_rules; l; l = l->link) {
+			const char *image = strchr(l->data, '=') + 1; /* key_rules_check() */
+
+			if (!export_find(image, strlen(image)))
+				bb_error_msg_and_die("'%s': there is no image of this name, and others are for everybody", (char *)l->data);
+		}
 	}
 	if (why)
 		bb_simple_error_msg_and_die(why);

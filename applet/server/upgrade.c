@@ -112,6 +112,8 @@ const char *upgrade_begin(int program_fd)
 		close(program_fd);
 		return why;
 	}
+	if (ENABLE_FEATURE_XNBD_TLS)
+		sessions_close_unshaken(); /* their relays end while the program is read */
 	up.busy = true;
 	up.program_fd = program_fd;
 	up.program.bytes = (size_t)st.st_size;

@@ -200,7 +200,7 @@ def command(kind, offset, length, bytes_=0, flags=0, at=None, rest=None, begun=0
 
 def session(commands=b'', state=1, got=b'', sending=b'', flags=(1, 1, 0, 0, 0, 0), opened=0, sent=0):
     return (record(SESSION, struct.pack('=i4B6BHIIIIQQ', AT_SOCKET, opened, 0, 0, 0, *flags, 0, 0, 0, state, sent, 0, 0), got) +
-            record(TEXT, b'', sending) + commands)
+            record(TEXT, b'', sending) + record(TEXT) + commands)
 
 
 def states():

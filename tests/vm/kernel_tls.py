@@ -129,6 +129,7 @@ def upgrade():
         for _ in range(2):
             expect("what it reads", h.pread(1 << 20, 0), content("new.img")[:12345] + b"x" * 100000 + content("new.img")[112345:1 << 20])
             m.run("xnbd-bgctl --upgrade /bin/xnbdbox /run/w.ctl")
+            expect("whose key it is", m.run("xnbd-bgctl --query /run/w.ctl | grep tls_keys"), "tls_keys alice=1\n")
         h.pwrite(b"y" * 5000, 5 << 20)
         expect("what it has written", h.pread(5000, 5 << 20), b"y" * 5000)
         h.shutdown()
