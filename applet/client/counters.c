@@ -194,13 +194,13 @@ bool client_report(bool lists, void (*done)(void *ctx, struct client_report *r),
 	r->done = done;
 	r->ctx = ctx;
 	r->pending = front_count();
-	/* Sessions on their way to a front are there before this message. */
-	for (i = 0; i < front_count(); i++) {
+	for (i = 0; i < LOOPS_MAX; i++) {
 		r->part[i].report = r;
 		r->part[i].message.deliver = part_wanted;
-		if (i != LOOP_CORE)
-			message_post(i, &r->part[i].message);
 	}
+	/* Sessions on their way to a front are there before this message. */
+	for (i = LOOP_CORE + 1; i < front_count(); i++)
+		message_post(i, &r->part[i].message);
 	part_fill(&r->part[LOOP_CORE]);
 	part_answered(&r->part[LOOP_CORE].message);
 	return true;

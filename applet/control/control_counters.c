@@ -159,7 +159,7 @@ static void emit_counters(struct control *k, bool metrics, const struct counters
 
 	emit_requests(&s, c);
 	emit_clients(&s, c);
-	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && control_is_proxy())
+	if (control_is_proxy())
 		emit_proxy(&s, c);
 	if (metrics) {
 		sink_one(&s, "clients", "gauge", "Clients that are connected.", sessions_count());

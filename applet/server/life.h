@@ -11,7 +11,7 @@
 
 #include "export/export.h"
 
-enum { SERVER_HAS_CONTROL = ENABLE_FEATURE_XNBD_SERVER_PROXY || ENABLE_XNBD_WRAPPER || ENABLE_FEATURE_XNBD_SERVER_CONTROL };
+enum { SERVER_HAS_CONTROL = ENABLE_FEATURE_XNBD_SERVER_PROXY + ENABLE_XNBD_WRAPPER + ENABLE_FEATURE_XNBD_SERVER_CONTROL > 0 };
 
 extern struct server {
 	struct export *export; /* that of xnbd-server; NULL: many, of xnbd-wrapper */
