@@ -7,7 +7,7 @@
  * Builds also inside a BusyBox tree, see xnbd_bgctl.h.
  */
 //config:config XNBD_BGCTL
-//config:	bool "xnbd-bgctl (9.4 kb)"
+//config:	bool "xnbd-bgctl (9.7 kb)"
 //config:	default y
 //config:	help
 //config:	Drives a running xnbd-server proxy through its control socket:
@@ -36,7 +36,7 @@
 //config:	Has the copy compared with the origin, before the switch.
 //config:
 //config:config FEATURE_XNBD_BGCTL_HOLD
-//config:	bool "--hold (260 bytes)"
+//config:	bool "--hold (270 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
@@ -51,7 +51,7 @@
 //config:	Exchanges the program of a running server.
 //config:
 //config:config FEATURE_XNBD_BGCTL_CLIENTS
-//config:	bool "--clients and --export-metrics (260 bytes)"
+//config:	bool "--clients and --export-metrics (320 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help

@@ -5,7 +5,7 @@
  * origin while the disk moves here. This file is its command line.
  */
 //config:config XNBD_SERVER
-//config:	bool "xnbd-server (145 kb)"
+//config:	bool "xnbd-server (163 kb)"
 //config:	default y
 //config:	help
 //config:	Serves a disk image or block device over NBD (target mode), or stands
@@ -13,7 +13,7 @@
 //config:	touches in a local image (proxy mode).
 //config:
 //config:config FEATURE_XNBD_SERVER_PROXY
-//config:	bool "--proxy (62 kb)"
+//config:	bool "--proxy (67 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -36,7 +36,7 @@
 //config:	64 KiB and more are zero.
 //config:
 //config:config FEATURE_XNBD_SERVER_ORIGIN_HOLES
-//config:	bool "Holes of the origin (800 bytes)"
+//config:	bool "Holes of the origin (780 bytes)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY && FEATURE_XNBD_SERVER_STRUCTURED
 //config:	help
@@ -44,14 +44,14 @@
 //config:	fetches them. Without this, what is not here is data.
 //config:
 //config:config FEATURE_XNBD_SERVER_ALLOW
-//config:	bool "--allow (1.1 kb)"
+//config:	bool "--allow (1.0 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
 //config:	Only clients of some addresses may connect.
 //config:
 //config:config FEATURE_XNBD_EXPORT_NAMES
-//config:	bool "Names and descriptions of exports (1.6 kb)"
+//config:	bool "Names and descriptions of exports (1.2 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -60,7 +60,7 @@
 //config:	which there are.
 //config:
 //config:config FEATURE_XNBD_SERVER_RENEW
-//config:	bool "Images that grow or are replaced (900 bytes)"
+//config:	bool "Images that grow or are replaced (1.3 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -68,7 +68,7 @@
 //config:	SIGHUP opens what has taken the place of a file.
 //config:
 //config:config FEATURE_XNBD_TLS
-//config:	bool "TLS with pre-shared keys (20 kb)"
+//config:	bool "TLS with pre-shared keys (23 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER || XNBD_CLIENT
 //config:	help
@@ -76,7 +76,7 @@
 //config:	and for xnbd-client.
 //config:
 //config:config FEATURE_XNBD_TLS_KERNEL
-//config:	bool "The kernel's TLS (2 kb)"
+//config:	bool "The kernel's TLS (1.5 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_TLS
 //config:	help
@@ -85,7 +85,7 @@
 //config:	of the server do.
 //config:
 //config:config FEATURE_XNBD_SERVER_OLDSTYLE
-//config:	bool "--oldstyle (240 bytes)"
+//config:	bool "--oldstyle (230 bytes)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -130,7 +130,7 @@
 //config:	NOTIFY_SOCKET are understood.
 //config:
 //config:config FEATURE_XNBD_SERVER_AUTO
-//config:	bool "--auto-switch and --exec (850 bytes)"
+//config:	bool "--auto-switch and --exec (1.3 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
@@ -178,7 +178,7 @@
 //config:	Messages go to syslogd, or to the kernel's log when there is none.
 //config:
 //config:config FEATURE_XNBD_SERVER_VERBOSE
-//config:	bool "--verbose (3.2 kb)"
+//config:	bool "--verbose (4.4 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -186,14 +186,14 @@
 //config:	the disk and of the origin; a few of each kind in a second at most.
 //config:
 //config:config FEATURE_XNBD_SERVER_CONTROL
-//config:	bool "--control (600 bytes)"
+//config:	bool "--control (180 bytes)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
 //config:	A control socket for a target, as a proxy has one.
 //config:
 //config:config FEATURE_XNBD_SERVER_COUNTERS
-//config:	bool "Counters, and the list of clients (4.5 kb)"
+//config:	bool "Counters, and the list of clients (5.3 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY || XNBD_WRAPPER || FEATURE_XNBD_SERVER_CONTROL
 //config:	help
@@ -217,7 +217,7 @@
 //config:	and libc's resolver is left out, if nothing else needs it.
 //config:
 //config:config FEATURE_XNBD_SERVER_UPGRADE
-//config:	bool "xnbd-bgctl --upgrade (8.0 kb)"
+//config:	bool "xnbd-bgctl --upgrade (8.8 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY || XNBD_WRAPPER || FEATURE_XNBD_SERVER_CONTROL
 //config:	help
@@ -233,14 +233,14 @@
 //config:	is killed: the next one takes it over, and what waits for it goes on.
 //config:
 //config:config FEATURE_XNBD_SERVER_UBLK
-//config:	bool "--device /dev/ublkbN (7.6 kb)"
+//config:	bool "--device /dev/ublkbN (7.7 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_DEVICE && FEATURE_XNBD_SERVER_THREADS
 //config:	help
 //config:	The same without NBD between the kernel and the server. Linux 6.5.
 //config:
 //config:config FEATURE_XNBD_SERVER_THREADS
-//config:	bool "Threads: several processors serve clients (3.7 kb)"
+//config:	bool "Threads: several processors serve clients (4.0 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help

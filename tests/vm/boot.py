@@ -24,7 +24,7 @@ OUTAGE = float(os.environ.get("OUTAGE", 30)) if DEMO else 3  # seconds without o
 MIB = 1 << 20
 BITMAP, CACHE, END = 1 * MIB, 17 * MIB, 90 * MIB  # where the partitions are on the disk
 ROOT = 64 * MIB
-RATE = {"demo": 3 * MIB, "shutdown": MIB // 2}.get(KIND, MIB // 16)  # of the copy, a second: it is to last
+RATE = {"demo": 3 * MIB, "shutdown": MIB // 64}.get(KIND, MIB // 16)  # of the copy, a second: it is to last, on a busy host, too
 CUTS = int(os.environ.get("ROUNDS") or 10)
 LOCAL = "/dev/vda2"
 NET = "xnbd.ip=10.0.2.15/24,eth0"
