@@ -162,12 +162,14 @@ bool handshake_secured(struct session *s)
 	s->securing = false;
 	if (fd < 0)
 		return false;
-	if (fd == s->event.fd)
-		return key_hold(s, text);
-	event_remove(&s->event);
-	close(s->event.fd);
-	s->event.fd = fd;
-	return event_add(&s->event, s->watched) && key_hold(s, text);
+	if (fd != s->event.fd) {
+		event_remove(&s->event);
+		close(s->event.fd);
+		s->event.fd = fd;
+		if (!event_add(&s->event, s->watched))
+			return false;
+	}
+	return key_hold(s, text);
 }
 
 bool handshake_init(struct session *s)

@@ -23,12 +23,16 @@ enum {
 
 void (*export_replaced)(struct export *old, struct export *new);
 
-/* Only of a target that does not keep what is written elsewhere. */
-static bool can_grow(const struct export *e)
+/* A target whose image may be opened again. */
+static bool is_plain(const struct disk *d)
 {
-	const struct disk *d = &e->disk;
+	return !d->words && d->direct_fd < 0 && d->header_fd < 0;
+}
 
-	return !d->words && d->base_fd < 0 && d->direct_fd < 0 && d->header_fd < 0;
+/* Only of a target that does not keep what is written elsewhere. */
+static bool can_grow(const struct disk *d)
+{
+	return is_plain(d) && d->base_fd < 0;
 }
 
 /* What the image has now, as far as this machine knows without waiting. */
@@ -82,7 +86,7 @@ struct export *export_measure(struct export *e)
 	struct export *new = NULL;
 	uint64_t n;
 
-	if (!can_grow(e) || is_being_copied())
+	if (!can_grow(&e->disk) || is_being_copied())
 		return e;
 	n = image_bytes(&e->disk);
 	if (n == e->disk.header.size_bytes || n > INT64_MAX)
@@ -162,6 +166,6 @@ void exports_reopen(void)
 	struct export *e;
 
 	for (e = exports; e; e = e->next)
-		if (!e->removed && !e->disk.words && e->disk.direct_fd < 0 && e->disk.header_fd < 0)
+		if (!e->removed && is_plain(&e->disk))
 			reopen(e);
 }
