@@ -67,6 +67,21 @@
 //config:	A target tells each new client the size that its image has then, and
 //config:	SIGHUP opens what has taken the place of a file.
 //config:
+//config:config FEATURE_XNBD_SERVER_SECTORS
+//config:	bool "--sector-size (710 bytes)"
+//config:	default y
+//config:	depends on XNBD_SERVER
+//config:	help
+//config:	Clients are told that sectors have 512 or 4096 bytes, and requests that
+//config:	are not for whole sectors are refused.
+//config:
+//config:config FEATURE_XNBD_SERVER_DISCARD
+//config:	bool "--discard (340 bytes)"
+//config:	default y
+//config:	depends on XNBD_SERVER
+//config:	help
+//config:	For preallocated images: TRIM is ignored, and zeroes leave no holes.
+//config:
 //config:config FEATURE_XNBD_TLS
 //config:	bool "TLS with pre-shared keys (23 kb)"
 //config:	default y
@@ -291,6 +306,12 @@
 //usage:     "\n	-e,--tls MODE		off, on, or require"
 //usage:	)
 //usage:     "\n	-r,--readonly		Refuse writes"
+//usage:	IF_FEATURE_XNBD_SERVER_SECTORS(
+//usage:     "\n	-z,--sector-size BYTES	Sectors have 512 or 4096 bytes"
+//usage:	)
+//usage:	IF_FEATURE_XNBD_SERVER_DISCARD(
+//usage:     "\n	-U,--discard MODE	unmap, or ignore: make no holes"
+//usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_OLDSTYLE(
 //usage:     "\n	-o,--oldstyle		Use the oldstyle handshake"
 //usage:	)
@@ -402,7 +423,9 @@ static const char options[] ALIGN1 = "trl:a:u:m:q:b:"
 	IF_FEATURE_XNBD_SERVER_TRACE("T:f:")
 	IF_FEATURE_XNBD_SERVER_DAEMONIZE("P:L:")
 	IF_FEATURE_XNBD_SERVER_CONTROL("s:")
-	IF_FEATURE_XNBD_EXPORT_NAMES("M:y:");
+	IF_FEATURE_XNBD_EXPORT_NAMES("M:y:")
+	IF_FEATURE_XNBD_SERVER_SECTORS("z:")
+	IF_FEATURE_XNBD_SERVER_DISCARD("U:");
 
 #if ENABLE_LONG_OPTS
 static const char long_options[] ALIGN1 =
@@ -454,6 +477,8 @@ static const char long_options[] ALIGN1 =
 	"exportname\0" Required_argument "M"
 	"description\0" Required_argument "y"
 	"hide-exports\0" No_argument "Z")
+	IF_FEATURE_XNBD_SERVER_SECTORS("sector-size\0" Required_argument "z")
+	IF_FEATURE_XNBD_SERVER_DISCARD("discard\0" Required_argument "U")
 	IF_FEATURE_XNBD_SERVER_ALLOW("allow\0" Required_argument "w")
 	IF_FEATURE_XNBD_TLS(
 	"tls-psk\0" Required_argument "E"
@@ -546,6 +571,7 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	IF_FEATURE_XNBD_SERVER_DEVICE(const char *connections = "1";)
 	IF_FEATURE_XNBD_TLS(const char *tls = NULL;)
 	IF_FEATURE_XNBD_SERVER_CONTROL(const char *control = NULL;)
+	const char *sector = NULL, *discard = NULL;
 	unsigned opt = getopt32long(argv, options, long_options, &c.lport, &c.laddr, &c.unix_path, &clients, &queue, &buf
 		IF_FEATURE_XNBD_SERVER_INETD(, &fd)
 		IF_FEATURE_XNBD_SERVER_PROXY(, &c.origin_export, &rate, &hold)
@@ -558,7 +584,9 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 		IF_FEATURE_XNBD_SERVER_TRACE(, &c.record, &c.prefetch)
 		IF_FEATURE_XNBD_SERVER_DAEMONIZE(, &c.pidfile, &c.logpath)
 		IF_FEATURE_XNBD_SERVER_CONTROL(, &control)
-		IF_FEATURE_XNBD_EXPORT_NAMES(, &c.exports.default_name, &c.exports.description));
+		IF_FEATURE_XNBD_EXPORT_NAMES(, &c.exports.default_name, &c.exports.description)
+		IF_FEATURE_XNBD_SERVER_SECTORS(, &sector)
+		IF_FEATURE_XNBD_SERVER_DISCARD(, &discard));
 
 	parse_mode(&c, opt, argv + optind);
 	IF_FEATURE_XNBD_SERVER_CONTROL(if (control && !(opt & (OPT_TARGET | OPT_COW)))
@@ -600,6 +628,8 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 		bb_simple_error_msg_and_die("a server for one client ends with it: it cannot be a device, too");
 	if (opt & OPT_CHECK)
 		return server_check(&c);
+	if (ENABLE_FEATURE_XNBD_SERVER_SECTORS || ENABLE_FEATURE_XNBD_SERVER_DISCARD)
+		server_sectors(&c, sector, discard);
 	server_limits(&c, clients, queue, buf, threads);
 	return server_run(&c);
 }

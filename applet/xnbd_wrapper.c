@@ -48,6 +48,12 @@
 //usage:     "\n	-k,--allow-key NAME=IMAGE	IMAGE is for clients with this key of TLS"
 //usage:	)
 //usage:     "\n	-r,--readonly		Refuse writes"
+//usage:	IF_FEATURE_XNBD_SERVER_SECTORS(
+//usage:     "\n	-z,--sector-size BYTES	Sectors have 512 or 4096 bytes"
+//usage:	)
+//usage:	IF_FEATURE_XNBD_SERVER_DISCARD(
+//usage:     "\n	-U,--discard MODE	unmap, or ignore: make no holes"
+//usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_COW(
 //usage:     "\n	-c,--cow		Keep what is written in a file that vanishes at the end"
 //usage:	)
@@ -99,7 +105,9 @@ static const char options[] ALIGN1 = "ri:*s:l:a:u:m:q:b:"
 	IF_FEATURE_XNBD_SERVER_THREADS("j:")
 	IF_FEATURE_XNBD_SERVER_ALLOW("w:")
 	IF_FEATURE_XNBD_TLS("E:e:")
-	IF_FEATURE_XNBD_WRAPPER_ALLOW_KEY("k:*");
+	IF_FEATURE_XNBD_WRAPPER_ALLOW_KEY("k:*")
+	IF_FEATURE_XNBD_SERVER_SECTORS("z:")
+	IF_FEATURE_XNBD_SERVER_DISCARD("U:");
 
 #if ENABLE_LONG_OPTS
 static const char long_options[] ALIGN1 =
@@ -132,7 +140,9 @@ static const char long_options[] ALIGN1 =
 	IF_FEATURE_XNBD_TLS(
 	"tls-psk\0" Required_argument "E"
 	"tls\0" Required_argument "e")
-	IF_FEATURE_XNBD_WRAPPER_ALLOW_KEY("allow-key\0" Required_argument "k");
+	IF_FEATURE_XNBD_WRAPPER_ALLOW_KEY("allow-key\0" Required_argument "k")
+	IF_FEATURE_XNBD_SERVER_SECTORS("sector-size\0" Required_argument "z")
+	IF_FEATURE_XNBD_SERVER_DISCARD("discard\0" Required_argument "U");
 #endif
 
 int xnbd_wrapper_main(int argc, char **argv) MAIN_EXTERNALLY_VISIBLE;
@@ -141,6 +151,7 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 	static struct server_config c = { .lport = SERVER_PORT }; /* owns the list of images to the end */
 	const char *clients = SERVER_CLIENTS, *queue = SERVER_QUEUE, *buf = SERVER_BUF_BYTES, *threads = SERVER_THREADS;
 	llist_t *images = NULL, *named = NULL;
+	const char *sector = NULL, *discard = NULL;
 	IF_FEATURE_XNBD_TLS(const char *tls = NULL;)
 	IF_FEATURE_XNBD_SERVER_DEVICE(llist_t *devices = NULL; const char *connections = "1";)
 	IF_FEATURE_XNBD_WRAPPER_ALLOW_KEY(llist_t *key_rules = NULL;)
@@ -151,7 +162,9 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 				    IF_FEATURE_XNBD_SERVER_THREADS(, &threads)
 				    IF_FEATURE_XNBD_SERVER_ALLOW(, &c.allow)
 				    IF_FEATURE_XNBD_TLS(, &c.tls_psk, &tls)
-				    IF_FEATURE_XNBD_WRAPPER_ALLOW_KEY(, &key_rules));
+				    IF_FEATURE_XNBD_WRAPPER_ALLOW_KEY(, &key_rules)
+				    IF_FEATURE_XNBD_SERVER_SECTORS(, &sector)
+				    IF_FEATURE_XNBD_SERVER_DISCARD(, &discard));
 
 	if (argv[optind])
 		bb_error_msg_and_die("too many arguments: '%s'", argv[optind]);
@@ -168,6 +181,8 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 	IF_FEATURE_XNBD_SERVER_DEVICE(c.devices = devices; c.connections = xatou_range(connections, 1, KERNEL_NBD_CONNECTIONS_MAX);)
 	IF_FEATURE_XNBD_TLS(server_tls(&c, tls);)
 	IF_FEATURE_XNBD_WRAPPER_ALLOW_KEY(server_key_rules(&c, key_rules);)
+	if (ENABLE_FEATURE_XNBD_SERVER_SECTORS || ENABLE_FEATURE_XNBD_SERVER_DISCARD)
+		server_sectors(&c, sector, discard);
 	server_limits(&c, clients, queue, buf, threads);
 	if (!images && !named && !c.control)
 		bb_simple_error_msg_and_die("nothing to serve: give " IF_LONG_OPTS("--imgfile or --socket") IF_NOT_LONG_OPTS("-i or -s"));

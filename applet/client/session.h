@@ -358,6 +358,8 @@ void payload_fail(struct session *s, uint32_t error);
 bool session_receive(struct session *s);
 /* Whether r may be done: NBD_SUCCESS, or the error to answer. */
 uint32_t session_check(const struct session *s, const struct request *r);
+/* Whether r covers whole sectors of its export. Any thread. */
+bool is_aligned(const struct session *s, const struct request *r);
 /* Gives up the WRITE whose data is still coming. */
 void payload_drop(struct session *s);
 /* p, a piece of a WRITE, is done. */
@@ -375,8 +377,8 @@ bool session_read(struct session *s);
 
 /* ---- reason.c -------------------------------------------------------------------------- */
 
-/* Why r was answered with this error: static text, "" when there is nothing to say. */
-const char *reason(const struct core *c, const struct request *r, uint32_t error);
+/* Why x was answered with this error: static text, "" when there is nothing to say. */
+const char *reason(const struct command *x, uint32_t error);
 
 /* ---- verbose.c ------------------------------------------------------------------------- */
 

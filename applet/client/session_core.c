@@ -95,7 +95,7 @@ void port_reply(struct core *c, struct request *r)
 
 	core_list_remove(x);
 	if (ENABLE_FEATURE_XNBD_SERVER_STRUCTURED && r->type == NBD_CMD_BLOCK_STATUS && !r->error)
-		x->data_bytes = status_encode(&s->handshake, core_map(c), r, x->cookie, x->header);
+		x->data_bytes = status_encode(&s->handshake, core_map(c), r, s->export->nbd.min_block, x->cookie, x->header);
 	if (s->front == LOOP_CORE) {
 		command_done(x);
 	} else {

@@ -12,6 +12,12 @@ enum {
 				    may bring more */
 };
 
+/* Also for clients that have not asked for the block sizes: "MUST cleanly error commands that fall outside". */
+bool is_aligned(const struct session *s, const struct request *r)
+{
+	return ((r->offset | r->length) & (s->export->nbd.min_block - 1)) == 0;
+}
+
 /* The core's word, and what only the session knows. */
 uint32_t session_check(const struct session *s, const struct request *r)
 {
@@ -24,6 +30,8 @@ uint32_t session_check(const struct session *s, const struct request *r)
 	if (sessions_stopping)
 		return NBD_ESHUTDOWN;
 	error = core_check(s->export->disk.core, r);
+	if (!error && ENABLE_FEATURE_XNBD_SERVER_SECTORS && !is_aligned(s, r))
+		return NBD_EINVAL;
 	if (error || r->type > NBD_CMD_WRITE)
 		return error;
 	/* "Size constraints": who has asked for them keeps to them. */
@@ -205,9 +213,15 @@ bool request_admit(struct session *s, struct command *x)
 	return true;
 }
 
+/* --discard ignore. What was there stays, which the client may not rely on; so a FUA has nothing to sync. */
+static bool is_ignored(const struct command *x)
+{
+	return ENABLE_FEATURE_XNBD_SERVER_DISCARD && x->req.type == NBD_CMD_TRIM && x->session->export->disk.keeps_space;
+}
+
 void request_begin(struct command *x)
 {
-	if (x->error)
+	if (x->error || is_ignored(x))
 		reply(x, x->error);
 	else if (command_is_published(x))
 		x->buf ? command_read(x) : read_ready(x);

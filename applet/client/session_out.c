@@ -113,7 +113,7 @@ static void reply_encode(struct command *x, uint32_t error)
 	if (!ENABLE_FEATURE_XNBD_SERVER_STRUCTURED || !x->session->handshake.structured) {
 		x->data_bytes = read && !error ? x->req.length : 0;
 	} else if (error) {
-		const char *why = reason(x->session->export->disk.core, &x->req, error);
+		const char *why = reason(x, error);
 		uint16_t n = (uint16_t)strlen(why);
 
 		nbd_chunk_encode(p, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_ERROR, x->cookie, 6U + n);

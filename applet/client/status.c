@@ -48,8 +48,20 @@ static unsigned put_local(uint8_t *p, const struct map *m, const struct request 
 	return n;
 }
 
-uint32_t status_encode(const struct nbd_server_handshake *h, const struct map *m, const struct request *r, uint64_t cookie,
-		       uint8_t *head)
+/* Holes of a file system, or of an origin, may be smaller than our sectors: "data" is never wrong. */
+static void keep_to_sectors(struct extents *e, const struct request *r, uint32_t unit)
+{
+	uint32_t all = 0;
+	unsigned i;
+
+	for (i = 0; i < e->count; i++)
+		all |= e->extent[i].length;
+	if (all & (unit - 1))
+		*e = (struct extents){ .count = 1, .extent = { { .length = r->length } } };
+}
+
+uint32_t status_encode(const struct nbd_server_handshake *h, const struct map *m, const struct request *r, uint32_t unit,
+		       uint64_t cookie, uint8_t *head)
 {
 	unsigned most = r->flags & NBD_CMD_FLAG_REQ_ONE ? 1 : EXTENTS_MAX;
 	struct extents *e = r->buf;
@@ -62,6 +74,8 @@ uint32_t status_encode(const struct nbd_server_handshake *h, const struct map *m
 		put_head(head, cookie, true, NBD_XNBD_LOCAL_ID, n);
 		return 8 * n;
 	}
+	if (ENABLE_FEATURE_XNBD_SERVER_SECTORS)
+		keep_to_sectors(e, r, unit);
 	n = e->count < most ? e->count : most;
 	put_head(head, cookie, !h->local, NBD_BASE_ALLOCATION_ID, n);
 	p = put_extents(data, e, n);

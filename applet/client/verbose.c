@@ -117,7 +117,7 @@ void client_refused(const char *peer, enum refusal why, const char *name, size_t
 void verbose_fails(const struct command *x, uint32_t error)
 {
 	const struct session *s = x->session;
-	const char *why = reason(s->export->disk.core, &x->req, error);
+	const char *why = reason(x, error);
 	char name[VERBOSE_WORD], why_word[VERBOSE_WORD];
 
 	export_word(s, name);

@@ -146,13 +146,13 @@ int ublk_inspect(unsigned index, struct ublk_info *info)
 	return error == ENODEV ? 0 : error;
 }
 
-static int set_parameters(unsigned index, uint64_t size_bytes, uint16_t flags)
+static int set_parameters(unsigned index, uint64_t size_bytes, uint32_t block_bytes, uint16_t flags)
 {
 	struct parameters p = { .length = sizeof(p), .types = BASIC | DISCARD };
 
 	p.basic.attributes = (flags & NBD_FLAG_READ_ONLY ? READ_ONLY : 0) | (flags & NBD_FLAG_SEND_FLUSH ? VOLATILE_CACHE : 0) |
 			     (flags & NBD_FLAG_SEND_FUA ? FUA : 0);
-	p.basic.logical_shift = LOGICAL_SHIFT;
+	p.basic.logical_shift = (uint8_t)__builtin_ctz(block_bytes);
 	p.basic.physical_shift = p.basic.opt_shift = p.basic.min_shift = PHYSICAL_SHIFT;
 	p.basic.max_sectors = UBLK_MAX_BYTES / UBLK_SECTOR_BYTES;
 	p.basic.sectors = size_bytes / UBLK_SECTOR_BYTES;
@@ -163,14 +163,14 @@ static int set_parameters(unsigned index, uint64_t size_bytes, uint16_t flags)
 	return control(SET_PARAMS, index, &p, sizeof(p), 0);
 }
 
-int ublk_add(unsigned index, uint64_t identity, uint64_t size_bytes, uint16_t transmission_flags)
+int ublk_add(unsigned index, uint64_t identity, uint64_t size_bytes, uint32_t block_bytes, uint16_t transmission_flags)
 {
 	struct device_info d = { .queues = 1, .depth = UBLK_DEPTH, .io_bytes = UBLK_MAX_BYTES, .index = index, .flags = NEEDED, .identity = identity };
 	int error = control(ADD_DEV, index, &d, sizeof(d), 0);
 
 	if (error)
 		return error;
-	error = set_parameters(index, size_bytes, transmission_flags);
+	error = set_parameters(index, size_bytes, block_bytes, transmission_flags);
 	if (error)
 		ublk_delete(index);
 	return error;

@@ -45,8 +45,8 @@ int ublk_index(const char *path);
  * here; or another errno. */
 int ublk_probe(void);
 int ublk_inspect(unsigned index, struct ublk_info *info);
-/* A new device. transmission_flags: NBD's. EEXIST: it is there. */
-int ublk_add(unsigned index, uint64_t identity, uint64_t size_bytes, uint16_t transmission_flags);
+/* A new device. block_bytes: of its logical blocks, a power of 2 from 512 to 4096. transmission_flags: NBD's. EEXIST: it is there. */
+int ublk_add(unsigned index, uint64_t identity, uint64_t size_bytes, uint32_t block_bytes, uint16_t transmission_flags);
 /* Whether somebody has the device's queue open, perhaps before it is live. */
 bool ublk_is_open(unsigned index);
 /* To take over a device that is quiesced. EBUSY: its last server has not ended yet. */

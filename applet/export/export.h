@@ -22,6 +22,8 @@ struct export_config {
 	bool fronts;       /* other threads serve clients, too */
 	const char *default_name; /* of the export that "" stands for, too; NULL: none */
 	const char *description;  /* of each export, for people; NULL: none */
+	unsigned sector_bytes; /* requests have to be multiples of it; 512, 4096, or 0: any */
+	bool keeps_space;  /* nothing is discarded: an image that is preallocated stays so */
 	unsigned hold_s;   /* seconds; proxy: requests that wait so long for the origin fail; 0 = never */
 };
 extern struct export_config export_config;
@@ -54,6 +56,8 @@ void export_enlist(struct export *e);
 /* Gives it a core for a disk of this size: as that of a proxy if e->disk.words is set.
  * all_dirty: see struct core_config. False: out of memory. */
 bool export_begin(struct export *e, uint64_t size_bytes, bool all_dirty);
+/* NULL, or why a disk of this size cannot be served: one line, the export's. */
+const char *export_misfit(struct export *e, uint64_t size_bytes);
 /* A target of this name (copied). NULL, or why not: one line. */
 const char *export_add(const char *name, const char *image);
 /* The same by a worker: added() is told why, or NULL. False: out of memory, it is not called. */

@@ -33,6 +33,7 @@ struct export *export_new(const char *name)
 	e->nbd.name = strdup(name);
 	e->disk.fd[FILE_IMAGE] = e->disk.fd[FILE_BITMAP] = e->disk.fd[FILE_COMMIT] = e->disk.base_fd = -1;
 	e->disk.header_fd = e->disk.direct_fd = -1;
+	e->disk.keeps_space = ENABLE_FEATURE_XNBD_SERVER_DISCARD && export_config.keeps_space;
 	e->users = 1;
 	if (e->nbd.name)
 		return e;
@@ -83,7 +84,7 @@ static void describe(struct export *e)
 		e->nbd.transmission_flags |= NBD_FLAG_READ_ONLY;
 	else
 		e->nbd.transmission_flags |= NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO;
-	e->nbd.min_block = 1;
+	e->nbd.min_block = ENABLE_FEATURE_XNBD_SERVER_SECTORS && export_config.sector_bytes ? export_config.sector_bytes : 1;
 	e->nbd.preferred_block = BLOCK_BYTES;
 	e->nbd.max_payload = NBD_PAYLOAD_MAX;
 	e->nbd.allocation = true;
@@ -210,6 +211,17 @@ void export_remove(struct export *e)
 	export_drop(e);
 }
 
+const char *export_misfit(struct export *e, uint64_t size_bytes)
+{
+	unsigned sector = export_config.sector_bytes;
+
+	if (!ENABLE_FEATURE_XNBD_SERVER_SECTORS || !sector || size_bytes % sector == 0)
+		return NULL;
+	snprintf(e->disk.wrong, sizeof(e->disk.wrong), "'%s' has %llu bytes, which are no whole sectors of %u",
+		 e->disk.path[FILE_IMAGE], (unsigned long long)size_bytes, sector);
+	return e->disk.wrong;
+}
+
 /* ---- targets --------------------------------------------------------------------------- */
 
 const char *export_open(struct export *e, const char *image)
@@ -217,6 +229,8 @@ const char *export_open(struct export *e, const char *image)
 	const struct export_config *s = &export_config;
 	const char *why = file_open_target(&e->disk, image, s->readonly || s->cow);
 
+	if (!why)
+		why = export_misfit(e, e->disk.header.size_bytes);
 	if (!why && ENABLE_FEATURE_XNBD_SERVER_COW && s->cow)
 		why = cow_begin(&e->disk);
 	if (!why)

@@ -89,6 +89,7 @@ struct export *export_measure(struct export *e)
 	if (!can_grow(&e->disk) || is_being_copied())
 		return e;
 	n = image_bytes(&e->disk);
+	n -= n % e->nbd.min_block; /* what grows may have a part of its next sector */
 	if (n == e->disk.header.size_bytes || n > INT64_MAX)
 		return e;
 	new = resized(e, n);

@@ -62,6 +62,7 @@ static void begin_proxy(struct export *e)
 	struct disk *d = &e->disk;
 	const struct server_config *s = server_config;
 	const struct fingerprint *fp = NULL;
+	const char *wrong;
 	uint64_t size_bytes;
 	bool all_dirty;
 
@@ -72,6 +73,8 @@ static void begin_proxy(struct export *e)
 	else if (server_reach_origin(d, !d->words))
 		fp = origin_fingerprint(d->origin);
 	size_bytes = fp ? origin_size_bytes(d->origin) : d->header.size_bytes;
+	if ((wrong = export_misfit(e, size_bytes)))
+		bb_simple_error_msg_and_die(wrong);
 	store_open(d, size_bytes, fp, s->clear_bitmap, &all_dirty);
 	d->holes_known = holes_known(d->fd[FILE_IMAGE]);
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->exports.root_storage)

@@ -189,14 +189,21 @@ struct export *device_export(const char *name, const char *path)
 	return e;
 }
 
+/* The smallest that the kernel has, or --sector-size. */
+uint32_t device_block_bytes(const struct export *e)
+{
+	return ENABLE_FEATURE_XNBD_SERVER_SECTORS && e->nbd.min_block > 512 ? e->nbd.min_block : 512;
+}
+
 /* What --cow-target serves is gone with its server. */
 const char *device_identify(const struct export *e, unsigned connections, char *to)
 {
 	if (e->disk.base_fd >= 0)
 		return NULL;
-	snprintf(to, DEVICE_IDENTIFIER_BYTES, "xnbd %llx %llu %s%s%u", (unsigned long long)identity_now(e->disk.fd[FILE_IMAGE]),
+	snprintf(to, DEVICE_IDENTIFIER_BYTES, "xnbd %llx %llu %s%s%s%u", (unsigned long long)identity_now(e->disk.fd[FILE_IMAGE]),
 		 (unsigned long long)e->nbd.size_bytes, e->disk.words ? "proxy " : "",
-		 e->nbd.transmission_flags & NBD_FLAG_READ_ONLY ? "readonly " : "", connections);
+		 e->nbd.transmission_flags & NBD_FLAG_READ_ONLY ? "readonly " : "",
+		 device_block_bytes(e) > 512 ? "sectors " : "", connections);
 	return to;
 }
 
@@ -205,7 +212,7 @@ void device_describe(struct device *d, struct export *e)
 	d->export = e;
 	d->begun_ms = loop_now_ms();
 	d->device.size_bytes = e->nbd.size_bytes;
-	d->device.block_bytes = 512;
+	d->device.block_bytes = device_block_bytes(e);
 	d->device.transmission_flags = e->nbd.transmission_flags;
 	d->device.dead_s = KERNEL_NBD_FOREVER_S;
 	d->device.identifier = device_identify(e, d->count, d->identifier);

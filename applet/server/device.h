@@ -45,6 +45,8 @@ enum {
 
 /* The export of this name, held; dies with one line if there is none. */
 struct export *device_export(const char *name, const char *path);
+/* Of the logical blocks of a device. */
+uint32_t device_block_bytes(const struct export *e);
 /* What is served, and how, as long as the machine runs: nothing else can have this. NULL: it is gone with its server. to
  * has room for DEVICE_IDENTIFIER_BYTES. */
 const char *device_identify(const struct export *e, unsigned connections, char *to);

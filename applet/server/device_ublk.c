@@ -80,7 +80,7 @@ static int acquire(struct ublk_device *d)
 		return EBUSY;
 	/* A server of ours has died before it had begun. */
 	error = i->state == UBLK_DEAD ? ublk_delete(d->index) : 0;
-	return error ? error : ublk_add(d->index, d->identity, d->export->nbd.size_bytes, d->export->nbd.transmission_flags);
+	return error ? error : ublk_add(d->index, d->identity, d->export->nbd.size_bytes, device_block_bytes(d->export), d->export->nbd.transmission_flags);
 }
 
 static void open_run(struct job *j)

@@ -196,6 +196,22 @@ void server_limits(struct server_config *config, const char *clients, const char
 		bb_simple_error_msg_and_die("nothing to listen on: give " IF_LONG_OPTS("--lport or --unix") IF_NOT_LONG_OPTS("-l or -u"));
 }
 
+void server_sectors(struct server_config *config, const char *sector, const char *discard)
+{
+	if (sector) {
+		uint64_t n = xatoull_sfx(sector, kMG_suffixes);
+
+		if (n != 512 && n != BLOCK_BYTES)
+			bb_error_msg_and_die("sectors have 512 or 4096 bytes, not '%s'", sector);
+		config->exports.sector_bytes = (uint32_t)n;
+	}
+	if (!discard)
+		return;
+	config->exports.keeps_space = strcmp(discard, "ignore") == 0;
+	if (!config->exports.keeps_space && strcmp(discard, "unmap") != 0)
+		bb_error_msg_and_die("what is discarded is to 'ignore' or to 'unmap', not '%s'", discard);
+}
+
 static void renewed(struct export *old, struct export *new)
 {
 	if (server.export == old)

@@ -65,6 +65,9 @@ struct server_config {
  * line. */
 void server_limits(struct server_config *config, const char *clients, const char *queue, const char *buf, const char *threads);
 
+/* --sector-size and --discard (NULL: not given). Dies of what is none. */
+void server_sectors(struct server_config *config, const char *sector, const char *discard);
+
 /* --tls MODE (NULL: not given), when c->tls_psk is set. Dies of what makes no sense. */
 void server_tls(struct server_config *config, const char *mode);
 

@@ -97,11 +97,11 @@ static int write_through(struct io *io, int fd)
 	return errno;
 }
 
-static int zero(struct io *io, int fd)
+static int zero(const struct disk *d, struct io *io, int fd)
 {
 	int error = EOPNOTSUPP;
 
-	if (!(io->flags & IO_NO_HOLE))
+	if (!(io->flags & IO_NO_HOLE) && !(ENABLE_FEATURE_XNBD_SERVER_DISCARD && d->keeps_space))
 		error = punch(fd, X_FALLOC_PUNCH_HOLE, io->offset, io->length);
 	if (error == EOPNOTSUPP)
 		error = punch(fd, X_FALLOC_ZERO_RANGE, io->offset, io->length);
@@ -139,7 +139,7 @@ static void disk_do(const struct disk *d, struct io *io, int fd)
 		io->error = disk_transfer(fd, io->op == IO_WRITE, io->buf, io->length, io->offset);
 		break;
 	case IO_ZERO:
-		io->error = zero(io, fd);
+		io->error = zero(d, io, fd);
 		break;
 	case IO_TRIM:
 		io->error = punch(fd, X_FALLOC_PUNCH_HOLE, io->offset, io->length);

@@ -31,6 +31,7 @@ struct disk {
 	bool commit_is_device; /* the commit file is a block device */
 	bool adopt, accept; /* --adopt-bitmap, --accept-image */
 	_Atomic bool no_nowait; /* the image's file system knows no RWF_NOWAIT, or a base is behind it */
+	bool keeps_space; /* no hole is made of what is zeroed */
 	char *path[3];  /* absolute */
 	char wrong[512]; /* the line of file_open_target() */
 	enum state_commit commit_found; /* what store_inspect() found */
