@@ -181,6 +181,13 @@ void listener_begin(struct listener *l, void (*ready)(struct event *e, uint32_t 
 		bb_simple_perror_msg_and_die("epoll_ctl");
 }
 
+void listener_end(struct listener *l)
+{
+	timer_clear(&l->pause);
+	event_remove(&l->event);
+	close(l->event.fd);
+}
+
 int listener_accept(struct event *e, struct endpoint *from)
 {
 	static uint64_t tell_ms; /* not before */
@@ -300,11 +307,8 @@ void listen_end(void)
 {
 	unsigned i;
 
-	for (i = 0; i < count; i++) {
-		timer_clear(&listeners[i].pause);
-		event_remove(&listeners[i].event);
-		close(listeners[i].event.fd);
-	}
+	for (i = 0; i < count; i++)
+		listener_end(&listeners[i]);
 	count = 0;
 	if (ENABLE_FEATURE_XNBD_SERVER_THREADS && waiting.fd >= 0)
 		close(waiting.fd);

@@ -40,6 +40,8 @@ struct listener {
 };
 /* From now on ready() is called when somebody connects; dies when that cannot be. */
 void listener_begin(struct listener *l, void (*ready)(struct event *e, uint32_t events));
+/* Nobody connects any more; its descriptor is closed. */
+void listener_end(struct listener *l);
 /* From ready(): like accept4(2), with a descriptor that does not block, and the peer's address in
  * *from. -1: nobody is there, or an error; that is logged now and then, and the listener pauses for
  * a moment. */

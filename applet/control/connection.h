@@ -10,6 +10,7 @@
 #ifndef CONTROL_CONNECTION_H
 #define CONTROL_CONNECTION_H
 
+#include "control/control.h"
 #include "export/export.h"
 #include "reactor/loop.h"
 
@@ -39,6 +40,8 @@ struct control {
 	bool metrics;  /* the counters are wanted in that form */
 	bool dead;     /* closed; freed when it no longer waits */
 	struct commit_waiter commit;
+	struct control_socket *socket; /* that it came from; NULL: it waits, and that has ended */
+	struct export *export; /* as of that socket */
 	struct control *next;
 
 	/* binary protocol */
@@ -48,14 +51,16 @@ struct control {
 	int passed_fd;               /* came with a message; -1 = none */
 };
 
-/* Whether this is the control socket of a proxy, or of what was one before its switch. */
-#define control_is_proxy() (ENABLE_FEATURE_XNBD_SERVER_PROXY && exported && exported->disk.words)
+/* Whether k is about a proxy, or what was one before its switch. */
+static inline bool control_is_proxy(const struct control *k)
+{
+	return ENABLE_FEATURE_XNBD_SERVER_PROXY && k->export && k->export->disk.words;
+}
 
 /* ---- control.c: connections --------------------------------------------------------------- */
 
 extern struct control *controls;
 extern struct control *control_upgrades; /* has asked for another program, and is `waiting`; NULL: none */
-extern struct export *exported; /* the proxy or target; NULL: a wrapper's exports */
 
 /* Appends n bytes for the client; without room, or when it has gone, they are lost. */
 void control_emit(struct control *k, const void *p, size_t n);
@@ -128,7 +133,7 @@ void images_list(struct control *k);
  * to 5 if it makes sense; text begins with a letter. */
 bool xnbd04_begins(const struct control *k);
 /* Takes what has come. False: close the connection. */
-bool xnbd04_parse(struct control *k, struct export *e);
+bool xnbd04_parse(struct control *k);
 /* The connection ends. */
 void xnbd04_end(struct control *k);
 

@@ -19,10 +19,7 @@ enum {
 	IDLE_MS = 60000,
 };
 
-static struct listener listener;
 struct control *controls;
-static unsigned control_count;
-struct export *exported;
 struct control_config control_config;
 
 /* ---- text --------------------------------------------------------------------------- */
@@ -128,9 +125,9 @@ void control_answer_late(struct control *k, const char *error)
 static bool parse_input(struct control *k)
 {
 	if (ENABLE_FEATURE_XNBD_SERVER_OLD_CONTROL) {
-		k->xnbd04 |= control_is_proxy() && xnbd04_begins(k);
+		k->xnbd04 |= control_is_proxy(k) && xnbd04_begins(k);
 		if (k->xnbd04)
-			return xnbd04_parse(k, exported);
+			return xnbd04_parse(k);
 	}
 	return control_parse_lines(k);
 }
@@ -224,11 +221,13 @@ void control_close(struct control *k)
 	struct control **p = &controls;
 	bool owner = k->owns_job;
 	bool verifies = ENABLE_FEATURE_XNBD_SERVER_VERIFY && k->verifies;
+	struct core *c = owner ? k->export->disk.core : NULL;
 
 	while (*p != k)
 		p = &(*p)->next;
 	*p = k->next;
-	control_count--;
+	k->socket->connections--;
+	k->socket = NULL;
 	event_remove(&k->event);
 	close(k->event.fd);
 	timer_clear(&k->timer);
@@ -244,9 +243,9 @@ void control_close(struct control *k)
 	if (!k->waiting)
 		free(k);
 	if (owner && verifies)
-		core_verify_cancel(exported->disk.core);
+		core_verify_cancel(c);
 	else if (ENABLE_FEATURE_XNBD_SERVER_PROXY && owner)
-		core_job_cancel(exported->disk.core);
+		core_job_cancel(c);
 }
 
 /* Only root and the server's own user may give orders, whatever the mode says. */
@@ -261,7 +260,7 @@ static bool may_control(int fd)
 }
 
 /* NULL: no memory; fd is closed. */
-static struct control *control_new(int fd)
+static struct control *control_new(struct control_socket *s, int fd)
 {
 	struct control *k = calloc(1, sizeof(*k));
 
@@ -279,22 +278,25 @@ static struct control *control_new(int fd)
 		return NULL;
 	}
 	timer_set(&k->timer, loop_now_ms() + IDLE_MS);
+	k->socket = s;
+	k->export = s->export;
 	k->next = controls;
 	controls = k;
-	control_count++;
+	s->connections++;
 	return k;
 }
 
 static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
 {
 	static const char no[] = "error not allowed, or too many control clients\n";
+	struct control_socket *s = (struct control_socket *)e;
 	struct endpoint from;
 	int fd = listener_accept(e, &from);
 
 	if (fd < 0)
 		return;
-	if (control_count < CONNECTIONS_MAX && may_control(fd)) {
-		control_new(fd);
+	if (s->connections < CONNECTIONS_MAX && may_control(fd)) {
+		control_new(s, fd);
 		return;
 	}
 	send(fd, no, sizeof(no) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -302,39 +304,49 @@ static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
 }
 
 /* After a switch: answers the connections that wait for it (XNBD04_DETECT_SWITCH). */
-static void control_switched(void)
+static void control_switched(const struct disk *d UNUSED_PARAM)
 {
 	struct control *k;
 
 	for (k = controls; k; k = k->next)
-		if (k->xnbd04_detects) {
+		if (k->xnbd04_detects && (!ENABLE_XNBD_WRAPPER || &k->export->disk == d)) {
 			k->xnbd04_detects = false;
 			control_finish(k);
 		}
 }
 
-void control_begin(struct export *e, const char *path)
+void control_begin(struct control_socket *s, struct export *e, const char *path)
 {
-	exported = e;
 	origin_closed = control_switched;
+	s->export = e;
 	if (path)
-		listener.event.fd = listen_unix(path);
-	listener_begin(&listener, listener_ready);
+		s->listener.event.fd = listen_unix(path);
+	listener_begin(&s->listener, listener_ready);
 }
 
-void control_renewed(const struct export *old, struct export *new)
+void control_renewed(struct control_socket *s, const struct export *old, struct export *new)
 {
-	if (exported == old)
-		exported = new;
+	struct control *k;
+
+	if (s->export == old)
+		s->export = new;
+	for (k = controls; k; k = k->next)
+		if (k->export == old)
+			k->export = new;
 }
 
-void control_end(void)
+void control_end(struct control_socket *s)
 {
-	timer_clear(&listener.pause);
-	while (controls) {
-		controls->owns_job = false;
-		control_flush(controls);
-		control_close(controls);
+	struct control *k, *next;
+
+	listener_end(&s->listener);
+	for (k = controls; k; k = next) {
+		next = k->next;
+		if (ENABLE_XNBD_WRAPPER && k->socket != s)
+			continue;
+		k->owns_job = false;
+		control_flush(k);
+		control_close(k);
 	}
 }
 
@@ -367,9 +379,9 @@ static void connection_put(const struct control *k)
 	handover_put(HANDED_TEXT, k->out, k->out_bytes);
 }
 
-static void connection_get(const struct handed_control *r)
+static void connection_get(struct control_socket *s, const struct handed_control *r)
 {
-	struct control *k = control_new(r->fd);
+	struct control *k = control_new(s, r->fd);
 
 	if (k && handover.more_bytes <= CONTROL_IN_BYTES) {
 		k->in_bytes = (unsigned)handover.more_bytes;
@@ -387,18 +399,18 @@ static void connection_get(const struct handed_control *r)
 		control_answered(k);
 }
 
-void control_handover(struct export *e)
+void control_handover(struct control_socket *s, struct export *e)
 {
 	const struct handed_control *r;
 	const struct control *k;
 
-	handover_fd(&listener.event.fd);
+	handover_fd(&s->listener.event.fd);
 	for (k = handover.reads ? NULL : controls; k; k = k->next)
 		connection_put(k);
 	if (!handover.reads)
 		return;
-	control_begin(e, NULL);
+	control_begin(s, e, NULL);
 	while ((r = handover_get(HANDED_CONTROL)))
-		connection_get(r);
+		connection_get(s, r);
 }
 #endif

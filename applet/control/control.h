@@ -4,13 +4,13 @@
  * The control socket: whoever is allowed to connect asks for the state of a proxy or a wrapper, and
  * gives orders.
  *
- * All of it runs on the loop's thread. None of it blocks, but for control_begin() and control_end(),
- * which are called once, at the start and at the end of the server. A connection that is lost
- * concerns nobody else.
+ * All of it runs on the loop's thread. None of it blocks, but for control_begin() with a path. A connection that is
+ * lost concerns nobody else.
  */
 #ifndef CONTROL_CONTROL_H
 #define CONTROL_CONTROL_H
 
+#include "client/listen.h"
 #include "export/export.h"
 #include "reactor/handover.h"
 
@@ -21,9 +21,16 @@ struct control_config {
 };
 extern struct control_config control_config;
 
-/* Listens at this path, which listen_check() has allowed, from now on; dies when it cannot. NULL: where it listens already.
- * e: the proxy that is asked about, which stays to the end; NULL: a wrapper's exports. */
-void control_begin(struct export *e, const char *path);
+/* One of them. Its memory is the caller's, from control_begin() to control_end(). */
+struct control_socket {
+	struct listener listener; /* first */
+	struct export *export;    /* that is asked about; NULL: a wrapper's exports */
+	unsigned connections;
+};
+
+/* s, which is zeroed, listens at this path, which listen_check() has allowed, from now on; dies when it cannot. NULL: its
+ * listener's descriptor is set. e: s->export, which stays to control_end(). */
+void control_begin(struct control_socket *s, struct export *e, const char *path);
 /* How the last comparison with the origin has ended. True: well. *text: one line, valid until the
  * next call. */
 bool control_verify_result(const struct core_status *s, const char **text);
@@ -34,11 +41,11 @@ bool control_verify_result(const struct core_status *s, const char **text);
  */
 extern const char *(*control_upgrade)(int program_fd);
 void control_upgraded(const char *why);
-/* For that program: connections, and what they have asked for. There it takes the place of control_begin(). e: as there. */
-void control_handover(struct export *e);
+/* For that program: connections, and what they have asked for. There it takes the place of control_begin(). */
+void control_handover(struct control_socket *s, struct export *e);
 /* new has taken the place of old, which may end now. */
-void control_renewed(const struct export *old, struct export *new);
-/* Sends what can be sent at once, and closes all connections. Jobs go on. */
-void control_end(void);
+void control_renewed(struct control_socket *s, const struct export *old, struct export *new);
+/* Sends what can be sent at once, and closes the socket and its connections. Jobs go on. */
+void control_end(struct control_socket *s);
 
 #endif

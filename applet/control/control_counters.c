@@ -140,10 +140,10 @@ static void emit_clients(struct sink *s, const struct counters *c)
 
 static void emit_proxy(struct sink *s, const struct counters *c)
 {
-	const struct map *m = core_map(exported->disk.core);
+	const struct map *m = core_map(s->k->export->disk.core);
 	struct core_status status;
 
-	core_status(exported->disk.core, &status);
+	core_status(s->k->export->disk.core, &status);
 	sink_one(s, "origin_waits", "counter", "Reads that had to wait for the origin.", c->waits);
 	sink_time(s, "origin_wait_seconds", "Time that these reads took.", c->wait_us);
 	if (!s->metrics) /* the others are keys of "status" */
@@ -159,7 +159,7 @@ static void emit_counters(struct control *k, bool metrics, const struct counters
 
 	emit_requests(&s, c);
 	emit_clients(&s, c);
-	if (control_is_proxy())
+	if (control_is_proxy(k))
 		emit_proxy(&s, c);
 	if (metrics) {
 		sink_one(&s, "clients", "gauge", "Clients that are connected.", sessions_count());

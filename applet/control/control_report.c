@@ -109,13 +109,13 @@ void control_emit_cache(struct control *k, const struct disk *d, uint64_t size_b
 
 void control_emit_status(struct control *k)
 {
-	const struct disk *d = &exported->disk;
+	const struct disk *d = &k->export->disk;
 	const struct map *m = core_map(d->core);
 	struct core_status s;
 
 	core_status(d->core, &s);
 	control_print(k, "mode %s\npid %u\n", core_is_proxy(d->core) ? "proxy" : "target", (unsigned)getpid());
-	control_emit_cache(k, d, exported->nbd.size_bytes, m);
+	control_emit_cache(k, d, k->export->nbd.size_bytes, m);
 	emit_origin(k, d->origin);
 	emit_job(k, &s, m->local);
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY)
@@ -133,10 +133,10 @@ void control_emit_status(struct control *k)
 
 void control_emit_target(struct control *k)
 {
-	control_print(k, "mode %s\npid %u\n", exported ? "target" : "wrapper", (unsigned)getpid());
-	if (exported) {
-		control_emit_string(k, "image", exported->disk.path[FILE_IMAGE]);
-		control_emit_number(k, "disk_size", exported->nbd.size_bytes);
+	control_print(k, "mode %s\npid %u\n", k->export ? "target" : "wrapper", (unsigned)getpid());
+	if (k->export) {
+		control_emit_string(k, "image", k->export->disk.path[FILE_IMAGE]);
+		control_emit_number(k, "disk_size", k->export->nbd.size_bytes);
 	}
 	control_emit_clients(k);
 	control_emit_number(k, "in_flight", sessions_in_flight());
@@ -147,12 +147,12 @@ void control_emit_target(struct control *k)
 
 void control_emit_progress(struct control *k)
 {
-	const struct map *m = core_map(exported->disk.core);
+	const struct map *m = core_map(k->export->disk.core);
 	struct core_status s;
 
 	if (k->out_bytes > CONTROL_OUT_BYTES_MAX / 2)
 		return; /* does not read: keep room for the answer */
-	core_status(exported->disk.core, &s);
+	core_status(k->export->disk.core, &s);
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && k->verifies) {
 		control_emit_verify(k, &s);
 		control_emit_number(k, "looked_at", s.looked_at);
@@ -162,7 +162,7 @@ void control_emit_progress(struct control *k)
 		control_emit_number(k, "cached", m->local);
 	}
 	control_emit_number(k, "blocks", m->blocks);
-	control_emit_string(k, "origin_state", origin_state(exported->disk.origin));
+	control_emit_string(k, "origin_state", origin_state(k->export->disk.origin));
 	emit_percent(k, k->verifies ? s.looked_at : m->local, m->blocks);
 	control_flush(k);
 }

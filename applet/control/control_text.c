@@ -29,8 +29,8 @@ void control_follow(struct control *k)
 /* What is missing after a copy that failed: "16384+4096 28672+8192". */
 static void emit_failure(struct control *k, int error)
 {
-	const struct map *m = core_map(exported->disk.core);
-	uint64_t size_bytes = exported->nbd.size_bytes;
+	const struct map *m = core_map(k->export->disk.core);
+	uint64_t size_bytes = k->export->nbd.size_bytes;
 	uint64_t block = 0;
 	unsigned n;
 
@@ -56,7 +56,7 @@ static void follow_end(struct control *k)
 	struct core_status s;
 
 	control_emit_progress(k);
-	core_status(exported->disk.core, &s);
+	core_status(k->export->disk.core, &s);
 	k->follow = k->owns_job = false;
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && k->verifies) {
 		const char *text;
@@ -76,11 +76,11 @@ static void follow_end(struct control *k)
 }
 
 /* Whether the copy (verify: the comparison) is running or paused; if so, *rate_bytes is its limit. */
-static bool job_is_open(bool verify, uint64_t *rate_bytes)
+static bool job_is_open(const struct control *k, bool verify, uint64_t *rate_bytes)
 {
 	struct core_status s;
 
-	core_status(exported->disk.core, &s);
+	core_status(k->export->disk.core, &s);
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && verify) {
 		*rate_bytes = s.verify.rate_limit;
 		return s.verify.state == JOB_RUNNING;
@@ -95,7 +95,7 @@ void port_job_changed(struct core *c UNUSED_PARAM)
 	uint64_t rate;
 
 	for (k = controls; k; k = k->next)
-		if (k->follow && !job_is_open(k->verifies, &rate))
+		if (k->follow && (!ENABLE_XNBD_WRAPPER || k->export->disk.core == c) && !job_is_open(k, k->verifies, &rate))
 			follow_end(k);
 }
 
@@ -106,9 +106,9 @@ static void job_begun(struct control *k, bool follow, bool verify, bool was_open
 	struct control *other;
 
 	for (other = follow ? NULL : controls; other; other = other->next)
-		if (other->verifies == verify)
+		if ((!ENABLE_XNBD_WRAPPER || other->export == k->export) && other->verifies == verify)
 			other->owns_job = false; /* asked to go on by itself */
-	if (!follow || !core_is_proxy(exported->disk.core)) {
+	if (!follow || !core_is_proxy(k->export->disk.core)) {
 		control_answer(k, NULL);
 		return;
 	}
@@ -120,11 +120,11 @@ static void job_begun(struct control *k, bool follow, bool verify, bool was_open
 static void begin_copy(struct control *k, struct args *w)
 {
 	uint64_t rate;
-	bool was_open = job_is_open(false, &rate);
+	bool was_open = job_is_open(k, false, &rate);
 
 	if (!w->rate_given)
 		w->rate = was_open ? rate : control_config.rate_bytes;
-	if (core_job_start(exported->disk.core, w->blocks > FETCH_BLOCKS_MAX ? 0 : (uint32_t)w->blocks, w->rate))
+	if (core_job_start(k->export->disk.core, w->blocks > FETCH_BLOCKS_MAX ? 0 : (uint32_t)w->blocks, w->rate))
 		control_answer(k, "this server was switched with blocks missing: there is no origin to copy from");
 	else
 		job_begun(k, w->follow, false, was_open);
@@ -133,12 +133,12 @@ static void begin_copy(struct control *k, struct args *w)
 static void begin_verify(struct control *k, struct args *w)
 {
 	uint64_t rate;
-	bool was_open = job_is_open(true, &rate);
+	bool was_open = job_is_open(k, true, &rate);
 	int error;
 
 	if (!w->rate_given)
 		w->rate = was_open ? rate : control_config.rate_bytes;
-	error = core_verify(exported->disk.core, w->rate);
+	error = core_verify(k->export->disk.core, w->rate);
 	if (error == ENOLINK)
 		control_answer(k, "this server was switched: there is no origin to compare with");
 	else if (error)
@@ -153,7 +153,7 @@ void control_follow_again(struct control *k)
 
 	k->follow = true;
 	timer_set(&k->timer, loop_now_ms() + FOLLOW_MS);
-	if (!job_is_open(k->verifies, &rate))
+	if (!job_is_open(k, k->verifies, &rate))
 		follow_end(k);
 }
 
@@ -168,17 +168,17 @@ static void switch_done(struct commit_waiter *w, int error)
 
 static void begin_switch(struct control *k, bool force)
 {
-	const struct map *m = core_map(exported->disk.core);
+	const struct map *m = core_map(k->export->disk.core);
 	char text[160];
 	const char *why;
 
 	k->commit.done = switch_done;
 	k->waiting = true;
-	why = core_switch(exported->disk.core, force, &k->commit);
+	why = core_switch(k->export->disk.core, force, &k->commit);
 	if (!why)
 		return;
 	k->waiting = false;
-	if (!core_has_failed(exported->disk.core)) { /* these are told first: --force does not help */
+	if (!core_has_failed(k->export->disk.core)) { /* these are told first: --force does not help */
 		snprintf(text, sizeof(text),
 			 "%llu of %llu blocks are missing: run --cache-all first, or --force to do without them",
 			 (unsigned long long)(m->blocks - m->local), (unsigned long long)m->blocks);
@@ -205,11 +205,11 @@ static void begin_reconnect(struct control *k, const char *host, const char *por
 
 	if (!host || !port || !*host) {
 		control_answer(k, "reconnect needs host= and port=");
-	} else if (!core_is_proxy(exported->disk.core)) {
+	} else if (!core_is_proxy(k->export->disk.core)) {
 		control_answer(k, "this server was switched: it needs no origin");
 	} else {
 		k->waiting = true;
-		why = origin_reconnect(exported->disk.origin, host, port, name, force, reconnect_done, k);
+		why = origin_reconnect(k->export->disk.origin, host, port, name, force, reconnect_done, k);
 		if (why) {
 			k->waiting = false;
 			control_answer(k, why);
@@ -289,7 +289,7 @@ static bool request_seen(struct control *k, const char *verb, const char *rest)
 		control_counters(k, true);
 	} else if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS && !rest && strcmp(verb, "clients") == 0) {
 		control_clients(k);
-	} else if (!control_is_proxy() && strcmp(verb, "status") == 0 && (!rest || counters)) {
+	} else if (!control_is_proxy(k) && strcmp(verb, "status") == 0 && (!rest || counters)) {
 		control_emit_target(k);
 		if (counters)
 			control_counters(k, false);
@@ -314,15 +314,15 @@ static void request(struct control *k, char *line)
 	}
 	if (request_seen(k, verb, line))
 		return;
-	if (ENABLE_XNBD_WRAPPER && !exported) {
+	if (ENABLE_XNBD_WRAPPER && !k->export) {
 		images_request(k, verb, line);
 		return;
 	}
-	if (!control_is_proxy()) {
+	if (!control_is_proxy(k)) {
 		control_answer(k, "unknown request, or none to a target");
 		return;
 	}
-	c = exported->disk.core;
+	c = k->export->disk.core;
 	while ((p = strsep(&line, " ")))
 		if (*p && !parse_arg(&w, p)) {
 			control_answer(k, "unknown or malformed word in the request");
@@ -342,8 +342,8 @@ static void request(struct control *k, char *line)
 		begin_reconnect(k, w.host, w.port, w.name, w.force);
 	} else if (strcmp(verb, "hold") == 0 && w.seconds_given) {
 		core_hold(c, w.seconds * 1000);
-		if (exported->disk.origin)
-			origin_hurry(exported->disk.origin); /* its pauses are shorter with --hold */
+		if (k->export->disk.origin)
+			origin_hurry(k->export->disk.origin); /* its pauses are shorter with --hold */
 		control_answer(k, NULL);
 	} else if (strcmp(verb, "pause") == 0) {
 		control_answer(k, core_job_pause(c) ? NULL : "no copy is running");

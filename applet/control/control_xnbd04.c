@@ -37,8 +37,9 @@ static void put_text(char *to, const char *text)
 	snprintf(to, XNBD04_TEXT_BYTES, "%s", text);
 }
 
-static void emit_status(struct control *k, struct export *e)
+static void emit_status(struct control *k)
 {
+	const struct export *e = k->export;
 	struct core_status core;
 	struct xnbd04_status s;
 
@@ -77,8 +78,9 @@ static void adopted(void *ctx UNUSED_PARAM, const char *error, bool refused)
 }
 
 /* The command that needs a descriptor has got it. False: close the connection. */
-static bool receive_fd(struct control *k, struct export *e, uint32_t command)
+static bool receive_fd(struct control *k, uint32_t command)
 {
+	struct export *e = k->export;
 	const char *why = "none is wanted now";
 	int fd = k->passed_fd;
 
@@ -108,7 +110,7 @@ bool xnbd04_begins(const struct control *k)
 	return k->in_bytes && (b < '\n' || b >= 0x7f);
 }
 
-bool xnbd04_parse(struct control *k, struct export *e)
+bool xnbd04_parse(struct control *k)
 {
 	uint32_t command;
 
@@ -122,7 +124,7 @@ bool xnbd04_parse(struct control *k, struct export *e)
 	memcpy(&command, k->in, sizeof(command));
 	switch (command) {
 	case XNBD04_QUERY_STATUS:
-		emit_status(k, e);
+		emit_status(k);
 		return true;
 	case XNBD04_REGISTER_FD:
 	case XNBD04_REGISTER_FORWARDER_FD:
@@ -130,10 +132,10 @@ bool xnbd04_parse(struct control *k, struct export *e)
 		if (k->passed_fd < 0) /* comes with the byte behind the command */
 			return k->in_bytes == sizeof(command);
 		k->in_bytes = 0;
-		return receive_fd(k, e, command);
+		return receive_fd(k, command);
 	case XNBD04_DETECT_SWITCH:
 		k->in_bytes = 0;
-		k->xnbd04_detects = core_is_proxy(e->disk.core);
+		k->xnbd04_detects = core_is_proxy(k->export->disk.core);
 		return k->xnbd04_detects;
 	default:
 		return false;

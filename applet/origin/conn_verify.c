@@ -94,14 +94,12 @@ static void spots_done(struct job *j)
  * unless the attempt was given up meanwhile (s->conn is NULL). */
 static void spots_compare(struct spots *s, struct conn *l)
 {
-	static struct serial_queue queue; /* one at a time: while the image hangs, each attempt would take another worker */
-
 	s->sent = true;
 	s->conn = l;
 	s->job.run = spots_run;
 	s->job.done = spots_done;
 	s->job.class = JOB_LONG; /* many transfers */
-	s->job.queue = &queue;
+	s->job.queue = &origin_disk(l->origin)->spots;
 	pool_submit(&s->job);
 }
 

@@ -44,7 +44,7 @@ struct origin {
 	char last_error[CONN_ERROR_BYTES]; /* logged once */
 };
 
-void (*origin_closed)(void);
+void (*origin_closed)(const struct disk *d);
 
 struct core *origin_core(struct origin *o)
 {
@@ -532,7 +532,7 @@ void port_conns_close(struct core *c)
 	}
 	address_clear(&o->candidate);
 	if (origin_closed)
-		origin_closed();
+		origin_closed(o->disk);
 	report(o, "the proxy was switched meanwhile and needs no origin", true);
 }
 

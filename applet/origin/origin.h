@@ -48,9 +48,9 @@ const char *origin_export(const struct origin *o);
 const char *origin_state(const struct origin *o);
 /* Why it is lost, or refused: one line; "none" */
 const char *origin_error(const struct origin *o);
-/* Called when the origin is no longer needed, after a switch; NULL, or set by who wants to know. It must
+/* Called when the origin of d is no longer needed, after a switch; NULL, or set by who wants to know. It must
  * not call into the core. */
-extern void (*origin_closed)(void);
+extern void (*origin_closed)(const struct disk *d);
 /* At the end of each turn of the loop: sends what was asked. */
 void origin_turn(struct origin *o);
 /* The server ends: what the origin still sends is not stored. Loop's thread. */

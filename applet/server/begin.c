@@ -57,8 +57,9 @@ bool server_reach_origin(struct disk *d, bool needed)
 	return first_attempt.ended && !first_attempt.error[0];
 }
 
-static void begin_proxy(struct export *e)
+static void begin_proxy(struct served *proxy)
 {
+	struct export *e = proxy->export;
 	struct disk *d = &e->disk;
 	const struct server_config *s = server_config;
 	const struct fingerprint *fp = NULL;
@@ -83,7 +84,7 @@ static void begin_proxy(struct export *e)
 		bb_simple_error_msg_and_die("out of memory");
 	origin_start(d->origin);
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && s->record)
-		record_begin(d);
+		record_begin(proxy->record, d);
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && s->prefetch)
 		prefetch_begin(d, s->prefetch);
 }
@@ -112,14 +113,16 @@ static void begin_exports(void)
 	const llist_t *l;
 
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && s->bitmap) {
-		server.export = export_new(name);
-		if (!server.export)
+		server.one.export = export_new(name);
+		if (!server.one.export)
 			bb_simple_error_msg_and_die("out of memory");
-		export_enlist(server.export);
-		begin_proxy(server.export);
+		export_enlist(server.one.export);
+		server.served = &server.one;
+		begin_proxy(&server.one);
 	} else if (s->image) {
 		why = export_add(name, s->image);
-		server.export = exports;
+		server.one.export = exports;
+		server.served = exports ? &server.one : NULL;
 	} else if (ENABLE_XNBD_WRAPPER) {
 		for (l = s->images; l && !why; l = l->link)
 			why = export_add(l->data, l->data);
@@ -192,7 +195,7 @@ void server_begin_again(void)
 	upgrade_is_tried();
 	die_func = server_leave;
 	begin_threads();
-	server.export = upgrade_restore();
+	upgrade_restore();
 	listen_begin();
 	server.is_begun = server.is_ready = true;
 	daemon_ready();
@@ -211,9 +214,9 @@ void server_begin(void)
 	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && s->pidfile)
 		daemon_open_pidfile(s->pidfile);
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && s->record)
-		record_open(s->record);
+		server.one.record = record_open(s->record);
 	if (ENABLE_FEATURE_XNBD_SERVER_AUTO && s->hook)
-		init_hook(xpath_absolute(s->hook), xpath_absolute(s->image)); /* a daemon leaves its directory */
+		init_hook(&server.one.policy.hook, xpath_absolute(s->hook), xpath_absolute(s->image)); /* a daemon leaves its directory */
 	/* Before the workers are born: they inherit it. */
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->exports.root_storage)
 		init_root_storage(false);
@@ -232,11 +235,11 @@ void server_begin(void)
 	if (ENABLE_FEATURE_XNBD_SERVER_UPGRADE)
 		control_upgrade = upgrade_begin;
 	if (SERVER_HAS_CONTROL && s->control)
-		control_begin(server.export, s->control);
+		control_begin(&server.control, server.one.export, s->control);
 	if (!ENABLE_FEATURE_XNBD_SERVER_INETD || !s->one_client)
 		listen_begin();
 	else
-		inetd_begin(s->client_fd, s->past_handshake ? server.export : NULL);
+		inetd_begin(s->client_fd, s->past_handshake ? server.one.export : NULL);
 	if (ENABLE_FEATURE_XNBD_SERVER_DEVICE && !devices_are_ready())
 		begin_devices();
 	server.is_ready = true;

@@ -89,23 +89,32 @@ static void last_commits(void)
 
 /* Writes into the header how the files are left, if it is certain that nothing is missing: the next
  * start then compares them with that. */
-static void leave_files(uint64_t deadline_ms)
+static void leave_files(struct disk *d, uint64_t deadline_ms)
 {
-	const struct core *c = server.export->disk.core;
+	const struct core *c = d->core;
 
-	while ((!core_is_quiet(c) || server.export->disk.save.write.busy) && loop_now_ms() < deadline_ms)
+	while ((!core_is_quiet(c) || d->save.write.busy) && loop_now_ms() < deadline_ms)
 		server_turn(deadline_ms);
-	if (!core_is_quiet(c) || core_has_failed(c) || server.export->disk.save.write.busy)
+	if (!core_is_quiet(c) || core_has_failed(c) || d->save.write.busy)
 		return;
-	header_finish(&server.export->disk);
+	header_finish(d);
 	server_end_of_turn(); /* a turn begins with a wait */
-	while (server.export->disk.save.write.busy && loop_now_ms() < deadline_ms)
+	while (d->save.write.busy && loop_now_ms() < deadline_ms)
+		server_turn(deadline_ms);
+}
+
+static void end_recording(struct recording *r, uint64_t deadline_ms)
+{
+	record_end(r);
+	server_end_of_turn(); /* a turn begins with a wait */
+	while (record_is_busy(r) && loop_now_ms() < deadline_ms)
 		server_turn(deadline_ms);
 }
 
 int server_end(void)
 {
 	uint64_t deadline = loop_now_ms() + STOP_MS;
+	const struct served *s;
 
 	server.ending = true;
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT)
@@ -113,16 +122,14 @@ int server_end(void)
 	listen_end();
 	if (ENABLE_FEATURE_XNBD_SERVER_DEVICE)
 		server_end_devices(server_config->keep_device);
-	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && server.export)
-		core_job_cancel(server.export->disk.core);
-	if (ENABLE_FEATURE_XNBD_SERVER_TRACE) {
-		record_end();
-		server_end_of_turn(); /* a turn begins with a wait */
-		while (record_is_busy() && loop_now_ms() < deadline)
-			server_turn(deadline);
+	for_each_served(s) {
+		if (ENABLE_FEATURE_XNBD_SERVER_PROXY)
+			core_job_cancel(s->export->disk.core);
+		if (ENABLE_FEATURE_XNBD_SERVER_TRACE && s->record)
+			end_recording(s->record, deadline);
+		if (ENABLE_FEATURE_XNBD_SERVER_VERIFY)
+			core_verify_cancel(s->export->disk.core);
 	}
-	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && server.export)
-		core_verify_cancel(server.export->disk.core);
 	if (ENABLE_FEATURE_XNBD_SERVER_THREADS) {
 		fronts_leave();
 		server_end_of_turn(); /* a turn begins with a wait */
@@ -136,13 +143,15 @@ int server_end(void)
 		server_turn(loop_now_ms() + PART_MS);
 	while (ENABLE_FEATURE_XNBD_TLS && relays_are_sending() && loop_now_ms() < deadline)
 		server_turn(loop_now_ms() + PART_MS);
-	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && server.export && server.export->disk.origin)
-		origin_end(server.export->disk.origin); /* nothing may change the files behind leave_files() */
+	for_each_served(s)
+		if (ENABLE_FEATURE_XNBD_SERVER_PROXY && s->export->disk.origin)
+			origin_end(s->export->disk.origin); /* nothing may change the files behind leave_files() */
 	last_commits();
-	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && server.export && server.export->disk.words)
-		leave_files(deadline);
+	for_each_served(s)
+		if (ENABLE_FEATURE_XNBD_SERVER_PROXY && s->export->disk.words)
+			leave_files(&s->export->disk, deadline);
 	if (SERVER_HAS_CONTROL && server_config->control)
-		control_end();
+		control_end(&server.control);
 	if (commit_error)
 		bb_simple_error_msg("the image could not be synced to disk: do not trust it");
 	return commit_error || exports_unsynced;

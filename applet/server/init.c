@@ -85,16 +85,11 @@ void init_root_storage(bool again)
 		bb_simple_perror_msg("SCHED_RR");
 }
 
-static struct {
-	struct job job;
-	char *argv[3], **envp;
-	int error; /* the child shares our memory */
-	bool busy;
-} hook;
+static unsigned hooks_busy;
 
 /* The child of vfork(2): it runs in the memory of its parent, one thread of which waits for it. So
  * nothing but system calls. */
-static void hook_exec(void)
+static void hook_exec(struct hook *h)
 {
 	sigset_t none;
 
@@ -107,36 +102,39 @@ static void hook_exec(void)
 	}
 	close(STDIN_FILENO); /* which may be a client */
 	(void)open("/dev/null", O_RDWR);
-	execve(hook.argv[0], hook.argv, hook.envp);
-	hook.error = errno;
+	execve(h->argv[0], h->argv, h->envp);
+	h->error = errno;
 }
 
 /* On a worker. After a fork(2) each page that we touch would be copied, which takes memory that
  * there may not be, and locks nothing of it. vfork(2) waits until the program has been read,
  * perhaps from the disk that we serve: so a worker does the waiting. */
-static void hook_run(struct job *j UNUSED_PARAM)
+static void hook_run(struct job *j)
 {
+	struct hook *h = (struct hook *)j;
 	pid_t pid;
 
-	hook.error = 0;
+	h->error = 0;
 	pid = vfork();
 	if (pid == 0) {
-		hook_exec();
+		hook_exec(h);
 		_exit(127);
 	}
 	if (pid < 0)
-		hook.error = errno;
+		h->error = errno;
 }
 
-static void hook_done(struct job *j UNUSED_PARAM)
+static void hook_done(struct job *j)
 {
-	hook.busy = false;
-	errno = hook.error;
+	const struct hook *h = (struct hook *)j;
+
+	hooks_busy--;
+	errno = h->error;
 	if (errno)
-		bb_perror_msg("cannot run '%s'", hook.argv[0]);
+		bb_perror_msg("cannot run '%s'", h->argv[0]);
 }
 
-void init_hook(char *program, char *image)
+void init_hook(struct hook *h, char *program, char *image)
 {
 	static const char name[] = "XNBD_IMAGE=";
 	char **e;
@@ -144,35 +142,35 @@ void init_hook(char *program, char *image)
 
 	for (n = 0; environ[n]; n++)
 		;
-	hook.envp = xzalloc((n + 2) * sizeof(*hook.envp));
+	h->envp = xzalloc((n + 2) * sizeof(*h->envp));
 	for (e = environ, n = 0; *e; e++)
 		if (strncmp(*e, name, sizeof(name) - 1) != 0)
-			hook.envp[n++] = *e;
-	hook.envp[n] = xasprintf("%s%s", name, image);
-	hook.argv[0] = program;
-	hook.argv[1] = image;
-	hook.job.run = hook_run;
-	hook.job.done = hook_done;
-	hook.job.class = JOB_SLOW;
+			h->envp[n++] = *e;
+	h->envp[n] = xasprintf("%s%s", name, image);
+	h->argv[0] = program;
+	h->argv[1] = image;
+	h->job.run = hook_run;
+	h->job.done = hook_done;
+	h->job.class = JOB_SLOW;
 }
 
-void init_run_hook(void)
+void init_run_hook(struct hook *h)
 {
-	hook.busy = true;
-	pool_submit(&hook.job);
+	hooks_busy++;
+	pool_submit(&h->job);
 }
 
 bool init_hook_is_busy(void)
 {
-	return hook.busy;
+	return hooks_busy;
 }
 
 #if ENABLE_FEATURE_XNBD_SERVER_UPGRADE
-void init_handover(void)
+void init_handover(struct hook *h)
 {
-	handover_text(&hook.argv[0]);
-	handover_text(&hook.argv[1]);
-	if (handover.reads && hook.argv[0])
-		init_hook(hook.argv[0], hook.argv[1]);
+	handover_text(&h->argv[0]);
+	handover_text(&h->argv[1]);
+	if (handover.reads && h->argv[0])
+		init_hook(h, h->argv[0], h->argv[1]);
 }
 #endif

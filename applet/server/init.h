@@ -8,20 +8,28 @@
 #define SERVER_INIT_H
 
 #include "reactor/handover.h"
+#include "reactor/pool.h"
+
+/* A program to be run, once. */
+struct hook {
+	struct job job;
+	char *argv[3], **envp; /* argv[0] NULL: there is none */
+	int error; /* the child shares our memory */
+};
 
 /* From now on this process needs nothing that could be on the disk it serves; dies when it
  * may not. again: it is the same process, with another program. */
 void init_root_storage(bool again);
 /* What init_run_hook() is to run, and the image's path, both absolute and kept. At the start:
  * dies when there is no memory. */
-void init_hook(char *program, char *image);
-/* Runs the program once, on a worker, with the image's path as its argument and in XNBD_IMAGE; the
+void init_hook(struct hook *h, char *program, char *image);
+/* Runs the program, on a worker, with the image's path as its argument and in XNBD_IMAGE; the
  * SIGCHLD handler reaps it. Takes no memory and does not wait; an error is logged. */
-void init_run_hook(void);
-/* Whether it is not begun yet. */
+void init_run_hook(struct hook *h);
+/* Whether one is not begun yet. */
 bool init_hook_is_busy(void);
 
 /* For another program in this process: the two paths. */
-void init_handover(void);
+void init_handover(struct hook *h);
 
 #endif

@@ -9,17 +9,38 @@
 #ifndef SERVER_LIFE_H
 #define SERVER_LIFE_H
 
+#include "control/control.h"
 #include "export/export.h"
+#include "server/policy.h"
+
+struct recording;
 
 enum { SERVER_HAS_CONTROL = ENABLE_FEATURE_XNBD_SERVER_PROXY + ENABLE_XNBD_WRAPPER + ENABLE_FEATURE_XNBD_SERVER_CONTROL > 0 };
 
+/* An export that the server works for by itself: the one of xnbd-server. */
+struct served {
+	struct export *export; /* NULL: not there yet */
+	struct policy policy;
+	struct recording *record; /* the boot trace that is written; NULL: none */
+	struct served *next;
+};
+
 extern struct server {
-	struct export *export; /* that of xnbd-server; NULL: many, of xnbd-wrapper */
+	struct served one;      /* that of xnbd-server */
+	struct served *served;  /* all of them */
+	struct control_socket control; /* of all: of the one, or of xnbd-wrapper */
 	uint64_t stopping_ms;  /* the first signal to end came then; 0: none has */
 	bool is_ready;
 	bool is_begun; /* there are files that a header speaks of, and soon clients: they stay */
 	bool ending;
 } server;
+
+/* Each of them; s is a struct served *. */
+#if ENABLE_XNBD_WRAPPER
+# define for_each_served(s) for (s = server.served; s; s = s->next)
+#else
+# define for_each_served(s) if ((s = &server.one)->export)
+#endif
 
 /* ---- begin.c ----------------------------------------------------------------------------------- */
 

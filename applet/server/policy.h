@@ -2,20 +2,30 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
  * What a proxy does by itself when its disk is complete: compare, switch, run the hook. Loop's thread;
- * nothing here blocks. c: the core of the one disk there is, which has begun as a proxy.
+ * nothing here blocks. c: the core of its disk, which has begun as a proxy.
  */
 #ifndef SERVER_POLICY_H
 #define SERVER_POLICY_H
 
 #include "core/core.h"
 #include "reactor/handover.h"
+#include "server/init.h"
+
+/* Zeroed but for the first three; its memory is the caller's, and lives as long as c. */
+struct policy {
+	bool auto_switch, verify; /* --auto-switch, after --verify */
+	struct hook hook;         /* --exec */
+	struct commit_waiter own_switch; /* asked for by a signal or by ourselves; done NULL: none */
+	bool has_begun, has_told; /* the comparison; what is wrong */
+	bool hook_done;
+};
 
 /* A switch without force. NULL: it is under way, or done; else why not. */
-const char *policy_switch(struct core *c);
+const char *policy_switch(struct policy *p, struct core *c);
 /* --auto-switch, --verify and --exec: once a turn. */
-void policy_apply(struct core *c);
+void policy_apply(struct policy *p, struct core *c);
 
 /* For another program in this process. The comparison of --verify begins anew. */
-void policy_handover(void);
+void policy_handover(struct policy *p);
 
 #endif

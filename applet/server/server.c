@@ -43,10 +43,29 @@ void server_key_rules(struct server_config *config, const llist_t *rules)
 
 /* ---- signals -------------------------------------------------------------------------------- */
 
+static void switch_by_signal(struct served *s)
+{
+	const char *why;
+
+	if (!s->export || !s->export->disk.words || !s->export->disk.core) /* no proxy, or not begun */
+		return;
+	why = policy_switch(&s->policy, s->export->disk.core);
+	if (why)
+		bb_error_msg("not switched: %s", why);
+}
+
+static void hurry(void)
+{
+	const struct served *s;
+
+	for_each_served(s)
+		if (s->export->disk.origin)
+			origin_hurry(s->export->disk.origin);
+}
+
 static void signal_ready(struct event *e, uint32_t events UNUSED_PARAM)
 {
 	struct signalfd_siginfo info;
-	const char *why;
 
 	if (safe_read(e->fd, &info, sizeof(info)) != sizeof(info))
 		return;
@@ -54,8 +73,8 @@ static void signal_ready(struct event *e, uint32_t events UNUSED_PARAM)
 		while (waitpid(-1, NULL, WNOHANG) > 0)
 			;
 	} else if (info.ssi_signo == SIGUSR1) {
-		if (ENABLE_FEATURE_XNBD_SERVER_SNAPSHOT && server.export)
-			snapshot_begin(&server.export->disk);
+		if (ENABLE_FEATURE_XNBD_SERVER_SNAPSHOT && server.one.export)
+			snapshot_begin(&server.one.export->disk);
 	} else if (info.ssi_signo == SIGHUP) {
 		if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && server.is_ready)
 			daemon_reopen_log();
@@ -63,17 +82,15 @@ static void signal_ready(struct event *e, uint32_t events UNUSED_PARAM)
 			keys_reload();
 		if (ENABLE_FEATURE_XNBD_SERVER_RENEW && server.is_ready)
 			exports_reopen();
-		if (ENABLE_FEATURE_XNBD_SERVER_PROXY && server.export && server.export->disk.origin)
-			origin_hurry(server.export->disk.origin);
+		if (ENABLE_FEATURE_XNBD_SERVER_PROXY)
+			hurry();
 	} else if (info.ssi_signo != SIGUSR2) {
 		if (!server.stopping_ms)
 			server.stopping_ms = loop_now_ms();
 		else if (loop_now_ms() - server.stopping_ms >= SAME_SIGNAL_MS)
 			bb_error_msg_and_die("ended by a second signal before the end was reached: %s", server_end_awaits());
-	} else if (ENABLE_FEATURE_XNBD_SERVER_PROXY && server.export && server.export->disk.words && server.export->disk.core) { /* a proxy, and begun */
-		why = policy_switch(server.export->disk.core);
-		if (why)
-			bb_error_msg("not switched: %s", why);
+	} else if (ENABLE_FEATURE_XNBD_SERVER_PROXY) {
+		switch_by_signal(&server.one);
 	}
 }
 
@@ -103,17 +120,23 @@ void server_signals(void)
 
 void server_end_of_turn(void)
 {
-	if (server.export)
-		core_tick(server.export->disk.core, loop_now_ms());
-	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && server.export)
-		header_tick(&server.export->disk);
-	if (ENABLE_FEATURE_XNBD_SERVER_AUTO && server.export && server.export->disk.words)
-		policy_apply(server.export->disk.core);
+	struct served *s;
+
+	for_each_served(s) {
+		struct disk *d = &s->export->disk;
+
+		core_tick(d->core, loop_now_ms());
+		if (ENABLE_FEATURE_XNBD_SERVER_PROXY)
+			header_tick(d);
+		if (ENABLE_FEATURE_XNBD_SERVER_AUTO && d->words)
+			policy_apply(&s->policy, d->core);
+	}
 	do {
 		do {
 			sessions_turn();
-			if (ENABLE_FEATURE_XNBD_SERVER_PROXY && server.export && server.export->disk.origin)
-				origin_turn(server.export->disk.origin);
+			for_each_served(s)
+				if (ENABLE_FEATURE_XNBD_SERVER_PROXY && s->export->disk.origin)
+					origin_turn(s->export->disk.origin);
 		} while (sessions_dirty());
 		if (ENABLE_FEATURE_XNBD_SERVER_THREADS)
 			message_flush(); /* answers do not wait for quick jobs, nor for who takes the loop over */
@@ -122,14 +145,19 @@ void server_end_of_turn(void)
 
 void server_turn(uint64_t deadline_ms)
 {
-	/* The targets of a wrapper have no deadlines. */
-	uint64_t at = server.export ? core_deadline(server.export->disk.core) : UINT64_MAX;
+	const struct served *s;
+	uint64_t at = UINT64_MAX; /* the targets of a wrapper have no deadlines */
 
+	for_each_served(s) {
+		uint64_t next_ms = core_deadline(s->export->disk.core);
+
+		at = next_ms < at ? next_ms : at;
+	}
 	if (ENABLE_FEATURE_XNBD_SERVER_THREADS && sessions_deadline() < at)
 		at = sessions_deadline();
 	loop_wait(at < deadline_ms ? at : deadline_ms);
-	if (server.export)
-		core_now(server.export->disk.core, loop_now_ms()); /* events came now, not when the wait began */
+	for_each_served(s)
+		core_now(s->export->disk.core, loop_now_ms()); /* events came now, not when the wait began */
 	loop_call();
 	server_end_of_turn();
 }
@@ -141,7 +169,7 @@ static int run_loop(void)
 	while (!server.stopping_ms && !(ENABLE_FEATURE_XNBD_SERVER_INETD && server_config->one_client && !sessions_count())) {
 		server_turn(UINT64_MAX);
 		if (ENABLE_FEATURE_XNBD_SERVER_UPGRADE && !server.stopping_ms) /* the next program would not know of it */
-			upgrade_now(server.export);
+			upgrade_now();
 	}
 	status = server_end();
 	if (ENABLE_FEATURE_XNBD_SERVER_INETD && server_config->one_client)
@@ -214,10 +242,10 @@ void server_sectors(struct server_config *config, const char *sector, const char
 
 static void renewed(struct export *old, struct export *new)
 {
-	if (server.export == old)
-		server.export = new;
+	if (server.one.export == old)
+		server.one.export = new;
 	if (SERVER_HAS_CONTROL)
-		control_renewed(old, new);
+		control_renewed(&server.control, old, new);
 }
 
 int server_run(const struct server_config *config)
@@ -234,6 +262,8 @@ int server_run(const struct server_config *config)
 	export_config = config->exports;
 	if (ENABLE_FEATURE_XNBD_SERVER_RENEW)
 		export_replaced = renewed;
+	server.one.policy.auto_switch = config->auto_switch;
+	server.one.policy.verify = config->verify;
 	control_config = (struct control_config){ config->max_buf_bytes, config->rate_bytes };
 	if (ENABLE_FEATURE_XNBD_SERVER_UPGRADE && upgrade_found()) {
 		server_begin_again();

@@ -12,8 +12,7 @@
 #include "secure/relay.h"
 #include "server/daemon.h"
 #include "server/device.h"
-#include "server/init.h"
-#include "server/policy.h"
+#include "server/life.h"
 #include "server/server.h"
 #include "server/upgrade.h"
 #include "storage/own_paths.h"
@@ -189,34 +188,37 @@ static void proxy_handover(struct disk *d)
 }
 
 /* All of it, in either direction. */
-static struct export *all_handover(void)
+static void all_handover(void)
 {
 	struct export *e;
 
 	paths_handover();
 	daemon_handover();
 	log_handover();
-	if (ENABLE_FEATURE_XNBD_SERVER_AUTO) {
-		init_handover();
-		policy_handover();
-	}
+	if (ENABLE_FEATURE_XNBD_SERVER_AUTO)
+		policy_handover(&server.one.policy);
 	listen_handover();
 	exports_handover();
 	e = server_config->image ? export_find("", 0) : NULL;
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && server_config->bitmap && e)
 		proxy_handover(&e->disk);
+	if (handover.reads) {
+		server.one.export = e;
+		server.served = e ? &server.one : NULL;
+	}
 	sessions_handover();
-	control_handover(e);
+	control_handover(&server.control, e);
 	if (ENABLE_FEATURE_XNBD_SERVER_DEVICE)
 		devices_handover();
-	return e;
 }
 
 /* ---- the exchange -------------------------------------------------------------------------------- */
 
 /* What this process does that another program could not go on with. */
-static const char *refusal(const struct export *e)
+static const char *refusal(void)
 {
+	const struct export *e = server.one.export;
+
 	if (up.lacks)
 		return "the program cannot be read";
 	if (server_config->one_client)
@@ -307,13 +309,13 @@ static const char *exchange(void)
 	return why;
 }
 
-void upgrade_now(struct export *e)
+void upgrade_now(void)
 {
 	const char *why;
 
 	if (!up.read)
 		return;
-	why = refusal(e);
+	why = refusal();
 	if (!why) {
 		fronts_stop();
 		handover_put(HANDED_TEXT, HANDOVER_VERSION, sizeof(HANDOVER_VERSION) - 1);
@@ -368,14 +370,12 @@ void upgrade_is_tried(void)
 	_exit(EXIT_SUCCESS); /* what was allocated for it goes with the process */
 }
 
-struct export *upgrade_restore(void)
+void upgrade_restore(void)
 {
-	struct export *e = all_handover();
-
+	all_handover();
 	if (handover.at != handover.count)
 		die();
 	exports_got();
 	munmap(handover.bytes, handover.count + 1);
 	memset(&handover, 0, sizeof(handover));
-	return e;
 }

@@ -13,20 +13,20 @@
 #ifndef SERVER_UPGRADE_H
 #define SERVER_UPGRADE_H
 
-#include "export/export.h"
+#include <stdbool.h>
 
 /* Begins to read the program, which is program_fd's file; takes the descriptor. NULL: control_upgraded() will be called, if this
  * program goes on; else why not, in one line. */
 const char *upgrade_begin(int program_fd);
 /* Between two turns of the loop: when the program has been read, tries it, and becomes it. Returns if there is
- * nothing to do, or it was refused. e: as in control_begin(). */
-void upgrade_now(struct export *e);
+ * nothing to do, or it was refused. */
+void upgrade_now(void);
 
 /* At the start: whether there is another program's state. Dies when it is of another version, or not whole. */
 bool upgrade_found(void);
 /* If it is only to be looked at: says so to the other program, and ends. */
 void upgrade_is_tried(void);
-/* Takes all of it, when there are threads. Dies when it cannot. Returns the export, NULL: there are many. */
-struct export *upgrade_restore(void);
+/* Takes all of it, when there are threads. Dies when it cannot. */
+void upgrade_restore(void);
 
 #endif

@@ -46,11 +46,13 @@ struct disk {
 		int error;
 		unsigned recents; /* core_recent() when it was copied */
 		uint64_t next_ms; /* no save for new recent blocks before this time */
+		uint8_t block[BLOCK_BYTES]; /* of the image, for identity.c: the start's, then the worker's */
 	} save;
 	struct origin *origin; /* proxy only: from origin_new(); for the core's ports to the origin */
 	int base_fd;         /* copy on write: the base; fd[FILE_IMAGE] has what was written. Else -1 */
 	uint32_t *cow_words; /* ... and which blocks that are; 32 bits are atomic on every machine */
 	struct serial_queue queues[JOB_SLOW][2]; /* of short and of long jobs; [1]: of those that take the inode's lock */
+	struct serial_queue spots; /* of comparisons at a connect: while the image hangs, each would take another worker */
 	unsigned zeroing;       /* zeroings and trims in flight */
 	struct disk *twin;      /* a ring of disks that share the open file of the image; NULL: it is alone */
 	void (*header_saved)(struct disk *d, int error); /* header_save() is done, 0 or errno;

@@ -265,22 +265,20 @@ uint64_t identity_sample(const struct disk *d, uint64_t block, uint8_t *buf)
 	return pread(d->fd[FILE_IMAGE], buf, n, (off_t)start) == (ssize_t)n ? fingerprint_sample(buf, n) : 0;
 }
 
-static uint8_t buf[BLOCK_BYTES]; /* not on the stack: it is a page */
-
 /* NULL, or why the block is not as the sample says: `differs`, unless it cannot be read. */
-static const char *block_error(const struct disk *d, uint64_t block, uint64_t sample, const char *differs)
+static const char *block_error(struct disk *d, uint64_t block, uint64_t sample, const char *differs)
 {
 	uint64_t here;
 
 	if (!sample || !identity_is_origins(d, block))
 		return NULL;
-	here = identity_sample(d, block, buf);
+	here = identity_sample(d, block, d->save.block);
 	if (here)
 		return here == sample ? NULL : differs;
 	return "a block of it cannot be read (see dmesg): copy the image to a good disk";
 }
 
-const char *identity_content(const struct disk *d, bool both)
+const char *identity_content(struct disk *d, bool both)
 {
 	const struct state_header *h = &d->header;
 	static const char older[] = "image or bitmap are not as the last server has left them, but older";
@@ -299,13 +297,13 @@ const char *identity_content(const struct disk *d, bool both)
 	return why;
 }
 
-void identity_remember(const struct disk *d, struct state_header *h)
+void identity_remember(struct disk *d, struct state_header *h)
 {
 	struct state_recent *r;
 
 	for (r = h->recent; r < h->recent + STATE_RECENT; r++)
 		if (r->sample)
-			r->sample = identity_sample(d, r->block, buf);
+			r->sample = identity_sample(d, r->block, d->save.block);
 }
 
 /* What is not known now stays as it was: /sys may come later. */

@@ -22,9 +22,9 @@ bool identity_is_origins(const struct disk *d, uint64_t block);
 uint64_t identity_sample(const struct disk *d, uint64_t block, uint8_t *buf);
 /* Compares the header's samples with the image where its bytes must be the origin's. both: the
  * bitmap file was read too, and must have the bits of h->recent. NULL, or what is wrong. */
-const char *identity_content(const struct disk *d, bool both);
-/* Computes the samples of h->recent from the image. Any thread, but one at a time. */
-void identity_remember(const struct disk *d, struct state_header *h);
+const char *identity_content(struct disk *d, bool both);
+/* Computes the samples of h->recent from the image. Any thread, but one at a time for a disk. */
+void identity_remember(struct disk *d, struct state_header *h);
 /* Enters these files into d->header, as in use. */
 void identity_set(struct disk *d);
 /* Syncs image and bitmap, and enters their times of change into h. 0 or errno. Any thread. */

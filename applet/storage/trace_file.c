@@ -16,10 +16,10 @@
 
 enum { WRITE_MS = 5000 };
 
-static struct {
+struct recording {
 	struct job job;
 	struct timer timer;
-	struct disk *disk; /* NULL: nothing is recorded */
+	struct disk *disk; /* NULL: it is not begun */
 	int dir;               /* a switch_root(8) takes paths away, but not this */
 	const char *name;
 	char *temporary;
@@ -27,92 +27,99 @@ static struct {
 	size_t bytes;
 	int error;
 	bool busy;
-} file;
+};
 
 /* ---- recording ---------------------------------------------------------------------- */
 
-void record_open(const char *path)
+struct recording *record_open(const char *path)
 {
+	struct recording *r = xzalloc(sizeof(*r));
 	char *dir = xpath_absolute(path);
 	char *slash = strrchr(dir, '/');
 
-	file.name = xstrdup(slash + 1);
-	file.temporary = xasprintf("%s.new", file.name);
-	file.text = xmalloc(TRACE_BYTES_MAX);
+	r->name = xstrdup(slash + 1);
+	r->temporary = xasprintf("%s.new", r->name);
+	r->text = xmalloc(TRACE_BYTES_MAX);
 	slash[slash == dir] = '\0';
-	file.dir = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (!*file.name)
+	r->dir = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (!*r->name)
 		errno = EISDIR;
-	if (file.dir < 0 || !*file.name)
+	if (r->dir < 0 || !*r->name)
 		bb_perror_msg_and_die("cannot write '%s'", path);
 	free(dir);
+	return r;
 }
 
-static void write_run(struct job *j UNUSED_PARAM)
+static void write_run(struct job *j)
 {
-	int fd = openat(file.dir, file.temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
+	struct recording *r = (struct recording *)j;
+	int fd = openat(r->dir, r->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
 
-	file.error = 0;
-	if (fd < 0 || full_write(fd, file.text, file.bytes) != (ssize_t)file.bytes ||
-	    renameat(file.dir, file.temporary, file.dir, file.name) < 0)
-		file.error = errno;
+	r->error = 0;
+	if (fd < 0 || full_write(fd, r->text, r->bytes) != (ssize_t)r->bytes ||
+	    renameat(r->dir, r->temporary, r->dir, r->name) < 0)
+		r->error = errno;
 	if (fd < 0)
 		return;
-	if (file.error) /* it may be the disk's last room */
-		unlinkat(file.dir, file.temporary, 0);
+	if (r->error) /* it may be the disk's last room */
+		unlinkat(r->dir, r->temporary, 0);
 	close(fd);
 }
 
-static void write_done(struct job *j UNUSED_PARAM)
+static void write_done(struct job *j)
 {
-	file.busy = false;
-	if (!file.error)
+	struct recording *r = (struct recording *)j;
+
+	r->busy = false;
+	if (!r->error)
 		return;
-	bb_error_msg("'%s' cannot be written, nothing is recorded any more: %s", file.name, strerror(file.error));
-	core_record_end(file.disk->core);
+	bb_error_msg("'%s' cannot be written, nothing is recorded any more: %s", r->name, strerror(r->error));
+	core_record_end(r->disk->core);
 }
 
-static void write_begin(void)
+static void write_begin(struct recording *r)
 {
-	if (file.busy)
+	if (r->busy)
 		return;
-	file.bytes = core_record_text(file.disk->core, file.text);
-	if (!file.bytes)
+	r->bytes = core_record_text(r->disk->core, r->text);
+	if (!r->bytes)
 		return;
-	file.busy = true;
-	pool_submit(&file.job);
+	r->busy = true;
+	pool_submit(&r->job);
 }
 
 static void timer_fired(struct timer *t)
 {
-	write_begin();
-	if (core_is_recording(file.disk->core))
+	struct recording *r = (struct recording *)(void *)((char *)t - offsetof(struct recording, timer));
+
+	write_begin(r);
+	if (core_is_recording(r->disk->core))
 		timer_set(t, loop_now_ms() + WRITE_MS);
 }
 
-void record_begin(struct disk *d)
+void record_begin(struct recording *r, struct disk *d)
 {
 	if (!core_record(d->core))
 		bb_simple_error_msg_and_die("out of memory");
-	file.disk = d;
-	file.job.run = write_run;
-	file.job.done = write_done;
-	file.job.class = JOB_SLOW;
-	file.timer.fire = timer_fired;
-	timer_set(&file.timer, loop_now_ms() + WRITE_MS);
+	r->disk = d;
+	r->job.run = write_run;
+	r->job.done = write_done;
+	r->job.class = JOB_SLOW;
+	r->timer.fire = timer_fired;
+	timer_set(&r->timer, loop_now_ms() + WRITE_MS);
 }
 
-void record_end(void)
+void record_end(struct recording *r)
 {
-	if (!file.disk)
+	if (!r->disk)
 		return;
-	timer_clear(&file.timer);
-	write_begin();
+	timer_clear(&r->timer);
+	write_begin(r);
 }
 
-bool record_is_busy(void)
+bool record_is_busy(const struct recording *r)
 {
-	return file.busy;
+	return r->busy;
 }
 
 /* ---- prefetch ----------------------------------------------------------------------- */

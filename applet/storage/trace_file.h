@@ -1,22 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * The file of the boot trace (core/trace.h): written while a disk is used, read at a start. One
- * disk. Loop's thread; record_open() and prefetch_begin() may block, and are for the start.
+ * The file of the boot trace (core/trace.h): written while a disk is used, read at a start. Loop's thread; record_open() and prefetch_begin() may block, and are for the start.
  */
 #ifndef STORAGE_TRACE_FILE_H
 #define STORAGE_TRACE_FILE_H
 
 #include "storage/disk.h"
 
-/* Opens the directory that it is to be written to; path is copied. Dies when it cannot. */
-void record_open(const char *path);
+struct recording;
+
+/* Opens the directory that it is to be written to; path is copied. Dies when it cannot. The result lives to the end. */
+struct recording *record_open(const char *path);
 /* The core of d has begun: what clients ask it for is recorded from now on. Dies when there is no memory. */
-void record_begin(struct disk *d);
+void record_begin(struct recording *r, struct disk *d);
 /* ... what the trace at this path names is fetched; a message tells why not. */
 void prefetch_begin(struct disk *d, const char *path);
 /* Begins to write what is not written yet; the caller decides how long to wait for that. */
-void record_end(void);
-bool record_is_busy(void);
+void record_end(struct recording *r);
+bool record_is_busy(const struct recording *r);
 
 #endif
