@@ -59,6 +59,7 @@ check() {
 	demo
 	lint
 	check_unit
+	need busybox has busybox
 	need ccache has ccache
 	need diffutils has cmp
 	need file has file # nbdinfo asks it

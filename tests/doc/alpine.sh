@@ -63,6 +63,7 @@ find . ! -type d | sort >"$T/list"
 diff - "$T/list" <<'END'
 ./xnbdbox-mkinitfs/etc/mkinitfs/features.d/xnbd.files
 ./xnbdbox-mkinitfs/etc/mkinitfs/features.d/xnbd.modules
+./xnbdbox-mkinitfs/usr/share/xnbdbox/devices
 ./xnbdbox-mkinitfs/usr/share/xnbdbox/init
 ./xnbdbox-mkinitfs/usr/share/xnbdbox/mkinitfs-init
 ./xnbdbox/usr/bin/xnbd-bgctl

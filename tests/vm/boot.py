@@ -27,6 +27,10 @@ ROOT = 64 * MIB
 RATE = {"demo": 3 * MIB, "shutdown": MIB // 64}.get(KIND, MIB // 16)  # of the copy, a second: it is to last, on a busy host, too
 CUTS = int(os.environ.get("ROUNDS") or 10)
 LOCAL = "/dev/vda2"
+BITMAP_UUID = "5a3f1c70-0d2b-4e6f-8a91-c3d4e5f60718"
+# How the command line names cache and bitmap
+NAMES = {"power": ("/dev/disk/by-id/virtio-XNBD-1-part2", "SERIAL=XNBD-1-part1"),
+         "away": (LOCAL, "PARTUUID=78563412-01")}.get(KIND, ("PARTUUID=78563412-02", f"UUID={BITMAP_UUID}"))
 NET = "xnbd.ip=10.0.2.15/24,eth0"
 if INITRD != "boot/initrd":  # others know ip=, and give up sooner than we on a busy host
     NET = ("ip=10.0.2.15::10.0.2.2:255.255.255.0:::off rw"
@@ -80,19 +84,20 @@ def empty_disk():
     """Two partitions: an empty file system for the bitmap, or nothing, and what a used disk has."""
     table = b"".join(struct.pack("<BxxxBxxxII", 0, 0x83, start // SECTOR, (end - start) // SECTOR)
                      for start, end in ((BITMAP, CACHE), (CACHE, END)))
-    head = (bytes(446) + table + bytes(32) + b"\x55\xaa").ljust(BITMAP, b"\0")
-    return head + (bytes(CACHE - BITMAP) if BLANK else make_ext4("fs.img", CACHE - BITMAP)) + rng.randbytes(END - CACHE)
+    head = (bytes(440) + bytes.fromhex("12345678") + bytes(2) + table + bytes(32) + b"\x55\xaa").ljust(BITMAP, b"\0")
+    return head + (bytes(CACHE - BITMAP) if BLANK else make_ext4("fs.img", CACHE - BITMAP, "-U", BITMAP_UUID)) + rng.randbytes(END - CACHE)
 
 
-def switch_on(drive, ready=True):
-    return Machine(drive, initrd=INITRD, memory=512, ready=ready, line=("-device", "virtio-serial-pci", "-device", "virtconsole,chardev=line"), append=(
+def switch_on(drive, ready=True, overwrite=True):
+    return Machine(drive, initrd=INITRD, memory=512, ready=ready, disk=",serial=XNBD-1", line=("-device", "virtio-serial-pci", "-device", "virtconsole,chardev=line"), append=(
         "loglevel=7 nosoftlockup rcupdate.rcu_cpu_stall_suppress=1"  # a busy host is no error
-        f" xnbd.origin={HOST}:{origin.port} xnbd.cache={LOCAL} xnbd.bitmap=/dev/vda1"
+        f" xnbd.origin={HOST}:{origin.port} xnbd.cache={NAMES[0]} xnbd.bitmap={NAMES[1]}"
+        f"{' xnbd.overwrite=yes' if overwrite else ''}"
         f" xnbd.auto=copy,switch xnbd.rate={RATE} {NET}"))
 
 
-def boot(drive):
-    m = switch_on(drive)
+def boot(drive, overwrite=True):
+    m = switch_on(drive, overwrite=overwrite)
     root = m.run("sed -n 's|^\\([^ ]*\\) / ext4 .*|\\1|p' /proc/mounts").strip()
     say(f"The machine is up, a login prompt is there. Its root file system is on {root}")
     return m, root
@@ -226,10 +231,25 @@ def check_disk(content, files):
     expect("files seen from the host", {n: digest(c or b"") for n, c in zip(files, found)}, files)
 
 
+def expect_refusal(drive):
+    """Of a cache that has something else on it, as long as nobody has said that it may be overwritten."""
+    m = switch_on(drive, ready=False, overwrite=False)
+    end = time.monotonic() + PATIENCE
+    said = ""
+    while "Nothing was overwritten" not in said:
+        if time.monotonic() > end:
+            sys.exit("the used disk is not refused:\n" + said[-2000:])
+        time.sleep(0.2)
+        with open("console.log", errors="replace") as f:
+            said = f.read()
+    m.kill()
+    expect("what is said of the used disk", "data of an unknown kind" in said, True)
+
+
 def second_boot(drive, files):
     """From the machine's own disk: nobody serves it."""
     say("Boot again, with the same command line. The origin is gone")
-    m, root = boot(drive)
+    m, root = boot(drive, overwrite=False)
     expect("root file system", root, LOCAL)
     expect("servers", m.run("ls /dev/nbd0 >/dev/null; pidof @nbd-server xnbd-server || true"), "")
     check_files(m, files)
@@ -242,6 +262,12 @@ def move_and_shut_down():
     with open("disk.img", "wb") as f:
         f.write(empty_disk())
     files = dict(origin.files)
+    if not DEMO:
+        with open("disk.img", "rb") as f:
+            before = digest(f.read()[CACHE:])
+        expect_refusal("disk.img")
+        with open("disk.img", "rb") as f:
+            expect("the disk that was refused", digest(f.read()[CACHE:]), before)
     say("A machine with an empty disk is switched on")
     m, root = boot("disk.img")
     expect("root file system", root, "/dev/nbd0")
@@ -420,7 +446,7 @@ def cut_and_boot_without_origin():
     power.wait()
     power.cut(m)
     origin.kill()
-    m, root = boot(power.URI)
+    m, root = boot(power.URI, overwrite=False)
     expect("root file system", root, "/dev/nbd0")
     progress.check(m)
     progress.write(m)

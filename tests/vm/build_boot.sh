@@ -36,6 +36,7 @@ busybox() {
 initramfs() {
 	busybox "$dir/initramfs"
 	install -m 755 config/initramfs/init "$dir/initramfs/init"
+	install -D -m 644 config/initramfs/devices "$dir/initramfs/usr/share/xnbdbox/devices"
 	# shellcheck disable=SC2086 # on one line
 	echo $modules >"$dir/initramfs/etc/modules"
 	version=$(basename "$debian"/lib/modules/*)

@@ -92,7 +92,7 @@ if [ "$name" = udev ]; then
 	exit
 fi
 # Not again when it would become the same.
-sum=$(cat "$0" config/initramfs/init config/initramfs-tools/*/* config/initramfs-tools/*/*/* config/dracut/*/* \
+sum=$(cat "$0" config/initramfs/* config/initramfs-tools/*/* config/initramfs-tools/*/*/* config/dracut/*/* \
 	"$dir/boot/tree/build/xnbdbox" 2>/dev/null | sha256sum)
 [ ! -e "$dir/$name.initrd" ] || [ "$sum" != "$(cat "$dir/$name.sum" 2>/dev/null)" ] || exit 0
 rm -f "$dir/$name.sum"

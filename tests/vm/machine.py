@@ -80,12 +80,12 @@ def expect_quiet(may_say=r"\Z"):
 class Machine:
     """drives: what QEMU calls a file, with options if need be; raw. They are /dev/vda, vdb,
     ... 127.0.0.1:port of the host leads to port 8521 of the machine. Another initrd has to
-    end in something that does as init does, too. memory: MiB. ready: waits until it is."""
+    end in something that does as init does, too. memory: MiB. ready: waits until it is. disk: options of each disk."""
 
     # norandmaps: QEMU keeps what it has translated of a program by its addresses. A boot that
     # starts thousands of processes, each at addresses of its own, comes to a standstill.
 
-    def __init__(self, *drives, kernel="vmlinuz", initrd="initrd", append="quiet", line=("-serial", "chardev:line"), memory=256, ready=True):
+    def __init__(self, *drives, kernel="vmlinuz", initrd="initrd", append="quiet", line=("-serial", "chardev:line"), memory=256, ready=True, disk=""):
         self.port = free_port()
         listener = socket.socket(socket.AF_UNIX)
         if os.path.exists("line.sock"):
@@ -102,7 +102,7 @@ class Machine:
                    "-device", "virtio-net-pci,netdev=net,romfile="]
         for i, drive in enumerate(drives):
             command += ["-drive", f"if=none,id=d{i},format=raw,file={drive}",
-                        "-device", f"virtio-blk-pci,drive=d{i}"]
+                        "-device", f"virtio-blk-pci,drive=d{i}{disk}"]
         with open("qemu.log", "w") as log:
             self.process = spawn(*command, stdout=log, stderr=log)
         listener.settimeout(PATIENCE)

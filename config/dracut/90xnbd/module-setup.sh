@@ -17,10 +17,13 @@ installkernel() {
 }
 
 install() {
-	inst_multiple xnbdbox cat ip ln mkdir mount umount grep sed sleep
+	inst_multiple xnbdbox cat dd grep ip ln mkdir mount od readlink sed sleep tr umount wc
+	inst_multiple -o blkid findfs
 	ln_r "$(command -v xnbdbox)" /bin/xnbd-server
 	ln_r "$(command -v xnbdbox)" /bin/xnbd-bgctl
 	inst_script /usr/share/xnbdbox/init /bin/xnbd-root
+	inst_simple /usr/share/xnbdbox/devices
+	[ ! -e /etc/xnbd.keys ] || inst_simple /etc/xnbd.keys # for xnbd.origin=nbds://
 	[ ! -e /etc/xnbd.trace ] || inst_simple /etc/xnbd.trace # for xnbd.trace=
 	inst_hook cmdline 90 "$moddir/xnbd-cmdline.sh"
 	inst_hook mount 10 "$moddir/xnbd-mount.sh"
