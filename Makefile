@@ -133,7 +133,8 @@ $(out)/xnbdbox_unstripped: $(objects) $(O)/objects.mk $(out)/command
 	$(say) "  LINK    $@"
 	$(q)$(LINK) $(cflags) -o $@ $(startfiles) $(objects) $(ldflags)
 
-$(out)/obj/%.o: applet/%.c $(addprefix $(O)/include/,autoconf.h applets.h usage.h version.h) $(out)/command Makefile
+# Who includes which of the generated headers is in the .d files.
+$(out)/obj/%.o: applet/%.c $(out)/command Makefile | $(addprefix $(O)/include/,autoconf.h applets.h usage.h version.h)
 	@mkdir -p $(dir $@)
 	$(say) "  CC      $@"
 	$(q)$(CC) $(flags) -MMD -MP -c -o $@ $<

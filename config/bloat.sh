@@ -14,7 +14,7 @@ cd "$(dirname "$0")/.."
 T=$(mktemp -d "${TMPDIR:-/tmp}/xnbd-bloat.XXXXXX")
 trap 'rm -rf "$T"' EXIT
 trap 'exit 1' INT TERM
-# What the compiler has said of a file is kept: a symbol changes few of them.
+# What the compiler has said of a file is kept.
 if command -v ccache >/dev/null; then
 	mkdir "$T/bin"
 	ln -s "$(command -v ccache)" "$T/bin/musl-gcc"
@@ -24,6 +24,46 @@ fi
 
 config/generate kconfig "$T"
 
+# kept OLD: the objects of $T/tree whose sources, generated ones among them, name no symbol that is
+# another one in include/autoconf.h than in OLD. A symbol changes few of them.
+kept() {
+	(cd "$T/tree" && find build/obj -name '*.d' -exec awk -v old="$1" '
+	function symbols(file, value,    line, word) {
+		while ((getline line <file) > 0)
+			if (split(line, word, " ") == 3 && word[2] ~ /^ENABLE_/) value[substr(word[2], 8)] = word[3]
+	}
+	# Is a symbol that has changed named in it? The definitions of all of them are no use of one.
+	function concerned(file,    line, name) {
+		if (!(file in answer)) {
+			answer[file] = 0
+			while (file !~ /autoconf.h$/ && (getline line <file) > 0)
+				for (name in changed)
+					if (index(line, name)) answer[file] = 1
+			close(file)
+		}
+		return answer[file]
+	}
+	BEGIN {
+		symbols(old, was)
+		symbols("build/include/autoconf.h", is)
+		for (name in is)
+			if (is[name] != was[name]) changed[name]
+	}
+	FNR == 1 {
+		o = FILENAME
+		sub(/d$/, "o", o)
+		object[o]
+	}
+	{
+		for (i = 1; i <= NF; i++)
+			if ($i ~ /[ch]$/ && concerned($i)) anew[o]
+	}
+	END {
+		for (o in object)
+			if (!(o in anew)) print o
+	}' {} +)
+}
+
 # build CONFIG: the program is left in $T/tree/build.
 build() {
 	if [ ! -d "$T/tree" ]; then
@@ -31,6 +71,11 @@ build() {
 		cp -r applet config Kconfig Makefile man "$T/tree"
 	fi
 	cp "$1" "$T/tree/.config"
+	if [ -e "$T/tree/build/xnbdbox" ]; then
+		cp "$T/tree/build/include/autoconf.h" "$T/autoconf.h"
+		(cd "$T/tree" && config/generate headers && touch build/generated.stamp)
+		kept "$T/autoconf.h" | (cd "$T/tree" && xargs -r touch)
+	fi
 	make -s -j2 -C "$T/tree" all >"$T/log" 2>&1 || {
 		cat "$T/log" >&2
 		exit 1
