@@ -5,12 +5,27 @@
 #
 # shellcheck shell=sh
 
+# over_tls COMMAND: what uses $uri does so with a key.
+over_tls() {
+	tls=tls plain=$uri
+	uri="nbds+unix://alice@/$name?socket=$sock&tls-psk-file=$T/keys"
+	"$@"
+	tls="" uri=$plain
+}
+
 # The same commands on the disk and on a file: QEMU is its own model.
 qemu_io() {
-	set -- -f raw -d unmap -c 'write -P 0x5a 12345 100000' -c 'write -f -P 7 4095 2' -c 'write -z 1M 300k' \
+	set -- -d unmap -c 'write -P 0x5a 12345 100000' -c 'write -f -P 7 4095 2' -c 'write -z 1M 300k' \
 		-c 'write -z -u 2M 1234567' -c 'discard 5M 64k' -c 'flush' -c 'aio_write -P 9 4M 65536' -c 'aio_flush'
-	{ qemu-io "$@" "$uri" && qemu-io "$@" now.img; } >qemu.log 2>&1 || cat qemu.log
-	qemu-img compare -q -f raw -F raw now.img "$uri" && now_is_there
+	if [ "$tls" ]; then
+		qemu-io "$@" --object "tls-creds-psk,id=t,endpoint=client,dir=$T/psk,username=alice" --image-opts \
+			"driver=raw,file.driver=nbd,file.server.type=unix,file.server.path=$sock,file.export=$name,file.tls-creds=t"
+	else
+		qemu-io "$@" -f raw "$uri"
+	fi >qemu.log 2>&1 || cat qemu.log
+	qemu-io "$@" -f raw now.img >qemu.log 2>&1 || cat qemu.log
+	[ "$tls" ] || qemu-img compare -q -f raw -F raw now.img "$uri"
+	now_is_there
 }
 
 qemu_img_from() {
@@ -26,11 +41,11 @@ qemu_img_to() {
 qemu_mirror() {
 	random now.img 6
 	truncate -s $SIZE now.img
-	[ "$($PYTHON "$HERE/mirror.py" "$sock" "$name" now.img)" = right ] && now_is_there
+	[ "$($PYTHON "$HERE/mirror.py" "$sock" "$name" now.img "$tls")" = right ] && now_is_there
 }
 
 libnbd_two() {
-	right=$($PYTHON "$HERE/model.py" "$sock" "$name" now.img use)
+	right=$($PYTHON "$HERE/model.py" "$sock" "$name" now.img use "$tls")
 	if [ "$right" = right ]; then now_is_there; else echo "$right"; fi
 }
 
@@ -46,7 +61,7 @@ nbdinfo_map() {
 	head -c $((SIZE / 2)) /dev/urandom >now.img
 	truncate -s $SIZE now.img
 	nbdcopy --destination-is-zero now.img "$uri" 2>log.map || cat log.map
-	nbdsh -u "$uri" -c "h.zero($((SIZE - SIZE / 2)), $((SIZE / 2)))"
+	nbdsh -c "h.set_uri_allow_local_file(True); h.connect_uri('$uri'); h.zero($((SIZE - SIZE / 2)), $((SIZE / 2)))"
 	nbdinfo --map "$uri" | $PYTHON -c '
 import sys
 disk, at, zero = open("now.img", "rb").read(), 0, 0
@@ -91,7 +106,7 @@ nbd_client_list() {
 }
 
 nbdkit_nbd() {
-	nbdkit -U - nbd socket="$sock" export="$name" --run 'nbdcopy "$uri" out.img' && right_if cmp out.img now.img
+	nbdkit -U - nbd socket="$sock" export="$name" ${tls:+tls=require "tls-psk=$T/keys" tls-username=alice} --run 'nbdcopy "$uri" out.img' && right_if cmp out.img now.img
 }
 
 # Nothing is local yet.
@@ -126,9 +141,15 @@ each_client() {
 	client "nbd-client -l" "$1" nbd_client_list
 	client "plain newstyle by hand" "$1" "by_hand newstyle"
 	client "newstyle as nbd-client 3.3 to 3.9.1" "$1" "by_hand ored"
+	client "TLS: qemu-io" "$1" "over_tls qemu_io"
+	client "TLS: QEMU blockdev-mirror" "$1" "over_tls qemu_mirror"
+	client "TLS: libnbd, two clients and a model" "$1" "over_tls libnbd_two"
+	client "TLS: nbdcopy, 4 connections" "$1" "over_tls nbdcopy_four"
+	client "TLS: nbdinfo --map" "$1" "over_tls nbdinfo_map"
+	client "TLS: nbdkit's nbd plugin" "$1" "over_tls nbdkit_nbd"
 }
 
-anew=
+anew="" tls=""
 SIZE=$(((6 << 20) + 512))
 where() {
 	sock=$1 name=$2
@@ -141,7 +162,7 @@ fill() {
 
 port=$(free_port)
 fill disk.img
-in_background xnbd-server --target --laddr 127.0.0.1 --lport "$port" --unix direct.sock disk.img
+in_background xnbd-server --target --laddr 127.0.0.1 --lport "$port" --unix direct.sock --tls-psk keys disk.img
 server=$pid
 until_true 10 is_up direct.sock
 where direct.sock ""
@@ -153,7 +174,7 @@ fill disk.img
 target disk.img
 cp disk.img model.img
 where proxy.sock ""
-anew='new_proxy --laddr 127.0.0.1 --lport $port'
+anew='new_proxy --laddr 127.0.0.1 --lport $port --tls-psk keys'
 each_client proxy
 anew=
 testing "the clients of the proxy did not touch its origin" "same disk.img model.img" "same\n"
@@ -162,7 +183,7 @@ stop "$origin"
 port=$(free_port)
 fill disk.img
 random other.img 1
-in_background xnbd-wrapper --laddr 127.0.0.1 --lport "$port" --unix w.sock --socket w.ctl --imgfile other.img
+in_background xnbd-wrapper --laddr 127.0.0.1 --lport "$port" --unix w.sock --socket w.ctl --tls-psk keys --imgfile other.img
 server=$pid
 until_true 10 test -S w.ctl
 echo "add disk-b disk.img" | socat -t 10 - UNIX-CONNECT:w.ctl >>log

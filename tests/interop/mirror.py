@@ -2,17 +2,19 @@
 # Copyright (C) 2026 the xnbdbox authors
 """QEMU's storage daemon mirrors a file to an NBD server while a client writes to it.
 
-  mirror.py SOCKET NAME SOURCE     SOURCE is what the server is to have afterwards
+  mirror.py SOCKET NAME SOURCE [tls]    SOURCE is what the server is to have afterwards
 """
 import json, os, random, socket, subprocess, sys, time
 import nbd
 
 path, name, source = sys.argv[1:4]
+tls = "tls" in sys.argv[4:]
 daemon = subprocess.Popen([
     "qemu-storage-daemon", "--chardev", "socket,path=qmp.sock,server=on,wait=off,id=q",
     "--monitor", "chardev=q",
     "--blockdev", f"driver=file,filename={source},node-name=f", "--blockdev", "driver=raw,file=f,node-name=source",
-    "--blockdev", f"driver=nbd,server.type=unix,server.path={path},export={name},node-name=target",
+    *(("--object", "tls-creds-psk,id=t,endpoint=client,dir=psk,username=alice") if tls else ()),
+    "--blockdev", f"driver=nbd,server.type=unix,server.path={path},export={name},node-name=target" + ",tls-creds=t" * tls,
     "--nbd-server", "addr.type=unix,addr.path=front.sock",
     "--export", "type=nbd,id=e,node-name=source,name=,writable=on"])
 

@@ -2,7 +2,7 @@
 # Copyright (C) 2026 the xnbdbox authors
 """Two clients use a disk, and a model knows what it has to be.
 
-  model.py SOCKET NAME MODEL use            they read, write and compare
+  model.py SOCKET NAME MODEL use [tls]      they read, write and compare
   model.py SOCKET NAME MODEL move [errors]  the same before, while and after it moves here
 
 MODEL is the file with what is on the disk now; it is what is to be there afterwards. The
@@ -24,6 +24,10 @@ failures = []
 def connect():
     h = nbd.NBD()
     h.set_export_name(name)
+    if "tls" in sys.argv[5:]:
+        h.set_tls(nbd.TLS_REQUIRE)
+        h.set_tls_psk_file("keys")
+        h.set_tls_username("alice")
     h.connect_unix(path)
     assert h.get_size() == len(model), (h.get_size(), len(model))
     return h

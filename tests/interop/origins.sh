@@ -7,7 +7,7 @@
 # in_front ROW LINKS COMMAND...: COMMAND serves far.sock, whose disk is content.img. Of the
 # way there a relay sees how many connections are used: LINKS, "twice" for one that has to
 # be begun twice, or "cut", see relay.py.
-# $export, $errors and $deaf are for the rows that need them.
+# $export, $errors, $tls and $deaf are for the rows that need them.
 in_front() {
 	row=$1 links=$2
 	shift 2
@@ -19,13 +19,28 @@ in_front() {
 	relay=$pid
 	until_true 20 listens origin.sock
 	cp content.img now.img
-	proxy --rate 16000000 ${export:+--target-exportname "$export"}
+	if [ "$tls" ]; then
+		in_background xnbd-server --proxy --lport 0 --unix proxy.sock --rate 16000000 "$(there origin.sock)" cache.img cache.bm ctl.sock
+		proxy=$pid
+		until_true 10 is_up proxy.sock
+	else
+		proxy --rate 16000000 ${export:+--target-exportname "$export"}
+	fi
 	cell "$row" "used and moved" moves
 	cell "$row" connections links_are_right
 	cell "$row" "origin the same" origin_is_the_same
 	stop "$relay"
 	if is_gone "$far"; then forget "$far"; else stop "$far"; fi
 	fresh
+}
+
+# there SOCKET: its URI
+there() {
+	if [ "$tls" ]; then
+		echo "nbds+unix://alice@/$export?socket=$T/$1&tls-psk-file=$T/keys"
+	else
+		echo "nbd+unix:///$export?socket=$1"
+	fi
 }
 
 moves() {
@@ -48,7 +63,7 @@ origin_is_the_same() {
 		right_if cmp disk.img content.img
 		return
 	fi
-	nbdcopy --request-size="$request" "nbd+unix:///$export?socket=far.sock" after.img && right_if cmp after.img content.img
+	nbdcopy --request-size="$request" "$(there far.sock)" after.img && right_if cmp after.img content.img
 }
 
 kit() {
@@ -57,7 +72,7 @@ kit() {
 	in_front "nbdkit $row" "$links" nbdkit -f -U "$T/far.sock" "$@"
 }
 
-export="" errors="" cut="" deaf="" request=262144
+export="" errors="" cut="" deaf="" tls="" request=262144
 head -c $(((6 << 20) + 4096 + 512)) /dev/urandom >disk.img
 cp disk.img content.img
 kit "file" 2 file disk.img
@@ -176,3 +191,18 @@ in_front "our proxy, before another one, before a target" 2 \
 	xnbd-server --proxy --lport 0 --unix "$T/far.sock" unix:second.sock - three.img three.bm three.ctl
 stop "$second"
 stop "$origin"
+
+# ---- over TLS ---------------------------------------------------------------------------------
+
+tls=tls
+kit "file, TLS" 2 --tls=require --tls-psk="$T/keys" file disk.img
+cut=700000
+kit "TLS, cut off after 700 KB, again and again" cut --tls=require --tls-psk="$T/keys" file disk.img
+cut=
+in_front "qemu-nbd, TLS" 2 qemu-nbd --object "tls-creds-psk,id=t,endpoint=server,dir=$T/psk" --tls-creds t -t -r -e 4 -f raw \
+	-k "$T/far.sock" disk.img
+in_front "our target, TLS" 2 xnbd-server --target --lport 0 --unix "$T/far.sock" --tls require --tls-psk keys disk.img
+export=disk.img
+in_front "our wrapper, by name, TLS" 2 xnbd-wrapper --lport 0 --unix "$T/far.sock" --tls require --tls-psk keys \
+	--imgfile first.img --imgfile disk.img
+export="" tls=""

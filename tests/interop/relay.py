@@ -7,22 +7,33 @@
 COUNT is a file with two numbers: the most connections at a time, and all there were.
 With BYTES, a connection is cut, wherever it is, when the server has sent so many bytes.
 """
-import socket, sys, threading
+import select, socket, sys, threading
 
 listen, connect, count = sys.argv[1:4]
 cut = int(sys.argv[4]) if len(sys.argv) > 4 else None
 lock = threading.Lock()
-now = most = total = 0
+clients = []
+most = total = 0
 
 
-def tell(change):
-    global now, most, total
+def begins(client):
+    """Who has hung up is not counted, even if its thread has yet to see it."""
+    global most, total
     with lock:
-        now += change
-        most = max(most, now)
-        total += change > 0
+        clients.append(client)
+        poll = select.poll()
+        for c in clients:
+            poll.register(c, 0)
+        gone = sum(1 for _, events in poll.poll(0) if events & select.POLLHUP)
+        most = max(most, len(clients) - gone)
+        total += 1
         with open(count, "w") as f:
             print(most, total, file=f)
+
+
+def ends(client):
+    with lock:
+        clients.remove(client)
 
 
 def shut(*sockets):
@@ -53,12 +64,12 @@ def serve(client):
     except OSError:
         client.close()
         return
-    tell(1)
+    begins(client)
     other = threading.Thread(target=pump, args=(client, server), daemon=True)
     other.start()
     pump(server, client, cut)
     other.join()
-    tell(-1)
+    ends(client)
     client.close()
     server.close()
 
