@@ -15,6 +15,14 @@
 //config:	depends on XNBD_WRAPPER && FEATURE_XNBD_TLS
 //config:	help
 //config:	Some images are only for clients with some keys of TLS.
+//config:
+//config:config FEATURE_XNBD_WRAPPER_PROXY
+//config:	bool "--proxy (9.9 kb)"
+//config:	default y
+//config:	depends on XNBD_WRAPPER && FEATURE_XNBD_SERVER_PROXY
+//config:	help
+//config:	Proxies beside images, in one process with one budget of memory, each with
+//config:	a control socket of its own.
 //applet:IF_XNBD_WRAPPER(APPLET_ODDNAME(xnbd-wrapper, xnbd_wrapper, BB_DIR_USR_SBIN, BB_SUID_DROP, xnbd_wrapper))
 //kbuild:lib-$(CONFIG_XNBD_WRAPPER) += xnbd_wrapper.o nbd/ tls/ core/ reactor/ storage/ secure/ origin/ export/ client/ control/ server/
 //usage:#define xnbd_wrapper_trivial_usage
@@ -27,6 +35,10 @@
 //usage:     "\n	-x,--export NAME=PATH	Serve this one, by this name"
 //usage:     "\n	-n,--default NAME	The empty name is this one, too"
 //usage:     "\n	-Z,--hide-exports	Tell no client the names"
+//usage:	)
+//usage:	IF_FEATURE_XNBD_WRAPPER_PROXY(
+//usage:     "\n	-p,--proxy NAME=URI,cache=FILE,bitmap=FILE,control=PATH"
+//usage:     "\n				Proxy the disk at URI, by this name"
 //usage:	)
 //usage:     "\n	-s,--socket PATH	Control socket: list, add NAME PATH, remove NAME"
 //usage:     "\n	-l,--lport PORT		Listen on PORT (8520; 0 = not on TCP)"
@@ -106,6 +118,7 @@ static const char options[] ALIGN1 = "ri:*s:l:a:u:m:q:b:"
 	IF_FEATURE_XNBD_SERVER_ALLOW("w:")
 	IF_FEATURE_XNBD_TLS("E:e:")
 	IF_FEATURE_XNBD_WRAPPER_ALLOW_KEY("k:*")
+	IF_FEATURE_XNBD_WRAPPER_PROXY("p:*")
 	IF_FEATURE_XNBD_SERVER_SECTORS("z:")
 	IF_FEATURE_XNBD_SERVER_DISCARD("U:");
 
@@ -141,6 +154,7 @@ static const char long_options[] ALIGN1 =
 	"tls-psk\0" Required_argument "E"
 	"tls\0" Required_argument "e")
 	IF_FEATURE_XNBD_WRAPPER_ALLOW_KEY("allow-key\0" Required_argument "k")
+	IF_FEATURE_XNBD_WRAPPER_PROXY("proxy\0" Required_argument "p")
 	IF_FEATURE_XNBD_SERVER_SECTORS("sector-size\0" Required_argument "z")
 	IF_FEATURE_XNBD_SERVER_DISCARD("discard\0" Required_argument "U");
 #endif
@@ -155,6 +169,7 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 	IF_FEATURE_XNBD_TLS(const char *tls = NULL;)
 	IF_FEATURE_XNBD_SERVER_DEVICE(llist_t *devices = NULL; const char *connections = "1";)
 	IF_FEATURE_XNBD_WRAPPER_ALLOW_KEY(llist_t *key_rules = NULL;)
+	IF_FEATURE_XNBD_WRAPPER_PROXY(llist_t *proxies = NULL;)
 	unsigned opt = getopt32long(argv, options, long_options, &images, &c.control, &c.lport, &c.laddr, &c.unix_path,
 				    &clients, &queue, &buf IF_FEATURE_XNBD_SERVER_DAEMONIZE(, &c.pidfile, &c.logpath)
 				    IF_FEATURE_XNBD_EXPORT_NAMES(, &named, &c.exports.default_name)
@@ -163,6 +178,7 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 				    IF_FEATURE_XNBD_SERVER_ALLOW(, &c.allow)
 				    IF_FEATURE_XNBD_TLS(, &c.tls_psk, &tls)
 				    IF_FEATURE_XNBD_WRAPPER_ALLOW_KEY(, &key_rules)
+				    IF_FEATURE_XNBD_WRAPPER_PROXY(, &proxies)
 				    IF_FEATURE_XNBD_SERVER_SECTORS(, &sector)
 				    IF_FEATURE_XNBD_SERVER_DISCARD(, &discard));
 
@@ -184,7 +200,8 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 	if (ENABLE_FEATURE_XNBD_SERVER_SECTORS || ENABLE_FEATURE_XNBD_SERVER_DISCARD)
 		server_sectors(&c, sector, discard);
 	server_limits(&c, clients, queue, buf, threads);
-	if (!images && !named && !c.control)
+	IF_FEATURE_XNBD_WRAPPER_PROXY(c.proxies = proxies;)
+	if (!images && !named && !c.proxies && !c.control)
 		bb_simple_error_msg_and_die("nothing to serve: give " IF_LONG_OPTS("--imgfile or --socket") IF_NOT_LONG_OPTS("-i or -s"));
 	return server_run(&c);
 }

@@ -75,10 +75,10 @@ static bool is_stale(const struct endpoint *e)
 	if (!S_ISSOCK(st.st_mode))
 		bb_error_msg_and_die("'%s' exists and is not a socket: remove it or choose another path", path);
 	fd = endpoint_socket(e);
-	connected = connect(fd, &e->address.any, e->bytes);
-	if (connected == 0 || errno != ECONNREFUSED)
-		bb_error_msg_and_die("'%s' is in use by another server: stop that one first", path);
+	connected = connect(fd, &e->address.any, e->bytes) == 0 || errno != ECONNREFUSED;
 	close(fd);
+	if (connected)
+		bb_error_msg_and_die("'%s' is in use by another server: stop that one first", path);
 	return true;
 }
 
@@ -118,15 +118,17 @@ int listen_unix(const char *path)
 	struct endpoint e;
 	mode_t mask;
 	int fd;
+	bool well;
 
 	endpoint_unix(&e, path);
 	if (is_stale(&e))
 		unlink(path);
 	fd = endpoint_socket(&e);
 	mask = umask(0177); /* mode 0600 from the first moment */
-	if (fd < 0 || bind(fd, &e.address.any, e.bytes) < 0 || listen(fd, BACKLOG) < 0)
-		bb_perror_msg_and_die("cannot listen on '%s'", path);
+	well = fd >= 0 && bind(fd, &e.address.any, e.bytes) == 0 && listen(fd, BACKLOG) == 0;
 	umask(mask);
+	if (!well)
+		bb_perror_msg_and_die("cannot listen on '%s'", path);
 	close(dir);
 	path_own(path, false);
 	return fd;

@@ -309,10 +309,19 @@ static void control_switched(const struct disk *d UNUSED_PARAM)
 	struct control *k;
 
 	for (k = controls; k; k = k->next)
-		if (k->xnbd04_detects && (!ENABLE_XNBD_WRAPPER || &k->export->disk == d)) {
+		if (k->xnbd04_detects && (!ENABLE_FEATURE_XNBD_WRAPPER_PROXY || &k->export->disk == d)) {
 			k->xnbd04_detects = false;
 			control_finish(k);
 		}
+}
+
+bool control_awaits_switch(const struct export *e)
+{
+	const struct control *k = controls;
+
+	while (k && !(k->xnbd04_detects && k->export == e))
+		k = k->next;
+	return k;
 }
 
 void control_begin(struct control_socket *s, struct export *e, const char *path)
@@ -342,7 +351,7 @@ void control_end(struct control_socket *s)
 	listener_end(&s->listener);
 	for (k = controls; k; k = next) {
 		next = k->next;
-		if (ENABLE_XNBD_WRAPPER && k->socket != s)
+		if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && k->socket != s)
 			continue;
 		k->owns_job = false;
 		control_flush(k);

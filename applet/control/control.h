@@ -41,10 +41,14 @@ bool control_verify_result(const struct core_status *s, const char **text);
  */
 extern const char *(*control_upgrade)(int program_fd);
 void control_upgraded(const char *why);
+/* "add-proxy" to a wrapper: see proxy_add(). NULL: such a request is unknown. */
+extern const char *(*control_add_proxy)(const char *name, const char *text, void (*added)(void *ctx, const char *why), void *ctx);
 /* For that program: connections, and what they have asked for. There it takes the place of control_begin(). */
 void control_handover(struct control_socket *s, struct export *e);
 /* new has taken the place of old, which may end now. */
 void control_renewed(struct control_socket *s, const struct export *old, struct export *new);
+/* Whether somebody waits for the switch of this proxy, by xNBD's protocol. */
+bool control_awaits_switch(const struct export *e);
 /* Sends what can be sent at once, and closes the socket and its connections. Jobs go on. */
 void control_end(struct control_socket *s);
 

@@ -4,6 +4,16 @@
 #include "libbb.h"
 #include "control/connection.h"
 
+/* What is told of a proxy, or of what was one before its switch. */
+static void emit_proxy(struct control *k, const struct export *e)
+{
+	const struct map *m = core_map(e->disk.core);
+
+	control_emit_string(k, "mode", core_is_proxy(e->disk.core) ? "proxy" : "target");
+	control_emit_number(k, "blocks", m->blocks);
+	control_emit_number(k, "cached", m->local);
+}
+
 void images_list(struct control *k)
 {
 	const struct export *e;
@@ -21,6 +31,8 @@ void images_list(struct control *k)
 		control_emit_number(k, "size", e->nbd.size_bytes);
 		control_emit_number(k, "sessions", e->users - !e->removed);
 		control_emit_string(k, "state", e->removed ? "removed" : "served");
+		if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && e->disk.words)
+			emit_proxy(k, e);
 		k->list_next = e->serial + 1;
 	}
 	k->listing = false;
@@ -46,13 +58,40 @@ static void image_add(struct control *k, const char *name, const char *path)
 		k->waiting = true;
 }
 
-void images_request(struct control *k, const char *verb, char *rest)
+#if ENABLE_FEATURE_XNBD_WRAPPER_PROXY
+const char *(*control_add_proxy)(const char *name, const char *text, void (*added)(void *ctx, const char *why), void *ctx);
+
+static void proxy_request(struct control *k, char *rest)
 {
 	char *name = strsep(&rest, " ");
-	char *path = strsep(&rest, " ");
-	bool decoded = (!name || nbd_percent_decode(name)) && (!path || nbd_percent_decode(path)) && !rest;
+	const char *why = "it is add-proxy NAME URI cache=FILE bitmap=FILE control=PATH";
+
+	if (name && *name && rest && nbd_percent_decode(name))
+		why = strlen(name) > NBD_NAME_MAX ? "a name has at most 4096 bytes" : control_add_proxy(name, rest, image_added, k);
+	if (why)
+		control_answer(k, why);
+	else
+		k->waiting = true;
+}
+#else
+static void proxy_request(struct control *k UNUSED_PARAM, char *rest UNUSED_PARAM)
+{
+}
+#endif
+
+void images_request(struct control *k, const char *verb, char *rest)
+{
+	char *name, *path;
+	bool decoded;
 	struct export *e;
 
+	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && strcmp(verb, "add-proxy") == 0) {
+		proxy_request(k, rest);
+		return;
+	}
+	name = strsep(&rest, " ");
+	path = strsep(&rest, " ");
+	decoded = (!name || nbd_percent_decode(name)) && (!path || nbd_percent_decode(path)) && !rest;
 	if (strcmp(verb, "list") == 0 && !name) {
 		images_list(k);
 	} else if (strcmp(verb, "add") == 0 && name && path && decoded) {
@@ -63,6 +102,6 @@ void images_request(struct control *k, const char *verb, char *rest)
 			export_remove(e);
 		control_answer(k, e ? NULL : "there is no image of this name");
 	} else {
-		control_answer(k, "unknown request: it is list, status, add NAME PATH or remove NAME");
+		control_answer(k, "unknown request: it is list, status, add NAME PATH" IF_FEATURE_XNBD_WRAPPER_PROXY(", add-proxy NAME URI ...") " or remove NAME");
 	}
 }

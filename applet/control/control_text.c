@@ -95,7 +95,7 @@ void port_job_changed(struct core *c UNUSED_PARAM)
 	uint64_t rate;
 
 	for (k = controls; k; k = k->next)
-		if (k->follow && (!ENABLE_XNBD_WRAPPER || k->export->disk.core == c) && !job_is_open(k, k->verifies, &rate))
+		if (k->follow && (!ENABLE_FEATURE_XNBD_WRAPPER_PROXY || k->export->disk.core == c) && !job_is_open(k, k->verifies, &rate))
 			follow_end(k);
 }
 
@@ -106,7 +106,7 @@ static void job_begun(struct control *k, bool follow, bool verify, bool was_open
 	struct control *other;
 
 	for (other = follow ? NULL : controls; other; other = other->next)
-		if ((!ENABLE_XNBD_WRAPPER || other->export == k->export) && other->verifies == verify)
+		if ((!ENABLE_FEATURE_XNBD_WRAPPER_PROXY || other->export == k->export) && other->verifies == verify)
 			other->owns_job = false; /* asked to go on by itself */
 	if (!follow || !core_is_proxy(k->export->disk.core)) {
 		control_answer(k, NULL);

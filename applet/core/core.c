@@ -8,9 +8,28 @@
 #include <stdlib.h>
 #include <string.h>
 
+static void set_windows(struct core *c, uint64_t bytes, bool fixed)
+{
+	unsigned i;
+
+	if (bytes < FETCH_WINDOW_BYTES_MIN)
+		bytes = FETCH_WINDOW_BYTES_MIN;
+	for (i = 0; i < CONNS; i++)
+		c->fetch_window[i] = bytes / CONNS;
+	c->copy_window = c->fetch_window[CONN_COPIER];
+	c->client_window_max = c->fetch_window[CONN_CLIENT] * (fixed ? 1 : CLIENT_WINDOW_GROWTH);
+	c->copy_window_max = c->copy_window * (fixed ? 1 : COPY_WINDOW_GROWTH);
+}
+
+#if ENABLE_FEATURE_XNBD_WRAPPER_PROXY
+void core_share(struct core *c, uint64_t fetch_window)
+{
+	set_windows(c, fetch_window, false);
+}
+#endif
+
 bool core_init(struct core *c, const struct core_config *config)
 {
-	uint64_t window = config->fetch_window ? config->fetch_window : FETCH_WINDOW_BYTES;
 	unsigned i;
 
 	c->owner = config->owner;
@@ -21,16 +40,11 @@ bool core_init(struct core *c, const struct core_config *config)
 	c->hold_ms = config->hold_ms;
 	c->granted_tail = &c->granted;
 	c->zero_blocks = ZERO_BLOCKS_MIN;
-	if (window < FETCH_WINDOW_BYTES_MIN)
-		window = FETCH_WINDOW_BYTES_MIN;
+	set_windows(c, config->fetch_window ? config->fetch_window : FETCH_WINDOW_BYTES, config->fixed_window);
 	for (i = 0; i < CONNS; i++) {
-		c->fetch_window[i] = window / CONNS;
 		c->queue_tail[i] = &c->queue[i];
 		c->sent_tail[i] = &c->sent[i];
 	}
-	c->copy_window = c->fetch_window[CONN_COPIER];
-	c->client_window_max = c->fetch_window[CONN_CLIENT] * (config->fixed_window ? 1 : CLIENT_WINDOW_GROWTH);
-	c->copy_window_max = c->copy_window * (config->fixed_window ? 1 : COPY_WINDOW_GROWTH);
 	rtt_reset(c);
 	commit_init(c);
 	/* A server that died may have left what it had answered in the page cache: the

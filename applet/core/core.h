@@ -130,6 +130,8 @@ struct core *core_new(const struct core_config *config);
 /* Nothing may be in flight. c: may be NULL. */
 void core_delete(struct core *c);
 void *core_owner(const struct core *c);
+/* Another fetch_window than in core_config. It may still be exceeded by what is in flight. */
+void core_share(struct core *c, uint64_t fetch_window);
 
 /*
  * Whether r may be done at all: NBD_SUCCESS, or the error to answer. In the order

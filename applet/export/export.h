@@ -24,6 +24,7 @@ struct export_config {
 	const char *description;  /* of each export, for people; NULL: none */
 	unsigned sector_bytes; /* requests have to be multiples of it; 512, 4096, or 0: any */
 	bool keeps_space;  /* nothing is discarded: an image that is preallocated stays so */
+	unsigned proxies;  /* they share the budget for what comes from origins; 0 is 1 */
 	unsigned hold_s;   /* seconds; proxy: requests that wait so long for the origin fail; 0 = never */
 };
 extern struct export_config export_config;
@@ -40,6 +41,8 @@ struct export {
 	struct job closing;
 	bool unsynced; /* ... that job could not sync the image */
 	struct commit_waiter last_commit;
+	void (*unused)(struct export *e); /* is called when the last user has gone, and then has to call export_close(), sooner or later;
+					     NULL: it is called at once. Not from inside the core */
 	struct export *next;
 };
 
@@ -58,6 +61,8 @@ void export_enlist(struct export *e);
 bool export_begin(struct export *e, uint64_t size_bytes, bool all_dirty);
 /* NULL, or why a disk of this size cannot be served: one line, the export's. */
 const char *export_misfit(struct export *e, uint64_t size_bytes);
+/* What each of export_config.proxies may have in flight from its origin: for core_share(). */
+uint64_t export_share(void);
 /* A target of this name (copied). NULL, or why not: one line. */
 const char *export_add(const char *name, const char *image);
 /* The same by a worker: added() is told why, or NULL. False: out of memory, it is not called. */
@@ -78,6 +83,8 @@ struct export *export_measure(struct export *e);
 void exports_reopen(void);
 /* Is called when new has taken the place of old, which may end now. Set before the first client. */
 extern void (*export_replaced)(struct export *old, struct export *new);
+/* Its files are closed, and it is freed. It has no users, and none will come. */
+void export_close(struct export *e);
 /* A user more, a user less. */
 void export_hold(struct export *e);
 void export_drop(struct export *e);

@@ -92,9 +92,17 @@ static void describe(struct export *e)
 	e->nbd.local = ENABLE_FEATURE_XNBD_SERVER_PROXY && e->disk.words;
 }
 
+uint64_t export_share(void)
+{
+	uint64_t share = buf_limit() / 3 / (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && export_config.proxies ? export_config.proxies : 1);
+
+	return share < FETCH_WINDOW_BYTES ? share : FETCH_WINDOW_BYTES;
+}
+
 bool export_begin(struct export *e, uint64_t size_bytes, bool all_dirty)
 {
 	const struct export_config *s = &export_config;
+	uint64_t share = export_share();
 	struct core_config config = {
 		.owner = &e->disk,
 		.size_bytes = size_bytes,
@@ -105,7 +113,7 @@ bool export_begin(struct export *e, uint64_t size_bytes, bool all_dirty)
 		.written = e->disk.written,
 		.all_dirty = all_dirty,
 		.synced = e->disk.words && e->disk.header_fd < 0, /* --check: nothing is to be written */
-		.fetch_window = buf_limit() < 32 << 20 ? buf_limit() / 3 : 0,
+		.fetch_window = share,
 		.fixed_window = ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage,
 		.hold_ms = s->hold_s * 1000ULL,
 		.now_ms = loop_now_ms(),
@@ -157,6 +165,8 @@ static void close_run(struct job *j)
 		close(e->disk.base_fd);
 	if (e->disk.direct_fd >= 0)
 		close(e->disk.direct_fd);
+	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && e->disk.header_fd >= 0)
+		close(e->disk.header_fd);
 }
 
 static void close_done(struct job *j)
@@ -189,15 +199,23 @@ static void close_done(struct job *j)
 	free(e);
 }
 
-void export_drop(struct export *e)
+void export_close(struct export *e)
 {
-	if (--e->users)
-		return;
 	closing++;
 	e->closing.run = close_run;
 	e->closing.done = close_done;
 	e->closing.class = JOB_SLOW;
 	pool_submit(&e->closing);
+}
+
+void export_drop(struct export *e)
+{
+	if (--e->users)
+		return;
+	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && e->unused)
+		e->unused(e);
+	else
+		export_close(e);
 }
 
 void export_hold(struct export *e)

@@ -97,6 +97,9 @@ void bb_simple_perror_msg_and_die(const char *text) NORETURN;
 /* exit(3) with xfunc_error_retval; die_func, unless NULL, is called before. */
 extern void (*die_func)(void);
 void xfunc_die(void) NORETURN;
+/* f(arg), of which only this call dies, not the process: then text gets its one line, and the result is false. What f owns
+ * at that moment has to be known to others, or is lost. Any thread; not inside another one. */
+bool bb_survives(void (*f)(void *arg), void *arg, char *text, size_t room);
 
 /* ---- xfuncs.c ------------------------------------------------------------------------- */
 

@@ -3,6 +3,8 @@
 /* One line on stderr. */
 #include "libbb.h"
 
+#include <setjmp.h>
+
 const char *applet_name = "xnbdbox";
 uint8_t xfunc_error_retval = 1;
 
@@ -12,8 +14,54 @@ enum {
 
 void (*die_func)(void);
 
+#if ENABLE_FEATURE_XNBD_WRAPPER_PROXY
+static _Thread_local struct survivor {
+	jmp_buf at;
+	char *text;
+	size_t room;
+} *survivor; /* NULL: this thread does not survive */
+
+bool bb_survives(void (*f)(void *arg), void *arg, char *text, size_t room)
+{
+	struct survivor s = { .text = text, .room = room };
+
+	survivor = &s;
+	if (setjmp(s.at)) {
+		survivor = NULL;
+		return false;
+	}
+	f(arg);
+	survivor = NULL;
+	return true;
+}
+
+/* The last words go to who survives. False: nobody does. */
+static bool keep_words(const char *words)
+{
+	if (survivor)
+		snprintf(survivor->text, survivor->room, "%s", words);
+	return survivor;
+}
+
+static void survive(void)
+{
+	if (survivor)
+		longjmp(survivor->at, 1);
+}
+#else
+static bool keep_words(const char *words UNUSED_PARAM)
+{
+	return false;
+}
+
+static void survive(void)
+{
+}
+#endif
+
 void xfunc_die(void)
 {
+	survive();
 	if (die_func)
 		die_func();
 	exit(xfunc_error_retval);
@@ -22,16 +70,18 @@ void xfunc_die(void)
 void (*bb_message_out)(const char *line, size_t n);
 
 /* error: an errno, or 0 for none. */
-static void message(const char *format, va_list args, int error)
+static void message(const char *format, va_list args, int error, bool dies)
 {
 	char line[LINE_BYTES];
-	size_t n = (size_t)snprintf(line, LINE_BYTES - 1, "%s: ", applet_name);
+	size_t n = (size_t)snprintf(line, LINE_BYTES - 1, "%s: ", applet_name), first = n;
 
 	vsnprintf(line + n, LINE_BYTES - 1 - n, format, args);
 	if (error) {
 		n = strlen(line);
 		snprintf(line + n, LINE_BYTES - 1 - n, ": %s", strerror(error));
 	}
+	if (dies && keep_words(line + first))
+		return;
 	n = strlen(line);
 	line[n++] = '\n';
 	if (bb_message_out)
@@ -46,7 +96,7 @@ void bb_error_msg(const char *format, ...)
 	va_list args;
 
 	va_start(args, format);
-	message(format, args, 0);
+	message(format, args, 0, false);
 	va_end(args);
 	errno = error;
 }
@@ -57,7 +107,7 @@ void bb_perror_msg(const char *format, ...)
 	va_list args;
 
 	va_start(args, format);
-	message(format, args, error);
+	message(format, args, error, false);
 	va_end(args);
 	errno = error;
 }
@@ -67,7 +117,7 @@ void bb_error_msg_and_die(const char *format, ...)
 	va_list args;
 
 	va_start(args, format);
-	message(format, args, 0);
+	message(format, args, 0, true);
 	va_end(args);
 	xfunc_die();
 }
@@ -78,7 +128,7 @@ void bb_perror_msg_and_die(const char *format, ...)
 	va_list args;
 
 	va_start(args, format);
-	message(format, args, error);
+	message(format, args, error, true);
 	va_end(args);
 	xfunc_die();
 }

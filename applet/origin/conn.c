@@ -18,7 +18,8 @@ enum {
 			       is back would be found late */
 	REPLY_MS = 30000,   /* an origin that owes an answer and is silent for so long is dead */
 	OWED_MS = 120000,   /* as is one that talks, but does not give this one answer */
-	LOOKUPS_MAX = 2, /* at a time: a resolver that hangs leaves workers for the disk */
+	LOOKUPS = 2, /* at a time: a resolver that hangs leaves workers for the disk */
+	LOOKUPS_MAX = ENABLE_FEATURE_XNBD_WRAPPER_PROXY ? 64 : LOOKUPS, /* ... with those that wait */
 };
 
 /* Name lookup blocks, so it is a job. It may outlive the attempt: then conn is NULL. */
@@ -395,8 +396,13 @@ static void resolve_done(struct job *j)
 
 static void resolve(struct conn *l, const char *host, const char *port)
 {
+	static struct serial_queue queue = { .most = LOOKUPS };
 	struct resolving *r;
 
+	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && endpoints_number(&l->endpoints, host, port)) {
+		try_address(l, 0);
+		return;
+	}
 	if (lookups == LOOKUPS_MAX) {
 		conn_fail(l, "the name service does not answer");
 		return;
@@ -418,6 +424,8 @@ static void resolve(struct conn *l, const char *host, const char *port)
 	r->job.run = resolve_run;
 	r->job.done = resolve_done;
 	r->job.class = JOB_SLOW;
+	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY)
+		r->job.queue = &queue;
 	pool_submit(&r->job);
 }
 

@@ -38,7 +38,7 @@ enum { SPOTS = 16 };
 struct spots {
 	struct job job;
 	struct conn *conn; /* NULL: the attempt has been given up */
-	const struct disk *disk;
+	struct disk *disk;
 	unsigned count;
 	bool sent; /* they are being compared: done() frees them */
 	struct {

@@ -28,7 +28,7 @@ static uint64_t chance(void)
 
 /* Draws spots of a disk that has size_bytes at the origin; to be freed. NULL: no memory, or there
  * is nothing to compare. */
-static struct spots *spots_new(const struct disk *d, uint64_t size_bytes)
+static struct spots *spots_new(struct disk *d, uint64_t size_bytes)
 {
 	uint64_t blocks = map_blocks(size_bytes), block;
 	struct spots *s;
@@ -85,6 +85,8 @@ static void spots_done(struct job *j)
 
 	for (i = 0; i < s->count; i++)
 		differ |= s->spot[i].differs && identity_is_origins(s->disk, s->spot[i].block);
+	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY)
+		s->disk->comparisons--;
 	free(s);
 	if (l)
 		compared(l, differ);
@@ -100,6 +102,8 @@ static void spots_compare(struct spots *s, struct conn *l)
 	s->job.done = spots_done;
 	s->job.class = JOB_LONG; /* many transfers */
 	s->job.queue = &origin_disk(l->origin)->spots;
+	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY)
+		s->disk->comparisons++;
 	pool_submit(&s->job);
 }
 

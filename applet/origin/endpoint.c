@@ -159,6 +159,12 @@ static bool find_numbers(struct endpoints *l, const char *host, const char *port
 	return l->count;
 }
 
+bool endpoints_number(struct endpoints *l, const char *host, const char *port)
+{
+	l->count = 0;
+	return find_numbers(l, host, port);
+}
+
 bool endpoints_find(struct endpoints *l, const char *host, const char *port)
 {
 	l->count = 0;

@@ -35,6 +35,8 @@ struct endpoints {
  * need be; NULL: the addresses to listen on for everybody. False: there is none.
  */
 bool endpoints_find(struct endpoints *l, const char *host, const char *port);
+/* The same for numbers only; does not block. */
+bool endpoints_number(struct endpoints *l, const char *host, const char *port);
 
 /* A Unix socket. False: the path is empty or too long. */
 bool endpoint_unix(struct endpoint *e, const char *path);

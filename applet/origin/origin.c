@@ -536,6 +536,26 @@ void port_conns_close(struct core *c)
 	report(o, "the proxy was switched meanwhile and needs no origin", true);
 }
 
+#if ENABLE_FEATURE_XNBD_WRAPPER_PROXY
+void origin_delete(struct origin *o)
+{
+	unsigned i;
+
+	for (i = 0; i < CONNS; i++) {
+		timer_clear(&o->retry[i]);
+		conn_close(&o->conn[i]);
+		free(o->conn[i].in);
+		free(o->conn[i].out);
+	}
+	report(o, "the proxy has ended", true);
+	o->disk->origin = NULL;
+	o->disk->header_saved = NULL;
+	address_clear(&o->candidate);
+	address_clear(&o->address);
+	free(o);
+}
+#endif
+
 void origin_end(struct origin *o)
 {
 	o->closed = true;

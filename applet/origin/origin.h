@@ -53,6 +53,8 @@ const char *origin_error(const struct origin *o);
 extern void (*origin_closed)(const struct disk *d);
 /* At the end of each turn of the loop: sends what was asked. */
 void origin_turn(struct origin *o);
+/* Closes its connections; nothing of it is left but d->spots, which comparisons may still be in. d->core may be NULL. */
+void origin_delete(struct origin *o);
 /* The server ends: what the origin still sends is not stored. Loop's thread. */
 void origin_end(struct origin *o);
 

@@ -13,6 +13,7 @@
 #include "server/device.h"
 #include "server/init.h"
 #include "server/life.h"
+#include "server/proxies.h"
 #include "server/server.h"
 #include "server/upgrade.h"
 #include "storage/holes.h"
@@ -128,6 +129,8 @@ static void begin_exports(void)
 			why = export_add(l->data, l->data);
 		for (l = s->named_images; l && !why; l = l->link)
 			why = add_named(l->data);
+		if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && !why && s->proxies)
+			proxies_begin(s->proxies);
 		if (!why && !s->control && s->exports.default_name && !export_find("", 0))
 			why = "there is no image of the name of " IF_LONG_OPTS("--default") IF_NOT_LONG_OPTS("-n");
 		for (l = why || s->control ? NULL : s->limits.key_rules; l; l = l->link) {
@@ -234,6 +237,8 @@ void server_begin(void)
 	/* First: a client that is greeted may use it at once. */
 	if (ENABLE_FEATURE_XNBD_SERVER_UPGRADE)
 		control_upgrade = upgrade_begin;
+	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && !s->image)
+		control_add_proxy = proxy_add;
 	if (SERVER_HAS_CONTROL && s->control)
 		control_begin(&server.control, server.one.export, s->control);
 	if (!ENABLE_FEATURE_XNBD_SERVER_INETD || !s->one_client)

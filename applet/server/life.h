@@ -17,7 +17,7 @@ struct recording;
 
 enum { SERVER_HAS_CONTROL = ENABLE_FEATURE_XNBD_SERVER_PROXY + ENABLE_XNBD_WRAPPER + ENABLE_FEATURE_XNBD_SERVER_CONTROL > 0 };
 
-/* An export that the server works for by itself: the one of xnbd-server. */
+/* An export that the server works for by itself: the one of xnbd-server, and the proxies of xnbd-wrapper. */
 struct served {
 	struct export *export; /* NULL: not there yet */
 	struct policy policy;
@@ -36,7 +36,7 @@ extern struct server {
 } server;
 
 /* Each of them; s is a struct served *. */
-#if ENABLE_XNBD_WRAPPER
+#if ENABLE_FEATURE_XNBD_WRAPPER_PROXY
 # define for_each_served(s) for (s = server.served; s; s = s->next)
 #else
 # define for_each_served(s) if ((s = &server.one)->export)

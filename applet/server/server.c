@@ -15,6 +15,7 @@
 #include "server/daemon.h"
 #include "server/life.h"
 #include "server/policy.h"
+#include "server/proxies.h"
 #include "server/server.h"
 #include "server/upgrade.h"
 #include "storage/header.h"
@@ -54,6 +55,16 @@ static void switch_by_signal(struct served *s)
 		bb_error_msg("not switched: %s", why);
 }
 
+/* xNBD's xnbd-bgctl says by a control socket which one it means, then sends the signal. */
+static void switch_awaited(void)
+{
+	struct served *s;
+
+	for_each_served(s)
+		if (s != &server.one && control_awaits_switch(s->export))
+			switch_by_signal(s);
+}
+
 static void hurry(void)
 {
 	const struct served *s;
@@ -91,6 +102,8 @@ static void signal_ready(struct event *e, uint32_t events UNUSED_PARAM)
 			bb_error_msg_and_die("ended by a second signal before the end was reached: %s", server_end_awaits());
 	} else if (ENABLE_FEATURE_XNBD_SERVER_PROXY) {
 		switch_by_signal(&server.one);
+		if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && ENABLE_FEATURE_XNBD_SERVER_OLD_CONTROL)
+			switch_awaited();
 	}
 }
 
@@ -137,6 +150,8 @@ void server_end_of_turn(void)
 			for_each_served(s)
 				if (ENABLE_FEATURE_XNBD_SERVER_PROXY && s->export->disk.origin)
 					origin_turn(s->export->disk.origin);
+			if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY)
+				proxies_turn();
 		} while (sessions_dirty());
 		if (ENABLE_FEATURE_XNBD_SERVER_THREADS)
 			message_flush(); /* answers do not wait for quick jobs, nor for who takes the loop over */

@@ -13,6 +13,7 @@
 #include "server/daemon.h"
 #include "server/device.h"
 #include "server/life.h"
+#include "server/proxies.h"
 #include "server/server.h"
 #include "server/upgrade.h"
 #include "storage/own_paths.h"
@@ -225,6 +226,8 @@ static const char *refusal(void)
 		return "a server of one client ends with it";
 	if (ENABLE_FEATURE_XNBD_TLS && relays_serving())
 		return "clients are here over TLS, whose state cannot be handed over";
+	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && !server_config->image && proxies_are_there())
+		return "the proxies of a wrapper cannot be handed over";
 	if (export_config.cow)
 		return "what --cow-target has written cannot be handed over";
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && server_config->record && e && core_is_recording(e->disk.core))

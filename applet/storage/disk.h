@@ -52,6 +52,7 @@ struct disk {
 	int base_fd;         /* copy on write: the base; fd[FILE_IMAGE] has what was written. Else -1 */
 	uint32_t *cow_words; /* ... and which blocks that are; 32 bits are atomic on every machine */
 	struct serial_queue queues[JOB_SLOW][2]; /* of short and of long jobs; [1]: of those that take the inode's lock */
+	unsigned comparisons;      /* of spots, in flight */
 	struct serial_queue spots; /* of comparisons at a connect: while the image hangs, each would take another worker */
 	unsigned zeroing;       /* zeroings and trims in flight */
 	struct disk *twin;      /* a ring of disks that share the open file of the image; NULL: it is alone */

@@ -2,6 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /* Paths that the process removes at its end. */
 #include "libbb.h"
+#include "reactor/lock.h"
 #include "storage/own_paths.h"
 #include "storage/paths.h"
 
@@ -14,15 +15,24 @@ static struct own {
 	bool unless_ready;
 } *own;
 
+static struct mutex lock; /* of that list */
+
 /* A path that leads to another file by now is not ours. */
+static void remove_own(const struct own *o)
+{
+	struct stat st;
+
+	if (lstat(o->path, &st) == 0 && is_same_file(&st, &o->st))
+		unlink(o->path);
+}
+
 void paths_remove(bool ready)
 {
 	const struct own *o;
-	struct stat st;
 
 	for (o = own; o; o = o->next)
-		if ((!o->unless_ready || !ready) && lstat(o->path, &st) == 0 && is_same_file(&st, &o->st))
-			unlink(o->path);
+		if (!o->unless_ready || !ready)
+			remove_own(o);
 }
 
 void path_own(const char *path, bool unless_ready)
@@ -32,8 +42,36 @@ void path_own(const char *path, bool unless_ready)
 	(void)lstat(path, &o->st);
 	o->path = xpath_absolute(path);
 	o->unless_ready = unless_ready;
+	mutex_lock(&lock);
 	o->next = own;
 	own = o;
+	mutex_unlock(&lock);
+}
+
+static struct own *own_pop(const char *path)
+{
+	struct own **p = &own, *o;
+
+	mutex_lock(&lock);
+	while (*p && strcmp((*p)->path, path) != 0)
+		p = &(*p)->next;
+	o = *p;
+	if (o)
+		*p = o->next;
+	mutex_unlock(&lock);
+	return o;
+}
+
+void path_disown(const char *path, bool remove)
+{
+	struct own *o;
+
+	while ((o = own_pop(path))) {
+		if (remove)
+			remove_own(o);
+		free(o->path);
+		free(o);
+	}
 }
 
 #if ENABLE_FEATURE_XNBD_SERVER_UPGRADE

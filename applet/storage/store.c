@@ -216,9 +216,9 @@ static void check_image(struct disk *d, uint64_t size_bytes, uint64_t have_bytes
 	if (!map_init(&m, size_bytes, d->words, false))
 		bb_simple_error_msg_and_die("out of memory");
 	first = map_next_local(&m, have_bytes / BLOCK_BYTES, m.blocks);
+	map_free(&m);
 	if (first < m.blocks)
 		refuse(d, FILE_IMAGE, "shorter than its bitmap says: it is not the image of this bitmap", false);
-	map_free(&m);
 }
 
 void store_check_content(struct disk *d, enum state_start how)

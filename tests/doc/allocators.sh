@@ -20,6 +20,8 @@ import collections, re, sys
 # Calls of functions that write a state for another program, or read one: that is done at a start only (handover.reads).
 AT_START = {("handover_text", "xstrdup"), ("paths_handover", "path_get"), ("init_handover", "init_hook"),
             ("exports_handover", "export_get"), ("control_handover", "control_begin"), ("proxy_handover", "origin_new")}
+# What bb_survives() calls: it dies, the server does not.
+SURVIVED = {"proxy_open_files", "proxy_open_origin", "proxy_write_files", "proxy_begin_export"}
 DEADLY = {"xmalloc", "xzalloc", "xrealloc", "xstrdup", "xasprintf", "xpath_absolute", "llist_add_to_end"}
 calls, roots = collections.defaultdict(set), {"run_loop"}
 caller = operation = None # of data: None, or ""
@@ -36,6 +38,8 @@ for line in open(sys.argv[1]):
         else:
             roots.add(target[1])
 assert calls["run_loop"] and calls["server_begin"] and "session_ready" in roots, "relocations are not understood"
+assert SURVIVED <= roots and not SURVIVED & {c for called in calls.values() for c in called}, "they are called by bb_survives() only"
+roots -= SURVIVED
 came, queue = {r: None for r in roots}, list(roots)
 for function in queue:
     for called in calls[function] - came.keys():

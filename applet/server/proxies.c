@@ -1,0 +1,561 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
+/*
+ * The proxies of xnbd-wrapper.
+ *
+ *   OPEN      a worker parses what was asked for, and finds, locks and judges the files that are there
+ *   ORIGIN    the origin is asked for its size and its samples, if it is needed, or for START_MS
+ *   CLOSE     what was begun for that connection ends
+ *   WRITE     a worker creates and repairs the files, and makes the control socket
+ *   SERVED    the export can be found
+ *   COMMIT    removed, and the last client has gone: what is here goes to the disk
+ *   LEAVE     the header tells how the files are left
+ *   FAILED    it did not begin: what was created is removed again
+ *
+ * What a worker does of this is what xnbd-server does at its start, where anything wrong ends the process. Here only
+ * that call dies (bb_survives()), and its last words are the reply.
+ */
+#include "libbb.h"
+#include "client/listen.h"
+#include "nbd/nbd.h"
+#include "origin/origin.h"
+#include "reactor/loop.h"
+#include "reactor/pool.h"
+#include "server/life.h"
+#include "server/proxies.h"
+#include "server/server.h"
+#include "storage/header.h"
+#include "storage/holes.h"
+#include "storage/own_paths.h"
+#include "storage/paths.h"
+#include "storage/store.h"
+
+enum {
+	START_MS = 5000, /* so long an origin is waited for that the start can do without */
+	CHECK_MS = 20,    /* so often a step looks whether it has come to its end */
+};
+
+enum step { STEP_OPEN, STEP_ORIGIN, STEP_CLOSE, STEP_WRITE, STEP_SERVED, STEP_COMMIT, STEP_LEAVE, STEP_FAILED };
+
+struct proxy {
+	struct served served; /* first */
+	struct control_socket control;
+	struct job job;
+	struct timer timer; /* the next look at the step */
+	enum step step;
+
+	/* what was asked for; all of it points into `text` */
+	char *text;
+	const char *separator;
+	struct nbd_uri uri;
+	char *host; /* of the origin, as origin_new() wants it */
+	const struct psk *psk;
+	const char *image, *bitmap, *commit, *socket, *hook, *hold;
+	bool clear, adopt, accept;
+	unsigned hold_s;
+	char *socket_path; /* absolute */
+
+	void (*steps)(void *p); /* for the worker; may die */
+	bool well;              /* it has not */
+	bool has_answered;      /* ORIGIN: the attempt has ended, with `why`, or well */
+	bool is_away;           /* ... it is only not there */
+	bool is_complete;       /* it needs no origin, not even to begin */
+	bool has_fingerprint;
+	bool all_dirty, has_ended, is_committed;
+	uint64_t size_bytes;
+	struct fingerprint fingerprint;
+	char why[512];
+
+	void (*added)(void *ctx, const char *why);
+	void *ctx;
+};
+
+static unsigned beginning;    /* so many are between OPEN and SERVED */
+static struct served *asking; /* those that are at ORIGIN */
+
+static struct disk *disk_of_proxy(struct proxy *p)
+{
+	return &p->served.export->disk;
+}
+
+static void check_again(struct proxy *p, unsigned ms)
+{
+	timer_set(&p->timer, loop_now_ms() + ms);
+}
+
+/* Each has its share of the memory for what comes from origins. */
+static void share_memory(void)
+{
+	struct served *s;
+	unsigned n = 0;
+
+	for_each_served(s)
+		n++;
+	export_config.proxies = n;
+	for_each_served(s)
+		core_share(s->export->disk.core, export_share());
+}
+
+static void unlist(struct served **list, const struct proxy *p)
+{
+	while (*list != &p->served)
+		list = &(*list)->next;
+	*list = p->served.next;
+}
+
+/* ---- what was asked for ------------------------------------------------------------------------- */
+
+static const struct word {
+	const char *key;
+	size_t at;
+	bool has_value;
+} words[] = {
+	{ "cache", offsetof(struct proxy, image), true },
+	{ "bitmap", offsetof(struct proxy, bitmap), true },
+	{ "control", offsetof(struct proxy, socket), true },
+	{ "commit-file", offsetof(struct proxy, commit), true },
+	{ "hold", offsetof(struct proxy, hold), true },
+	{ "clear-bitmap", offsetof(struct proxy, clear), false },
+	{ "adopt-bitmap", offsetof(struct proxy, adopt), false },
+	{ "accept-image", offsetof(struct proxy, accept), false },
+#if ENABLE_FEATURE_XNBD_SERVER_AUTO
+	{ "exec", offsetof(struct proxy, hook), true },
+	{ "auto-switch", offsetof(struct proxy, served.policy.auto_switch), false },
+# if ENABLE_FEATURE_XNBD_SERVER_VERIFY
+	{ "verify", offsetof(struct proxy, served.policy.verify), false },
+# endif
+#endif
+};
+
+static void parse_word(struct proxy *p, char *key)
+{
+	const char *name = p->served.export->nbd.name;
+	char *value = strchr(key, '=');
+	const struct word *w = words;
+
+	if (value)
+		*value++ = '\0';
+	while (w < words + ARRAY_SIZE(words) && strcmp(key, w->key) != 0)
+		w++;
+	if (w == words + ARRAY_SIZE(words))
+		bb_error_msg_and_die("proxy '%s': '%s' is unknown: see xnbd-wrapper(8), PROXIES", name, key);
+	if (w->has_value != (value && *value) || (value && !nbd_percent_decode(value)))
+		bb_error_msg_and_die(w->has_value ? "proxy '%s': '%s=' needs a value" : "proxy '%s': '%s' has no value", name, key);
+	if (w->has_value)
+		*(const char **)(void *)((char *)p + w->at) = value;
+	else
+		*((bool *)p + w->at) = true;
+}
+
+static void parse(struct proxy *p)
+{
+	const char *name = p->served.export->nbd.name;
+	char *rest = p->text, *uri = strsep(&rest, p->separator), *word;
+	const char *wrong = nbd_uri_parse(uri, &p->uri);
+
+	if (wrong)
+		bb_error_msg_and_die("proxy '%s': the URI of the origin %s", name, wrong);
+	while ((word = strsep(&rest, p->separator)))
+		if (*word)
+			parse_word(p, word);
+	if (!p->image || !p->bitmap || !p->socket)
+		bb_error_msg_and_die("proxy '%s' needs cache=, bitmap= and control=", name);
+	if (p->served.policy.verify && !p->served.policy.auto_switch)
+		bb_error_msg_and_die("proxy '%s': verify is for auto-switch", name);
+	p->host = p->uri.path ? xasprintf("unix:%s", p->uri.path) : xstrdup(p->uri.host);
+	if (ENABLE_FEATURE_XNBD_TLS && p->uri.tls)
+		p->psk = psk_one(p->uri.psk_file, p->uri.user);
+	if (p->hold)
+		p->hold_s = xatou(p->hold);
+}
+
+/* ---- a worker's steps ------------------------------------------------------------------------------ */
+
+static void proxy_open_files(void *arg)
+{
+	struct proxy *p = arg;
+	struct disk *d = disk_of_proxy(p);
+
+	parse(p);
+	listen_check(p->socket);
+	d->adopt = p->adopt;
+	d->accept = p->accept;
+	p->is_complete = store_inspect(d, p->image, p->bitmap, p->commit, p->clear);
+}
+
+static void proxy_write_files(void *arg)
+{
+	struct proxy *p = arg;
+	struct disk *d = disk_of_proxy(p);
+
+	store_open(d, p->size_bytes, p->has_fingerprint ? &p->fingerprint : NULL, p->clear, &p->all_dirty);
+	d->holes_known = holes_known(d->fd[FILE_IMAGE]);
+	if (ENABLE_FEATURE_XNBD_SERVER_AUTO && p->hook)
+		init_hook(&p->served.policy.hook, xpath_absolute(p->hook), xpath_absolute(p->image));
+	p->socket_path = xpath_absolute(p->socket);
+	p->control.listener.event.fd = listen_unix(p->socket);
+}
+
+static void job_run(struct job *j)
+{
+	struct proxy *p = (struct proxy *)(void *)((char *)j - offsetof(struct proxy, job));
+
+	p->well = bb_survives(p->steps, p, p->why, sizeof(p->why));
+}
+
+static void job_done(struct job *j)
+{
+	struct proxy *p = (struct proxy *)(void *)((char *)j - offsetof(struct proxy, job));
+
+	if (!p->well)
+		p->step = STEP_FAILED;
+	check_again(p, 0);
+}
+
+static void submit(struct proxy *p, void (*steps)(void *p))
+{
+	p->steps = steps;
+	p->job.run = job_run;
+	p->job.done = job_done;
+	p->job.class = JOB_SLOW;
+	pool_submit(&p->job);
+}
+
+/* ---- the origin -------------------------------------------------------------------------------------- */
+
+static void attempt_ended(void *ctx, const char *error, bool refused)
+{
+	struct proxy *p = ctx;
+
+	if (p->step != STEP_ORIGIN)
+		return;
+	p->has_answered = true;
+	p->is_away = refused;
+	snprintf(p->why, sizeof(p->why), "%s", error ? error : "");
+	check_again(p, 0);
+}
+
+static void new_origin(struct proxy *p, origin_callback *first)
+{
+	struct disk *d = disk_of_proxy(p);
+
+	d->origin = origin_new(d, p->host, p->uri.path ? "-" : p->uri.port, p->uri.export_name, p->psk, first, p);
+}
+
+static void proxy_open_origin(void *arg)
+{
+	new_origin(arg, attempt_ended);
+}
+
+static void step_open(struct proxy *p)
+{
+	struct disk *d = disk_of_proxy(p);
+
+	p->size_bytes = d->header.size_bytes;
+	p->step = p->is_complete ? STEP_CLOSE : STEP_ORIGIN;
+	if (p->is_complete) {
+		check_again(p, 0);
+		return;
+	}
+	p->served.next = asking;
+	asking = &p->served;
+	if (d->words)
+		check_again(p, START_MS);
+	if (!bb_survives(proxy_open_origin, p, p->why, sizeof(p->why))) {
+		unlist(&asking, p);
+		p->step = STEP_FAILED;
+		check_again(p, 0);
+	}
+}
+
+void proxies_turn(void)
+{
+	const struct served *s;
+
+	for (s = asking; s; s = s->next)
+		origin_turn(s->export->disk.origin);
+}
+
+static void step_origin(struct proxy *p)
+{
+	struct disk *d = disk_of_proxy(p);
+	char why[sizeof(p->why)];
+
+	if (!p->has_answered)
+		strcpy(p->why, "no answer yet");
+	if (p->has_answered && !p->why[0]) {
+		p->has_fingerprint = true;
+		p->fingerprint = *origin_fingerprint(d->origin);
+		p->size_bytes = origin_size_bytes(d->origin);
+	}
+	p->step = STEP_CLOSE;
+	unlist(&asking, p);
+	origin_delete(d->origin); /* of the core, which is not there yet, it could not ask anything */
+	if (p->why[0]) {
+		snprintf(why, sizeof(why), "origin %s:%s: %.300s", p->host, p->uri.path ? "-" : p->uri.port, p->why);
+		strcpy(p->why, why);
+		if (!d->words || (p->has_answered && !p->is_away))
+			p->step = STEP_FAILED;
+		else
+			bb_error_msg("%s; going on with what is here", why);
+	}
+	check_again(p, 0);
+}
+
+static void step_close(struct proxy *p)
+{
+	p->step = STEP_WRITE;
+	submit(p, proxy_write_files);
+}
+
+/* ---- served ------------------------------------------------------------------------------------------ */
+
+static void end_begin(struct export *e)
+{
+	struct served *s = server.served;
+
+	while (s->export != e)
+		s = s->next;
+	export_hold(e); /* for the end of the server, should that come first */
+	((struct proxy *)s)->step = STEP_COMMIT;
+	check_again((struct proxy *)s, 0);
+}
+
+static void proxy_begin_export(void *arg)
+{
+	struct proxy *p = arg;
+	struct export *e = p->served.export;
+	struct disk *d = &e->disk;
+
+	if (export_find(e->nbd.name, strlen(e->nbd.name)))
+		bb_simple_error_msg_and_die("there is an image of this name already");
+	if (!export_begin(e, p->size_bytes, p->all_dirty))
+		bb_simple_error_msg_and_die("out of memory");
+	new_origin(p, NULL);
+	control_begin(&p->control, e, NULL);
+	/* nothing dies from here on */
+	core_hold(d->core, p->hold_s * 1000ULL);
+	if (map_is_complete(core_map(d->core)))
+		origin_start(d->origin);
+	else
+		origin_resume(d->origin);
+}
+
+/* From now on a failure removes nothing. */
+static void keep_files(const struct disk *d)
+{
+	unsigned i;
+
+	for (i = 0; i < ARRAY_SIZE(d->path); i++)
+		path_disown(d->path[i], false);
+}
+
+static void answer(struct proxy *p, const char *why)
+{
+	beginning--;
+	p->added(p->ctx, why);
+}
+
+static void step_write(struct proxy *p)
+{
+	struct export *e = p->served.export;
+
+	if (!bb_survives(proxy_begin_export, p, p->why, sizeof(p->why))) {
+		p->step = STEP_FAILED;
+		check_again(p, 0);
+		return;
+	}
+	p->step = STEP_SERVED;
+	keep_files(&e->disk);
+	e->unused = end_begin;
+	export_enlist(e);
+	p->served.next = server.served;
+	server.served = &p->served;
+	share_memory();
+	answer(p, NULL);
+}
+
+/* ---- the end ------------------------------------------------------------------------------------------ */
+
+static void proxy_free(struct proxy *p)
+{
+	struct hook *h = &p->served.policy.hook;
+	char **e = h->envp;
+
+	while (e && e[1])
+		e++;
+	if (e)
+		free(*e); /* the others are those of this process */
+	free(h->envp);
+	free(h->argv[0]);
+	free(h->argv[1]);
+	free(p->socket_path);
+	free(p->host);
+	free(p->text);
+	free(p);
+}
+
+/* On a start that failed in the middle there may be anything of it. */
+static void step_failed(struct proxy *p)
+{
+	struct disk *d = disk_of_proxy(p);
+	unsigned i;
+
+	if (d->origin)
+		origin_delete(d->origin);
+	for (i = 0; i < ARRAY_SIZE(d->path); i++)
+		if (d->path[i])
+			path_disown(d->path[i], true);
+	if (p->control.listener.event.fd >= 0) {
+		close(p->control.listener.event.fd);
+		path_disown(p->socket_path, true);
+	}
+	answer(p, p->why);
+	export_close(p->served.export);
+	proxy_free(p);
+}
+
+static void committed(struct commit_waiter *w, int error UNUSED_PARAM)
+{
+	struct export *e = (struct export *)(void *)((char *)w - offsetof(struct export, last_commit));
+	struct served *s = server.served;
+
+	while (s->export != e)
+		s = s->next;
+	((struct proxy *)s)->is_committed = true;
+}
+
+static void end_proxy(struct proxy *p)
+{
+	struct export *e = p->served.export;
+	struct core *c = e->disk.core;
+
+	core_job_cancel(c);
+	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY)
+		core_verify_cancel(c);
+	origin_end(e->disk.origin);
+	e->last_commit.done = committed;
+	core_commit(c, &e->last_commit);
+	core_tick(c, loop_now_ms());
+}
+
+static void step_commit(struct proxy *p)
+{
+	struct disk *d = disk_of_proxy(p);
+
+	if (!p->has_ended) {
+		p->has_ended = true;
+		end_proxy(p);
+	}
+	if (!p->is_committed || !core_is_quiet(d->core) || core_is_switching(d->core) || d->save.write.busy || init_hook_is_busy()) {
+		check_again(p, CHECK_MS);
+		return;
+	}
+	if (!core_has_failed(d->core))
+		header_finish(d);
+	p->step = STEP_LEAVE;
+	check_again(p, 0);
+}
+
+static void step_leave(struct proxy *p)
+{
+	struct disk *d = disk_of_proxy(p);
+
+	if (d->save.write.busy) {
+		check_again(p, CHECK_MS);
+		return;
+	}
+	unlist(&server.served, p);
+	share_memory();
+	control_end(&p->control);
+	path_disown(p->socket_path, true);
+	origin_delete(d->origin);
+	export_close(p->served.export);
+	proxy_free(p);
+}
+
+static void (*const steps[])(struct proxy *p) = {
+	[STEP_OPEN] = step_open, [STEP_ORIGIN] = step_origin, [STEP_CLOSE] = step_close, [STEP_WRITE] = step_write,
+	[STEP_COMMIT] = step_commit, [STEP_LEAVE] = step_leave, [STEP_FAILED] = step_failed,
+};
+
+static void check_step(struct timer *t)
+{
+	struct proxy *p = (struct proxy *)(void *)((char *)t - offsetof(struct proxy, timer));
+
+	if (server.ending) /* it comes to its end with the others */
+		return;
+	/* They read the image. */
+	if (p->step != STEP_ORIGIN && disk_of_proxy(p)->comparisons)
+		check_again(p, CHECK_MS);
+	else
+		steps[p->step](p);
+}
+
+/* ---- for the server ------------------------------------------------------------------------------------ */
+
+static const char *begin_to_add(const char *name, const char *text, const char *separator, void (*added)(void *ctx, const char *why), void *ctx)
+{
+	struct proxy *p = calloc(1, sizeof(*p));
+
+	if (p) {
+		p->text = strdup(text);
+		p->served.export = p->text ? export_new(name) : NULL;
+	}
+	if (!p || !p->served.export) {
+		if (p)
+			free(p->text);
+		free(p);
+		return "out of memory";
+	}
+	p->separator = separator;
+	p->timer.fire = check_step;
+	p->control.listener.event.fd = -1;
+	p->added = added;
+	p->ctx = ctx;
+	beginning++;
+	submit(p, proxy_open_files);
+	return NULL;
+}
+
+const char *proxy_add(const char *name, const char *text, void (*added)(void *ctx, const char *why), void *ctx)
+{
+	return begin_to_add(name, text, " ", added, ctx);
+}
+
+bool proxies_are_there(void)
+{
+	return beginning || server.served;
+}
+
+static char first_failure[512];
+
+static void begun(void *ctx UNUSED_PARAM, const char *why)
+{
+	if (why && !first_failure[0])
+		snprintf(first_failure, sizeof(first_failure), "%s", why);
+}
+
+void proxies_begin(const llist_t *list)
+{
+	for (; list; list = list->link) {
+		char *text = xstrdup(list->data), *equals = strchr(text, '=');
+		const char *why;
+
+		if (!equals)
+			bb_error_msg_and_die("'%s' has to be NAME=URI,cache=FILE,bitmap=FILE,control=PATH", text);
+		*equals = '\0';
+		why = strlen(text) > NBD_NAME_MAX ? "the name of an export has at most 4096 bytes" :
+						    begin_to_add(text, equals + 1, ",", begun, NULL);
+		if (why)
+			bb_simple_error_msg_and_die(why);
+		free(text);
+	}
+	server_end_of_turn(); /* a turn begins with a wait */
+	while (beginning && !server.stopping_ms)
+		server_turn(UINT64_MAX);
+	if (first_failure[0])
+		bb_simple_error_msg_and_die(first_failure);
+	if (beginning)
+		bb_simple_error_msg_and_die("ended by a signal before all proxies had begun");
+}

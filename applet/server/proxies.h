@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
+/*
+ * The proxies of xnbd-wrapper: how they come, and how they go. Once one is there, it is a struct served as that of
+ * xnbd-server is.
+ *
+ * Loop's thread; nothing but proxies_begin() blocks.
+ */
+#ifndef SERVER_PROXIES_H
+#define SERVER_PROXIES_H
+
+#include "libbb.h"
+
+/* At the start: NAME=URI,KEY=VALUE,... of each. Takes turns of the loop; dies when one of them cannot begin. */
+void proxies_begin(const llist_t *list);
+/* Another one, while the server runs. text: URI KEY=VALUE ..., copied as name is. NULL: added() is told later why it cannot
+ * begin, or NULL; else why not, and added() is not called. */
+const char *proxy_add(const char *name, const char *text, void (*added)(void *ctx, const char *why), void *ctx);
+/* At the end of each turn of the loop: sends what origins are asked. */
+void proxies_turn(void);
+/* Whether there is one, or is about to be. */
+bool proxies_are_there(void);
+
+#endif
