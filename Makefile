@@ -188,8 +188,9 @@ install: all
 		ln -sf $$up$${path#"$$common"/} $(DESTDIR)$$link || exit 1; \
 	done
 	$(if $(CONFIG_FEATURE_XNBD_SERVER_INIT),install -D -m 755 config/initramfs/init $(DESTDIR)$(datadir)/xnbdbox/init)
+	$(if $(CONFIG_FEATURE_XNBD_SERVER_INIT),install -D -m 755 config/xnbd-migrate $(DESTDIR)$(sbindir)/xnbd-migrate)
 	$(if $(CONFIG_FEATURE_XNBD_SERVER_INIT),install -D -m 644 config/initramfs/devices $(DESTDIR)$(datadir)/xnbdbox/devices)
-	for page in man/xnbdbox.1 $(if $(CONFIG_FEATURE_XNBD_SERVER_INIT),man/xnbd-migrate.7) $(foreach applet,$(applets),$(wildcard man/$(applet).*)); do \
+	for page in man/xnbdbox.1 $(if $(CONFIG_FEATURE_XNBD_SERVER_INIT),man/xnbd-migrate.7 man/xnbd-migrate.8) $(foreach applet,$(applets),$(wildcard man/$(applet).*)); do \
 		mkdir -p $(DESTDIR)$(mandir)/man$${page##*.} && \
 		config/generate man $$page $(config) >$(DESTDIR)$(mandir)/man$${page##*.}/$${page##*/} || exit 1; \
 	done

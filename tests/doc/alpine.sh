@@ -63,20 +63,22 @@ find . ! -type d | sort >"$T/list"
 diff - "$T/list" <<'END'
 ./xnbdbox-mkinitfs/etc/mkinitfs/features.d/xnbd.files
 ./xnbdbox-mkinitfs/etc/mkinitfs/features.d/xnbd.modules
-./xnbdbox-mkinitfs/usr/share/xnbdbox/devices
 ./xnbdbox-mkinitfs/usr/share/xnbdbox/init
 ./xnbdbox-mkinitfs/usr/share/xnbdbox/mkinitfs-init
 ./xnbdbox/usr/bin/xnbd-bgctl
 ./xnbdbox/usr/bin/xnbdbox
 ./xnbdbox/usr/sbin/xnbd-client
+./xnbdbox/usr/sbin/xnbd-migrate
 ./xnbdbox/usr/sbin/xnbd-server
 ./xnbdbox/usr/sbin/xnbd-wrapper
 ./xnbdbox/usr/share/man/man1/xnbd-bgctl.1
 ./xnbdbox/usr/share/man/man1/xnbdbox.1
 ./xnbdbox/usr/share/man/man7/xnbd-migrate.7
 ./xnbdbox/usr/share/man/man8/xnbd-client.8
+./xnbdbox/usr/share/man/man8/xnbd-migrate.8
 ./xnbdbox/usr/share/man/man8/xnbd-server.8
 ./xnbdbox/usr/share/man/man8/xnbd-wrapper.8
+./xnbdbox/usr/share/xnbdbox/devices
 END
 # Each file that goes into the initramfs is in a package.
 while read -r file; do

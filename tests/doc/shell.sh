@@ -9,4 +9,4 @@ cd "$(dirname "$0")/../.." || exit 1
 shellcheck -s bash -e SC2034,SC2154 config/dracut/*/*.sh config/mkinitcpio/install/* || exit 1
 shellcheck -s dash -e SC2034,SC2154 config/mkinitcpio/hooks/* config/alpine/init || exit 1
 exec shellcheck -s sh -e SC1091,SC2016,SC2034,SC2059,SC2154 config/*.sh config/busybox/*.tests tests/*.sh tests/*/*.sh tests/e2e/*.tests tests/interop/*.tests tests/vm/*.tests tests/vm/init tests/vm/userland/etc/line tests/vm/userland/etc/down \
-	config/initramfs/* config/initramfs-tools/hooks/* config/initramfs-tools/scripts/*/* .ci/run
+	config/xnbd-migrate config/initramfs/* config/initramfs-tools/hooks/* config/initramfs-tools/scripts/*/* .ci/run
