@@ -35,13 +35,6 @@ const char *command_word(unsigned type)
 	return type < COUNTED_TYPES && words[type] ? words[type] : "unknown";
 }
 
-const char *refusal_word(enum refusal why)
-{
-	static const char *const words[REFUSALS] = { "max-clients", "allow", "unknown-export", "tls-required", "memory" };
-
-	return words[why];
-}
-
 /* ---- requests: the session's thread ----------------------------------------------------------- */
 
 #if ENABLE_FEATURE_XNBD_SERVER_COUNTERS

@@ -19,8 +19,33 @@ enum {
 	LATENCY_BUCKETS = 27, /* the i-th: below 2^i microseconds, and not below half of that; the last one: all others */
 };
 
+/* Why a session has ended: the first reason that was found. */
+enum session_end {
+	END_LOST,       /* an error of the socket */
+	END_DISCONNECT, /* NBD_CMD_DISC */
+	END_ABORT,      /* NBD_OPT_ABORT */
+	END_HANG_UP,    /* end of input without either */
+	END_PROTOCOL,   /* the client broke it */
+	END_SILENT,     /* its machine does not answer any more */
+	END_LATE,       /* it made no progress, and another one needed its place */
+	END_STUCK,      /* it took no replies for DRAIN_MS */
+	END_BROKEN,     /* a reply that had begun met an error of the disk */
+	END_MEMORY,     /* there was none */
+	ENDS
+};
+
 /* Why a client was refused. */
-enum refusal { REFUSED_PLACE, REFUSED_ADDRESS, REFUSED_NAME, REFUSED_TLS, REFUSED_MEMORY, REFUSALS };
+enum refusal {
+	REFUSED_PLACE,
+	REFUSED_ADDRESS,
+	REFUSED_NAME,      /* there is no such export */
+	REFUSED_KEY,       /* its key may not use that export */
+	REFUSED_NO_TLS,    /* it has to use TLS */
+	REFUSED_RELAY,     /* TLS could not begin */
+	REFUSED_HANDSHAKE, /* ... or has failed */
+	REFUSED_MEMORY,
+	REFUSALS
+};
 
 /* Since the program began; another program (--upgrade) begins anew. */
 struct counters {
@@ -32,12 +57,13 @@ struct counters {
 	uint64_t errors[COUNTED_ERRORS];
 	uint64_t waits, wait_us; /* READs that waited for the origin, and how long those took that have been answered */
 	uint64_t clients;        /* that have begun to use an export */
-	uint64_t refused[REFUSALS];
+	uint64_t ended[ENDS], refused[REFUSALS];
 };
 
 /* Words for messages and for programs. Any thread. */
 const char *command_word(unsigned type);
 const char *error_word(unsigned index);
+const char *end_word(enum session_end why);
 const char *refusal_word(enum refusal why);
 /* Of an NBD error: below COUNTED_ERRORS. Any thread. */
 unsigned error_index(uint32_t error);

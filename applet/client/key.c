@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /* Whose keys are in use by clients, and which key may use which export. */
-#include "client/listen.h"
 #include "client/session.h"
 #include "tls/tls.h"
 
@@ -69,20 +68,6 @@ bool key_may(const struct session *s, const char *export)
 			return true;
 	}
 	return all;
-}
-
-void key_tell_refused(const struct session *s, const char *export)
-{
-	char who[TLS_NAME_MAX + 8] = "a client without TLS", why[256], *p;
-
-	if (s->key) {
-		snprintf(who, sizeof(who), "key '%s'", s->key->name);
-		for (p = who; *p; p++)
-			if (*p < ' ' || *p > '~')
-				*p = '?';
-	}
-	snprintf(why, sizeof(why), "no --allow-key lets it have '%s'", export);
-	listen_tell_away(AWAY_KEY, who, why);
 }
 
 void key_rules_check(const llist_t *rules)

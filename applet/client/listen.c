@@ -23,7 +23,6 @@ enum {
 	TELL_MS = 60000, /* so seldom this is told */
 	PAUSE_MS = 200, /* after accept failed for lack of descriptors */
 	LOCK_TRIES = 100, LOCK_TRY_MS = 10, /* who locks a directory for longer is no server that starts */
-	TOLD_MS = 10000, /* so often it is told, at most, that there is no place */
 };
 
 static struct listener listeners[LISTENERS_MAX];
@@ -210,51 +209,27 @@ int listener_accept(struct event *e, struct endpoint *from)
 	return -1;
 }
 
-void listen_tell_away(enum away reason, const char *who, const char *why)
-{
-	static struct { uint64_t told_ms; unsigned more; } told[AWAYS];
-
-	if (told[reason].told_ms && loop_now_ms() - told[reason].told_ms < TOLD_MS) {
-		told[reason].more++;
-		return;
-	}
-	bb_error_msg("%s is turned away, and %u more were: %s", who, told[reason].more, why);
-	told[reason].told_ms = loop_now_ms();
-	told[reason].more = 0;
-}
-
 /* A client that may be served, while the fronts look for a place for it; further ones stay in the queue. */
 static struct {
 	int fd; /* -1: nobody waits */
 	struct endpoint from;
 } waiting = { .fd = -1 };
 
-static void turn_away(int fd, enum away reason, const struct endpoint *from, const char *why)
+static void turn_away(int fd, enum refusal why, const struct endpoint *from)
 {
-	char host[ENDPOINT_TEXT_BYTES], port[8], peer[PEER_BYTES];
+	char peer[PEER_BYTES];
 
 	peer_name(peer, fd, from);
-	client_refused(peer, reason == AWAY_PLACE ? REFUSED_PLACE : REFUSED_ADDRESS, NULL, 0);
-	if (!is_verbose()) {
-		endpoint_who(from, host, port);
-		listen_tell_away(reason, host, why);
-	}
+	client_refused(peer, why, NULL, NULL, 0);
 	close(fd);
 }
 
 static void serve(int fd, const struct endpoint *from)
 {
-	char why[64];
-	char peer[PEER_BYTES];
-
-	if (session_place()) {
-		peer_name(peer, fd, from);
-		if (!session_begin(fd, NULL))
-			client_refused(peer, REFUSED_MEMORY, NULL, 0);
-	} else {
-		snprintf(why, sizeof(why), "%u clients are here (--max-clients)", client_limits.sessions);
-		turn_away(fd, AWAY_PLACE, from, why);
-	}
+	if (session_place())
+		session_begin(fd, NULL);
+	else
+		turn_away(fd, REFUSED_PLACE, from);
 }
 
 static void place_answered(void)
@@ -284,7 +259,7 @@ static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
 		return;
 	/* First: a stranger costs nobody his place. */
 	if (ENABLE_FEATURE_XNBD_SERVER_ALLOW && !is_allowed(&from)) {
-		turn_away(fd, AWAY_ADDRESS, &from, "not of an address of --allow");
+		turn_away(fd, REFUSED_ADDRESS, &from);
 		return;
 	}
 	if (ENABLE_FEATURE_XNBD_SERVER_THREADS && !session_place() && session_place_request(place_answered)) {

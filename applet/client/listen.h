@@ -46,10 +46,6 @@ void listener_end(struct listener *l);
  * *from. -1: nobody is there, or an error; that is logged now and then, and the listener pauses for
  * a moment. */
 int listener_accept(struct event *e, struct endpoint *from);
-/* Logs that a client is turned away, and why: the first one of each reason, then one every 10 seconds, with how many there
- * were between. */
-enum away { AWAY_ADDRESS, AWAY_PLACE, AWAY_TLS, AWAY_KEY, AWAYS };
-void listen_tell_away(enum away reason, const char *who, const char *why);
 /* At the start, for any Unix socket: dies when something is in its way that is not a stale socket. */
 void listen_check(const char *path);
 /* Then binds it: what is stale is replaced, anything else in the way is fatal. Returns the

@@ -337,6 +337,7 @@ void session_move(struct session *s)
 struct session *session_new(int fd)
 {
 	struct session *s = calloc(1, sizeof(*s));
+	char peer[PEER_BYTES];
 
 	if (s) {
 		s->in = malloc(RECV_BYTES);
@@ -350,6 +351,8 @@ struct session *session_new(int fd)
 			free(s->hs_out);
 		}
 		free(s);
+		peer_name(peer, fd, NULL);
+		client_refused(peer, REFUSED_MEMORY, NULL, NULL, 0);
 		close(fd);
 		return NULL;
 	}

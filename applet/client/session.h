@@ -44,21 +44,6 @@ enum {
 
 enum session_state { SESSION_HANDSHAKE, SESSION_TRANSMISSION, SESSION_DRAINING, SESSION_CLOSED };
 
-/* Why a session has ended: the first reason that was found; verbose.c has the words. */
-enum session_end {
-	END_LOST,       /* an error of the socket */
-	END_DISCONNECT, /* NBD_CMD_DISC */
-	END_ABORT,      /* NBD_OPT_ABORT */
-	END_HANG_UP,    /* end of input without either */
-	END_PROTOCOL,   /* the client broke it */
-	END_SILENT,     /* its machine does not answer any more */
-	END_LATE,       /* it made no progress, and another one needed its place */
-	END_STUCK,      /* it took no replies for DRAIN_MS */
-	END_BROKEN,     /* a reply that had begun met an error of the disk */
-	END_MEMORY,     /* there was none */
-	END_TLS,        /* the handshake of TLS could not begin */
-};
-
 enum { PEER_BYTES = 72 };
 
 /* A request on its way through, or a piece of one. What is used most comes first: its offsets are one byte of code. */
@@ -291,9 +276,8 @@ bool handshake_secured(struct session *s);
 bool key_hold(struct session *s, const char *name);
 /* s has it no longer, if it had one. */
 void key_drop(struct session *s);
-/* Whether s may use the export of this name; and that it was told that it may not. */
+/* Whether s may use the export of this name. */
 bool key_may(const struct session *s, const char *export);
-void key_tell_refused(const struct session *s, const char *export);
 
 /* ---- session_room.c ------------------------------------------------------------------ */
 
@@ -389,8 +373,11 @@ void peer_name(char *to, int fd, const struct endpoint *e);
 void client_begins(const struct session *s);
 /* s is about to be closed. */
 void client_ends(const struct session *s);
-/* A client of this name was refused. name: n bytes, the export that it wanted; NULL: none. */
-void client_refused(const char *peer, enum refusal why, const char *name, size_t n);
+/* A client of this name was refused: counts it, and tells it: without --verbose only what an administrator has to know, every
+ * 10 seconds at most. key: its name; name: n bytes, the export that it wanted; NULL: none. Core's thread. */
+void client_refused(const char *peer, enum refusal why, const char *key, const char *name, size_t n);
+/* The same of s, once. */
+void session_refused(struct session *s, enum refusal why, const char *name, size_t n);
 /* x was answered with this NBD error. */
 void verbose_fails(const struct command *x, uint32_t error);
 

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /* A session's handshake: what nbd/server_handshake.c gets from the client, sends, and finds. */
-#include "client/listen.h"
 #include "client/session.h"
-#include "origin/endpoint.h"
 #include "secure/relay.h"
 
 enum {
@@ -50,9 +48,7 @@ static const struct nbd_export *handshake_find(void *ctx, const char *name, size
 	struct export *e = export_find(name, n);
 
 	if (!e) {
-		if (!s->was_refused)
-			client_refused(s->peer, REFUSED_NAME, name, n);
-		s->was_refused = true;
+		session_refused(s, REFUSED_NAME, name, n);
 		return NULL;
 	}
 	if (!ENABLE_FEATURE_XNBD_WRAPPER_ALLOW_KEY || key_may(s, e->nbd.name)) {
@@ -68,7 +64,7 @@ static bool handshake_may(void *ctx, const struct nbd_export *e, bool told)
 	if (!ENABLE_FEATURE_XNBD_WRAPPER_ALLOW_KEY || key_may(ctx, e->name))
 		return true;
 	if (told)
-		key_tell_refused(ctx, e->name);
+		session_refused(ctx, REFUSED_KEY, e->name, strlen(e->name));
 	return false;
 }
 
@@ -129,23 +125,14 @@ bool handshake_step(struct session *s)
 
 bool handshake_secure(struct session *s)
 {
-	struct endpoint peer = { .bytes = sizeof(peer.address) };
-	char host[ENDPOINT_TEXT_BYTES], port[8];
-	const char *why = "TLS: as many as may be still send to clients that have gone";
 	int fd = -1;
 
-	if (getpeername(s->event.fd, &peer.address.any, &peer.bytes) < 0)
-		peer.address.any.sa_family = AF_UNIX;
-	endpoint_who(&peer, host, port);
 	event_remove(&s->event); /* it is another thread's soon */
 	/* Those whose session has gone, and which still send, are not more than those that have one. */
-	if (!client_limits.sessions || relays_serving() < 2 * client_limits.sessions) {
-		fd = relay_begin(s->event.fd, NULL, host, session_peer_is_dead);
-		why = "TLS: there is no thread, memory or descriptor for it";
-	}
+	if (!client_limits.sessions || relays_serving() < 2 * client_limits.sessions)
+		fd = relay_begin(s->event.fd, NULL, s->peer, session_peer_is_dead);
 	if (fd < 0) {
-		listen_tell_away(AWAY_TLS, host, why);
-		session_note_end(s, END_TLS);
+		session_refused(s, REFUSED_RELAY, NULL, 0);
 		return false;
 	}
 	s->event.fd = fd;
@@ -160,8 +147,10 @@ bool handshake_secured(struct session *s)
 	int fd = relay_result(s->event.fd, text);
 
 	s->securing = false;
-	if (fd < 0)
+	if (fd < 0) {
+		session_refused(s, REFUSED_HANDSHAKE, NULL, 0);
 		return false;
+	}
 	if (fd != s->event.fd) {
 		event_remove(&s->event);
 		close(s->event.fd);

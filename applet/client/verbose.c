@@ -5,9 +5,13 @@
 
 #include <sys/socket.h>
 
+enum {
+	TOLD_MS = 10000, /* so often a reason to refuse clients is told, at most */
+};
+
 /* ---- words -------------------------------------------------------------------------------- */
 
-static const struct { const char *word, *sentence; } ends[] = {
+static const struct { const char *word, *sentence; } ends[ENDS] = {
 	[END_LOST] = { "lost", "the connection was lost" },
 	[END_DISCONNECT] = { "disconnect", "it has disconnected" },
 	[END_ABORT] = { "abort", "it wanted no export" },
@@ -18,8 +22,12 @@ static const struct { const char *word, *sentence; } ends[] = {
 	[END_STUCK] = { "stuck", "it took no replies" },
 	[END_BROKEN] = { "broken", "a reply that had begun could not be completed" },
 	[END_MEMORY] = { "memory", "out of memory" },
-	[END_TLS] = { "tls", "TLS could not begin" },
 };
+
+const char *end_word(enum session_end why)
+{
+	return ends[why].word;
+}
 
 void peer_name(char *to, int fd, const struct endpoint *e)
 {
@@ -69,7 +77,7 @@ static void leaves_handshake(const struct session *s)
 	const char *word = ends[s->end].word;
 
 	if (ENABLE_FEATURE_XNBD_TLS && s->handshake.tls == NBD_TLS_REQUIRE && s->handshake.got_client_flags && !sessions_stopping)
-		client_refused(s->peer, REFUSED_TLS, NULL, 0);
+		client_refused(s->peer, REFUSED_NO_TLS, NULL, NULL, 0);
 	else if (is_verbose() && !s->was_refused)
 		verbose_line(VERBOSE_CLIENTS, "client %s is gone before it used an export: %s event=leave client=%s reason=%s",
 			     s->peer, ends[s->end].sentence, s->peer, word);
@@ -79,6 +87,8 @@ void client_ends(const struct session *s)
 {
 	char name[VERBOSE_WORD];
 
+	if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS)
+		front_here()->counters.ended[s->end]++;
 	if (s->state == SESSION_HANDSHAKE) {
 		leaves_handshake(s);
 		return;
@@ -93,25 +103,71 @@ void client_ends(const struct session *s)
 		     (unsigned long long)(loop_now_ms() - s->began_ms) / 1000);
 }
 
-void client_refused(const char *peer, enum refusal why, const char *name, size_t n)
+const char *refusal_word(enum refusal why)
 {
-	static const char *const sentences[REFUSALS] = {
-		"as many clients are here as may be (--max-clients)", "not of an address of --allow", "there is no export of this name",
-		"it does not use TLS, which --tls requires", "out of memory",
-	};
-	const char *word = refusal_word(why), *sentence = sentences[why];
-	char text[VERBOSE_WORD];
+	static const char *const words[REFUSALS] = { "max-clients", "allow", "unknown-export", "allow-key", "tls-required",
+						     "tls-resources", "tls-failed", "memory" };
+
+	return words[why];
+}
+
+/* ALWAYS: without --verbose, too. */
+enum { ALWAYS = 1 << REFUSED_PLACE | 1 << REFUSED_ADDRESS | 1 << REFUSED_KEY | 1 << REFUSED_RELAY | 1 << REFUSED_MEMORY };
+#define IF_TOLD(text) (ENABLE_FEATURE_XNBD_SERVER_VERBOSE ? (text) : NULL)
+
+static const char *const refusals[REFUSALS] = {
+	[REFUSED_PLACE] = "as many clients are here as may be (--max-clients)",
+	[REFUSED_ADDRESS] = "not of an address of --allow",
+	[REFUSED_NAME] = IF_TOLD("there is no export of this name"),
+	[REFUSED_KEY] = "no --allow-key lets it have this export",
+	[REFUSED_NO_TLS] = IF_TOLD("it does not use TLS, which --tls requires"),
+	[REFUSED_RELAY] = "there is no thread, memory or descriptor for TLS",
+	[REFUSED_HANDSHAKE] = IF_TOLD("TLS has failed"), /* the relay has told why */
+	[REFUSED_MEMORY] = "out of memory",
+};
+
+/* Without --verbose: the first of each reason, then one every TOLD_MS. *more: how many there were between. */
+static bool is_to_tell(enum refusal why, unsigned *more)
+{
+	static struct { uint64_t told_ms; unsigned more; } told[REFUSALS];
+
+	if (!(ALWAYS >> why & 1))
+		return false;
+	if (told[why].told_ms && loop_now_ms() - told[why].told_ms < TOLD_MS) {
+		told[why].more++;
+		return false;
+	}
+	*more = told[why].more;
+	told[why].told_ms = loop_now_ms();
+	told[why].more = 0;
+	return true;
+}
+
+void client_refused(const char *peer, enum refusal why, const char *key, const char *name, size_t n)
+{
+	char words[2 * (VERBOSE_WORD + sizeof(" export="))] = "", *p = words;
+	unsigned more = 0;
 
 	if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS)
 		front_here()->counters.refused[why]++;
-	if (!is_verbose())
+	if (!is_verbose() && !is_to_tell(why, &more))
 		return;
-	if (name)
-		verbose_word(text, sizeof(text), name, n);
-	if (name)
-		verbose_line(VERBOSE_REFUSALS, "client %s is refused: %s: '%s' event=refuse client=%s export=%s reason=%s", peer, sentence, text, peer, text, word);
+	if ((ENABLE_FEATURE_XNBD_WRAPPER_ALLOW_KEY || (ENABLE_FEATURE_XNBD_TLS && ENABLE_FEATURE_XNBD_SERVER_VERBOSE)) && key)
+		p = strchr(verbose_word(stpcpy(p, " key="), VERBOSE_WORD, key, strlen(key)), '\0');
+	if ((ENABLE_FEATURE_XNBD_WRAPPER_ALLOW_KEY || ENABLE_FEATURE_XNBD_SERVER_VERBOSE) && name)
+		verbose_word(stpcpy(p, " export="), VERBOSE_WORD, name, n);
+	if (is_verbose())
+		verbose_line(VERBOSE_REFUSALS, "client %s is refused: %s event=refuse client=%s%s reason=%s", peer,
+			     refusals[why], peer, words, refusal_word(why));
 	else
-		verbose_line(VERBOSE_REFUSALS, "client %s is refused: %s event=refuse client=%s reason=%s", peer, sentence, peer, word);
+		bb_error_msg("client %s is refused, and %u more were: %s%s", peer, more, refusals[why], words);
+}
+
+void session_refused(struct session *s, enum refusal why, const char *name, size_t n)
+{
+	if (!s->was_refused)
+		client_refused(s->peer, why, ENABLE_FEATURE_XNBD_TLS && s->key ? s->key->name : NULL, name, n);
+	s->was_refused = true;
 }
 
 void verbose_fails(const struct command *x, uint32_t error)

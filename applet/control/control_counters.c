@@ -10,6 +10,7 @@
 #include "control/connection.h"
 #include "control/control.h"
 #include "reactor/buf.h"
+#include "origin/origin.h"
 #include "reactor/log.h"
 #include "reactor/verbose.h"
 
@@ -136,6 +137,18 @@ static void emit_clients(struct sink *s, const struct counters *c)
 	sink_begin(s, "clients_refused", "reason", "counter", "Clients that were refused.");
 	for (i = 0; i < REFUSALS; i++)
 		sink_put(s, refusal_word(i), c->refused[i]);
+	sink_begin(s, "clients_ended", "reason", "counter", "Clients that have gone.");
+	for (i = 0; i < ENDS; i++)
+		sink_put(s, end_word(i), c->ended[i]);
+}
+
+static void emit_disk(struct sink *s)
+{
+	unsigned i;
+
+	sink_begin(s, "disk_errors", "operation", "counter", "Errors of image, bitmap and commit file.");
+	for (i = 0; i < IO_OPS; i++)
+		sink_put(s, io_word(i), disk_errors[i]);
 }
 
 static void emit_proxy(struct sink *s, const struct counters *c)
@@ -146,6 +159,8 @@ static void emit_proxy(struct sink *s, const struct counters *c)
 	core_status(s->k->export->disk.core, &status);
 	sink_one(s, "origin_waits", "counter", "Reads that had to wait for the origin.", c->waits);
 	sink_time(s, "origin_wait_seconds", "Time that these reads took.", c->wait_us);
+	sink_one(s, "origin_errors", "counter", "Reads that the origin has answered with an error.", origin_errors);
+	sink_one(s, "origin_failures", "counter", "Connections to the origin, and attempts, that have failed.", origin_failures);
 	if (!s->metrics) /* the others are keys of "status" */
 		return;
 	sink_one(s, "requests_waiting", "gauge", "Requests that wait for the origin now.", status.waiting);
@@ -159,6 +174,7 @@ static void emit_counters(struct control *k, bool metrics, const struct counters
 
 	emit_requests(&s, c);
 	emit_clients(&s, c);
+	emit_disk(&s);
 	if (control_is_proxy(k))
 		emit_proxy(&s, c);
 	if (metrics) {

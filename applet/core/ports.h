@@ -27,6 +27,7 @@ enum io_op {
 	IO_TRIM,    /* punch a hole or fail with EOPNOTSUPP; never writes zeroes */
 	IO_SYNC,    /* fdatasync */
 	IO_EXTENTS, /* buf is a struct extents: data and holes of the range */
+	IO_OPS
 };
 
 enum io_file {

@@ -45,9 +45,11 @@ static bool reply_end(struct conn *l, struct pending *p)
 {
 	int error = p->error;
 
-	if (error && p->kind == PENDING_READ && is_verbose())
-		tell_error(l, p);
-
+	if (error && p->kind == PENDING_READ) {
+		origin_errors++;
+		if (is_verbose())
+			tell_error(l, p);
+	}
 	if (error == ESHUTDOWN) { /* "MUST initiate a soft disconnect"; the next one is asked again */
 		conn_fail(l, "it is shutting down");
 		return true;

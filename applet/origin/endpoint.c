@@ -52,12 +52,6 @@ bool endpoint_text(const struct endpoint *e, char *host, char *port)
 	return true;
 }
 
-void endpoint_who(const struct endpoint *e, char *host, char *port)
-{
-	if (e->address.any.sa_family == AF_UNIX || !endpoint_text(e, host, port))
-		strcpy(host, "a local client");
-}
-
 int endpoint_socket(const struct endpoint *e)
 {
 	return socket(e->address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

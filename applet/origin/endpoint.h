@@ -47,9 +47,6 @@ enum { ENDPOINT_TEXT_BYTES = 128 };
  * ENDPOINT_TEXT_BYTES, port for 8. False: it has no name that others could use. */
 bool endpoint_text(const struct endpoint *e, char *host, char *port);
 
-/* The same for a message about a client: if it has none, it is "a local client". */
-void endpoint_who(const struct endpoint *e, char *host, char *port);
-
 /* socket(2) for it: a stream that does not block. -1 with errno. */
 int endpoint_socket(const struct endpoint *e);
 

@@ -48,6 +48,9 @@ const char *origin_export(const struct origin *o);
 const char *origin_state(const struct origin *o);
 /* Why it is lost, or refused: one line; "none" */
 const char *origin_error(const struct origin *o);
+/* Since the program began, of all origins: READs that one has answered with an error; connections, and attempts to have
+ * one, that have failed. */
+extern uint64_t origin_errors, origin_failures;
 /* Called when the origin of d is no longer needed, after a switch; NULL, or set by who wants to know. It must
  * not call into the core. */
 extern void (*origin_closed)(const struct disk *d);

@@ -219,19 +219,32 @@ static bool is_zeroing(const struct io *io)
 	return io->op == IO_ZERO || io->op == IO_TRIM;
 }
 
-/* "Not supported" is no error: whatever it was is done in another way. */
-static void tell_error(const struct disk *d, const struct io *io)
+uint64_t disk_errors[IO_OPS];
+
+const char *io_word(enum io_op op)
 {
-	static const char *const ops[] = { [IO_READ] = "read", [IO_WRITE] = "write", [IO_ZERO] = "zeroes",
-					   [IO_TRIM] = "trim", [IO_SYNC] = "sync", [IO_EXTENTS] = "extents" };
-	char path[VERBOSE_WORD];
+	static const char *const words[IO_OPS] = { [IO_READ] = "read", [IO_WRITE] = "write", [IO_ZERO] = "zeroes",
+						   [IO_TRIM] = "trim", [IO_SYNC] = "sync", [IO_EXTENTS] = "extents" };
+
+	return words[op];
+}
+
+/* "Not supported" is no error: whatever it was is done in another way. */
+static void has_failed(const struct disk *d, const struct io *io)
+{
+	const char *path = d->path[io->file], *word = io_word(io->op);
+	char file[VERBOSE_WORD];
 
 	if (io->error == EOPNOTSUPP)
 		return;
-	verbose_word(path, sizeof(path), d->path[io->file], strlen(d->path[io->file]));
+	if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS)
+		disk_errors[io->op]++;
+	if (!is_verbose())
+		return;
+	verbose_word(file, sizeof(file), path, strlen(path));
 	verbose_line(VERBOSE_DISK, "'%s': %s of %llu bytes at %llu: %s event=disk-error file=%s op=%s offset=%llu bytes=%llu errno=%d",
-		     path, ops[io->op], (unsigned long long)io->length, (unsigned long long)io->offset, strerror(io->error),
-		     path, ops[io->op], (unsigned long long)io->offset, (unsigned long long)io->length, io->error);
+		     file, word, (unsigned long long)io->length, (unsigned long long)io->offset, strerror(io->error),
+		     file, word, (unsigned long long)io->offset, (unsigned long long)io->length, io->error);
 }
 
 void disk_sync_failed(struct disk *d, int error)
@@ -251,8 +264,8 @@ static void disk_done(struct job *j)
 
 	if (is_zeroing(io))
 		d->zeroing--;
-	if (io->error && is_verbose())
-		tell_error(d, io);
+	if ((ENABLE_FEATURE_XNBD_SERVER_COUNTERS || ENABLE_FEATURE_XNBD_SERVER_VERBOSE) && io->error)
+		has_failed(d, io);
 	if (io->sync_failed || (io->op == IO_SYNC && io->error && d->twin))
 		disk_sync_failed(d, io->error);
 	io->done(io);

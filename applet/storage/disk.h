@@ -65,6 +65,11 @@ static inline struct disk *disk_of(struct core *c)
 	return core_owner(c);
 }
 
+/* Files that had errors, by enum io_op, since the program began: all disks together. Core's thread. */
+extern uint64_t disk_errors[IO_OPS];
+/* Any thread. */
+const char *io_word(enum io_op op);
+
 /* The image could not be synced. The kernel tells that once for an open file, so all disks that share it are told.
  * Core's thread. */
 void disk_sync_failed(struct disk *d, int error);
