@@ -122,6 +122,13 @@
 //config:	Serves an image that is only read; what clients write goes to a file
 //config:	that vanishes at the end.
 //config:
+//config:config FEATURE_XNBD_SERVER_COW_CLIENT
+//config:	bool "--cow-client (1.4 kb)"
+//config:	default y
+//config:	depends on FEATURE_XNBD_SERVER_COW
+//config:	help
+//config:	The same with a file for each client, which vanishes with it.
+//config:
 //config:config FEATURE_XNBD_SERVER_INETD
 //config:	bool "--inetd and --connected-fd (1.6 kb)"
 //config:	default y
@@ -267,6 +274,8 @@
 //usage:	IF_LONG_OPTS("--target [OPTIONS] DISK_IMAGE") IF_NOT_LONG_OPTS("-t [OPTIONS] DISK_IMAGE")
 //usage:	IF_FEATURE_XNBD_SERVER_COW("\n"
 //usage:       "xnbd-server " IF_LONG_OPTS("--cow-target") IF_NOT_LONG_OPTS("-C") " [OPTIONS] BASE_DISK_IMAGE")
+//usage:	IF_FEATURE_XNBD_SERVER_COW_CLIENT("\n"
+//usage:       "xnbd-server " IF_LONG_OPTS("--cow-client") IF_NOT_LONG_OPTS("-O") " [OPTIONS] BASE_DISK_IMAGE")
 //usage:	IF_FEATURE_XNBD_SERVER_PROXY("\n"
 //usage:       "xnbd-server " IF_LONG_OPTS("--proxy") IF_NOT_LONG_OPTS("-p") " [OPTIONS] REMOTE_HOST REMOTE_PORT|URI CACHE_IMAGE CACHE_BITMAP_IMAGE CONTROL_SOCKET")
 //usage:	IF_FEATURE_XNBD_SERVER_CHECK("\n"
@@ -276,6 +285,10 @@
 //usage:     "\n	-t,--target		Serve DISK_IMAGE"
 //usage:	IF_FEATURE_XNBD_SERVER_COW(
 //usage:     "\n	-C,--cow-target		Same, but what is written vanishes at the end"
+//usage:	)
+//usage:	IF_FEATURE_XNBD_SERVER_COW_CLIENT(
+//usage:     "\n	-O,--cow-client		Same, but each client sees what it has written itself"
+//usage:     "\n	-G,--cow-limit BYTES	So much may each write (0 = no limit)"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_PROXY(
 //usage:     "\n	-p,--proxy		Serve the disk of a remote server, caching it"
@@ -395,7 +408,9 @@ enum {
 	OPT_HIDE = ENABLE_FEATURE_XNBD_EXPORT_NAMES << OPTBIT_NAMES,
 	OPTBIT_VERBOSE = OPTBIT_NAMES + ENABLE_FEATURE_XNBD_EXPORT_NAMES,
 	OPT_VERBOSE = ENABLE_FEATURE_XNBD_SERVER_VERBOSE << OPTBIT_VERBOSE,
-	OPTBIT_DEVICE = OPTBIT_VERBOSE + ENABLE_FEATURE_XNBD_SERVER_VERBOSE,
+	OPTBIT_COW_CLIENT = OPTBIT_VERBOSE + ENABLE_FEATURE_XNBD_SERVER_VERBOSE,
+	OPT_COW_CLIENT = ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT << OPTBIT_COW_CLIENT,
+	OPTBIT_DEVICE = OPTBIT_COW_CLIENT + ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT,
 	OPT_KEEP_DEVICE = ENABLE_FEATURE_XNBD_SERVER_DEVICE << OPTBIT_DEVICE,
 	OPT_PROXY = ENABLE_FEATURE_XNBD_SERVER_PROXY << OPTBIT_PROXY,
 	OPT_CLEAR = ENABLE_FEATURE_XNBD_SERVER_PROXY << (OPTBIT_PROXY + 1),
@@ -415,6 +430,7 @@ static const char options[] ALIGN1 = "trl:a:u:m:q:b:"
 	IF_FEATURE_XNBD_SERVER_CHECK("k")
 	IF_FEATURE_XNBD_EXPORT_NAMES("Z")
 	IF_FEATURE_XNBD_SERVER_VERBOSE("v")
+	IF_FEATURE_XNBD_SERVER_COW_CLIENT("O")
 	IF_FEATURE_XNBD_SERVER_DEVICE("JD:N:")
 	IF_FEATURE_XNBD_SERVER_THREADS("j:")
 	IF_FEATURE_XNBD_SERVER_ALLOW("w:")
@@ -425,7 +441,8 @@ static const char options[] ALIGN1 = "trl:a:u:m:q:b:"
 	IF_FEATURE_XNBD_SERVER_CONTROL("s:")
 	IF_FEATURE_XNBD_EXPORT_NAMES("M:y:")
 	IF_FEATURE_XNBD_SERVER_SECTORS("z:")
-	IF_FEATURE_XNBD_SERVER_DISCARD("U:");
+	IF_FEATURE_XNBD_SERVER_DISCARD("U:")
+	IF_FEATURE_XNBD_SERVER_COW_CLIENT("G:");
 
 #if ENABLE_LONG_OPTS
 static const char long_options[] ALIGN1 =
@@ -479,6 +496,9 @@ static const char long_options[] ALIGN1 =
 	"hide-exports\0" No_argument "Z")
 	IF_FEATURE_XNBD_SERVER_SECTORS("sector-size\0" Required_argument "z")
 	IF_FEATURE_XNBD_SERVER_DISCARD("discard\0" Required_argument "U")
+	IF_FEATURE_XNBD_SERVER_COW_CLIENT(
+	"cow-client\0" No_argument "O"
+	"cow-limit\0" Required_argument "G")
 	IF_FEATURE_XNBD_SERVER_ALLOW("allow\0" Required_argument "w")
 	IF_FEATURE_XNBD_TLS(
 	"tls-psk\0" Required_argument "E"
@@ -489,6 +509,7 @@ static const char long_options[] ALIGN1 =
 #define MODES                                                                         \
 	IF_LONG_OPTS("--target") IF_NOT_LONG_OPTS("-t")                               \
 	IF_FEATURE_XNBD_SERVER_COW(IF_LONG_OPTS(" or --cow-target") IF_NOT_LONG_OPTS(" or -C")) \
+	IF_FEATURE_XNBD_SERVER_COW_CLIENT(IF_LONG_OPTS(" or --cow-client") IF_NOT_LONG_OPTS(" or -O")) \
 	IF_FEATURE_XNBD_SERVER_PROXY(IF_LONG_OPTS(" or --proxy") IF_NOT_LONG_OPTS(" or -p")) \
 	IF_FEATURE_XNBD_SERVER_CHECK(IF_LONG_OPTS(" or --check") IF_NOT_LONG_OPTS(" or -k"))
 
@@ -536,7 +557,7 @@ static void parse_mode(struct server_config *c, unsigned opt, char **argv)
 	const struct argument check[] = { { "CACHE_IMAGE", &c->image }, { "CACHE_BITMAP_IMAGE", &c->bitmap },
 					  { "REMOTE_HOST", &c->origin_host }, { "REMOTE_PORT", &c->origin_port },
 					  { NULL, NULL } };
-	unsigned modes = opt & (OPT_TARGET | OPT_COW | OPT_PROXY | OPT_CHECK);
+	unsigned modes = opt & (OPT_TARGET | OPT_COW | OPT_COW_CLIENT | OPT_PROXY | OPT_CHECK);
 
 	if (!modes || (modes & (modes - 1)))
 		bb_simple_error_msg_and_die("give " MODES "; try --help");
@@ -572,6 +593,7 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	IF_FEATURE_XNBD_TLS(const char *tls = NULL;)
 	IF_FEATURE_XNBD_SERVER_CONTROL(const char *control = NULL;)
 	const char *sector = NULL, *discard = NULL;
+	IF_FEATURE_XNBD_SERVER_COW_CLIENT(const char *cow_limit = NULL;)
 	unsigned opt = getopt32long(argv, options, long_options, &c.lport, &c.laddr, &c.unix_path, &clients, &queue, &buf
 		IF_FEATURE_XNBD_SERVER_INETD(, &fd)
 		IF_FEATURE_XNBD_SERVER_PROXY(, &c.origin_export, &rate, &hold)
@@ -586,10 +608,11 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 		IF_FEATURE_XNBD_SERVER_CONTROL(, &control)
 		IF_FEATURE_XNBD_EXPORT_NAMES(, &c.exports.default_name, &c.exports.description)
 		IF_FEATURE_XNBD_SERVER_SECTORS(, &sector)
-		IF_FEATURE_XNBD_SERVER_DISCARD(, &discard));
+		IF_FEATURE_XNBD_SERVER_DISCARD(, &discard)
+		IF_FEATURE_XNBD_SERVER_COW_CLIENT(, &cow_limit));
 
 	parse_mode(&c, opt, argv + optind);
-	IF_FEATURE_XNBD_SERVER_CONTROL(if (control && !(opt & (OPT_TARGET | OPT_COW)))
+	IF_FEATURE_XNBD_SERVER_CONTROL(if (control && !(opt & (OPT_TARGET | OPT_COW | OPT_COW_CLIENT)))
 		bb_simple_error_msg_and_die(IF_LONG_OPTS("--control") IF_NOT_LONG_OPTS("-s") " is for a target; a proxy has CONTROL_SOCKET");
 	if (control)
 		c.control = control;)
@@ -606,6 +629,7 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	c.adopt_bitmap = opt & OPT_ADOPT;
 	c.accept_image = opt & OPT_ACCEPT;
 	c.exports.cow = opt & OPT_COW;
+	c.exports.cow_client = opt & OPT_COW_CLIENT;
 	c.past_handshake = opt & OPT_CONNECTED_FD;
 	c.one_client = opt & (OPT_INETD | OPT_CONNECTED_FD);
 	c.keep_device = opt & OPT_KEEP_DEVICE;
@@ -626,6 +650,7 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 		bb_simple_error_msg_and_die("a client that is connected already came from where it was let in: " IF_LONG_OPTS("--allow") IF_NOT_LONG_OPTS("-w") " is for a server that listens");
 	if (ENABLE_FEATURE_XNBD_SERVER_DEVICE && c.device && c.one_client)
 		bb_simple_error_msg_and_die("a server for one client ends with it: it cannot be a device, too");
+	IF_FEATURE_XNBD_SERVER_COW_CLIENT(server_cow_client(&c, cow_limit);)
 	if (opt & OPT_CHECK)
 		return server_check(&c);
 	if (ENABLE_FEATURE_XNBD_SERVER_SECTORS || ENABLE_FEATURE_XNBD_SERVER_DISCARD)

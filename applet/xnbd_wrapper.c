@@ -69,6 +69,10 @@
 //usage:	IF_FEATURE_XNBD_SERVER_COW(
 //usage:     "\n	-c,--cow		Keep what is written in a file that vanishes at the end"
 //usage:	)
+//usage:	IF_FEATURE_XNBD_SERVER_COW_CLIENT(
+//usage:     "\n	-O,--cow-client		... in one for each client"
+//usage:     "\n	-G,--cow-limit BYTES	So much may each write (0 = no limit)"
+//usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_DAEMONIZE(
 //usage:     "\n	-d,--daemonize		Go to the background when ready"
 //usage:     "\n	-P,--pidfile FILE	Write the process id to FILE"
@@ -102,6 +106,8 @@ enum {
 	OPT_VERBOSE = ENABLE_FEATURE_XNBD_SERVER_VERBOSE << OPTBIT_VERBOSE,
 	OPTBIT_KEEP_DEVICE = OPTBIT_VERBOSE + ENABLE_FEATURE_XNBD_SERVER_VERBOSE,
 	OPT_KEEP_DEVICE = ENABLE_FEATURE_XNBD_SERVER_DEVICE << OPTBIT_KEEP_DEVICE,
+	OPTBIT_COW_CLIENT = OPTBIT_KEEP_DEVICE + ENABLE_FEATURE_XNBD_SERVER_DEVICE,
+	OPT_COW_CLIENT = ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT << OPTBIT_COW_CLIENT,
 	OPT_COW = ENABLE_FEATURE_XNBD_SERVER_COW << OPTBIT_COW,
 	OPT_DAEMONIZE = ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE << OPTBIT_DAEMONIZE,
 	OPT_SYSLOG = ENABLE_FEATURE_XNBD_SERVER_SYSLOG << OPTBIT_SYSLOG,
@@ -113,7 +119,9 @@ static const char options[] ALIGN1 = "ri:*s:l:a:u:m:q:b:"
 	IF_FEATURE_XNBD_SERVER_SYSLOG("S")
 	IF_FEATURE_XNBD_EXPORT_NAMES("Zx:*n:")
 	IF_FEATURE_XNBD_SERVER_VERBOSE("v")
-	IF_FEATURE_XNBD_SERVER_DEVICE("JD:*N:")
+	IF_FEATURE_XNBD_SERVER_DEVICE("J")
+	IF_FEATURE_XNBD_SERVER_COW_CLIENT("OG:")
+	IF_FEATURE_XNBD_SERVER_DEVICE("D:*N:")
 	IF_FEATURE_XNBD_SERVER_THREADS("j:")
 	IF_FEATURE_XNBD_SERVER_ALLOW("w:")
 	IF_FEATURE_XNBD_TLS("E:e:")
@@ -156,7 +164,10 @@ static const char long_options[] ALIGN1 =
 	IF_FEATURE_XNBD_WRAPPER_ALLOW_KEY("allow-key\0" Required_argument "k")
 	IF_FEATURE_XNBD_WRAPPER_PROXY("proxy\0" Required_argument "p")
 	IF_FEATURE_XNBD_SERVER_SECTORS("sector-size\0" Required_argument "z")
-	IF_FEATURE_XNBD_SERVER_DISCARD("discard\0" Required_argument "U");
+	IF_FEATURE_XNBD_SERVER_DISCARD("discard\0" Required_argument "U")
+	IF_FEATURE_XNBD_SERVER_COW_CLIENT(
+	"cow-client\0" No_argument "O"
+	"cow-limit\0" Required_argument "G");
 #endif
 
 int xnbd_wrapper_main(int argc, char **argv) MAIN_EXTERNALLY_VISIBLE;
@@ -166,6 +177,7 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 	const char *clients = SERVER_CLIENTS, *queue = SERVER_QUEUE, *buf = SERVER_BUF_BYTES, *threads = SERVER_THREADS;
 	llist_t *images = NULL, *named = NULL;
 	const char *sector = NULL, *discard = NULL;
+	IF_FEATURE_XNBD_SERVER_COW_CLIENT(const char *cow_limit = NULL;)
 	IF_FEATURE_XNBD_TLS(const char *tls = NULL;)
 	IF_FEATURE_XNBD_SERVER_DEVICE(llist_t *devices = NULL; const char *connections = "1";)
 	IF_FEATURE_XNBD_WRAPPER_ALLOW_KEY(llist_t *key_rules = NULL;)
@@ -173,6 +185,7 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 	unsigned opt = getopt32long(argv, options, long_options, &images, &c.control, &c.lport, &c.laddr, &c.unix_path,
 				    &clients, &queue, &buf IF_FEATURE_XNBD_SERVER_DAEMONIZE(, &c.pidfile, &c.logpath)
 				    IF_FEATURE_XNBD_EXPORT_NAMES(, &named, &c.exports.default_name)
+				    IF_FEATURE_XNBD_SERVER_COW_CLIENT(, &cow_limit)
 				    IF_FEATURE_XNBD_SERVER_DEVICE(, &devices, &connections)
 				    IF_FEATURE_XNBD_SERVER_THREADS(, &threads)
 				    IF_FEATURE_XNBD_SERVER_ALLOW(, &c.allow)
@@ -190,6 +203,9 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 	c.limits.hides = opt & OPT_HIDE;
 	c.exports.readonly = opt & OPT_READONLY;
 	c.exports.cow = opt & OPT_COW;
+	IF_FEATURE_XNBD_SERVER_COW_CLIENT(c.exports.cow_client = opt & OPT_COW_CLIENT;
+	if (c.exports.cow && c.exports.cow_client)
+		bb_simple_error_msg_and_die("one file for all clients, or one for each");)
 	c.daemonize = opt & OPT_DAEMONIZE;
 	c.syslog = opt & OPT_SYSLOG;
 	c.verbose = opt & OPT_VERBOSE;
@@ -199,6 +215,7 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 	IF_FEATURE_XNBD_WRAPPER_ALLOW_KEY(server_key_rules(&c, key_rules);)
 	if (ENABLE_FEATURE_XNBD_SERVER_SECTORS || ENABLE_FEATURE_XNBD_SERVER_DISCARD)
 		server_sectors(&c, sector, discard);
+	IF_FEATURE_XNBD_SERVER_COW_CLIENT(server_cow_client(&c, cow_limit);)
 	server_limits(&c, clients, queue, buf, threads);
 	IF_FEATURE_XNBD_WRAPPER_PROXY(c.proxies = proxies;)
 	if (!images && !named && !c.proxies && !c.control)

@@ -105,6 +105,24 @@ void session_use(struct session *s, struct export *e)
 	s->export = e;
 }
 
+bool session_transmit(struct session *s)
+{
+	struct export *shared = s->export;
+
+	if (ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT && export_is_copied(shared)) {
+		s->export = export_copy(shared);
+		if (!s->export) {
+			s->export = shared;
+			session_refused(s, REFUSED_MEMORY, NULL, 0);
+			return false;
+		}
+		export_drop(shared);
+	}
+	s->state = SESSION_TRANSMISSION;
+	client_begins(s);
+	return true;
+}
+
 static void sessions_check(struct timer *t);
 
 static void session_late(struct timer *t)
@@ -378,8 +396,10 @@ struct session *session_begin(int fd, struct export *e)
 		s->is_placed = true; /* whoever has handed it over keeps a pointer to it */
 		fronts[LOOP_CORE].load++;
 		session_use(s, e);
-		s->state = SESSION_TRANSMISSION;
-		client_begins(s);
+		if (!session_transmit(s)) {
+			session_close(s);
+			return NULL;
+		}
 	} else {
 		handshake_greet(s);
 	}

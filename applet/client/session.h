@@ -249,6 +249,9 @@ struct session *session_new(int fd);
 bool session_peer_is_dead(int fd);
 /* Makes e the export of s, held instead of the last one; NULL: none. Core's thread. */
 void session_use(struct session *s, struct export *e);
+/* The handshake of s, for its export, is over: requests may come; with --cow-client, of a copy of its own. False: no memory,
+ * s is refused. Core's thread. */
+bool session_transmit(struct session *s);
 
 /* ---- session_handover.c --------------------------------------------------------------- */
 

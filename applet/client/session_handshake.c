@@ -115,10 +115,8 @@ bool handshake_step(struct session *s)
 		session_mark(s);
 		return s->hs_out_bytes != 0;
 	}
-	if (state == NBD_HS_DONE) {
-		s->state = SESSION_TRANSMISSION;
-		client_begins(s);
-	}
+	if (state == NBD_HS_DONE && !session_transmit(s))
+		return false;
 	s->starts_tls = ENABLE_FEATURE_XNBD_TLS && state == NBD_HS_TLS;
 	return !s->starts_tls || s->in_first == s->in_end;
 }
@@ -176,8 +174,8 @@ void handshake_greet(struct session *s)
 {
 	if (ENABLE_FEATURE_XNBD_SERVER_OLDSTYLE && client_limits.oldstyle) {
 		nbd_server_greet_oldstyle(&s->handshake, handshake_find(s, "", 0));
-		s->state = SESSION_TRANSMISSION;
-		client_begins(s);
+		if (!session_transmit(s))
+			s->hang_up = true;
 	} else {
 		nbd_server_greet(&s->handshake);
 	}

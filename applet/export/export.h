@@ -18,6 +18,7 @@
 /* Of all exports; set before the first. buf_init() comes before the first, too. */
 struct export_config {
 	bool readonly, cow;
+	bool cow_client;   /* ... each client has a copy of its own */
 	bool root_storage; /* the root file system may depend on this server */
 	bool fronts;       /* other threads serve clients, too */
 	const char *default_name; /* of the export that "" stands for, too; NULL: none */
@@ -38,6 +39,7 @@ struct export {
 	bool replaced;    /* ... because another has taken its place */
 	_Atomic unsigned leaving; /* sessions that have gone, and still have requests in flight */
 	_Atomic unsigned orphans; /* ... how many requests they have */
+	struct export *base; /* --cow-client: that of which this one is a client's copy, held; nobody finds this one. NULL: none */
 	struct job closing;
 	bool unsynced; /* ... that job could not sync the image */
 	struct commit_waiter last_commit;
@@ -59,6 +61,14 @@ void export_enlist(struct export *e);
 /* Gives it a core for a disk of this size: as that of a proxy if e->disk.words is set.
  * all_dirty: see struct core_config. False: out of memory. */
 bool export_begin(struct export *e, uint64_t size_bytes, bool all_dirty);
+/* --cow-client: whether each client of e gets a copy of its own. Not of a proxy. */
+static inline bool export_is_copied(const struct export *e)
+{
+	return ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT && export_config.cow_client && !e->disk.words;
+}
+
+/* A copy of e for one client, with one user: that client. NULL: out of memory. */
+struct export *export_copy(struct export *e);
 /* NULL, or why a disk of this size cannot be served: one line, the export's. */
 const char *export_misfit(struct export *e, uint64_t size_bytes);
 /* What each of export_config.proxies may have in flight from its origin: for core_share(). */

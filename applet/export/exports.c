@@ -79,7 +79,9 @@ static void describe(struct export *e)
 {
 	e->nbd.size_bytes = core_size_bytes(e->disk.core);
 	e->nbd.transmission_flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA |
-				    NBD_FLAG_SEND_CACHE | NBD_FLAG_CAN_MULTI_CONN;
+				    NBD_FLAG_SEND_CACHE;
+	if (!export_is_copied(e)) /* else another connection is another client */
+		e->nbd.transmission_flags |= NBD_FLAG_CAN_MULTI_CONN;
 	if (export_config.readonly)
 		e->nbd.transmission_flags |= NBD_FLAG_READ_ONLY;
 	else
@@ -161,7 +163,7 @@ static void close_run(struct job *j)
 	for (i = 0; i < ARRAY_SIZE(e->disk.fd); i++)
 		if (e->disk.fd[i] >= 0)
 			close(e->disk.fd[i]);
-	if (e->disk.base_fd >= 0)
+	if (e->disk.base_fd >= 0 && !e->disk.cow_shares)
 		close(e->disk.base_fd);
 	if (e->disk.direct_fd >= 0)
 		close(e->disk.direct_fd);
@@ -189,6 +191,8 @@ static void close_done(struct job *j)
 	if (twin)
 		twin->twin = e->disk.twin == twin ? NULL : e->disk.twin;
 	core_delete(e->disk.core);
+	if (ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT && e->base)
+		export_drop(e->base);
 	for (i = 0; i < ARRAY_SIZE(e->disk.fd); i++)
 		free(e->disk.path[i]);
 	free(e->disk.words);
@@ -245,7 +249,7 @@ const char *export_misfit(struct export *e, uint64_t size_bytes)
 const char *export_open(struct export *e, const char *image)
 {
 	const struct export_config *s = &export_config;
-	const char *why = file_open_target(&e->disk, image, s->readonly || s->cow);
+	const char *why = file_open_target(&e->disk, image, s->readonly || s->cow || (ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT && s->cow_client));
 
 	if (!why)
 		why = export_misfit(e, e->disk.header.size_bytes);
@@ -255,6 +259,22 @@ const char *export_open(struct export *e, const char *image)
 		e->disk.holes_known = holes_known(e->disk.fd[FILE_IMAGE]);
 	return why;
 }
+
+#if ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT
+struct export *export_copy(struct export *e)
+{
+	struct export *copy = export_new(e->nbd.name);
+
+	if (!copy)
+		return NULL;
+	export_hold(e);
+	copy->base = e;
+	if (cow_share(&copy->disk, &e->disk) && export_begin(copy, e->nbd.size_bytes, false))
+		return copy;
+	export_drop(copy);
+	return NULL;
+}
+#endif
 
 /* It is open: it is served from now on. NULL, or why not. */
 static const char *target_begin(struct export *e)

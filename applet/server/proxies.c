@@ -187,7 +187,10 @@ static void proxy_write_files(void *arg)
 {
 	struct proxy *p = arg;
 	struct disk *d = disk_of_proxy(p);
+	const char *wrong = export_misfit(p->served.export, p->size_bytes);
 
+	if (wrong)
+		bb_simple_error_msg_and_die(wrong);
 	store_open(d, p->size_bytes, p->has_fingerprint ? &p->fingerprint : NULL, p->clear, &p->all_dirty);
 	d->holes_known = holes_known(d->fd[FILE_IMAGE]);
 	if (ENABLE_FEATURE_XNBD_SERVER_AUTO && p->hook)

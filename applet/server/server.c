@@ -17,6 +17,7 @@
 #include "server/policy.h"
 #include "server/proxies.h"
 #include "server/server.h"
+#include "storage/cow.h"
 #include "server/upgrade.h"
 #include "storage/header.h"
 #include "storage/snapshot.h"
@@ -253,6 +254,16 @@ void server_sectors(struct server_config *config, const char *sector, const char
 	config->exports.keeps_space = strcmp(discard, "ignore") == 0;
 	if (!config->exports.keeps_space && strcmp(discard, "unmap") != 0)
 		bb_error_msg_and_die("what is discarded is to 'ignore' or to 'unmap', not '%s'", discard);
+}
+
+void server_cow_client(struct server_config *config, const char *limit)
+{
+	if (limit && !config->exports.cow_client)
+		bb_simple_error_msg_and_die(IF_LONG_OPTS("--cow-limit is for --cow-client") IF_NOT_LONG_OPTS("-G is for -O"));
+	if (limit)
+		cow_limit_bytes = xatoull_sfx(limit, kMG_suffixes);
+	if (config->exports.cow_client && (config->device || config->devices))
+		bb_simple_error_msg_and_die("a device is no client with a copy of its own");
 }
 
 static void renewed(struct export *old, struct export *new)

@@ -69,6 +69,9 @@ void server_limits(struct server_config *config, const char *clients, const char
 /* --sector-size and --discard (NULL: not given). Dies of what is none. */
 void server_sectors(struct server_config *config, const char *sector, const char *discard);
 
+/* --cow-client, with --cow-limit (NULL: not given). Dies of what makes no sense. */
+void server_cow_client(struct server_config *config, const char *limit);
+
 /* --tls MODE (NULL: not given), when c->tls_psk is set. Dies of what makes no sense. */
 void server_tls(struct server_config *config, const char *mode);
 

@@ -228,6 +228,8 @@ static const char *refusal(void)
 		return "clients are here over TLS, whose state cannot be handed over";
 	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && !server_config->image && proxies_are_there())
 		return "the proxies of a wrapper cannot be handed over";
+	if (ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT && export_config.cow_client)
+		return "what clients of --cow-client have written cannot be handed over";
 	if (export_config.cow)
 		return "what --cow-target has written cannot be handed over";
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && server_config->record && e && core_is_recording(e->disk.core))

@@ -8,7 +8,10 @@
  * touch the blocks of a write (core/range.h), so the words of the bits are all that they share.
  */
 #include "libbb.h"
+#include "reactor/lock.h"
 #include "storage/cow.h"
+
+uint64_t cow_limit_bytes;
 
 /* Where there is room for what may become large: TMPDIR, or /var/tmp. */
 static int open_nameless(void)
@@ -18,17 +21,50 @@ static int open_nameless(void)
 	return open(dir ? dir : "/var/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 }
 
-const char *cow_begin(struct disk *d)
+static bool words_new(struct disk *d)
 {
 	uint64_t n = map_bytes(d->header.size_bytes) + 8;
 
+	d->cow_words = n > SIZE_MAX ? NULL : calloc(1, (size_t)n);
+	return d->cow_words;
+}
+
+bool cow_share(struct disk *d, const struct disk *base)
+{
+	d->cow_shares = true;
+	d->base_fd = base->fd[FILE_IMAGE];
+	d->header.size_bytes = base->header.size_bytes;
+	d->path[FILE_IMAGE] = strdup(base->path[FILE_IMAGE]);
+	return d->path[FILE_IMAGE] && words_new(d);
+}
+
+/* The file of a disk that shares its base, when there is something to write. 0 or errno. */
+static int file_begin(struct disk *d)
+{
+	static struct mutex lock; /* of all disks: it happens once in the life of each */
+	int error = 0, fd;
+
+	mutex_lock(&lock);
+	if (d->fd[FILE_IMAGE] < 0) {
+		fd = open_nameless();
+		if (fd < 0 || ftruncate(fd, (off_t)d->header.size_bytes) < 0) {
+			error = errno;
+			close(fd);
+		} else {
+			__atomic_store_n(&d->fd[FILE_IMAGE], fd, __ATOMIC_RELEASE);
+		}
+	}
+	mutex_unlock(&lock);
+	return error;
+}
+
+const char *cow_begin(struct disk *d)
+{
 	d->base_fd = d->fd[FILE_IMAGE];
-	d->no_nowait = true;
 	d->fd[FILE_IMAGE] = open_nameless();
 	if (d->fd[FILE_IMAGE] < 0 || ftruncate(d->fd[FILE_IMAGE], (off_t)d->header.size_bytes) < 0)
 		return "no file can be made for what is written: give another TMPDIR";
-	d->cow_words = n > SIZE_MAX ? NULL : calloc(1, (size_t)n);
-	return d->cow_words ? NULL : "out of memory";
+	return words_new(d) ? NULL : "out of memory";
 }
 
 static bool is_own(const struct disk *d, uint64_t block)
@@ -50,6 +86,14 @@ static uint64_t run_end(const struct disk *d, uint64_t first, uint64_t end, bool
 		first++;
 	while (first < end && is_own(d, first) == *own);
 	return first;
+}
+
+int cow_base_fd(const struct disk *d, uint64_t n, uint64_t offset)
+{
+	uint64_t end = map_blocks(offset + n);
+	bool own;
+
+	return run_end(d, offset / BLOCK_BYTES, end, &own) < end || own ? -1 : d->base_fd;
 }
 
 int cow_read(struct disk *d, uint8_t *p, uint64_t n, uint64_t offset)
@@ -90,19 +134,45 @@ static int copy_block(struct disk *d, uint64_t block)
 	return error;
 }
 
+/* How many of these blocks are not our own yet. */
+static uint64_t foreign(const struct disk *d, uint64_t first, uint64_t end)
+{
+	uint64_t n = 0;
+
+	for (; first < end; first++)
+		n += !is_own(d, first);
+	return n;
+}
+
+/* Takes room for what is going to be written, up to the limit. Whoever fails then gives it back: cow_written(). */
+static int own_begin(struct disk *d, uint64_t n, uint64_t offset)
+{
+	uint64_t more = foreign(d, offset / BLOCK_BYTES, map_blocks(offset + n)) * BLOCK_BYTES;
+	uint64_t all = __atomic_add_fetch(&d->cow_bytes, more, __ATOMIC_RELAXED);
+
+	if (cow_limit_bytes && more && all > cow_limit_bytes)
+		return ENOSPC;
+	return __atomic_load_n(&d->fd[FILE_IMAGE], __ATOMIC_ACQUIRE) < 0 ? file_begin(d) : 0;
+}
+
 int cow_prepare(struct disk *d, uint64_t n, uint64_t offset)
 {
 	uint64_t end = offset + n;
-	int error = 0;
+	int error = ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT && d->cow_shares ? own_begin(d, n, offset) : 0;
 
-	if (offset % BLOCK_BYTES)
+	if (!error && offset % BLOCK_BYTES)
 		error = copy_block(d, offset / BLOCK_BYTES);
 	if (!error && end % BLOCK_BYTES && end != d->header.size_bytes)
 		error = copy_block(d, end / BLOCK_BYTES);
 	return error;
 }
 
-void cow_written(struct disk *d, uint64_t n, uint64_t offset)
+void cow_written(struct disk *d, uint64_t n, uint64_t offset, int error)
 {
-	set_own(d, offset / BLOCK_BYTES, map_blocks(offset + n));
+	uint64_t first = offset / BLOCK_BYTES, end = map_blocks(offset + n);
+
+	if (!error)
+		set_own(d, first, end);
+	else if (ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT && d->cow_shares)
+		__atomic_fetch_sub(&d->cow_bytes, foreign(d, first, end) * BLOCK_BYTES, __ATOMIC_RELAXED);
 }

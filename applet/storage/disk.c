@@ -155,7 +155,7 @@ static void disk_do(const struct disk *d, struct io *io, int fd)
 }
 
 /* The same with a base behind the file. */
-static void cow_do(struct disk *d, struct io *io, int fd)
+static void cow_do(struct disk *d, struct io *io)
 {
 	switch (io->op) {
 	case IO_READ:
@@ -170,9 +170,8 @@ static void cow_do(struct disk *d, struct io *io, int fd)
 	default:
 		io->error = cow_prepare(d, io->length, io->offset);
 		if (!io->error)
-			disk_do(d, io, fd);
-		if (!io->error)
-			cow_written(d, io->length, io->offset);
+			disk_do(d, io, d->fd[FILE_IMAGE]);
+		cow_written(d, io->length, io->offset, io->error);
 	}
 }
 
@@ -206,7 +205,7 @@ static void disk_run(struct job *j)
 	struct disk *d = disk_of(io->core);
 
 	if (ENABLE_FEATURE_XNBD_SERVER_COW && d->base_fd >= 0)
-		cow_do(d, io, d->fd[FILE_IMAGE]);
+		cow_do(d, io);
 	else if (is_direct(d, io))
 		direct_do(d, io, d->direct_fd);
 	else
@@ -276,12 +275,13 @@ bool disk_read_now(struct disk *d, void *buf, uint32_t n, uint64_t offset)
 	struct iovec v = { .iov_base = buf, .iov_len = n };
 	unsigned long lo = (unsigned long)offset;
 	unsigned long hi = sizeof(long) < 8 ? (unsigned long)(offset >> 32) : 0;
+	int fd = ENABLE_FEATURE_XNBD_SERVER_COW && d->base_fd >= 0 ? cow_base_fd(d, n, offset) : d->fd[FILE_IMAGE];
 	long got;
 
-	if (d->no_nowait || is_for_direct(d, buf, n, offset))
+	if (fd < 0 || d->no_nowait || is_for_direct(d, buf, n, offset))
 		return false;
 	/* The system call itself, since libc may be older. */
-	got = syscall(SYS_preadv2, d->fd[FILE_IMAGE], &v, 1, lo, hi, X_RWF_NOWAIT);
+	got = syscall(SYS_preadv2, fd, &v, 1, lo, hi, X_RWF_NOWAIT);
 	if (got < 0 && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL))
 		d->no_nowait = true;
 	return got == (long)n;
@@ -305,7 +305,7 @@ bool port_io(struct core *c, struct io *io)
 	j->owner = io->owner;
 	j->class = io->op == IO_EXTENTS || (is_zeroing(io) && io->length > SHORT_ZEROES_BYTES) ? JOB_LONG : JOB_SHORT;
 	/* Not writes to the commit file: a sync follows those at once. */
-	j->quick = ((is_image_write && !d->zeroing) || is_bits) && io->length <= QUICK_BYTES && !is_direct(d, io);
+	j->quick = ((is_image_write && !d->zeroing) || is_bits) && io->length <= QUICK_BYTES && !is_direct(d, io) && d->fd[io->file] >= 0;
 	/* A file system lets one writer at a time into a file. Others that wait for it spin, and would
 	 * take the processor from those who have work, as would looks for data, which wait for nothing. */
 	j->queue = &d->queues[j->class][!d->is_device && (is_image_write || j->class == JOB_LONG)];

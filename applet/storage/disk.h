@@ -30,7 +30,7 @@ struct disk {
 	uint32_t direct_unit; /* bytes: direct_fd needs multiples of this */
 	bool commit_is_device; /* the commit file is a block device */
 	bool adopt, accept; /* --adopt-bitmap, --accept-image */
-	_Atomic bool no_nowait; /* the image's file system knows no RWF_NOWAIT, or a base is behind it */
+	_Atomic bool no_nowait; /* the image's file system knows no RWF_NOWAIT */
 	bool keeps_space; /* no hole is made of what is zeroed */
 	char *path[3];  /* absolute */
 	char wrong[512]; /* the line of file_open_target() */
@@ -51,6 +51,8 @@ struct disk {
 	struct origin *origin; /* proxy only: from origin_new(); for the core's ports to the origin */
 	int base_fd;         /* copy on write: the base; fd[FILE_IMAGE] has what was written. Else -1 */
 	uint32_t *cow_words; /* ... and which blocks that are; 32 bits are atomic on every machine */
+	bool cow_shares;     /* --cow-client: base_fd is that of the export that is copied, and the file comes with the first write */
+	uint64_t cow_bytes;  /* ... bytes of what was written, in whole blocks: cow.c */
 	struct serial_queue queues[JOB_SLOW][2]; /* of short and of long jobs; [1]: of those that take the inode's lock */
 	unsigned comparisons;      /* of spots, in flight */
 	struct serial_queue spots; /* of comparisons at a connect: while the image hangs, each would take another worker */
