@@ -12,6 +12,7 @@
 #include "secure/relay.h"
 #include "server/device.h"
 #include "server/life.h"
+#include "server/proxies.h"
 #include "server/server.h"
 #include "storage/header.h"
 #include "storage/own_paths.h"
@@ -152,6 +153,8 @@ int server_end(void)
 			leave_files(&s->export->disk, deadline);
 	if (SERVER_HAS_CONTROL && server_config->control)
 		control_end(&server.control);
+	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY)
+		proxies_end();
 	if (commit_error)
 		bb_simple_error_msg("the image could not be synced to disk: do not trust it");
 	return commit_error || exports_unsynced;

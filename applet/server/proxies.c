@@ -30,6 +30,8 @@
 #include "storage/paths.h"
 #include "storage/store.h"
 
+#include <limits.h>
+
 enum {
 	START_MS = 5000, /* so long an origin is waited for that the start can do without */
 	CHECK_MS = 20,    /* so often a step looks whether it has come to its end */
@@ -62,6 +64,7 @@ struct proxy {
 	bool is_complete;       /* it needs no origin, not even to begin */
 	bool has_fingerprint;
 	bool all_dirty, has_ended, is_committed;
+	struct commit_waiter commit_all;
 	uint64_t size_bytes;
 	struct fingerprint fingerprint;
 	char why[512];
@@ -344,13 +347,17 @@ static void proxy_begin_export(void *arg)
 		origin_resume(d->origin);
 }
 
-/* From now on a failure removes nothing. */
-static void keep_files(const struct disk *d)
+/* What this start has created stays, or goes. */
+static void own_files(const struct disk *d, bool remove)
 {
+	char new[PATH_MAX + 5];
 	unsigned i;
 
 	for (i = 0; i < ARRAY_SIZE(d->path); i++)
-		path_disown(d->path[i], false);
+		if (d->path[i])
+			path_disown(d->path[i], remove);
+	if (d->path[FILE_COMMIT] && snprintf(new, sizeof(new), "%s.new", d->path[FILE_COMMIT]) < (int)sizeof(new))
+		path_disown(new, remove);
 }
 
 static void answer(struct proxy *p, const char *why)
@@ -369,7 +376,7 @@ static void step_write(struct proxy *p)
 		return;
 	}
 	p->step = STEP_SERVED;
-	keep_files(&e->disk);
+	own_files(&e->disk, false);
 	e->unused = end_begin;
 	export_enlist(e);
 	p->served.next = server.served;
@@ -402,13 +409,10 @@ static void proxy_free(struct proxy *p)
 static void step_failed(struct proxy *p)
 {
 	struct disk *d = disk_of_proxy(p);
-	unsigned i;
 
 	if (d->origin)
 		origin_delete(d->origin);
-	for (i = 0; i < ARRAY_SIZE(d->path); i++)
-		if (d->path[i])
-			path_disown(d->path[i], true);
+	own_files(d, true);
 	if (p->control.listener.event.fd >= 0) {
 		close(p->control.listener.event.fd);
 		path_disown(p->socket_path, true);
@@ -420,25 +424,24 @@ static void step_failed(struct proxy *p)
 
 static void committed(struct commit_waiter *w, int error UNUSED_PARAM)
 {
-	struct export *e = (struct export *)(void *)((char *)w - offsetof(struct export, last_commit));
-	struct served *s = server.served;
-
-	while (s->export != e)
-		s = s->next;
-	((struct proxy *)s)->is_committed = true;
+	((struct proxy *)(void *)((char *)w - offsetof(struct proxy, commit_all)))->is_committed = true;
 }
 
 static void end_proxy(struct proxy *p)
 {
-	struct export *e = p->served.export;
-	struct core *c = e->disk.core;
+	struct core *c = disk_of_proxy(p)->core;
 
+	p->has_ended = true;
+	p->served.policy.auto_switch = false;
+	p->served.policy.hook_done = true;
+	path_disown(p->socket_path, true); /* before somebody else can have the path */
+	control_end(&p->control); /* nobody asks for anything more */
 	core_job_cancel(c);
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY)
 		core_verify_cancel(c);
-	origin_end(e->disk.origin);
-	e->last_commit.done = committed;
-	core_commit(c, &e->last_commit);
+	origin_end(disk_of_proxy(p)->origin);
+	p->commit_all.done = committed;
+	core_commit(c, &p->commit_all);
 	core_tick(c, loop_now_ms());
 }
 
@@ -446,10 +449,8 @@ static void step_commit(struct proxy *p)
 {
 	struct disk *d = disk_of_proxy(p);
 
-	if (!p->has_ended) {
-		p->has_ended = true;
+	if (!p->has_ended)
 		end_proxy(p);
-	}
 	if (!p->is_committed || !core_is_quiet(d->core) || core_is_switching(d->core) || d->save.write.busy || init_hook_is_busy()) {
 		check_again(p, CHECK_MS);
 		return;
@@ -470,8 +471,6 @@ static void step_leave(struct proxy *p)
 	}
 	unlist(&server.served, p);
 	share_memory();
-	control_end(&p->control);
-	path_disown(p->socket_path, true);
 	origin_delete(d->origin);
 	export_close(p->served.export);
 	proxy_free(p);
@@ -524,6 +523,15 @@ static const char *begin_to_add(const char *name, const char *text, const char *
 const char *proxy_add(const char *name, const char *text, void (*added)(void *ctx, const char *why), void *ctx)
 {
 	return begin_to_add(name, text, " ", added, ctx);
+}
+
+void proxies_end(void)
+{
+	struct served *s;
+
+	for_each_served(s)
+		if (s != &server.one && !((struct proxy *)s)->has_ended)
+			control_end(&((struct proxy *)s)->control);
 }
 
 bool proxies_are_there(void)

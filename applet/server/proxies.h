@@ -18,6 +18,8 @@ void proxies_begin(const llist_t *list);
 const char *proxy_add(const char *name, const char *text, void (*added)(void *ctx, const char *why), void *ctx);
 /* At the end of each turn of the loop: sends what origins are asked. */
 void proxies_turn(void);
+/* The server ends: so do their control sockets. */
+void proxies_end(void);
 /* Whether there is one, or is about to be. */
 bool proxies_are_there(void);
 
