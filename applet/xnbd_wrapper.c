@@ -17,7 +17,7 @@
 //config:	Some images are only for clients with some keys of TLS.
 //config:
 //config:config FEATURE_XNBD_WRAPPER_PROXY
-//config:	bool "--proxy (9.9 kb)"
+//config:	bool "--proxy (6.4 kb)"
 //config:	default y
 //config:	depends on XNBD_WRAPPER && FEATURE_XNBD_SERVER_PROXY
 //config:	help
