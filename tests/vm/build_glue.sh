@@ -62,6 +62,20 @@ systemd_root() {
 		StandardOutput=tty
 		TTYPath=/dev/hvc0
 	END
+	# For shutdown.py network: systemd-networkd with DHCP, and a service that does at its end what that of
+	# ifupdown does. Both are started only if the kernel command line wants them.
+	printf '[Match]\nName=e*\n[Network]\nDHCP=ipv4\n' >"$root/etc/systemd/network/dhcp.network"
+	cat >"$root/etc/systemd/system/networking.service" <<-'END'
+		[Unit]
+		DefaultDependencies=no
+		Before=network.target shutdown.target
+		Conflicts=shutdown.target
+		[Service]
+		Type=oneshot
+		RemainAfterExit=yes
+		ExecStart=/bin/true
+		ExecStop=/bin/sh -c 'ip link set "$(ls /sys/class/net | grep ^e)" down'
+	END
 	ln -s ../line.service "$root/etc/systemd/system/multi-user.target.wants"
 	ln -s /dev/null "$root/etc/systemd/system/serial-getty@hvc0.service"
 	rm -f "$dir/systemd.img"

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
-# shutdown.py INITRD: a machine whose root file system has Debian's systemd (build_glue.sh
+# shutdown.py INITRD [network]: a machine whose root file system has Debian's systemd (build_glue.sh
 # systemd) boots from the network and copies nothing. The origin is lost for good, and then
 # "systemctl poweroff" is given, which is not here by the boot itself, as most programs. It may
 # take three times what the first request waits for the origin, and half of what this boot took:
 # a busy host is no error.
+#   network: the origin stays, and what has the network in the system takes it down when it is stopped: systemd-networkd
+#            with an address by DHCP, and a service as that of ifupdown. The shutdown needs blocks after that.
 import os, shutil, subprocess, sys, time
-from machine import BUILD, HOST, PATIENCE, XNBDBOX, Machine, connect, free_port, make_ext4, spawn
+from machine import BUILD, HOST, PATIENCE, XNBDBOX, Machine, connect, expect_quiet, free_port, make_ext4, spawn
 from model import BLOCK, bits, expect_clean, read_files
 
+NETWORK = sys.argv[2:] == ["network"]
 INITRD, IMAGE = sys.argv[1], BUILD + "/systemd.img"
 HOLD = 20  # seconds, of config/initramfs/init at a shutdown
 SIZE = os.path.getsize(IMAGE)
@@ -32,6 +35,7 @@ def boot(port):
                 line=("-device", "virtio-serial-pci", "-device", "virtconsole,chardev=line"), append=(
                     "loglevel=7 nosoftlockup rcupdate.rcu_cpu_stall_suppress=1 rw ip=10.0.2.15::10.0.2.2:255.255.255.0:::off"
                     f" systemd.default_timeout_start_sec={PATIENCE} udev.event_timeout={PATIENCE}"
+                    + " systemd.wants=systemd-networkd.service systemd.wants=networking.service" * NETWORK +
                     f" xnbd.origin={HOST}:{port} xnbd.cache=/dev/vdb xnbd.bitmap=/dev/vda"))
     return m, time.monotonic() - began
 
@@ -77,10 +81,15 @@ m.run("echo written >/root/file; sync")
 cached, blocks = (int(m.run(f"query {key}")) for key in ("cached", "blocks"))
 if cached > blocks // 2:
     sys.exit(f"{cached} of {blocks} blocks are here: this is no test")
-origin.kill()
-origin.wait()
+if NETWORK:
+    m.run(f"by_dhcp() {{ ip -o -4 addr | grep -q dynamic; }}; until_true {PATIENCE} by_dhcp; systemctl is-active networking")
+else:
+    origin.kill()
+    origin.wait()
 m.run("echo 3 >/proc/sys/vm/drop_caches")
 took = power_off(m, 3 * HOLD + booted / 2)
+if NETWORK:
+    expect_quiet()
 check_disk(b"written\n")
 print(f"{cached} of {blocks} blocks were here, {booted:.1f} s to boot, {took:.1f} s to power off")
 print("ok")
