@@ -40,9 +40,9 @@ enum {
 enum step { STEP_OPEN, STEP_ORIGIN, STEP_CLOSE, STEP_WRITE, STEP_SERVED, STEP_COMMIT, STEP_LEAVE, STEP_FAILED };
 
 struct proxy {
-	struct served served; /* first */
+	struct job job; /* first */
+	struct served served;
 	struct control_socket control;
-	struct job job;
 	struct timer timer; /* the next look at the step */
 	enum step step;
 
@@ -79,6 +79,11 @@ static struct served *asking; /* those that are at ORIGIN */
 static struct disk *disk_of_proxy(struct proxy *p)
 {
 	return &p->served.export->disk;
+}
+
+static struct proxy *proxy_of(struct served *s)
+{
+	return (struct proxy *)(void *)((char *)s - offsetof(struct proxy, served));
 }
 
 static void check_again(struct proxy *p, unsigned ms)
@@ -204,14 +209,14 @@ static void proxy_write_files(void *arg)
 
 static void job_run(struct job *j)
 {
-	struct proxy *p = (struct proxy *)(void *)((char *)j - offsetof(struct proxy, job));
+	struct proxy *p = (struct proxy *)j;
 
 	p->well = bb_survives(p->steps, p, p->why, sizeof(p->why));
 }
 
 static void job_done(struct job *j)
 {
-	struct proxy *p = (struct proxy *)(void *)((char *)j - offsetof(struct proxy, job));
+	struct proxy *p = (struct proxy *)j;
 
 	if (!p->well)
 		p->step = STEP_FAILED;
@@ -323,8 +328,8 @@ static void end_begin(struct export *e)
 	while (s->export != e)
 		s = s->next;
 	export_hold(e); /* for the end of the server, should that come first */
-	((struct proxy *)s)->step = STEP_COMMIT;
-	check_again((struct proxy *)s, 0);
+	proxy_of(s)->step = STEP_COMMIT;
+	check_again(proxy_of(s), 0);
 }
 
 static void proxy_begin_export(void *arg)
@@ -530,8 +535,8 @@ void proxies_end(void)
 	struct served *s;
 
 	for_each_served(s)
-		if (s != &server.one && !((struct proxy *)s)->has_ended)
-			control_end(&((struct proxy *)s)->control);
+		if (s != &server.one && !proxy_of(s)->has_ended)
+			control_end(&proxy_of(s)->control);
 }
 
 bool proxies_are_there(void)
