@@ -128,6 +128,8 @@ mutant "what is lost with a connection waits for another reason to be asked" cop
 mutant "nobody is woken for the next commit" core.c 's|at = commit_deadline(c);|at = UINT64_MAX;|'
 mutant "who is given up leaves his fetch in the queue" fetch.c '/^void fetch_expire/,/^}/s|fetch_forget(c);|;|'
 mutant "nobody is woken for --hold" core.c 's/hold_runs(c) || c->queries/c->queries/'
+mutant "a smaller share is for later" core.c '/^void core_share/,/^}/s|set_windows(c, fetch_window, false)|set_windows(c, fetch_window > c->copy_window * CONNS ? fetch_window : c->copy_window * CONNS, false)|'
+mutant "the copy's window outgrows its share" rtt.c 's|\*window + step < c->copy_window_max ? \*window + step : c->copy_window_max|*window + step|'
 mutant "a shorter --hold leaves those who have waited for longer" core.c '/^void core_hold/,/^}/s|fetch_expire(c);|;|'
 mutant "--hold has run out, and the next one waits as long" request.c 's|if (c->lost)|if (false)|'
 mutant "--hold has run out, and who waits already goes on" fetch.c 's|!is_lost \&\& ||'

@@ -36,6 +36,8 @@ static bool all_wanted;
 static uint64_t last_cookie; /* that was answered */
 static struct fingerprint known;
 static uint64_t buffers, buffer_bytes; /* handed out by port_alloc() */
+static uint64_t most_bytes;            /* that could be, since there was none */
+uint64_t origin_share;
 
 void origin_begin(void)
 {
@@ -89,15 +91,20 @@ static bool is_bad(const struct asked *a)
 
 void *port_alloc(struct core *c, uint32_t n)
 {
+	uint64_t most = origin_share / CONNS * (CLIENT_WINDOW_GROWTH + COPY_WINDOW_GROWTH);
 	void *p = sim_malloc(n);
 
 	(void)c;
 	if (!p)
 		return NULL;
-	buffers++;
+	if (!buffers++)
+		most_bytes = 0;
+	if (most_bytes < most)
+		most_bytes = most;
+	/* What is in flight when the share shrinks may come; after that, one fetch of each kind may always be sent. */
+	if (buffer_bytes + n > most_bytes || (buffer_bytes > most && core.fetch_bytes[CONN_CLIENT] && core.fetch_bytes[CONN_COPIER]))
+		broken("%llu bytes of the origin in memory", (unsigned long long)(buffer_bytes + n));
 	buffer_bytes += n;
-	if (buffer_bytes > core.client_window_max + core.copy_window_max)
-		broken("%llu bytes of the origin in memory", (unsigned long long)buffer_bytes);
 	return p;
 }
 

@@ -280,6 +280,9 @@ static void audit(void)
 		audit_window(&plan.window[i]);
 	compare_audit();
 	fronts_audit();
+	if (core.client_window_max != origin_share / CONNS * CLIENT_WINDOW_GROWTH || core.fetch_window[CONN_COPIER] > core.copy_window_max ||
+	    core.copy_window_max != origin_share / CONNS * COPY_WINDOW_GROWTH)
+		broken("more than its share of %llu bytes", (unsigned long long)origin_share);
 }
 
 /* ---- steps ----------------------------------------------------------------------------------- */
@@ -631,6 +634,16 @@ static void hold_step(void)
 	check_hold();
 }
 
+/* Another proxy comes or goes: the memory is shared anew. */
+static void share_step(void)
+{
+	uint64_t bytes = FETCH_WINDOW_BYTES_MIN * chance_of(5);
+
+	event("its share is %llu bytes", (unsigned long long)bytes);
+	origin_share = bytes < FETCH_WINDOW_BYTES_MIN ? FETCH_WINDOW_BYTES_MIN : bytes;
+	core_share(&core, bytes);
+}
+
 static void advance(uint64_t ms)
 {
 	enum loss was;
@@ -814,6 +827,7 @@ static void start(bool switched)
 	unsigned had;
 
 	config.switched = switched;
+	origin_share = FETCH_WINDOW_BYTES_MIN;
 	start_crashed = false;
 	for (;; start_crashed = true) {
 		if (!plan.target) {
@@ -1070,6 +1084,8 @@ static void step(void)
 		core_alone(&core);
 	else if (what < 993 && !plan.target)
 		hold_step();
+	else if (what < 995 && !plan.target)
+		share_step();
 	else
 		read_one();
 	if (!chance(plan.slow_percent))

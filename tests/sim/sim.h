@@ -327,6 +327,7 @@ extern uint64_t origin_answered_ms;
  * nothing was answered since. */
 extern enum loss { NOT_LOST, MAYBE_LOST, LOST } origin_loss;
 /* The core wants a link for the copier. */
+extern uint64_t origin_share; /* core_share(): bytes for what comes from there */
 extern bool origin_copy_wanted;
 /* port_conns_close() was called. */
 extern bool origin_closed;
