@@ -305,7 +305,8 @@ bool port_io(struct core *c, struct io *io)
 	j->owner = io->owner;
 	j->class = io->op == IO_EXTENTS || (is_zeroing(io) && io->length > SHORT_ZEROES_BYTES) ? JOB_LONG : JOB_SHORT;
 	/* Not writes to the commit file: a sync follows those at once. */
-	j->quick = ((is_image_write && !d->zeroing) || is_bits) && io->length <= QUICK_BYTES && !is_direct(d, io) && d->fd[io->file] >= 0;
+	j->quick = ((is_image_write && !d->zeroing) || is_bits) && io->length <= QUICK_BYTES && !is_direct(d, io) &&
+		   __atomic_load_n(&d->fd[io->file], __ATOMIC_RELAXED) >= 0; /* --cow-client: a worker makes the file */
 	/* A file system lets one writer at a time into a file. Others that wait for it spin, and would
 	 * take the processor from those who have work, as would looks for data, which wait for nothing. */
 	j->queue = &d->queues[j->class][!d->is_device && (is_image_write || j->class == JOB_LONG)];
