@@ -57,6 +57,13 @@
 //config:	help
 //config:	Shows who is connected, and counters for Prometheus.
 //config:
+//config:config FEATURE_XNBD_BGCTL_WATCH
+//config:	bool "--watch (760 bytes)"
+//config:	default y
+//config:	depends on FEATURE_XNBD_BGCTL_CLIENTS
+//config:	help
+//config:	State and clients on a terminal, every two seconds.
+//config:
 //config:config FEATURE_XNBD_BGCTL_RECONNECT
 //config:	bool "--reconnect (1.8 kb)"
 //config:	default y
@@ -82,7 +89,8 @@
 //usage:	IF_FEATURE_XNBD_BGCTL_HOLD("\n"
 //usage:       "xnbd-bgctl " IF_LONG_OPTS("--hold") IF_NOT_LONG_OPTS("-H") " SECONDS CONTROL_SOCKET")
 //usage:	IF_FEATURE_XNBD_BGCTL_CLIENTS("\n"
-//usage:       "xnbd-bgctl " IF_LONG_OPTS("--clients|--export-metrics") IF_NOT_LONG_OPTS("-l|-m") " CONTROL_SOCKET")
+//usage:       "xnbd-bgctl " IF_LONG_OPTS("--clients|--export-metrics") IF_NOT_LONG_OPTS("-l|-m")
+//usage:       IF_FEATURE_XNBD_BGCTL_WATCH(IF_LONG_OPTS("|--watch") IF_NOT_LONG_OPTS("|-w")) " CONTROL_SOCKET")
 //usage:	IF_FEATURE_XNBD_BGCTL_UPGRADE("\n"
 //usage:       "xnbd-bgctl " IF_LONG_OPTS("--upgrade") IF_NOT_LONG_OPTS("-U") " PROGRAM CONTROL_SOCKET")
 //usage:	IF_FEATURE_XNBD_BGCTL_RECONNECT("\n"
@@ -109,6 +117,9 @@
 //usage:     "\n	-l,--clients		List who is connected"
 //usage:     "\n	-m,--export-metrics	Print counters as Prometheus reads them"
 //usage:	)
+//usage:	IF_FEATURE_XNBD_BGCTL_WATCH(
+//usage:     "\n	-w,--watch		Show state and clients, again and again"
+//usage:	)
 //usage:	IF_FEATURE_XNBD_BGCTL_UPGRADE(
 //usage:     "\n	-U,--upgrade PROGRAM	Let it go on as another program"
 //usage:	)
@@ -130,13 +141,16 @@
 #include "libbb.h"
 #include "xnbd_bgctl.h"
 
+#include <sys/ioctl.h>
 #include <sys/time.h>
 #include <sys/un.h>
 
 enum {
 	OPT_COMMANDS = OPT_QUERY | OPT_SWITCH | OPT_CACHE_ALL | OPT_CACHE_ALL2 | OPT_RECONNECT | OPT_PAUSE |
-		       OPT_RESUME | OPT_CANCEL | OPT_VERIFY | OPT_HOLD | OPT_UPGRADE | OPT_CLIENTS | OPT_METRICS,
+		       OPT_RESUME | OPT_CANCEL | OPT_VERIFY | OPT_HOLD | OPT_UPGRADE | OPT_CLIENTS | OPT_METRICS |
+		       OPT_WATCH,
 
+	WATCH_S = 2, /* between two looks */
 	EXIT_PARTIAL = 2, /* of --verify: nothing differs, but not all was compared */
 	NAME_MAX_BYTES = 4096, /* NBD: the longest name of an export */
 	ADDRESS_MAX_BYTES = 512, /* host and port; a host name has at most 253 */
@@ -148,7 +162,7 @@ static const char options[] ALIGN1 = "qscfb:"
 	IF_FEATURE_XNBD_BGCTL_CACHE_ALL2("C") IF_FEATURE_XNBD_BGCTL_PROGRESS("p") IF_FEATURE_XNBD_BGCTL_RECONNECT("r")
 	IF_FEATURE_XNBD_BGCTL_EXPORTNAME("n:") IF_FEATURE_XNBD_BGCTL_JOB("PGXR:")
 	IF_FEATURE_XNBD_BGCTL_VERIFY("v") IF_FEATURE_XNBD_BGCTL_HOLD("H:") IF_FEATURE_XNBD_BGCTL_UPGRADE("U:")
-	IF_FEATURE_XNBD_BGCTL_CLIENTS("lm");
+	IF_FEATURE_XNBD_BGCTL_CLIENTS("lm") IF_FEATURE_XNBD_BGCTL_WATCH("w");
 
 #if ENABLE_LONG_OPTS
 static const char long_options[] ALIGN1 =
@@ -172,7 +186,8 @@ static const char long_options[] ALIGN1 =
 	IF_FEATURE_XNBD_BGCTL_UPGRADE("upgrade\0" Required_argument "U")
 	IF_FEATURE_XNBD_BGCTL_CLIENTS(
 	"clients\0" No_argument "l"
-	"export-metrics\0" No_argument "m");
+	"export-metrics\0" No_argument "m")
+	IF_FEATURE_XNBD_BGCTL_WATCH("watch\0" No_argument "w");
 #endif
 
 /* The control socket, and what has been read of it. */
@@ -182,6 +197,9 @@ struct control {
 	bool answered;       /* something has come */
 	unsigned first, end; /* unread bytes of in */
 	char *in;            /* REPLY_BYTES */
+	unsigned rows, columns; /* --watch: of the terminal, below what is shown */
+	unsigned at;            /* ... so much of the row is */
+	bool begins;            /* ... nothing of this picture is shown yet: a last message stays below the one before */
 };
 
 /* ---- the socket ------------------------------------------------------------------------ */
@@ -286,6 +304,43 @@ static char *read_line(struct control *c)
 	}
 }
 
+/* ---- --watch -------------------------------------------------------------------------------- */
+
+static void print(const char *text, size_t n)
+{
+	if (full_write(STDOUT_FILENO, text, n) != (ssize_t)n)
+		bb_simple_perror_msg_and_die("write error");
+}
+
+static void row_end(struct control *c)
+{
+	static const char clear_rest[] ALIGN1 = "\033[K\r\n";
+
+	if (!c->at)
+		return;
+	c->at = 0;
+	c->rows--;
+	print(clear_rest, sizeof(clear_rest) - 1);
+}
+
+/* The next word of the picture: behind the last one if there is room, else in the next row. What has no room is cut. */
+static void show(struct control *c, const char *text, size_t n)
+{
+	if (c->begins)
+		print("\033[H", 3);
+	c->begins = false;
+	if (c->at + 2 + n > c->columns)
+		row_end(c);
+	if (!c->rows)
+		return;
+	if (c->at)
+		print("  ", 2);
+	if (n > c->columns)
+		n = c->columns;
+	print(text, n);
+	c->at += (unsigned)n + 2;
+}
+
 /* ---- commands ------------------------------------------------------------------------------- */
 
 /* The program goes as a descriptor: the server may see other files than we. */
@@ -341,9 +396,14 @@ static int converse(struct control *c, char *request, unsigned opt, const struct
 			else
 				line = value;
 			n = strlen(line);
+			if (opt & OPT_WATCH) {
+				if (opt & OPT_CLIENTS)
+					row_end(c);
+				show(c, line, n);
+				continue;
+			}
 			line[n++] = '\n';
-			if (full_write(STDOUT_FILENO, line, n) != (ssize_t)n)
-				bb_simple_perror_msg_and_die("write error");
+			print(line, n);
 		} else if (opt & OPT_PROGRESS) {
 			bgctl_progress_line(&progress, line, value);
 		}
@@ -446,6 +506,32 @@ static char *put_command(char *to, unsigned opt, const struct arguments *a)
 	return to;
 }
 
+/* Until the server ends, or Ctrl-C. Returns like converse(). */
+static int watch(struct control *c, char *request, const struct arguments *a)
+{
+	struct winsize w;
+	int status;
+
+	for (;;) {
+		if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) < 0)
+			bb_simple_error_msg_and_die("only a terminal can be watched");
+		c->rows = w.ws_row ? w.ws_row - 1U : 23; /* the last one is for a message */
+		c->columns = w.ws_col ? w.ws_col - 1U : 79; /* behind the very last one, some terminals clear what they have shown */
+		c->begins = true;
+		strcpy(request, "status");
+		status = converse(c, request, OPT_QUERY | OPT_WATCH, a);
+		row_end(c);
+		strcpy(request, "clients");
+		if (!status)
+			status = converse(c, request, OPT_CLIENTS | OPT_WATCH, a);
+		row_end(c);
+		print("\033[J", 3);
+		if (status)
+			return status;
+		sleep(WATCH_S);
+	}
+}
+
 int xnbd_bgctl_main(int argc, char **argv) MAIN_EXTERNALLY_VISIBLE;
 int xnbd_bgctl_main(int argc UNUSED_PARAM, char **argv)
 {
@@ -463,7 +549,7 @@ int xnbd_bgctl_main(int argc UNUSED_PARAM, char **argv)
 	check_usage(opt, a.argv);
 	control.path = a.argv[0];
 	control.fd = bgctl_connect(control.path);
-	if (opt & (OPT_QUERY | OPT_CLIENTS | OPT_METRICS))
+	if (opt & (OPT_QUERY | OPT_CLIENTS | OPT_METRICS | OPT_WATCH))
 		bgctl_set_timeout(control.fd, QUERY_TIMEOUT_S);
 	to = put_command(request, opt, &a);
 	/* Starts the copy on its own first, so that it goes on when we do not. Then follows
@@ -475,7 +561,7 @@ int xnbd_bgctl_main(int argc UNUSED_PARAM, char **argv)
 			to = stpcpy(to, " follow");
 		if (opt & OPT_FORCE)
 			stpcpy(to, " force");
-		status = converse(&control, request, opt, &a);
+		status = opt & OPT_WATCH ? watch(&control, request, &a) : converse(&control, request, opt, &a);
 	}
 	if (ENABLE_FEATURE_XNBD_BGCTL_BINARY && status < 0)
 		status = bgctl_xnbd04(opt, &a);

@@ -381,7 +381,7 @@ int bgctl_xnbd04(unsigned opt, const struct arguments *a)
 		bb_error_msg_and_die("%s: a server of xNBD has no copy of its own", o->path);
 	if (opt & OPT_HOLD)
 		bb_error_msg_and_die("%s: a server of xNBD cannot be told how long requests wait", o->path);
-	if (opt & (OPT_CLIENTS | OPT_METRICS))
+	if (opt & (OPT_CLIENTS | OPT_METRICS | OPT_WATCH))
 		bb_error_msg_and_die("%s: a server of xNBD counts nothing", o->path);
 	xnbd04_open(o);
 	if (opt & OPT_QUERY)
