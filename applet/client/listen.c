@@ -6,6 +6,7 @@
 #include "client/listen.h"
 #include "client/session.h"
 #include "origin/endpoint.h"
+#include "reactor/lock.h"
 #include "reactor/loop.h"
 #include "storage/own_paths.h"
 #include "storage/paths.h"
@@ -62,23 +63,31 @@ static void bind_tcp(const char *laddr, const char *lport)
 		bb_perror_msg_and_die("cannot listen on port %s", lport);
 }
 
-/* Whether there is the socket of a server that has died; dies of anything else that is there. */
-static bool is_stale(const struct endpoint *e)
+enum obstacle { NOTHING, STALE, NO_SOCKET, IN_USE };
+
+/* What is in the way of a socket. STALE: one of a server that has died. */
+static enum obstacle find_obstacle(const struct endpoint *e)
 {
 	const char *path = e->address.local.sun_path;
 	struct stat st;
 	int fd, connected;
 
 	if (lstat(path, &st) < 0)
-		return false;
+		return NOTHING;
 	if (!S_ISSOCK(st.st_mode))
-		bb_error_msg_and_die("'%s' exists and is not a socket: remove it or choose another path", path);
+		return NO_SOCKET;
 	fd = endpoint_socket(e);
 	connected = connect(fd, &e->address.any, e->bytes) == 0 || errno != ECONNREFUSED;
 	close(fd);
-	if (connected)
+	return connected ? IN_USE : STALE;
+}
+
+static void refuse(enum obstacle o, const char *path)
+{
+	if (o == NO_SOCKET)
+		bb_error_msg_and_die("'%s' exists and is not a socket: remove it or choose another path", path);
+	if (o == IN_USE)
 		bb_error_msg_and_die("'%s' is in use by another server: stop that one first", path);
-	return true;
 }
 
 /* Locks the directory of path: one server at a time creates a socket there, so that a new one is
@@ -107,29 +116,49 @@ void listen_check(const char *path)
 
 	if (!endpoint_unix(&e, path))
 		bb_error_msg_and_die("'%s' cannot be the path of a socket: it has 1 to 107 bytes", path);
-	is_stale(&e);
+	refuse(find_obstacle(&e), path);
 	close(lock_directory(path));
 }
 
-int listen_unix(const char *path)
+/* -1 with errno. */
+static int bind_private(const struct endpoint *e)
 {
-	int dir = lock_directory(path);
-	struct endpoint e;
+	static struct mutex lock; /* of the mask, which all threads share */
+	int fd = endpoint_socket(e), error = 0;
 	mode_t mask;
-	int fd;
-	bool well;
+
+	mutex_lock(&lock);
+	mask = umask(0177); /* mode 0600 from the first moment */
+	if (fd < 0 || bind(fd, &e->address.any, e->bytes) < 0 || listen(fd, BACKLOG) < 0)
+		error = errno;
+	umask(mask);
+	mutex_unlock(&lock);
+	if (!error)
+		return fd;
+	close(fd);
+	errno = error;
+	return -1;
+}
+
+int listen_unix(const char *path, const void *owner)
+{
+	int dir = lock_directory(path), fd = -1, error;
+	struct endpoint e;
+	enum obstacle o;
 
 	endpoint_unix(&e, path);
-	if (is_stale(&e))
+	o = find_obstacle(&e);
+	if (o == STALE)
 		unlink(path);
-	fd = endpoint_socket(&e);
-	mask = umask(0177); /* mode 0600 from the first moment */
-	well = fd >= 0 && bind(fd, &e.address.any, e.bytes) == 0 && listen(fd, BACKLOG) == 0;
-	umask(mask);
-	if (!well)
+	if (o <= STALE)
+		fd = bind_private(&e);
+	error = errno;
+	close(dir); /* before anything dies: the process may survive it */
+	refuse(o, path);
+	errno = error;
+	if (fd < 0)
 		bb_perror_msg_and_die("cannot listen on '%s'", path);
-	close(dir);
-	path_own(path, false);
+	path_own(owner, path, false);
 	return fd;
 }
 
@@ -275,7 +304,7 @@ void listen_begin(void)
 	unsigned i;
 
 	if (unix_path)
-		listeners[count++].event.fd = listen_unix(unix_path);
+		listeners[count++].event.fd = listen_unix(unix_path, NULL);
 	for (i = 0; i < count; i++)
 		listener_begin(&listeners[i], listener_ready);
 }

@@ -49,8 +49,8 @@ int listener_accept(struct event *e, struct endpoint *from);
 /* At the start, for any Unix socket: dies when something is in its way that is not a stale socket. */
 void listen_check(const char *path);
 /* Then binds it: what is stale is replaced, anything else in the way is fatal. Returns the
- * descriptor, which is the caller's. */
-int listen_unix(const char *path);
+ * descriptor, which is the caller's. owner: of the path, see path_own(). Any thread. */
+int listen_unix(const char *path, const void *owner);
 
 /* ---- inetd.c ----------------------------------------------------------------- */
 

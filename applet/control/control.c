@@ -102,10 +102,13 @@ void control_finish(struct control *k)
 
 void control_answer(struct control *k, const char *error)
 {
-	if (error)
-		control_print(k, "error %s\n", error);
-	else
+	if (error) { /* of any length: a line without its end would be waited for */
+		control_print(k, "error ");
+		control_emit(k, error, strlen(error));
+		control_print(k, "\n");
+	} else {
 		control_print(k, "ok\n");
+	}
 	control_answered(k);
 }
 
@@ -329,7 +332,7 @@ void control_begin(struct control_socket *s, struct export *e, const char *path)
 	origin_closed = control_switched;
 	s->export = e;
 	if (path)
-		s->listener.event.fd = listen_unix(path);
+		s->listener.event.fd = listen_unix(path, NULL);
 	listener_begin(&s->listener, listener_ready);
 }
 

@@ -69,6 +69,7 @@ bool core_init(struct core *c, const struct core_config *config)
 
 void core_free(struct core *c)
 {
+	fetch_free_queued(c);
 	map_free(&c->map);
 	free(c->commit.snapshot);
 	free(c->persist_copy);

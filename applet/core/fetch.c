@@ -261,6 +261,18 @@ void fetch_finish(struct core *c, struct fetch *f, enum fetch_end how, int error
 }
 
 /* Nobody will bring what is queued: those who wait for it are told. */
+void fetch_free_queued(struct core *c)
+{
+	struct fetch *f;
+	unsigned kind;
+
+	for (kind = 0; kind < CONNS; kind++)
+		while ((f = c->queue[kind])) {
+			c->queue[kind] = f->next;
+			free(f);
+		}
+}
+
 void fetch_fail_queued(struct core *c, int error)
 {
 	unsigned kind;

@@ -230,6 +230,8 @@ void fetch_forget(struct core *c);
 void fetch_copy(struct core *c, uint64_t first, uint64_t end);
 void fetch_zero(struct core *c, uint64_t first, uint64_t end);
 void fetch_fail_queued(struct core *c, int error);
+/* At the end: those that nobody waits for, of the copy or read ahead. */
+void fetch_free_queued(struct core *c);
 void fetch_answered(struct core *c);
 void fetch_expire(struct core *c);
 void fetch_pump(struct core *c);

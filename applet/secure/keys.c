@@ -181,19 +181,22 @@ const struct psk *psk_one(const char *path, const char *name)
 	struct psk_list *l = psk_read(path, error);
 	const struct psk *k;
 	struct psk *one;
+	bool several;
 
 	if (!l)
 		bb_simple_error_msg_and_die(error);
-	if (!name && l->count > 1)
-		bb_error_msg_and_die("there are several keys in '%s': write which one, nbds://NAME@...", path);
+	several = !name && l->count > 1;
 	k = name ? find(l, name, strlen(name)) : l->psk;
+	one = k && !several ? secret_new(sizeof(*one)) : NULL;
+	if (one)
+		*one = *k;
+	psk_free(l); /* the others' are none of ours, and the process may survive what follows */
+	if (several)
+		bb_error_msg_and_die("there are several keys in '%s': write which one, nbds://NAME@...", path);
 	if (!k)
 		bb_error_msg_and_die("there is no key of this name in '%s'", path);
-	one = secret_new(sizeof(*one));
 	if (!one)
 		bb_simple_error_msg_and_die("out of memory");
-	*one = *k;
-	psk_free(l); /* the others' are none of ours */
 	return one;
 }
 

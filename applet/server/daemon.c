@@ -36,7 +36,7 @@ void daemon_open_log(const char *path)
 {
 	log_fd = open_or_die(path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND);
 	if (log_fd >= 0)
-		path_own(path, true);
+		path_own(NULL, path, true);
 	else
 		log_fd = open_or_die(path, O_WRONLY | O_CREAT | O_APPEND);
 	log_file.path = xpath_absolute(path);
@@ -57,7 +57,7 @@ void daemon_open_pidfile(const char *path)
 			bb_perror_msg_and_die("'%s' is the pid file of another server: cannot lock it", path);
 		/* Else the other one has just ended, and removed what we have opened. */
 	} while (stat(path, &there) < 0 || !is_same_file(&there, &st));
-	path_own(path, false);
+	path_own(NULL, path, false);
 }
 
 void daemon_write_pidfile(const char *path)

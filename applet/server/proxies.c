@@ -55,7 +55,6 @@ struct proxy {
 	const char *image, *bitmap, *commit, *socket, *hook, *hold;
 	bool clear, adopt, accept;
 	unsigned hold_s;
-	char *socket_path; /* absolute */
 
 	void (*steps)(void *p); /* for the worker; may die */
 	bool well;              /* it has not */
@@ -203,8 +202,7 @@ static void proxy_write_files(void *arg)
 	d->holes_known = holes_known(d->fd[FILE_IMAGE]);
 	if (ENABLE_FEATURE_XNBD_SERVER_AUTO && p->hook)
 		init_hook(&p->served.policy.hook, xpath_absolute(p->hook), xpath_absolute(p->image));
-	p->socket_path = xpath_absolute(p->socket);
-	p->control.listener.event.fd = listen_unix(p->socket);
+	p->control.listener.event.fd = listen_unix(p->socket, &p->control);
 }
 
 static void job_run(struct job *j)
@@ -352,19 +350,6 @@ static void proxy_begin_export(void *arg)
 		origin_resume(d->origin);
 }
 
-/* What this start has created stays, or goes. */
-static void own_files(const struct disk *d, bool remove)
-{
-	char new[PATH_MAX + 5];
-	unsigned i;
-
-	for (i = 0; i < ARRAY_SIZE(d->path); i++)
-		if (d->path[i])
-			path_disown(d->path[i], remove);
-	if (d->path[FILE_COMMIT] && snprintf(new, sizeof(new), "%s.new", d->path[FILE_COMMIT]) < (int)sizeof(new))
-		path_disown(new, remove);
-}
-
 static void answer(struct proxy *p, const char *why)
 {
 	beginning--;
@@ -381,7 +366,7 @@ static void step_write(struct proxy *p)
 		return;
 	}
 	p->step = STEP_SERVED;
-	own_files(&e->disk, false);
+	paths_disown(&e->disk, false); /* from now on a failure removes nothing */
 	e->unused = end_begin;
 	export_enlist(e);
 	p->served.next = server.served;
@@ -404,7 +389,6 @@ static void proxy_free(struct proxy *p)
 	free(h->envp);
 	free(h->argv[0]);
 	free(h->argv[1]);
-	free(p->socket_path);
 	free(p->host);
 	free(p->text);
 	free(p);
@@ -417,10 +401,10 @@ static void step_failed(struct proxy *p)
 
 	if (d->origin)
 		origin_delete(d->origin);
-	own_files(d, true);
+	paths_disown(d, true);
 	if (p->control.listener.event.fd >= 0) {
 		close(p->control.listener.event.fd);
-		path_disown(p->socket_path, true);
+		paths_disown(&p->control, true);
 	}
 	answer(p, p->why);
 	export_close(p->served.export);
@@ -439,7 +423,7 @@ static void end_proxy(struct proxy *p)
 	p->has_ended = true;
 	p->served.policy.auto_switch = false;
 	p->served.policy.hook_done = true;
-	path_disown(p->socket_path, true); /* before somebody else can have the path */
+	paths_disown(&p->control, true); /* before somebody else can have the path */
 	control_end(&p->control); /* nobody asks for anything more */
 	core_job_cancel(c);
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY)
@@ -450,13 +434,19 @@ static void end_proxy(struct proxy *p)
 	core_tick(c, loop_now_ms());
 }
 
+/* Nothing of it is under way. */
+static bool is_at_rest(const struct disk *d)
+{
+	return core_is_quiet(d->core) && !core_is_switching(d->core) && !d->save.write.busy && !init_hook_is_busy();
+}
+
 static void step_commit(struct proxy *p)
 {
 	struct disk *d = disk_of_proxy(p);
 
 	if (!p->has_ended)
 		end_proxy(p);
-	if (!p->is_committed || !core_is_quiet(d->core) || core_is_switching(d->core) || d->save.write.busy || init_hook_is_busy()) {
+	if (!p->is_committed || !is_at_rest(d)) {
 		check_again(p, CHECK_MS);
 		return;
 	}
@@ -470,7 +460,7 @@ static void step_leave(struct proxy *p)
 {
 	struct disk *d = disk_of_proxy(p);
 
-	if (d->save.write.busy) {
+	if (!is_at_rest(d)) {
 		check_again(p, CHECK_MS);
 		return;
 	}

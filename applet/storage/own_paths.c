@@ -10,6 +10,7 @@
 
 static struct own {
 	struct own *next;
+	const void *owner;
 	char *path;
 	struct stat st;
 	bool unless_ready;
@@ -35,12 +36,13 @@ void paths_remove(bool ready)
 			remove_own(o);
 }
 
-void path_own(const char *path, bool unless_ready)
+void path_own(const void *owner, const char *path, bool unless_ready)
 {
 	struct own *o = xzalloc(sizeof(*o));
 
 	(void)lstat(path, &o->st);
 	o->path = xpath_absolute(path);
+	o->owner = owner;
 	o->unless_ready = unless_ready;
 	mutex_lock(&lock);
 	o->next = own;
@@ -48,12 +50,12 @@ void path_own(const char *path, bool unless_ready)
 	mutex_unlock(&lock);
 }
 
-static struct own *own_pop(const char *path)
+static struct own *own_pop(const void *owner)
 {
 	struct own **p = &own, *o;
 
 	mutex_lock(&lock);
-	while (*p && strcmp((*p)->path, path) != 0)
+	while (*p && (*p)->owner != owner)
 		p = &(*p)->next;
 	o = *p;
 	if (o)
@@ -62,11 +64,11 @@ static struct own *own_pop(const char *path)
 	return o;
 }
 
-void path_disown(const char *path, bool remove)
+void paths_disown(const void *owner, bool remove)
 {
 	struct own *o;
 
-	while ((o = own_pop(path))) {
+	while ((o = own_pop(owner))) {
 		if (remove)
 			remove_own(o);
 		free(o->path);

@@ -2,7 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
  * Paths that the process removes at its end: sockets, the pid file, and what a start has created that
- * then failed. path_own() and path_disown(): any thread; the others: that of the start, later the loop's.
+ * then failed. path_own() and paths_disown(): any thread; the others: that of the start, later the loop's.
  */
 #ifndef STORAGE_OWN_PATHS_H
 #define STORAGE_OWN_PATHS_H
@@ -12,12 +12,13 @@
 #include <stdbool.h>
 
 /* Has this path (copied), of an existing file, removed when the server ends, unless it is killed.
- * unless_ready: only if it ends before it serves, so that a failed start leaves nothing. Dies when
- * there is no memory. */
-void path_own(const char *path, bool unless_ready);
+ * owner: for paths_disown(); NULL: the process. unless_ready: only if it ends before it serves, so that a failed start
+ * leaves nothing. Dies when there is no memory. */
+void path_own(const void *owner, const char *path, bool unless_ready);
 
-/* The end removes this path (absolute) no more. remove: it is removed now, where no other file has come in its place. */
-void path_disown(const char *path, bool remove);
+/* The end removes the paths of this owner no more. remove: they are removed now, where no other file has come in their
+ * place. Never those of another owner, whatever their names. */
+void paths_disown(const void *owner, bool remove);
 
 /* At the end: removes them, where no other file has come in their place. ready: clients could connect. */
 void paths_remove(bool ready);

@@ -294,7 +294,7 @@ static void create_file(struct disk *d, enum io_file file)
 	if (d->fd[file] < 0)
 		bb_perror_msg_and_die("cannot create '%s'", d->path[file]);
 	file_lock(d, file, LOCK_EX); /* else another was quicker, and it is his */
-	path_own(d->path[file], true);
+	path_own(d, d->path[file], true);
 }
 
 /* Gives the file its space now: a full file system shows at the start, not later
@@ -380,7 +380,7 @@ static char *prepare_commit(struct disk *d, uint64_t size_bytes, bool with_bits)
 	d->fd[FILE_COMMIT] = open(name, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (d->fd[FILE_COMMIT] < 0)
 		bb_perror_msg_and_die("cannot create '%s'", name);
-	path_own(name, true);
+	path_own(d, name, true);
 	allocate(d, FILE_COMMIT, commit_file_bytes(size_bytes));
 	if (with_bits)
 		write_bits(d, FILE_COMMIT, COMMIT_HEADER_BYTES, d->words, map_bytes(size_bytes));
@@ -393,7 +393,7 @@ static void place_commit(struct disk *d, char *name)
 	if (rename(name, d->path[FILE_COMMIT]) < 0)
 		bb_perror_msg_and_die("cannot rename '%s'", name);
 	if (d->commit_found == COMMIT_ABSENT)
-		path_own(d->path[FILE_COMMIT], true);
+		path_own(d, d->path[FILE_COMMIT], true);
 	free(name);
 }
 

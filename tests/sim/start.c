@@ -188,8 +188,9 @@ ssize_t full_read(int fd, void *to, size_t n)
 }
 
 /* Paths that a start that fails would remove: the simulator leaves them, as a crash does. */
-void path_own(const char *path, bool unless_ready)
+void path_own(const void *owner, const char *path, bool unless_ready)
 {
+	(void)owner;
 	(void)path;
 	(void)unless_ready;
 }
