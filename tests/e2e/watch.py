@@ -2,12 +2,13 @@
 # Copyright (C) 2026 the xnbdbox authors
 # watch.py ROWS COLUMNS SECONDS COMMAND...: runs it on a terminal of this size, ends it by Ctrl-C, and prints what the screen
 # shows then: a screen that knows what the command may use: text, CR, LF, and "home", "clear the rest of the row, or of all".
-import fcntl, os, pty, re, select, struct, sys, termios, time
+import fcntl, os, pty, re, select, signal, struct, sys, termios, time
 
 rows, columns, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 pid, fd = pty.fork()
 if not pid:
     time.sleep(0.3)
+    signal.signal(signal.SIGINT, signal.SIG_DFL) # whoever began the tests may ignore it
     os.execvp(sys.argv[4], sys.argv[4:])
 fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 end, data = time.time() + seconds, b""
