@@ -37,9 +37,9 @@ extern struct server {
 
 /* Each of them; s is a struct served *. */
 #if ENABLE_FEATURE_XNBD_WRAPPER_PROXY
-# define for_each_served(s) for (s = server.served; s; s = s->next)
+# define for_each_served(s) for ((s) = server.served; (s); (s) = (s)->next)
 #else
-# define for_each_served(s) if ((s = &server.one)->export)
+# define for_each_served(s) if (((s) = &server.one)->export)
 #endif
 
 /* ---- begin.c ----------------------------------------------------------------------------------- */
