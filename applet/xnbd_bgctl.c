@@ -7,7 +7,7 @@
  * Builds also inside a BusyBox tree, see xnbd_bgctl.h.
  */
 //config:config XNBD_BGCTL
-//config:	bool "xnbd-bgctl (9.7 kb)"
+//config:	bool "xnbd-bgctl (11 kb)"
 //config:	default y
 //config:	help
 //config:	Drives a running xnbd-server proxy through its control socket:
@@ -15,14 +15,14 @@
 //config:	switches the proxy to a plain server of the copy.
 //config:
 //config:config FEATURE_XNBD_BGCTL_CACHE_ALL2
-//config:	bool "--cache-all2 (220 bytes)"
+//config:	bool "--cache-all2 (180 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
 //config:	Copies in the background of the proxy, and returns at once.
 //config:
 //config:config FEATURE_XNBD_BGCTL_JOB
-//config:	bool "--pause, --resume, --cancel and --rate (460 bytes)"
+//config:	bool "--pause, --resume, --cancel and --rate (430 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
@@ -44,28 +44,28 @@
 //config:	runs.
 //config:
 //config:config FEATURE_XNBD_BGCTL_UPGRADE
-//config:	bool "--upgrade (390 bytes)"
+//config:	bool "--upgrade (380 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
 //config:	Exchanges the program of a running server.
 //config:
 //config:config FEATURE_XNBD_BGCTL_CLIENTS
-//config:	bool "--clients and --export-metrics (320 bytes)"
+//config:	bool "--clients and --export-metrics (1.1 kb)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
 //config:	Shows who is connected, and counters for Prometheus.
 //config:
 //config:config FEATURE_XNBD_BGCTL_WATCH
-//config:	bool "--watch (760 bytes)"
+//config:	bool "--watch (840 bytes)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_BGCTL_CLIENTS
 //config:	help
 //config:	State and clients on a terminal, every two seconds.
 //config:
 //config:config FEATURE_XNBD_BGCTL_RECONNECT
-//config:	bool "--reconnect (1.8 kb)"
+//config:	bool "--reconnect (1.9 kb)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help

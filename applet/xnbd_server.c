@@ -5,7 +5,7 @@
  * origin while the disk moves here. This file is its command line.
  */
 //config:config XNBD_SERVER
-//config:	bool "xnbd-server (163 kb)"
+//config:	bool "xnbd-server (173 kb)"
 //config:	default y
 //config:	help
 //config:	Serves a disk image or block device over NBD (target mode), or stands
@@ -13,14 +13,14 @@
 //config:	touches in a local image (proxy mode).
 //config:
 //config:config FEATURE_XNBD_SERVER_PROXY
-//config:	bool "--proxy (67 kb)"
+//config:	bool "--proxy (58 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
 //config:	Without this it only serves a disk (or the copy of one) that is here.
 //config:
 //config:config FEATURE_XNBD_SERVER_STRUCTURED
-//config:	bool "Structured replies (1.9 kb)"
+//config:	bool "Structured replies (2.0 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -28,7 +28,7 @@
 //config:	holes (base:allocation). What a proxy asks its origin does not depend on it.
 //config:
 //config:config FEATURE_XNBD_SERVER_READ_HOLES
-//config:	bool "Zeroes are told, not sent (370 bytes)"
+//config:	bool "Zeroes are told, not sent (380 bytes)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_STRUCTURED
 //config:	help
@@ -36,7 +36,7 @@
 //config:	64 KiB and more are zero.
 //config:
 //config:config FEATURE_XNBD_SERVER_ORIGIN_HOLES
-//config:	bool "Holes of the origin (780 bytes)"
+//config:	bool "Holes of the origin (800 bytes)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY && FEATURE_XNBD_SERVER_STRUCTURED
 //config:	help
@@ -44,7 +44,7 @@
 //config:	fetches them. Without this, what is not here is data.
 //config:
 //config:config FEATURE_XNBD_SERVER_ALLOW
-//config:	bool "--allow (1.0 kb)"
+//config:	bool "--allow (930 bytes)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -68,7 +68,7 @@
 //config:	SIGHUP opens what has taken the place of a file.
 //config:
 //config:config FEATURE_XNBD_SERVER_SECTORS
-//config:	bool "--sector-size (710 bytes)"
+//config:	bool "--sector-size (730 bytes)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -76,14 +76,14 @@
 //config:	are not for whole sectors are refused.
 //config:
 //config:config FEATURE_XNBD_SERVER_DISCARD
-//config:	bool "--discard (340 bytes)"
+//config:	bool "--discard (330 bytes)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
 //config:	For preallocated images: TRIM is ignored, and zeroes leave no holes.
 //config:
 //config:config FEATURE_XNBD_TLS
-//config:	bool "TLS with pre-shared keys (23 kb)"
+//config:	bool "TLS with pre-shared keys (24 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER || XNBD_CLIENT
 //config:	help
@@ -91,7 +91,7 @@
 //config:	and for xnbd-client.
 //config:
 //config:config FEATURE_XNBD_TLS_KERNEL
-//config:	bool "The kernel's TLS (1.5 kb)"
+//config:	bool "The kernel's TLS (1.6 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_TLS
 //config:	help
@@ -100,7 +100,7 @@
 //config:	of the server do.
 //config:
 //config:config FEATURE_XNBD_SERVER_OLDSTYLE
-//config:	bool "--oldstyle (230 bytes)"
+//config:	bool "--oldstyle (310 bytes)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -115,7 +115,7 @@
 //config:	Going to the background, when nothing else does that.
 //config:
 //config:config FEATURE_XNBD_SERVER_COW
-//config:	bool "--cow-target (1.1 kb)"
+//config:	bool "--cow-target (2.6 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -130,7 +130,7 @@
 //config:	The same with a file for each client, which vanishes with it.
 //config:
 //config:config FEATURE_XNBD_SERVER_INETD
-//config:	bool "--inetd and --connected-fd (1.6 kb)"
+//config:	bool "--inetd and --connected-fd (1.7 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -144,7 +144,7 @@
 //config:	A copy of the image of a target as it is at one moment.
 //config:
 //config:config FEATURE_XNBD_SERVER_INIT
-//config:	bool "--root-storage, and sockets and readiness of systemd (3.0 kb)"
+//config:	bool "--root-storage, and sockets and readiness of systemd (2.5 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -152,7 +152,7 @@
 //config:	NOTIFY_SOCKET are understood.
 //config:
 //config:config FEATURE_XNBD_SERVER_AUTO
-//config:	bool "--auto-switch and --exec (1.3 kb)"
+//config:	bool "--auto-switch and --exec (1.5 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
@@ -175,7 +175,7 @@
 //config:	and around what others miss, where the connection has the bandwidth for it.
 //config:
 //config:config FEATURE_XNBD_SERVER_VERIFY
-//config:	bool "Comparison with the origin (7.4 kb)"
+//config:	bool "Comparison with the origin (7.5 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
@@ -193,14 +193,14 @@
 //config:	together, how much is local, how much survives a power cut.
 //config:
 //config:config FEATURE_XNBD_SERVER_SYSLOG
-//config:	bool "--syslog (490 bytes)"
+//config:	bool "--syslog (480 bytes)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
 //config:	Messages go to syslogd, or to the kernel's log when there is none.
 //config:
 //config:config FEATURE_XNBD_SERVER_VERBOSE
-//config:	bool "--verbose (4.4 kb)"
+//config:	bool "--verbose (4.2 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -208,14 +208,14 @@
 //config:	the disk and of the origin; a few of each kind in a second at most.
 //config:
 //config:config FEATURE_XNBD_SERVER_CONTROL
-//config:	bool "--control (180 bytes)"
+//config:	bool "--control (170 bytes)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
 //config:	A control socket for a target, as a proxy has one.
 //config:
 //config:config FEATURE_XNBD_SERVER_COUNTERS
-//config:	bool "Counters, and the list of clients (5.3 kb)"
+//config:	bool "Counters, and the list of clients (6.3 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY || XNBD_WRAPPER || FEATURE_XNBD_SERVER_CONTROL
 //config:	help
@@ -239,7 +239,7 @@
 //config:	and libc's resolver is left out, if nothing else needs it.
 //config:
 //config:config FEATURE_XNBD_SERVER_UPGRADE
-//config:	bool "xnbd-bgctl --upgrade (8.8 kb)"
+//config:	bool "xnbd-bgctl --upgrade (9.2 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY || XNBD_WRAPPER || FEATURE_XNBD_SERVER_CONTROL
 //config:	help

@@ -2,7 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /* xnbd-wrapper: serves many images by name on one port. This file is its command line. */
 //config:config XNBD_WRAPPER
-//config:	bool "xnbd-wrapper (5.1 kb)"
+//config:	bool "xnbd-wrapper (12 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -10,7 +10,7 @@
 //config:	removed while it runs.
 //config:
 //config:config FEATURE_XNBD_WRAPPER_ALLOW_KEY
-//config:	bool "--allow-key (920 bytes)"
+//config:	bool "--allow-key (790 bytes)"
 //config:	default y
 //config:	depends on XNBD_WRAPPER && FEATURE_XNBD_TLS
 //config:	help
