@@ -327,7 +327,7 @@ check-all:
 # TEST=pressure SECONDS=600: only that test, and a long one
 check-vm:
 	@config/setup.sh check_vm
-	@ROUNDS=$(ROUNDS) SEED=$(SEED) PRESSURE_SECONDS=$(SECONDS) sh tests/vm/run.sh $(TEST)
+	@ROUNDS=$(ROUNDS) SEED=$(SEED) PRESSURE_SECONDS=$(SECONDS) sh tests/run.sh vm/$(TEST)
 
 # What README.md has of the tables of tests/interop/README.
 interop-table:

@@ -5,39 +5,47 @@
 # contain one of these. run.sh --list: the names. tests/parts tells what is in which, and what may run
 # beside what. As many parts run at a time as there are processors (JOBS=n: n); the output of each is
 # shown when it ends, and what failed once more in the end. The last line is "N passed, N failed".
+# SHARE=0 to 3: that quarter of the tests in turn, instead of the one of this commit; SHARE=all: all.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
 # parts: the names of all of them. Files of tests are found, so none can be forgotten.
 parts() {
-	printf '%s\n' bench busybox random simulator threads units vm
+	printf '%s\n' bench busybox random simulator threads units
 	for t in tests/doc/*.sh; do
 		echo "doc/$(basename "$t" .sh)"
 	done
-	for t in tests/e2e/*.tests tests/interop/*.tests; do
+	for t in tests/e2e/*.tests tests/interop/*.tests tests/vm/*.tests; do
 		name=${t#tests/} name=${name%.tests}
 		echo "$name"
+		case $name in vm/*) continue ;; esac
 		# Those that measure memory and rates say so: a sanitizer changes both.
 		grep -q '^# not with sanitizers' "$t" || echo "sanitizers/$name"
 	done
 }
 
 # table: of each part "SECONDS SIZE HOW NAME", as tests/parts has it. What is not in it is in
-# make check if it is a file of tests for the plain program.
+# make check if it is a file of tests for the plain program. With sanitizers it has its turn.
 table() {
 	parts | awk '
 	FNR == NR { if (!/^#/) row[$4] = $1 " " $2 " " $3; next }
 	$1 in row { print row[$1], $1; used[$1] = 1; next }
-	sub(/^sanitizers\//, "") { split(($1 in row) ? row[$1] : "20 check beside", r); print int(r[1] * 1.5), "all", r[3], "sanitizers/" $1; next }
+	sub(/^sanitizers\//, "") { split(($1 in row) ? row[$1] : "20 check beside", r); print int(r[1] * 1.5), "turn", r[3], "sanitizers/" $1; next }
+	/^vm\// { print 150, "turn machines", $1; next }
 	{ print 20, "check beside", $1 }
 	END { for (name in row) if (!(name in used)) { print "tests/parts: there is no " name >"/dev/stderr"; exit 1 } }' tests/parts -
 }
 
-# chosen SIZE|NAME...: those lines of the table.
+# chosen SIZE|NAME...: those lines of the table. NAME may end with .tests, where it is a part of another one.
 chosen() {
 	awk -v words="$*" '
 	BEGIN { n = split(words, word, " ") }
-	{ for (i = 1; i <= n; i++) if (word[i] == "--all" || (word[i] == "--check" ? $2 == "check" : index($4, word[i]))) { print; next } }'
+	{ for (i = 1; i <= n; i++) if (word[i] == "--all" || (word[i] == "--check" ? $2 == "check" : index($4 ".tests", word[i]))) { print; next } }'
+}
+
+# shared: without those of the tests in turn that are not in $SHARE. They are dealt out by their length.
+shared() {
+	sort -rn | awk -v share="$SHARE" '$2 != "turn" || share == "all" || n++ % 4 == share'
 }
 
 [ $# != 0 ] || set -- --check
@@ -46,7 +54,10 @@ case $1 in
 	table | sort -k 4
 	exit
 	;;
---all) export SIZE=all ;;
+--all)
+	export SIZE=all
+	: "${SHARE:=$(($(git rev-parse --short=7 HEAD 2>/dev/null | sed 's/^/0x/') + 0 & 3))}"
+	;;
 --check) export SIZE=check ;;
 -*)
 	sed -n '4,7s/^# //p' "$0" >&2
@@ -99,15 +110,20 @@ start() {
 	mkdir "$T/$n"
 	echo "$part" >"$T/$n.name"
 	date +%s >"$T/$n.begun"
-	TMPDIR=$T/$n TALLY=$T/$n.tally setsid env --default-signal=INT,QUIT unshare -m "$@" sh tests/part.sh "$part" \
-		>"$T/$n.out" 2>&1 </dev/null &
+	TMPDIR=$T/$n TALLY=$T/$n.tally setsid env --default-signal=INT,QUIT unshare -m \
+		"$@" sh -c 'sh tests/part.sh "$1"; status=$?; times >"$2"; exit $status' - "$part" "$T/$n.times" >"$T/$n.out" 2>&1 </dev/null &
 	running="$running $!:$n"
+}
+
+# processors FILE: what times(1p) has written there of children, in seconds.
+processors() {
+	awk 'NR == 2 { split($1 "m" $2, t, /[ms]+/); printf "%.0f", t[1] * 60 + t[2] + t[3] * 60 + t[4] }' "$1" 2>/dev/null
 }
 
 # show NUMBER STATUS: a part has ended. One that failed without a test that did so has failed, too.
 show() {
 	name=$(cat "$T/$1.name") tally=$T/$1.tally
-	echo "=== $name, $(($(date +%s) - $(cat "$T/$1.begun"))) s"
+	echo "=== $name, $(($(date +%s) - $(cat "$T/$1.begun"))) s, $(processors "$T/$1.times") s of processors"
 	cat "$T/$1.out"
 	: >>"$tally"
 	if ! grep -qv ' 0$' "$tally" && { [ "$2" != 0 ] || ! [ -s "$tally" ]; }; then
@@ -168,24 +184,26 @@ pool() {
 }
 
 JOBS=${JOBS:-$(nproc)}
-table >"$T/table" && chosen "$@" <"$T/table" >"$T/chosen" || exit 1
+: "${SHARE:=all}"
+table >"$T/table" && chosen "$@" <"$T/table" | shared >"$T/chosen" || exit 1
 [ -s "$T/chosen" ] || {
 	echo "no part has a name with: $*"
 	exit 1
 }
 awk -v jobs="$JOBS" '
-{ if ($3 == "alone" || $3 == "machines") s += $1; else s += $1 / jobs }
+{ if ($3 == "alone") s += $1; else s += $1 / jobs }
 END { printf "%d parts, %d at a time; about %d minutes on so many idle processors\n", NR, jobs, s / 60 + 1.5 }' "$T/chosen"
+[ "$SHARE" = all ] || echo "of what has its turn, one of four: SHARE=$SHARE"
 make -s "-j$JOBS" all unit-tests && make -s fuzzers || exit 1
 ! grep -q ' sanitizers/' "$T/chosen" || make -s "-j$JOBS" SANITIZE=1 all || exit 1
+! grep -q ' vm/' "$T/chosen" || { sh tests/vm/build.sh && sh tests/vm/build_boot.sh; } || exit 1
 
 if grep -q ' machines ' "$T/chosen"; then
 	pool beside "$JOBS"
 	pool alone 1
 	# Virtual machines are patient, and leave a processor idle now and then.
 	until_at_most 0
-	pool machines 1
-	pool anywhere $((JOBS + 1))
+	pool "machines anywhere" $((JOBS * 2))
 else
 	pool "beside anywhere" "$JOBS"
 	pool alone 1

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
-# tls_ratios.sh [ROUNDS [MIB]], by hand: see tls_ratios.py. VM and XNBDBOX are as tests/vm/run.sh sets them.
+# tls_ratios.sh [ROUNDS [MIB]], by hand: see tls_ratios.py. VM and XNBDBOX are as tests/part.sh sets them.
 set -eu
 script=$(cd "$(dirname "$0")" && pwd)/tls_ratios.py
 T=$(mktemp -d "${TMPDIR:-/tmp}/xnbd-vm.XXXXXX")
