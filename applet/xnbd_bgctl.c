@@ -77,6 +77,14 @@
 //config:	depends on FEATURE_XNBD_BGCTL_RECONNECT
 //config:	help
 //config:	--reconnect can ask for an export by name.
+//config:
+//config:config FEATURE_XNBD_BGCTL_RECONNECT_URI
+//config:	bool "--reconnect to a URI"
+//config:	default y
+//config:	depends on FEATURE_XNBD_BGCTL_RECONNECT
+//config:	help
+//config:	The new origin can be given as a URI, also one with TLS, if the server
+//config:	has that in it (FEATURE_XNBD_SERVER_RECONNECT_URI).
 //applet:IF_XNBD_BGCTL(APPLET_ODDNAME(xnbd-bgctl, xnbd_bgctl, BB_DIR_USR_BIN, BB_SUID_DROP, xnbd_bgctl))
 //kbuild:lib-$(CONFIG_XNBD_BGCTL) += xnbd_bgctl.o
 //usage:#define xnbd_bgctl_trivial_usage
@@ -94,7 +102,7 @@
 //usage:	IF_FEATURE_XNBD_BGCTL_UPGRADE("\n"
 //usage:       "xnbd-bgctl " IF_LONG_OPTS("--upgrade") IF_NOT_LONG_OPTS("-U") " PROGRAM CONTROL_SOCKET")
 //usage:	IF_FEATURE_XNBD_BGCTL_RECONNECT("\n"
-//usage:       "xnbd-bgctl " IF_LONG_OPTS("--reconnect") IF_NOT_LONG_OPTS("-r") " [OPTIONS] CONTROL_SOCKET REMOTE_HOST REMOTE_PORT")
+//usage:       "xnbd-bgctl " IF_LONG_OPTS("--reconnect") IF_NOT_LONG_OPTS("-r") " [OPTIONS] CONTROL_SOCKET " IF_FEATURE_XNBD_BGCTL_RECONNECT_URI("{") "REMOTE_HOST REMOTE_PORT" IF_FEATURE_XNBD_BGCTL_RECONNECT_URI("|URI}"))
 //usage:#define xnbd_bgctl_full_usage "\n\n"
 //usage:       "Drive a running xnbd-server proxy\n"
 //usage:     "\n	-q,--query		Print its state, 'key value' lines"
@@ -413,12 +421,18 @@ static int converse(struct control *c, char *request, unsigned opt, const struct
 	return EXIT_SUCCESS;
 }
 
+/* Of an origin, in the place of its host and port. The server takes it apart. */
+static bool is_uri(const char *text)
+{
+	return ENABLE_FEATURE_XNBD_BGCTL_RECONNECT_URI && text && strstr(text, "://");
+}
+
 /* The one command, and as many arguments as it takes: else one line, and the end. */
 static void check_usage(unsigned opt, char **argv)
 {
 	static const char *const names[] = { "CONTROL_SOCKET", "REMOTE_HOST", "REMOTE_PORT" };
 	unsigned command = opt & OPT_COMMANDS;
-	unsigned wanted = command == OPT_RECONNECT && command ? 3 : 1;
+	unsigned wanted = command == OPT_RECONNECT && command ? 3 - (argv[0] && is_uri(argv[1])) : 1;
 	unsigned i;
 
 	if (command == 0 || (command & (command - 1)))
@@ -446,10 +460,23 @@ static char *put_value(char *to, const char *value)
 	return to;
 }
 
+/* A name longer than the request has room for is refused. */
+static char *put_name(char *to, const char *key, const char *name)
+{
+	if (strlen(name) > NAME_MAX_BYTES)
+		bb_error_msg_and_die("%s at most 4096 bytes", *key == ' ' ? "the name of an export has" : "a URI has here");
+	return put_value(stpcpy(to, key), name);
+}
+
 static char *put_reconnect(char *to, const char *host, const char *port, const char *name)
 {
 	char cwd[ADDRESS_MAX_BYTES];
 
+	if (is_uri(host)) {
+		if (name)
+			bb_simple_error_msg_and_die("the name of the export is a part of the URI");
+		return put_name(to, "reconnect uri=", host);
+	}
 	if (strlen(host) + strlen(port) > ADDRESS_MAX_BYTES)
 		bb_error_msg_and_die("'%s' is too long for a host", host);
 	to = stpcpy(to, "reconnect host=");
@@ -463,11 +490,8 @@ static char *put_reconnect(char *to, const char *host, const char *port, const c
 	}
 	to = put_value(to, host);
 	to = put_value(stpcpy(to, " port="), port);
-	if (name) {
-		if (strlen(name) > NAME_MAX_BYTES)
-			bb_simple_error_msg_and_die("the name of an export has at most 4096 bytes");
-		to = put_value(stpcpy(to, " exportname="), name);
-	}
+	if (name)
+		to = put_name(to, " exportname=", name);
 	return to;
 }
 

@@ -357,10 +357,12 @@ static uint64_t origin_handshake(int fd, const char *name)
 
 static void xnbd04_reconnect(const struct xnbd04 *o, const char *host, const char *port, const char *name)
 {
-	int control;
-	int fd = strncmp(host, "unix:", 5) == 0 ? bgctl_connect(host + 5)
-						: create_and_connect_stream_or_die(host, (int)xatou_range(port, 1, 65535));
+	int control, fd;
 
+	if (!port)
+		bb_error_msg_and_die("%s: a server of xNBD takes no URI: write REMOTE_HOST REMOTE_PORT", o->path);
+	fd = strncmp(host, "unix:", 5) == 0 ? bgctl_connect(host + 5)
+					    : create_and_connect_stream_or_die(host, (int)xatou_range(port, 1, 65535));
 	bgctl_set_timeout(fd, XNBD04_HANDSHAKE_S);
 	if (origin_handshake(fd, name ? name : "") != (uint64_t)o->status.disk_size)
 		bb_simple_error_msg_and_die("the new origin is refused: it serves a disk of another size; the old one stays");

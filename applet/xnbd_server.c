@@ -82,6 +82,14 @@
 //config:	help
 //config:	For preallocated images: TRIM is ignored, and zeroes leave no holes.
 //config:
+//config:config FEATURE_XNBD_SERVER_RECONNECT_URI
+//config:	bool "A new origin as a URI"
+//config:	default y
+//config:	depends on FEATURE_XNBD_SERVER_PROXY
+//config:	help
+//config:	The control socket takes the new address of the origin as a URI, too,
+//config:	also one with TLS: xnbd-bgctl --reconnect CONTROL_SOCKET URI.
+//config:
 //config:config FEATURE_XNBD_TLS
 //config:	bool "TLS with pre-shared keys (24 kb)"
 //config:	default y
@@ -540,22 +548,22 @@ static void parse_uri(struct server_config *c, const char *uri)
 
 	if (wrong)
 		bb_error_msg_and_die("the URI of the origin %s", wrong);
-	c->origin_host = u.path ? xasprintf("unix:%s", u.path) : u.host;
-	c->origin_port = u.path ? "-" : u.port;
+	c->origin.host = u.path ? xasprintf("unix:%s", u.path) : u.host;
+	c->origin.port = u.path ? "-" : u.port;
 	if (*u.export_name)
-		c->origin_export = u.export_name;
+		c->origin.name = u.export_name;
 	if (ENABLE_FEATURE_XNBD_TLS && u.tls)
-		c->origin_psk = psk_one(u.psk_file, u.user);
+		c->origin.psk = psk_one(u.psk_file, u.user);
 }
 
 static void parse_mode(struct server_config *c, unsigned opt, char **argv)
 {
 	const struct argument target[] = { { "DISK_IMAGE", &c->image }, { NULL, NULL } };
-	const struct argument proxy[] = { { "REMOTE_HOST", &c->origin_host }, { "REMOTE_PORT", &c->origin_port },
+	const struct argument proxy[] = { { "REMOTE_HOST", &c->origin.host }, { "REMOTE_PORT", &c->origin.port },
 					  { "CACHE_IMAGE", &c->image }, { "CACHE_BITMAP_IMAGE", &c->bitmap },
 					  { "CONTROL_SOCKET", &c->control }, { NULL, NULL } };
 	const struct argument check[] = { { "CACHE_IMAGE", &c->image }, { "CACHE_BITMAP_IMAGE", &c->bitmap },
-					  { "REMOTE_HOST", &c->origin_host }, { "REMOTE_PORT", &c->origin_port },
+					  { "REMOTE_HOST", &c->origin.host }, { "REMOTE_PORT", &c->origin.port },
 					  { NULL, NULL } };
 	unsigned modes = opt & (OPT_TARGET | OPT_COW | OPT_COW_CLIENT | OPT_PROXY | OPT_CHECK);
 
@@ -585,7 +593,7 @@ static bool is_long(const char *text)
 int xnbd_server_main(int argc, char **argv) MAIN_EXTERNALLY_VISIBLE;
 int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 {
-	struct server_config c = { .origin_export = "", .lport = SERVER_PORT, .argv = argv };
+	struct server_config c = { .origin.name = "", .lport = SERVER_PORT, .argv = argv };
 	const char *clients = SERVER_CLIENTS, *queue = SERVER_QUEUE, *buf = SERVER_BUF_BYTES, *threads = SERVER_THREADS;
 	IF_FEATURE_XNBD_SERVER_INETD(const char *fd = "0";)
 	IF_FEATURE_XNBD_SERVER_PROXY(const char *rate = "0"; const char *hold = "0";)
@@ -596,7 +604,7 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	IF_FEATURE_XNBD_SERVER_COW_CLIENT(const char *cow_limit = NULL;)
 	unsigned opt = getopt32long(argv, options, long_options, &c.lport, &c.laddr, &c.unix_path, &clients, &queue, &buf
 		IF_FEATURE_XNBD_SERVER_INETD(, &fd)
-		IF_FEATURE_XNBD_SERVER_PROXY(, &c.origin_export, &rate, &hold)
+		IF_FEATURE_XNBD_SERVER_PROXY(, &c.origin.name, &rate, &hold)
 		IF_FEATURE_XNBD_SERVER_AUTO(, &c.hook)
 		IF_FEATURE_XNBD_SERVER_DEVICE(, &c.device, &connections)
 		IF_FEATURE_XNBD_SERVER_THREADS(, &threads)
@@ -638,7 +646,7 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	IF_FEATURE_XNBD_SERVER_DEVICE(c.connections = xatou_range(connections, 1, KERNEL_NBD_CONNECTIONS_MAX);)
 	IF_FEATURE_XNBD_SERVER_PROXY(c.rate_bytes = xatoull_sfx(rate, kMG_suffixes);)
 	IF_FEATURE_XNBD_SERVER_PROXY(c.exports.hold_s = xatou(hold);)
-	if (strlen(c.origin_export) > NBD_NAME_MAX || is_long(c.exports.default_name))
+	if (strlen(c.origin.name) > NBD_NAME_MAX || is_long(c.exports.default_name))
 		bb_simple_error_msg_and_die("the name of an export has at most 4096 bytes");
 	if (is_long(c.exports.description))
 		bb_simple_error_msg_and_die("a description has at most 4096 bytes");

@@ -96,6 +96,13 @@ void control_follow_again(struct control *k);
 /* k, which follows the copy or the comparison, is told the progress, and again in a moment. */
 void control_follow(struct control *k);
 
+/* ---- control_reconnect.c: another origin, or the same one elsewhere ----------------------------- */
+
+/* name: of the export; NULL: as before. Answered now or later. */
+void reconnect_to(struct control *k, const char *host, const char *port, const char *name, bool force);
+/* The file of keys that the URI names is read by a worker. */
+void reconnect_to_uri(struct control *k, const char *uri, bool force);
+
 /* ---- control_report.c: what is told ---------------------------------------------------------- */
 
 /* The lines about a cache, of which these are local. */

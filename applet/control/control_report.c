@@ -56,9 +56,9 @@ void control_emit_verify(struct control *k, const struct core_status *s)
 
 static void emit_origin(struct control *k, const struct origin *o)
 {
-	control_emit_string(k, "origin_host", origin_host(o));
-	control_emit_string(k, "origin_port", origin_port(o));
-	control_emit_string(k, "origin_exportname", origin_export(o));
+	control_emit_string(k, "origin_host", origin_address(o)->host);
+	control_emit_string(k, "origin_port", origin_address(o)->port);
+	control_emit_string(k, "origin_exportname", origin_address(o)->name);
 	control_emit_string(k, "origin_state", origin_state(o));
 	control_emit_string(k, "origin_error", origin_error(o));
 }

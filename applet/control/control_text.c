@@ -13,7 +13,7 @@ enum {
 
 /* The words behind the verb of a request. */
 struct args {
-	char *host, *port, *name;
+	char *host, *port, *name, *uri;
 	uint64_t blocks, rate, seconds;
 	bool force, follow, counters, rate_given, seconds_given;
 };
@@ -187,36 +187,6 @@ static void begin_switch(struct control *k, bool force)
 	control_answer(k, why);
 }
 
-static void reconnect_done(void *ctx, const char *error, bool refused)
-{
-	struct control *k = ctx;
-	char text[300];
-
-	if (error && refused)
-		snprintf(text, sizeof(text), "the new origin is refused: %s; the old one stays", error);
-	else if (error)
-		snprintf(text, sizeof(text), "%s", error);
-	control_answer_late(k, error ? text : NULL);
-}
-
-static void begin_reconnect(struct control *k, const char *host, const char *port, const char *name, bool force)
-{
-	const char *why;
-
-	if (!host || !port || !*host) {
-		control_answer(k, "reconnect needs host= and port=");
-	} else if (!core_is_proxy(k->export->disk.core)) {
-		control_answer(k, "this server was switched: it needs no origin");
-	} else {
-		k->waiting = true;
-		why = origin_reconnect(k->export->disk.origin, host, port, name, force, reconnect_done, k);
-		if (why) {
-			k->waiting = false;
-			control_answer(k, why);
-		}
-	}
-}
-
 /* The program comes as a descriptor: its path need not lead to it from the server's root directory. */
 static void begin_upgrade(struct control *k)
 {
@@ -275,6 +245,8 @@ static bool parse_arg(struct args *w, char *p)
 		return (w->host = value) != NULL;
 	if (strcmp(p, "port") == 0)
 		return (w->port = value) != NULL;
+	if (ENABLE_FEATURE_XNBD_SERVER_RECONNECT_URI && strcmp(p, "uri") == 0)
+		return (w->uri = value) != NULL;
 	if (strcmp(p, "exportname") == 0)
 		return (w->name = value) != NULL && strlen(value) <= NBD_NAME_MAX;
 	return false;
@@ -339,7 +311,12 @@ static void request(struct control *k, char *line)
 	} else if (strcmp(verb, "cache-all") == 0) {
 		begin_copy(k, &w);
 	} else if (strcmp(verb, "reconnect") == 0) {
-		begin_reconnect(k, w.host, w.port, w.name, w.force);
+		if (ENABLE_FEATURE_XNBD_SERVER_RECONNECT_URI && w.uri && !w.host && !w.port && !w.name)
+			reconnect_to_uri(k, w.uri, w.force);
+		else if (w.host && *w.host && w.port && !w.uri)
+			reconnect_to(k, w.host, w.port, w.name, w.force);
+		else
+			control_answer(k, "reconnect needs " IF_FEATURE_XNBD_SERVER_RECONNECT_URI("uri=, or ") "host= and port=");
 	} else if (strcmp(verb, "hold") == 0 && w.seconds_given) {
 		core_hold(c, w.seconds * 1000);
 		if (k->export->disk.origin)

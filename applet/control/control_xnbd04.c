@@ -49,8 +49,8 @@ static void emit_status(struct control *k)
 	put_text(s.image, e->disk.path[FILE_IMAGE]);
 	put_text(s.bitmap, e->disk.path[FILE_BITMAP]);
 	s.pid = getpid();
-	put_text(s.host, origin_host(e->disk.origin));
-	put_text(s.port, origin_port(e->disk.origin));
+	put_text(s.host, origin_address(e->disk.origin)->host);
+	put_text(s.port, origin_address(e->disk.origin)->port);
 	s.buf_limit = (size_t)control_config.max_buf_bytes;
 	s.queue_limit = client_limits.requests;
 	s.buf_used = (size_t)buf_used();

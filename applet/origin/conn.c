@@ -31,9 +31,8 @@ struct resolving {
 	char *host, *port;
 };
 
-void conn_init(struct conn *l, struct origin *o, unsigned slot, const struct psk *psk)
+void conn_init(struct conn *l, struct origin *o, unsigned slot)
 {
-	l->psk = psk;
 	l->origin = o;
 	l->slot = slot;
 	l->event.fd = -1;

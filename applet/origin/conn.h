@@ -83,7 +83,7 @@ struct conn {
 	bool differs; /* origin and image differ in a spot */
 	bool want_out;
 	bool securing; /* HANDSHAKE: what comes next tells how TLS has begun */
-	const struct psk *psk;
+	const struct psk *psk; /* TLS with this key, or no connection; NULL: none. Valid until DOWN */
 	bool adopted; /* handed over: the origin never told us its size */
 	bool shaken;  /* this attempt has completed its handshake */
 	bool tripped; /* the origin hung up while options were negotiated */
@@ -104,8 +104,7 @@ struct conn {
 	uint32_t left; /* bytes of data, extents or message still to come */
 };
 
-/* psk: TLS with this key, or no connection; NULL: none. */
-void conn_init(struct conn *l, struct origin *o, unsigned slot, const struct psk *psk);
+void conn_init(struct conn *l, struct origin *o, unsigned slot);
 /* From DOWN. plain: as in struct nbd_client_handshake. */
 void conn_connect(struct conn *l, const char *host, const char *port, const char *export_name, bool plain);
 /* From DOWN to VERIFY, over fd, which is past its handshake and gives simple replies:

@@ -32,9 +32,10 @@ static void pending_remove(struct conn *l, struct pending *p)
 static void tell_error(const struct conn *l, const struct pending *p)
 {
 	char host[VERBOSE_WORD];
-	const char *port = origin_port(l->origin);
+	const struct origin_address *a = origin_address(l->origin);
+	const char *port = a->port;
 
-	verbose_word(host, sizeof(host), origin_host(l->origin), strlen(origin_host(l->origin)));
+	verbose_word(host, sizeof(host), a->host, strlen(a->host));
 	verbose_line(VERBOSE_DISK, "origin %s:%s: read of %u bytes at %llu: %s event=origin-error origin=%s:%s offset=%llu bytes=%u errno=%d",
 		     host, port, p->length, (unsigned long long)p->offset, strerror(p->error), host, port,
 		     (unsigned long long)p->offset, p->length, p->error);

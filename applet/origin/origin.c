@@ -20,14 +20,14 @@ enum {
 };
 
 struct address {
-	char *host, *port, *name;
+	struct origin_address at; /* ours; host NULL: none */
 	bool plain; /* its server takes no option but EXPORT_NAME */
 };
 
 struct origin {
 	struct disk *disk;
 	struct address address;   /* of the origin we trust */
-	struct address candidate; /* of the one we try; host NULL = none */
+	struct address candidate; /* of the one we try, if any */
 	bool force;               /* the candidate may have another fingerprint */
 	origin_callback *done;    /* tells how the candidate, or the first attempt, fared */
 	void *done_ctx;
@@ -62,7 +62,7 @@ struct disk *origin_disk(struct origin *o)
 /* The address that is tried. */
 static struct address *address_of(struct origin *o)
 {
-	return o->candidate.host ? &o->candidate : &o->address;
+	return o->candidate.at.host ? &o->candidate : &o->address;
 }
 
 static void attempt(struct origin *o, unsigned slot)
@@ -70,8 +70,10 @@ static void attempt(struct origin *o, unsigned slot)
 	const struct address *a = address_of(o);
 
 	timer_clear(&o->retry[slot]);
-	if (!o->closed && o->conn[slot].phase == CONN_DOWN)
-		conn_connect(&o->conn[slot], a->host, a->port, a->name, a->plain);
+	if (o->closed || o->conn[slot].phase != CONN_DOWN)
+		return;
+	o->conn[slot].psk = a->at.psk;
+	conn_connect(&o->conn[slot], a->at.host, a->at.port, a->at.name, a->plain);
 }
 
 static void retry_client(struct timer *t)
@@ -81,7 +83,7 @@ static void retry_client(struct timer *t)
 
 static void copy_conn_begin(struct origin *o)
 {
-	if (o->copy_wanted && !o->header_busy && o->conn[CONN_CLIENT].phase == CONN_UP && !o->candidate.host &&
+	if (o->copy_wanted && !o->header_busy && o->conn[CONN_CLIENT].phase == CONN_UP && !o->candidate.at.host &&
 	    (o->conn[CONN_CLIENT].handshake.transmission_flags & NBD_FLAG_CAN_MULTI_CONN))
 		attempt(o, CONN_COPIER);
 }
@@ -120,19 +122,23 @@ static char *host_dup(const char *host)
 /* a holds nothing from now on. */
 static void address_clear(struct address *a)
 {
-	free(a->host);
-	free(a->port);
-	free(a->name);
+	free((char *)a->at.host);
+	free((char *)a->at.port);
+	free((char *)a->at.name);
+	if (ENABLE_FEATURE_XNBD_TLS && a->at.psk)
+		secret_free((struct psk *)a->at.psk, sizeof(*a->at.psk));
 	memset(a, 0, sizeof(*a));
 }
 
 /* a, which holds nothing, gets copies. False: out of memory, and it still does. */
-static bool address_set(struct address *a, const char *host, const char *port, const char *name)
+static bool address_set(struct address *a, const struct origin_address *from)
 {
-	a->host = host_dup(host);
-	a->port = strdup(port);
-	a->name = strdup(name);
-	if (a->host && a->port && a->name)
+	a->at.host = host_dup(from->host);
+	a->at.port = strdup(from->port);
+	a->at.name = strdup(from->name);
+	if (ENABLE_FEATURE_XNBD_TLS && from->psk)
+		a->at.psk = psk_dup(from->psk);
+	if (a->at.host && a->at.port && a->at.name && !a->at.psk == !from->psk)
 		return true;
 	address_clear(a);
 	return false;
@@ -174,7 +180,7 @@ void origin_conn_failed(struct origin *o, unsigned slot, const char *why)
 		retry_later(o, slot);
 		return;
 	}
-	if (o->candidate.host) {
+	if (o->candidate.at.host) {
 		/* The old one stays; it is tried at once. */
 		address_clear(&o->candidate);
 		report(o, why, true);
@@ -188,7 +194,7 @@ void origin_conn_failed(struct origin *o, unsigned slot, const char *why)
 			report(o, why, true);
 			return;
 		}
-		bb_error_msg("origin %s:%s: %s; trying again", o->address.host, o->address.port, why);
+		bb_error_msg("origin %s:%s: %s; trying again", o->address.at.host, o->address.at.port, why);
 	}
 	retry_later(o, slot);
 }
@@ -239,7 +245,7 @@ static void fingerprint_accept(struct origin *o, const struct fingerprint *fp)
 /* NULL: this is our disk. */
 static const char *identify(struct origin *o, const struct conn *l)
 {
-	bool force = o->candidate.host && o->force;
+	bool force = o->candidate.at.host && o->force;
 
 	if (l->differs && !force)
 		return o->known ? "it serves a disk of other content" : "it is not the one that this cache was filled from";
@@ -278,13 +284,13 @@ void origin_conn_ready(struct origin *o, unsigned slot)
 		o->fingerprint = known;
 	o->known = true;
 	o->size_bytes = l->handshake.size_bytes;
-	if (o->candidate.host) {
+	if (o->candidate.at.host) {
 		address_clear(&o->address);
 		o->address = o->candidate;
 		memset(&o->candidate, 0, sizeof(o->candidate));
 	}
 	o->address.plain = l->handshake.plain;
-	l->handshake.export_name = o->address.name;
+	l->handshake.export_name = o->address.at.name;
 	if (o->header_busy)
 		return; /* header_saved() goes on */
 	/* Without a descriptor there is nothing to be changed (--check). */
@@ -300,24 +306,23 @@ void origin_conn_steady(struct origin *o, unsigned slot)
 	o->pause_ms[slot] = 0;
 	if (slot != CONN_CLIENT || !o->last_error[0])
 		return;
-	bb_error_msg("origin %s:%s: is back", o->address.host, o->address.port);
+	bb_error_msg("origin %s:%s: is back", o->address.at.host, o->address.at.port);
 	o->last_error[0] = '\0';
 }
 
 /* ---- for the server -------------------------------------------------------------------- */
 
-struct origin *origin_new(struct disk *d, const char *host, const char *port, const char *name, const struct psk *psk,
-			  origin_callback *first, void *ctx)
+struct origin *origin_new(struct disk *d, const struct origin_address *a, origin_callback *first, void *ctx)
 {
 	struct origin *o = xzalloc(sizeof(*o));
 	unsigned i;
 
 	o->disk = d;
 	d->header_saved = header_saved;
-	if (!address_set(&o->address, host, port, name))
+	if (!address_set(&o->address, a))
 		bb_simple_error_msg_and_die("out of memory");
 	for (i = 0; i < CONNS; i++)
-		conn_init(&o->conn[i], o, i, psk);
+		conn_init(&o->conn[i], o, i);
 	o->retry[CONN_CLIENT].fire = retry_client;
 	o->retry[CONN_COPIER].fire = retry_copier;
 	o->done = first;
@@ -356,7 +361,7 @@ static void start_without(struct origin *o)
 {
 	if (!o->last_error[0])
 		strcpy(o->last_error, "no answer yet");
-	bb_error_msg("origin %s:%s: %s; going on with what is here", o->address.host, o->address.port, o->last_error);
+	bb_error_msg("origin %s:%s: %s; going on with what is here", o->address.at.host, o->address.at.port, o->last_error);
 	o->done = NULL;
 	restore_identity(o);
 }
@@ -394,11 +399,11 @@ static void conns_drop(struct origin *o)
 }
 
 /* NULL, or why not: then all is as it was. */
-static const char *reconnect_begin(struct origin *o, const char *host, const char *port, const char *name)
+static const char *reconnect_begin(struct origin *o, const struct origin_address *a)
 {
 	if (o->done || o->header_busy)
 		return "another reconnect is under way";
-	if (!address_set(&o->candidate, host, port, name ? name : o->address.name))
+	if (!address_set(&o->candidate, a))
 		return "out of memory";
 	restore_identity(o);
 	/* The old connections first: one that is half open would else block what comes. */
@@ -406,10 +411,9 @@ static const char *reconnect_begin(struct origin *o, const char *host, const cha
 	return NULL;
 }
 
-const char *origin_reconnect(struct origin *o, const char *host, const char *port, const char *name, bool force,
-			     origin_callback *done, void *ctx)
+const char *origin_reconnect(struct origin *o, const struct origin_address *a, bool force, origin_callback *done, void *ctx)
 {
-	const char *why = reconnect_begin(o, host, port, name);
+	const char *why = reconnect_begin(o, a);
 
 	if (why)
 		return why;
@@ -425,10 +429,14 @@ const char *origin_adopt(struct origin *o, int fd, origin_callback *done)
 	struct endpoint peer = { .bytes = sizeof(peer.address) };
 	char host[ENDPOINT_TEXT_BYTES], port[8];
 	/* Where it will be looked for when this connection is lost. */
-	bool told = getpeername(fd, &peer.address.any, &peer.bytes) == 0 && endpoint_text(&peer, host, port);
+	struct origin_address a = o->address.at;
+	const char *why;
 
-	const char *why = reconnect_begin(o, told ? host : o->address.host, told ? port : o->address.port, NULL);
-
+	if (getpeername(fd, &peer.address.any, &peer.bytes) == 0 && endpoint_text(&peer, host, port)) {
+		a.host = host;
+		a.port = port;
+	}
+	why = reconnect_begin(o, &a);
 	if (why)
 		return why;
 	o->force = false;
@@ -451,19 +459,9 @@ void origin_hurry(struct origin *o)
 	copy_conn_begin(o);
 }
 
-const char *origin_host(const struct origin *o)
+const struct origin_address *origin_address(const struct origin *o)
 {
-	return o->address.host;
-}
-
-const char *origin_port(const struct origin *o)
-{
-	return o->address.port;
-}
-
-const char *origin_export(const struct origin *o)
-{
-	return o->address.name;
+	return &o->address.at;
 }
 
 const char *origin_error(const struct origin *o)

@@ -18,11 +18,16 @@
  * another disk. */
 typedef void origin_callback(void *ctx, const char *error, bool refused);
 
-/* An origin at this address; strings are copied. psk: the key for TLS, valid for ever, at this and any later
- * address; NULL: no TLS. Connects at once, and calls `first` once when this
+/* Where an origin is looked for. All of it is copied by who gets it. */
+struct origin_address {
+	const char *host, *port;
+	const char *name;      /* of the export */
+	const struct psk *psk; /* the key for TLS; NULL: no TLS */
+};
+
+/* An origin at this address. Connects at once, and calls `first` once when this
  * first attempt has ended; first NULL: does not connect. Dies when there is no memory. */
-struct origin *origin_new(struct disk *d, const char *host, const char *port, const char *name, const struct psk *psk,
-			  origin_callback *first, void *ctx);
+struct origin *origin_new(struct disk *d, const struct origin_address *a, origin_callback *first, void *ctx);
 /* After the first attempt went well: what the origin is. */
 uint64_t origin_size_bytes(const struct origin *o);
 const struct fingerprint *origin_fingerprint(const struct origin *o);
@@ -33,18 +38,15 @@ void origin_start(struct origin *o);
  * to: it is the one that d->header describes, and is tried until it is reached. */
 void origin_resume(struct origin *o);
 /* Drops the connections and tries another address; goes back to the old one if that is refused. One at a
- * time. name: of the export; NULL: as before. Returns NULL, or why it was not begun: one line; then
- * done is not called. */
-const char *origin_reconnect(struct origin *o, const char *host, const char *port, const char *name, bool force,
-		      origin_callback *done, void *ctx);
+ * time. Returns NULL, or why it was not begun: one line; then done is not called. */
+const char *origin_reconnect(struct origin *o, const struct origin_address *a, bool force, origin_callback *done, void *ctx);
 /* The same with a connection to the new address that is past its handshake and gives
  * simple replies. NULL: fd is the origin's. */
 const char *origin_adopt(struct origin *o, int fd, origin_callback *done);
 /* An attempt to reach it begins now, not after a pause. */
 void origin_hurry(struct origin *o);
-const char *origin_host(const struct origin *o);
-const char *origin_port(const struct origin *o);
-const char *origin_export(const struct origin *o);
+/* Of the origin that is in use, or looked for: valid until the next turn of the loop. */
+const struct origin_address *origin_address(const struct origin *o);
 const char *origin_state(const struct origin *o);
 /* Why it is lost, or refused: one line; "none" */
 const char *origin_error(const struct origin *o);

@@ -175,6 +175,15 @@ void psk_free(struct psk_list *l)
 	secret_free(l, l->bytes);
 }
 
+struct psk *psk_dup(const struct psk *k)
+{
+	struct psk *copy = secret_new(sizeof(*copy));
+
+	if (copy)
+		*copy = *k;
+	return copy;
+}
+
 const struct psk *psk_one(const char *path, const char *name)
 {
 	char error[PSK_ERROR_BYTES];
@@ -187,9 +196,7 @@ const struct psk *psk_one(const char *path, const char *name)
 		bb_simple_error_msg_and_die(error);
 	several = !name && l->count > 1;
 	k = name ? find(l, name, strlen(name)) : l->psk;
-	one = k && !several ? secret_new(sizeof(*one)) : NULL;
-	if (one)
-		*one = *k;
+	one = k && !several ? psk_dup(k) : NULL;
 	psk_free(l); /* the others' are none of ours, and the process may survive what follows */
 	if (several)
 		bb_error_msg_and_die("there are several keys in '%s': write which one, nbds://NAME@...", path);

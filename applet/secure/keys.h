@@ -38,6 +38,9 @@ void psk_free(struct psk_list *l);
  * lives for ever, or to secret_free(). Dies when there is none. */
 const struct psk *psk_one(const char *path, const char *name);
 
+/* A copy of the same kind, for secret_free(). NULL: no memory. Any thread. */
+struct psk *psk_dup(const struct psk *k);
+
 /* Who listens knows the keys of l, which it owns, from now on, and those that it knew before no longer. Any thread. */
 void psk_use(struct psk_list *l);
 /* Locks these, and one, in memory once more: a process that has come from fork(2) has no locks. one may be NULL. */

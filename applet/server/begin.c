@@ -44,7 +44,7 @@ bool server_reach_origin(struct disk *d, bool needed)
 	const struct server_config *s = server_config;
 	uint64_t until_ms = needed ? UINT64_MAX : loop_now_ms() + START_MS;
 
-	d->origin = origin_new(d, s->origin_host, s->origin_port, s->origin_export, s->origin_psk, first_attempt_ended, NULL);
+	d->origin = origin_new(d, &s->origin, first_attempt_ended, NULL);
 	while (!first_attempt.ended && !server.stopping_ms && loop_now_ms() < until_ms) {
 		pool_flush(false);
 		if (!first_attempt.ended)
@@ -52,9 +52,9 @@ bool server_reach_origin(struct disk *d, bool needed)
 		origin_turn(d->origin);
 	}
 	if (server.stopping_ms)
-		bb_error_msg_and_die("origin %s:%s: ended by a signal before it answered", s->origin_host, s->origin_port);
+		bb_error_msg_and_die("origin %s:%s: ended by a signal before it answered", s->origin.host, s->origin.port);
 	if (first_attempt.error[0] && (needed || !first_attempt.away))
-		bb_error_msg_and_die("origin %s:%s: %s", s->origin_host, s->origin_port, first_attempt.error);
+		bb_error_msg_and_die("origin %s:%s: %s", s->origin.host, s->origin.port, first_attempt.error);
 	return first_attempt.ended && !first_attempt.error[0];
 }
 
@@ -71,7 +71,7 @@ static void begin_proxy(struct served *proxy)
 	d->adopt = s->adopt_bitmap;
 	d->accept = s->accept_image;
 	if (store_inspect(d, s->image, s->bitmap, s->commit, s->clear_bitmap)) /* complete: needs no origin, not even to start */
-		d->origin = origin_new(d, s->origin_host, s->origin_port, s->origin_export, s->origin_psk, NULL, NULL);
+		d->origin = origin_new(d, &s->origin, NULL, NULL);
 	else if (server_reach_origin(d, !d->words))
 		fp = origin_fingerprint(d->origin);
 	size_bytes = fp ? origin_size_bytes(d->origin) : d->header.size_bytes;

@@ -165,7 +165,7 @@ int server_check(const struct server_config *config)
 	check_exists(d);
 	control_emit_string(k, "commit_file", d->commit_trouble ? d->commit_trouble : found[d->commit_found]);
 	print(k);
-	if (config->origin_host) {
+	if (config->origin.host) {
 		begin_origin(d);
 		fp = origin_fingerprint(d->origin);
 	}

@@ -247,8 +247,9 @@ static void attempt_ended(void *ctx, const char *error, bool refused)
 static void new_origin(struct proxy *p, origin_callback *first)
 {
 	struct disk *d = disk_of_proxy(p);
+	const struct origin_address a = { p->host, p->uri.path ? "-" : p->uri.port, p->uri.export_name, p->psk };
 
-	d->origin = origin_new(d, p->host, p->uri.path ? "-" : p->uri.port, p->uri.export_name, p->psk, first, p);
+	d->origin = origin_new(d, &a, first, p);
 }
 
 static void proxy_open_origin(void *arg)
@@ -389,6 +390,8 @@ static void proxy_free(struct proxy *p)
 	free(h->envp);
 	free(h->argv[0]);
 	free(h->argv[1]);
+	if (ENABLE_FEATURE_XNBD_TLS && p->psk)
+		secret_free((struct psk *)p->psk, sizeof(*p->psk));
 	free(p->host);
 	free(p->text);
 	free(p);

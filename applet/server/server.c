@@ -298,7 +298,7 @@ int server_run(const struct server_config *config)
 	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && config->daemonize) {
 		daemonize();
 		if (ENABLE_FEATURE_XNBD_TLS)
-			psk_lock(config->origin_psk);
+			psk_lock(config->origin.psk);
 	}
 	server_begin();
 	return run_loop();

@@ -12,7 +12,7 @@
 #include "libbb.h"
 #include "client/client.h"
 #include "export/export.h"
-#include "secure/keys.h"
+#include "origin/origin.h"
 
 /* What a command line asks for. Strings are the caller's and live for ever. */
 struct server_config {
@@ -24,14 +24,11 @@ struct server_config {
 	const char *bitmap;         /* proxy, else NULL */
 	const char *commit;         /* its commit file; NULL: beside the bitmap */
 	const char *control;        /* path of the control socket, or NULL */
-	const char *origin_host;    /* proxy; "unix:PATH" is a Unix socket */
-	const char *origin_port;
-	const char *origin_export;  /* "" = default export */
+	struct origin_address origin; /* proxy; its name "": the default export */
 	const char *laddr;          /* NULL = any */
 	const char *lport;          /* NULL = no TCP */
 	const char *unix_path;      /* NULL = no Unix socket */
 	const char *tls_psk;        /* file of keys for clients; NULL = no TLS */
-	const struct psk *origin_psk; /* proxy: TLS to the origin with this key; NULL = none */
 	const char *allow;          /* addresses that may connect; NULL = all */
 	const char *pidfile, *logpath;
 	unsigned threads;           /* with a loop, 1..LOOPS_MAX */
@@ -83,7 +80,7 @@ void server_key_rules(struct server_config *config, const llist_t *rules);
 int server_run(const struct server_config *config);
 
 /* --check, of a proxy that does not run: tells on stdout what its files hold. Dies with one line
- * when a start would refuse them. With config->origin_host: also compares them with that origin.
+ * when a start would refuse them. With config->origin.host: also compares them with that origin.
  * Returns the exit status. */
 int server_check(const struct server_config *config);
 

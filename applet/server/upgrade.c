@@ -168,6 +168,7 @@ static void proxy_handover(struct disk *d)
 {
 	static char *at[3];
 	const struct handed_proxy *r = NULL;
+	struct origin_address a;
 	unsigned i;
 
 	if (handover.reads) {
@@ -176,15 +177,16 @@ static void proxy_handover(struct disk *d)
 			die();
 	} else {
 		proxy_put(d->core);
-		at[0] = (char *)origin_host(d->origin);
-		at[1] = (char *)origin_port(d->origin);
-		at[2] = (char *)origin_export(d->origin);
+		at[0] = (char *)origin_address(d->origin)->host;
+		at[1] = (char *)origin_address(d->origin)->port;
+		at[2] = (char *)origin_address(d->origin)->name;
 	}
 	for (i = 0; i < ARRAY_SIZE(at); i++)
 		handover_text(&at[i]);
 	if (!r)
 		return;
-	d->origin = origin_new(d, at[0] ? at[0] : "", at[1] ? at[1] : "", at[2] ? at[2] : "", server_config->origin_psk, NULL, NULL);
+	a = (struct origin_address){ at[0] ? at[0] : "", at[1] ? at[1] : "", at[2] ? at[2] : "", server_config->origin.psk };
+	d->origin = origin_new(d, &a, NULL, NULL);
 	proxy_begin(d, r);
 }
 
@@ -215,6 +217,14 @@ static void all_handover(void)
 
 /* ---- the exchange -------------------------------------------------------------------------------- */
 
+/* The other program reads the key again that is on the command line. */
+static bool is_other_key(const struct origin *o)
+{
+	const struct psk *is = origin_address(o)->psk, *told = server_config->origin.psk;
+
+	return is && told ? memcmp(is, told, sizeof(*is)) != 0 : is != told;
+}
+
 /* What this process does that another program could not go on with. */
 static const char *refusal(void)
 {
@@ -232,6 +242,8 @@ static const char *refusal(void)
 		return "what clients of --cow-client have written cannot be handed over";
 	if (export_config.cow)
 		return "what --cow-target has written cannot be handed over";
+	if (ENABLE_FEATURE_XNBD_TLS && ENABLE_FEATURE_XNBD_SERVER_PROXY && e && core_is_proxy(e->disk.core) && is_other_key(e->disk.origin))
+		return "since --reconnect, the key of the origin is not the one of the command line: restart the server with that URI instead";
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && server_config->record && e && core_is_recording(e->disk.core))
 		return "a boot trace is being recorded, until the switch";
 	/* A hook would be lost, or get our descriptors; a switch may be by a signal: nobody would ask again. */

@@ -414,9 +414,9 @@ static int serve(void *arg)
 	if (how & SERVER_PROXY) {
 		origin_listen();
 		snprintf(origin, sizeof(origin), "unix:%s", world_path("origin"));
-		c.origin_host = origin;
-		c.origin_port = "-";
-		c.origin_export = "";
+		c.origin.host = origin;
+		c.origin.port = "-";
+		c.origin.name = "";
 		c.bitmap = world_path("bitmap");
 		c.control = world_path("control");
 	}
