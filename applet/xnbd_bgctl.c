@@ -149,6 +149,7 @@
 #include "libbb.h"
 #include "xnbd_bgctl.h"
 
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/time.h>
 #include <sys/un.h>
@@ -158,7 +159,7 @@ enum {
 		       OPT_RESUME | OPT_CANCEL | OPT_VERIFY | OPT_HOLD | OPT_UPGRADE | OPT_CLIENTS | OPT_METRICS |
 		       OPT_WATCH,
 
-	WATCH_S = 2, /* between two looks */
+	WATCH_MS = 2000, /* between two looks */
 	EXIT_PARTIAL = 2, /* of --verify: nothing differs, but not all was compared */
 	NAME_MAX_BYTES = 4096, /* NBD: the longest name of an export */
 	ADDRESS_MAX_BYTES = 512, /* host and port; a host name has at most 253 */
@@ -552,7 +553,7 @@ static int watch(struct control *c, char *request, const struct arguments *a)
 		print("\033[J", 3);
 		if (status)
 			return status;
-		sleep(WATCH_S);
+		(void)poll(NULL, 0, WATCH_MS);
 	}
 }
 
