@@ -321,7 +321,7 @@ check:
 
 check-all:
 	@config/setup.sh check_all
-	@sh tests/run.sh --all
+	@SHARE=$(SHARE) sh tests/run.sh --all
 
 # make check-vm ROUNDS=26 SEED=1: so many power cuts in each of its tests, by these dice.
 # TEST=pressure SECONDS=600: only that test, and a long one
@@ -380,7 +380,8 @@ help:
 	@echo 'make demo             moves a disk before your eyes (installs what it needs)'
 	@echo 'make check-unit       what any user can test, without a network; 2 minutes of two processors'
 	@echo 'make check            quick tests of the whole program, as root (installs what they need); 6 minutes'
-	@echo 'make check-all        all tests, also with sanitizers and in virtual machines; 55 minutes'
+	@echo 'make check-all        these, and all others in turn: with sanitizers, in virtual machines; 35 minutes'
+	@echo '                      (SHARE=0 to 3: that quarter of those in turn; SHARE=all: all of them, 110 minutes)'
 	@echo 'make lint             static analysis, all of it (make check has the quick part)'
 	@echo 'make demo-vm          a machine boots from the network and moves onto its own disk'
 	@echo 'make check-vm         power cuts and the kernel in a virtual machine (ROUNDS=26 SEED=1)'
