@@ -17,38 +17,11 @@
 #include "origin/endpoint.h"
 #include "client/session.h"
 
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 enum {
-	HANDSHAKE_MS = 10000, /* after so long in the handshake, a client may lose its place to a new one */
-	PAYLOAD_MS = 30000,          /* ... and after so long with one piece of the data of a WRITE */
-	CHECK_MS = 5000,             /* how often to look for clients that are gone */
-	LINGER_MS = 20,              /* ... and whether the kernel's TLS has sent the last of a session */
-	SILENT_MS = 40000,           /* no TCP acknowledgement for so long, and after */
-	SILENT_TRIES = 4,            /* so many retransmissions or probes: the client's machine is gone */
+	LINGER_MS = 20, /* how often to look whether the kernel's TLS has sent the last of a session */
 };
-
-struct front fronts[LOOPS_MAX];
-_Atomic unsigned session_count, command_count;
-bool sessions_stopping;
-struct client_limits client_limits;
-
-unsigned sessions_count(void)
-{
-	return session_count;
-}
-
-unsigned sessions_in_flight(void)
-{
-	return command_count;
-}
-
-bool sessions_dirty(void)
-{
-	return front_here()->dirty != NULL;
-}
 
 void session_mark(struct session *s)
 {
@@ -89,7 +62,7 @@ void session_throttle(struct session *s)
 	front_here()->throttled++;
 }
 
-static void session_unthrottle(struct session *s)
+void session_unthrottle(struct session *s)
 {
 	if (s->throttled)
 		front_here()->throttled--;
@@ -122,8 +95,6 @@ bool session_transmit(struct session *s)
 	client_begins(s);
 	return true;
 }
-
-static void sessions_check(struct timer *t);
 
 static void session_late(struct timer *t)
 {
@@ -242,9 +213,7 @@ void session_enlist(struct session *s)
 	if (s->next)
 		s->next->prev = s;
 	f->sessions = s;
-	f->check.fire = sessions_check;
-	if (!f->check.set)
-		timer_set(&f->check, loop_now_ms() + CHECK_MS);
+	sessions_watch();
 }
 
 static void session_delist(struct session *s)
@@ -439,8 +408,7 @@ static bool session_go_on(struct session *s)
 	return session_process(s);
 }
 
-/* Decides what to watch for, and whether the session has come to its end. */
-static void session_end_of_turn(struct session *s)
+void session_end_of_turn(struct session *s)
 {
 	uint32_t events = 0;
 
@@ -473,132 +441,4 @@ static void session_end_of_turn(struct session *s)
 	if (!s->gone)
 		events |= EPOLLRDHUP;
 	session_watch(s, events);
-}
-
-bool session_peer_is_dead(int fd)
-{
-	struct tcp_info i;
-	socklen_t n = sizeof(i);
-
-	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &i, &n) == 0 && i.tcpi_retransmits + i.tcpi_probes >= SILENT_TRIES &&
-	       i.tcpi_last_ack_recv > SILENT_MS;
-}
-
-static void sessions_check(struct timer *t)
-{
-	struct session *s;
-
-	for (s = front_here()->sessions; s; s = s->next)
-		if (s->state != SESSION_CLOSED && session_peer_is_dead(s->event.fd)) {
-			session_note_end(s, END_SILENT);
-			session_close(s);
-		}
-	if (front_here()->sessions)
-		timer_set(t, loop_now_ms() + CHECK_MS);
-}
-
-/* Whether s makes no progress, and so may lose its place to another. */
-static bool session_is_late(const struct session *s)
-{
-	uint64_t ms = loop_now_ms() - s->since_ms;
-
-	return (s->state == SESSION_HANDSHAKE && ms >= HANDSHAKE_MS) || (s->state == SESSION_TRANSMISSION && s->gone) ||
-	       (s->piece && ms >= PAYLOAD_MS);
-}
-
-bool session_close_late(void)
-{
-	struct session *s = front_here()->sessions;
-
-	while (s && !session_is_late(s))
-		s = s->next;
-	if (s) {
-		session_note_end(s, END_LATE);
-		session_close(s);
-	}
-	return s;
-}
-
-void sessions_close_unshaken(void)
-{
-	struct session *s;
-
-	for (s = front_here()->sessions; s; s = s->next)
-		if (s->state == SESSION_HANDSHAKE && s->handshake.tls == NBD_TLS_DONE && session_is_late(s))
-			session_close(s);
-}
-
-/* Lets those go on that waited for memory. */
-static void sessions_unthrottle(void)
-{
-	struct session *s;
-
-	for (s = front_here()->throttled ? front_here()->sessions : NULL; s; s = s->next) {
-		if (!s->throttled)
-			continue;
-		session_unthrottle(s);
-		session_read(s);
-		if (!s->throttled && !session_process(s))
-			session_close(s);
-		if (!s->throttled)
-			session_mark(s);
-	}
-}
-
-/* Sending frees memory, so throttled sessions go on and then have something to send; this ends
- * because nothing is received meanwhile. Throttled sessions are tried even if no other one has moved:
- * answers from the origin free memory, too. */
-void sessions_turn(void)
-{
-	struct front *f = front_here();
-
-	do {
-		struct session *s = f->dirty;
-
-		f->dirty = NULL;
-		while (s) {
-			struct session *next = s->next_dirty;
-
-			s->dirty = false;
-			session_end_of_turn(s);
-			s = next;
-		}
-		sessions_unthrottle();
-	} while (f->dirty);
-}
-
-bool sessions_part(void)
-{
-	struct session *s;
-	bool more = false;
-
-	for (s = front_here()->sessions; s; s = s->next) {
-		if (s->state == SESSION_CLOSED)
-			continue;
-		if (ENABLE_FEATURE_XNBD_TLS_KERNEL) {
-			if (kernel_tls_is_sending(s->event.fd)) {
-				more = true;
-				continue;
-			}
-			kernel_tls_end(s->event.fd);
-		}
-		shutdown(s->event.fd, SHUT_WR);
-		more |= recv(s->event.fd, s->in, RECV_BYTES, MSG_DONTWAIT) > 0;
-	}
-	return more;
-}
-
-void sessions_stop(void)
-{
-	struct session *s;
-
-	sessions_stopping = true;
-	for (s = front_here()->sessions; s; s = s->next) {
-		if (s->state == SESSION_HANDSHAKE)
-			s->hang_up = true;
-		payload_drop(s);
-		s->in_first = s->in_end = 0;
-		session_mark(s);
-		session_abandon(s);
-	}
 }

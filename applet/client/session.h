@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * Sessions, between their files: session.c their life, session_handshake.c how they begin,
+ * Sessions, between their files: session.c the life of one, sessions.c all of a thread, session_handshake.c how they begin,
  * key.c by which key, session_in.c what a client sends, session_out.c what it is sent, session_read.c where the data
  * of a READ comes from, session_room.c the memory for all of it, session_core.c what passes between
  * a session and the core, front.c the threads. session_ublk.c is another end of all that: requests of a ublk device,
@@ -209,14 +209,14 @@ static inline bool is_core_here(void)
 }
 
 extern _Atomic unsigned session_count, command_count; /* of all */
-extern bool sessions_stopping; /* no front has a session any more */
 
 /* ---- session.c -------------------------------------------------------------------- */
 
 /* There is something to do for s when the turn ends. */
 void session_mark(struct session *s);
-/* s waits for memory. */
+/* s waits for memory, or no longer. */
 void session_throttle(struct session *s);
+void session_unthrottle(struct session *s);
 /* Adds s, new, to those of this loop. */
 void session_enlist(struct session *s);
 /* What has been received is taken. False: the protocol is broken, or the client has gone. */
@@ -236,22 +236,31 @@ static inline void session_note_end(struct session *s, enum session_end why)
 }
 /* Hangs up. Requests in flight go on without it; it is freed after the last. */
 void session_close(struct session *s);
-/* Closes a session of this loop that makes no progress. False: there is none. */
-bool session_close_late(void);
 /* s goes to the loop it wants. */
 void session_move(struct session *s);
+/* The turn ends for s: sends replies, and decides what to watch for, and whether s has come to its end. */
+void session_end_of_turn(struct session *s);
 
 /* A session on fd, which it owns, with nothing done of its handshake. NULL: no memory, or fd is nothing to wait
  * for; it is closed. */
 struct session *session_new(int fd);
-/* Whether the machine behind this TCP connection no longer answers at all, not even that its window is closed. (With
- * TCP_USER_TIMEOUT the kernel would hang up on a client whose window is closed for so long.) Any thread. */
-bool session_peer_is_dead(int fd);
 /* Makes e the export of s, held instead of the last one; NULL: none. Core's thread. */
 void session_use(struct session *s, struct export *e);
 /* The handshake of s, for its export, is over: requests may come; with --cow-client, of a copy of its own. False: no memory,
  * s is refused. Core's thread. */
 bool session_transmit(struct session *s);
+
+/* ---- sessions.c: all of a loop ------------------------------------------------------------ */
+
+extern bool sessions_stopping; /* no front has a session any more */
+
+/* There is a session: from now on, it is seen when its machine has gone. */
+void sessions_watch(void);
+/* Closes a session of this loop that makes no progress. False: there is none. */
+bool session_close_late(void);
+/* Whether the machine behind this TCP connection no longer answers at all, not even that its window is closed. (With
+ * TCP_USER_TIMEOUT the kernel would hang up on a client whose window is closed for so long.) Any thread. */
+bool session_peer_is_dead(int fd);
 
 /* ---- session_handover.c --------------------------------------------------------------- */
 
