@@ -57,13 +57,6 @@
 //config:	help
 //config:	Shows who is connected, and counters for Prometheus.
 //config:
-//config:config FEATURE_XNBD_BGCTL_WATCH
-//config:	bool "--watch (840 bytes)"
-//config:	default y
-//config:	depends on FEATURE_XNBD_BGCTL_CLIENTS
-//config:	help
-//config:	State and clients on a terminal, every two seconds.
-//config:
 //config:config FEATURE_XNBD_BGCTL_RECONNECT
 //config:	bool "--reconnect (1.9 kb)"
 //config:	default y
@@ -149,8 +142,6 @@
 #include "libbb.h"
 #include "xnbd_bgctl.h"
 
-#include <poll.h>
-#include <sys/ioctl.h>
 #include <sys/time.h>
 #include <sys/un.h>
 
@@ -159,7 +150,6 @@ enum {
 		       OPT_RESUME | OPT_CANCEL | OPT_VERIFY | OPT_HOLD | OPT_UPGRADE | OPT_CLIENTS | OPT_METRICS |
 		       OPT_WATCH,
 
-	WATCH_MS = 2000, /* between two looks */
 	EXIT_PARTIAL = 2, /* of --verify: nothing differs, but not all was compared */
 	NAME_MAX_BYTES = 4096, /* NBD: the longest name of an export */
 	ADDRESS_MAX_BYTES = 512, /* host and port; a host name has at most 253 */
@@ -206,9 +196,7 @@ struct control {
 	bool answered;       /* something has come */
 	unsigned first, end; /* unread bytes of in */
 	char *in;            /* REPLY_BYTES */
-	unsigned rows, columns; /* --watch: of the terminal, below what is shown */
-	unsigned at;            /* ... so much of the row is */
-	bool begins;            /* ... nothing of this picture is shown yet: a last message stays below the one before */
+	struct picture picture; /* --watch */
 };
 
 /* ---- the socket ------------------------------------------------------------------------ */
@@ -313,44 +301,13 @@ static char *read_line(struct control *c)
 	}
 }
 
-/* ---- --watch -------------------------------------------------------------------------------- */
+/* ---- commands ------------------------------------------------------------------------------- */
 
-static void print(const char *text, size_t n)
+void bgctl_print(const char *text, size_t n)
 {
 	if (full_write(STDOUT_FILENO, text, n) != (ssize_t)n)
 		bb_simple_perror_msg_and_die("write error");
 }
-
-static void row_end(struct control *c)
-{
-	static const char clear_rest[] ALIGN1 = "\033[K\r\n";
-
-	if (!c->at)
-		return;
-	c->at = 0;
-	c->rows--;
-	print(clear_rest, sizeof(clear_rest) - 1);
-}
-
-/* The next word of the picture: behind the last one if there is room, else in the next row. What has no room is cut. */
-static void show(struct control *c, const char *text, size_t n)
-{
-	if (c->begins)
-		print("\033[H", 3);
-	c->begins = false;
-	if (c->at + 2 + n > c->columns)
-		row_end(c);
-	if (!c->rows)
-		return;
-	if (c->at)
-		print("  ", 2);
-	if (n > c->columns)
-		n = c->columns;
-	print(text, n);
-	c->at += (unsigned)n + 2;
-}
-
-/* ---- commands ------------------------------------------------------------------------------- */
 
 /* The program goes as a descriptor: the server may see other files than we. */
 static void send_upgrade(const struct control *c, const char *program, const char *request, size_t n)
@@ -406,13 +363,11 @@ static int converse(struct control *c, char *request, unsigned opt, const struct
 				line = value;
 			n = strlen(line);
 			if (opt & OPT_WATCH) {
-				if (opt & OPT_CLIENTS)
-					row_end(c);
-				show(c, line, n);
+				bgctl_picture_line(&c->picture, line, n, opt & OPT_CLIENTS);
 				continue;
 			}
 			line[n++] = '\n';
-			print(line, n);
+			bgctl_print(line, n);
 		} else if (opt & OPT_PROGRESS) {
 			bgctl_progress_line(&progress, line, value);
 		}
@@ -534,27 +489,18 @@ static char *put_command(char *to, unsigned opt, const struct arguments *a)
 /* Until the server ends, or Ctrl-C. Returns like converse(). */
 static int watch(struct control *c, char *request, const struct arguments *a)
 {
-	struct winsize w;
 	int status;
 
-	for (;;) {
-		if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) < 0)
-			bb_simple_error_msg_and_die("only a terminal can be watched");
-		c->rows = w.ws_row ? w.ws_row - 1U : 23; /* the last one is for a message */
-		c->columns = w.ws_col ? w.ws_col - 1U : 79; /* behind the very last one, some terminals clear what they have shown */
-		c->begins = true;
+	do {
+		bgctl_picture_begin(&c->picture);
 		strcpy(request, "status");
 		status = converse(c, request, OPT_QUERY | OPT_WATCH, a);
-		row_end(c);
 		strcpy(request, "clients");
 		if (!status)
 			status = converse(c, request, OPT_CLIENTS | OPT_WATCH, a);
-		row_end(c);
-		print("\033[J", 3);
-		if (status)
-			return status;
-		(void)poll(NULL, 0, WATCH_MS);
-	}
+		bgctl_picture_end(&c->picture, !status);
+	} while (!status);
+	return status;
 }
 
 int xnbd_bgctl_main(int argc, char **argv) MAIN_EXTERNALLY_VISIBLE;

@@ -2,8 +2,8 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
  * What the files of xnbd-bgctl share. xnbd_bgctl.c has the command line, the control socket and its
- * text protocol; xnbd_bgctl_progress.c --progress; xnbd_bgctl_xnbd04.c the protocol of xNBD 0.4. The
- * last two can be left out. All of them build inside a BusyBox tree: beside this header, libbb.h is
+ * text protocol; xnbd_bgctl_progress.c --progress; xnbd_bgctl_watch.c --watch; xnbd_bgctl_xnbd04.c the
+ * protocol of xNBD 0.4. The last three can be left out. All of them build inside a BusyBox tree: beside this header, libbb.h is
  * all they know.
  *
  * One thread. Functions that fail end the program with one line on stderr.
@@ -64,6 +64,9 @@ void bgctl_set_timeout(int fd, unsigned seconds) FAST_FUNC;
 /* Sends n bytes, and fd with them, which is closed. */
 void bgctl_send_fd(int to, const char *p, size_t n, int fd) FAST_FUNC;
 
+/* To stdout. */
+void bgctl_print(const char *text, size_t n) FAST_FUNC;
+
 /* ---- xnbd_bgctl_progress.c ---------------------------------------------------------------- */
 
 /* The state of a copy or a comparison. The server sends it as groups of lines, see CONTROL SOCKET
@@ -90,6 +93,21 @@ void bgctl_progress_begin(struct progress *p) FAST_FUNC;
 void bgctl_progress_line(struct progress *p, const char *key, const char *value) FAST_FUNC;
 /* Shows the last state and the mean rate, if anything was shown. Further calls do nothing. */
 void bgctl_progress_end(struct progress *p) FAST_FUNC;
+
+/* ---- xnbd_bgctl_watch.c --------------------------------------------------------------------- */
+
+/* What is shown of a terminal. */
+struct picture {
+	unsigned rows, columns; /* that are left below */
+	unsigned at;            /* so much of the row is full */
+	bool begins;            /* nothing is shown yet: a last message stays below the picture before */
+};
+
+void bgctl_picture_begin(struct picture *p) FAST_FUNC;
+/* A line of the server, of n bytes: in a row of its own, or behind the last one if there is room. */
+void bgctl_picture_line(struct picture *p, const char *text, size_t n, bool own_row) FAST_FUNC;
+/* Nothing more is shown. wait: until it is time for the next picture. */
+void bgctl_picture_end(struct picture *p, bool wait) FAST_FUNC;
 
 /* ---- xnbd_bgctl_xnbd04.c ------------------------------------------------------------------ */
 
