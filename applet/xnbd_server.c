@@ -166,6 +166,15 @@
 //config:	help
 //config:	The switch as soon as all blocks are here, and a program to run then:
 //config:
+//config:config FEATURE_XNBD_SERVER_COVER
+//config:	bool "--cover (2.0 kb)"
+//config:	default y
+//config:	depends on FEATURE_XNBD_SERVER_PROXY
+//config:	help
+//config:	Until the switch, the first and last bytes of the disk are in the commit
+//config:	file, so that nothing finds the half-copied one: no partitions, labels,
+//config:	UUIDs, physical volumes.
+//config:
 //config:config FEATURE_XNBD_SERVER_TRACE
 //config:	bool "--record-trace and --prefetch (3.6 kb)"
 //config:	default y
@@ -363,6 +372,9 @@
 //usage:	IF_FEATURE_XNBD_SERVER_PROXY(
 //usage:     "\n	-c,--clear-bitmap	Forget what is cached"
 //usage:     "\n	-X,--adopt-bitmap	Take over a cache of xNBD"
+//usage:	IF_FEATURE_XNBD_SERVER_COVER(
+//usage:     "\n	-Q,--cover		Nothing finds the half-copied disk before the switch"
+//usage:	)
 //usage:     "\n	-I,--accept-image	Take image and bitmap although others have changed or exchanged them"
 //usage:     "\n	-R,--rate BYTES		Background copy per second (0 = no limit)"
 //usage:     "\n	-H,--hold SECONDS	Fail what waits so long for the remote server (0 = never)"
@@ -418,7 +430,9 @@ enum {
 	OPT_VERBOSE = ENABLE_FEATURE_XNBD_SERVER_VERBOSE << OPTBIT_VERBOSE,
 	OPTBIT_COW_CLIENT = OPTBIT_VERBOSE + ENABLE_FEATURE_XNBD_SERVER_VERBOSE,
 	OPT_COW_CLIENT = ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT << OPTBIT_COW_CLIENT,
-	OPTBIT_DEVICE = OPTBIT_COW_CLIENT + ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT,
+	OPTBIT_COVER = OPTBIT_COW_CLIENT + ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT,
+	OPT_COVER = ENABLE_FEATURE_XNBD_SERVER_COVER << OPTBIT_COVER,
+	OPTBIT_DEVICE = OPTBIT_COVER + ENABLE_FEATURE_XNBD_SERVER_COVER,
 	OPT_KEEP_DEVICE = ENABLE_FEATURE_XNBD_SERVER_DEVICE << OPTBIT_DEVICE,
 	OPT_PROXY = ENABLE_FEATURE_XNBD_SERVER_PROXY << OPTBIT_PROXY,
 	OPT_CLEAR = ENABLE_FEATURE_XNBD_SERVER_PROXY << (OPTBIT_PROXY + 1),
@@ -439,6 +453,7 @@ static const char options[] ALIGN1 = "trl:a:u:m:q:b:"
 	IF_FEATURE_XNBD_EXPORT_NAMES("Z")
 	IF_FEATURE_XNBD_SERVER_VERBOSE("v")
 	IF_FEATURE_XNBD_SERVER_COW_CLIENT("O")
+	IF_FEATURE_XNBD_SERVER_COVER("Q")
 	IF_FEATURE_XNBD_SERVER_DEVICE("JD:N:")
 	IF_FEATURE_XNBD_SERVER_THREADS("j:")
 	IF_FEATURE_XNBD_SERVER_ALLOW("w:")
@@ -483,6 +498,7 @@ static const char long_options[] ALIGN1 =
 	"target-exportname\0" Required_argument "n"
 	"rate\0" Required_argument "R"
 	"hold\0" Required_argument "H")
+	IF_FEATURE_XNBD_SERVER_COVER("cover\0" No_argument "Q")
 	IF_FEATURE_XNBD_SERVER_AUTO(
 	"auto-switch\0" No_argument "A"
 	"exec\0" Required_argument "x"
@@ -636,6 +652,7 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	c.clear_bitmap = opt & OPT_CLEAR;
 	c.adopt_bitmap = opt & OPT_ADOPT;
 	c.accept_image = opt & OPT_ACCEPT;
+	c.cover = opt & OPT_COVER;
 	c.exports.cow = opt & OPT_COW;
 	c.exports.cow_client = opt & OPT_COW_CLIENT;
 	c.past_handshake = opt & OPT_CONNECTED_FD;

@@ -8,6 +8,7 @@
 #include "origin/origin.h"
 #include "reactor/buf.h"
 #include "reactor/log.h"
+#include "storage/cover.h"
 
 static const char *job_name(enum job_state state)
 {
@@ -105,6 +106,8 @@ void control_emit_cache(struct control *k, const struct disk *d, uint64_t size_b
 	control_emit_number(k, "cached", m->local);
 	emit_percent(k, m->local, m->blocks);
 	control_print(k, "state %s\n", map_is_complete(m) ? "complete" : "incomplete");
+	if (cover_is_on(d))
+		control_print(k, "covered yes\n");
 }
 
 void control_emit_status(struct control *k)

@@ -34,6 +34,7 @@ bool core_init(struct core *c, const struct core_config *config)
 
 	c->owner = config->owner;
 	c->mode = config->proxy && !config->switched ? MODE_PROXY : MODE_TARGET;
+	c->covered = config->covered;
 	c->readonly = config->readonly;
 	c->size_bytes = config->size_bytes;
 	c->now_ms = c->answered_ms = config->now_ms;
@@ -222,9 +223,8 @@ static void become_target(struct core *c)
 	fetch_fail_queued(c, EIO);
 }
 
-static void switch_committed(struct commit_waiter *own, int error)
+static void switch_end(struct core *c, int error)
 {
-	struct core *c = (struct core *)(void *)((char *)own - offsetof(struct core, switch_commit));
 	struct commit_waiter *w = c->switch_waiters;
 
 	c->switch_waiters = NULL;
@@ -236,6 +236,34 @@ static void switch_committed(struct commit_waiter *own, int error)
 		w->done(w, error);
 		w = next;
 	}
+}
+
+/* Writes wait from now on: each would have to go to both places. */
+static void switch_frozen(struct freeze *f)
+{
+	port_uncover((struct core *)(void *)((char *)f - offsetof(struct core, switch_freeze)));
+}
+
+void core_uncovered(struct core *c, int error)
+{
+	assert(c->covered && !c->in_port);
+	if (error)
+		core_note_error(c, "uncover", error);
+	c->covered = error;
+	switch_end(c, error);
+	core_thaw(c, &c->switch_freeze);
+}
+
+static void switch_committed(struct commit_waiter *own, int error)
+{
+	struct core *c = (struct core *)(void *)((char *)own - offsetof(struct core, switch_commit));
+
+	if (!ENABLE_FEATURE_XNBD_SERVER_COVER || error || !c->covered) {
+		switch_end(c, error);
+		return;
+	}
+	c->switch_freeze.frozen = switch_frozen;
+	core_freeze(c, &c->switch_freeze);
 }
 
 /* The record of client writes is marked, on the disk, as incomplete: the commit may follow. */

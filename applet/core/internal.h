@@ -126,7 +126,7 @@ struct rtt {
 struct core {
 	void *owner;
 	enum core_mode mode; /* read by any thread */
-	bool readonly;
+	bool readonly, covered;
 	uint64_t size_bytes;
 	uint64_t now_ms;
 	struct map map;
@@ -171,6 +171,7 @@ struct core {
 	struct written written;
 	struct persist switch_note;
 	struct commit_waiter switch_commit, *switch_waiters;
+	struct freeze switch_freeze;
 	struct copier copier;
 	struct prefetch prefetch;
 	struct trace trace;

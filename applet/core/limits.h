@@ -8,6 +8,14 @@
 #ifndef CORE_LIMITS_H
 #define CORE_LIMITS_H
 
+/* The ends of a disk that are covered: 8 MiB and 2 MiB. See storage/cover.h. */
+#ifndef COVER_BLOCKS_HEAD
+#define COVER_BLOCKS_HEAD 2048
+#endif
+#ifndef COVER_BLOCKS_TAIL
+#define COVER_BLOCKS_TAIL 512
+#endif
+
 /* Bytes of the bitmap that are committed as one chunk: a page of the commit file. A change of
  * any of its bits costs one write of this size. */
 #ifndef MAP_CHUNK_BYTES

@@ -3,7 +3,7 @@
 /*
  * A copy of the commit file's header:
  *
- *   0  8  "XNBDCMT2"
+ *   0  8  "XNBDCMT2"; "XNBDCMT3" if the image is covered, so that a program that knows of no cover refuses it
  *   8  4  byte order mark: the bits that follow the headers are native words
  *  12  4  block size
  *  16 40  boot id of the kernel that ran when it was written
@@ -13,6 +13,7 @@
  * Its integers are big endian, but for the byte order mark.
  */
 #include "core/state.h"
+#include "autoconf.h"
 #include "core/map.h"
 #include "nbd/nbd.h"
 
@@ -29,10 +30,10 @@ enum {
 
 _Static_assert(AT_NUMBERS + 8 * NUMBERS <= AT_SUM, "state_header");
 
-const char state_old_version[] = "of an earlier version";
+const char state_old_version[] = "of another version";
 const char state_no_bitmap[] = "the bitmap is gone, and with it what was written last";
 
-static const char magic[8] = { 'X', 'N', 'B', 'D', 'C', 'M', 'T', '2' };
+static const char magic[7] = { 'X', 'N', 'B', 'D', 'C', 'M', 'T' };
 static const uint32_t order_mark = 0x01020304;
 
 /* FNV-1a, 64 bits: against accidents, not against an enemy. */
@@ -113,9 +114,47 @@ uint64_t written_bytes(uint64_t size_bytes)
 	return (written_runs(map_blocks(size_bytes)) / 64 + 1) * 8;
 }
 
-uint64_t commit_file_bytes(uint64_t size_bytes)
+uint64_t commit_cover_offset(uint64_t size_bytes)
 {
 	return commit_written_offset(size_bytes) + pages(written_bytes(size_bytes));
+}
+
+uint64_t commit_file_bytes(uint64_t size_bytes, bool covered)
+{
+	uint64_t ends = pages(cover_head(size_bytes)) + pages(size_bytes - cover_tail(size_bytes));
+
+	return commit_cover_offset(size_bytes) + (ENABLE_FEATURE_XNBD_SERVER_COVER && covered ? ends : 0);
+}
+
+uint64_t cover_head(uint64_t size_bytes)
+{
+	uint64_t head = (uint64_t)COVER_BLOCKS_HEAD * BLOCK_BYTES;
+
+	return size_bytes < head ? size_bytes : head;
+}
+
+uint64_t cover_tail(uint64_t size_bytes)
+{
+	uint64_t tail = (uint64_t)COVER_BLOCKS_TAIL * BLOCK_BYTES, head = cover_head(size_bytes);
+
+	return size_bytes > head + tail ? (size_bytes - tail) & ~(uint64_t)(BLOCK_BYTES - 1) : head;
+}
+
+uint64_t cover_place(uint64_t size_bytes, uint64_t offset, uint64_t *n)
+{
+	uint64_t head = cover_head(size_bytes), tail = cover_tail(size_bytes), at = UINT64_MAX, end = size_bytes;
+
+	if (offset < head) {
+		at = commit_cover_offset(size_bytes) + offset;
+		end = head;
+	} else if (offset >= tail) {
+		at = commit_cover_offset(size_bytes) + pages(head) + (offset - tail);
+	} else {
+		end = tail;
+	}
+	if (*n > end - offset)
+		*n = end - offset;
+	return at;
 }
 
 void state_header_encode(uint8_t *p, const struct state_header *h)
@@ -125,6 +164,7 @@ void state_header_encode(uint8_t *p, const struct state_header *h)
 
 	memset(p, 0, STATE_HEADER_BYTES);
 	memcpy(p, magic, sizeof(magic));
+	p[sizeof(magic)] = h->cover ? '3' : '2';
 	memcpy(p + AT_ORDER, &order_mark, sizeof(order_mark));
 	nbd_put32(p + AT_BLOCK, BLOCK_BYTES);
 	memcpy(p + AT_BOOT_ID, h->boot_id, STATE_BOOT_ID_BYTES);
@@ -135,7 +175,7 @@ void state_header_encode(uint8_t *p, const struct state_header *h)
 
 bool state_is_commit(const uint8_t *p)
 {
-	return memcmp(p, magic, sizeof(magic) - 1) == 0;
+	return memcmp(p, magic, sizeof(magic)) == 0;
 }
 
 const char *state_header_decode(const uint8_t *p, size_t n, struct state_header *h)
@@ -147,7 +187,7 @@ const char *state_header_decode(const uint8_t *p, size_t n, struct state_header 
 		return "too short";
 	if (!state_is_commit(p))
 		return "no commit file";
-	if (memcmp(p, magic, sizeof(magic)) != 0)
+	if (p[sizeof(magic)] != '2' && (!ENABLE_FEATURE_XNBD_SERVER_COVER || p[sizeof(magic)] != '3'))
 		return state_old_version;
 	if (nbd_get64(p + AT_SUM) != checksum(p, AT_SUM))
 		return "checksum wrong";
@@ -171,7 +211,7 @@ enum state_start state_decide(const struct state_found *f, const char **why)
 	*why = "the commit file is damaged";
 	if (f->commit == COMMIT_DAMAGED)
 		return START_REFUSE;
-	*why = "the commit file is of an earlier version, which this program cannot read";
+	*why = "the commit file is of another version, which this program cannot read";
 	if (f->commit == COMMIT_OLD_VERSION)
 		return START_REFUSE;
 	*why = "the commit file is of a disk of another size";
@@ -183,13 +223,16 @@ enum state_start state_decide(const struct state_found *f, const char **why)
 	*why = "the origin is not the one that this cache was filled from";
 	if (f->commit == COMMIT_GOOD && !f->same_origin)
 		return START_REFUSE;
+	*why = "the image is covered: its first and last bytes are in a commit file that is not here";
+	if (f->mark && f->mark != f->cover)
+		return START_REFUSE;
 	*why = "there is no commit file; --adopt-bitmap would take it over from xNBD";
 	if (f->commit == COMMIT_ABSENT)
 		return !f->bitmap_set ? START_NEW : f->adopt ? START_ADOPT : START_REFUSE;
 	*why = f->other ? f->other : f->changed;
 	if (!*why && f->same_boot && !f->clean && !right_size)
 		*why = state_no_bitmap;
-	if (f->changed && f->adopt && f->bitmap_bytes)
+	if (f->changed && f->adopt && f->bitmap_bytes && !f->cover)
 		return START_ADOPT;
 	if (*why && !f->accept)
 		return START_REFUSE;

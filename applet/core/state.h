@@ -24,12 +24,23 @@ enum {
 /*
  * The commit file: two copies of its header (COMMIT_HEADER_BYTES), then two planes of bits,
  * each a whole number of pages: which blocks are committed, and where clients have written
- * (a bit for WRITTEN_BLOCKS, and one behind them: see core/written.c).
+ * (a bit for WRITTEN_BLOCKS, and one behind them: see core/written.c). Then the cover, if there is one.
  */
 uint64_t commit_written_offset(uint64_t size_bytes); /* where the second plane begins */
 uint64_t written_runs(uint64_t blocks); /* how many bits of it speak of so many blocks */
 uint64_t written_bytes(uint64_t size_bytes); /* of the second plane: whole words */
-uint64_t commit_file_bytes(uint64_t size_bytes);
+uint64_t commit_cover_offset(uint64_t size_bytes); /* behind that one */
+uint64_t commit_file_bytes(uint64_t size_bytes, bool covered);
+
+/*
+ * The cover of a disk: the bytes of its ends. They are in the commit file behind the planes, in whole pages: those before
+ * cover_head(), then those from cover_tail() on. Between the two the image has its own.
+ */
+uint64_t cover_head(uint64_t size_bytes);
+uint64_t cover_tail(uint64_t size_bytes); /* a multiple of BLOCK_BYTES, or the size; >= cover_head() */
+/* Where the byte at `offset` of the disk is in the commit file; UINT64_MAX: it is in the image. *n, > 0: how many bytes
+ * from there on; shortened to those that lie behind it in the same place. */
+uint64_t cover_place(uint64_t size_bytes, uint64_t offset, uint64_t *n);
 
 /*
  * The sampled blocks of an origin. 0 = not known (it could not be read); two
@@ -79,6 +90,7 @@ struct state_header {
 	uint64_t mixed;      /* 1: an origin of other content was accepted: blocks are local of several */
 	struct fingerprint fingerprint;
 	struct state_recent recent[STATE_RECENT]; /* of this server */
+	uint64_t cover;      /* the image is covered, and so says a mark on it, with this number. 0: it is not */
 };
 
 /* p: STATE_HEADER_BYTES. */
@@ -106,6 +118,7 @@ struct state_found {
 	bool same_boot;             /* the machine has not gone down since */
 	bool clean;                 /* the last server ended well: all is committed */
 	bool same_origin;           /* fingerprints match, or none is known */
+	uint64_t cover, mark;       /* of the header, and of the image; 0: none */
 	const char *other;          /* why these are not the files of the last server; NULL: they are */
 	const char *changed;        /* ... or somebody has written to them since it ended */
 };

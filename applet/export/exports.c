@@ -6,6 +6,7 @@
 #include "reactor/buf.h"
 #include "reactor/loop.h"
 #include "reactor/pool.h"
+#include "storage/cover.h"
 #include "storage/cow.h"
 #include "storage/holes.h"
 #include "storage/files.h"
@@ -32,7 +33,7 @@ struct export *export_new(const char *name)
 	e->disk.queues[JOB_LONG][0].most = export_workers() / 8;
 	e->nbd.name = strdup(name);
 	e->disk.fd[FILE_IMAGE] = e->disk.fd[FILE_BITMAP] = e->disk.fd[FILE_COMMIT] = e->disk.base_fd = -1;
-	e->disk.header_fd = e->disk.direct_fd = -1;
+	e->disk.header_fd = e->disk.direct_fd = e->disk.cover_fd = -1;
 	e->disk.keeps_space = ENABLE_FEATURE_XNBD_SERVER_DISCARD && export_config.keeps_space;
 	e->users = 1;
 	if (e->nbd.name)
@@ -113,6 +114,7 @@ bool export_begin(struct export *e, uint64_t size_bytes, bool all_dirty)
 		.readonly = s->readonly,
 		.words = e->disk.words,
 		.written = e->disk.written,
+		.covered = e->disk.covered,
 		.all_dirty = all_dirty,
 		.synced = e->disk.words && e->disk.header_fd < 0, /* --check: nothing is to be written */
 		.fetch_window = share,
@@ -127,6 +129,8 @@ bool export_begin(struct export *e, uint64_t size_bytes, bool all_dirty)
 			return false;
 		e->disk.published = config.published;
 	}
+	if (ENABLE_FEATURE_XNBD_SERVER_COVER && e->disk.covered && !cover_reserve(&e->disk))
+		return false;
 	e->disk.core = core_new(&config);
 	if (!e->disk.core)
 		return false;
@@ -167,6 +171,8 @@ static void close_run(struct job *j)
 		close(e->disk.base_fd);
 	if (e->disk.direct_fd >= 0)
 		close(e->disk.direct_fd);
+	if (e->disk.cover_fd >= 0)
+		close(e->disk.cover_fd);
 	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && e->disk.header_fd >= 0)
 		close(e->disk.header_fd);
 }
@@ -199,6 +205,7 @@ static void close_done(struct job *j)
 	free(e->disk.written);
 	free(e->disk.published);
 	free(e->disk.cow_words);
+	free(e->disk.uncover.buf);
 	free((char *)e->nbd.name);
 	free(e);
 }

@@ -26,7 +26,7 @@
 
 /* The first record, a HANDED_TEXT, which all versions begin with. Behind the version: what the row of records depends on, or what
  * has been agreed on with clients or is noted on the disk. */
-#define HANDOVER_VERSION "xnbd state 3" IF_FEATURE_XNBD_SERVER_INIT(" init") IF_FEATURE_XNBD_SERVER_AUTO(" auto") \
+#define HANDOVER_VERSION "xnbd state 4" IF_FEATURE_XNBD_SERVER_INIT(" init") IF_FEATURE_XNBD_SERVER_AUTO(" auto") \
 	IF_FEATURE_XNBD_SERVER_STRUCTURED(" structured") IF_FEATURE_XNBD_SERVER_VERIFY(" verify")
 
 enum handed {
@@ -56,7 +56,7 @@ struct handed_path {
 
 /* As in struct disk, from `fd` on. */
 struct handed_disk {
-	int32_t fd[3], header_fd, direct_fd;
+	int32_t fd[3], header_fd, direct_fd, cover_fd;
 	bool is_device, holes_known, switched, removed;
 	uint32_t direct_unit;
 };
@@ -64,7 +64,6 @@ struct handed_disk {
 /* Behind it: its name; then a HANDED_TEXT for the path of each file. */
 struct handed_export {
 	struct handed_disk disk;
-	uint32_t reserved;
 	uint64_t size_bytes, serial;
 };
 

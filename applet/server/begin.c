@@ -70,6 +70,7 @@ static void begin_proxy(struct served *proxy)
 
 	d->adopt = s->adopt_bitmap;
 	d->accept = s->accept_image;
+	d->wants_cover = s->cover;
 	if (store_inspect(d, s->image, s->bitmap, s->commit, s->clear_bitmap)) /* complete: needs no origin, not even to start */
 		d->origin = origin_new(d, &s->origin, NULL, NULL);
 	else if (server_reach_origin(d, !d->words))

@@ -67,6 +67,11 @@ static void last_commit_done(struct commit_waiter *w UNUSED_PARAM, int error)
 
 static bool commits_are_done(void)
 {
+	const struct export *e;
+
+	for (e = ENABLE_FEATURE_XNBD_SERVER_COVER ? exports : NULL; e; e = e->next)
+		if (e->disk.words && core_is_switching(e->disk.core)) /* a worker has its files */
+			return false;
 	return !commits && !exports_are_closing() && !(ENABLE_FEATURE_XNBD_SERVER_SNAPSHOT && snapshot_is_busy());
 }
 

@@ -53,7 +53,7 @@ struct proxy {
 	char *host; /* of the origin, as origin_new() wants it */
 	const struct psk *psk;
 	const char *image, *bitmap, *commit, *socket, *hook, *hold;
-	bool clear, adopt, accept;
+	bool clear, adopt, accept, cover;
 	unsigned hold_s;
 
 	void (*steps)(void *p); /* for the worker; may die */
@@ -125,6 +125,9 @@ static const struct word {
 	{ "clear-bitmap", offsetof(struct proxy, clear), false },
 	{ "adopt-bitmap", offsetof(struct proxy, adopt), false },
 	{ "accept-image", offsetof(struct proxy, accept), false },
+#if ENABLE_FEATURE_XNBD_SERVER_COVER
+	{ "cover", offsetof(struct proxy, cover), false },
+#endif
 #if ENABLE_FEATURE_XNBD_SERVER_AUTO
 	{ "exec", offsetof(struct proxy, hook), true },
 	{ "auto-switch", offsetof(struct proxy, served.policy.auto_switch), false },
@@ -187,6 +190,7 @@ static void proxy_open_files(void *arg)
 	listen_check(p->socket);
 	d->adopt = p->adopt;
 	d->accept = p->accept;
+	d->wants_cover = p->cover;
 	p->is_complete = store_inspect(d, p->image, p->bitmap, p->commit, p->clear);
 }
 

@@ -49,7 +49,7 @@ struct server_config {
 	char **argv;                /* the command line, for another program that takes this one's place */
 	bool auto_switch;           /* switch as soon as that can be done */
 	bool verify;                /* ... but only after a good comparison with the origin */
-	bool daemonize, clear_bitmap, adopt_bitmap, accept_image, syslog, verbose;
+	bool daemonize, clear_bitmap, adopt_bitmap, accept_image, cover, syslog, verbose;
 };
 
 /* Defaults, as they are written on a command line. */

@@ -9,6 +9,7 @@
 #include "reactor/buf.h"
 #include "reactor/pool.h"
 #include "reactor/verbose.h"
+#include "storage/cover.h"
 #include "storage/cow.h"
 #include "storage/holes.h"
 
@@ -119,11 +120,18 @@ static int extents(const struct disk *d, struct extents *out, uint64_t offset, u
 	while (offset < end && out->count < EXTENTS_MAX) {
 		if (out->count % 32 == 31)
 			sched_yield();
-		uint64_t data = holes_data(d->fd[FILE_IMAGE], d->holes_known, offset);
-		bool hole = data > offset;
-		uint64_t stop = hole ? data : holes_data_end(d->fd[FILE_IMAGE], d->holes_known, offset);
+		uint64_t part = end - offset, data, stop;
+		bool hole;
 
-		stop = stop < end ? stop : end;
+		if (cover_part(d, offset, &part) == UINT64_MAX) {
+			data = holes_data(d->fd[FILE_IMAGE], d->holes_known, offset);
+			hole = data > offset;
+			stop = hole ? data : holes_data_end(d->fd[FILE_IMAGE], d->holes_known, offset);
+			stop = stop < offset + part ? stop : offset + part;
+		} else {
+			hole = false;
+			stop = offset + part;
+		}
 		out->extent[out->count].length = (uint32_t)(stop - offset);
 		out->extent[out->count++].flags = hole ? NBD_STATE_HOLE | NBD_STATE_ZERO : 0;
 		offset = stop;
@@ -199,23 +207,79 @@ static void direct_do(const struct disk *d, struct io *io, int fd)
 		disk_do(d, io, fd);
 }
 
-static void disk_run(struct job *j)
+/* Something that holds the inode's lock for long. */
+static bool is_zeroing(const struct io *io)
 {
-	struct io *io = io_of(j);
-	struct disk *d = disk_of(io->core);
+	return io->op == IO_ZERO || io->op == IO_TRIM;
+}
 
-	if (ENABLE_FEATURE_XNBD_SERVER_COW && d->base_fd >= 0)
-		cow_do(d, io);
-	else if (is_direct(d, io))
+static void disk_own(struct disk *d, struct io *io)
+{
+	if (is_direct(d, io))
 		direct_do(d, io, d->direct_fd);
 	else
 		disk_do(d, io, d->fd[io->file]);
 }
 
-/* Something that holds the inode's lock for long. */
-static bool is_zeroing(const struct io *io)
+/* A hole in the cover would be one in the commit file, whose space is reserved. */
+static void cover_do(const struct disk *d, struct io *io)
 {
-	return io->op == IO_ZERO || io->op == IO_TRIM;
+	int fd = cover_fd(d, io->buf, io->length, io->offset);
+
+	if (is_zeroing(io))
+		io->error = write_zeroes(fd, io->offset, io->length);
+	else
+		disk_do(d, io, fd);
+}
+
+/* Some of it is covered. The image's own part of it comes first: it may say EOPNOTSUPP. */
+static void parts_do(struct disk *d, struct io *io)
+{
+	bool covered = false;
+
+	do {
+		uint64_t offset = io->offset, end = offset + io->length;
+
+		while (!io->error && offset < end) {
+			struct io part = *io;
+			uint64_t at;
+
+			part.offset = offset;
+			part.length = end - offset;
+			at = cover_part(d, offset, &part.length);
+			offset += part.length;
+			if (covered != (at != UINT64_MAX))
+				continue;
+			if (io->buf)
+				part.buf = (uint8_t *)io->buf + (part.offset - io->offset);
+			if (covered) {
+				part.offset = at;
+				cover_do(d, &part);
+			} else {
+				disk_own(d, &part);
+			}
+			io->error = part.error;
+			io->sync_failed |= part.sync_failed;
+		}
+		covered = !covered;
+	} while (covered);
+}
+
+static void disk_run(struct job *j)
+{
+	struct io *io = io_of(j);
+	struct disk *d = disk_of(io->core);
+	bool covered = io->file == FILE_IMAGE && cover_touches(d, io->offset, io->length);
+
+	io->error = 0;
+	if (ENABLE_FEATURE_XNBD_SERVER_COW && d->base_fd >= 0)
+		cow_do(d, io);
+	else if (covered && io->op != IO_SYNC && io->op != IO_EXTENTS)
+		parts_do(d, io);
+	else
+		disk_own(d, io);
+	if (io->op == IO_SYNC && io->file == FILE_IMAGE && !io->error && cover_is_on(d) && d->cover_fd >= 0)
+		io->error = fdatasync(d->cover_fd) < 0 ? errno : 0;
 }
 
 uint64_t disk_errors[IO_OPS];
@@ -278,7 +342,7 @@ bool disk_read_now(struct disk *d, void *buf, uint32_t n, uint64_t offset)
 	int fd = ENABLE_FEATURE_XNBD_SERVER_COW && d->base_fd >= 0 ? cow_base_fd(d, n, offset) : d->fd[FILE_IMAGE];
 	long got;
 
-	if (fd < 0 || d->no_nowait || is_for_direct(d, buf, n, offset))
+	if (fd < 0 || d->no_nowait || is_for_direct(d, buf, n, offset) || cover_touches(d, offset, n))
 		return false;
 	/* The system call itself, since libc may be older. */
 	got = syscall(SYS_preadv2, fd, &v, 1, lo, hi, X_RWF_NOWAIT);
@@ -294,6 +358,8 @@ bool port_io(struct core *c, struct io *io)
 	bool is_image_write = io->op == IO_WRITE && io->file == FILE_IMAGE;
 	bool is_bits = io->op == IO_WRITE && io->file == FILE_BITMAP;
 
+	if (is_image_write && cover_touches(d, io->offset, io->length))
+		is_image_write = false; /* it is a write to the commit file */
 	if (io->op == IO_READ && io->file == FILE_IMAGE && disk_read_now(d, io->buf, (uint32_t)io->length, io->offset))
 		return true;
 	io->core = c;

@@ -24,12 +24,23 @@ struct disk {
 	int header_fd;  /* a second descriptor of the commit file: so the kernel reports a sync error
 			   to the header's writer and to the commit, not to the first of them */
 	int direct_fd;  /* --root-storage: an O_DIRECT descriptor of the image; -1 = not there */
+	int cover_fd;   /* a descriptor of the commit file, for the cover, that uses the page cache; -1 = not there */
 	bool is_device; /* the image is a block device */
 	bool holes_known; /* of the image: see holes.h */
 	bool switched;  /* handed over: the switch is done */
 	uint32_t direct_unit; /* bytes: direct_fd needs multiples of this */
 	bool commit_is_device; /* the commit file is a block device */
 	bool adopt, accept; /* --adopt-bitmap, --accept-image */
+	bool wants_cover; /* --cover */
+	_Atomic bool covered; /* see cover.h */
+	struct {
+		struct job job;
+		uint8_t *buf; /* as long as the image is covered, and the core there */
+		enum { UNCOVER_NONE, UNCOVER_COPIES, UNCOVER_RECORDS, UNCOVER_REVERTS } step;
+		uint64_t id; /* of the header before */
+		bool sync_failed; /* of the image */
+		int error;
+	} uncover;
 	_Atomic bool no_nowait; /* the image's file system knows no RWF_NOWAIT */
 	bool keeps_space; /* no hole is made of what is zeroed */
 	char *path[3];  /* absolute */

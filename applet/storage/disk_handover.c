@@ -9,6 +9,7 @@ enum { HANDED = offsetof(struct disk, direct_unit) + sizeof(uint32_t) - offsetof
 
 _Static_assert(HANDED == sizeof(struct handed_disk) && offsetof(struct disk, header_fd) - offsetof(struct disk, fd) == offsetof(struct handed_disk, header_fd) &&
 	       offsetof(struct disk, direct_fd) - offsetof(struct disk, fd) == offsetof(struct handed_disk, direct_fd) &&
+	       offsetof(struct disk, cover_fd) - offsetof(struct disk, fd) == offsetof(struct handed_disk, cover_fd) &&
 	       offsetof(struct disk, is_device) - offsetof(struct disk, fd) == offsetof(struct handed_disk, is_device) &&
 	       offsetof(struct disk, switched) - offsetof(struct disk, fd) == offsetof(struct handed_disk, switched), "as struct handed_disk");
 

@@ -2,6 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /* The files of a disk, each by itself: opened, locked, measured. */
 #include "libbb.h"
+#include "storage/cover.h"
 #include "storage/files.h"
 #include "storage/paths.h"
 
@@ -172,6 +173,10 @@ const char *file_open_target(struct disk *d, const char *image, bool readonly)
 	error = lock_error(d, FILE_IMAGE, LOCK_SH);
 	if (!error)
 		error = size_error(d, FILE_IMAGE, &d->header.size_bytes);
+	if (!error && ENABLE_FEATURE_XNBD_SERVER_COVER && cover_mark(d)) {
+		snprintf(d->wrong, sizeof(d->wrong), "'%s' is covered: its first and last bytes are in a commit file until the switch of its proxy", image);
+		error = d->wrong;
+	}
 	if (!error && d->is_device)
 		warn_of_writers(d);
 	return error;

@@ -3,6 +3,7 @@
 /* The header of the commit file on the disk: see struct state_header. */
 #include "libbb.h"
 #include "reactor/loop.h"
+#include "storage/cover.h"
 #include "storage/header.h"
 #include "storage/identity.h"
 
@@ -87,6 +88,8 @@ static void save_done(struct job *j)
 	if (d->save.error && !d->header.boot_id[0])
 		bb_error_msg("a sync failed, and '%s' cannot tell the next start: do not restart this server",
 			     d->path[FILE_COMMIT]);
+	if (ENABLE_FEATURE_XNBD_SERVER_COVER)
+		cover_saved(d);
 	if (again)
 		header_save(d);
 	else if (d->header_saved)

@@ -12,6 +12,7 @@
  * What the kernel or the file system cannot tell is 0, and not compared.
  */
 #include "libbb.h"
+#include "storage/cover.h"
 #include "storage/identity.h"
 
 #include <fcntl.h>
@@ -262,7 +263,10 @@ uint64_t identity_sample(const struct disk *d, uint64_t block, uint8_t *buf)
 	uint64_t start = block * BLOCK_BYTES, rest = d->header.size_bytes - start;
 	size_t n = rest < BLOCK_BYTES ? (size_t)rest : BLOCK_BYTES;
 
-	return pread(d->fd[FILE_IMAGE], buf, n, (off_t)start) == (ssize_t)n ? fingerprint_sample(buf, n) : 0;
+	uint64_t part = n, at = cover_part(d, start, &part); /* whose borders are those of blocks */
+	int fd = at == UINT64_MAX ? d->fd[FILE_IMAGE] : cover_fd(d, buf, n, at);
+
+	return pread(fd, buf, n, (off_t)(at == UINT64_MAX ? start : at)) == (ssize_t)n ? fingerprint_sample(buf, n) : 0;
 }
 
 /* NULL, or why the block is not as the sample says: `differs`, unless it cannot be read. */

@@ -2,6 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /* The files at a start: image, bitmap and commit file. */
 #include "libbb.h"
+#include "storage/cover.h"
 #include "storage/files.h"
 #include "storage/holes.h"
 #include "storage/identity.h"
@@ -126,8 +127,9 @@ static void read_header(struct disk *d)
 	if (d->commit_is_device && is_blank(d))
 		return;
 	why = header_read(d->fd[FILE_COMMIT], &d->header);
-	if (!why && file_bytes(d, FILE_COMMIT) < commit_file_bytes(d->header.size_bytes))
+	if (!why && file_bytes(d, FILE_COMMIT) < commit_file_bytes(d->header.size_bytes, d->header.cover))
 		why = "cut short"; /* bits that are not there are not zero */
+	d->covered = !why && d->header.cover;
 	d->commit_found = !why ? COMMIT_GOOD : why == state_old_version ? COMMIT_OLD_VERSION : COMMIT_DAMAGED;
 	d->commit_trouble = why;
 }
@@ -144,6 +146,8 @@ enum state_start store_decide(struct disk *d, uint64_t size_bytes, const struct 
 		.commit_size_bytes = d->header.size_bytes,
 		.same_boot = identity_same_boot(d),
 		.clean = d->header.clean,
+		.cover = d->header.cover,
+		.mark = ENABLE_FEATURE_XNBD_SERVER_COVER ? cover_mark(d) : 0,
 		.same_origin = !fp || fingerprint_match(fp, &d->header.fingerprint),
 	};
 	const char *why = NULL;
@@ -338,9 +342,9 @@ static void sync_commit(struct disk *d)
 		bb_perror_msg_and_die("cannot write '%s'", d->path[FILE_COMMIT]);
 }
 
-static void check_commit_device(struct disk *d, uint64_t size_bytes)
+static void check_commit_device(struct disk *d, uint64_t size_bytes, bool covered)
 {
-	uint64_t have = file_bytes(d, FILE_COMMIT), needed = commit_file_bytes(size_bytes);
+	uint64_t have = file_bytes(d, FILE_COMMIT), needed = commit_file_bytes(size_bytes, covered);
 
 	if (have < needed)
 		bb_error_msg_and_die("'%s' is too small: it has %llu bytes, and %llu are needed", d->path[FILE_COMMIT],
@@ -371,7 +375,7 @@ static void prepare_commit_device(struct disk *d, uint64_t size_bytes, uint64_t 
 /* Creates a new commit file under a temporary name, with its space allocated: everything but the
  * header. with_bits: with the bits in memory, whose blocks must be on the disk; else without any.
  * Returns the name, which the caller frees. */
-static char *prepare_commit(struct disk *d, uint64_t size_bytes, bool with_bits)
+static char *prepare_commit(struct disk *d, uint64_t size_bytes, bool with_bits, bool covered)
 {
 	char *name = xasprintf("%s.new", d->path[FILE_COMMIT]);
 
@@ -381,7 +385,7 @@ static char *prepare_commit(struct disk *d, uint64_t size_bytes, bool with_bits)
 	if (d->fd[FILE_COMMIT] < 0)
 		bb_perror_msg_and_die("cannot create '%s'", name);
 	path_own(d, name, true);
-	allocate(d, FILE_COMMIT, commit_file_bytes(size_bytes));
+	allocate(d, FILE_COMMIT, commit_file_bytes(size_bytes, covered));
 	if (with_bits)
 		write_bits(d, FILE_COMMIT, COMMIT_HEADER_BYTES, d->words, map_bytes(size_bytes));
 	write_written(d, size_bytes);
@@ -417,6 +421,40 @@ static void grow_image(struct disk *d, uint64_t size_bytes, uint64_t have_bytes)
 				      (unsigned long long)size_bytes);
 }
 
+/* --cover is for what is not complete: nobody wants a disk hidden again that has been switched. */
+static bool is_to_be_covered(const struct disk *d, enum state_start how, uint64_t size_bytes)
+{
+	if (!ENABLE_FEATURE_XNBD_SERVER_COVER)
+		return false;
+	return (how != START_NEW && d->header.cover) || (d->wants_cover && !is_complete(d, size_bytes));
+}
+
+/* Room for the cover of an image that has none yet, and, unless nothing is local, what it covers. */
+static void cover_begin(struct disk *d, enum state_start how, uint64_t size_bytes, uint64_t image_bytes)
+{
+	if (how == START_NEW)
+		return;
+	if (d->commit_is_device)
+		check_commit_device(d, size_bytes, true);
+	else if (how != START_ADOPT)
+		allocate(d, FILE_COMMIT, commit_file_bytes(size_bytes, true));
+	errno = cover_copy(d, size_bytes, image_bytes);
+	if (errno)
+		bb_perror_msg_and_die("cannot cover '%s'", d->path[FILE_IMAGE]);
+}
+
+static void cover_end(struct disk *d)
+{
+	d->cover_fd = open(d->path[FILE_COMMIT], O_RDWR | O_CLOEXEC);
+	if (d->cover_fd < 0)
+		bb_perror_msg_and_die("cannot open '%s'", d->path[FILE_COMMIT]);
+	if (!cover_reserve(d))
+		bb_simple_error_msg_and_die("out of memory");
+	errno = cover_hide(d);
+	if (errno)
+		bb_perror_msg_and_die("cannot cover '%s'", d->path[FILE_IMAGE]);
+}
+
 /* What the header says from now on. */
 static void set_header(struct disk *d, enum state_start how, uint64_t size_bytes, const struct fingerprint *fp)
 {
@@ -431,6 +469,8 @@ static void set_header(struct disk *d, enum state_start how, uint64_t size_bytes
 	if (fp)
 		fingerprint_add(&h->fingerprint, fp);
 	identity_set(d);
+	if (d->covered && !h->cover) /* a number that no other disk has */
+		h->cover = fingerprint_sample((uint8_t *)h, sizeof(*h));
 }
 
 void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *fp, bool clear, bool *all_dirty)
@@ -440,10 +480,12 @@ void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *f
 	bool fresh = how == START_NEW || how == START_ADOPT;
 	bool in_place = fresh && d->commit_is_device;
 	char *new_commit = NULL;
+	bool covered;
 
 	if (!d->written) /* else store_inspect() has read all; nobody else writes these files */
 		load(d, how, size_bytes);
 	store_check_room(d, size_bytes, image_bytes);
+	covered = is_to_be_covered(d, how, size_bytes);
 	if (d->fd[FILE_IMAGE] < 0)
 		create_file(d, FILE_IMAGE);
 	/* From now on only what is committed survives a power cut: so what xNBD has left, clients' writes
@@ -454,9 +496,11 @@ void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *f
 	if (how == START_ADOPT && d->commit_is_device) /* what xNBD has left may exist nowhere else: nothing half written */
 		bb_error_msg_and_die("'%s' is a device: --adopt-bitmap needs a commit file that is a file", d->path[FILE_COMMIT]);
 	if (in_place)
-		check_commit_device(d, size_bytes);
+		check_commit_device(d, size_bytes, covered);
 	else if (fresh)
-		new_commit = prepare_commit(d, size_bytes, how == START_ADOPT);
+		new_commit = prepare_commit(d, size_bytes, how == START_ADOPT, covered);
+	if (covered && !d->header.cover)
+		cover_begin(d, how, size_bytes, image_bytes);
 	if (how == START_NEW || d->fd[FILE_BITMAP] < 0)
 		create_bitmap(d, size_bytes);
 	if (in_place)
@@ -471,6 +515,12 @@ void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *f
 	/* A header on a device may be there after a power cut, and the file that it names not. In any case: the
 	 * server that created it, or the commit file below, may have died before it came here. */
 	sync_directory(d->path[FILE_IMAGE]);
+	if (ENABLE_FEATURE_XNBD_SERVER_COVER && how == START_NEW) {
+		errno = cover_unmark(d);
+		if (errno)
+			bb_perror_msg_and_die("cannot write '%s'", d->path[FILE_IMAGE]);
+	}
+	d->covered = covered;
 	set_header(d, how, size_bytes, fp);
 	errno = in_place ? header_announce(d->fd[FILE_COMMIT], &d->header) : 0;
 	if (!errno)
@@ -486,5 +536,7 @@ void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *f
 		bb_perror_msg_and_die("cannot open '%s'", d->path[FILE_COMMIT]);
 	grow_image(d, size_bytes, image_bytes);
 	sync_directory(d->path[FILE_COMMIT]);
+	if (covered) /* the header is there, whatever happens */
+		cover_end(d);
 	*all_dirty = how == START_BOTH || how == START_COMMIT; /* they may have been written, but not synced */
 }

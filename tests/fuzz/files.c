@@ -97,7 +97,7 @@ static void put_commit(uint64_t size)
 static void put_record(uint64_t size)
 {
 	script_put_file("bitmap.commit", record, record_bytes, commit_written_offset(size));
-	script_put_file("bitmap.commit", "", 1, commit_file_bytes(size) - 1);
+	script_put_file("bitmap.commit", "", 1, commit_file_bytes(size, false) - 1);
 }
 
 static void put_files(uint64_t size)

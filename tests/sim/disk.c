@@ -34,6 +34,7 @@ struct file {
 struct pending {
 	struct io *io;
 	uint8_t *snapshot; /* IO_SYNC: what it must bring to the platter */
+	uint8_t *cover;    /* ... of the commit file, too, which has a part of the image; NULL: not */
 	uint64_t have;     /* IO_READ: bytes that were read earlier than the rest. IO_EXTENTS: it has looked */
 };
 
@@ -102,8 +103,8 @@ void disk_begin(void)
 			    files[FILE_IMAGE].cache + at);
 	all_alike(&files[FILE_IMAGE]);
 	file_begin(&files[FILE_BITMAP], bits);
-	file_begin(&files[FILE_COMMIT], commit_file_bytes(plan.size_bytes));
-	file_begin(&files[SLOT_NEW], commit_file_bytes(plan.size_bytes));
+	file_begin(&files[FILE_COMMIT], commit_file_bytes(plan.size_bytes, true));
+	file_begin(&files[SLOT_NEW], commit_file_bytes(plan.size_bytes, true));
 	if (plan.target)
 		files[FILE_IMAGE].size = files[FILE_IMAGE].size_platter = plan.size_bytes;
 	if (plan.adopt)
@@ -132,9 +133,66 @@ const uint8_t *disk_platter(enum io_file file)
 	return files[file].platter;
 }
 
+/* Bytes of a file of the core that lie in one piece: the ends of an image that is covered are in another. */
+struct part {
+	struct file *file;
+	uint64_t n;          /* bytes of the disk, gaps among them */
+	uint64_t first, end; /* in the file */
+};
+
+static struct part part_of(uint8_t file, uint64_t offset, uint64_t n)
+{
+	struct part p = { .file = &files[file], .n = n };
+	uint64_t at = file == FILE_IMAGE ? start_cover_place(offset, &p.n) : UINT64_MAX;
+
+	if (at != UINT64_MAX) {
+		p.file = &files[FILE_COMMIT];
+		p.first = at;
+		p.end = at + p.n;
+	} else {
+		p.first = file == FILE_IMAGE ? place(offset) : offset;
+		p.end = file == FILE_IMAGE ? place(offset + p.n) : offset + p.n;
+	}
+	return p;
+}
+
 uint8_t *disk_image(uint64_t offset)
 {
-	return files[FILE_IMAGE].cache + place(offset);
+	struct part p = part_of(FILE_IMAGE, offset, 1);
+
+	return p.file->cache + p.first;
+}
+
+void disk_image_read(void *to, uint64_t offset, uint64_t n)
+{
+	uint64_t done;
+	struct part p;
+
+	for (done = 0; done < n; done += p.n) {
+		p = part_of(FILE_IMAGE, offset + done, n - done);
+		memcpy((uint8_t *)to + done, p.file->cache + p.first, p.n);
+	}
+}
+
+/* But for the mark. */
+static void audit_zeroes(uint64_t first, uint64_t end)
+{
+	const struct file *f = &files[FILE_IMAGE];
+
+	for (; first < end; first++)
+		if (f->cache[place(first)] || f->platter[place(first)])
+			broken("rule 13: the image shows its byte %llu", (unsigned long long)first);
+}
+
+void disk_audit_cover(void)
+{
+	uint64_t head = cover_head(plan.size_bytes), mark = head < SECTOR ? 0 : SECTOR;
+
+	/* After a sync that failed, nobody can tell what is on the platter. */
+	if (!start_is_covered() || plan.fault_mille[FILE_IMAGE][IO_SYNC] || plan.start_mille)
+		return;
+	audit_zeroes(mark, head);
+	audit_zeroes(cover_tail(plan.size_bytes), plan.size_bytes);
 }
 
 bool disk_is_busy(uint64_t block)
@@ -158,29 +216,34 @@ static bool changes(const struct io *io)
 	return io->op == IO_WRITE || io->op == IO_ZERO || io->op == IO_TRIM;
 }
 
-/* Where a byte of a file is in what we have of it. */
-static uint64_t at_byte(uint8_t file, uint64_t offset)
+/* Puts some (percent) of the sectors that io changes into one part. from: its bytes; NULL: zeroes. */
+static void apply_part(const struct part *p, const uint8_t *from, bool stable, unsigned percent)
 {
-	return file == FILE_IMAGE ? place(offset) : offset;
-}
-
-/* Puts some (percent) of the sectors that io changes into `to`. */
-static void apply(const struct io *io, uint8_t *to, unsigned percent)
-{
-	uint8_t *gone = files[io->file].gone;
-	uint64_t start = at_byte(io->file, io->offset), end = at_byte(io->file, io->offset + io->length);
+	uint8_t *to = stable ? p->file->stable : p->file->cache;
 	uint64_t at, stop;
 
-	files[io->file].changed++;
-	for (at = start; at < end; at = stop) {
-		stop = (at / SECTOR + 1) * SECTOR < end ? (at / SECTOR + 1) * SECTOR : end;
+	p->file->changed++;
+	for (at = p->first; at < p->end; at = stop) {
+		stop = (at / SECTOR + 1) * SECTOR < p->end ? (at / SECTOR + 1) * SECTOR : p->end;
 		if (percent < 100 && !chance(percent))
 			continue;
-		gone[at / SECTOR] = 0;
-		if (io->op == IO_WRITE)
-			memcpy(to + at, (uint8_t *)io->buf + (at - start), stop - at);
+		p->file->gone[at / SECTOR] = 0;
+		if (from)
+			memcpy(to + at, from + (at - p->first), stop - at);
 		else
 			memset(to + at, 0, stop - at);
+	}
+}
+
+/* stable: there, and not in the cache. */
+static void apply(const struct io *io, bool stable, unsigned percent)
+{
+	uint64_t done;
+	struct part p;
+
+	for (done = 0; done < io->length; done += p.n) {
+		p = part_of(io->file, io->offset + done, io->length - done);
+		apply_part(&p, io->op == IO_WRITE ? (uint8_t *)io->buf + done : NULL, stable, percent);
 	}
 }
 
@@ -192,14 +255,12 @@ static bool cannot(const struct io *io)
 
 static void write_now(struct io *io)
 {
-	struct file *f = &files[io->file];
-
 	if (cannot(io)) {
 		io->error = EOPNOTSUPP;
 		return;
 	}
-	apply(io, f->cache, 100);
-	apply(io, f->stable, 100);
+	apply(io, false, 100);
+	apply(io, true, 100);
 }
 
 static bool is_zero(const uint8_t *p, uint64_t n)
@@ -279,18 +340,27 @@ static void sync_fails(struct file *f)
 		f->gone[at / SECTOR] |= differs(f->platter + at, f->cache + at);
 }
 
-static void fail_now(struct io *io)
+static void fail_now(const struct pending *pending_io)
 {
+	struct io *io = pending_io->io;
 	struct file *f = &files[io->file];
-	uint64_t start = at_byte(io->file, io->offset), end = at_byte(io->file, io->offset + io->length);
+	uint64_t done;
+	struct part p;
 
 	failed = true;
 	count(io->op == IO_SYNC ? COUNT_SYNC_FAULTS : COUNT_DISK_FAULTS);
 	io->error = chance(50) ? EIO : ENOSPC;
 	if (changes(io)) {
 		/* What came of it is there for good. */
-		apply(io, f->cache, 50);
-		memcpy(f->stable + start, f->cache + start, end - start);
+		apply(io, false, 50);
+		for (done = 0; done < io->length; done += p.n) {
+			p = part_of(io->file, io->offset + done, io->length - done);
+			memcpy(p.file->stable + p.first, p.file->cache + p.first, p.end - p.first);
+		}
+	}
+	if (io->op == IO_SYNC && pending_io->cover && chance(50)) {
+		sync_now(f, pending_io->snapshot, false);
+		f = &files[FILE_COMMIT];
 	}
 	if (io->op == IO_SYNC)
 		sync_fails(f);
@@ -298,7 +368,12 @@ static void fail_now(struct io *io)
 
 static void read_now(struct io *io, uint64_t from, uint64_t to)
 {
-	memcpy((uint8_t *)io->buf + from, files[io->file].cache + at_byte(io->file, io->offset) + from, to - from);
+	struct part p;
+
+	for (; from < to; from += p.n) {
+		p = part_of(io->file, io->offset + from, to - from);
+		memcpy((uint8_t *)io->buf + from, p.file->cache + p.first, p.n);
+	}
 }
 
 static void check_io(const struct io *io)
@@ -323,7 +398,7 @@ static void happen(const struct pending *p)
 
 	count(COUNT_TRANSFERS);
 	if (faults_on && chance_mille(plan.fault_mille[io->file][io->op])) {
-		fail_now(io);
+		fail_now(p);
 		return;
 	}
 	switch (io->op) {
@@ -332,6 +407,8 @@ static void happen(const struct pending *p)
 		break;
 	case IO_SYNC:
 		sync_now(f, p->snapshot, false);
+		if (p->cover)
+			sync_now(&files[FILE_COMMIT], p->cover, false);
 		break;
 	case IO_EXTENTS:
 		if (!p->have)
@@ -375,14 +452,15 @@ static void check_overlap(const struct io *io)
 
 bool port_io(struct core *c, struct io *io)
 {
-	struct file *f = &files[io->file];
+	struct file *f = &files[io->file], *commit = &files[FILE_COMMIT];
+	bool cover = io->op == IO_SYNC && io->file == FILE_IMAGE && start_is_covered();
 	struct pending *p;
 
 	(void)c;
 	check_io(io);
 	check_overlap(io);
 	if (chance(plan.sync_percent)) {
-		struct pending now = { .io = io, .snapshot = f->stable };
+		struct pending now = { .io = io, .snapshot = f->stable, .cover = cover ? commit->stable : NULL };
 
 		happen(&now);
 		trace("%s, done%s", io_words(io), error_words(io->error));
@@ -397,6 +475,10 @@ bool port_io(struct core *c, struct io *io)
 		p->snapshot = malloc(f->bytes + 1);
 		memcpy(p->snapshot, f->stable, f->bytes);
 	}
+	if (cover) {
+		p->cover = malloc(commit->bytes + 1);
+		memcpy(p->cover, commit->stable, commit->bytes);
+	}
 	return false;
 }
 
@@ -408,7 +490,7 @@ static bool step_in_part(struct pending *p)
 	struct io *io = p->io;
 
 	if (changes(io) && !cannot(io) && !(io->flags & IO_FAST) && chance(20)) {
-		apply(io, files[io->file].cache, 50);
+		apply(io, false, 50);
 	} else if (io->op == IO_READ && !p->have && chance(30)) {
 		p->have = chance_of(io->length);
 		read_now(io, 0, p->have);
@@ -438,6 +520,7 @@ bool disk_step(void)
 	happen(&p);
 	event("disk: %s, done%s", io_words(p.io), error_words(p.io->error));
 	free(p.snapshot);
+	free(p.cover);
 	p.io->done(p.io);
 	return true;
 }
@@ -468,8 +551,9 @@ void disk_crash(bool power)
 		struct pending *p = &pending[--pending_count];
 
 		if (changes(p->io) && !cannot(p->io))
-			apply(p->io, files[p->io->file].cache, (unsigned)chance_of(3) * 50);
+			apply(p->io, false, (unsigned)chance_of(3) * 50);
 		free(p->snapshot);
+		free(p->cover);
 	}
 	for (f = files; f < files + SLOTS; f++) {
 		if (power) {
@@ -540,7 +624,7 @@ uint64_t disk_pread(unsigned slot, void *to, uint64_t n, uint64_t offset)
 	if (slot == FILE_IMAGE && gap_end(offset))
 		model_bytes(0, offset, n, to);
 	else
-		memcpy(to, f->cache + at_byte((uint8_t)slot, offset), n);
+		memcpy(to, f->cache + (slot == FILE_IMAGE ? place(offset) : offset), n);
 	return n;
 }
 
@@ -548,13 +632,15 @@ void disk_pwrite(unsigned slot, const void *from, uint64_t n, uint64_t offset)
 {
 	struct file *f = &files[slot];
 
-	if (slot == FILE_IMAGE || offset + n > f->bytes)
+	if (slot == FILE_IMAGE)
+		offset = place(offset);
+	if (offset + n > f->bytes)
 		broken("start: a write beyond what there is");
 	f->changed++;
 	memcpy(f->cache + offset, from, n);
 	memcpy(f->stable + offset, from, n);
 	memset(f->gone + offset / SECTOR, 0, (offset + n - 1) / SECTOR - offset / SECTOR + 1);
-	if (offset + n > f->size)
+	if (slot != FILE_IMAGE && offset + n > f->size)
 		f->size = offset + n;
 }
 

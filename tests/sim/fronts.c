@@ -139,7 +139,7 @@ static bool is_published(const struct front_read *r)
 /* Part of what is to be read, which ends between two sectors: others may write there. */
 static void read_part(struct front_read *r, uint32_t end)
 {
-	memcpy(r->buf + r->have, disk_image(r->offset + r->have), end - r->have);
+	disk_image_read(r->buf + r->have, r->offset + r->have, end - r->have);
 	r->have = end;
 }
 

@@ -11,11 +11,14 @@ struct limits {
 	unsigned status_bytes_max, queries_max, zero_blocks_max, zero_blocks_min;
 	unsigned trace_runs_max;
 	unsigned written_blocks;
+	unsigned cover_blocks_head, cover_blocks_tail;
 	unsigned readahead_wide_blocks, readahead_blocks_max, readahead_sample;
 };
 
 extern struct limits limits;
 
+#define COVER_BLOCKS_HEAD (limits.cover_blocks_head)
+#define COVER_BLOCKS_TAIL (limits.cover_blocks_tail)
 #define MAP_CHUNK_BYTES (limits.map_chunk_bytes)
 #define COMMIT_CHUNKS_MAX (limits.commit_chunks_max)
 #define FETCH_AHEAD_BLOCKS (limits.fetch_ahead_blocks)

@@ -136,6 +136,7 @@ static void draw_limits(void)
 {
 	static const unsigned chunks[] = { 8, 8, 64, 4096 };
 	static const unsigned commits[] = { 1, 2, 2, 64 };
+	uint64_t last;
 
 	limits.map_chunk_bytes = plan.gap == GAP_NONE ? chunks[chance_of(4)] : 4096;
 	limits.commit_chunks_max = plan.gap == GAP_NONE || chance(20) ? commits[chance_of(4)] : 64;
@@ -148,6 +149,10 @@ static void draw_limits(void)
 	limits.readahead_wide_blocks = 1u << chance_of(5);
 	limits.readahead_blocks_max = chance(80) ? 1 + (unsigned)chance_of(12) : 1024;
 	limits.readahead_sample = 1 + (unsigned)chance_of(chance(80) ? 3 : 16);
+	/* The ends lie in windows. */
+	last = map_blocks(plan.size_bytes) - plan.window[plan.windows - 1].first / BLOCK_BYTES;
+	limits.cover_blocks_head = 1 + (unsigned)chance_of(8);
+	limits.cover_blocks_tail = (unsigned)chance_of(last < 8 ? last + !last : 8);
 	limits.zero_blocks_max = plan.gap == GAP_NONE && chance(80) ? 20 : 1u << 18;
 	limits.zero_blocks_min = limits.zero_blocks_max == 20 ? 1 + (unsigned)chance_of(8) : 1u << 18;
 }
@@ -199,5 +204,6 @@ void draw_plan(void)
 	plan.rings = plan.fronts && chance(50);
 	plan.storm = plan.crashes && plan.gap == GAP_NONE && chance(30);
 	plan.commit_device = !plan.target && !plan.adopt && chance(25);
+	plan.cover = !plan.target && chance(50);
 	draw_limits();
 }

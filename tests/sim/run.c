@@ -278,6 +278,7 @@ static void audit(void)
 			broken("the bitmap file has bits that the map has not");
 	for (i = 0; i < plan.windows; i++)
 		audit_window(&plan.window[i]);
+	disk_audit_cover();
 	compare_audit();
 	fronts_audit();
 	if (core.client_window_max != origin_share / CONNS * CLIENT_WINDOW_GROWTH || core.fetch_window[CONN_COPIER] > core.copy_window_max ||
@@ -543,7 +544,7 @@ static void read_piece(struct slot *s)
 	      (unsigned long long)s->req.offset, s->req.length);
 	count(COUNT_PIECES);
 	if (is_of_front(s) && core_is_published(&core, s->req.offset, s->req.length)) {
-		memcpy(s->req.buf, disk_image(s->req.offset), s->req.length);
+		disk_image_read(s->req.buf, s->req.offset, s->req.length);
 		port_reply(&core, &s->req);
 		return;
 	}
@@ -734,7 +735,7 @@ static void switched(struct commit_waiter *w, int error)
 	switch_running = false;
 	trace("switched: %d", error);
 	if (error) {
-		if (!core.commit.error)
+		if (!core.commit.error && !(plan.cover && plan.start_mille))
 			broken("the switch failed, and nothing is wrong");
 		return;
 	}
@@ -782,12 +783,50 @@ static void switch_step(bool force)
 		broken("the switch is refused, and nothing is wrong: %s", why);
 }
 
+/* ---- the cover --------------------------------------------------------------------------------- */
+
+static bool uncovering; /* the core waits for it */
+
+void port_uncover(struct core *c)
+{
+	(void)c;
+	if (!start_is_covered())
+		broken("nothing is covered");
+	uncovering = true;
+}
+
+static void crash(bool power);
+
+static bool uncover_step(void)
+{
+	int error;
+	uint64_t b;
+
+	if (!uncovering)
+		return false;
+	for (b = 0; b < map_blocks(plan.size_bytes) && b < 256; b++)
+		if (disk_is_busy(b))
+			broken("block %llu is written while the cover goes", (unsigned long long)b);
+	uncovering = false;
+	event("the image gets its ends");
+	if (start_uncover(&error) != START_GOOD) {
+		count(COUNT_UNCOVER_CRASHES);
+		crash(chance(50));
+		return true;
+	}
+	count(error ? COUNT_UNCOVER_FAULTS : COUNT_UNCOVERED);
+	if (!error == start_is_covered())
+		broken("covered or not: %d", error);
+	core_uncovered(&core, error);
+	return true;
+}
+
 /* ---- start and crash --------------------------------------------------------------------------- */
 
 static bool start_crashed; /* the last one has died at least once before it worked */
 
 /* The bitmap; the server dies, and is started again, until all of it works. */
-static uint64_t *start_store(bool *all_dirty)
+static uint64_t *start_store(bool *all_dirty, bool switched)
 {
 	uint64_t *words = NULL;
 	enum start_end how;
@@ -795,7 +834,7 @@ static uint64_t *start_store(bool *all_dirty)
 
 	for (;; start_crashed = true) {
 		count(COUNT_STARTS);
-		how = start_files(&words, all_dirty);
+		how = start_files(&words, all_dirty, switched);
 		if (how != START_DIED || !memory_has_failed()) /* of that */
 			compare_begun(start_words(), start_written());
 		switch (how) {
@@ -831,7 +870,8 @@ static void start(bool switched)
 	start_crashed = false;
 	for (;; start_crashed = true) {
 		if (!plan.target) {
-			config.words = start_store(&config.all_dirty);
+			config.words = start_store(&config.all_dirty, switched);
+			config.covered = start_is_covered();
 			config.written = start_written();
 		}
 		config.published = fronts_bits();
@@ -848,7 +888,7 @@ static void start(bool switched)
 	}
 	traces_start();
 	adopted = true;
-	switch_running = false;
+	switch_running = uncovering = false;
 	forced_target = switched && !map_is_complete(&core.map);
 	origin_closed = plan.target || switched;
 	origin_answered_ms = now_ms;
@@ -1092,6 +1132,8 @@ static void step(void)
 		read_one();
 	if (chance(50))
 		hand_over_one();
+	if (chance(30))
+		uncover_step();
 	if (plan.fronts && chance(25))
 		fronts_read();
 	if (chance(40))
@@ -1144,7 +1186,7 @@ static void drain(void)
 			if (origin_copy_wanted)
 				origin_up(CONN_COPIER);
 		}
-		if (read_one() || hand_over_one() || fronts_step())
+		if (read_one() || hand_over_one() || fronts_step() || uncover_step())
 			continue;
 		if (chance(50) ? disk_step() || origin_step() : origin_step() || disk_step())
 			continue;

@@ -66,6 +66,7 @@ struct plan {
 	unsigned start_mille;   /* system calls of a start that fail */
 	bool adopt;             /* image and bitmap are of another program */
 	bool commit_device;     /* the commit file is a device, and the bitmap does not survive a power cut */
+	bool cover;             /* --cover at most starts */
 	unsigned silent_mille;  /* requests that the origin never answers */
 	unsigned stray_mille;   /* answers that nobody asked for */
 	bool no_punch;          /* the image's file system knows no holes */
@@ -139,6 +140,9 @@ enum count {
 	COUNT_SWITCHED = EVENTS_END,
 	COUNT_STARTS_WITHOUT,
 	COUNT_SWITCHED_BY_FORCE,
+	COUNT_UNCOVERED,
+	COUNT_UNCOVER_CRASHES,
+	COUNT_UNCOVER_FAULTS,
 	COUNT_DISK_FAULTS,
 	COUNT_SYNC_FAULTS,
 	COUNT_ORIGIN_FAULTS,
@@ -225,8 +229,11 @@ void disk_write_back(void);
 void disk_crash(bool power);
 uint8_t *disk_bytes(enum io_file file);
 const uint8_t *disk_platter(enum io_file file);
-/* Bytes of the image, from this byte of the disk on. */
+/* Bytes of the disk, from this one on, to the end of its block, wherever they are. */
 uint8_t *disk_image(uint64_t offset);
+void disk_image_read(void *to, uint64_t offset, uint64_t n);
+/* Rule 13, of the image's own bytes. */
+void disk_audit_cover(void);
 /* A write or a sync failed on purpose since the last start. */
 bool disk_has_failed(void);
 /* For start.c: each file of the core, and the next commit file. */
@@ -255,8 +262,8 @@ enum start_end { START_GOOD, START_DIED, START_CRASHED };
 
 /* No file is there; or, adopt: image and bitmap of another program. */
 void start_begin(bool adopt);
-/* What a server does before it has a core. *words: the bitmap. */
-enum start_end start_files(uint64_t **words, bool *all_dirty);
+/* What a server does before it has a core. *words: the bitmap. switched: as in struct core_config. */
+enum start_end start_files(uint64_t **words, bool *all_dirty, bool switched);
 /* What it knows of its disk. */
 struct state_header;
 const struct state_header *start_header(void);
@@ -268,6 +275,11 @@ uint64_t *start_written(void);
 const uint64_t *start_words(void);
 /* What a server does at its good end; it may die of it. */
 void start_save(void);
+/* Whether the image is covered, and where a byte of the disk is then: see cover_place(). */
+bool start_is_covered(void);
+uint64_t start_cover_place(uint64_t offset, uint64_t *n);
+/* What a switch does with the cover. *error: for the core. START_CRASHED: it has died meanwhile. */
+enum start_end start_uncover(int *error);
 void start_power_cut(void);
 void start_free(void);
 

@@ -20,6 +20,7 @@
 #undef snprintf
 #include "sim.h"
 #include "reactor/loop.h"
+#include "storage/cover.h"
 #include "storage/header.h"
 #include "storage/identity.h"
 #include "storage/own_paths.h"
@@ -402,6 +403,13 @@ ssize_t k_pwrite(int fd, const void *from, size_t n, off_t offset)
 	return (ssize_t)n;
 }
 
+int disk_transfer(int fd, bool write, uint8_t *p, uint64_t n, uint64_t offset)
+{
+	ssize_t got = write ? k_pwrite(fd, p, n, (off_t)offset) : k_pread(fd, p, n, (off_t)offset);
+
+	return got == (ssize_t)n ? 0 : got < 0 ? errno : EIO;
+}
+
 static int sync_file(int fd, bool all)
 {
 	unsigned slot = fd_slot(fd);
@@ -498,7 +506,7 @@ void start_begin(bool adopt)
 	exists[FILE_IMAGE] = exists[FILE_BITMAP] = adopt;
 	exists[FILE_COMMIT] = plan.commit_device;
 	if (plan.commit_device) { /* as large as it is, whatever happens */
-		disk_resize(FILE_COMMIT, commit_file_bytes(plan.size_bytes));
+		disk_resize(FILE_COMMIT, commit_file_bytes(plan.size_bytes, true));
 		disk_sync(FILE_COMMIT, true);
 	}
 	journal_count = 0;
@@ -515,6 +523,7 @@ void start_free(void)
 		sim_free(files.path[i]);
 	sim_free(files.words);
 	sim_free(files.written);
+	sim_free(files.uncover.buf);
 	memset(&files, 0, sizeof(files));
 }
 
@@ -535,14 +544,16 @@ static void look_and_open(bool *all_dirty)
 	store_open(&files, plan.size_bytes, &fp, false, all_dirty);
 }
 
-enum start_end start_files(uint64_t **words, bool *all_dirty)
+enum start_end start_files(uint64_t **words, bool *all_dirty, bool switched)
 {
 	uint64_t faults = report->count[COUNT_DISK_FAULTS];
 	int how;
 
 	memset(&files, 0, sizeof(files));
 	files.fd[0] = files.fd[1] = files.fd[2] = -1;
+	files.cover_fd = files.direct_fd = -1;
 	files.adopt = plan.adopt;
+	files.wants_cover = plan.cover && !switched && chance(80);
 	calls_left = faults_on && plan.crashes && chance(40) ? (int)chance_of(32) : -1;
 	how = setjmp(over);
 	if (!how) {
@@ -556,14 +567,30 @@ enum start_end start_files(uint64_t **words, bool *all_dirty)
 	return how == 1 ? START_DIED : START_CRASHED;
 }
 
-/* Something of header.c, which has a core of its own here. It may be the last thing before a crash:
+static bool uncover_ended;
+static int uncover_error;
+
+void files_uncovered(struct core *c, int error)
+{
+	(void)c;
+	uncover_ended = true;
+	uncover_error = error;
+}
+
+static void uncover(struct disk *d)
+{
+	files_uncover(d->core);
+}
+
+/* Something of header.c or cover.c, which has a core of its own here. It may be the last thing before a crash:
  * false. */
 static bool save(void (*what)(struct disk *d), unsigned crash_percent)
 {
 	bool over_now;
 
-	calls_left = faults_on && plan.crashes && chance(crash_percent) ? (int)chance_of(what == header_finish ? 6 : 3) : -1;
+	calls_left = faults_on && plan.crashes && chance(crash_percent) ? (int)chance_of(what == header_finish ? 6 : what == uncover ? 20 : 3) : -1;
 	memset(&own, 0, sizeof(own));
+	own.owner = &files;
 	files.core = &own;
 	own_loop.now_ms = core.now_ms;
 	own.recents = core.recents;
@@ -591,6 +618,27 @@ enum start_end start_tick(void)
 	good = save(header_tick, distrust ? 30 : 3);
 	no_faults = false;
 	return good ? START_GOOD : distrust ? START_DIED : START_CRASHED;
+}
+
+bool start_is_covered(void)
+{
+	return !plan.target && cover_is_on(&files);
+}
+
+uint64_t start_cover_place(uint64_t offset, uint64_t *n)
+{
+	return plan.target ? UINT64_MAX : cover_part(&files, offset, n);
+}
+
+enum start_end start_uncover(int *error)
+{
+	uncover_ended = false;
+	if (!save(uncover, 50))
+		return START_CRASHED;
+	if (!uncover_ended)
+		broken("the core is not told of its cover");
+	*error = uncover_error;
+	return START_GOOD;
 }
 
 const struct state_header *start_header(void)

@@ -37,6 +37,9 @@ int k_ioctl(int fd, unsigned long what, void *to);
 ssize_t k_fgetxattr(int fd, const char *name, void *to, size_t n);
 int k_fsetxattr(int fd, const char *name, const void *from, size_t n, int flags);
 int k_rename(const char *from, const char *to);
+struct core;
+void files_uncover(struct core *c);
+void files_uncovered(struct core *c, int error);
 void *sim_malloc(size_t n);
 void *sim_calloc(size_t n, size_t m);
 void sim_free(void *p);
@@ -62,7 +65,11 @@ void sim_free(void *p);
 #define fsetxattr k_fsetxattr
 #define malloc sim_malloc
 #define calloc sim_calloc
+#define aligned_alloc(a, n) sim_malloc(n)
 #define free sim_free
+/* cover.c's port, and its call of the core, have start.c between them and the core. */
+#define port_uncover files_uncover
+#define core_uncovered files_uncovered
 #endif
 
 #endif

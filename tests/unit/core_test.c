@@ -199,12 +199,12 @@ static void test_header_foreign(void)
 static void test_layout(void)
 {
 	/* The smallest, one that fills a page of bits, and one bit more. */
-	CHECK(commit_written_offset(1) == 8192 + 4096 && commit_file_bytes(1) == 8192 + 2 * 4096);
+	CHECK(commit_written_offset(1) == 8192 + 4096 && commit_file_bytes(1, false) == 8192 + 2 * 4096);
 	CHECK(commit_written_offset(128 << 20) == 8192 + 4096 && commit_written_offset((128 << 20) + 1) == 8192 + 8192);
 	/* One bit of the second plane is of no block. */
-	CHECK(commit_file_bytes((2048ULL << 20) - (64 << 10)) == 8192 + 16 * 4096 + 4096);
-	CHECK(commit_file_bytes(2048ULL << 20) == 8192 + 16 * 4096 + 8192);
-	CHECK(commit_file_bytes(0) == 8192 + 4096);
+	CHECK(commit_file_bytes((2048ULL << 20) - (64 << 10), false) == 8192 + 16 * 4096 + 4096);
+	CHECK(commit_file_bytes(2048ULL << 20, false) == 8192 + 16 * 4096 + 8192);
+	CHECK(commit_file_bytes(0, false) == 8192 + 4096);
 	CHECK(written_bytes(0) == 8 && written_bytes((4 << 20) - (64 << 10)) == 8 && written_bytes(4 << 20) == 16);
 }
 
@@ -527,6 +527,11 @@ void port_copy_conn(struct core *c, bool wanted)
 }
 
 void port_conns_close(struct core *c)
+{
+	(void)c;
+}
+
+void port_uncover(struct core *c)
 {
 	(void)c;
 }

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
+/* The ends of a disk, in the commit file until the switch. */
+#include "libbb.h"
+#include "nbd/nbd.h"
+#include "storage/cover.h"
+#include "storage/header.h"
+
+#include <sys/ioctl.h>
+
+enum {
+	COPY_BYTES = 64 << 10,
+	MARK_BYTES = SECTOR_BYTES,
+	X_BLKRRPART = 0x125F, /* linux/fs.h: read the table of partitions again */
+};
+
+/* Text, for whoever looks at it with other tools; zeroes follow. No program may take it for something else. */
+static const char mark_text[] = "Half-copied by xnbd-server: its first and last bytes are elsewhere until the switch, see --cover. ";
+
+uint64_t cover_part(const struct disk *d, uint64_t offset, uint64_t *n)
+{
+	return cover_is_on(d) ? cover_place(d->header.size_bytes, offset, n) : UINT64_MAX;
+}
+
+bool cover_touches(const struct disk *d, uint64_t offset, uint64_t n)
+{
+	uint64_t part = n;
+
+	if (!cover_is_on(d) || !n)
+		return false;
+	return cover_part(d, offset, &part) != UINT64_MAX || part < n;
+}
+
+/* With --root-storage, fd[FILE_COMMIT] of a device goes past the page cache: see resident.c, also for why pages must not be
+ * larger than blocks. */
+int cover_fd(const struct disk *d, const void *buf, uint64_t n, uint64_t offset)
+{
+	bool aligned = ((uintptr_t)buf | n | offset) % BLOCK_BYTES == 0 && getpagesize() <= BLOCK_BYTES;
+
+	return aligned || d->cover_fd < 0 ? d->fd[FILE_COMMIT] : d->cover_fd;
+}
+
+/* The image without a cover, or zeroes behind its end. */
+static int read_end(const struct disk *d, uint8_t *buf, uint64_t n, uint64_t offset, uint64_t have_bytes)
+{
+	uint64_t some = offset >= have_bytes ? 0 : have_bytes - offset < n ? have_bytes - offset : n;
+
+	memset(buf + some, 0, n - some);
+	return disk_transfer(d->fd[FILE_IMAGE], false, buf, some, offset);
+}
+
+/* Goes from the end of the disk to its beginning, one part after the other, so that the mark is the last to go. */
+static uint64_t step_down(uint64_t size_bytes, uint64_t end, uint64_t *n)
+{
+	uint64_t first = end > cover_tail(size_bytes) ? cover_tail(size_bytes) : 0, start;
+
+	if (!first && end > cover_head(size_bytes))
+		end = cover_head(size_bytes);
+	start = (end - 1) / COPY_BYTES * COPY_BYTES;
+	start = start > first ? start : first;
+	*n = end - start;
+	return start;
+}
+
+uint64_t cover_mark(const struct disk *d)
+{
+	char text[MARK_BYTES];
+	uint64_t id = 0;
+	unsigned i;
+
+	if (d->fd[FILE_IMAGE] < 0 || pread(d->fd[FILE_IMAGE], text, sizeof(text), 0) != (ssize_t)sizeof(text) ||
+	    memcmp(text, mark_text, sizeof(mark_text) - 1) != 0)
+		return 0;
+	for (i = 0; i < 16; i++)
+		id = id << 4 | ((unsigned)(text[sizeof(mark_text) - 1 + i] - 'a') & 15);
+	return id;
+}
+
+static void write_mark(char *to, uint64_t id)
+{
+	unsigned i;
+
+	memcpy(to, mark_text, sizeof(mark_text) - 1);
+	for (i = 0; i < 16; i++)
+		to[sizeof(mark_text) - 1 + i] = (char)('a' + (id >> (60 - 4 * i) & 15));
+}
+
+int cover_copy(struct disk *d, uint64_t size_bytes, uint64_t have_bytes)
+{
+	uint8_t *buf = xmalloc(COPY_BYTES);
+	uint64_t end, n, part;
+	int error = 0;
+
+	for (end = size_bytes; !error && end; end -= n) {
+		end = step_down(size_bytes, end, &n) + n;
+		part = n;
+		error = read_end(d, buf, n, end - n, have_bytes);
+		if (!error)
+			error = disk_transfer(d->fd[FILE_COMMIT], true, buf, n, cover_place(size_bytes, end - n, &part));
+	}
+	free(buf);
+	return error ? error : fdatasync(d->fd[FILE_COMMIT]) < 0 ? errno : 0;
+}
+
+/* The image itself, whatever covers it. */
+static int image_transfer(struct disk *d, bool write, uint8_t *buf, uint64_t n, uint64_t offset)
+{
+	bool direct = d->direct_fd >= 0 && (n | offset) % d->direct_unit == 0;
+
+	return disk_transfer(direct ? d->direct_fd : d->fd[FILE_IMAGE], write, buf, n, offset);
+}
+
+static bool is_hidden(const uint8_t *buf, uint64_t n, const char *mark, uint64_t mark_bytes)
+{
+	uint32_t rest = (uint32_t)(n - mark_bytes);
+
+	return memcmp(buf, mark, mark_bytes) == 0 && nbd_zeroes(buf + mark_bytes, rest) == rest;
+}
+
+int cover_hide(struct disk *d)
+{
+	uint64_t size_bytes = d->header.size_bytes, end, n, mark_bytes;
+	char mark[MARK_BYTES] = { 0 };
+	uint8_t *buf = d->uncover.buf;
+	bool changed = false;
+	int error = 0;
+
+	write_mark(mark, d->header.cover);
+	for (end = size_bytes; !error && end; end -= n) {
+		end = step_down(size_bytes, end, &n) + n;
+		mark_bytes = end == n && n >= MARK_BYTES ? MARK_BYTES : 0;
+		error = image_transfer(d, false, buf, n, end - n);
+		if (error || is_hidden(buf, n, mark, mark_bytes))
+			continue;
+		memset(buf, 0, n);
+		memcpy(buf, mark, mark_bytes);
+		error = image_transfer(d, true, buf, n, end - n);
+		changed = true;
+	}
+	/* Not only if something was changed: a start that was killed may have done that. */
+	if (!error && fdatasync(d->fd[FILE_IMAGE]) < 0)
+		error = errno;
+	if (changed && d->is_device) /* the kernel forgets the partitions that were there; not all devices have any */
+		ioctl(d->fd[FILE_IMAGE], X_BLKRRPART, NULL);
+	return error;
+}
+
+int cover_unmark(struct disk *d)
+{
+	uint8_t none[MARK_BYTES] = { 0 };
+	int error = cover_mark(d) ? disk_transfer(d->fd[FILE_IMAGE], true, none, sizeof(none), 0) : 0;
+
+	return error || fdatasync(d->fd[FILE_IMAGE]) == 0 ? error : errno;
+}
+
+/* ---- the switch --------------------------------------------------------------------------- */
+
+bool cover_reserve(struct disk *d)
+{
+	if (!d->uncover.buf)
+		d->uncover.buf = aligned_alloc(BLOCK_BYTES, COPY_BYTES);
+	return d->uncover.buf;
+}
+
+static struct disk *disk_of_uncover(struct job *j)
+{
+	return (struct disk *)(void *)((char *)j - offsetof(struct disk, uncover.job));
+}
+
+static void uncover_run(struct job *j)
+{
+	struct disk *d = disk_of_uncover(j);
+	uint64_t size_bytes = d->header.size_bytes, end, n;
+	int error = 0;
+
+	for (end = size_bytes; !error && end; end -= n) {
+		uint8_t *buf = d->uncover.buf;
+		uint64_t at, part, pages;
+
+		end = step_down(size_bytes, end, &n) + n;
+		part = n;
+		at = cover_place(size_bytes, end - n, &part);
+		pages = (n + BLOCK_BYTES - 1) & ~(uint64_t)(BLOCK_BYTES - 1);
+		error = disk_transfer(cover_fd(d, buf, pages, at), false, buf, pages, at);
+		if (!error)
+			error = image_transfer(d, true, buf, n, end - n);
+	}
+	d->uncover.sync_failed = !error && fdatasync(d->fd[FILE_IMAGE]) < 0;
+	if (d->uncover.sync_failed)
+		error = errno;
+	if (error)
+		cover_hide(d); /* as far as it can; a start does it again */
+	d->uncover.error = error;
+}
+
+/* The core is told at the end of all. */
+static void uncover_end(struct disk *d)
+{
+	d->uncover.step = UNCOVER_NONE;
+	core_uncovered(d->core, d->uncover.error);
+}
+
+static void uncover_done(struct job *j)
+{
+	struct disk *d = disk_of_uncover(j);
+
+	if (d->uncover.sync_failed)
+		core_sync_failed(d->core, d->uncover.error);
+	if (d->uncover.error) {
+		uncover_end(d);
+		return;
+	}
+	d->uncover.step = UNCOVER_RECORDS;
+	d->uncover.id = d->header.cover;
+	d->header.cover = 0;
+	header_save(d);
+}
+
+/* If the record failed, it may be on the disk or not. Nothing is written to either place before another
+ * header says that the image is covered, or has failed, too: header.c tells that. */
+void cover_saved(struct disk *d)
+{
+	bool says_so = d->save.header.cover;
+
+	if (d->uncover.step == UNCOVER_RECORDS && !says_so && !d->save.error) {
+		d->covered = false;
+		uncover_end(d);
+	} else if (d->uncover.step == UNCOVER_RECORDS && !says_so) {
+		d->uncover.step = UNCOVER_REVERTS;
+		d->uncover.error = d->save.error;
+		d->header.cover = d->uncover.id;
+		d->header.boot_id[0] = '\0'; /* as header_tick() */
+		header_save(d);
+	} else if (d->uncover.step == UNCOVER_REVERTS && says_so) {
+		uncover_end(d);
+	}
+}
+
+void port_uncover(struct core *c)
+{
+	struct disk *d = disk_of(c);
+
+	d->uncover.step = UNCOVER_COPIES;
+	d->uncover.job.run = uncover_run;
+	d->uncover.job.done = uncover_done;
+	d->uncover.job.class = JOB_SLOW;
+	pool_submit(&d->uncover.job);
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
+/*
+ * --cover: until the switch, nothing that looks for disks finds the one that is half copied.
+ *
+ * What a disk is known by lies at its ends: tables of partitions, and the superblocks, labels and headers of file systems,
+ * LVM, RAID, encryption and swap. So the ends of a disk that is covered are in the commit file (core/state.h has the places), and
+ * those of the image are zeroes, but for a mark of one sector. The commit file is what says that a block is
+ * local, so the two cannot be parted: it knows of the cover by state_header.cover, and the mark has the same
+ * number. The header is also what the switch changes: the image has its ends, durably, before that record says so.
+ *
+ * Of what libblkid (util-linux 2.41) knows, the last at the beginning are the last of the second headers of LUKS2, at 4 MiB, with up to
+ * 4 MiB of text, VMFS and bcachefs at 2 MiB; and the furthest from the end are Promise's RAID with 3087 sectors, and
+ * ZFS and bcachefs with 1 MiB. Partitions inside are not found without their table.
+ *
+ * The image's bytes are everywhere: whoever reads or writes it asks here. Bytes.
+ */
+#ifndef STORAGE_COVER_H
+#define STORAGE_COVER_H
+
+#include "storage/disk.h"
+
+/* Any thread. False after a switch, and then for good. */
+static inline bool cover_is_on(const struct disk *d)
+{
+	return ENABLE_FEATURE_XNBD_SERVER_COVER && d->covered;
+}
+
+/* As cover_place(), of the disk as it is now: where it is not covered, all is in the image. Any thread; but who asks of bytes
+ * that may be written has to hold a range of them, for the answer to last. */
+uint64_t cover_part(const struct disk *d, uint64_t offset, uint64_t *n);
+bool cover_touches(const struct disk *d, uint64_t offset, uint64_t n);
+/* The descriptor for n bytes at `offset` of the commit file, which are of the cover. Any thread. */
+int cover_fd(const struct disk *d, const void *buf, uint64_t n, uint64_t offset);
+
+/* The number of the mark on the image, or 0. At a start; may block. */
+uint64_t cover_mark(const struct disk *d);
+/* At a start: copies the ends of an image of have_bytes into the commit file, and syncs it. The image is not covered yet. 0 or
+ * errno; may block. */
+int cover_copy(struct disk *d, uint64_t size_bytes, uint64_t have_bytes);
+/* Memory for the next one, and for the switch. At a start, also after an exchange of programs. False: there is none. */
+bool cover_reserve(struct disk *d);
+/* When the header says, durably, that the image is covered: zeroes its ends, and marks it, unless they are so. 0 or errno. A start,
+ * or a worker; may block. */
+int cover_hide(struct disk *d);
+/* Before a new header that has another number, or none: no mark, durably. 0 or errno. At a start; may block. */
+int cover_unmark(struct disk *d);
+/* For header.c, when a header was written: d->save.error, d->save.header. Core's thread. */
+void cover_saved(struct disk *d);
+
+#endif
