@@ -23,6 +23,14 @@
 //config:	help
 //config:	Proxies beside images, in one process with one budget of memory, each with
 //config:	a control socket of its own.
+//config:
+//config:config FEATURE_XNBD_WRAPPER_DBPATH
+//config:	bool "--dbpath (11 kb)"
+//config:	default y
+//config:	depends on XNBD_WRAPPER
+//config:	help
+//config:	Images and proxies are kept in a file, xNBD's database, and come back at
+//config:	the next start.
 //applet:IF_XNBD_WRAPPER(APPLET_ODDNAME(xnbd-wrapper, xnbd_wrapper, BB_DIR_USR_SBIN, BB_SUID_DROP, xnbd_wrapper))
 //kbuild:lib-$(CONFIG_XNBD_WRAPPER) += xnbd_wrapper.o nbd/ tls/ core/ reactor/ storage/ secure/ origin/ export/ client/ control/ server/
 //usage:#define xnbd_wrapper_trivial_usage
@@ -39,6 +47,9 @@
 //usage:	IF_FEATURE_XNBD_WRAPPER_PROXY(
 //usage:     "\n	-p,--proxy NAME=URI,cache=FILE,bitmap=FILE,control=PATH"
 //usage:     "\n				Proxy the disk at URI, by this name"
+//usage:	)
+//usage:	IF_FEATURE_XNBD_WRAPPER_DBPATH(
+//usage:     "\n	-B,--dbpath FILE	Keep the list of all that is served in FILE"
 //usage:	)
 //usage:     "\n	-s,--socket PATH	Control socket: list, add NAME PATH, remove NAME"
 //usage:     "\n	-l,--lport PORT		Listen on PORT (8520; 0 = not on TCP)"
@@ -127,6 +138,7 @@ static const char options[] ALIGN1 = "ri:*s:l:a:u:m:q:b:"
 	IF_FEATURE_XNBD_TLS("E:e:")
 	IF_FEATURE_XNBD_WRAPPER_ALLOW_KEY("k:*")
 	IF_FEATURE_XNBD_WRAPPER_PROXY("p:*")
+	IF_FEATURE_XNBD_WRAPPER_DBPATH("B:")
 	IF_FEATURE_XNBD_SERVER_SECTORS("z:")
 	IF_FEATURE_XNBD_SERVER_DISCARD("U:");
 
@@ -163,6 +175,7 @@ static const char long_options[] ALIGN1 =
 	"tls\0" Required_argument "e")
 	IF_FEATURE_XNBD_WRAPPER_ALLOW_KEY("allow-key\0" Required_argument "k")
 	IF_FEATURE_XNBD_WRAPPER_PROXY("proxy\0" Required_argument "p")
+	IF_FEATURE_XNBD_WRAPPER_DBPATH("dbpath\0" Required_argument "B")
 	IF_FEATURE_XNBD_SERVER_SECTORS("sector-size\0" Required_argument "z")
 	IF_FEATURE_XNBD_SERVER_DISCARD("discard\0" Required_argument "U")
 	IF_FEATURE_XNBD_SERVER_COW_CLIENT(
@@ -192,6 +205,7 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 				    IF_FEATURE_XNBD_TLS(, &c.tls_psk, &tls)
 				    IF_FEATURE_XNBD_WRAPPER_ALLOW_KEY(, &key_rules)
 				    IF_FEATURE_XNBD_WRAPPER_PROXY(, &proxies)
+				    IF_FEATURE_XNBD_WRAPPER_DBPATH(, &c.dbpath)
 				    IF_FEATURE_XNBD_SERVER_SECTORS(, &sector)
 				    IF_FEATURE_XNBD_SERVER_DISCARD(, &discard));
 
@@ -218,7 +232,7 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 	IF_FEATURE_XNBD_SERVER_COW_CLIENT(server_cow_client(&c, cow_limit);)
 	server_limits(&c, clients, queue, buf, threads);
 	IF_FEATURE_XNBD_WRAPPER_PROXY(c.proxies = proxies;)
-	if (!images && !named && !c.proxies && !c.control)
+	if (!images && !named && !c.proxies && !c.dbpath && !c.control)
 		bb_simple_error_msg_and_die("nothing to serve: give " IF_LONG_OPTS("--imgfile or --socket") IF_NOT_LONG_OPTS("-i or -s"));
 	return server_run(&c);
 }

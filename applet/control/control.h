@@ -43,6 +43,29 @@ extern const char *(*control_upgrade)(int program_fd);
 void control_upgraded(const char *why);
 /* "add-proxy" to a wrapper: see proxy_add(). NULL: such a request is unknown. */
 extern const char *(*control_add_proxy)(const char *name, const char *text, void (*added)(void *ctx, const char *why), void *ctx);
+/*
+ * The database of a wrapper, which server/ has; NULL: there is none. done() is called later, or at once, with NULL or why not: one
+ * line.
+ */
+typedef void control_done(void *ctx, const char *why);
+/* An image that is in the database, and not served. */
+struct kept_image {
+	uint64_t serial;
+	const char *name, *path;
+	const char *why; /* one line */
+};
+#define KEPT_SERIAL (1ULL << 63) /* their serials begin behind those of exports */
+struct control_database {
+	/* Something has changed: it is written. */
+	void (*save)(control_done *done, void *ctx);
+	/* What is kept is tried again. */
+	void (*reload)(control_done *done, void *ctx);
+	/* The one of this name is kept no more. False: there is none. */
+	bool (*drop_kept)(const char *name);
+	/* The first one from this serial on; NULL: there is none. */
+	const struct kept_image *(*next_kept)(uint64_t serial);
+};
+extern const struct control_database *control_database;
 /* For that program: connections, and what they have asked for. There it takes the place of control_begin(). */
 void control_handover(struct control_socket *s, struct export *e);
 /* new has taken the place of old, which may end now. */

@@ -4,6 +4,14 @@
 #include "libbb.h"
 #include "control/connection.h"
 
+/* For another image in the list. */
+static bool images_room(struct control *k)
+{
+	if (k->out_bytes > CONTROL_OUT_BYTES_MAX / 2)
+		control_flush(k);
+	return k->out_bytes <= CONTROL_OUT_BYTES_MAX / 2;
+}
+
 /* What is told of a proxy, or of what was one before its switch. */
 static void emit_proxy(struct control *k, const struct export *e)
 {
@@ -14,6 +22,23 @@ static void emit_proxy(struct control *k, const struct export *e)
 	control_emit_number(k, "cached", m->local);
 }
 
+/* What could not be opened. False: the rest is for later. */
+static bool list_kept(struct control *k)
+{
+	const struct kept_image *i;
+
+	while ((i = control_database->next_kept(k->list_next))) {
+		if (!images_room(k))
+			return false;
+		control_emit_string(k, "image", i->name);
+		control_emit_string(k, "path", i->path);
+		control_emit_string(k, "state", "kept");
+		control_emit_string(k, "why", i->why);
+		k->list_next = i->serial + 1;
+	}
+	return true;
+}
+
 void images_list(struct control *k)
 {
 	const struct export *e;
@@ -22,9 +47,7 @@ void images_list(struct control *k)
 	for (e = exports; e; e = e->next) {
 		if (e->serial < k->list_next)
 			continue;
-		if (k->out_bytes > CONTROL_OUT_BYTES_MAX / 2)
-			control_flush(k);
-		if (k->out_bytes > CONTROL_OUT_BYTES_MAX / 2)
+		if (!images_room(k))
 			return; /* goes on when that has been read */
 		control_emit_string(k, "image", e->nbd.name);
 		control_emit_string(k, "path", e->disk.path[FILE_IMAGE]);
@@ -35,22 +58,44 @@ void images_list(struct control *k)
 			emit_proxy(k, e);
 		k->list_next = e->serial + 1;
 	}
+	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && control_database && !list_kept(k))
+		return;
 	k->listing = false;
 	k->list_next = 0;
 	control_answer(k, NULL);
 }
 
-static void image_added(void *ctx, const char *why)
+const struct control_database *control_database;
+
+static void image_saved(void *ctx, const char *why)
 {
 	control_answer_late(ctx, why);
 }
+
+static void image_added(void *ctx, const char *why)
+{
+	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && control_database && !why)
+		control_database->save(image_saved, ctx);
+	else
+		control_answer_late(ctx, why);
+}
+
+/* What is not UTF-8 could not come back from the database. */
+static bool can_be_kept(const char *text)
+{
+	return !ENABLE_FEATURE_XNBD_WRAPPER_DBPATH || !control_database || nbd_utf8(text, strlen(text)) == strlen(text);
+}
+
+static const char no_utf8[] = "what is not UTF-8 cannot be kept in the database";
 
 /* The file is opened by a worker: its disk may hang. */
 static void image_add(struct control *k, const char *name, const char *path)
 {
 	const char *why = "a name has at most 4096 bytes";
 
-	if (strlen(name) <= NBD_NAME_MAX)
+	if (!can_be_kept(name) || !can_be_kept(path))
+		why = no_utf8;
+	else if (strlen(name) <= NBD_NAME_MAX)
 		why = export_add_later(name, path, image_added, k) ? NULL : "out of memory";
 	if (why)
 		control_answer(k, why);
@@ -61,13 +106,29 @@ static void image_add(struct control *k, const char *name, const char *path)
 #if ENABLE_FEATURE_XNBD_WRAPPER_PROXY
 const char *(*control_add_proxy)(const char *name, const char *text, void (*added)(void *ctx, const char *why), void *ctx);
 
+/* What is behind its name is still encoded. */
+static bool proxy_can_be_kept(const char *name, const char *rest)
+{
+	char *decoded;
+	bool can;
+
+	if (!ENABLE_FEATURE_XNBD_WRAPPER_DBPATH || !control_database)
+		return true;
+	decoded = strdup(rest);
+	can = decoded && can_be_kept(name) && (!nbd_percent_decode(decoded) || can_be_kept(decoded));
+	free(decoded);
+	return can;
+}
+
 static void proxy_request(struct control *k, char *rest)
 {
 	char *name = strsep(&rest, " ");
 	const char *why = "it is add-proxy NAME URI cache=FILE bitmap=FILE control=PATH";
 
 	if (name && *name && rest && nbd_percent_decode(name))
-		why = strlen(name) > NBD_NAME_MAX ? "a name has at most 4096 bytes" : control_add_proxy(name, rest, image_added, k);
+		why = strlen(name) > NBD_NAME_MAX	  ? "a name has at most 4096 bytes" :
+		      !proxy_can_be_kept(name, rest) ? no_utf8 :
+						       control_add_proxy(name, rest, image_added, k);
 	if (why)
 		control_answer(k, why);
 	else
@@ -79,11 +140,38 @@ static void proxy_request(struct control *k UNUSED_PARAM, char *rest UNUSED_PARA
 }
 #endif
 
+static void image_remove(struct control *k, const char *name)
+{
+	struct export *e = *name ? export_find(name, strlen(name)) : NULL; /* not the default one */
+	bool keeps = ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && control_database;
+	bool was_kept = keeps && control_database->drop_kept(name);
+
+	if (e)
+		export_remove(e);
+	if (!e && !was_kept) {
+		control_answer(k, "there is no image of this name");
+	} else if (keeps) {
+		k->waiting = true;
+		control_database->save(image_saved, k);
+	} else {
+		control_answer(k, NULL);
+	}
+}
+
+static void images_reload(struct control *k)
+{
+	if (!control_database) {
+		control_answer(k, "there is no database: see --dbpath");
+		return;
+	}
+	k->waiting = true;
+	control_database->reload(image_saved, k);
+}
+
 void images_request(struct control *k, const char *verb, char *rest)
 {
 	char *name, *path;
 	bool decoded;
-	struct export *e;
 
 	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && strcmp(verb, "add-proxy") == 0) {
 		proxy_request(k, rest);
@@ -97,11 +185,10 @@ void images_request(struct control *k, const char *verb, char *rest)
 	} else if (strcmp(verb, "add") == 0 && name && path && decoded) {
 		image_add(k, name, path);
 	} else if (strcmp(verb, "remove") == 0 && name && !path && decoded) {
-		e = *name ? export_find(name, strlen(name)) : NULL; /* not the default one */
-		if (e)
-			export_remove(e);
-		control_answer(k, e ? NULL : "there is no image of this name");
+		image_remove(k, name);
+	} else if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && strcmp(verb, "reload") == 0 && !name) {
+		images_reload(k);
 	} else {
-		control_answer(k, "unknown request: it is list, status, add NAME PATH" IF_FEATURE_XNBD_WRAPPER_PROXY(", add-proxy NAME URI ...") " or remove NAME");
+		control_answer(k, "unknown request: it is list, status, add NAME PATH" IF_FEATURE_XNBD_WRAPPER_PROXY(", add-proxy NAME URI ...") IF_FEATURE_XNBD_WRAPPER_DBPATH(", reload") " or remove NAME");
 	}
 }

@@ -16,11 +16,20 @@ struct place {
 	char text[];
 };
 
+static void reconnect_saved(void *ctx, const char *why)
+{
+	control_answer_late(ctx, why);
+}
+
 static void reconnect_done(void *ctx, const char *error, bool refused)
 {
 	struct control *k = ctx;
 	char text[300];
 
+	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && control_database && !error) {
+		control_database->save(reconnect_saved, k);
+		return;
+	}
 	if (error && refused)
 		snprintf(text, sizeof(text), "the new origin is refused: %s; the old one stays", error);
 	else if (error)
@@ -77,6 +86,8 @@ static void find_place(void *p)
 	to->a.name = u.export_name;
 	if (ENABLE_FEATURE_XNBD_TLS && u.tls)
 		to->a.psk = psk_one(u.psk_file, u.user);
+	if (to->a.psk)
+		to->a.psk_file = u.psk_file;
 }
 
 static void place_run(struct job *j)

@@ -356,6 +356,11 @@ bool nbd_is_uri(const char *text);
 /* %XX to bytes, in place; the control socket has the same. False: it is none, or would end the text. */
 bool nbd_percent_decode(char *s);
 
+/* ---- utf8.c ------------------------------------------------------------- */
+
+/* How many of the n bytes are UTF-8, as characters: n if all of them are. */
+size_t nbd_utf8(const char *text, size_t n);
+
 /* ---- gaps.c: which bytes of a structured reply are still to come --------- */
 
 enum {

@@ -23,6 +23,7 @@ struct origin_address {
 	const char *host, *port;
 	const char *name;      /* of the export */
 	const struct psk *psk; /* the key for TLS; NULL: no TLS */
+	const char *psk_file;  /* it comes from there; NULL: nobody has to know */
 };
 
 /* An origin at this address. Connects at once, and calls `first` once when this

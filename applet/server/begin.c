@@ -10,6 +10,7 @@
 #include "reactor/loop.h"
 #include "reactor/pool.h"
 #include "server/daemon.h"
+#include "server/database.h"
 #include "server/device.h"
 #include "server/init.h"
 #include "server/life.h"
@@ -132,6 +133,8 @@ static void begin_exports(void)
 			why = add_named(l->data);
 		if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && !why && s->proxies)
 			proxies_begin(s->proxies);
+		if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && !why && s->dbpath)
+			database_begin(s->dbpath);
 		if (!why && !s->control && s->exports.default_name && !export_find("", 0))
 			why = "there is no image of the name of " IF_LONG_OPTS("--default") IF_NOT_LONG_OPTS("-n");
 		for (l = why || s->control ? NULL : s->limits.key_rules; l; l = l->link) {

@@ -55,6 +55,9 @@ struct proxy {
 	const char *image, *bitmap, *commit, *socket, *hook, *hold;
 	bool clear, adopt, accept, cover;
 	unsigned hold_s;
+	/* ... for the database */
+	char *socket_path, *psk_path;
+	struct database_text uri_text, words_text;
 
 	void (*steps)(void *p); /* for the worker; may die */
 	bool well;              /* it has not */
@@ -175,6 +178,8 @@ static void parse(struct proxy *p)
 	p->host = p->uri.path ? xasprintf("unix:%s", p->uri.path) : xstrdup(p->uri.host);
 	if (ENABLE_FEATURE_XNBD_TLS && p->uri.tls)
 		p->psk = psk_one(p->uri.psk_file, p->uri.user);
+	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && p->psk)
+		p->psk_path = xpath_absolute(p->uri.psk_file);
 	if (p->hold)
 		p->hold_s = xatou(p->hold);
 }
@@ -194,6 +199,12 @@ static void proxy_open_files(void *arg)
 	p->is_complete = store_inspect(d, p->image, p->bitmap, p->commit, p->clear);
 }
 
+/* Paths as seen from the root, while the current directory is that of the request. */
+static void remember(struct proxy *p)
+{
+	p->socket_path = xpath_absolute(p->socket);
+}
+
 static void proxy_write_files(void *arg)
 {
 	struct proxy *p = arg;
@@ -206,6 +217,8 @@ static void proxy_write_files(void *arg)
 	d->holes_known = holes_known(d->fd[FILE_IMAGE]);
 	if (ENABLE_FEATURE_XNBD_SERVER_AUTO && p->hook)
 		init_hook(&p->served.policy.hook, xpath_absolute(p->hook), xpath_absolute(p->image));
+	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH)
+		remember(p);
 	p->control.listener.event.fd = listen_unix(p->socket, &p->control);
 }
 
@@ -251,7 +264,7 @@ static void attempt_ended(void *ctx, const char *error, bool refused)
 static void new_origin(struct proxy *p, origin_callback *first)
 {
 	struct disk *d = disk_of_proxy(p);
-	const struct origin_address a = { p->host, p->uri.path ? "-" : p->uri.port, p->uri.export_name, p->psk };
+	const struct origin_address a = { p->host, p->uri.path ? "-" : p->uri.port, p->uri.export_name, p->psk, p->psk_path };
 
 	d->origin = origin_new(d, &a, first, p);
 }
@@ -380,6 +393,97 @@ static void step_write(struct proxy *p)
 	answer(p, NULL);
 }
 
+/* ---- for the database ---------------------------------------------------------------------------------- */
+
+void proxy_put_uri(struct database_text *t, const char *host, const char *port, const char *export, const char *user, const char *psk_file)
+{
+	const char *path = strncmp(host, "unix:", 5) == 0 ? host + 5 : NULL;
+
+	database_put_text(t, psk_file ? "nbds" : "nbd");
+	database_put_text(t, path ? "+unix://" : "://");
+	if (psk_file && user && *user) {
+		database_put_encoded(t, user, "");
+		database_put_text(t, "@");
+	}
+	if (!path) {
+		database_put_encoded(t, host, "");
+		database_put_text(t, ":");
+		database_put_encoded(t, port, "");
+	}
+	database_put_text(t, "/");
+	if (export)
+		database_put_encoded(t, export, "/");
+	if (path) {
+		database_put_text(t, "?socket=");
+		database_put_encoded(t, path, "/");
+	}
+	if (psk_file) {
+		database_put_text(t, path ? "&tls-psk-file=" : "?tls-psk-file=");
+		database_put_encoded(t, psk_file, "/");
+	}
+}
+
+/* What xNBD has no key for, as add-proxy takes it. Not what is meant for one start only: clear-bitmap and the like. */
+static void put_words(struct proxy *p, struct database_text *t)
+{
+	const struct disk *d = disk_of_proxy(p);
+	char hold[32];
+
+	if (p->commit) {
+		database_put_text(t, " commit-file=");
+		database_put_encoded(t, d->path[FILE_COMMIT], "/");
+	}
+	if (p->hold_s) {
+		snprintf(hold, sizeof(hold), " hold=%u", p->hold_s);
+		database_put_text(t, hold);
+	}
+	if (p->served.policy.auto_switch)
+		database_put_text(t, " auto-switch");
+	if (p->served.policy.verify)
+		database_put_text(t, " verify");
+	if (p->hook) {
+		database_put_text(t, " exec=");
+		database_put_encoded(t, p->served.policy.hook.argv[0], "/");
+	}
+}
+
+/* Its text, without the space in front; NULL: it is empty. */
+static const char *text_of(const struct database_text *t)
+{
+	return t->bytes ? t->text + 1 : NULL;
+}
+
+bool proxy_describe(const struct export *e, struct database_image *i)
+{
+	struct served *s = server.served;
+	const struct disk *d = &e->disk;
+	const struct origin_address *a = origin_address(d->origin);
+	char user[TLS_NAME_MAX + 1] = "";
+	struct proxy *p;
+
+	while (s->export != e)
+		s = s->next;
+	p = proxy_of(s);
+	free(p->uri_text.text);
+	free(p->words_text.text);
+	p->uri_text = p->words_text = (struct database_text){ 0 };
+	put_words(p, &p->words_text);
+	if (ENABLE_FEATURE_XNBD_TLS && a->psk_file) {
+		memcpy(user, a->psk->name, a->psk->name_bytes);
+		database_put_text(&p->uri_text, " ");
+		proxy_put_uri(&p->uri_text, a->host, a->port, a->name, user, a->psk_file);
+	}
+	i->field[DATABASE_MODE] = "proxy";
+	i->field[DATABASE_BITMAP] = d->path[FILE_BITMAP];
+	i->field[DATABASE_CONTROL] = p->socket_path;
+	i->field[DATABASE_HOST] = a->host;
+	i->field[DATABASE_PORT] = a->port;
+	i->field[DATABASE_EXPORT] = *a->name ? a->name : NULL;
+	i->field[DATABASE_URI] = text_of(&p->uri_text);
+	i->field[DATABASE_WORDS] = text_of(&p->words_text);
+	return !p->uri_text.lacks && !p->words_text.lacks;
+}
+
 /* ---- the end ------------------------------------------------------------------------------------------ */
 
 static void proxy_free(struct proxy *p)
@@ -396,6 +500,10 @@ static void proxy_free(struct proxy *p)
 	free(h->argv[1]);
 	if (ENABLE_FEATURE_XNBD_TLS && p->psk)
 		secret_free((struct psk *)p->psk, sizeof(*p->psk));
+	free(p->socket_path);
+	free(p->psk_path);
+	free(p->uri_text.text);
+	free(p->words_text.text);
 	free(p->host);
 	free(p->text);
 	free(p);

@@ -10,12 +10,19 @@
 #define SERVER_PROXIES_H
 
 #include "libbb.h"
+#include "server/database_text.h"
+
+struct export;
 
 /* At the start: NAME=URI,KEY=VALUE,... of each. Takes turns of the loop; dies when one of them cannot begin. */
 void proxies_begin(const llist_t *list);
 /* Another one, while the server runs. text: URI KEY=VALUE ..., copied as name is. NULL: added() is told later why it cannot
  * begin, or NULL; else why not, and added() is not called. */
 const char *proxy_add(const char *name, const char *text, void (*added)(void *ctx, const char *why), void *ctx);
+/* e, which is a proxy or was one before its switch, for the database; the texts are e's, until the next call. False: out of memory. */
+bool proxy_describe(const struct export *e, struct database_image *i);
+/* The URI of an origin, as the database tells it. host: as xnbd-server takes it. export, user, psk_file: NULL for none; the last for TLS. */
+void proxy_put_uri(struct database_text *t, const char *host, const char *port, const char *export, const char *user, const char *psk_file);
 /* At the end of each turn of the loop: sends what origins are asked. */
 void proxies_turn(void);
 /* The server ends: so do their control sockets. */

@@ -13,6 +13,7 @@
 #include "reactor/verbose.h"
 #include "secure/kernel_tls.h"
 #include "server/daemon.h"
+#include "server/database.h"
 #include "server/life.h"
 #include "server/policy.h"
 #include "server/proxies.h"
@@ -94,6 +95,8 @@ static void signal_ready(struct event *e, uint32_t events UNUSED_PARAM)
 			keys_reload();
 		if (ENABLE_FEATURE_XNBD_SERVER_RENEW && server.is_ready)
 			exports_reopen();
+		if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && server.is_ready)
+			database_reload();
 		if (ENABLE_FEATURE_XNBD_SERVER_PROXY)
 			hurry();
 	} else if (info.ssi_signo != SIGUSR2) {

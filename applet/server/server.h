@@ -20,6 +20,7 @@ struct server_config {
 	const llist_t *images;      /* ... of which it begins with these */
 	const llist_t *named_images; /* ... and these: NAME=PATH */
 	const llist_t *proxies;      /* ... and these: NAME=URI,... */
+	const char *dbpath;          /* ... and what is in this database, or NULL */
 	char *origin_uri;           /* what the names of the origin point into, if it was given so */
 	const char *bitmap;         /* proxy, else NULL */
 	const char *commit;         /* its commit file; NULL: beside the bitmap */

@@ -185,7 +185,7 @@ static void proxy_handover(struct disk *d)
 		handover_text(&at[i]);
 	if (!r)
 		return;
-	a = (struct origin_address){ at[0] ? at[0] : "", at[1] ? at[1] : "", at[2] ? at[2] : "", server_config->origin.psk };
+	a = (struct origin_address){ at[0] ? at[0] : "", at[1] ? at[1] : "", at[2] ? at[2] : "", server_config->origin.psk, NULL };
 	d->origin = origin_new(d, &a, NULL, NULL);
 	proxy_begin(d, r);
 }
@@ -238,6 +238,8 @@ static const char *refusal(void)
 		return "clients are here over TLS, whose state cannot be handed over";
 	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && !server_config->image && proxies_are_there())
 		return "the proxies of a wrapper cannot be handed over";
+	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && server_config->dbpath)
+		return "the database of a wrapper cannot be handed over";
 	if (ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT && export_config.cow_client)
 		return "what clients of --cow-client have written cannot be handed over";
 	if (export_config.cow)

@@ -9,7 +9,7 @@
 #   llvm-cov report build/fuzz/coverage/session -instr-profile=data
 out := build/fuzz$(if $(COVERAGE),/coverage)
 coverage := $(if $(COVERAGE),-fprofile-instr-generate -fcoverage-mapping)
-targets := session control origin files handover bgctl server_handshake client_handshake tls_server tls_client
+targets := session control origin files handover bgctl server_handshake client_handshake tls_server tls_client database
 # Without _FILE_OFFSET_BITS=64: glibc's headers would give fuzz_mmap() and fuzz_pwrite() the names mmap64 and pwrite64.
 flags := -std=gnu11 -g -O1 -Wall -Wextra -Werror -MMD -MP -Iapplet -Iapplet/libbb -Ibuild/unit/include \
 	-Itests/fuzz

@@ -327,8 +327,26 @@ def tls_seeds(server):
     yield tls_script(0, *known[:1], (T_MESSAGE, b'\x08\0\0\x0c\0\x0a' + extension(10, b'\0\4\0\x17\0\x1d')), (T_FINISHED, b''))
 
 
+def databases():
+    target = b'"mode":"target","image_path":"/srv/disk"'
+    proxy = (b'"mode":"proxy","image_path":"/c","bitmap_path":"/b","control_socket_path":"/s","remote_host":"192.0.2.1","remote_port":"8520",'
+             b'"remote_export_name":')
+    yield b'{"version": 2, "images": {}}'
+    yield b'{\n "version": 2,\n "images": {\n  "a": {\n   "mode": "target",\n   "image_path": "/a"\n  }\n }\n}\n'
+    yield b'{"images":{"a":{' + target + b'},"b":{' + proxy + b'null},"c":{' + proxy + b'"x/y"}},"version":2}'
+    yield b'{"version":2,"images":{"p":{' + proxy + b'null,"xnbdbox_uri":"nbds://u@h:1/e?tls-psk-file=/k","xnbdbox_words":"hold=5 verify"}}}'
+    yield b'{"version":2,"images":{"\\u20ac\\ud83d\\ude00\\n\\t\\"\\\\\\/\\b\\f\\r":{' + target + b',"z":[1,-2.5e+3,true,false,null,{"k":"v"},[]]}}}'
+    yield '{"version":2,"images":{"é€😀":{'.encode() + target + b'}}}'
+    for bad in (b'\\ud800', b'\\u0000', b'\\x', b'\x80', b'\n', b'\0'):
+        yield b'{"version":2,"images":{"' + bad + b'":{' + target + b'}}}'
+    yield b'{"a":' + b'[' * 20 + b']' * 20 + b'}'
+    yield b'{"version":2,"version":2}'
+    yield b'{"version":02,"images":[]}'
+
+
 def main():
     kinds = {
+        'database': databases(),
         'session': sessions(),
         'control': controls(),
         'origin': origins(),

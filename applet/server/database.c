@@ -1,0 +1,549 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
+/*
+ * xnbd-wrapper's database. What is served is read from the exports whenever the text is made, so that it needs no copy of
+ * that; beside it there are only images of the file that could not be opened: those are kept.
+ *
+ * A change is done first, then written: a worker makes a new file, which takes the place of the old one when it is on the disk.
+ * Whoever has asked for the change is answered behind that. If it cannot be written, the old file stays as it is, and
+ * it is tried again, until it can.
+ */
+#include "libbb.h"
+#include "control/control.h"
+#include "nbd/nbd.h"
+#include "reactor/loop.h"
+#include "reactor/pool.h"
+#include "server/database.h"
+#include "server/database_text.h"
+#include "server/life.h"
+#include "server/proxies.h"
+#include "server/server.h"
+#include "storage/own_paths.h"
+#include "storage/paths.h"
+
+#include <sys/file.h>
+
+enum {
+	START_MS = 8000,  /* so long a start waits for what it opens: longer than for an origin that a proxy can do without */
+	RETRY_MS = 10000, /* so often a file is tried that could not be written */
+};
+
+/* An image that is not served. */
+struct kept {
+	struct kept_image shown; /* first */
+	const struct database_image *image;
+	bool is_tried;   /* right now */
+	bool is_removed; /* ... and is no longer wanted */
+	char why[200];
+	struct kept *next;
+};
+
+/* Who is answered when something has been done. */
+struct waiter {
+	control_done *done;
+	void *ctx;
+	struct waiter *next;
+};
+
+static struct {
+	const char *path, *new_path, *directory;
+	int fd; /* of the file as it is, locked */
+	struct kept *kept; /* in the order of the file */
+	unsigned tried;    /* so many of them are */
+	struct waiter *reloads;
+
+	struct repeated_job write;
+	struct waiter *waiting, *writing; /* for the next write, for this one */
+	struct database_text text;        /* of this one */
+	struct timer retry;
+	int error;                        /* of the last one: errno, or 0 */
+	bool has_failed;                  /* ... and that was told */
+} db = { .fd = -1 };
+
+static void forget(struct kept *k)
+{
+	struct kept **p = &db.kept;
+
+	while (*p != k)
+		p = &(*p)->next;
+	*p = k->next;
+	free(k);
+}
+
+static const char no_memory[] = "out of memory";
+
+/* Not that of --default for "". NULL: there is none. */
+static struct export *find(const char *name)
+{
+	struct export *e = exports;
+
+	while (e && (e->removed || strcmp(e->nbd.name, name) != 0))
+		e = e->next;
+	return e;
+}
+
+/* ---- waiting ----------------------------------------------------------------------------------- */
+
+static void wait_in(struct waiter **list, control_done *done, void *ctx)
+{
+	struct waiter *w = malloc(sizeof(*w));
+
+	if (!w) {
+		done(ctx, no_memory);
+		return;
+	}
+	*w = (struct waiter){ .done = done, .ctx = ctx, .next = *list };
+	*list = w;
+}
+
+static void answer_all(struct waiter **list, const char *why)
+{
+	struct waiter *w = *list, *next;
+
+	*list = NULL;
+	for (; w; w = next) {
+		next = w->next;
+		w->done(w->ctx, why);
+		free(w);
+	}
+}
+
+/* ---- written ------------------------------------------------------------------------------------- */
+
+/* Not of names that the file cannot hold: they were refused, or are the command line's. */
+static bool is_writable(const struct database_image *i)
+{
+	unsigned f;
+	bool all = nbd_utf8(i->name, strlen(i->name)) == strlen(i->name);
+
+	for (f = 0; f < DATABASE_FIELDS; f++)
+		if (i->field[f] && nbd_utf8(i->field[f], strlen(i->field[f])) != strlen(i->field[f]))
+			all = false;
+	return all;
+}
+
+static void put_export(struct database_text *t, const struct export *e)
+{
+	struct database_image i = { .name = e->nbd.name, .field = { "target", e->disk.path[FILE_IMAGE] } };
+
+	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && e->disk.words && !proxy_describe(e, &i))
+		t->lacks = true;
+	if (is_writable(&i))
+		database_put(t, &i);
+}
+
+static void make_text(struct database_text *t)
+{
+	const struct export *e;
+	const struct kept *k;
+
+	*t = (struct database_text){ 0 };
+	database_begin_text(t);
+	for (e = exports; e; e = e->next)
+		if (!e->removed)
+			put_export(t, e);
+	for (k = db.kept; k; k = k->next)
+		if (!k->is_removed && !find(k->image->name))
+			database_put(t, k->image);
+	database_end_text(t);
+}
+
+/* A new file with the text, on the disk. Errno, or 0. */
+static int write_text(const struct database_text *t)
+{
+	struct stat st;
+	int fd, error = 0;
+
+	unlink(db.new_path);
+	fd = open(db.new_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return errno;
+	if (fstat(db.fd, &st) == 0) /* what the administrator has made of it */
+		fchmod(fd, st.st_mode & 0777);
+	errno = ENOSPC;
+	if (full_write(fd, t->text, t->bytes) != (ssize_t)t->bytes || fsync(fd) < 0)
+		error = errno;
+	close(fd);
+	return error;
+}
+
+/* It takes the place of the old one, locked, and not open for writing: its file system may be remounted. -1 with errno. */
+static int put_in_place(void)
+{
+	int error, fd = open(db.new_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+	if (fd < 0 || (flock(fd, LOCK_EX | LOCK_NB) == 0 && rename(db.new_path, db.path) == 0))
+		return fd;
+	error = errno;
+	close(fd);
+	errno = error;
+	return -1;
+}
+
+static int sync_name(void)
+{
+	int fd = open(db.directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC), error = 0;
+
+	if (fd < 0 || (fsync(fd) < 0 && errno != EINVAL)) /* that: the file system has no such thing */
+		error = errno;
+	if (fd >= 0)
+		close(fd);
+	return error;
+}
+
+/* On a worker, which has db.text and db.fd meanwhile. */
+static void write_run(struct job *j UNUSED_PARAM)
+{
+	int fd = -1;
+
+	db.error = write_text(&db.text);
+	if (!db.error && (fd = put_in_place()) < 0)
+		db.error = errno;
+	if (db.error) {
+		unlink(db.new_path);
+		return;
+	}
+	close(db.fd);
+	db.fd = fd;
+	db.error = sync_name();
+}
+
+static void write_begin(void);
+
+static void write_again(struct timer *t UNUSED_PARAM)
+{
+	write_begin();
+}
+
+/* What was asked for is done, and is not in the file. */
+static void write_failed(const char *error)
+{
+	char why[400];
+
+	snprintf(why, sizeof(why), "that is done, but cannot be written to '%.250s': %s; it is tried again", db.path, error);
+	if (!db.has_failed)
+		bb_error_msg("cannot write '%s': %s; it is tried again", db.path, error);
+	db.has_failed = true;
+	db.retry.fire = write_again;
+	timer_set(&db.retry, loop_now_ms() + RETRY_MS);
+	answer_all(&db.writing, why);
+}
+
+static void write_done(struct job *j UNUSED_PARAM)
+{
+	free(db.text.text);
+	if (db.error) {
+		write_failed(strerror(db.error));
+	} else {
+		if (db.has_failed)
+			bb_error_msg("'%s' is written again", db.path);
+		db.has_failed = false;
+		answer_all(&db.writing, NULL);
+	}
+	if (repeated_end(&db.write))
+		write_begin();
+}
+
+/* Another one has come by this name. */
+static void forget_served(void)
+{
+	struct kept *k, *next;
+
+	for (k = db.kept; k; k = next) {
+		next = k->next;
+		if (!k->is_tried && find(k->image->name))
+			forget(k);
+	}
+}
+
+static void write_begin(void)
+{
+	if (!repeated_begin(&db.write))
+		return;
+	timer_clear(&db.retry);
+	db.writing = db.waiting;
+	db.waiting = NULL;
+	forget_served();
+	make_text(&db.text);
+	if (!db.text.lacks && db.text.bytes <= DATABASE_BYTES_MAX && db.text.images <= DATABASE_IMAGES_MAX) {
+		repeated_submit(&db.write, write_run, write_done);
+		return;
+	}
+	free(db.text.text);
+	repeated_end(&db.write);
+	write_failed(db.text.lacks ? no_memory : "more than 10000 images, or 16 MiB");
+}
+
+static void save(control_done *saved, void *ctx)
+{
+	wait_in(&db.waiting, saved, ctx);
+	write_begin();
+}
+
+/* ---- kept ------------------------------------------------------------------------------------------ */
+
+static void saved_unasked(void *ctx UNUSED_PARAM, const char *why UNUSED_PARAM)
+{
+}
+
+/* In one line, whatever the file has put into its names. */
+static void make_printable(char *p)
+{
+	for (; *p; p++)
+		if ((unsigned char)*p < ' ' || *p == 0x7f)
+			*p = '?';
+}
+
+static void tell_kept(const struct kept *k)
+{
+	char line[400];
+
+	snprintf(line, sizeof(line), "'%.100s' of the database is not served: %s; it is kept, and tried again at \"reload\"", k->image->name, k->why);
+	make_printable(line);
+	bb_simple_error_msg(line);
+}
+
+static void reload_done(void)
+{
+	const struct kept *k = db.kept;
+	char why[400] = "";
+	unsigned n = 0;
+
+	if (db.tried)
+		return;
+	for (; k; k = k->next)
+		n++;
+	if (n)
+		snprintf(why, sizeof(why), "%u of the database could not be opened; '%.100s': %s", n, db.kept->image->name, db.kept->why);
+	make_printable(why);
+	answer_all(&db.reloads, n ? why : NULL);
+}
+
+static void kept_tried(void *ctx, const char *why)
+{
+	struct kept *k = ctx;
+	const char *name = k->image->name;
+
+	k->is_tried = false;
+	db.tried--;
+	if (!why && k->is_removed) {
+		export_remove(find(name));
+		save(saved_unasked, NULL);
+	}
+	if (!why || k->is_removed || find(name)) {
+		forget(k);
+	} else {
+		snprintf(k->why, sizeof(k->why), "%s", why);
+		tell_kept(k);
+	}
+	reload_done();
+}
+
+/* What add-proxy would be told. NULL: out of memory. */
+static char *proxy_text(const struct database_image *i)
+{
+	struct database_text t = { 0 };
+
+	if (i->field[DATABASE_URI])
+		database_put_text(&t, i->field[DATABASE_URI]);
+	else
+		proxy_put_uri(&t, i->field[DATABASE_HOST], i->field[DATABASE_PORT], i->field[DATABASE_EXPORT], NULL, NULL);
+	database_put_text(&t, " cache=");
+	database_put_encoded(&t, i->field[DATABASE_IMAGE], "/");
+	database_put_text(&t, " bitmap=");
+	database_put_encoded(&t, i->field[DATABASE_BITMAP], "/");
+	database_put_text(&t, " control=");
+	database_put_encoded(&t, i->field[DATABASE_CONTROL], "/");
+	database_put_text(&t, " ");
+	if (i->field[DATABASE_WORDS])
+		database_put_text(&t, i->field[DATABASE_WORDS]);
+	if (!t.lacks)
+		return t.text;
+	free(t.text);
+	return NULL;
+}
+
+static const char *try_proxy(struct kept *k)
+{
+	char *text = proxy_text(k->image);
+	const char *why = text ? proxy_add(k->image->name, text, kept_tried, k) : no_memory;
+
+	free(text);
+	return why;
+}
+
+static void try_kept(struct kept *k)
+{
+	const struct database_image *i = k->image;
+	const char *why;
+
+	k->is_tried = true;
+	db.tried++;
+	strcpy(k->why, "it is being opened");
+	if (i->field[DATABASE_MODE][0] == 't')
+		why = export_add_later(i->name, i->field[DATABASE_IMAGE], kept_tried, k) ? NULL : no_memory;
+	else if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY)
+		why = try_proxy(k);
+	else
+		why = "this xnbdbox has no proxies";
+	if (why)
+		kept_tried(k, why);
+}
+
+static void try_all(void)
+{
+	struct kept *k, *next;
+
+	db.tried++; /* until all are: some fail at once */
+	for (k = db.kept; k; k = next) {
+		next = k->next;
+		if (!k->is_tried)
+			try_kept(k);
+	}
+	db.tried--;
+	reload_done();
+}
+
+static void reload(control_done *done, void *ctx)
+{
+	wait_in(&db.reloads, done, ctx);
+	try_all();
+}
+
+void database_reload(void)
+{
+	if (db.path)
+		try_all();
+}
+
+static bool drop_kept(const char *name)
+{
+	struct kept *k = db.kept;
+
+	while (k && (k->is_removed || strcmp(k->image->name, name) != 0))
+		k = k->next;
+	if (!k)
+		return false;
+	k->is_removed = true;
+	if (!k->is_tried)
+		forget(k);
+	return true;
+}
+
+static const struct kept_image *next_kept(uint64_t serial)
+{
+	const struct kept *k = db.kept;
+
+	while (k && (k->is_removed || k->shown.serial < serial))
+		k = k->next;
+	return k ? &k->shown : NULL;
+}
+
+static const struct control_database functions = { .save = save, .reload = reload, .drop_kept = drop_kept, .next_kept = next_kept };
+
+/* ---- the start --------------------------------------------------------------------------------------- */
+
+/* Like the pid file, it is locked as long as this process lives, and may be replaced by who has the lock. */
+static void open_and_lock(void)
+{
+	struct stat st, there;
+
+	do {
+		close(db.fd);
+		db.fd = open(db.path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+		if (db.fd < 0 && errno == ENOENT) {
+			db.fd = open(db.path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+			if (db.fd >= 0)
+				path_own(NULL, db.path, true);
+			else if (errno == EEXIST)
+				continue;
+		}
+		if (db.fd < 0)
+			bb_perror_msg_and_die("cannot open '%s'", db.path);
+		if (fstat(db.fd, &st) < 0 || !S_ISREG(st.st_mode))
+			bb_error_msg_and_die("'%s' is not a regular file", db.path);
+		if (flock(db.fd, LOCK_EX | LOCK_NB) < 0)
+			bb_perror_msg_and_die("'%s' is the database of another server: cannot lock it", db.path);
+	} while (stat(db.path, &there) < 0 || !is_same_file(&there, &st));
+}
+
+/* All of it, with a 0 behind it. */
+static char *read_all(size_t *bytes)
+{
+	struct stat st;
+	char *text;
+
+	if (fstat(db.fd, &st) < 0)
+		bb_perror_msg_and_die("'%s'", db.path);
+	if (st.st_size > DATABASE_BYTES_MAX)
+		bb_error_msg_and_die("'%s' is no database of an xnbd-wrapper: it has more than 16 MiB", db.path);
+	*bytes = (size_t)st.st_size;
+	text = xzalloc(*bytes + 1);
+	if (full_read(db.fd, text, *bytes) != (ssize_t)*bytes)
+		bb_perror_msg_and_die("cannot read '%s'", db.path);
+	return text;
+}
+
+/* Those that the command line does not name: they are not served yet. list and what it points into live as long as they. */
+static void keep(const struct database_image *list)
+{
+	struct kept **last = &db.kept, *k;
+	uint64_t serial = KEPT_SERIAL;
+
+	for (; list; list = list->next) {
+		if (find(list->name))
+			continue;
+		k = xzalloc(sizeof(*k));
+		k->shown = (struct kept_image){ .serial = serial++, .name = list->name, .path = list->field[DATABASE_IMAGE], .why = k->why };
+		k->image = list;
+		*last = k;
+		last = &k->next;
+	}
+}
+
+/* What a start would change of the file. */
+static void write_if_changed(const char *text, size_t n)
+{
+	struct database_text now;
+
+	make_text(&now);
+	if (now.lacks || now.bytes != n || memcmp(now.text, text, n) != 0)
+		save(saved_unasked, NULL);
+	free(now.text);
+}
+
+void database_begin(const char *path)
+{
+	struct database_error error;
+	const struct database_image *list = NULL;
+	uint64_t until_ms = loop_now_ms() + START_MS;
+	char *text, *parsed, *slash;
+	size_t n;
+
+	db.path = xpath_absolute(path);
+	db.new_path = xasprintf("%s.new", db.path);
+	db.directory = slash = xpath_absolute(path);
+	slash = strrchr(slash, '/');
+	slash[slash == db.directory] = '\0';
+	open_and_lock();
+	text = read_all(&n);
+	parsed = xzalloc(n + 1); /* the parser changes it; images point into it */
+	memcpy(parsed, text, n);
+	if (n)
+		list = database_parse(parsed, n, &error);
+	if (n && error.what)
+		bb_error_msg_and_die("'%s', line %u, byte %llu: %s", db.path, error.line, (unsigned long long)error.at, error.what);
+	keep(list);
+	try_all();
+	server_end_of_turn(); /* a turn begins with a wait */
+	while (db.tried && !server.stopping_ms && loop_now_ms() < until_ms)
+		server_turn(until_ms);
+	if (db.tried && server.stopping_ms)
+		bb_simple_error_msg_and_die("ended by a signal before all images of the database had begun");
+	write_if_changed(text, n);
+	server_end_of_turn(); /* a turn begins with a wait */
+	while (db.write.busy && !server.stopping_ms && loop_now_ms() < until_ms)
+		server_turn(until_ms);
+	free(text);
+	control_database = &functions;
+}

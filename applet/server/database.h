@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
+/*
+ * xnbd-wrapper's database: a file with all images and proxies that it serves, from which they come back at the next start.
+ * It is written anew after each change. An image that cannot be opened is kept in it, and may be tried again.
+ *
+ * Loop's thread. Only database_begin() blocks.
+ */
+#ifndef SERVER_DATABASE_H
+#define SERVER_DATABASE_H
+
+/* At the start, behind what the command line names: reads the file, or creates it, and serves what is in it. Takes turns of
+ * the loop; dies when the file cannot be used. Sets control_database. */
+void database_begin(const char *path);
+/* SIGHUP: tries again what could not be opened, if there is a database. */
+void database_reload(void);
+
+#endif

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
+/*
+ * The text of xnbd-wrapper's database: JSON, version 2 of xNBD.
+ *
+ *   {"version": 2, "images": {NAME: {...}, ...}}
+ *
+ * An image has the keys of enum database_field, all strings; which of them it needs, `mode` says. Other keys are passed over.
+ * The parser is strict, and it reads what others have written: RFC 8259, UTF-8, and no text with a zero byte in it.
+ *
+ * Pure functions; any thread.
+ */
+#ifndef SERVER_DATABASE_TEXT_H
+#define SERVER_DATABASE_TEXT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+	DATABASE_BYTES_MAX = 16 << 20, /* of the text: it is read into memory, and no real one is longer */
+	DATABASE_IMAGES_MAX = 10000,   /* each name is compared with all others */
+	DATABASE_DEPTH_MAX = 16,       /* of what is passed over */
+};
+
+/* xNBD's; the last two are ours, and only of a proxy that needs them. */
+enum database_field {
+	DATABASE_MODE, /* "target" or "proxy" */
+	DATABASE_IMAGE,
+	DATABASE_BITMAP, /* this and the following: of a proxy */
+	DATABASE_CONTROL,
+	DATABASE_HOST, /* as xnbd-server takes it: "unix:PATH" is a Unix socket */
+	DATABASE_PORT,
+	DATABASE_EXPORT, /* NULL: the default export */
+	DATABASE_URI,    /* of an origin with TLS; the three above tell the same, without the key */
+	DATABASE_WORDS,  /* further words of add-proxy, with spaces between them */
+	DATABASE_FIELDS,
+};
+
+/* An image. All texts are the owner's of the list. */
+struct database_image {
+	const char *name;
+	const char *field[DATABASE_FIELDS]; /* NULL: it is not there, or null */
+	struct database_image *next;
+};
+
+/* What is wrong in a text, and where it was found. */
+struct database_error {
+	const char *what;       /* one line */
+	unsigned line;          /* from 1 */
+	size_t at;              /* byte, from 0 */
+};
+
+/* text[n] is 0; n is at most DATABASE_BYTES_MAX. Its images, in order, with strings that point into text, which is changed; the list is the caller's,
+ * for database_free(). NULL with error->what: it is refused. NULL without: there are none. */
+struct database_image *database_parse(char *text, size_t n, struct database_error *error);
+void database_free(struct database_image *list);
+
+/* A text that grows: all zero at first. */
+struct database_text {
+	char *text; /* the caller's to free(3) */
+	size_t bytes, room;
+	unsigned images;
+	bool lacks; /* there was no memory: the rest is lost */
+};
+/* In this order: begin, one put for each image, end. */
+void database_begin_text(struct database_text *t);
+void database_put(struct database_text *t, const struct database_image *i);
+void database_end_text(struct database_text *t);
+
+/* Other texts: s as it is; s with %XX in the place of all bytes but letters, digits, "-._~" and those of kept. */
+void database_put_text(struct database_text *t, const char *s);
+void database_put_encoded(struct database_text *t, const char *s, const char *kept);
+
+#endif
