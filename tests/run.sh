@@ -3,8 +3,8 @@
 # Copyright (C) 2026 the xnbdbox authors
 # run.sh: make check. run.sh --all: make check-all. run.sh NAME...: the parts of all tests whose names
 # contain one of these. run.sh --list: the names. tests/parts tells what is in which, and what may run
-# beside what. As many parts run at a time as there are processors (JOBS=n: n); the output of each is
-# shown when it ends, and what failed once more in the end. The last line is "N passed, N failed".
+# beside what. Half as many more parts run at a time as there are processors, as most of them wait now and
+# then (JOBS=n: n); the output of each is shown when it ends, and what failed once more in the end. The last line is "N passed, N failed".
 # SHARE=0 to 3: that quarter of the tests in turn, instead of the one of this commit; SHARE=all: all.
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -183,16 +183,16 @@ pool() {
 	done <"$T/order"
 }
 
-JOBS=${JOBS:-$(nproc)}
+JOBS=${JOBS:-$(($(nproc) * 3 / 2))}
 : "${SHARE:=all}"
 table >"$T/table" && chosen "$@" <"$T/table" | shared >"$T/chosen" || exit 1
 [ -s "$T/chosen" ] || {
 	echo "no part has a name with: $*"
 	exit 1
 }
-awk -v jobs="$JOBS" '
-{ if ($3 == "alone") s += $1; else s += $1 / jobs }
-END { printf "%d parts, %d at a time; about %d minutes on so many idle processors\n", NR, jobs, s / 60 + 1.5 }' "$T/chosen"
+awk -v jobs="$JOBS" -v "processors=$(nproc)" '
+{ if ($3 == "alone") s += $1; else s += $1 / processors }
+END { printf "%d parts, %d at a time; about %d minutes on %d idle processors\n", NR, jobs, s / 60 + 1.5, processors }' "$T/chosen"
 [ "$SHARE" = all ] || echo "of what has its turn, one of four: SHARE=$SHARE"
 make -s "-j$JOBS" all unit-tests && make -s fuzzers || exit 1
 ! grep -q ' sanitizers/' "$T/chosen" || make -s "-j$JOBS" SANITIZE=1 all || exit 1
@@ -203,7 +203,7 @@ if grep -q ' machines ' "$T/chosen"; then
 	pool alone 1
 	# Virtual machines are patient, and leave a processor idle now and then.
 	until_at_most 0
-	pool "machines anywhere" $((JOBS * 2))
+	pool "machines anywhere" $((JOBS + 1))
 else
 	pool "beside anywhere" "$JOBS"
 	pool alone 1
