@@ -494,8 +494,9 @@ static void keep(const struct database_image *list)
 		if (find(list->name))
 			continue;
 		k = xzalloc(sizeof(*k));
-		k->shown = (struct kept_image){ .serial = serial++, .name = list->name, .path = list->field[DATABASE_IMAGE], .why = k->why };
+		k->shown = (struct kept_image){ .serial = serial, .name = list->name, .path = list->field[DATABASE_IMAGE], .why = k->why };
 		k->image = list;
+		serial++;
 		*last = k;
 		last = &k->next;
 	}

@@ -62,6 +62,7 @@ static void switch_awaited(void)
 {
 	struct served *s;
 
+	/* cppcheck-suppress uninitvar ; without a wrapper it is not a pointer to something local */
 	for_each_served(s)
 		if (s != &server.one && control_awaits_switch(s->export))
 			switch_by_signal(s);

@@ -47,11 +47,12 @@ static int file_begin(struct disk *d)
 	mutex_lock(&lock);
 	if (d->fd[FILE_IMAGE] < 0) {
 		fd = open_nameless();
-		if (fd < 0 || ftruncate(fd, (off_t)d->header.size_bytes) < 0) {
-			error = errno;
-			close(fd);
-		} else {
+		if (fd >= 0 && ftruncate(fd, (off_t)d->header.size_bytes) == 0) {
 			__atomic_store_n(&d->fd[FILE_IMAGE], fd, __ATOMIC_RELEASE);
+		} else {
+			error = errno;
+			if (fd >= 0)
+				close(fd);
 		}
 	}
 	mutex_unlock(&lock);
