@@ -240,7 +240,7 @@ static char *parse_key(struct parser *r)
 
 static void skip_value(struct parser *r, unsigned depth);
 
-/* It has been opened. */
+/* It has been opened. NOLINTNEXTLINE(misc-no-recursion): DATABASE_DEPTH_MAX */
 static void skip_inside(struct parser *r, char close, unsigned depth)
 {
 	if (depth == DATABASE_DEPTH_MAX) {

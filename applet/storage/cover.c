@@ -141,7 +141,7 @@ int cover_hide(struct disk *d)
 	if (!error && fdatasync(d->fd[FILE_IMAGE]) < 0)
 		error = errno;
 	if (changed && d->is_device) /* the kernel forgets the partitions that were there; not all devices have any */
-		ioctl(d->fd[FILE_IMAGE], X_BLKRRPART, NULL);
+		(void)ioctl(d->fd[FILE_IMAGE], X_BLKRRPART, NULL);
 	return error;
 }
 
