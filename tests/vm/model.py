@@ -97,6 +97,33 @@ def bits(commit, size):
     return [len(commit) > HEADER and bool(commit[HEADER + b // 8] >> b % 8 & 1) for b in range(-(-size // BLOCK))]
 
 
+def is_covered(commit):
+    """By its newest header."""
+    copies = [commit[at:at + 64] for at in (0, HEADER // 2)]
+    return max(copies, key=lambda c: (c[:7] == b"XNBDCMT", c[56:64]))[7:8] == b"3"
+
+
+def ends(size):
+    """Of a disk, as far as it is covered: first byte, end, and where that is behind the planes of a commit file."""
+    head = min(size, 8 << 20)
+    tail = max(head, (size - (2 << 20)) // BLOCK * BLOCK)
+    return (0, head, 0), (tail, size, -(-head // BLOCK) * BLOCK)
+
+
+def uncover(image, commit):
+    """The disk that an image and a commit file are together. What the image itself shows, but for its first sector."""
+    size = len(image)
+    if not is_covered(commit):
+        return image, image[512:]
+    blocks = -(-size // BLOCK)
+    at = HEADER + -(-blocks // (8 * BLOCK)) * BLOCK
+    at += -(-((-(-blocks // 16) // 64 + 1) * 8) // BLOCK) * BLOCK
+    disk = bytearray(image)
+    for first, end, where in ends(size):
+        disk[first:end] = commit[at + where:at + where + end - first]
+    return bytes(disk), b"".join(image[max(first, 512):end] for first, end, _ in ends(size))
+
+
 def noted(commit, size):
     """Which blocks a client may have written, by a commit file; None: that is not known."""
     blocks = -(-size // BLOCK)

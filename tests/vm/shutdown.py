@@ -9,7 +9,7 @@
 #            with an address by DHCP, and a service as that of ifupdown. The shutdown needs blocks after that.
 import os, shutil, subprocess, sys, time
 from machine import BUILD, HOST, PATIENCE, XNBDBOX, Machine, connect, expect_quiet, free_port, make_ext4, spawn
-from model import BLOCK, bits, expect_clean, read_files
+from model import BLOCK, bits, expect_clean, read_files, uncover
 
 NETWORK = sys.argv[2:] == ["network"]
 INITRD, IMAGE = sys.argv[1], BUILD + "/systemd.img"
@@ -40,6 +40,14 @@ def boot(port):
     return m, time.monotonic() - began
 
 
+def expect_hidden(m):
+    """Udev and blkid know the device, and not the half-copied disk with the same names."""
+    known = m.run("udevadm trigger --subsystem-match=block; udevadm settle; blkid -p /dev/vdb; blkid -p /dev/nbd0; "
+                  "for l in /dev/disk/by-uuid/* /dev/disk/by-label/* /dev/disk/by-part*/*; do [ ! -e $l ] || readlink -f $l; done; blkid")
+    if "vdb" in known or 'nbd0: ' not in known or 'TYPE="ext4"' not in known:
+        sys.exit(f"the system knows:\n{known}")
+
+
 def power_off(m, limit):
     """Returns how many seconds it took."""
     began = time.monotonic()
@@ -60,13 +68,17 @@ def power_off(m, limit):
 def check_disk(content):
     """What the machine has written is there, as is the rest of its root file system."""
     with open("state.img", "rb") as f:
-        here = bits(read_files(f.read(), "/bitmap.commit")[0], SIZE)
+        commit = read_files(f.read(), "/bitmap.commit")[0]
+    here = bits(commit, SIZE)
+    with open("disk.img", "rb") as f:
+        disk, shown = uncover(f.read(), commit)
+    if any(shown) or subprocess.run(["blkid", "-p", "disk.img"], stdout=subprocess.PIPE).stdout:
+        sys.exit("the half-copied disk is not covered")
     shutil.copyfile(IMAGE, "root.img")
-    with open("disk.img", "rb") as disk, open("root.img", "r+b") as root:
+    with open("root.img", "r+b") as root:
         for block in (b for b, local in enumerate(here) if local):
-            disk.seek(block * BLOCK)
             root.seek(block * BLOCK)
-            root.write(disk.read(BLOCK))
+            root.write(disk[block * BLOCK:(block + 1) * BLOCK])
     with open("root.img", "rb") as f:
         root = f.read()
     expect_clean("the root file system", root)
@@ -78,6 +90,7 @@ def check_disk(content):
 port, origin = start_origin()
 m, booted = boot(port)
 m.run("echo written >/root/file; sync")
+expect_hidden(m)
 cached, blocks = (int(m.run(f"query {key}")) for key in ("cached", "blocks"))
 if cached > blocks // 2:
     sys.exit(f"{cached} of {blocks} blocks are here: this is no test")

@@ -14,7 +14,7 @@ from machine import BUILD, HOST, XNBDBOX, Machine, connect, free_port, make_ext4
 rng = random.Random(int(sys.argv[1]))
 MIB = 1 << 20
 FILES, FILE_MAX = 2000, 30 << 10
-ROOT, STATE = 64 * MIB, 8 * MIB
+ROOT, STATE = 64 * MIB, 24 * MIB
 ROUND_TRIP_MS = 10
 INITTAB = "::sysinit:/etc/start\n"
 START = """#!/bin/sh
