@@ -24,6 +24,14 @@
 //config:	Proxies beside images, in one process with one budget of memory, each with
 //config:	a control socket of its own.
 //config:
+//config:config FEATURE_XNBD_WRAPPER_CONVERSATION
+//config:	bool "Conversation of xNBD (3.5 kb)"
+//config:	default y
+//config:	depends on XNBD_WRAPPER
+//config:	help
+//config:	The control socket speaks as that of xNBD's xnbd-wrapper, too: for its
+//config:	own xnbd-wrapper-ctl, and for ours.
+//config:
 //config:config FEATURE_XNBD_WRAPPER_DBPATH
 //config:	bool "--dbpath (11 kb)"
 //config:	default y

@@ -38,10 +38,12 @@ struct control {
 	struct client_report *report; /* ... or of clients; NULL: of images */
 	unsigned list_part;
 	bool metrics;  /* the counters are wanted in that form */
+	bool heard;    /* it has sent something: it gets no greeting */
+	bool talks;    /* ... it has got that: see control_talk.c */
 	bool dead;     /* closed; freed when it no longer waits */
 	struct commit_waiter commit;
 	struct control_socket *socket; /* that it came from; NULL: it waits, and that has ended */
-	struct export *export; /* as of that socket */
+	struct export *export; /* as of that socket; one that talks: held, that its request is about */
 	struct control *next;
 
 	/* binary protocol */
@@ -96,6 +98,9 @@ void control_follow_again(struct control *k);
 /* k, which follows the copy or the comparison, is told the progress, and again in a moment. */
 void control_follow(struct control *k);
 
+/* "switch", "cache-all", "reconnect" and "query" ("status"): of k->export, which is a proxy. */
+void control_bgctl(struct control *k, const char *verb, const char *host, const char *port, const char *name);
+
 /* ---- control_reconnect.c: another origin, or the same one elsewhere ----------------------------- */
 
 /* name: of the export; NULL: as before. Answered now or later. */
@@ -133,6 +138,27 @@ void control_clients_list(struct control *k);
 void images_request(struct control *k, const char *verb, char *rest);
 /* Its list, or the rest of it, as far as there is room. */
 void images_list(struct control *k);
+/* These answer k, or make it `waiting`. */
+void image_add(struct control *k, const char *name, const char *path);
+void image_remove(struct control *k, const char *name);
+void images_reload(struct control *k);
+void images_save(struct control *k);
+/* words: NAME, HOST, PORT, CACHE_IMAGE, BITMAP_IMAGE, CONTROL_SOCKET and, or NULL, the name of the export. NULL: it answers
+ * k later; else why not. */
+const char *proxy_add_words(struct control *k, const char *const *words);
+
+/* ---- control_talk.c --------------------------------------------------------------------- */
+
+/* k, of a wrapper, has not sent anything: it is greeted, and is in the conversation. */
+void talk_begin(struct control *k);
+/* A line of it. */
+void talk_request(struct control *k, char *line);
+/* Its part of control_answer(), and of images_list(). */
+void talk_answer(struct control *k, const char *error);
+void talk_list(struct control *k, const struct export *e);
+void talk_list_end(struct control *k);
+/* It ends, or its request has been answered. */
+void talk_release(struct control *k);
 
 /* ---- control_xnbd04.c --------------------------------------------------------------------- */
 

@@ -17,6 +17,7 @@
 enum {
 	CONNECTIONS_MAX = 32,
 	IDLE_MS = 60000,
+	GREET_MS = 500, /* who has not sent anything by then waits for a greeting */
 };
 
 struct control *controls;
@@ -102,6 +103,11 @@ void control_finish(struct control *k)
 
 void control_answer(struct control *k, const char *error)
 {
+	if (ENABLE_FEATURE_XNBD_WRAPPER_CONVERSATION && k->talks) {
+		talk_answer(k, error);
+		talk_release(k);
+		return;
+	}
 	if (error) { /* of any length: a line without its end would be waited for */
 		control_print(k, "error ");
 		control_emit(k, error, strlen(error));
@@ -116,6 +122,8 @@ void control_answer_late(struct control *k, const char *error)
 {
 	k->waiting = false;
 	if (k->dead) {
+		if (ENABLE_FEATURE_XNBD_WRAPPER_CONVERSATION)
+			talk_release(k);
 		free(k);
 		return;
 	}
@@ -128,7 +136,7 @@ void control_answer_late(struct control *k, const char *error)
 static bool parse_input(struct control *k)
 {
 	if (ENABLE_FEATURE_XNBD_SERVER_OLD_CONTROL) {
-		k->xnbd04 |= control_is_proxy(k) && xnbd04_begins(k);
+		k->xnbd04 |= control_is_proxy(k) && !k->talks && xnbd04_begins(k);
 		if (k->xnbd04)
 			return xnbd04_parse(k);
 	}
@@ -190,6 +198,7 @@ static void control_ready(struct event *e, uint32_t events)
 	n = receive(k);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
+	k->heard = true;
 	if (n > 0) {
 		k->in_bytes += (unsigned)n;
 		if (parse_input(k))
@@ -214,6 +223,10 @@ static void control_timer(struct timer *t)
 		timer_set(t, loop_now_ms() + IDLE_MS);
 	} else if (control_line_end(k)) {
 		control_parse_lines(k);
+	} else if (ENABLE_FEATURE_XNBD_WRAPPER_CONVERSATION && !k->socket->export && !k->heard) {
+		k->heard = true;
+		talk_begin(k);
+		timer_set(t, loop_now_ms() + IDLE_MS);
 	} else {
 		control_close(k);
 	}
@@ -243,12 +256,15 @@ void control_close(struct control *k)
 	k->report = NULL;
 	k->dead = true;
 	k->follow = false;
-	if (!k->waiting)
-		free(k);
 	if (owner && verifies)
 		core_verify_cancel(c);
 	else if (ENABLE_FEATURE_XNBD_SERVER_PROXY && owner)
 		core_job_cancel(c);
+	if (k->waiting)
+		return;
+	if (ENABLE_FEATURE_XNBD_WRAPPER_CONVERSATION)
+		talk_release(k);
+	free(k);
 }
 
 /* Only root and the server's own user may give orders, whatever the mode says. */
@@ -280,7 +296,7 @@ static struct control *control_new(struct control_socket *s, int fd)
 		free(k);
 		return NULL;
 	}
-	timer_set(&k->timer, loop_now_ms() + IDLE_MS);
+	timer_set(&k->timer, loop_now_ms() + (ENABLE_FEATURE_XNBD_WRAPPER_CONVERSATION && !s->export ? GREET_MS : IDLE_MS));
 	k->socket = s;
 	k->export = s->export;
 	k->next = controls;
@@ -383,7 +399,7 @@ static void connection_put(const struct control *k)
 {
 	struct handed_control *r;
 
-	if (k->xnbd04 || k->listing || (k->waiting && k != control_upgrades))
+	if (k->xnbd04 || k->talks || k->listing || (k->waiting && k != control_upgrades))
 		handover.why = handover_busy;
 	r = handover_put(HANDED_CONTROL, k->in, k->in_bytes);
 	r->fd = k->event.fd;
@@ -396,6 +412,7 @@ static void connection_get(struct control_socket *s, const struct handed_control
 	struct control *k = control_new(s, r->fd);
 
 	if (k && handover.more_bytes <= CONTROL_IN_BYTES) {
+		k->heard = true;
 		k->in_bytes = (unsigned)handover.more_bytes;
 		memcpy(k->in, handover.more, k->in_bytes);
 		memcpy(&k->waiting, &r->waiting, HANDED);

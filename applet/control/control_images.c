@@ -49,6 +49,12 @@ void images_list(struct control *k)
 			continue;
 		if (!images_room(k))
 			return; /* goes on when that has been read */
+		k->list_next = e->serial + 1;
+		if (ENABLE_FEATURE_XNBD_WRAPPER_CONVERSATION && k->talks) {
+			if (!e->removed)
+				talk_list(k, e);
+			continue;
+		}
 		control_emit_string(k, "image", e->nbd.name);
 		control_emit_string(k, "path", e->disk.path[FILE_IMAGE]);
 		control_emit_number(k, "size", e->nbd.size_bytes);
@@ -56,10 +62,11 @@ void images_list(struct control *k)
 		control_emit_string(k, "state", e->removed ? "removed" : "served");
 		if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && e->disk.words)
 			emit_proxy(k, e);
-		k->list_next = e->serial + 1;
 	}
-	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && control_database && !list_kept(k))
+	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && control_database && !k->talks && !list_kept(k))
 		return;
+	if (ENABLE_FEATURE_XNBD_WRAPPER_CONVERSATION && k->talks)
+		talk_list_end(k);
 	k->listing = false;
 	k->list_next = 0;
 	control_answer(k, NULL);
@@ -89,7 +96,7 @@ static bool can_be_kept(const char *text)
 static const char no_utf8[] = "what is not UTF-8 cannot be kept in the database";
 
 /* The file is opened by a worker: its disk may hang. */
-static void image_add(struct control *k, const char *name, const char *path)
+void image_add(struct control *k, const char *name, const char *path)
 {
 	const char *why = "a name has at most 4096 bytes";
 
@@ -104,6 +111,22 @@ static void image_add(struct control *k, const char *name, const char *path)
 }
 
 #if ENABLE_FEATURE_XNBD_WRAPPER_PROXY
+const char *(*control_add_proxy_words)(const char *const *words, control_done *added, void *ctx);
+
+const char *proxy_add_words(struct control *k, const char *const *words)
+{
+	unsigned i;
+	const char *why = strlen(words[0]) > NBD_NAME_MAX ? "a name has at most 4096 bytes" : NULL;
+
+	for (i = 0; i < 7 && words[i]; i++)
+		if (!can_be_kept(words[i]))
+			why = no_utf8;
+	if (!why)
+		why = control_add_proxy_words(words, image_added, k);
+	k->waiting = !why;
+	return why;
+}
+
 const char *(*control_add_proxy)(const char *name, const char *text, void (*added)(void *ctx, const char *why), void *ctx);
 
 /* What is behind its name is still encoded. */
@@ -140,7 +163,7 @@ static void proxy_request(struct control *k UNUSED_PARAM, char *rest UNUSED_PARA
 }
 #endif
 
-static void image_remove(struct control *k, const char *name)
+void image_remove(struct control *k, const char *name)
 {
 	struct export *e = *name ? export_find(name, strlen(name)) : NULL; /* not the default one */
 	bool keeps = ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && control_database;
@@ -158,7 +181,7 @@ static void image_remove(struct control *k, const char *name)
 	}
 }
 
-static void images_reload(struct control *k)
+void images_reload(struct control *k)
 {
 	if (!control_database) {
 		control_answer(k, "there is no database: see --dbpath");
@@ -166,6 +189,16 @@ static void images_reload(struct control *k)
 	}
 	k->waiting = true;
 	control_database->reload(image_saved, k);
+}
+
+void images_save(struct control *k)
+{
+	if (!ENABLE_FEATURE_XNBD_WRAPPER_DBPATH || !control_database) {
+		control_answer(k, "there is no database: see --dbpath");
+		return;
+	}
+	k->waiting = true;
+	control_database->save(image_saved, k);
 }
 
 void images_request(struct control *k, const char *verb, char *rest)

@@ -22,7 +22,8 @@ struct args {
 
 void control_follow(struct control *k)
 {
-	control_emit_progress(k);
+	if (!k->talks)
+		control_emit_progress(k);
 	timer_set(&k->timer, loop_now_ms() + FOLLOW_MS);
 }
 
@@ -55,7 +56,8 @@ static void follow_end(struct control *k)
 {
 	struct core_status s;
 
-	control_emit_progress(k);
+	if (!k->talks)
+		control_emit_progress(k);
 	core_status(k->export->disk.core, &s);
 	k->follow = k->owns_job = false;
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && k->verifies) {
@@ -67,7 +69,7 @@ static void follow_end(struct control *k)
 		control_answer(k, good ? NULL : text);
 		return;
 	}
-	if (s.copy.state != JOB_FAILED) {
+	if (s.copy.state != JOB_FAILED || k->talks) {
 		control_answer(k, s.copy.state == JOB_DONE ? NULL : "the copy was cancelled; start it again to go on");
 		return;
 	}
@@ -273,6 +275,22 @@ static bool request_seen(struct control *k, const char *verb, const char *rest)
 	return true;
 }
 
+void control_bgctl(struct control *k, const char *verb, const char *host, const char *port, const char *name)
+{
+	struct args w = { .follow = true };
+
+	if (strcmp(verb, "query") == 0) {
+		control_emit_status(k);
+		control_answer(k, NULL);
+	} else if (strcmp(verb, "switch") == 0) {
+		begin_switch(k, false);
+	} else if (strcmp(verb, "cache-all") == 0) {
+		begin_copy(k, &w);
+	} else {
+		reconnect_to(k, host, port, name, false);
+	}
+}
+
 static void request(struct control *k, char *line)
 {
 	struct core *c;
@@ -357,7 +375,10 @@ bool control_parse_lines(struct control *k)
 		line[n - 1] = '\0';
 		k->in_bytes -= n;
 		memmove(k->in, k->in + n, k->in_bytes);
-		request(k, line);
+		if (ENABLE_FEATURE_XNBD_WRAPPER_CONVERSATION && k->talks)
+			talk_request(k, line);
+		else
+			request(k, line);
 	}
 	return k->in_bytes < CONTROL_IN_BYTES || memchr(k->in, '\n', k->in_bytes);
 }

@@ -243,6 +243,8 @@ void server_begin(void)
 		control_upgrade = upgrade_begin;
 	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && !s->image)
 		control_add_proxy = proxy_add;
+	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && ENABLE_FEATURE_XNBD_WRAPPER_CONVERSATION && !s->image)
+		control_add_proxy_words = proxy_add_xnbd;
 	if (SERVER_HAS_CONTROL && s->control)
 		control_begin(&server.control, server.one.export, s->control);
 	if (!ENABLE_FEATURE_XNBD_SERVER_INETD || !s->one_client)

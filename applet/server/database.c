@@ -339,39 +339,6 @@ static void kept_tried(void *ctx, const char *why)
 	reload_done();
 }
 
-/* What add-proxy would be told. NULL: out of memory. */
-static char *proxy_text(const struct database_image *i)
-{
-	struct database_text t = { 0 };
-
-	if (i->field[DATABASE_URI])
-		database_put_text(&t, i->field[DATABASE_URI]);
-	else
-		proxy_put_uri(&t, i->field[DATABASE_HOST], i->field[DATABASE_PORT], i->field[DATABASE_EXPORT], NULL, NULL);
-	database_put_text(&t, " cache=");
-	database_put_encoded(&t, i->field[DATABASE_IMAGE], "/");
-	database_put_text(&t, " bitmap=");
-	database_put_encoded(&t, i->field[DATABASE_BITMAP], "/");
-	database_put_text(&t, " control=");
-	database_put_encoded(&t, i->field[DATABASE_CONTROL], "/");
-	database_put_text(&t, " ");
-	if (i->field[DATABASE_WORDS])
-		database_put_text(&t, i->field[DATABASE_WORDS]);
-	if (!t.lacks)
-		return t.text;
-	free(t.text);
-	return NULL;
-}
-
-static const char *try_proxy(struct kept *k)
-{
-	char *text = proxy_text(k->image);
-	const char *why = text ? proxy_add(k->image->name, text, kept_tried, k) : no_memory;
-
-	free(text);
-	return why;
-}
-
 static void try_kept(struct kept *k)
 {
 	const struct database_image *i = k->image;
@@ -383,7 +350,7 @@ static void try_kept(struct kept *k)
 	if (i->field[DATABASE_MODE][0] == 't')
 		why = export_add_later(i->name, i->field[DATABASE_IMAGE], kept_tried, k) ? NULL : no_memory;
 	else if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY)
-		why = try_proxy(k);
+		why = proxy_add_image(i, kept_tried, k);
 	else
 		why = "this xnbdbox has no proxies";
 	if (why)

@@ -423,6 +423,52 @@ void proxy_put_uri(struct database_text *t, const char *host, const char *port, 
 	}
 }
 
+/* As proxy_add() takes it. NULL: out of memory. */
+static char *proxy_text(const struct database_image *i)
+{
+	struct database_text t = { 0 };
+
+	if (i->field[DATABASE_URI])
+		database_put_text(&t, i->field[DATABASE_URI]);
+	else
+		proxy_put_uri(&t, i->field[DATABASE_HOST], i->field[DATABASE_PORT], i->field[DATABASE_EXPORT], NULL, NULL);
+	database_put_text(&t, " cache=");
+	database_put_encoded(&t, i->field[DATABASE_IMAGE], "/");
+	database_put_text(&t, " bitmap=");
+	database_put_encoded(&t, i->field[DATABASE_BITMAP], "/");
+	database_put_text(&t, " control=");
+	database_put_encoded(&t, i->field[DATABASE_CONTROL], "/");
+	database_put_text(&t, " ");
+	if (i->field[DATABASE_WORDS])
+		database_put_text(&t, i->field[DATABASE_WORDS]);
+	if (!t.lacks)
+		return t.text;
+	free(t.text);
+	return NULL;
+}
+
+const char *proxy_add_image(const struct database_image *i, void (*added)(void *ctx, const char *why), void *ctx)
+{
+	char *text = proxy_text(i);
+	const char *why = text ? proxy_add(i->name, text, added, ctx) : "out of memory";
+
+	free(text);
+	return why;
+}
+
+const char *proxy_add_xnbd(const char *const *given, void (*added)(void *ctx, const char *why), void *ctx)
+{
+	struct database_image i = { .name = given[0] };
+
+	i.field[DATABASE_HOST] = given[1];
+	i.field[DATABASE_PORT] = given[2];
+	i.field[DATABASE_IMAGE] = given[3];
+	i.field[DATABASE_BITMAP] = given[4];
+	i.field[DATABASE_CONTROL] = given[5];
+	i.field[DATABASE_EXPORT] = given[6];
+	return proxy_add_image(&i, added, ctx);
+}
+
 /* What xNBD has no key for, as add-proxy takes it. Not what is meant for one start only: clear-bitmap and the like. */
 static void put_words(struct proxy *p, struct database_text *t)
 {

@@ -21,7 +21,7 @@ import collections, re, sys
 AT_START = {("handover_text", "xstrdup"), ("paths_handover", "path_get"), ("init_handover", "init_hook"),
             ("exports_handover", "export_get"), ("control_handover", "control_begin"), ("proxy_handover", "origin_new")}
 # What bb_survives() calls: it dies, the server does not.
-SURVIVED = {"proxy_open_files", "proxy_open_origin", "proxy_write_files", "proxy_begin_export"}
+SURVIVED = {"find_place", "proxy_open_files", "proxy_open_origin", "proxy_write_files", "proxy_begin_export"}
 DEADLY = {"xmalloc", "xzalloc", "xrealloc", "xstrdup", "xasprintf", "xpath_absolute", "llist_add_to_end"}
 calls, roots = collections.defaultdict(set), {"run_loop"}
 caller = operation = None # of data: None, or ""

@@ -71,12 +71,14 @@ diff - "$T/list" <<'END'
 ./xnbdbox/usr/sbin/xnbd-migrate
 ./xnbdbox/usr/sbin/xnbd-server
 ./xnbdbox/usr/sbin/xnbd-wrapper
+./xnbdbox/usr/sbin/xnbd-wrapper-ctl
 ./xnbdbox/usr/share/man/man1/xnbd-bgctl.1
 ./xnbdbox/usr/share/man/man1/xnbdbox.1
 ./xnbdbox/usr/share/man/man7/xnbd-migrate.7
 ./xnbdbox/usr/share/man/man8/xnbd-client.8
 ./xnbdbox/usr/share/man/man8/xnbd-migrate.8
 ./xnbdbox/usr/share/man/man8/xnbd-server.8
+./xnbdbox/usr/share/man/man8/xnbd-wrapper-ctl.8
 ./xnbdbox/usr/share/man/man8/xnbd-wrapper.8
 ./xnbdbox/usr/share/xnbdbox/devices
 END

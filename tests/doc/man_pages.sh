@@ -23,7 +23,7 @@ differ() {
 # compare APPLET SOURCE PAGE
 compare() {
 	# "long\0" Required_argument "x": --shutdown has the letter of --switch.
-	sed -n 's/.*"\([a-z0-9-]*\)\\0" [A-Za-z]*_argument "\(.\)".*/-\2,--\1/p' "$2" | grep -v shutdown | sort >"$T/code"
+	sed -n 's/.*"\([a-z0-9-]*\)\\0" [A-Za-z]*_argument "\(.\)".*/-\2,--\1/p' "$2" | grep -vxe "-s,--shutdown" | sort >"$T/code"
 	build/xnbdbox "$1" --help 2>&1 | grep -oE -- '^	-[A-Za-z],--[a-z0-9-]+' | tr -d '\t' | sort >"$T/usage"
 	mandoc -T ascii "$3" | sed 's/.\x08//g' |
 		sed -n 's/^ \{5\}\(-[A-Za-z]\)\( [A-Z=]*\)\{0,1\}, \(--[a-z0-9-]*\).*/\1,\3/p' | sort >"$T/man"
@@ -42,4 +42,5 @@ compare xnbd-bgctl applet/xnbd_bgctl.c man/xnbd-bgctl.1
 compare xnbd-client applet/xnbd_client.c man/xnbd-client.8
 compare xnbd-server applet/xnbd_server.c man/xnbd-server.8
 compare xnbd-wrapper applet/xnbd_wrapper.c man/xnbd-wrapper.8
+compare xnbd-wrapper-ctl applet/xnbd_wrapper_ctl.c man/xnbd-wrapper-ctl.8
 exit $status

@@ -58,6 +58,7 @@ diff - "$T/list" <<'END'
 ./usr/sbin/xnbd-client
 ./usr/sbin/xnbd-server
 ./usr/sbin/xnbd-wrapper
+./usr/sbin/xnbd-wrapper-ctl
 END
 readelf -hl usr/bin/xnbdbox >"$T/elf"
 grep 'Machine:.*ARM' "$T/elf"
