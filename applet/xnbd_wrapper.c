@@ -25,7 +25,7 @@
 //config:	a control socket of its own.
 //config:
 //config:config FEATURE_XNBD_WRAPPER_CONVERSATION
-//config:	bool "Conversation of xNBD (3.5 kb)"
+//config:	bool "Conversation of xNBD (3.3 kb)"
 //config:	default y
 //config:	depends on XNBD_WRAPPER
 //config:	help
