@@ -123,14 +123,14 @@ bool export_begin(struct export *e, uint64_t size_bytes, bool all_dirty)
 		.now_ms = loop_now_ms(),
 	};
 
+	if (ENABLE_FEATURE_XNBD_SERVER_COVER && e->disk.covered && !cover_reserve(&e->disk))
+		return false;
 	if (ENABLE_FEATURE_XNBD_SERVER_THREADS && s->fronts && e->disk.words) {
 		config.published = calloc(1, (size_t)map_bytes(size_bytes));
 		if (!config.published)
 			return false;
 		e->disk.published = config.published;
 	}
-	if (ENABLE_FEATURE_XNBD_SERVER_COVER && e->disk.covered && !cover_reserve(&e->disk))
-		return false;
 	e->disk.core = core_new(&config);
 	if (!e->disk.core)
 		return false;

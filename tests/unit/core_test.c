@@ -208,6 +208,37 @@ static void test_layout(void)
 	CHECK(written_bytes(0) == 8 && written_bytes((4 << 20) - (64 << 10)) == 8 && written_bytes(4 << 20) == 16);
 }
 
+static void test_cover(void)
+{
+	static const uint64_t mib = 1 << 20, sizes[] = { 0, 1, 4096, 8 << 20, (8 << 20) + 1, (10 << 20) + 513, (64 << 20) + 512, (1ULL << 44) + 1 };
+	uint64_t size = 64 * mib + 512, n, at, planes = commit_cover_offset(size);
+	unsigned i;
+
+	/* Every byte is in one place, and the parts follow each other without a gap. */
+	for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		uint64_t offset, next = commit_cover_offset(sizes[i]), none = 0;
+
+		CHECK(cover_head(sizes[i]) <= cover_tail(sizes[i]) && cover_tail(sizes[i]) <= sizes[i]);
+		for (offset = 0; offset < sizes[i]; offset += n) {
+			n = sizes[i] - offset;
+			at = cover_place(sizes[i], offset, &n);
+			CHECK(n && (at == UINT64_MAX || at == next));
+			if (at == UINT64_MAX)
+				none += n;
+			else
+				next = (at + n + 4095) & ~4095ULL;
+		}
+		CHECK(next == commit_file_bytes(sizes[i], true) && (cover_tail(sizes[i]) > cover_head(sizes[i])) == (none > 0));
+	}
+	n = 2;
+	CHECK(cover_place(size, 8 * mib - 1, &n) == planes + 8 * mib - 1 && n == 1);
+	n = size;
+	CHECK(cover_place(size, 8 * mib, &n) == UINT64_MAX && n == 54 * mib);
+	n = 1000;
+	CHECK(cover_place(size, 62 * mib, &n) == planes + 8 * mib && n == 1000);
+	CHECK(commit_file_bytes(size, true) == planes + 10 * mib + 4096);
+}
+
 static void test_fingerprint(void)
 {
 	struct fingerprint a = { { 0 } }, b = { { 0 } };
@@ -2014,6 +2045,7 @@ int main(int argc, char **argv)
 	test_header();
 	test_layout();
 	test_header_foreign();
+	test_cover();
 	test_fingerprint();
 	test_decide();
 	test_unknown_origin();
