@@ -331,7 +331,7 @@ static void request(struct control *k, char *line)
 	} else if (strcmp(verb, "reconnect") == 0) {
 		if (ENABLE_FEATURE_XNBD_SERVER_RECONNECT_URI && w.uri && !w.host && !w.port && !w.name)
 			reconnect_to_uri(k, w.uri, w.force);
-		else if (w.host && *w.host && w.port && !w.uri)
+		else if (w.host && *w.host && w.port && *w.port && !w.uri)
 			reconnect_to(k, w.host, w.port, w.name, w.force);
 		else
 			control_answer(k, "reconnect needs " IF_FEATURE_XNBD_SERVER_RECONNECT_URI("uri=, or ") "host= and port=");

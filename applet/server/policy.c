@@ -6,11 +6,19 @@
 #include "server/policy.h"
 #include "server/server.h"
 
+enum {
+	AGAIN_MS = 10000, /* after a switch that has failed, a pause: writes waited for it */
+};
+
 static void own_switch_done(struct commit_waiter *w, int error)
 {
+	struct policy *p = (struct policy *)(void *)((char *)w - offsetof(struct policy, own_switch));
+
 	w->done = NULL; /* the next may come */
-	if (error)
-		bb_simple_error_msg("not switched: the cache could not be synced to disk");
+	if (!error)
+		return;
+	p->again_ms = loop_now_ms() + AGAIN_MS;
+	bb_error_msg("not switched: the cache could not be synced to disk: %s", strerror(error));
 }
 
 const char *policy_switch(struct policy *p, struct core *c)
@@ -51,7 +59,7 @@ static bool is_verified(struct policy *p, struct core *c)
 void policy_apply(struct policy *p, struct core *c)
 {
 	if (core_is_proxy(c)) {
-		if (p->auto_switch && (!ENABLE_FEATURE_XNBD_SERVER_VERIFY || !p->verify || is_verified(p, c)))
+		if (p->auto_switch && loop_now_ms() >= p->again_ms && (!ENABLE_FEATURE_XNBD_SERVER_VERIFY || !p->verify || is_verified(p, c)))
 			policy_switch(p, c); /* refused until it can be done */
 	} else if (p->hook.argv[0] && !p->hook_done && map_is_complete(core_map(c))) {
 		p->hook_done = true;

@@ -117,25 +117,35 @@ static bool is_hidden(const uint8_t *buf, uint64_t n, const char *mark, uint64_t
 	return memcmp(buf, mark, mark_bytes) == 0 && nbd_zeroes(buf + mark_bytes, rest) == rest;
 }
 
-int cover_hide(struct disk *d)
+/* n bytes of it, unless they are so already. */
+static int hide(struct disk *d, uint64_t offset, uint64_t n, bool *changed)
 {
-	uint64_t size_bytes = d->header.size_bytes, end, n, mark_bytes;
 	char mark[MARK_BYTES] = { 0 };
+	uint64_t mark_bytes = !offset && n >= MARK_BYTES ? MARK_BYTES : 0;
 	uint8_t *buf = d->uncover.buf;
-	bool changed = false;
-	int error = 0;
+	int error = image_transfer(d, false, buf, n, offset);
 
 	write_mark(mark, d->header.cover);
+	if (error || is_hidden(buf, n, mark, mark_bytes))
+		return error;
+	*changed = true;
+	memset(buf, 0, n);
+	memcpy(buf, mark, mark_bytes);
+	return image_transfer(d, true, buf, n, offset);
+}
+
+int cover_hide(struct disk *d)
+{
+	uint64_t size_bytes = d->header.size_bytes, end, n;
+	bool changed = false;
+	/* The mark is there, durably, before anything else is not. */
+	int error = hide(d, 0, size_bytes < COPY_BYTES ? size_bytes : COPY_BYTES, &changed);
+
+	if (!error && fdatasync(d->fd[FILE_IMAGE]) < 0)
+		error = errno;
 	for (end = size_bytes; !error && end; end -= n) {
 		end = step_down(size_bytes, end, &n) + n;
-		mark_bytes = end == n && n >= MARK_BYTES ? MARK_BYTES : 0;
-		error = image_transfer(d, false, buf, n, end - n);
-		if (error || is_hidden(buf, n, mark, mark_bytes))
-			continue;
-		memset(buf, 0, n);
-		memcpy(buf, mark, mark_bytes);
-		error = image_transfer(d, true, buf, n, end - n);
-		changed = true;
+		error = hide(d, end - n, n, &changed);
 	}
 	/* Not only if something was changed: a start that was killed may have done that. */
 	if (!error && fdatasync(d->fd[FILE_IMAGE]) < 0)
@@ -206,6 +216,8 @@ static void uncover_done(struct job *j)
 
 	if (d->uncover.sync_failed)
 		core_sync_failed(d->core, d->uncover.error);
+	else if (!d->uncover.error && core_has_failed(d->core)) /* the error may have been told to a FLUSH instead */
+		d->uncover.error = EIO;
 	if (d->uncover.error) {
 		uncover_end(d);
 		return;
@@ -243,6 +255,6 @@ void port_uncover(struct core *c)
 	d->uncover.step = UNCOVER_COPIES;
 	d->uncover.job.run = uncover_run;
 	d->uncover.job.done = uncover_done;
-	d->uncover.job.class = JOB_SLOW;
+	d->uncover.job.class = JOB_LONG; /* writes wait for it: what hangs elsewhere does not hold it up */
 	pool_submit(&d->uncover.job);
 }

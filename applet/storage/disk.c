@@ -232,11 +232,16 @@ static void cover_do(const struct disk *d, struct io *io)
 		disk_do(d, io, fd);
 }
 
-/* Some of it is covered. The image's own part of it comes first: it may say EOPNOTSUPP. */
+/* Some of it is covered, and stays so for a READ that a switch overtakes: until it has ended, nobody writes what it reads.
+ * The image's own part of it comes first: it may say EOPNOTSUPP. */
 static void parts_do(struct disk *d, struct io *io)
 {
 	bool covered = false;
 
+	if (io->op == IO_ZERO && io->flags & IO_FAST) { /* there are no holes in the cover */
+		io->error = EOPNOTSUPP;
+		return;
+	}
 	do {
 		uint64_t offset = io->offset, end = offset + io->length;
 
@@ -246,7 +251,7 @@ static void parts_do(struct disk *d, struct io *io)
 
 			part.offset = offset;
 			part.length = end - offset;
-			at = cover_part(d, offset, &part.length);
+			at = cover_place(d->header.size_bytes, offset, &part.length);
 			offset += part.length;
 			if (covered != (at != UINT64_MAX))
 				continue;

@@ -173,10 +173,9 @@ const char *file_open_target(struct disk *d, const char *image, bool readonly)
 	error = lock_error(d, FILE_IMAGE, LOCK_SH);
 	if (!error)
 		error = size_error(d, FILE_IMAGE, &d->header.size_bytes);
-	if (!error && ENABLE_FEATURE_XNBD_SERVER_COVER && cover_mark(d)) {
-		snprintf(d->wrong, sizeof(d->wrong), "'%s' is covered: its first and last bytes are in a commit file until the switch of its proxy", image);
-		error = d->wrong;
-	}
+	/* Not refused: its clients may have written this. */
+	if (!error && ENABLE_FEATURE_XNBD_SERVER_COVER && cover_mark(d))
+		bb_error_msg("'%s' seems to be covered: then its first and last bytes are in a commit file until the switch of its proxy", image);
 	if (!error && d->is_device)
 		warn_of_writers(d);
 	return error;

@@ -136,6 +136,8 @@ static void read_header(struct disk *d)
 
 enum state_start store_decide(struct disk *d, uint64_t size_bytes, const struct fingerprint *fp, bool clear)
 {
+	/* Its clients may write whatever they like, also what looks like a mark. */
+	bool is_uncovered = d->commit_found == COMMIT_GOOD && !d->header.cover;
 	struct state_found f = {
 		.clear = clear,
 		.adopt = d->adopt,
@@ -147,7 +149,7 @@ enum state_start store_decide(struct disk *d, uint64_t size_bytes, const struct 
 		.same_boot = identity_same_boot(d),
 		.clean = d->header.clean,
 		.cover = d->header.cover,
-		.mark = ENABLE_FEATURE_XNBD_SERVER_COVER ? cover_mark(d) : 0,
+		.mark = ENABLE_FEATURE_XNBD_SERVER_COVER && !is_uncovered ? cover_mark(d) : 0,
 		.same_origin = !fp || fingerprint_match(fp, &d->header.fingerprint),
 	};
 	const char *why = NULL;
@@ -450,6 +452,7 @@ static void cover_end(struct disk *d)
 		bb_perror_msg_and_die("cannot open '%s'", d->path[FILE_COMMIT]);
 	if (!cover_reserve(d))
 		bb_simple_error_msg_and_die("out of memory");
+	paths_disown(d, false); /* soon these files alone have the bytes: a start that fails leaves them to the next one */
 	errno = cover_hide(d);
 	if (errno)
 		bb_perror_msg_and_die("cannot cover '%s'", d->path[FILE_IMAGE]);
@@ -480,7 +483,7 @@ void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *f
 	bool fresh = how == START_NEW || how == START_ADOPT;
 	bool in_place = fresh && d->commit_is_device;
 	char *new_commit = NULL;
-	bool covered;
+	bool covered, was_covered = d->header.cover;
 
 	if (!d->written) /* else store_inspect() has read all; nobody else writes these files */
 		load(d, how, size_bytes);
@@ -527,6 +530,12 @@ void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *f
 		errno = header_write(d->fd[FILE_COMMIT], &d->header);
 	if (errno)
 		bb_perror_msg_and_die("cannot write '%s'", new_commit ? new_commit : d->path[FILE_COMMIT]);
+	if (!errno && covered && !was_covered && !new_commit) { /* no copy is left that says otherwise */
+		d->header.counter++;
+		errno = header_write(d->fd[FILE_COMMIT], &d->header);
+		if (errno)
+			bb_perror_msg_and_die("cannot write '%s'", d->path[FILE_COMMIT]);
+	}
 	if (new_commit)
 		place_commit(d, new_commit);
 	if (how == START_ADOPT)

@@ -316,7 +316,7 @@ mutant "the cover goes unsynced" ../storage/cover.c '/^static void uncover_run/,
 mutant "the end of the cover is recorded before the bytes are there" ../storage/cover.c '/^void port_uncover/,/^}/s|pool_submit(&d->uncover.job);|d->uncover.id = d->header.cover; d->header.cover = 0; header_save(d); pool_submit(\&d->uncover.job);|'
 mutant "the first bytes do not come out of the cover" ../storage/cover.c '/^static void uncover_run/,/^}/s|error \&\& end;|error \&\& end > COPY_BYTES;|'
 mutant "the image stays covered in memory" ../storage/cover.c 's|d->covered = false;|;|'
-mutant "a cover hides nothing" ../storage/cover.c '/^int cover_hide/,/^}/s|error = image_transfer(d, true, buf, n, end - n);|;|'
+mutant "a cover hides nothing" ../storage/cover.c '/^static int hide/,/^}/s|return image_transfer(d, true, buf, n, offset);|return 0;|'
 mutant "what is hidden is not synced" ../storage/cover.c '/^int cover_hide/,/^}/s|if (!error \&\& fdatasync(d->fd\[FILE_IMAGE\]) < 0)|if (false)|'
 mutant "the cover of what is local already is empty" ../storage/store.c '/^static void cover_begin/,/^}/s|errno = cover_copy(d, size_bytes, image_bytes);|errno = 0;|'
 mutant "the mark is written before the name of the commit file lasts" ../storage/store.c '/^void store_open/,/^}/{/^\tsync_directory(d->path\[FILE_COMMIT\]);/d;s|^\t\tcover_end(d);|&\n\tsync_directory(d->path[FILE_COMMIT]);|}'
