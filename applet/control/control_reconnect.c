@@ -6,16 +6,6 @@
 #include "origin/origin.h"
 #include "reactor/pool.h"
 
-/* Where the proxy is to go, while a worker finds out. */
-struct place {
-	struct job job;
-	struct control *k; /* which is `waiting` */
-	struct origin_address a;
-	bool force, well;
-	char why[512];
-	char text[];
-};
-
 static void reconnect_saved(void *ctx, const char *why)
 {
 	control_answer_late(ctx, why);
@@ -46,9 +36,17 @@ static bool needs_origin(struct control *k)
 	return false;
 }
 
+static bool is_text(const char *p)
+{
+	return nbd_utf8(p, strlen(p)) == strlen(p);
+}
+
 static void begin(struct control *k, const struct origin_address *a, bool force)
 {
-	const char *why = origin_reconnect(k->export->disk.origin, a, force, reconnect_done, k);
+	const char *why = "what is not UTF-8 cannot be kept in the database";
+
+	if (!ENABLE_FEATURE_XNBD_WRAPPER_DBPATH || !control_database || (is_text(a->host) && is_text(a->port) && is_text(a->name)))
+		why = origin_reconnect(k->export->disk.origin, a, force, reconnect_done, k);
 
 	if (why)
 		control_answer_late(k, why);
@@ -68,6 +66,17 @@ void reconnect_to(struct control *k, const char *host, const char *port, const c
 		a.name = name;
 	begin(k, &a, force);
 }
+
+#if ENABLE_FEATURE_XNBD_SERVER_RECONNECT_URI
+/* Where the proxy is to go, while a worker finds out. */
+struct place {
+	struct job job;
+	struct control *k; /* which is `waiting` */
+	struct origin_address a;
+	bool force, well;
+	char why[512];
+	char text[];
+};
 
 /* Dies of what is wrong. */
 static void find_place(void *p)
@@ -128,3 +137,4 @@ void reconnect_to_uri(struct control *k, const char *uri, bool force)
 	k->waiting = true; /* from here on it lives until it is answered */
 	pool_submit(&to->job);
 }
+#endif

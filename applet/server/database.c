@@ -266,7 +266,10 @@ static void write_begin(void)
 	forget_served();
 	make_text(&db.text);
 	if (!db.text.lacks && db.text.bytes <= DATABASE_BYTES_MAX && db.text.images <= DATABASE_IMAGES_MAX) {
-		repeated_submit(&db.write, write_run, write_done);
+		db.write.job.run = write_run;
+		db.write.job.done = write_done;
+		db.write.job.class = JOB_LONG; /* not behind images on a disk that hangs */
+		pool_submit(&db.write.job);
 		return;
 	}
 	free(db.text.text);

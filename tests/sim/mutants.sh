@@ -319,7 +319,6 @@ mutant "the image stays covered in memory" ../storage/cover.c 's|d->covered = fa
 mutant "a cover hides nothing" ../storage/cover.c '/^static int hide/,/^}/s|return image_transfer(d, true, buf, n, offset);|return 0;|'
 mutant "what is hidden is not synced" ../storage/cover.c '/^int cover_hide/,/^}/s|if (!error \&\& fdatasync(d->fd\[FILE_IMAGE\]) < 0)|if (false)|'
 mutant "the cover of what is local already is empty" ../storage/store.c '/^static void cover_begin/,/^}/s|errno = cover_copy(d, size_bytes, image_bytes);|errno = 0;|'
-mutant "the mark is written before the name of the commit file lasts" ../storage/store.c '/^void store_open/,/^}/{/^\tsync_directory(d->path\[FILE_COMMIT\]);/d;s|^\t\tcover_end(d);|&\n\tsync_directory(d->path[FILE_COMMIT]);|}'
 mutant "a part behind the border is taken for covered" state.c '/^uint64_t cover_place/,/^}/s|if (\*n > end - offset)|if (false)|'
 mutant "the program that comes does not know of a switch" core.c 's/config->proxy \&\& !config->switched/config->proxy/'
 mutant "the program that comes does not do again what is not answered" ../../tests/sim/run.c '/^static void do_again/,/^}/s|hand_over(s);|;|'
