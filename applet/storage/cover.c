@@ -136,10 +136,10 @@ static int hide(struct disk *d, uint64_t offset, uint64_t n, bool *changed)
 
 int cover_hide(struct disk *d)
 {
-	uint64_t size_bytes = d->header.size_bytes, end, n;
+	uint64_t size_bytes = d->header.size_bytes, head = cover_head(size_bytes), end, n;
 	bool changed = false;
 	/* The mark is there, durably, before anything else is not. */
-	int error = hide(d, 0, size_bytes < COPY_BYTES ? size_bytes : COPY_BYTES, &changed);
+	int error = hide(d, 0, head < COPY_BYTES ? head : COPY_BYTES, &changed);
 
 	if (!error && fdatasync(d->fd[FILE_IMAGE]) < 0)
 		error = errno;

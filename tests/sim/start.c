@@ -196,6 +196,12 @@ void path_own(const void *owner, const char *path, bool unless_ready)
 	(void)unless_ready;
 }
 
+void paths_disown(const void *owner, bool remove)
+{
+	(void)owner;
+	(void)remove;
+}
+
 /* The jobs of header.c: nothing else happens meanwhile. */
 void pool_submit(struct job *j)
 {
