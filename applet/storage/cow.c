@@ -148,10 +148,10 @@ static uint64_t foreign(const struct disk *d, uint64_t first, uint64_t end)
 /* Takes room for what is going to be written, up to the limit. Whoever fails then gives it back: cow_written(). */
 static int own_begin(struct disk *d, uint64_t n, uint64_t offset)
 {
-	uint64_t more = foreign(d, offset / BLOCK_BYTES, map_blocks(offset + n)) * BLOCK_BYTES;
-	uint64_t all = __atomic_add_fetch(&d->cow_bytes, more, __ATOMIC_RELAXED);
+	unsigned long more = (unsigned long)foreign(d, offset / BLOCK_BYTES, map_blocks(offset + n));
+	uint64_t all = __atomic_add_fetch(&d->cow_blocks, more, __ATOMIC_RELAXED);
 
-	if (cow_limit_bytes && more && all > cow_limit_bytes)
+	if (cow_limit_bytes && more && all > cow_limit_bytes / BLOCK_BYTES)
 		return ENOSPC;
 	return __atomic_load_n(&d->fd[FILE_IMAGE], __ATOMIC_ACQUIRE) < 0 ? file_begin(d) : 0;
 }
@@ -175,5 +175,5 @@ void cow_written(struct disk *d, uint64_t n, uint64_t offset, int error)
 	if (!error)
 		set_own(d, first, end);
 	else if (ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT && d->cow_shares)
-		__atomic_fetch_sub(&d->cow_bytes, foreign(d, first, end) * BLOCK_BYTES, __ATOMIC_RELAXED);
+		__atomic_fetch_sub(&d->cow_blocks, (unsigned long)foreign(d, first, end), __ATOMIC_RELAXED);
 }

@@ -63,7 +63,7 @@ struct disk {
 	int base_fd;         /* copy on write: the base; fd[FILE_IMAGE] has what was written. Else -1 */
 	uint32_t *cow_words; /* ... and which blocks that are; 32 bits are atomic on every machine */
 	bool cow_shares;     /* --cow-client: base_fd is that of the export that is copied, and the file comes with the first write */
-	uint64_t cow_bytes;  /* ... bytes of what was written, in whole blocks: cow.c */
+	unsigned long cow_blocks; /* ... so many were written: cow.c. Not 64 bits: some processors have no such atomics */
 	struct serial_queue queues[JOB_SLOW][2]; /* of short and of long jobs; [1]: of those that take the inode's lock */
 	unsigned comparisons;      /* of spots, in flight */
 	struct serial_queue spots; /* of comparisons at a connect: while the image hangs, each would take another worker */
