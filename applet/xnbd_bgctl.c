@@ -7,7 +7,7 @@
  * Builds also inside a BusyBox tree, see xnbd_bgctl.h.
  */
 //config:config XNBD_BGCTL
-//config:	bool "xnbd-bgctl (11 kb)"
+//config:	bool "xnbd-bgctl (10 kb)"
 //config:	default y
 //config:	help
 //config:	Drives a running xnbd-server proxy through its control socket:
@@ -51,14 +51,14 @@
 //config:	Exchanges the program of a running server.
 //config:
 //config:config FEATURE_XNBD_BGCTL_CLIENTS
-//config:	bool "--clients and --export-metrics (1.1 kb)"
+//config:	bool "--clients and --export-metrics (880 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
 //config:	Shows who is connected, and counters for Prometheus.
 //config:
 //config:config FEATURE_XNBD_BGCTL_RECONNECT
-//config:	bool "--reconnect (1.9 kb)"
+//config:	bool "--reconnect (2.2 kb)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
@@ -72,7 +72,7 @@
 //config:	--reconnect can ask for an export by name.
 //config:
 //config:config FEATURE_XNBD_BGCTL_RECONNECT_URI
-//config:	bool "--reconnect to a URI"
+//config:	bool "--reconnect to a URI (1.5 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_BGCTL_RECONNECT
 //config:	help

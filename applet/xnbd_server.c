@@ -5,7 +5,7 @@
  * origin while the disk moves here. This file is its command line.
  */
 //config:config XNBD_SERVER
-//config:	bool "xnbd-server (173 kb)"
+//config:	bool "xnbd-server (194 kb)"
 //config:	default y
 //config:	help
 //config:	Serves a disk image or block device over NBD (target mode), or stands
@@ -13,7 +13,7 @@
 //config:	touches in a local image (proxy mode).
 //config:
 //config:config FEATURE_XNBD_SERVER_PROXY
-//config:	bool "--proxy (58 kb)"
+//config:	bool "--proxy (63 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -83,7 +83,7 @@
 //config:	For preallocated images: TRIM is ignored, and zeroes leave no holes.
 //config:
 //config:config FEATURE_XNBD_SERVER_RECONNECT_URI
-//config:	bool "A new origin as a URI"
+//config:	bool "A new origin as a URI (810 bytes)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
@@ -167,7 +167,7 @@
 //config:	The switch as soon as all blocks are here, and a program to run then:
 //config:
 //config:config FEATURE_XNBD_SERVER_COVER
-//config:	bool "--cover (2.0 kb)"
+//config:	bool "--cover (4.1 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
@@ -256,7 +256,7 @@
 //config:	and libc's resolver is left out, if nothing else needs it.
 //config:
 //config:config FEATURE_XNBD_SERVER_UPGRADE
-//config:	bool "xnbd-bgctl --upgrade (9.2 kb)"
+//config:	bool "xnbd-bgctl --upgrade (9.5 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY || XNBD_WRAPPER || FEATURE_XNBD_SERVER_CONTROL
 //config:	help

@@ -2,7 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /* xnbd-wrapper: serves many images by name on one port. This file is its command line. */
 //config:config XNBD_WRAPPER
-//config:	bool "xnbd-wrapper (12 kb)"
+//config:	bool "xnbd-wrapper (26 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -17,7 +17,7 @@
 //config:	Some images are only for clients with some keys of TLS.
 //config:
 //config:config FEATURE_XNBD_WRAPPER_PROXY
-//config:	bool "--proxy (6.4 kb)"
+//config:	bool "--proxy (7.8 kb)"
 //config:	default y
 //config:	depends on XNBD_WRAPPER && FEATURE_XNBD_SERVER_PROXY
 //config:	help
@@ -25,7 +25,7 @@
 //config:	a control socket of its own.
 //config:
 //config:config FEATURE_XNBD_WRAPPER_CONVERSATION
-//config:	bool "Conversation of xNBD (3.3 kb)"
+//config:	bool "Conversation of xNBD (5.1 kb)"
 //config:	default y
 //config:	depends on XNBD_WRAPPER
 //config:	help

@@ -5,7 +5,7 @@
  * line, prints the reply, and ends with its return code. The conversation is told in xnbd-wrapper(8).
  */
 //config:config XNBD_WRAPPER_CTL
-//config:	bool "xnbd-wrapper-ctl (2.6 kb)"
+//config:	bool "xnbd-wrapper-ctl (2.7 kb)"
 //config:	default y
 //config:	help
 //config:	Drives a running xnbd-wrapper: adds and removes images and proxies, with
