@@ -5,20 +5,12 @@
 A client of each writes and reads all the time, and knows what must be there. Meanwhile all proxies are copied, one origin
 falls silent and one dies, exports come and go, three proxies are switched, and the wrapper is killed and started again.
 Prints what it has seen, a line for each step."""
-import os, random, signal, subprocess, threading, time
-import nbd
+import os, random, signal, subprocess, time
+from exports import Client, control, run, uri
 
 SIZE, BLOCK, EXPORTS, ORIGINS = 4 << 20, 4096, 20, 5
 BUFFERS = 32 << 20
 random.seed(int(os.environ.get("SEED", "1")))
-
-
-def uri(name):
-    return "nbd+unix:///%s?socket=w.sock" % name
-
-
-def run(*args):
-    return subprocess.run(args, capture_output=True, text=True).returncode
 
 
 def origin(i):
@@ -40,48 +32,6 @@ def wrapper():
     while run("nbdinfo", "--size", uri("t0")):
         time.sleep(.05)
     return server
-
-
-def control(request):
-    return subprocess.run(["socat", "-t", "15", "-", "UNIX-CONNECT:w.ctl"], input=request + "\n", capture_output=True, text=True).stdout
-
-
-class Client(threading.Thread):
-    """Of one export, connected again when the wrapper has died."""
-    def __init__(self, name, image):
-        super().__init__(daemon=True)
-        self.name, self.image, self.requests, self.worst, self.wrong = name, bytearray(image), 0, 0, None
-        self.random, self.handle, self.unknown = random.Random(name), None, None
-
-    def write(self, offset, data):
-        self.unknown = offset, data
-        self.handle.pwrite(data, offset)
-        self.image[offset:offset + len(data)] = data
-        self.unknown = None
-
-    def step(self):
-        if not self.handle:
-            self.handle = nbd.NBD()
-            self.handle.connect_uri(uri(self.name))
-            if self.unknown: # perhaps it was done, perhaps not
-                self.write(*self.unknown)
-        n = self.random.randrange(1, 16) * 512
-        offset = self.random.randrange(0, SIZE - n, 512)
-        if self.random.random() < .4:
-            self.write(offset, self.random.randbytes(n))
-        elif self.handle.pread(n, offset) != self.image[offset:offset + n]:
-            self.wrong = offset
-
-    def run(self):
-        while not stopped and self.wrong is None:
-            begun = time.time()
-            try:
-                self.step()
-                self.requests += 1
-                self.worst = max(self.worst, time.time() - begun)
-            except nbd.Error:
-                self.handle = None
-                time.sleep(.1)
 
 
 peak = 0
@@ -108,7 +58,6 @@ for i in range(EXPORTS):
     open("t%d.img" % i, "wb").write(bytes(SIZE))
 origins = [origin(i) for i in range(ORIGINS)]
 server = wrapper()
-stopped = False
 clients = [Client("t%d" % i, bytes(SIZE)) for i in range(EXPORTS)] + [Client("p%d" % i, images[i % ORIGINS]) for i in range(EXPORTS)]
 for c in clients:
     c.start()
@@ -141,17 +90,12 @@ before = [c.requests for c in clients]
 pass_time(8)
 print("killed, and all go on:", all(c.requests > n for c, n in zip(clients, before)))
 print("all are copied:", {c.wait() for c in copies()})
-stopped = True
 for c in clients:
-    c.join(20)
-wrong = [(c.name, c.wrong) for c in clients if c.wrong is not None]
+    c.stopped = True
 for c in clients:
-    h = nbd.NBD()
-    h.connect_uri(uri(c.name))
-    if h.pread(SIZE, 0) != c.image:
-        wrong.append((c.name, "all"))
-    h.shutdown()
-print("every byte is right:", wrong or True)
+    c.stop()
+    c.check()
+print("every byte is right:", [(c.name, c.wrong) for c in clients if c.wrong is not None] or True)
 print("memory within the budget:", peak <= BUFFERS)
 server.terminate()
 print("the end:", server.wait())
