@@ -3,12 +3,13 @@
 # Copyright (C) 2026 the xnbdbox authors
 # make random N=60: so many random configurations, and allnoconfig and allyesconfig,
 # build without a warning with gcc and with clang, and pass the tests of what is in them
-# (tests/e2e/config.tests). SEED=n begins with another one.
+# (tests/e2e/config.tests). SEED=n begins with another one; else the commit says it, so that a run
+# of its tests can be had again, and each commit tries others.
 set -u
 top=$(cd "$(dirname "$0")/.." && pwd)
 cd "$top" || exit 1
 N=${N:-4}
-SEED=${SEED:-$(date +%s)}
+SEED=${SEED:-$(($(git rev-parse --short=7 HEAD 2>/dev/null | sed 's/^/0x/') + 0))}
 T=$(mktemp -d "${TMPDIR:-/tmp}/xnbd-random.XXXXXX")
 trap 'rm -rf "$T"' EXIT
 trap 'exit 1' INT TERM
