@@ -237,6 +237,7 @@ void cover_saved(struct disk *d)
 	if (d->uncover.step == UNCOVER_RECORDS && !says_so && !d->save.error) {
 		d->covered = false;
 		uncover_end(d);
+		header_save(d); /* so that the older copy does not say otherwise if this one is damaged later */
 	} else if (d->uncover.step == UNCOVER_RECORDS && !says_so) {
 		d->uncover.step = UNCOVER_REVERTS;
 		d->uncover.error = d->save.error;

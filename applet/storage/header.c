@@ -92,7 +92,7 @@ static void save_done(struct job *j)
 		cover_saved(d);
 	if (again)
 		header_save(d);
-	else if (d->header_saved)
+	else if (!d->save.write.busy && d->header_saved) /* else cover_saved() has more to save */
 		d->header_saved(d, d->save.error);
 }
 

@@ -476,6 +476,22 @@ static void set_header(struct disk *d, enum state_start how, uint64_t size_bytes
 		h->cover = fingerprint_sample((uint8_t *)h, sizeof(*h));
 }
 
+/* path: what the commit file is named now. both: no copy is left of what the header said before. */
+static void write_header(struct disk *d, const char *path, bool in_place, bool both)
+{
+	int fd = d->fd[FILE_COMMIT];
+
+	errno = in_place ? header_announce(fd, &d->header) : 0;
+	if (!errno)
+		errno = header_write(fd, &d->header);
+	if (!errno && both) {
+		d->header.counter++;
+		errno = header_write(fd, &d->header);
+	}
+	if (errno)
+		bb_perror_msg_and_die("cannot write '%s'", path);
+}
+
 void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *fp, bool clear, bool *all_dirty)
 {
 	enum state_start how = store_decide(d, size_bytes, fp, clear);
@@ -525,17 +541,7 @@ void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *f
 	}
 	d->covered = covered;
 	set_header(d, how, size_bytes, fp);
-	errno = in_place ? header_announce(d->fd[FILE_COMMIT], &d->header) : 0;
-	if (!errno)
-		errno = header_write(d->fd[FILE_COMMIT], &d->header);
-	if (errno)
-		bb_perror_msg_and_die("cannot write '%s'", new_commit ? new_commit : d->path[FILE_COMMIT]);
-	if (!errno && covered && !was_covered && !new_commit) { /* no copy is left that says otherwise */
-		d->header.counter++;
-		errno = header_write(d->fd[FILE_COMMIT], &d->header);
-		if (errno)
-			bb_perror_msg_and_die("cannot write '%s'", d->path[FILE_COMMIT]);
-	}
+	write_header(d, new_commit ? new_commit : d->path[FILE_COMMIT], in_place, covered && !was_covered && !new_commit);
 	if (new_commit)
 		place_commit(d, new_commit);
 	if (how == START_ADOPT)
