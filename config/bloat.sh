@@ -95,16 +95,41 @@ contents() {
 # without NAME SYMBOL: config/NAME_defconfig, less that and what depends on it.
 without() {
 	awk -v symbol="$2" '
+	# Do the symbols of `chosen` allow what depends on this? Sums of products, as Kconfig has them here.
+	function allows(expression,    sum, product, i, k, all) {
+		for (i = split(expression, sum, / *\|\| */); i; i--) {
+			all = 1
+			for (k = split(sum[i], product, / *&& */); k; k--)
+				all = all && (product[k] ~ /^!/ ? !(substr(product[k], 2) in chosen) : product[k] in chosen)
+			if (all) return 1
+		}
+		return 0
+	}
 	FNR == NR {
 		if ($1 == "config") now = $2
-		if ($1 == "depends") needs[now] = $3
+		if ($1 == "depends") {
+			sub(/^[ \t]*depends on */, "")
+			needs[now] = $0
+		}
 		next
 	}
-	{
-		name = substr($0, 8, index($0, "=") - 8)
-		for (s = name; s != ""; s = needs[s])
-			if (s == symbol) next
+	/^#/ {
 		print
+		next
+	}
+	{ name = substr($0, 8, index($0, "=") - 8) }
+	name != symbol { chosen[name] = $0 }
+	END {
+		do {
+			left = 0
+			for (name in chosen)
+				if (name in needs && !allows(needs[name])) {
+					delete chosen[name]
+					left = 1
+				}
+		} while (left)
+		for (name in chosen)
+			print chosen[name]
 	}' "$T/Config.in" "config/$1_defconfig" >"$T/config"
 }
 

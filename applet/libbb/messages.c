@@ -14,7 +14,7 @@ enum {
 
 void (*die_func)(void);
 
-#if ENABLE_FEATURE_XNBD_SERVER_PROXY || ENABLE_FEATURE_XNBD_WRAPPER_PROXY
+#if ENABLE_FEATURE_XNBD_SERVER_PROXY
 static _Thread_local struct survivor {
 	jmp_buf at;
 	char *text;

@@ -59,11 +59,12 @@ static inline bool repeated_begin(struct repeated_job *r)
 	return !r->again;
 }
 
-static inline void repeated_submit(struct repeated_job *r, void (*on_worker)(struct job *), void (*done)(struct job *))
+static inline void repeated_submit(struct repeated_job *r, enum job_class class, void (*on_worker)(struct job *),
+				   void (*done)(struct job *))
 {
 	r->job.run = on_worker;
 	r->job.done = done;
-	r->job.class = JOB_SLOW;
+	r->job.class = class;
 	pool_submit(&r->job);
 }
 

@@ -139,7 +139,7 @@ static void log_open_done(struct job *j UNUSED_PARAM)
 void daemon_reopen_log(void)
 {
 	if (log_file.path && repeated_begin(&log_file.reopen))
-		repeated_submit(&log_file.reopen, log_open_run, log_open_done);
+		repeated_submit(&log_file.reopen, JOB_SLOW, log_open_run, log_open_done);
 }
 
 #if ENABLE_FEATURE_XNBD_SERVER_UPGRADE

@@ -266,10 +266,7 @@ static void write_begin(void)
 	forget_served();
 	make_text(&db.text);
 	if (!db.text.lacks && db.text.bytes <= DATABASE_BYTES_MAX && db.text.images <= DATABASE_IMAGES_MAX) {
-		db.write.job.run = write_run;
-		db.write.job.done = write_done;
-		db.write.job.class = JOB_LONG; /* not behind images on a disk that hangs */
-		pool_submit(&db.write.job);
+		repeated_submit(&db.write, JOB_LONG, write_run, write_done); /* not behind images on a disk that hangs */
 		return;
 	}
 	free(db.text.text);

@@ -279,10 +279,32 @@ static void skip_value(struct parser *r, unsigned depth)
 	}
 }
 
+/* An object: each member's value is parsed by member(), which gets its key, and where that is. */
+static void parse_object(struct parser *r, void (*member)(struct parser *r, void *ctx, const char *key, const char *key_at), void *ctx)
+{
+	if (!parse_byte(r, '{', "a JSON object is wanted here") || is_empty(r, '}'))
+		return;
+	do {
+		const char *key, *key_at;
+
+		skip_space(r);
+		key_at = r->p;
+		key = parse_key(r);
+		if (key)
+			member(r, ctx, key, key_at);
+	} while (parse_more(r, '}'));
+}
+
 /* ---- what the values mean ---------------------------------------------------------------------- */
 
-static void parse_field(struct parser *r, struct database_image *i, bool *seen, const char *key, const char *key_at)
+struct fields {
+	struct database_image *image;
+	bool seen[DATABASE_FIELDS];
+};
+
+static void parse_field(struct parser *r, void *ctx, const char *key, const char *key_at)
 {
+	struct fields *to = (struct fields *)ctx;
 	unsigned f = 0;
 
 	while (f < DATABASE_FIELDS && strcmp(key, keys[f]) != 0)
@@ -291,14 +313,14 @@ static void parse_field(struct parser *r, struct database_image *i, bool *seen, 
 		skip_value(r, 2);
 		return;
 	}
-	if (seen[f]) {
+	if (to->seen[f]) {
 		is_wrong(r, key_at, "an image has a key twice");
 		return;
 	}
-	seen[f] = true;
+	to->seen[f] = true;
 	skip_space(r);
 	if (f < DATABASE_EXPORT || !skip_word(r, "null"))
-		i->field[f] = parse_string(r);
+		to->image->field[f] = parse_string(r);
 }
 
 static bool is_proxy(const struct database_image *i)
@@ -327,26 +349,6 @@ static void check_image(struct parser *r, const struct database_image *i)
 							 "a target has no image_path");
 }
 
-static void parse_image(struct parser *r, struct database_image *i)
-{
-	bool seen[DATABASE_FIELDS] = { false };
-
-	if (!parse_byte(r, '{', "an object is wanted here"))
-		return;
-	if (!is_empty(r, '}'))
-		do {
-			const char *key_at, *key;
-
-			skip_space(r);
-			key_at = r->p;
-			key = parse_key(r);
-			if (key)
-				parse_field(r, i, seen, key, key_at);
-		} while (parse_more(r, '}'));
-	if (!r->wrong)
-		check_image(r, i);
-}
-
 static bool check_name(struct parser *r, const struct database_image *list, unsigned count, const char *name, const char *at)
 {
 	if (strlen(name) > NBD_NAME_MAX)
@@ -359,30 +361,29 @@ static bool check_name(struct parser *r, const struct database_image *list, unsi
 	return true;
 }
 
-static void parse_images(struct parser *r, struct database_image **list)
+struct images {
+	struct database_image *first, **last;
+	unsigned count;
+};
+
+static void parse_image(struct parser *r, void *ctx, const char *name, const char *name_at)
 {
-	struct database_image **last = list;
-	unsigned count = 0;
+	struct images *all = (struct images *)ctx;
+	struct fields fields = { .seen = { false } };
 
-	if (!parse_byte(r, '{', "an object is wanted here") || is_empty(r, '}'))
+	if (!check_name(r, all->first, all->count++, name, name_at))
 		return;
-	do {
-		const char *at, *name;
-
-		skip_space(r);
-		at = r->p;
-		name = parse_key(r);
-		if (!name || !check_name(r, *list, count++, name, at))
-			return;
-		*last = calloc(1, sizeof(**last));
-		if (!*last) {
-			is_wrong(r, at, "out of memory");
-			return;
-		}
-		(*last)->name = name;
-		parse_image(r, *last);
-		last = &(*last)->next;
-	} while (parse_more(r, '}'));
+	fields.image = calloc(1, sizeof(*fields.image));
+	if (!fields.image) {
+		is_wrong(r, name_at, "out of memory");
+		return;
+	}
+	fields.image->name = name;
+	*all->last = fields.image;
+	all->last = &fields.image->next;
+	parse_object(r, parse_field, &fields);
+	if (!r->wrong)
+		check_image(r, fields.image);
 }
 
 static void parse_version(struct parser *r)
@@ -399,52 +400,51 @@ static void parse_version(struct parser *r)
 		is_wrong(r, at, "the version is not 2");
 }
 
-static void parse_database(struct parser *r, struct database_image **list)
+struct database {
+	struct images images;
+	bool has_version, has_images;
+};
+
+static void parse_part(struct parser *r, void *ctx, const char *key, const char *key_at)
 {
-	bool has_version = false, has_images = false;
+	struct database *to = (struct database *)ctx;
+	bool is_version = strcmp(key, "version") == 0, is_images = strcmp(key, "images") == 0;
 
-	if (!parse_byte(r, '{', "no JSON object"))
-		return;
-	if (!is_empty(r, '}'))
-		do {
-			const char *at, *key;
+	if ((is_version && to->has_version) || (is_images && to->has_images))
+		is_wrong(r, key_at, "a key is there twice");
+	else if (is_version)
+		parse_version(r);
+	else if (is_images)
+		parse_object(r, parse_image, &to->images);
+	else
+		skip_value(r, 1);
+	to->has_version |= is_version;
+	to->has_images |= is_images;
+}
 
-			skip_space(r);
-			at = r->p;
-			key = parse_key(r);
-			if (!key)
-				return;
-			if (strcmp(key, "version") == 0 && !has_version) {
-				has_version = true;
-				parse_version(r);
-			} else if (strcmp(key, "images") == 0 && !has_images) {
-				has_images = true;
-				parse_images(r, list);
-			} else if (strcmp(key, "version") == 0 || strcmp(key, "images") == 0) {
-				is_wrong(r, at, "a key is there twice");
-			} else {
-				skip_value(r, 1);
-			}
-		} while (parse_more(r, '}'));
+static void parse_database(struct parser *r, struct database *to)
+{
+	to->images.last = &to->images.first;
+	parse_object(r, parse_part, to);
 	if (r->wrong)
 		return;
 	skip_space(r);
 	if (r->p != r->end)
 		is_wrong(r, r->p, "something follows the end of the object");
-	if (!has_version)
+	if (!to->has_version)
 		is_wrong(r, r->p, "there is no version");
-	if (!has_images)
+	if (!to->has_images)
 		is_wrong(r, r->p, "there are no images");
 }
 
 struct database_image *database_parse(char *text, size_t n, struct database_error *error)
 {
 	struct parser r = { .p = text, .end = text + n, .line = 1 };
-	struct database_image *list = NULL;
+	struct database to = { .has_version = false };
 	size_t good = nbd_utf8(text, n);
 
 	if (good == n) {
-		parse_database(&r, &list);
+		parse_database(&r, &to);
 	} else {
 		is_wrong(&r, text + good, "no UTF-8");
 		for (; r.p < r.wrong_at; r.p++)
@@ -452,8 +452,8 @@ struct database_image *database_parse(char *text, size_t n, struct database_erro
 	}
 	*error = (struct database_error){ .what = r.wrong, .line = r.line, .at = r.wrong ? (size_t)(r.wrong_at - text) : 0 };
 	if (!r.wrong)
-		return list;
-	database_free(list);
+		return to.images.first;
+	database_free(to.images.first);
 	return NULL;
 }
 

@@ -32,7 +32,7 @@ static void keys_done(struct job *j UNUSED_PARAM)
 void keys_reload(void)
 {
 	if (keys.path && repeated_begin(&keys.reload))
-		repeated_submit(&keys.reload, keys_run, keys_done);
+		repeated_submit(&keys.reload, JOB_SLOW, keys_run, keys_done);
 }
 
 void keys_begin(const char *path)

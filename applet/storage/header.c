@@ -103,7 +103,7 @@ void header_save(struct disk *d)
 	d->header.counter++;
 	d->save.header = d->header;
 	d->save.recents = core_recent(d->core, d->save.header.recent);
-	repeated_submit(&d->save.write, save_run, save_done);
+	repeated_submit(&d->save.write, JOB_SLOW, save_run, save_done);
 }
 
 void header_finish(struct disk *d)
