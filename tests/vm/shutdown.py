@@ -7,62 +7,21 @@
 # a busy host is no error.
 #   network: the origin stays, and what has the network in the system takes it down when it is stopped: systemd-networkd
 #            with an address by DHCP, and a service as that of ifupdown. The shutdown needs blocks after that.
-import os, shutil, subprocess, sys, time
-from machine import BUILD, HOST, PATIENCE, XNBDBOX, Machine, connect, expect_quiet, free_port, make_ext4, spawn
+import os, shutil, subprocess, sys
+from debian import HOLD, boot, moves_from, names, power_off, start_origin
+from machine import BUILD, PATIENCE, expect_quiet, make_ext4
 from model import BLOCK, bits, expect_clean, read_files, uncover
 
 NETWORK = sys.argv[2:] == ["network"]
 INITRD, IMAGE = sys.argv[1], BUILD + "/systemd.img"
-HOLD = 20  # seconds, of config/initramfs/init at a shutdown
 SIZE = os.path.getsize(IMAGE)
-
-
-def start_origin():
-    port = free_port()
-    process = spawn(XNBDBOX, "xnbd-server", "--target", "--readonly", "--laddr", "127.0.0.1", "--lport", str(port), IMAGE)
-    connect(port).shutdown()
-    return port, process
-
-
-def boot(port):
-    """Returns the machine, and how many seconds it took."""
-    with open("state.img", "wb") as f:
-        f.write(make_ext4("fs.img", 16 << 20))
-    with open("disk.img", "wb") as f:
-        f.truncate(SIZE)
-    began = time.monotonic()
-    m = Machine("state.img", "disk.img", initrd=INITRD, memory=512,
-                line=("-device", "virtio-serial-pci", "-device", "virtconsole,chardev=line"), append=(
-                    "loglevel=7 nosoftlockup rcupdate.rcu_cpu_stall_suppress=1 rw ip=10.0.2.15::10.0.2.2:255.255.255.0:::off"
-                    f" systemd.default_timeout_start_sec={PATIENCE} udev.event_timeout={PATIENCE}"
-                    + " systemd.wants=systemd-networkd.service systemd.wants=networking.service" * NETWORK +
-                    f" xnbd.origin={HOST}:{port} xnbd.cache=/dev/vdb xnbd.bitmap=/dev/vda"))
-    return m, time.monotonic() - began
 
 
 def expect_hidden(m):
     """Udev and blkid know the device, and not the half-copied disk with the same names."""
-    known = m.run("udevadm trigger --subsystem-match=block; udevadm settle; blkid -p /dev/vdb; blkid -p /dev/nbd0; "
-                  "for l in /dev/disk/by-uuid/* /dev/disk/by-label/* /dev/disk/by-part*/*; do [ ! -e $l ] || readlink -f $l; done; blkid")
+    known = names(m)
     if "vdb" in known or 'nbd0: ' not in known or 'TYPE="ext4"' not in known:
         sys.exit(f"the system knows:\n{known}")
-
-
-def power_off(m, limit):
-    """Returns how many seconds it took."""
-    began = time.monotonic()
-    m.tell("systemctl poweroff")
-    try:
-        m.process.wait(limit)
-    except subprocess.TimeoutExpired:
-        pass
-    took = time.monotonic() - began
-    m.line.close()
-    with open("console.log", errors="replace") as f:
-        said = f.read()
-    if "reboot: Power down" not in said:
-        sys.exit(f"{took:.0f} s after it was told to power off, the machine is still on:\n{said[-2000:]}")
-    return took
 
 
 def check_disk(content):
@@ -87,8 +46,12 @@ def check_disk(content):
         sys.exit(f"the file has {found}")
 
 
-port, origin = start_origin()
-m, booted = boot(port)
+with open("state.img", "wb") as f:
+    f.write(make_ext4("fs.img", 16 << 20))
+with open("disk.img", "wb") as f:
+    f.truncate(SIZE)
+port, origin = start_origin(IMAGE)
+m, booted = boot(INITRD, "rw", "systemd.wants=systemd-networkd.service systemd.wants=networking.service" * NETWORK, moves_from(port))
 m.run("echo written >/root/file; sync")
 expect_hidden(m)
 cached, blocks = (int(m.run(f"query {key}")) for key in ("cached", "blocks"))

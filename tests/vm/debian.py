@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) 2026 the xnbdbox authors
+# A machine with Debian's systemd (build_glue.sh systemd), which an initramfs of a distribution boots. /dev/vda
+# is xnbd.bitmap, /dev/vdb the disk.
+import subprocess, sys, time
+from machine import HOST, PATIENCE, XNBDBOX, Machine, connect, free_port, spawn
+
+HOLD = 20  # seconds, of config/initramfs/init at a shutdown
+
+
+def start_origin(image):
+    port = free_port()
+    process = spawn(XNBDBOX, "xnbd-server", "--target", "--readonly", "--laddr", "127.0.0.1", "--lport", str(port), image)
+    connect(port).shutdown()
+    return port, process
+
+
+def moves_from(port):
+    """What the kernel's command line has of a move."""
+    return f"ip=10.0.2.15::10.0.2.2:255.255.255.0:::off xnbd.origin={HOST}:{port} xnbd.cache=/dev/vdb xnbd.bitmap=/dev/vda"
+
+
+def boot(initrd, *words):
+    """Returns the machine, and how many seconds it took. A busy host is no error."""
+    began = time.monotonic()
+    m = Machine("state.img", "disk.img", initrd=initrd, memory=512,
+                line=("-device", "virtio-serial-pci", "-device", "virtconsole,chardev=line"), append=(
+                    "loglevel=7 nosoftlockup rcupdate.rcu_cpu_stall_suppress=1"
+                    f" systemd.default_timeout_start_sec={PATIENCE} udev.event_timeout={PATIENCE} {' '.join(words)}"))
+    return m, time.monotonic() - began
+
+
+def names(m):
+    """What udev and blkid know, after they have looked again: devices with a name in /dev/disk, then blkid's lines."""
+    return m.run("udevadm trigger --subsystem-match=block; udevadm settle; blkid -p /dev/vdb; blkid -p /dev/nbd0; "
+                 "for l in /dev/disk/by-uuid/* /dev/disk/by-label/* /dev/disk/by-part*/*; do [ ! -e $l ] || readlink -f $l; done; blkid")
+
+
+def power_off(m, limit):
+    """Returns how many seconds it took."""
+    began = time.monotonic()
+    m.tell("systemctl poweroff")
+    try:
+        m.process.wait(limit)
+    except subprocess.TimeoutExpired:
+        pass
+    took = time.monotonic() - began
+    m.line.close()
+    with open("console.log", errors="replace") as f:
+        said = f.read()
+    if "reboot: Power down" not in said:
+        sys.exit(f"{took:.0f} s after it was told to power off, the machine is still on:\n{said[-2000:]}")
+    return took
