@@ -53,7 +53,7 @@ struct proxy {
 	char *host; /* of the origin, as origin_new() wants it */
 	const struct psk *psk;
 	const char *image, *bitmap, *commit, *socket, *hook, *hold;
-	bool clear, adopt, accept, cover;
+	bool clear, adopt, accept, cover, switched;
 	unsigned hold_s;
 	/* ... for the database */
 	char *socket_path, *psk_path;
@@ -128,6 +128,7 @@ static const struct word {
 	{ "clear-bitmap", offsetof(struct proxy, clear), false },
 	{ "adopt-bitmap", offsetof(struct proxy, adopt), false },
 	{ "accept-image", offsetof(struct proxy, accept), false },
+	{ "switched", offsetof(struct proxy, switched), false },
 #if ENABLE_FEATURE_XNBD_SERVER_COVER
 	{ "cover", offsetof(struct proxy, cover), false },
 #endif
@@ -197,6 +198,8 @@ static void proxy_open_files(void *arg)
 	d->accept = p->accept;
 	d->wants_cover = p->cover;
 	p->is_complete = store_inspect(d, p->image, p->bitmap, p->commit, p->clear);
+	d->switched = p->switched && d->words; /* without its files it is a new proxy */
+	p->is_complete |= d->switched;
 }
 
 /* Paths as seen from the root, while the current directory is that of the request. */
@@ -362,7 +365,9 @@ static void proxy_begin_export(void *arg)
 	control_begin(&p->control, e, NULL);
 	/* nothing dies from here on */
 	core_hold(d->core, p->hold_s * 1000ULL);
-	if (map_is_complete(core_map(d->core)))
+	if (d->switched)
+		origin_end(d->origin);
+	else if (map_is_complete(core_map(d->core)))
 		origin_start(d->origin);
 	else
 		origin_resume(d->origin);
@@ -483,6 +488,8 @@ static void put_words(struct proxy *p, struct database_text *t)
 		snprintf(hold, sizeof(hold), " hold=%u", p->hold_s);
 		database_put_text(t, hold);
 	}
+	if (!core_is_proxy(d->core))
+		database_put_text(t, " switched");
 	if (p->served.policy.auto_switch)
 		database_put_text(t, " auto-switch");
 	if (p->served.policy.verify)

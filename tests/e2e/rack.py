@@ -142,12 +142,12 @@ print("killed, started with the database alone, and all are in use:", all(is_in_
 print("what was removed stays removed:", all(is_gone(name) for name in removed))
 
 
-def complete(names):
-    return {run("sh", "-c", "xnbd-bgctl --query %s.ctl | grep -qx 'state complete'" % name) for name in names}
+def targets(names):
+    return {run("sh", "-c", "xnbd-bgctl --query %s.ctl | grep -qx 'mode target'" % name) for name in names}
 
 
 database = json.load(open("db"))["images"]
-print("what was switched is complete:", complete(switched))
+print("what was switched is a target, the others are not:", targets(switched), targets(p for p in proxies if p not in switched))
 print("the database has each of them:", set(database) == set(clients))
 print("all are copied:", {c.wait() for c in [start("xnbd-bgctl", "--cache-all", p + ".ctl") for p in proxies if p not in switched]})
 for c in clients.values():
