@@ -25,7 +25,6 @@
 
 enum {
 	HUNG_EXPORTS = 3, /* so many disks may hang, each with all workers of an export; others still get some */
-	START_MS = 5000,  /* how long a start waits for an origin that it can do without */
 };
 
 static struct {
@@ -43,7 +42,7 @@ static void first_attempt_ended(void *ctx UNUSED_PARAM, const char *error, bool 
 bool server_reach_origin(struct disk *d, bool needed)
 {
 	const struct server_config *s = server_config;
-	uint64_t until_ms = needed ? UINT64_MAX : loop_now_ms() + START_MS;
+	uint64_t until_ms = needed ? UINT64_MAX : loop_now_ms() + ORIGIN_WAIT_MS;
 
 	d->origin = origin_new(d, &s->origin, first_attempt_ended, NULL);
 	while (!first_attempt.ended && !server.stopping_ms && loop_now_ms() < until_ms) {

@@ -15,7 +15,10 @@
 
 struct recording;
 
-enum { SERVER_HAS_CONTROL = ENABLE_FEATURE_XNBD_SERVER_PROXY + ENABLE_XNBD_WRAPPER + ENABLE_FEATURE_XNBD_SERVER_CONTROL > 0 };
+enum {
+	SERVER_HAS_CONTROL = ENABLE_FEATURE_XNBD_SERVER_PROXY + ENABLE_XNBD_WRAPPER + ENABLE_FEATURE_XNBD_SERVER_CONTROL > 0,
+	ORIGIN_WAIT_MS = 5000, /* how long a proxy that begins waits for an origin that it can do without */
+};
 
 /* An export that the server works for by itself: the one of xnbd-server, and the proxies of xnbd-wrapper. */
 struct served {

@@ -4,7 +4,7 @@
  * The proxies of xnbd-wrapper.
  *
  *   OPEN      a worker parses what was asked for, and finds, locks and judges the files that are there
- *   ORIGIN    the origin is asked for its size and its samples, if it is needed, or for START_MS
+ *   ORIGIN    the origin is asked for its size and its samples, if it is needed, or for ORIGIN_WAIT_MS
  *   CLOSE     what was begun for that connection ends
  *   WRITE     a worker creates and repairs the files, and makes the control socket
  *   SERVED    the export can be found
@@ -23,6 +23,7 @@
 #include "reactor/pool.h"
 #include "server/life.h"
 #include "server/proxies.h"
+#include "server/proxy_words.h"
 #include "server/server.h"
 #include "storage/header.h"
 #include "storage/holes.h"
@@ -32,10 +33,7 @@
 
 #include <limits.h>
 
-enum {
-	START_MS = 5000, /* so long an origin is waited for that the start can do without */
-	CHECK_MS = 20,    /* so often a step looks whether it has come to its end */
-};
+enum { CHECK_MS = 20 }; /* so often a step looks whether it has come to its end */
 
 enum step { STEP_OPEN, STEP_ORIGIN, STEP_CLOSE, STEP_WRITE, STEP_SERVED, STEP_COMMIT, STEP_LEAVE, STEP_FAILED };
 
@@ -46,17 +44,8 @@ struct proxy {
 	struct timer timer; /* the next look at the step */
 	enum step step;
 
-	/* what was asked for; all of it points into `text` */
-	char *text;
-	const char *separator;
-	struct nbd_uri uri;
-	char *host; /* of the origin, as origin_new() wants it */
-	const struct psk *psk;
-	const char *image, *bitmap, *commit, *socket, *hook, *hold;
-	bool clear, adopt, accept, cover, switched;
-	unsigned hold_s;
-	/* ... for the database */
-	char *socket_path, *psk_path;
+	struct proxy_words words;          /* what was asked for */
+	char *socket_path;                 /* of words.socket; for the database, as these */
 	struct database_text uri_text, words_text;
 
 	void (*steps)(void *p); /* for the worker; may die */
@@ -113,78 +102,6 @@ static void unlist(struct served **list, const struct proxy *p)
 	*list = p->served.next;
 }
 
-/* ---- what was asked for ------------------------------------------------------------------------- */
-
-static const struct word {
-	const char *key;
-	size_t at;
-	bool has_value;
-} words[] = {
-	{ "cache", offsetof(struct proxy, image), true },
-	{ "bitmap", offsetof(struct proxy, bitmap), true },
-	{ "control", offsetof(struct proxy, socket), true },
-	{ "commit-file", offsetof(struct proxy, commit), true },
-	{ "hold", offsetof(struct proxy, hold), true },
-	{ "clear-bitmap", offsetof(struct proxy, clear), false },
-	{ "adopt-bitmap", offsetof(struct proxy, adopt), false },
-	{ "accept-image", offsetof(struct proxy, accept), false },
-	{ "switched", offsetof(struct proxy, switched), false },
-#if ENABLE_FEATURE_XNBD_SERVER_COVER
-	{ "cover", offsetof(struct proxy, cover), false },
-#endif
-#if ENABLE_FEATURE_XNBD_SERVER_AUTO
-	{ "exec", offsetof(struct proxy, hook), true },
-	{ "auto-switch", offsetof(struct proxy, served.policy.auto_switch), false },
-# if ENABLE_FEATURE_XNBD_SERVER_VERIFY
-	{ "verify", offsetof(struct proxy, served.policy.verify), false },
-# endif
-#endif
-};
-
-static void parse_word(struct proxy *p, char *key)
-{
-	const char *name = p->served.export->nbd.name;
-	char *value = strchr(key, '=');
-	const struct word *w = words;
-
-	if (value)
-		*value++ = '\0';
-	while (w < words + ARRAY_SIZE(words) && strcmp(key, w->key) != 0)
-		w++;
-	if (w == words + ARRAY_SIZE(words))
-		bb_error_msg_and_die("proxy '%s': '%s' is unknown: see xnbd-wrapper(8), PROXIES", name, key);
-	if (w->has_value != (value && *value) || (value && !nbd_percent_decode(value)))
-		bb_error_msg_and_die(w->has_value ? "proxy '%s': '%s=' needs a value" : "proxy '%s': '%s' has no value", name, key);
-	if (w->has_value)
-		*(const char **)(void *)((char *)p + w->at) = value;
-	else
-		*((bool *)p + w->at) = true;
-}
-
-static void parse(struct proxy *p)
-{
-	const char *name = p->served.export->nbd.name;
-	char *rest = p->text, *uri = strsep(&rest, p->separator), *word;
-	const char *wrong = nbd_uri_parse(uri, &p->uri);
-
-	if (wrong)
-		bb_error_msg_and_die("proxy '%s': the URI of the origin %s", name, wrong);
-	while ((word = strsep(&rest, p->separator)))
-		if (*word)
-			parse_word(p, word);
-	if (!p->image || !p->bitmap || !p->socket)
-		bb_error_msg_and_die("proxy '%s' needs cache=, bitmap= and control=", name);
-	if (p->served.policy.verify && !p->served.policy.auto_switch)
-		bb_error_msg_and_die("proxy '%s': verify is for auto-switch", name);
-	p->host = p->uri.path ? xasprintf("unix:%s", p->uri.path) : xstrdup(p->uri.host);
-	if (ENABLE_FEATURE_XNBD_TLS && p->uri.tls)
-		p->psk = psk_one(p->uri.psk_file, p->uri.user);
-	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && p->psk)
-		p->psk_path = xpath_absolute(p->uri.psk_file);
-	if (p->hold)
-		p->hold_s = xatou(p->hold);
-}
-
 /* ---- a worker's steps ------------------------------------------------------------------------------ */
 
 static void proxy_open_files(void *arg)
@@ -192,20 +109,22 @@ static void proxy_open_files(void *arg)
 	struct proxy *p = arg;
 	struct disk *d = disk_of_proxy(p);
 
-	parse(p);
-	listen_check(p->socket);
-	d->adopt = p->adopt;
-	d->accept = p->accept;
-	d->wants_cover = p->cover;
-	p->is_complete = store_inspect(d, p->image, p->bitmap, p->commit, p->clear);
-	d->switched = p->switched && d->words; /* without its files it is a new proxy */
+	proxy_words_parse(&p->words, p->served.export->nbd.name);
+	p->served.policy.auto_switch = p->words.auto_switch;
+	p->served.policy.verify = p->words.verify;
+	listen_check(p->words.socket);
+	d->adopt = p->words.adopt;
+	d->accept = p->words.accept;
+	d->wants_cover = p->words.cover;
+	p->is_complete = store_inspect(d, p->words.image, p->words.bitmap, p->words.commit, p->words.clear);
+	d->switched = p->words.switched && d->words; /* without its files it is a new proxy */
 	p->is_complete |= d->switched;
 }
 
 /* Paths as seen from the root, while the current directory is that of the request. */
 static void remember(struct proxy *p)
 {
-	p->socket_path = xpath_absolute(p->socket);
+	p->socket_path = xpath_absolute(p->words.socket);
 }
 
 static void proxy_write_files(void *arg)
@@ -216,13 +135,13 @@ static void proxy_write_files(void *arg)
 
 	if (wrong)
 		bb_simple_error_msg_and_die(wrong);
-	store_open(d, p->size_bytes, p->has_fingerprint ? &p->fingerprint : NULL, p->clear, &p->all_dirty);
+	store_open(d, p->size_bytes, p->has_fingerprint ? &p->fingerprint : NULL, p->words.clear, &p->all_dirty);
 	d->holes_known = holes_known(d->fd[FILE_IMAGE]);
-	if (ENABLE_FEATURE_XNBD_SERVER_AUTO && p->hook)
-		init_hook(&p->served.policy.hook, xpath_absolute(p->hook), xpath_absolute(p->image));
+	if (ENABLE_FEATURE_XNBD_SERVER_AUTO && p->words.hook)
+		init_hook(&p->served.policy.hook, xpath_absolute(p->words.hook), xpath_absolute(p->words.image));
 	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH)
 		remember(p);
-	p->control.listener.event.fd = listen_unix(p->socket, &p->control);
+	p->control.listener.event.fd = listen_unix(p->words.socket, &p->control);
 }
 
 static void job_run(struct job *j)
@@ -267,7 +186,7 @@ static void attempt_ended(void *ctx, const char *error, bool refused)
 static void new_origin(struct proxy *p, origin_callback *first)
 {
 	struct disk *d = disk_of_proxy(p);
-	const struct origin_address a = { p->host, p->uri.path ? "-" : p->uri.port, p->uri.export_name, p->psk, p->psk_path };
+	const struct origin_address a = { p->words.host, p->words.uri.path ? "-" : p->words.uri.port, p->words.uri.export_name, p->words.psk, p->words.psk_path };
 
 	d->origin = origin_new(d, &a, first, p);
 }
@@ -290,7 +209,7 @@ static void step_open(struct proxy *p)
 	p->served.next = asking;
 	asking = &p->served;
 	if (d->words)
-		check_again(p, START_MS);
+		check_again(p, ORIGIN_WAIT_MS);
 	if (!bb_survives(proxy_open_origin, p, p->why, sizeof(p->why))) {
 		unlist(&asking, p);
 		p->step = STEP_FAILED;
@@ -322,7 +241,7 @@ static void step_origin(struct proxy *p)
 	unlist(&asking, p);
 	origin_delete(d->origin); /* of the core, which is not there yet, it could not ask anything */
 	if (p->why[0]) {
-		snprintf(why, sizeof(why), "origin %s:%s: %.300s", p->host, p->uri.path ? "-" : p->uri.port, p->why);
+		snprintf(why, sizeof(why), "origin %s:%s: %.300s", p->words.host, p->words.uri.path ? "-" : p->words.uri.port, p->why);
 		strcpy(p->why, why);
 		if (!d->words || (p->has_answered && !p->is_away))
 			p->step = STEP_FAILED;
@@ -364,7 +283,7 @@ static void proxy_begin_export(void *arg)
 	new_origin(p, NULL);
 	control_begin(&p->control, e, NULL);
 	/* nothing dies from here on */
-	core_hold(d->core, p->hold_s * 1000ULL);
+	core_hold(d->core, p->words.hold_s * 1000ULL);
 	if (d->switched)
 		origin_end(d->origin);
 	else if (map_is_complete(core_map(d->core)))
@@ -400,61 +319,9 @@ static void step_write(struct proxy *p)
 
 /* ---- for the database ---------------------------------------------------------------------------------- */
 
-void proxy_put_uri(struct database_text *t, const char *host, const char *port, const char *export, const char *user, const char *psk_file)
-{
-	const char *path = strncmp(host, "unix:", 5) == 0 ? host + 5 : NULL;
-
-	database_put_text(t, psk_file ? "nbds" : "nbd");
-	database_put_text(t, path ? "+unix://" : "://");
-	if (psk_file && user && *user) {
-		database_put_encoded(t, user, "");
-		database_put_text(t, "@");
-	}
-	if (!path) {
-		database_put_encoded(t, host, "");
-		database_put_text(t, ":");
-		database_put_encoded(t, port, "");
-	}
-	database_put_text(t, "/");
-	if (export)
-		database_put_encoded(t, export, "/");
-	if (path) {
-		database_put_text(t, "?socket=");
-		database_put_encoded(t, path, "/");
-	}
-	if (psk_file) {
-		database_put_text(t, path ? "&tls-psk-file=" : "?tls-psk-file=");
-		database_put_encoded(t, psk_file, "/");
-	}
-}
-
-/* As proxy_add() takes it. NULL: out of memory. */
-static char *proxy_text(const struct database_image *i)
-{
-	struct database_text t = { 0 };
-
-	if (i->field[DATABASE_URI])
-		database_put_text(&t, i->field[DATABASE_URI]);
-	else
-		proxy_put_uri(&t, i->field[DATABASE_HOST], i->field[DATABASE_PORT], i->field[DATABASE_EXPORT], NULL, NULL);
-	database_put_text(&t, " cache=");
-	database_put_encoded(&t, i->field[DATABASE_IMAGE], "/");
-	database_put_text(&t, " bitmap=");
-	database_put_encoded(&t, i->field[DATABASE_BITMAP], "/");
-	database_put_text(&t, " control=");
-	database_put_encoded(&t, i->field[DATABASE_CONTROL], "/");
-	database_put_text(&t, " ");
-	if (i->field[DATABASE_WORDS])
-		database_put_text(&t, i->field[DATABASE_WORDS]);
-	if (!t.lacks)
-		return t.text;
-	free(t.text);
-	return NULL;
-}
-
 const char *proxy_add_image(const struct database_image *i, void (*added)(void *ctx, const char *why), void *ctx)
 {
-	char *text = proxy_text(i);
+	char *text = proxy_words_text(i);
 	const char *why = text ? proxy_add(i->name, text, added, ctx) : "out of memory";
 
 	free(text);
@@ -472,32 +339,6 @@ const char *proxy_add_xnbd(const char *const *given, void (*added)(void *ctx, co
 	i.field[DATABASE_CONTROL] = given[5];
 	i.field[DATABASE_EXPORT] = given[6];
 	return proxy_add_image(&i, added, ctx);
-}
-
-/* What xNBD has no key for, as add-proxy takes it. Not what is meant for one start only: clear-bitmap and the like. */
-static void put_words(struct proxy *p, struct database_text *t)
-{
-	const struct disk *d = disk_of_proxy(p);
-	char hold[32];
-
-	if (p->commit) {
-		database_put_text(t, " commit-file=");
-		database_put_encoded(t, d->path[FILE_COMMIT], "/");
-	}
-	if (p->hold_s) {
-		snprintf(hold, sizeof(hold), " hold=%u", p->hold_s);
-		database_put_text(t, hold);
-	}
-	if (!core_is_proxy(d->core))
-		database_put_text(t, " switched");
-	if (p->served.policy.auto_switch)
-		database_put_text(t, " auto-switch");
-	if (p->served.policy.verify)
-		database_put_text(t, " verify");
-	if (p->hook) {
-		database_put_text(t, " exec=");
-		database_put_encoded(t, p->served.policy.hook.argv[0], "/");
-	}
 }
 
 /* Its text, without the space in front; NULL: it is empty. */
@@ -520,11 +361,12 @@ bool proxy_describe(const struct export *e, struct database_image *i)
 	free(p->uri_text.text);
 	free(p->words_text.text);
 	p->uri_text = p->words_text = (struct database_text){ 0 };
-	put_words(p, &p->words_text);
+	p->words.switched = !core_is_proxy(d->core);
+	proxy_words_put(&p->words, d->path[FILE_COMMIT], p->served.policy.hook.argv[0], &p->words_text);
 	if (ENABLE_FEATURE_XNBD_TLS && a->psk_file) {
 		memcpy(user, a->psk->name, a->psk->name_bytes);
 		database_put_text(&p->uri_text, " ");
-		proxy_put_uri(&p->uri_text, a->host, a->port, a->name, user, a->psk_file);
+		proxy_words_put_uri(&p->uri_text, a->host, a->port, a->name, user, a->psk_file);
 	}
 	i->field[DATABASE_MODE] = "proxy";
 	i->field[DATABASE_BITMAP] = d->path[FILE_BITMAP];
@@ -551,14 +393,10 @@ static void proxy_free(struct proxy *p)
 	free(h->envp);
 	free(h->argv[0]);
 	free(h->argv[1]);
-	if (ENABLE_FEATURE_XNBD_TLS && p->psk)
-		secret_free((struct psk *)p->psk, sizeof(*p->psk));
 	free(p->socket_path);
-	free(p->psk_path);
 	free(p->uri_text.text);
 	free(p->words_text.text);
-	free(p->host);
-	free(p->text);
+	proxy_words_free(&p->words);
 	free(p);
 }
 
@@ -664,16 +502,16 @@ static const char *begin_to_add(const char *name, const char *text, const char *
 	struct proxy *p = calloc(1, sizeof(*p));
 
 	if (p) {
-		p->text = strdup(text);
-		p->served.export = p->text ? export_new(name) : NULL;
+		p->words.text = strdup(text);
+		p->served.export = p->words.text ? export_new(name) : NULL;
 	}
 	if (!p || !p->served.export) {
 		if (p)
-			free(p->text);
+			free(p->words.text);
 		free(p);
 		return "out of memory";
 	}
-	p->separator = separator;
+	p->words.separator = separator;
 	p->timer.fire = check_step;
 	p->control.listener.event.fd = -1;
 	p->added = added;

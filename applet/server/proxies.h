@@ -24,8 +24,6 @@ const char *proxy_add_image(const struct database_image *i, void (*added)(void *
 const char *proxy_add_xnbd(const char *const *given, void (*added)(void *ctx, const char *why), void *ctx);
 /* e, which is a proxy or was one before its switch, for the database; the texts are e's, until the next call. False: out of memory. */
 bool proxy_describe(const struct export *e, struct database_image *i);
-/* The URI of an origin, as the database tells it. host: as xnbd-server takes it. export, user, psk_file: NULL for none; the last for TLS. */
-void proxy_put_uri(struct database_text *t, const char *host, const char *port, const char *export, const char *user, const char *psk_file);
 /* At the end of each turn of the loop: sends what origins are asked. */
 void proxies_turn(void);
 /* The server ends: so do their control sockets. */
