@@ -48,6 +48,8 @@ struct waiter {
 static struct {
 	const char *path, *new_path, *directory;
 	int fd; /* of the file as it is, locked */
+	struct database_image *images; /* as the start has found them, for ever: what is kept points into it */
+	char *parsed;                  /* its strings */
 	struct kept *kept; /* in the order of the file */
 	unsigned tried;    /* so many of them are */
 	struct waiter *reloads;
@@ -451,9 +453,10 @@ static char *read_all(size_t *bytes)
 	return text;
 }
 
-/* Those that the command line does not name: they are not served yet. list and what it points into live as long as they. */
-static void keep(const struct database_image *list)
+/* Those that the command line does not name: they are not served yet. */
+static void keep(void)
 {
+	const struct database_image *list = db.images;
 	struct kept **last = &db.kept, *k;
 	uint64_t serial = KEPT_SERIAL;
 
@@ -483,9 +486,8 @@ static void write_if_changed(const char *text, size_t n)
 void database_begin(const char *path)
 {
 	struct database_error error;
-	const struct database_image *list = NULL;
 	uint64_t until_ms = loop_now_ms() + START_MS;
-	char *text, *parsed, *slash;
+	char *text, *slash;
 	size_t n;
 
 	db.path = xpath_absolute(path);
@@ -495,13 +497,13 @@ void database_begin(const char *path)
 	slash[slash == db.directory] = '\0';
 	open_and_lock();
 	text = read_all(&n);
-	parsed = xzalloc(n + 1); /* the parser changes it; images point into it */
-	memcpy(parsed, text, n);
+	db.parsed = xzalloc(n + 1); /* the parser changes it */
+	memcpy(db.parsed, text, n);
 	if (n)
-		list = database_parse(parsed, n, &error);
+		db.images = database_parse(db.parsed, n, &error);
 	if (n && error.what)
 		bb_error_msg_and_die("'%s', line %u, byte %llu: %s", db.path, error.line, (unsigned long long)error.at, error.what);
-	keep(list);
+	keep();
 	try_all();
 	server_end_of_turn(); /* a turn begins with a wait */
 	while (db.tried && !server.stopping_ms && loop_now_ms() < until_ms)
