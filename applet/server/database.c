@@ -510,10 +510,10 @@ void database_begin(const char *path)
 		server_turn(until_ms);
 	if (db.tried && server.stopping_ms)
 		bb_simple_error_msg_and_die("ended by a signal before all images of the database had begun");
+	control_database = &functions; /* a switch may end from now on */
 	write_if_changed(text, n);
 	server_end_of_turn(); /* a turn begins with a wait */
 	while (db.write.busy && !server.stopping_ms && loop_now_ms() < until_ms)
 		server_turn(until_ms);
 	free(text);
-	control_database = &functions;
 }

@@ -25,6 +25,7 @@
 #include "server/proxies.h"
 #include "server/proxy_words.h"
 #include "server/server.h"
+#include "storage/cover.h"
 #include "storage/header.h"
 #include "storage/holes.h"
 #include "storage/own_paths.h"
@@ -104,6 +105,16 @@ static void unlist(struct served **list, const struct proxy *p)
 
 /* ---- a worker's steps ------------------------------------------------------------------------------ */
 
+/* What clients wrote after the switch is nowhere but in the image, which a new proxy would fill from the origin. */
+static void check_switched(const struct proxy *p, const struct disk *d)
+{
+	if (!d->words)
+		bb_error_msg_and_die("proxy '%s' was switched, and is not there with its commit file: serve its image as a target, or begin anew with clear-bitmap",
+				     p->served.export->nbd.name);
+	if (cover_is_on(d) || d->wants_cover)
+		bb_error_msg_and_die("proxy '%s' was switched, and its image is covered: that is another one", p->served.export->nbd.name);
+}
+
 static void proxy_open_files(void *arg)
 {
 	struct proxy *p = arg;
@@ -117,8 +128,12 @@ static void proxy_open_files(void *arg)
 	d->accept = p->words.accept;
 	d->wants_cover = p->words.cover;
 	p->is_complete = store_inspect(d, p->words.image, p->words.bitmap, p->words.commit, p->words.clear);
-	d->switched = p->words.switched && d->words; /* without its files it is a new proxy */
-	p->is_complete |= d->switched;
+	d->switched = p->words.switched && !p->words.clear;
+	if (!d->switched)
+		return;
+	check_switched(p, d);
+	p->is_complete = true;
+	p->served.policy.hook_done = true;
 }
 
 /* Paths as seen from the root, while the current directory is that of the request. */

@@ -235,9 +235,11 @@ void cover_saved(struct disk *d)
 	bool says_so = d->save.header.cover;
 
 	if (d->uncover.step == UNCOVER_RECORDS && !says_so && !d->save.error) {
+		d->uncover.step = UNCOVER_REPEATS; /* so that the older copy does not say otherwise if this one is damaged later */
+		header_save(d);
+	} else if (d->uncover.step == UNCOVER_REPEATS) { /* even if that failed: the first says so */
 		d->covered = false;
 		uncover_end(d);
-		header_save(d); /* so that the older copy does not say otherwise if this one is damaged later */
 	} else if (d->uncover.step == UNCOVER_RECORDS && !says_so) {
 		d->uncover.step = UNCOVER_REVERTS;
 		d->uncover.error = d->save.error;

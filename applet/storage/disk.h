@@ -36,7 +36,7 @@ struct disk {
 	struct {
 		struct job job;
 		uint8_t *buf; /* as long as the image is covered, and the core there */
-		enum { UNCOVER_NONE, UNCOVER_COPIES, UNCOVER_RECORDS, UNCOVER_REVERTS } step;
+		enum { UNCOVER_NONE, UNCOVER_COPIES, UNCOVER_RECORDS, UNCOVER_REPEATS, UNCOVER_REVERTS } step;
 		uint64_t id; /* of the header before */
 		bool sync_failed; /* of the image */
 		int error;

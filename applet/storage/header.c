@@ -83,7 +83,8 @@ static void save_done(struct job *j)
 
 	if (d->save.error) {
 		d->header.counter--; /* the other copy is the only one that is known to be whole */
-		core_sync_failed(d->core, d->save.error);
+		if (!ENABLE_FEATURE_XNBD_SERVER_COVER || d->uncover.step != UNCOVER_REPEATS)
+			core_sync_failed(d->core, d->save.error);
 	}
 	if (d->save.error && !d->header.boot_id[0])
 		bb_error_msg("a sync failed, and '%s' cannot tell the next start: do not restart this server",

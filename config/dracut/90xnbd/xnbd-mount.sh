@@ -6,5 +6,6 @@
 if getarg xnbd.origin= >/dev/null; then
 	modprobe nbd
 	[ -s /run/xnbd/root ] || /bin/xnbd-root || die "xnbd: the root file system cannot be had"
+	[ -n "$(cat /run/xnbd/root)" ] || die "xnbd: a whole disk, and root= on it: that needs initramfs-tools or mkinitcpio"
 	mount -o "${rflags:-defaults}" "$(cat /run/xnbd/root)" "$NEWROOT"
 fi
