@@ -101,6 +101,8 @@ end() {
 trap end EXIT
 trap 'exit 1' INT TERM HUP
 
+HANGS=3000 # seconds: so long takes nothing that goes on, on whatever machine
+
 # start PART [COMMAND...]: in a process group of its own, so that nothing of it is left afterwards, and
 # with mounts of its own: nobody else holds a disk that it has unmounted.
 start() {
@@ -111,7 +113,7 @@ start() {
 	echo "$part" >"$T/$n.name"
 	date +%s >"$T/$n.begun"
 	TMPDIR=$T/$n TALLY=$T/$n.tally setsid env --default-signal=INT,QUIT unshare -m \
-		"$@" sh -c 'sh tests/part.sh "$1"; status=$?; times >"$2"; exit $status' - "$part" "$T/$n.times" >"$T/$n.out" 2>&1 </dev/null &
+		"$@" timeout --foreground "$HANGS" sh -c 'sh tests/part.sh "$1"; status=$?; times >"$2"; exit $status' - "$part" "$T/$n.times" >"$T/$n.out" 2>&1 </dev/null &
 	running="$running $!:$n"
 }
 

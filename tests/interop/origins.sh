@@ -72,6 +72,17 @@ kit() {
 	in_front "nbdkit $row" "$links" nbdkit -f -U "$T/far.sock" "$@"
 }
 
+# again COMMAND...: and again, when it has ended, as a service is.
+again() {
+	trap 'kill "$running" 2>/dev/null; exit' TERM INT
+	while :; do
+		"$@" &
+		running=$!
+		wait "$running"
+		rm -f far.sock
+	done
+}
+
 export="" errors="" cut="" deaf="" tls="" request=262144
 head -c $(((6 << 20) + 4096 + 512)) /dev/urandom >disk.img
 cp disk.img content.img
@@ -197,7 +208,9 @@ stop "$origin"
 tls=tls
 kit "file, TLS" 2 --tls=require --tls-psk="$T/keys" file disk.img
 cut=700000
-kit "TLS, cut off after 700 KB, again and again" cut --tls=require --tls-psk="$T/keys" file disk.img
+# Of nbdkit 1.32, an assertion fails now and then when a client with TLS is cut off.
+in_front "nbdkit TLS, cut off after 700 KB, again and again" cut again nbdkit -f -U "$T/far.sock" --tls=require --tls-psk="$T/keys" \
+	file disk.img
 cut=
 in_front "qemu-nbd, TLS" 2 qemu-nbd --object "tls-creds-psk,id=t,endpoint=server,dir=$T/psk" --tls-creds t -t -r -e 4 -f raw \
 	-k "$T/far.sock" disk.img
