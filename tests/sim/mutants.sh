@@ -166,7 +166,7 @@ mutant "names are synced only by the start that creates them" ../storage/store.c
 mutant "a header on a device names an image that may not be there" ../storage/store.c '/^void store_open/,/^}/s|^\tsync_directory(d->path\[FILE_IMAGE\]);|\tif (!in_place) &|'
 mutant "a bitmap is trusted after a power cut" ../storage/identity.c 's/if (!now.boot_id\[0\] || strcmp(now.boot_id, h->boot_id) != 0)/if (false)/'
 mutant "the bitmap is not made anew after a power cut" ../storage/store.c '/^void store_open/,/^}/s|write_bits(d, FILE_BITMAP, 0, .*;|;|'
-mutant "a first header on a device is not announced" ../storage/store.c '/^void store_open/,/^}/s/in_place ? header_announce(.*) : 0;/0;/'
+mutant "a first header on a device is not announced" ../storage/store.c '/^static void write_header/,/^}/s/in_place ? header_announce(.*) : 0;/in_place ? 0 : 0;/'
 mutant "the first header of a device may be there before its bits" ../storage/store.c 's|^static void sync_commit(struct disk \*d)$|static UNUSED_PARAM void no_sync(struct disk *d)|; s|^\tsync_commit(d);|;|'
 mutant "an old commit on a device keeps its bits" ../storage/store.c '/^static void prepare_commit_device/,/^}/s|zero_plane(d, .*);|;|; s|^static void zero_plane|static UNUSED_PARAM void zero_plane|'
 mutant "what is adopted is not synced" ../storage/store.c 's|how == START_ADOPT \&\& fdatasync|false \&\& fdatasync|'
