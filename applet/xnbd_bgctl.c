@@ -78,6 +78,13 @@
 //config:	help
 //config:	The new origin can be given as a URI, also one with TLS, if the server
 //config:	has that in it (FEATURE_XNBD_SERVER_RECONNECT_URI).
+//config:
+//config:config FEATURE_XNBD_BGCTL_ALL
+//config:	bool "--all (1.7 kb)"
+//config:	default y
+//config:	depends on XNBD_BGCTL && FEATURE_XNBD_WRAPPER_DBPATH
+//config:	help
+//config:	One command for all proxies that the database of an xnbd-wrapper names.
 //applet:IF_XNBD_BGCTL(APPLET_ODDNAME(xnbd-bgctl, xnbd_bgctl, BB_DIR_USR_BIN, BB_SUID_DROP, xnbd_bgctl))
 //kbuild:lib-$(CONFIG_XNBD_BGCTL) += xnbd_bgctl.o
 //usage:#define xnbd_bgctl_trivial_usage
@@ -94,6 +101,8 @@
 //usage:       IF_FEATURE_XNBD_BGCTL_WATCH(IF_LONG_OPTS("|--watch") IF_NOT_LONG_OPTS("|-w")) " CONTROL_SOCKET")
 //usage:	IF_FEATURE_XNBD_BGCTL_UPGRADE("\n"
 //usage:       "xnbd-bgctl " IF_LONG_OPTS("--upgrade") IF_NOT_LONG_OPTS("-U") " PROGRAM CONTROL_SOCKET")
+//usage:	IF_FEATURE_XNBD_BGCTL_ALL("\n"
+//usage:       "xnbd-bgctl " IF_LONG_OPTS("--all --dbpath") IF_NOT_LONG_OPTS("-a -B") " FILE COMMAND [OPTIONS]")
 //usage:	IF_FEATURE_XNBD_BGCTL_RECONNECT("\n"
 //usage:       "xnbd-bgctl " IF_LONG_OPTS("--reconnect") IF_NOT_LONG_OPTS("-r") " [OPTIONS] CONTROL_SOCKET " IF_FEATURE_XNBD_BGCTL_RECONNECT_URI("{") "REMOTE_HOST REMOTE_PORT" IF_FEATURE_XNBD_BGCTL_RECONNECT_URI("|URI}"))
 //usage:#define xnbd_bgctl_full_usage "\n\n"
@@ -124,6 +133,10 @@
 //usage:	IF_FEATURE_XNBD_BGCTL_UPGRADE(
 //usage:     "\n	-U,--upgrade PROGRAM	Let it go on as another program"
 //usage:	)
+//usage:	IF_FEATURE_XNBD_BGCTL_ALL(
+//usage:     "\n	-a,--all		To all proxies of an xnbd-wrapper"
+//usage:     "\n	-B,--dbpath FILE	... that its database names"
+//usage:	)
 //usage:	IF_FEATURE_XNBD_BGCTL_EXPORTNAME(
 //usage:     "\n	-n,--exportname NAME	Ask it for this export"
 //usage:	)
@@ -150,7 +163,6 @@ enum {
 		       OPT_RESUME | OPT_CANCEL | OPT_VERIFY | OPT_HOLD | OPT_UPGRADE | OPT_CLIENTS | OPT_METRICS |
 		       OPT_WATCH,
 
-	EXIT_PARTIAL = 2, /* of --verify: nothing differs, but not all was compared */
 	NAME_MAX_BYTES = 4096, /* NBD: the longest name of an export */
 	ADDRESS_MAX_BYTES = 512, /* host and port; a host name has at most 253 */
 	REQUEST_BYTES = 3 * (NAME_MAX_BYTES + 2 * ADDRESS_MAX_BYTES) + 128,
@@ -161,7 +173,8 @@ static const char options[] ALIGN1 = "qscfb:"
 	IF_FEATURE_XNBD_BGCTL_CACHE_ALL2("C") IF_FEATURE_XNBD_BGCTL_PROGRESS("p") IF_FEATURE_XNBD_BGCTL_RECONNECT("r")
 	IF_FEATURE_XNBD_BGCTL_EXPORTNAME("n:") IF_FEATURE_XNBD_BGCTL_JOB("PGXR:")
 	IF_FEATURE_XNBD_BGCTL_VERIFY("v") IF_FEATURE_XNBD_BGCTL_HOLD("H:") IF_FEATURE_XNBD_BGCTL_UPGRADE("U:")
-	IF_FEATURE_XNBD_BGCTL_CLIENTS("lm") IF_FEATURE_XNBD_BGCTL_WATCH("w");
+	IF_FEATURE_XNBD_BGCTL_CLIENTS("lm") IF_FEATURE_XNBD_BGCTL_WATCH("w")
+	IF_FEATURE_XNBD_BGCTL_ALL("aB:");
 
 #if ENABLE_LONG_OPTS
 static const char long_options[] ALIGN1 =
@@ -186,7 +199,10 @@ static const char long_options[] ALIGN1 =
 	IF_FEATURE_XNBD_BGCTL_CLIENTS(
 	"clients\0" No_argument "l"
 	"export-metrics\0" No_argument "m")
-	IF_FEATURE_XNBD_BGCTL_WATCH("watch\0" No_argument "w");
+	IF_FEATURE_XNBD_BGCTL_WATCH("watch\0" No_argument "w")
+	IF_FEATURE_XNBD_BGCTL_ALL(
+	"all\0" No_argument "a"
+	"dbpath\0" Required_argument "B");
 #endif
 
 /* The control socket, and what has been read of it. */
@@ -388,11 +404,15 @@ static void check_usage(unsigned opt, char **argv)
 {
 	static const char *const names[] = { "CONTROL_SOCKET", "REMOTE_HOST", "REMOTE_PORT" };
 	unsigned command = opt & OPT_COMMANDS;
-	unsigned wanted = command == OPT_RECONNECT && command ? 3 - (argv[0] && is_uri(argv[1])) : 1;
+	unsigned wanted = command == OPT_RECONNECT && command ? 3 - (argv[0] && is_uri(argv[1])) : !(opt & OPT_ALL);
 	unsigned i;
 
 	if (command == 0 || (command & (command - 1)))
 		bb_simple_error_msg_and_die("give one command; try --help");
+	if (ENABLE_FEATURE_XNBD_BGCTL_ALL && !(opt & OPT_ALL) != !(opt & OPT_DBPATH))
+		bb_simple_error_msg_and_die("--all and --dbpath belong together");
+	if (opt & OPT_ALL && opt & (OPT_RECONNECT | OPT_UPGRADE | OPT_METRICS | OPT_WATCH))
+		bb_simple_error_msg_and_die("this command is for one proxy, not for --all");
 	for (i = 0; i < wanted; i++)
 		if (!argv[i])
 			bb_error_msg_and_die("%s is missing; try --help", names[i]);
@@ -514,15 +534,18 @@ int xnbd_bgctl_main(int argc UNUSED_PARAM, char **argv)
 	char *to;
 	unsigned opt = getopt32long(argv, options, long_options,
 				    &a.blocks IF_FEATURE_XNBD_BGCTL_EXPORTNAME(, &a.name) IF_FEATURE_XNBD_BGCTL_JOB(, &a.rate)
-				    IF_FEATURE_XNBD_BGCTL_HOLD(, &a.hold) IF_FEATURE_XNBD_BGCTL_UPGRADE(, &a.program));
+				    IF_FEATURE_XNBD_BGCTL_HOLD(, &a.hold) IF_FEATURE_XNBD_BGCTL_UPGRADE(, &a.program)
+				    IF_FEATURE_XNBD_BGCTL_ALL(, &a.dbpath));
 
 	a.argv = argv + optind;
 	check_usage(opt, a.argv);
+	to = put_command(request, opt, &a);
+	if (opt & OPT_ALL)
+		a.argv = bgctl_all(opt, a.dbpath);
 	control.path = a.argv[0];
 	control.fd = bgctl_connect(control.path);
 	if (opt & (OPT_QUERY | OPT_CLIENTS | OPT_METRICS | OPT_WATCH))
 		bgctl_set_timeout(control.fd, QUERY_TIMEOUT_S);
-	to = put_command(request, opt, &a);
 	/* Starts the copy on its own first, so that it goes on when we do not. Then follows
 	 * it with the same words: without them it would go back to the default. */
 	if ((opt & OPT_CACHE_ALL2) && (opt & OPT_PROGRESS))

@@ -3,8 +3,8 @@
 /*
  * What the files of xnbd-bgctl share. xnbd_bgctl.c has the command line, the control socket and its
  * text protocol; xnbd_bgctl_progress.c --progress; xnbd_bgctl_watch.c --watch; xnbd_bgctl_xnbd04.c the
- * protocol of xNBD 0.4. The last three can be left out. All of them build inside a BusyBox tree: beside this header, libbb.h is
- * all they know.
+ * protocol of xNBD 0.4; xnbd_bgctl_all.c --all. The last four can be left out. All of them but xnbd_bgctl_all.c build inside a
+ * BusyBox tree: beside this header, libbb.h is all they know.
  *
  * One thread. Functions that fail end the program with one line on stderr.
  */
@@ -41,16 +41,20 @@ enum {
 	OPT_METRICS = ENABLE_FEATURE_XNBD_BGCTL_CLIENTS << (OPTBIT_CLIENTS + 1),
 	OPTBIT_WATCH = OPTBIT_CLIENTS + 2 * ENABLE_FEATURE_XNBD_BGCTL_CLIENTS,
 	OPT_WATCH = ENABLE_FEATURE_XNBD_BGCTL_WATCH << OPTBIT_WATCH,
+	OPTBIT_ALL = OPTBIT_WATCH + ENABLE_FEATURE_XNBD_BGCTL_WATCH,
+	OPT_ALL = ENABLE_FEATURE_XNBD_BGCTL_ALL << OPTBIT_ALL,
+	OPT_DBPATH = ENABLE_FEATURE_XNBD_BGCTL_ALL << (OPTBIT_ALL + 1),
 };
 
 enum {
 	BLOCK_BYTES = 4096,
 	QUERY_TIMEOUT_S = 30,
+	EXIT_PARTIAL = 2, /* of --verify: nothing differs, but not all was compared */
 };
 
 /* What stands behind the options; NULL: not given. */
 struct arguments {
-	char *blocks, *name, *rate, *hold, *program;
+	char *blocks, *name, *rate, *hold, *program, *dbpath;
 	char **argv; /* CONTROL_SOCKET; for OPT_RECONNECT also REMOTE_HOST, REMOTE_PORT */
 };
 
@@ -88,11 +92,25 @@ struct progress {
 	unsigned long long first;              /* blocks that were done then */
 };
 
+/* --all: of several disks, one. Their bars stand one below the other, and the cursor below the last one. */
+struct progress_row {
+	const char *name; /* of the disk; NULL: there is one, whose bar is in the row of the cursor */
+	int width;        /* bytes that all names have room for */
+	unsigned above;   /* so many rows above the cursor; 0: no bars, but lines */
+};
+extern struct progress_row bgctl_row;
+
 void bgctl_progress_begin(struct progress *p) FAST_FUNC;
 /* Takes a line of the server; shows the state when a group is complete. */
 void bgctl_progress_line(struct progress *p, const char *key, const char *value) FAST_FUNC;
 /* Shows the last state and the mean rate, if anything was shown. Further calls do nothing. */
 void bgctl_progress_end(struct progress *p) FAST_FUNC;
+
+/* ---- xnbd_bgctl_all.c ----------------------------------------------------------------------- */
+
+/* A process for each proxy that this database names. Returns there, with its control socket in the place of argv, and the name
+ * of its disk before each message. The caller's process waits for all of them, and ends. */
+char **bgctl_all(unsigned opt, const char *dbpath) FAST_FUNC;
 
 /* ---- xnbd_bgctl_watch.c --------------------------------------------------------------------- */
 

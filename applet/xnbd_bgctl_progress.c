@@ -17,6 +17,8 @@ enum {
 	GROUPS_PER_LINE = 25, /* without a terminal: a line every five seconds */
 };
 
+struct progress_row bgctl_row;
+
 /* Takes a line over into p. True: it was the last one of a group. */
 static bool parse_line(struct progress *p, const char *key, const char *value)
 {
@@ -67,18 +69,29 @@ static int format_state(char *to, size_t room, const struct progress *p)
 	return bytes;
 }
 
+/* To the begin of the bar's row; behind the name of its disk, if it has one. */
+static char *put_row_begin(char *to)
+{
+	if (!ENABLE_FEATURE_XNBD_BGCTL_ALL || !bgctl_row.name) {
+		*to++ = '\r';
+		return to;
+	}
+	return to + snprintf(to, 128, "\r\033[%uA%-*s ", bgctl_row.above, bgctl_row.width, bgctl_row.name);
+}
+
 /* Blocks that were local before as '=', those fetched since as '#'. */
 static void draw_bar(struct progress *p)
 {
-	char text[128], line[512];
+	char text[128], line[640];
 	int width = get_terminal_width(STDERR_FILENO) - 1;
 	int bar = width - 2 - format_state(text, sizeof(text), p);
 	int found, local, i;
-	char *to = line;
+	char *to = put_row_begin(line);
 
-	if (width > (int)sizeof(line) - 8)
-		bar -= width - ((int)sizeof(line) - 8);
-	*to++ = '\r';
+	if (ENABLE_FEATURE_XNBD_BGCTL_ALL && bgctl_row.name)
+		bar -= bgctl_row.width + 1;
+	if (width > 504)
+		bar -= width - 504;
 	if (bar > 3) {
 		found = p->blocks ? (int)(p->found * (unsigned)bar / p->blocks) : bar;
 		local = p->blocks ? (int)(p->cached * (unsigned)bar / p->blocks) : bar;
@@ -89,6 +102,8 @@ static void draw_bar(struct progress *p)
 	}
 	to = stpcpy(to, text);
 	to = stpcpy(to, "\033[K"); /* clear what an earlier, longer line left */
+	if (ENABLE_FEATURE_XNBD_BGCTL_ALL && bgctl_row.name)
+		to += snprintf(to, 16, "\r\033[%uB", bgctl_row.above);
 	full_write(STDERR_FILENO, line, (size_t)(to - line));
 	p->drawn = true;
 }
@@ -109,6 +124,8 @@ void bgctl_progress_begin(struct progress *p)
 
 	memset(p, 0, sizeof(*p));
 	p->terminal = ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0; /* isatty(3), without more of libc */
+	if (ENABLE_FEATURE_XNBD_BGCTL_ALL && bgctl_row.name && !bgctl_row.above)
+		p->terminal = false;
 	p->began_ms = monotonic_ms();
 }
 
@@ -133,7 +150,8 @@ void bgctl_progress_end(struct progress *p)
 	p->ended = true;
 	if (p->drawn) {
 		draw_bar(p);
-		full_write(STDERR_FILENO, "\n", 1);
+		if (!ENABLE_FEATURE_XNBD_BGCTL_ALL || !bgctl_row.name)
+			full_write(STDERR_FILENO, "\n", 1);
 	} else if (p->groups) {
 		print_line(p);
 	}

@@ -436,23 +436,6 @@ static void open_and_lock(void)
 	} while (stat(db.path, &there) < 0 || !is_same_file(&there, &st));
 }
 
-/* All of it, with a 0 behind it. */
-static char *read_all(size_t *bytes)
-{
-	struct stat st;
-	char *text;
-
-	if (fstat(db.fd, &st) < 0)
-		bb_perror_msg_and_die("'%s'", db.path);
-	if (st.st_size > DATABASE_BYTES_MAX)
-		bb_error_msg_and_die("'%s' is no database of an xnbd-wrapper: it has more than 16 MiB", db.path);
-	*bytes = (size_t)st.st_size;
-	text = xzalloc(*bytes + 1);
-	if (full_read(db.fd, text, *bytes) != (ssize_t)*bytes)
-		bb_perror_msg_and_die("cannot read '%s'", db.path);
-	return text;
-}
-
 /* Those that the command line does not name: they are not served yet. */
 static void keep(void)
 {
@@ -485,7 +468,6 @@ static void write_if_changed(const char *text, size_t n)
 
 void database_begin(const char *path)
 {
-	struct database_error error;
 	uint64_t until_ms = loop_now_ms() + START_MS;
 	char *text, *slash;
 	size_t n;
@@ -496,13 +478,10 @@ void database_begin(const char *path)
 	slash = strrchr(slash, '/');
 	slash[slash == db.directory] = '\0';
 	open_and_lock();
-	text = read_all(&n);
+	text = database_xread(db.fd, db.path, &n);
 	db.parsed = xzalloc(n + 1); /* the parser changes it */
 	memcpy(db.parsed, text, n);
-	if (n)
-		db.images = database_parse(db.parsed, n, &error);
-	if (n && error.what)
-		bb_error_msg_and_die("'%s', line %u, byte %llu: %s", db.path, error.line, (unsigned long long)error.at, error.what);
+	db.images = database_xparse(db.parsed, n, db.path);
 	keep();
 	try_all();
 	server_end_of_turn(); /* a turn begins with a wait */

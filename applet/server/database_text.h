@@ -8,7 +8,7 @@
  * An image has the keys of enum database_field, all strings; which of them it needs, `mode` says. Other keys are passed over.
  * The parser is strict, and it reads what others have written: RFC 8259, UTF-8, and no text with a zero byte in it.
  *
- * Pure functions; any thread.
+ * Pure functions, any thread; but for the last two, which read a file.
  */
 #ifndef SERVER_DATABASE_TEXT_H
 #define SERVER_DATABASE_TEXT_H
@@ -71,5 +71,12 @@ void database_end_text(struct database_text *t);
 /* Other texts: s as it is; s with %XX in the place of all bytes but letters, digits, "-._~" and those of kept. */
 void database_put_text(struct database_text *t, const char *s);
 void database_put_encoded(struct database_text *t, const char *s, const char *kept);
+
+/* ---- database_read.c: whoever reads such a file checks it in the same way. They block, and die with one line. --------------- */
+
+/* All of fd, a regular file, with a 0 behind it; the caller frees it. path: for messages. */
+char *database_xread(int fd, const char *path, size_t *bytes);
+/* Like database_parse(); a text of no bytes has no images. */
+struct database_image *database_xparse(char *text, size_t n, const char *path);
 
 #endif

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) 2026 the xnbdbox authors */
+/*
+ * xnbd-bgctl --all: one command for all proxies that the database of an xnbd-wrapper names. Each has a process of its own, which
+ * does what xnbd-bgctl does for one: so all copies run at once, and one that fails, or hangs, is no matter to the others.
+ *
+ * The one file of xnbd-bgctl that is not for BusyBox: it shares the parser with the wrapper.
+ */
+//kbuild:lib-$(CONFIG_FEATURE_XNBD_BGCTL_ALL) += xnbd_bgctl_all.o
+#include "libbb.h"
+#include "xnbd_bgctl.h"
+#include "server/database_text.h"
+
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+enum {
+	AT_ONCE_MAX = 256,   /* processes: a file may name 10,000 proxies */
+	LABEL_BYTES = 100,   /* of a name that is shown, */
+	BAR_LABEL_BYTES = 20, /* ... and beside a bar */
+	BAR_COLUMNS = 72,    /* a bar and what stands behind it */
+};
+
+struct disk {
+	char label[LABEL_BYTES + 8];
+	char *control[2]; /* its socket, as an argument */
+	pid_t pid;
+	struct disk *next;
+};
+
+static struct {
+	struct disk *disks;
+	unsigned count, running;
+	int status;
+} all;
+
+/* name, with %XX in the place of what a terminal might obey. What has no room is cut. */
+static void make_label(char *to, const char *name)
+{
+	unsigned n = 0;
+
+	for (; *name && n < LABEL_BYTES; name++) {
+		bool plain = (unsigned char)*name >= ' ' && *name != 0x7f && *name != '%';
+
+		n += (unsigned)snprintf(to + n, 4, plain ? "%c" : "%%%02x", (unsigned char)*name);
+	}
+}
+
+static void read_disks(const char *path)
+{
+	struct disk **last = &all.disks;
+	const struct database_image *i;
+	size_t n;
+	char *text;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0)
+		bb_perror_msg_and_die("cannot open '%s'", path);
+	text = database_xread(fd, path, &n);
+	close(fd);
+	for (i = database_xparse(text, n, path); i; i = i->next) {
+		struct disk *d;
+
+		if (i->field[DATABASE_MODE][0] != 'p')
+			continue;
+		d = xzalloc(sizeof(*d));
+		make_label(d->label, i->name);
+		d->control[0] = (char *)i->field[DATABASE_CONTROL];
+		*last = d;
+		last = &d->next;
+		all.count++;
+	}
+}
+
+/* ---- the terminal ------------------------------------------------------------------------------- */
+
+/* A message stays in the row of its bar, as much of it as there is room for. */
+static void put_in_row(const char *line, size_t n)
+{
+	size_t room = (size_t)get_terminal_width(STDERR_FILENO) - 1;
+	char text[1100];
+	int bytes = (int)(n - 1 < room ? n - 1 : room); /* without its end */
+
+	bytes = snprintf(text, sizeof(text), "\r\033[%uA%.*s\033[K\r\033[%uB", bgctl_row.above, bytes, line, bgctl_row.above);
+	full_write(STDERR_FILENO, text, (size_t)bytes);
+}
+
+/* Whether each disk gets a row. */
+static bool make_rows(void)
+{
+	struct winsize w;
+	struct disk *d;
+
+	if (ioctl(STDERR_FILENO, TIOCGWINSZ, &w) < 0 || w.ws_col < BAR_COLUMNS || w.ws_row <= all.count)
+		return false;
+	for (d = all.disks; d; d = d->next) {
+		int width = (int)strlen(d->label);
+
+		full_write(STDERR_FILENO, "\n", 1);
+		if (width > BAR_LABEL_BYTES)
+			width = BAR_LABEL_BYTES;
+		if (width > bgctl_row.width)
+			bgctl_row.width = width;
+	}
+	return true;
+}
+
+/* ---- the processes --------------------------------------------------------------------------------- */
+
+static void reap(void)
+{
+	const struct disk *d = all.disks;
+	int status;
+	pid_t pid = wait(&status);
+
+	all.running--;
+	if (WIFEXITED(status) && !WEXITSTATUS(status))
+		return;
+	while (d && d->pid != pid)
+		d = d->next;
+	if (d && WIFSIGNALED(status))
+		bb_error_msg("%s: ended by signal %u", d->label, (unsigned)WTERMSIG(status));
+	if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_PARTIAL && !all.status)
+		all.status = EXIT_PARTIAL;
+	else if (!WIFEXITED(status) || WEXITSTATUS(status) != EXIT_PARTIAL)
+		all.status = EXIT_FAILURE;
+}
+
+/* In the process of d. above: so many rows is its own above the cursor. */
+static char **become(struct disk *d, unsigned above)
+{
+	size_t n = strlen(d->label);
+
+	prctl(PR_SET_PDEATHSIG, SIGTERM); /* a copy ends with who has asked for it */
+	applet_name = xasprintf("%s: %s", applet_name, d->label);
+	if (n > BAR_LABEL_BYTES)
+		for (n = BAR_LABEL_BYTES; (d->label[n] & 0xc0) == 0x80;)
+			n--;
+	d->label[n] = '\0';
+	bgctl_row.name = d->label;
+	bgctl_row.above = above;
+	if (above)
+		bb_message_out = put_in_row;
+	return d->control;
+}
+
+char **bgctl_all(unsigned opt, const char *dbpath)
+{
+	/* What is printed comes one after the other. */
+	unsigned most = opt & (OPT_QUERY | OPT_CLIENTS) ? 1 : AT_ONCE_MAX;
+	unsigned above;
+	struct disk *d;
+
+	read_disks(dbpath);
+	above = opt & OPT_PROGRESS && make_rows() ? all.count : 0;
+	for (d = all.disks; d; d = d->next) {
+		if (all.running == most)
+			reap();
+		if (opt & OPT_QUERY) {
+			bgctl_print("export ", 7);
+			bgctl_print(d->label, strlen(d->label));
+			bgctl_print("\n", 1);
+		}
+		d->pid = bb_fork();
+		if (!d->pid)
+			return become(d, above);
+		if (above)
+			above--;
+		if (d->pid < 0) {
+			bb_perror_msg("%s: fork", d->label);
+			all.status = EXIT_FAILURE;
+		} else {
+			all.running++;
+		}
+	}
+	while (all.running)
+		reap();
+	exit(all.status);
+}
