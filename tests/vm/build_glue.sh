@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
-# build_glue.sh initramfs-tools|dracut|dracut-systemd: an initramfs as Debian's own tool makes
-# it with what is in config/, into build/vm/NAME.initrd. After build.sh and build_boot.sh.
+# build_glue.sh initramfs-tools|initramfs-tools-luks|dracut|dracut-systemd: an initramfs as Debian's own tool makes
+# it with what is in config/, into build/vm/NAME.initrd; luks: with a crypttab and its key. After build.sh and build_boot.sh.
 # build_glue.sh udev: that of build.sh, with Debian's udev and LVM in /d.
 # build_glue.sh systemd: no initramfs but a root file system of Debian's systemd, systemd.img.
 # The tools are in a small Debian in build/vm/bookworm; nothing is installed on this machine.
@@ -10,18 +10,19 @@ set -eu
 cd "$(dirname "$0")/../.."
 dir=$PWD/build/vm
 system=$dir/bookworm
-packages=initramfs-tools-core,busybox,dracut-core,dracut-network,systemd,udev,dbus,lvm2,iproute2,procps,zstd
+packages=initramfs-tools-core,busybox,dracut-core,dracut-network,systemd,udev,dbus,lvm2,cryptsetup-initramfs,iproute2,procps,zstd
 name=$1
 
-# small_debian: once; from where this machine has its packages.
+# small_debian: once, until another package is wanted; from where this machine has its packages.
 small_debian() {
-	[ ! -d "$system" ] || return 0
-	rm -rf --one-file-system "$system.new"
+	[ "$(cat "$system/var/packages" 2>/dev/null)" != "$packages" ] || return 0
+	rm -rf --one-file-system "$system" "$system.new"
 	mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Origin: Debian' | head -1)
 	debootstrap --variant=minbase --include=$packages bookworm "$system.new" "$mirror" || return 1
 	cp -r "$dir/debian/lib/modules" "$system.new/lib"
 	cp "$dir"/debian/boot/config-* "$system.new/boot"
 	chroot "$system.new" depmod "$version"
+	echo "$packages" >"$system.new/var/packages"
 	mv "$system.new" "$system"
 }
 
@@ -50,6 +51,8 @@ systemd_root() {
 	tar -C "$system" -c --exclude=usr/lib/modules --exclude=usr/lib/udev/hwdb\* --exclude=perl\* --exclude=gconv \
 		bin sbin lib lib64 etc usr/bin usr/sbin usr/lib usr/lib64 usr/share/dbus-1 | tar -C "$root" -x
 	ln -s /lib/systemd/systemd "$root/usr/sbin/init"
+	mkdir -p "$root/var/lib/dpkg/info" "$root/var/lib/dpkg/updates"
+	touch "$root/var/lib/dpkg/status"
 	cp "$dir/boot/tree/build/xnbdbox" "$root/usr/bin"
 	ln -sf xnbdbox "$root/usr/bin/xnbd-bgctl"
 	cp tests/vm/userland/etc/line "$root/etc"
@@ -106,13 +109,20 @@ if [ "$name" = udev ]; then
 	exit
 fi
 # Not again when it would become the same.
-sum=$(cat "$0" config/initramfs/* config/initramfs-tools/*/* config/initramfs-tools/*/*/* config/dracut/*/* \
+sum=$(cat "$0" config/initramfs/* config/initramfs-tools/*/* config/initramfs-tools/*/*/* config/dracut/*/* tests/vm/userland/luks/* \
 	"$dir/boot/tree/build/xnbdbox" 2>/dev/null | sha256sum)
 [ ! -e "$dir/$name.initrd" ] || [ "$sum" != "$(cat "$dir/$name.sum" 2>/dev/null)" ] || exit 0
 rm -f "$dir/$name.sum"
 make -s -C "$dir/boot/tree" install DESTDIR="$system"
+rm -f "$system/etc/crypttab"
 case $name in
-initramfs-tools)
+initramfs-tools | initramfs-tools-luks)
+	if [ "$name" = initramfs-tools-luks ]; then
+		mkdir -p "$system/etc/keys"
+		cp tests/vm/userland/luks/crypttab "$system/etc"
+		cp tests/vm/userland/luks/root.key "$system/etc/keys"
+		echo 'KEYFILE_PATTERN="/etc/keys/*.key"' >"$system/etc/cryptsetup-initramfs/conf-hook"
+	fi
 	cp -r config/initramfs-tools/* "$system/etc/initramfs-tools"
 	echo virtio_console >"$system/etc/initramfs-tools/modules"
 	make="mkinitramfs -o /tmp/initrd $version"
@@ -125,7 +135,7 @@ dracut | dracut-systemd)
 	make="$make --force /tmp/initrd"
 	;;
 *)
-	echo "usage: build_glue.sh initramfs-tools|dracut|dracut-systemd|udev|systemd" >&2
+	echo "usage: build_glue.sh initramfs-tools|initramfs-tools-luks|dracut|dracut-systemd|udev|systemd" >&2
 	exit 1
 	;;
 esac

@@ -8,8 +8,8 @@ from machine import HOST, PATIENCE, XNBDBOX, Machine, connect, free_port, spawn
 HOLD = 20  # seconds, of config/initramfs/init at a shutdown
 
 
-def start_origin(image):
-    port = free_port()
+def start_origin(image, port=None):
+    port = port or free_port()
     process = spawn(XNBDBOX, "xnbd-server", "--target", "--readonly", "--laddr", "127.0.0.1", "--lport", str(port), image)
     connect(port).shutdown()
     return port, process

@@ -10,6 +10,7 @@ HEADER = struct.Struct("<8sIIIIQQQQ16sQIII")
 BIOS_BOOT = "21686148-6449-6e6f-744e-656564454649"
 LINUX = "0fc63daf-8483-4772-8e79-3d69d8477de4"
 SWAP = "0657fd6d-a4ab-43c4-84e5-0933c84b4f4f"
+LVM = "e6d6d379-f507-44c2-a23c-238f2a3df928"
 
 
 def header(own, other, last, table_at, table):

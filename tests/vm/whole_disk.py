@@ -1,57 +1,61 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
-# whole_disk.py INITRD: a whole disk of a Debian with systemd moves: GPT with a partition for a boot loader, the root file
-# system and swap space. The kernel's command line has root=UUID= and fstab has UUIDs, as such a system has; that they are
-# on this disk or that one, nothing in the system is told.
+# whole_disk.py INITRD LAYOUT: a whole disk of a Debian with systemd moves (layouts.py). The kernel's command line has root= and
+# fstab has names as such a system has; that they are on this disk or that one, nothing in the system is told.
 #   1. a boot over the network, and a shutdown in the middle
-#   2. the next boot goes on; the copy, the switch; a shutdown. The origin is gone then
+#   2. the next boot goes on; the origin is lost for a minute, while a package is installed; the copy, the switch; a shutdown. The
+#      origin is gone then
 #   3. a boot without the words xnbd...=, from the local disk
 #   4. one with them, from the local disk, too
-import hashlib, os, random, shutil, subprocess, sys
+import hashlib, os, random, shutil, subprocess, sys, time
 import gpt
+from layouts import FIRST, LAYOUTS, MIB, SWAP_UUID, read, uuid_of, write
 from debian import HOLD, boot, moves_from, names, power_off, start_origin
 from machine import BUILD, PATIENCE, expect_quiet
 from model import BLOCK, expect_clean, is_covered, read_files, uncover
 
-INITRD = sys.argv[1]
-MIB = 1 << 20
-ROOT_AT, SWAP_BYTES = 3 * MIB, 32 * MIB
-UUID = {"swap": "9a1d6f0e-3c55-4b0f-8a59-0d5f2f3c7e11"}
+INITRD, SWAP_BYTES = sys.argv[1], 32 * MIB
+OUTAGE = 60  # seconds without an origin
+LAYOUT = LAYOUTS[sys.argv[2]](BUILD + "/systemd.img")
 PARTS = ("7b6f0b6e-0001-4000-8000-5a3d1c2b0a91", "7b6f0b6e-0002-4000-8000-5a3d1c2b0a92", "7b6f0b6e-0003-4000-8000-5a3d1c2b0a93")
 
 
-def read(path):
-    with open(path, "rb") as f:
-        return f.read()
-
-
-def write(path, content):
-    with open(path, "wb") as f:
-        f.write(content)
+def make_package():
+    """Of Debian, with some files."""
+    os.makedirs("package/DEBIAN")
+    os.makedirs("package/usr/share/moved")
+    write("package/DEBIAN/control", b"Package: moved\nVersion: 1\nArchitecture: all\nMaintainer: nobody <nobody@example.org>\nDescription: of a test\n")
+    for n in range(20):
+        write(f"package/usr/share/moved/{n}", random.Random(n).randbytes(50000))
+    subprocess.run(["dpkg-deb", "--root-owner-group", "-Znone", "--build", "package", "moved.deb"], check=True, stdout=subprocess.DEVNULL)
+    return read("moved.deb")
 
 
 def root_file_system():
     """That of build_glue.sh, with an fstab."""
     write("root.img", read(BUILD + "/systemd.img"))
-    UUID["root"] = subprocess.run(["blkid", "-p", "-o", "value", "-s", "UUID", "root.img"], check=True, capture_output=True, text=True).stdout.strip()
-    write("fstab", f"UUID={UUID['root']} / ext4 errors=remount-ro 0 1\nUUID={UUID['swap']} none swap sw 0 0\n".encode())
-    subprocess.run(["debugfs", "-w", "-f", "-", "root.img"], check=True, capture_output=True, text=True, input="rm /etc/fstab\nwrite fstab /etc/fstab\n")
+    files = {**LAYOUT.files, "/root/moved.deb": make_package(), "/etc/fstab": f"{LAYOUT.root} / ext4 errors=remount-ro 0 1\n{LAYOUT.swap} none swap sw 0 0\n".encode()}
+    for n, (path, content) in enumerate(files.items()):
+        write(f"file{n}", content)
+    subprocess.run(["debugfs", "-w", "-f", "-", "root.img"], check=True, capture_output=True, text=True,
+                   input="mkdir /etc/keys\n" + "".join(f"rm {path}\nwrite file{n} {path}\n" for n, path in enumerate(files)))
     return read("root.img")
 
 
 def swap_space():
     write("swap.img", bytes(SWAP_BYTES))
-    subprocess.run(["mkswap", "-q", "-U", UUID["swap"], "swap.img"], check=True)
+    subprocess.run(["mkswap", "-q", "-U", SWAP_UUID, "swap.img"], check=True)
     return read("swap.img")
 
 
 def make_origin():
-    root, loader = root_file_system(), random.Random(1).randbytes(MIB)
-    swap_at = ROOT_AT + len(root)
-    size = swap_at + SWAP_BYTES + MIB
-    write("origin.img", gpt.make_disk(size, (gpt.BIOS_BOOT, PARTS[0], MIB, loader), (gpt.LINUX, PARTS[1], ROOT_AT, root),
-                                      (gpt.SWAP, PARTS[2], swap_at, swap_space())))
-    return size, slice(ROOT_AT, swap_at)
+    contents, at, parts = LAYOUT.make(root_file_system(), swap_space()), FIRST, [(gpt.BIOS_BOOT, PARTS[0], MIB, random.Random(1).randbytes(MIB))]
+    for kind, own, content in zip(LAYOUT.kinds, PARTS[1:], contents):
+        parts.append((kind, own, at, content))
+        at += len(content)
+    size = at + MIB
+    write("origin.img", gpt.make_disk(size, *parts))
+    return size, len(parts)
 
 
 def expect(what, found, expected):
@@ -61,13 +65,16 @@ def expect(what, found, expected):
 
 def check_system(m, disk):
     """It is up, on these partitions of this disk, and nothing has failed."""
-    expect("root", m.run("findmnt -n -o SOURCE /").strip(), disk.part(2))
-    expect("swap", m.run("sed '1d; s/[^a-z0-9/].*//' /proc/swaps"), disk.part(3) + "\n")
+    root, swap = LAYOUT.source(disk)
+    expect("root", m.run("findmnt -n -o SOURCE /").strip(), root)
+    expect("swap", m.run("sed '1d; s/[^a-z0-9/-].*//' /proc/swaps"), m.run(f"readlink -f {swap}"))
     expect("units that have failed", m.run("systemctl --failed --no-legend --plain"), "")
     expect("multi-user.target", m.run("systemctl is-active multi-user.target"), "active\n")
-    links = m.run(f"readlink -f /dev/disk/by-uuid/{UUID['root']} /dev/disk/by-uuid/{UUID['swap']} "
-                  + " ".join(f"/dev/disk/by-partuuid/{p}" for p in PARTS)).split()
-    expect("links", links, [disk.part(n) for n in (2, 3, 1, 2, 3)])
+    links = m.run(f"readlink -f /dev/disk/by-uuid/{ROOT_UUID} /dev/disk/by-uuid/{SWAP_UUID} "
+                  + " ".join(f"/dev/disk/by-partuuid/{p}" for p in PARTS[:N])).split()
+    expect("links", links, m.run(f"readlink -f {root} {swap}").split() + [disk.part(n + 1) for n in range(N)])
+    below = m.run("cd /sys/class/block; for d in dm-*/slaves/*; do [ ! -e $d ] || echo /dev/${d##*/}; done; cd /").split()
+    expect("partitions below others", below, LAYOUT.below(disk))
 
 
 class Device:
@@ -86,9 +93,11 @@ def expect_hidden(m):
     known = names(m)
     if "vdb" in known or "nbd0p2: " not in known:
         sys.exit(f"the system knows:\n{known}")
+    expect("physical volumes", [d for d in m.run("pvs --noheadings -o pv_name").split() if d.startswith("/dev/vd")], [])
     expect("partitions of the cache", m.run("ls -d /sys/class/block/vdb?* 2>/dev/null || true"), "")
     pid = m.run("query pid").strip()
     users = m.run("find /proc/[0-9]*/fd -lname '/dev/vd*' 2>/dev/null || true").split()
+    expect("who holds the cache", m.run("ls /sys/class/block/vdb/holders"), "")
     expect("others that have /dev/vd* open", [u for u in users if u.split("/")[2] != pid], [])
     if not users:
         sys.exit("not even the server has /dev/vd* open")
@@ -99,6 +108,18 @@ def shut_down(m, booted):
     took = power_off(m, 3 * HOLD + booted / 2)
     expect_quiet()
     return took
+
+
+def lose_origin(m):
+    """For a while; what waits for it meanwhile has no error. Returns the next one."""
+    origin.kill()
+    origin.wait()
+    m.tell("dpkg -i /root/moved.deb && dpkg -V moved")
+    time.sleep(OUTAGE)
+    _, following = start_origin("origin.img", port)
+    said, end = m.until("exit")
+    expect(f"the package, installed without an origin: {said}", end, "exit 0\n")
+    return following
 
 
 def check_hidden_disk():
@@ -123,11 +144,12 @@ def check_disk(files):
     written, and what it has not. Returns how much that is: files, and blocks that differ from the origin's."""
     disk, origin = read("disk.img"), read("origin.img")
     gpt.expect_valid(disk)
-    if disk[:ROOT.start] != origin[:ROOT.start] or disk[-MIB:] != origin[-MIB:]:
+    if disk[:FIRST] != origin[:FIRST] or disk[-MIB:] != origin[-MIB:]:
         sys.exit("what is around the file systems has changed")
-    expect_clean("the root file system", disk[ROOT])
-    expect("files", dict(zip(files, read_files(disk[ROOT], *files))), files)
-    before, after = tree(origin[ROOT]), tree(disk[ROOT])
+    root = LAYOUT.find(disk)
+    expect_clean("the root file system", root)
+    expect("files", dict(zip(files, read_files(root, *files))), files)
+    before, after = tree(LAYOUT.find(origin)), tree(root)
     wrong = [p for p in before if p in after and before[p][0] == after[p][0] and before[p][1] != after[p][1]]
     expect("files that nobody wrote and that have changed", wrong, [])
     same = sum(after.get(p) == before[p] for p in before)
@@ -136,8 +158,9 @@ def check_disk(files):
     return same, len(before), sum(disk[i:i + BLOCK] != origin[i:i + BLOCK] for i in range(0, SIZE, BLOCK))
 
 
-SIZE, ROOT = make_origin()
-words = f"root=UUID={UUID['root']} ro"
+SIZE, N = make_origin()
+ROOT_UUID = uuid_of("root.img")
+words = f"root={LAYOUT.root} ro"
 write("state.img", bytes(MIB * 16))
 write("disk.img", bytes(SIZE))
 port, origin = start_origin("origin.img")
@@ -164,11 +187,13 @@ check_system(m, SERVED)
 if int(m.run("query cached")) < cached:
     sys.exit("the second boot begins anew")
 create(m, "second")
+origin = lose_origin(m)
 m.run("xnbd-bgctl --cache-all /run/xnbd/ctl")
 m.run(f"is_so() {{ [ \"$(query state)\" = complete ]; }}; until_true {PATIENCE} is_so; sync")
 expect_hidden(m)
 m.run("xnbd-bgctl --switch /run/xnbd/ctl")
 expect("mode", m.run("query mode"), "target\n")
+expect("what was installed", m.run("echo 3 >/proc/sys/vm/drop_caches; dpkg -V moved"), "")
 create(m, "third")
 origin.kill()
 origin.wait()
@@ -184,6 +209,6 @@ for more in "", moves:
     times.append((booted, shut_down(m, booted)))
     check_disk(files)
 with open("console.log", errors="replace") as f:
-    expect("what the script says", f"xnbd: /dev/vdb has root=UUID={UUID['root']}" in f.read(), True)
+    expect("what the script says", f"xnbd: /dev/vdb has root={LAYOUT.root}" in f.read(), True)
 print("boots and shutdowns took " + ", ".join(f"{a:.0f} and {b:.0f} s" for a, b in times))
 print("ok")
