@@ -4,7 +4,7 @@
 # run(seconds) -> Result and end(). All contenders of a row have the same work.
 import os, subprocess
 from loads import MIB, Fio, Lean, bgctl, cache_all, copy_with, fio_across, fio_beside, read_all, read_then_write
-from servers import BEFORE, CROWD_TARGETS, LEAN_TARGETS, PROXIES, TARGETS, TARGETS_AND_MEMORY, XNBDBOX, nbdkit, relay, run, xnbd_proxy, xnbd_proxy_before
+from servers import BEFORE, CROWD_TARGETS, LEAN_TARGETS, PROXIES, TARGETS, TARGETS_AND_MEMORY, XNBDBOX, nbdkit, relay, run, xnbd, xnbd_proxy, xnbd_proxy_before
 
 DELAYS_MS = 0, 1, 10, 50
 KIB = 1 << 10
@@ -145,6 +145,18 @@ class Rows:
                         name = "lean-%s-%s-c%d%s" % (rw, size, clients, "-stuck" if stuck else "")
                         yield self.target(name, load, servers=LEAN_TARGETS, disk=disk, quick=size in ("4k", "128k") and clients in (1, 50) and not stuck)
 
+    def watched(self):
+        """What --verbose and a control socket that is asked for the counters cost."""
+        load = Lean(self.lean_program, "read", 4 * KIB, 8, 4)
+
+        def seen(server, seconds):
+            result = load(server, seconds)
+            run(XNBDBOX, "xnbd-bgctl", "--export-metrics", server.dir + "/ctl")
+            return result
+
+        start = lambda *more: lambda: xnbd(self.base, self.disk, more=more)
+        return Row("watched", {"xnbd": Contender(start("--verbose", "--control", "ctl"), seen), "unseen": Contender(start(), load)}, others=False)
+
     # ---- one that stands before an origin
 
     def proxy(self, name, load, origin=None, kind=Fresh, prepare=None, quick=False, servers=PROXIES):
@@ -239,6 +251,7 @@ class Rows:
     def all(self):
         yield from self.targets()
         yield from self.lean()
+        yield self.watched()
         yield from self.proxies()
         yield from self.background()
         yield from self.delayed()
