@@ -54,6 +54,10 @@ extern uint64_t export_next_serial;
 /* So many short jobs of one export run beside each other, and an eighth as many long ones. */
 unsigned export_workers(void);
 
+/* j opens or closes files of an export, which may take for ever where their disk hangs: it is submitted as JOB_SLOW, and
+ * some workers of that class are left for what is no export's. Loop's thread only. */
+void export_submit_files(struct job *j);
+
 /* A new export, with one user: the list that the caller puts it into (export_enlist()) after it has
  * opened its files and called export_begin(). NULL: out of memory. */
 struct export *export_new(const char *name);

@@ -23,6 +23,17 @@ unsigned export_workers(void)
 	return ENABLE_FEATURE_XNBD_SERVER_INIT && export_config.root_storage ? LOCKED_WORKERS : WORKERS;
 }
 
+void export_submit_files(struct job *j)
+{
+	enum { OTHERS = 2 }; /* a log file, keys, names: they wait for each other, but for no export */
+	static struct serial_queue files;
+
+	files.most = (ENABLE_FEATURE_XNBD_SERVER_INIT && export_config.root_storage ? SLOW_WORKERS_AT_ONCE : SLOW_WORKERS) - OTHERS;
+	j->class = JOB_SLOW;
+	j->queue = &files;
+	pool_submit(j);
+}
+
 struct export *export_new(const char *name)
 {
 	struct export *e = calloc(1, sizeof(*e));
@@ -215,8 +226,7 @@ void export_close(struct export *e)
 	closing++;
 	e->closing.run = close_run;
 	e->closing.done = close_done;
-	e->closing.class = JOB_SLOW;
-	pool_submit(&e->closing);
+	export_submit_files(&e->closing);
 }
 
 void export_drop(struct export *e)
@@ -348,9 +358,8 @@ bool export_add_later(const char *name, const char *image, void (*added)(void *c
 	}
 	a->job.run = add_run;
 	a->job.done = add_done;
-	a->job.class = JOB_SLOW;
 	a->added = added;
 	a->ctx = ctx;
-	pool_submit(&a->job);
+	export_submit_files(&a->job);
 	return true;
 }

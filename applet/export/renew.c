@@ -158,8 +158,7 @@ static void reopen(struct export *e)
 	r->old = e;
 	r->job.run = reopen_run;
 	r->job.done = reopen_done;
-	r->job.class = JOB_SLOW;
-	pool_submit(&r->job);
+	export_submit_files(&r->job);
 }
 
 void exports_reopen(void)

@@ -15,7 +15,6 @@ enum {
 	/* Beside what libc itself needs of a stack. */
 	WORKER_STACK_BYTES = 64 << 10,
 	LONG_PART = 8, /* long jobs keep a disk busy: workers for this part of the number of short ones */
-	SLOW_MAX = 8,  /* one that hangs for ever leaves some for others */
 	CALLS_MAX = 2, /* threads on their way at a time, see call_more() */
 	TICK_MS = 1,
 	DISTRUST_MS = 100, /* so long nothing is quick, after the loop was taken over */
@@ -366,7 +365,8 @@ static void jobs_done(struct event *e UNUSED_PARAM, uint32_t events UNUSED_PARAM
 
 void pool_start(unsigned workers, bool at_once, void (*loop)(void))
 {
-	const unsigned max[JOB_CLASSES] = { workers, (workers + LONG_PART - 1) / LONG_PART, SLOW_MAX };
+	const unsigned max[JOB_CLASSES] = { workers, (workers + LONG_PART - 1) / LONG_PART,
+					    at_once ? SLOW_WORKERS_AT_ONCE : SLOW_WORKERS };
 	struct crew *c;
 
 	list_init(&todo_quick);

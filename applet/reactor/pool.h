@@ -26,13 +26,16 @@
 
 enum { LOOP_STACK_BYTES = 128 << 10 }; /* of a thread with a loop: a reader of control lines needs 17 KiB */
 
+/* One that hangs for ever leaves some for others. */
+enum { SLOW_WORKERS = 64, SLOW_WORKERS_AT_ONCE = 8 };
+
 /* Starts a thread that nobody joins. stack_bytes: on top of what libc needs. False with errno. */
 bool thread_start(void *(*run)(void *), void *arg, size_t stack_bytes);
 
 /*
- * workers: the most threads for JOB_SHORT; JOB_LONG has an eighth of that, JOB_SLOW 8. Each class begins
+ * workers: the most threads for JOB_SHORT; JOB_LONG has an eighth of that, JOB_SLOW SLOW_WORKERS. Each class begins
  * with one and adds more, one after the other, while jobs wait; none ends. at_once: all are started now,
- * so that none takes memory later. loop: called by a thread that takes the loop over, never returns;
+ * so that none takes memory later, and JOB_SLOW has SLOW_WORKERS_AT_ONCE. loop: called by a thread that takes the loop over, never returns;
  * NULL: no thread ever does, and no job is quick. Dies when threads cannot be started.
  */
 void pool_start(unsigned workers, bool at_once, void (*loop)(void));

@@ -180,8 +180,7 @@ static void submit(struct proxy *p, void (*steps)(void *p))
 	p->steps = steps;
 	p->job.run = job_run;
 	p->job.done = job_done;
-	p->job.class = JOB_SLOW;
-	pool_submit(&p->job);
+	export_submit_files(&p->job);
 }
 
 /* ---- the origin -------------------------------------------------------------------------------------- */

@@ -121,7 +121,7 @@ mutant "a request that no fetch could be made for is forgotten" request.c '/^sta
 mutant "a READ without a buffer does not wait for its blocks" request_check.c '/^uint64_t request_first_awaited/,/^}/s#return r->type == NBD_CMD_BLOCK_STATUS ?#return r->type == NBD_CMD_BLOCK_STATUS || (r->type == NBD_CMD_READ \&\& !r->buf) ?#'
 mutant "a piece of a READ is not counted as in flight" request.c '/^void core_read/,/^}/s|c->in_flight++;|;|'
 mutant "a start without memory goes on" core.c 's|return c->commit.snapshot \&\& c->commit.chunk \&\& c->persist_copy \&\&|return true \&\&|'
-mutant "an answer counts over any connection" fetch.c '/^void \*core_conn_buffer/,/^}/s|if (!f)|for (link = 0; !f \&\& link < CONNS; link++) for (f = c->sent[link]; f \&\& f->cookie != cookie; f = f->next) ;\n\tif (!f)|'
+mutant "an answer counts over any connection" fetch.c '/^void \*core_conn_buffer/,/^}/s|if (!f)|for (conn = 0; !f \&\& conn < CONNS; conn++) for (f = c->sent[conn]; f \&\& f->cookie != cookie; f = f->next) ;\n\tif (!f)|'
 mutant "an answer is taken for the oldest request" fetch.c '/^static struct fetch .sent_pop/,/^}/s|while (\*p \&\& (\*p)->cookie != cookie)|while (false)|'
 mutant "extents count whatever their cookie is" copier.c 's/if (cookie \&\& cookie == c->copier.status_cookie)/if (c->copier.status_cookie)/'
 mutant "what is lost with a connection waits for another reason to be asked" copier.c 's|k->status_cookie = 0;$|;|'
