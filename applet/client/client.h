@@ -3,7 +3,7 @@
 /*
  * Clients: their sessions, as the rooms above see them. What the files of this room share is in session.h.
  *
- * The core's thread; nothing here blocks. client/ owns the sessions: a caller may keep a
+ * The core's thread, if a comment does not say "of any loop"; nothing here blocks. client/ owns the sessions: a caller may keep a
  * pointer to one until its ended() is called, or until session_disown().
  */
 #ifndef CLIENT_CLIENT_H
@@ -33,7 +33,7 @@ extern struct client_limits client_limits;
  * or fd cannot be polled; fd is closed. */
 struct session *session_begin(int fd, struct export *e);
 /* Whether there is a place for one more client. If not, closes a session of this loop that makes no
- * progress, if there is one, to make a place. */
+ * progress, if there is one, to make a place. On the thread of any loop. */
 bool session_place(void);
 /* Has the fronts do the same; answered() is called when all of them have looked, or have not for a
  * while. False: there are none, or they still have to look for the last one. */
@@ -63,7 +63,7 @@ bool ublk_client_begin(struct ublk_client *u, struct export *e, void (*ended)(vo
 void ublk_client_end(struct ublk_client *u);
 
 /* At the end of each turn of the loop: sends replies, lets those go on that had to
- * wait for memory. */
+ * wait for memory. On the thread of any loop. */
 void sessions_turn(void);
 /* Whether there is something for sessions_turn() to do. */
 bool sessions_dirty(void);

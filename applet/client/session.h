@@ -323,8 +323,9 @@ bool queue_is_full(const struct session *s);
 void command_submit(struct command *x, bool local);
 /* Reads x, all of whose blocks are local, into its buffer; then command_done(). */
 void command_read(struct command *x);
-/* Answers x, a READ, without asking the core, if that may be done. False: the core is to be asked. */
-bool command_is_published(struct command *x);
+/* Whether x, a READ of what is published, may be read here without asking the core, which may be told of it by a message.
+ * False: the core is to be asked. */
+bool command_try_read(struct command *x);
 /* Those requests of s that wait for the origin are answered now. */
 void session_abandon(struct session *s);
 /* The same, and long zeroes and trims end with their current piece: s is closed. */
@@ -365,7 +366,7 @@ void write_piece_done(struct command *p);
 
 /* Queues x in `ready`: a READ without a buffer whose blocks are local, or a WRITE in pieces that is
  * to be synced. */
-void read_ready(struct command *x);
+void command_ready(struct command *x);
 /* p, a piece of a READ, was read. */
 void read_piece_done(struct command *p);
 /* Goes on with what is ready, while there is room for it. True: it did. */

@@ -188,7 +188,7 @@ static bool tell_seen(struct command *x)
 	return true;
 }
 
-bool command_is_published(struct command *x)
+bool command_try_read(struct command *x)
 {
 	const struct request *r = &x->req;
 	const struct core *c = core_of(x->session);

@@ -46,7 +46,7 @@ uint32_t session_check(const struct session *s, const struct request *r)
 static void write_end(struct command *w)
 {
 	if (!w->error && w->req.flags & NBD_CMD_FLAG_FUA)
-		read_ready(w); /* its pieces are written, and now to be synced */
+		command_ready(w); /* its pieces are written, and now to be synced */
 	else
 		reply(w, w->error);
 }
@@ -223,8 +223,8 @@ void request_begin(struct command *x)
 {
 	if (x->error || is_ignored(x))
 		reply(x, x->error);
-	else if (command_is_published(x))
-		x->buf ? command_read(x) : read_ready(x);
+	else if (command_try_read(x))
+		x->buf ? command_read(x) : command_ready(x);
 	else
 		command_submit(x, false);
 }

@@ -219,7 +219,7 @@ void command_done(struct command *x)
 	else if (x->whole)
 		write_piece_done(x);
 	else if (r->type == NBD_CMD_READ && !x->buf && !r->error)
-		read_ready(x);
+		command_ready(x);
 	else
 		reply(x, r->error);
 }

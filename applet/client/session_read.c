@@ -10,7 +10,7 @@
  */
 #include "client/session.h"
 
-void read_ready(struct command *x)
+void command_ready(struct command *x)
 {
 	if (x->session->state == SESSION_CLOSED)
 		command_put(x);

@@ -306,6 +306,7 @@ static void request(struct control *k, char *line)
 	char *verb = strsep(&line, " ");
 	char *p;
 
+	/* What each server has comes first, then what a wrapper, a target and a proxy have. */
 	if (ENABLE_FEATURE_XNBD_SERVER_UPGRADE && strcmp(verb, "upgrade") == 0) {
 		begin_upgrade(k);
 		return;

@@ -5,8 +5,8 @@
  *
  * The core has no clock, no thread and makes no system call. It reaches disks,
  * connections and sessions only through the functions declared here. They have two
- * implementations: the rooms above (the real world: storage/disk.c, origin/origin.c,
- * client/session_out.c, control/control.c) and tests/sim/ (a simulated one). Everything
+ * implementations: the rooms above (the real world: storage/disk.c and cover.c, origin/origin.c,
+ * client/session_core.c, control/control_text.c) and tests/sim/ (a simulated one). Everything
  * runs on the thread that owns the core.
  */
 #ifndef CORE_PORTS_H
