@@ -169,7 +169,7 @@ table() {
 	full=$(contents config/full_defconfig)
 	initramfs=$(contents config/initramfs_defconfig)
 	echo
-	echo '| bytes of a feature; in brackets: of one that is not in it | symbol | in `full` | in `initramfs` |'
+	echo '| bytes of a feature; in brackets: what it would add | symbol | in `full` | in `initramfs` |'
 	echo '| --- | --- | --- | --- |'
 	sed -n 's/^\(# \)*CONFIG_\([A-Z0-9_]*\)\(=y\| is not set\)$/\2/p' config/full_defconfig | while read -r symbol; do
 		echo "| $(prompt "$symbol") | \`$symbol\` | $(worth full "$full" "$symbol") |" \
@@ -188,9 +188,12 @@ write() {
 	/<!-- end of sizes -->/ { inside = 0 }
 	!inside { print }
 	/<!-- sizes -->/ { inside = 1; while ((getline line <file) > 0) print line }' README.md >"$T/readme"
-	cat "$T/readme" >README.md
+	sed "s/Linux of [0-9]* KB/Linux of $(kilobytes) KB/" "$T/readme" >README.md
 	prompts
 }
+
+# Of `full`, by the table.
+kilobytes() { sed -n 's/^| `full` | \([0-9]*\) |$/\1/p' "${1:-$T/table}" | awk '{ print int($1 / 1000 + 0.5) }'; }
 
 # with_figures FILE: FILE, with prompts that have the figures of README.md: what the symbol
 # takes where it takes most, as what is shared with another one is counted for neither.
@@ -238,6 +241,10 @@ prompts_are_true() {
 check() {
 	prompts_are_true || exit 1
 	readme_table >"$T/told"
+	grep -q "Linux of $(kilobytes "$T/told") KB" README.md || {
+		echo "README.md: its first lines have another size than its table"
+		exit 1
+	}
 	table check | grep '^|' >"$T/is"
 	paste -d '~' "$T/told" "$T/is" | awk -F'~' '
 	# The columns that differ by more than that, or in what they say.
