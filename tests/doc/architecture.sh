@@ -30,7 +30,7 @@ tr '\n' ' ' <ARCHITECTURE.md | tr -s ' ' >"$T/text"
 } | sort -u >"$T/pairs"
 while read -r function file; do
 	found=
-	for path in applet/$file applet/*/$file tests/sim/$file; do
+	for path in "applet/$file" applet/*/"$file" "tests/sim/$file"; do
 		[ -f "$path" ] || continue
 		! grep -qE "^[a-z].*[ *]$function\(.*[^;]$" "$path" || found=yes
 	done
