@@ -6,7 +6,7 @@
 # moves INITRAMFS LAYOUT WHAT: see whole_disk.py.
 moves() {
 	for what in "$1" systemd; do
-		sh "$HERE/build_glue.sh" $what >build.log 2>&1 || {
+		sh "$HERE/build_glue.sh" "$what" >build.log 2>&1 || {
 			tail -5 build.log
 			exit 1
 		}
