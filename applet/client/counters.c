@@ -44,17 +44,45 @@ static unsigned type_index(const struct command *x)
 	return x->given_type < COUNTED_TYPES ? x->given_type : NBD_CMD_DISC;
 }
 
+/* Nobody else writes it. */
+static void tally_add(unsigned long *n, uint64_t more)
+{
+	__atomic_store_n(n, *n + (unsigned long)more, __ATOMIC_RELAXED);
+}
+
+static struct export_tally *tally_here(const struct command *x)
+{
+	struct export *e = x->session->export;
+
+	return &(e->base ? e->base : e)->tally[front_here() - fronts];
+}
+
+static void tally_done(const struct command *x)
+{
+	struct export_tally *t = tally_here(x);
+
+	tally_add(&t->requests, 1);
+	if (x->given_type == NBD_CMD_READ)
+		tally_add(&t->read, x->given_bytes);
+	else if (x->given_type == NBD_CMD_WRITE)
+		tally_add(&t->written, x->given_bytes);
+}
+
 void count_done(const struct command *x)
 {
 	struct counters *c = &front_here()->counters;
 
 	c->of[type_index(x)].requests++;
 	c->of[type_index(x)].bytes += x->given_bytes;
+	if (ENABLE_XNBD_WRAPPER)
+		tally_done(x);
 }
 
-void count_failed(uint32_t error)
+void count_failed(const struct command *x, uint32_t error)
 {
 	front_here()->counters.errors[error_index(error)]++;
+	if (ENABLE_XNBD_WRAPPER)
+		tally_add(&tally_here(x)->errors, 1);
 }
 
 static unsigned latency_index(uint64_t us)

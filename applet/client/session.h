@@ -398,7 +398,7 @@ void verbose_fails(const struct command *x, uint32_t error);
 
 /* The session's thread. x is done; one was answered with this NBD error. */
 void count_done(const struct command *x);
-void count_failed(uint32_t error);
+void count_failed(const struct command *x, uint32_t error);
 /* The reply to x, which is_timed, has left. */
 void count_left(struct command *x, uint64_t now_us);
 static inline void command_left(struct command *x, uint64_t now_us)

@@ -144,7 +144,7 @@ void request_done(struct command *x)
 void request_failed(struct command *x, uint32_t error)
 {
 	if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS)
-		count_failed(error);
+		count_failed(x, error);
 	/* "Not supported" is an answer that clients wait for: they try what is fast first. */
 	if (is_verbose() && error != NBD_ENOTSUP)
 		verbose_fails(x, error);

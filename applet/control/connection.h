@@ -36,6 +36,7 @@ struct control {
 	bool listing;  /* the rest of a list is sent as the client reads: of images, */
 	uint64_t list_next;
 	struct client_report *report; /* ... or of clients; NULL: of images */
+	bool tallies; /* ... or the counters of each export */
 	unsigned list_part;
 	bool metrics;  /* the counters are wanted in that form */
 	bool heard;    /* it has sent something: it gets no greeting */
@@ -127,6 +128,8 @@ void control_emit_progress(struct control *k);
 
 /* Answers k later, with the counters: as metrics, or as lines of "KEY VALUE". */
 void control_counters(struct control *k, bool metrics);
+/* The counters of each export of a wrapper, or the rest of them, as far as there is room. */
+void control_tallies_list(struct control *k);
 /* ... with the clients. */
 void control_clients(struct control *k);
 /* Their list, or the rest of it, as far as there is room. */

@@ -146,7 +146,7 @@ static bool parse_input(struct control *k)
 /* It has not got yet what it asked for; perhaps a whole line waits for the timer. */
 static bool is_busy(struct control *k)
 {
-	return control_line_end(k) || k->waiting || k->follow || k->out_bytes || k->xnbd04_session || k->xnbd04_detects;
+	return control_line_end(k) || k->waiting || k->follow || k->listing || k->out_bytes || k->xnbd04_session || k->xnbd04_detects;
 }
 
 /* Like recv(2). Keeps one descriptor that is passed along; the kernel closes further ones, since
@@ -171,6 +171,19 @@ static ssize_t receive(struct control *k)
 	return n;
 }
 
+/* The rest of a list, if there is room for it now. */
+static void list_on(struct control *k)
+{
+	if (!k->listing)
+		return;
+	if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS && k->report)
+		control_clients_list(k);
+	else if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS && ENABLE_XNBD_WRAPPER && k->tallies)
+		control_tallies_list(k);
+	else if (ENABLE_XNBD_WRAPPER)
+		images_list(k);
+}
+
 static void control_ready(struct event *e, uint32_t events)
 {
 	struct control *k = (struct control *)e;
@@ -180,10 +193,7 @@ static void control_ready(struct event *e, uint32_t events)
 		control_flush(k);
 		if (k->listing)
 			timer_set(&k->timer, loop_now_ms() + IDLE_MS);
-		if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS && k->listing && k->report)
-			control_clients_list(k);
-		else if (ENABLE_XNBD_WRAPPER && k->listing)
-			images_list(k);
+		list_on(k);
 		if (!parse_input(k) || (k->eof && !is_busy(k))) {
 			control_close(k);
 			return;
@@ -208,6 +218,7 @@ static void control_ready(struct event *e, uint32_t events)
 		 * good there will be EPOLLHUP. */
 		k->eof = true;
 		control_flush(k);
+		list_on(k);
 		return;
 	}
 	control_close(k);

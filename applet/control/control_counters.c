@@ -186,6 +186,89 @@ static void emit_counters(struct control *k, bool metrics, const struct counters
 	sink_one(&s, "messages_left_out", "counter", "Messages that --verbose has left out.", verbose_left_out());
 }
 
+/* ---- exports of a wrapper ---------------------------------------------------------------------------- */
+
+static const struct {
+	const char *name, *help;
+	size_t at;
+} tallies[] = {
+	{ "export_requests", "Requests that were done, by export.", offsetof(struct export_tally, requests) },
+	{ "export_errors", "Requests that got an error, by export.", offsetof(struct export_tally, errors) },
+	{ "export_read_bytes", "Bytes of reads, by export.", offsetof(struct export_tally, read) },
+	{ "export_written_bytes", "Bytes of writes, by export.", offsetof(struct export_tally, written) },
+};
+
+static uint64_t tally_of(const struct export *e, unsigned which)
+{
+	uint64_t sum = 0;
+	unsigned i;
+
+	for (i = 0; i < LOOPS_MAX; i++)
+		sum += __atomic_load_n((const unsigned long *)(const void *)((const char *)&e->tally[i] + tallies[which].at), __ATOMIC_RELAXED);
+	return sum;
+}
+
+/* As the value of a label. Prometheus takes UTF-8 only, and a terminal is not to obey any of it. */
+static void emit_label(struct control *k, const char *name)
+{
+	bool is_text = nbd_utf8(name, strlen(name)) == strlen(name);
+
+	for (; *name; name++) {
+		unsigned char b = (unsigned char)*name;
+
+		if (b == '\\' || b == '"')
+			control_print(k, "\\%c", b);
+		else if (b == '\n')
+			control_print(k, "\\n");
+		else if (b < ' ' || b == 0x7f || (b >= 0x80 && !is_text))
+			control_print(k, "%%%02x", b);
+		else
+			control_emit(k, name, 1);
+	}
+}
+
+static void emit_tally(struct control *k, const struct export *e)
+{
+	unsigned i;
+
+	if (k->metrics) {
+		i = k->list_part;
+		if (!k->list_next)
+			control_print(k, "metric # HELP xnbd_%s_total %s\nmetric # TYPE xnbd_%s_total counter\n", tallies[i].name, tallies[i].help, tallies[i].name);
+		control_print(k, "metric xnbd_%s_total{export=\"", tallies[i].name);
+		emit_label(k, e->nbd.name);
+		control_print(k, "\"} %llu\n", (unsigned long long)tally_of(e, i));
+		return;
+	}
+	control_emit_string(k, "export", e->nbd.name);
+	for (i = 0; i < ARRAY_SIZE(tallies); i++)
+		control_emit_number(k, tallies[i].name, tally_of(e, i));
+}
+
+void control_tallies_list(struct control *k)
+{
+	unsigned parts = k->metrics ? ARRAY_SIZE(tallies) : 1; /* all lines of a metric stand together */
+	const struct export *e;
+
+	k->listing = k->tallies = true;
+	for (; k->list_part < parts; k->list_part++, k->list_next = 0) {
+		for (e = exports; e; e = e->next) {
+			if (e->serial < k->list_next || e->removed)
+				continue;
+			if (k->out_bytes > CONTROL_OUT_BYTES_MAX / 2)
+				control_flush(k);
+			if (k->out_bytes > CONTROL_OUT_BYTES_MAX / 2)
+				return; /* goes on when that has been read */
+			emit_tally(k, e);
+			k->list_next = e->serial + 1;
+		}
+	}
+	k->listing = k->tallies = false;
+	control_answer(k, NULL);
+}
+
+/* ---- the answer ------------------------------------------------------------------------------------- */
+
 /* The report is there. False: the connection has gone meanwhile. */
 static bool report_arrived(struct control *k, struct client_report *r)
 {
@@ -205,7 +288,12 @@ static void counters_done(void *ctx, struct client_report *r)
 		return;
 	emit_counters(k, k->metrics, &r->sum);
 	client_report_free(r);
-	control_answer(k, NULL);
+	k->list_part = 0;
+	k->list_next = 0;
+	if (ENABLE_XNBD_WRAPPER && !k->export)
+		control_tallies_list(k);
+	else
+		control_answer(k, NULL);
 }
 
 void control_counters(struct control *k, bool metrics)

@@ -13,6 +13,7 @@
 
 #include "nbd/nbd.h"
 #include "reactor/handover.h"
+#include "reactor/loop.h"
 #include "storage/disk.h"
 
 /* Of all exports; set before the first. buf_init() comes before the first, too. */
@@ -30,6 +31,14 @@ struct export_config {
 };
 extern struct export_config export_config;
 
+/* What the sessions of one loop have done with an export. Only that loop writes it; others read it when they like. Where long
+ * has 32 bits, it begins anew at 2^32. */
+struct export_tally {
+	unsigned long requests, errors; /* done; answered with an error */
+	unsigned long read, written;    /* bytes */
+	uint8_t apart[64 - 4 * sizeof(long)]; /* no two loops write to one line of a cache, or seldom */
+};
+
 struct export {
 	struct disk disk;
 	struct nbd_export nbd;
@@ -40,6 +49,7 @@ struct export {
 	_Atomic unsigned leaving; /* sessions that have gone, and still have requests in flight */
 	_Atomic unsigned orphans; /* ... how many requests they have */
 	struct export *base; /* --cow-client: that of which this one is a client's copy, held; nobody finds this one. NULL: none */
+	struct export_tally tally[ENABLE_FEATURE_XNBD_SERVER_COUNTERS && ENABLE_XNBD_WRAPPER ? LOOPS_MAX : 1]; /* by loop; of all copies, in their base */
 	struct job closing;
 	bool unsynced; /* ... that job could not sync the image */
 	struct commit_waiter last_commit;
