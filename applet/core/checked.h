@@ -29,7 +29,7 @@
 #define port_conn_status(c, conn, cookie, offset, length) IN_PORT(c, port_conn_status(c, conn, cookie, offset, length))
 #define port_copy_conn(c, wanted) IN_PORT(c, port_copy_conn(c, wanted))
 #define port_conns_close(c) IN_PORT(c, port_conns_close(c))
-#define port_uncover(c) IN_PORT(c, port_uncover(c))
+#define port_switch(c, complete) IN_PORT(c, port_switch(c, complete))
 #define port_job_changed(c) IN_PORT(c, port_job_changed(c))
 #endif
 

@@ -238,32 +238,47 @@ static void switch_end(struct core *c, int error)
 	}
 }
 
+/* No block is missing, and all bits are in the commit file. Not all that are set may be: blocks come also while it is written. */
+static bool is_whole(const struct core *c)
+{
+	return map_is_complete(&c->map) && !c->map.dirty_chunks;
+}
+
 /* Writes wait from now on: each would have to go to both places. */
 static void switch_frozen(struct freeze *f)
 {
-	port_uncover((struct core *)(void *)((char *)f - offsetof(struct core, switch_freeze)));
+	struct core *c = (struct core *)(void *)((char *)f - offsetof(struct core, switch_freeze));
+
+	port_switch(c, is_whole(c));
 }
 
-void core_uncovered(struct core *c, int error)
+void core_switched(struct core *c, int error)
 {
-	assert(c->covered && !c->in_port);
-	if (error)
+	bool was_covered = c->covered;
+
+	assert(c->switch_waiters && !c->in_port);
+	if (error && was_covered)
 		core_note_error(c, "uncover", error);
-	c->covered = error;
+	c->covered = was_covered && error;
 	switch_end(c, error);
-	core_thaw(c, &c->switch_freeze);
+	if (was_covered)
+		core_thaw(c, &c->switch_freeze);
+	else
+		core_run(c);
 }
 
 static void switch_committed(struct commit_waiter *own, int error)
 {
 	struct core *c = (struct core *)(void *)((char *)own - offsetof(struct core, switch_commit));
 
-	if (!ENABLE_FEATURE_XNBD_SERVER_COVER || error || !c->covered) {
+	if (error || (!c->covered && !is_whole(c))) {
 		switch_end(c, error);
-		return;
+	} else if (!ENABLE_FEATURE_XNBD_SERVER_COVER || !c->covered) {
+		port_switch(c, true);
+	} else {
+		c->switch_freeze.frozen = switch_frozen;
+		core_freeze(c, &c->switch_freeze);
 	}
-	c->switch_freeze.frozen = switch_frozen;
-	core_freeze(c, &c->switch_freeze);
 }
 
 /* The record of client writes is marked, on the disk, as incomplete: the commit may follow. */

@@ -111,13 +111,13 @@ struct core_config {
 	void *owner; /* what core_owner() returns: the disk, for the ports */
 	uint64_t size_bytes;
 	bool proxy;
-	bool switched;         /* ... that is none any more: another program of this process has done the switch */
+	bool switched;         /* ... that is none any more: the switch is done */
 	bool readonly;
 	uint64_t *words;       /* proxy: the bitmap, owned by the caller, outlives the core */
 	uint64_t *written;     /* proxy: written_bytes() bytes, owned by the caller, or NULL: no record is kept */
 	uint64_t *published;   /* proxy: map_bytes() bytes of zeroes, owned by the caller, outlives the core; only
 				  the core uses it. Or NULL: nothing is published before all blocks are */
-	bool covered;          /* proxy: a switch has to wait for port_uncover() */
+	bool covered;          /* proxy: during port_switch() nobody may write */
 	bool all_dirty;        /* proxy: no bit is in the commit file yet */
 	bool synced;           /* proxy: the image is: there is nothing to commit before somebody writes */
 	uint64_t fetch_window; /* bytes of memory for what comes from the origin, 0 = FETCH_WINDOW_BYTES */
@@ -277,8 +277,8 @@ unsigned core_recent(const struct core *c, struct state_recent *recent);
 const char *core_switch(struct core *c, bool force, struct commit_waiter *w);
 /* Whether one is not done yet. */
 bool core_is_switching(const struct core *c);
-/* What port_uncover() has begun is done: 0; else, with an errno, the image is covered as before. */
-void core_uncovered(struct core *c, int error);
+/* What port_switch() has begun is done: 0; else, with an errno, the image is covered as before, if it was, and this is a proxy. */
+void core_switched(struct core *c, int error);
 
 /* Nobody writes to the image from frozen() on until core_thaw(): writes wait. */
 struct freeze {

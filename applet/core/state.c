@@ -199,6 +199,8 @@ const char *state_header_decode(const uint8_t *p, size_t n, struct state_header 
 	h->boot_id[STATE_BOOT_ID_BYTES - 1] = '\0';
 	for (i = 0; i < NUMBERS; i++)
 		number[i] = nbd_get64(p + AT_NUMBERS + 8 * i);
+	if (h->switched && h->cover)
+		return "it says that the image is covered, and that it was switched";
 	return NULL;
 }
 

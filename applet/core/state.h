@@ -91,6 +91,8 @@ struct state_header {
 	struct fingerprint fingerprint;
 	struct state_recent recent[STATE_RECENT]; /* of this server */
 	uint64_t cover;      /* the image is covered, and so says a mark on it, with this number. 0: it is not */
+	uint64_t switched;   /* 1: no block was missing at the switch. The image is the disk, whoever has written there since,
+				and never a cache again: no start asks the origin. Then it is not covered */
 };
 
 /* p: STATE_HEADER_BYTES. */

@@ -216,7 +216,7 @@ static void close_done(struct job *j)
 	free(e->disk.written);
 	free(e->disk.published);
 	free(e->disk.cow_words);
-	free(e->disk.uncover.buf);
+	free(e->disk.switching.buf);
 	free((char *)e->nbd.name);
 	free(e);
 }

@@ -84,6 +84,11 @@ static void begin_proxy(struct served *proxy)
 		resident_files(d);
 	if (!export_begin(e, size_bytes, all_dirty))
 		bb_simple_error_msg_and_die("out of memory");
+	if (d->switched) {
+		proxy->policy.hook_done = true;
+		origin_end(d->origin);
+		return;
+	}
 	origin_start(d->origin);
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && s->record)
 		record_begin(proxy->record, d);

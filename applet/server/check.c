@@ -172,6 +172,8 @@ int server_check(const struct server_config *config)
 	size = fp ? origin_size_bytes(d->origin) : own_size(d);
 	how = store_decide(d, size, fp, false);
 	beyond = emit_bits(k, d, how, size);
+	if (store_was_switched(d, how, size))
+		control_emit_string(k, "switched", "yes");
 	print(k);
 	store_check_room(d, size, file_bytes(d, FILE_IMAGE));
 	known = store_load_written(d, how, size);

@@ -128,10 +128,12 @@ static void proxy_open_files(void *arg)
 	d->accept = p->words.accept;
 	d->wants_cover = p->words.cover;
 	p->is_complete = store_inspect(d, p->words.image, p->words.bitmap, p->words.commit, p->words.clear);
-	d->switched = p->words.switched && !p->words.clear;
+	if (p->words.switched && !p->words.clear && !d->switched) {
+		check_switched(p, d);
+		d->switched = true;
+	}
 	if (!d->switched)
 		return;
-	check_switched(p, d);
 	p->is_complete = true;
 	p->served.policy.hook_done = true;
 }

@@ -122,7 +122,7 @@ static int hide(struct disk *d, uint64_t offset, uint64_t n, bool *changed)
 {
 	char mark[MARK_BYTES] = { 0 };
 	uint64_t mark_bytes = !offset && n >= MARK_BYTES ? MARK_BYTES : 0;
-	uint8_t *buf = d->uncover.buf;
+	uint8_t *buf = d->switching.buf;
 	int error = image_transfer(d, false, buf, n, offset);
 
 	write_mark(mark, d->header.cover);
@@ -167,14 +167,14 @@ int cover_unmark(struct disk *d)
 
 bool cover_reserve(struct disk *d)
 {
-	if (!d->uncover.buf)
-		d->uncover.buf = aligned_alloc(BLOCK_BYTES, COPY_BYTES);
-	return d->uncover.buf;
+	if (!d->switching.buf)
+		d->switching.buf = aligned_alloc(BLOCK_BYTES, COPY_BYTES);
+	return d->switching.buf;
 }
 
 static struct disk *disk_of_uncover(struct job *j)
 {
-	return (struct disk *)(void *)((char *)j - offsetof(struct disk, uncover.job));
+	return (struct disk *)(void *)((char *)j - offsetof(struct disk, switching.job));
 }
 
 static void uncover_run(struct job *j)
@@ -184,7 +184,7 @@ static void uncover_run(struct job *j)
 	int error = 0;
 
 	for (end = size_bytes; !error && end; end -= n) {
-		uint8_t *buf = d->uncover.buf;
+		uint8_t *buf = d->switching.buf;
 		uint64_t at, part, pages;
 
 		end = step_down(size_bytes, end, &n) + n;
@@ -195,69 +195,34 @@ static void uncover_run(struct job *j)
 		if (!error)
 			error = image_transfer(d, true, buf, n, end - n);
 	}
-	d->uncover.sync_failed = !error && fdatasync(d->fd[FILE_IMAGE]) < 0;
-	if (d->uncover.sync_failed)
+	d->switching.sync_failed = !error && fdatasync(d->fd[FILE_IMAGE]) < 0;
+	if (d->switching.sync_failed)
 		error = errno;
 	if (error)
 		cover_hide(d); /* as far as it can; a start does it again */
-	d->uncover.error = error;
-}
-
-/* The core is told at the end of all. */
-static void uncover_end(struct disk *d)
-{
-	d->uncover.step = UNCOVER_NONE;
-	core_uncovered(d->core, d->uncover.error);
+	d->switching.error = error;
 }
 
 static void uncover_done(struct job *j)
 {
 	struct disk *d = disk_of_uncover(j);
 
-	if (d->uncover.sync_failed)
-		core_sync_failed(d->core, d->uncover.error);
-	else if (!d->uncover.error && core_has_failed(d->core)) /* the error may have been told to a FLUSH instead */
-		d->uncover.error = EIO;
-	if (d->uncover.error) {
-		uncover_end(d);
+	if (d->switching.sync_failed)
+		core_sync_failed(d->core, d->switching.error);
+	else if (!d->switching.error && core_has_failed(d->core)) /* the error may have been told to a FLUSH instead */
+		d->switching.error = EIO;
+	if (d->switching.error) {
+		header_switched(d);
 		return;
 	}
-	d->uncover.step = UNCOVER_RECORDS;
-	d->uncover.id = d->header.cover;
-	d->header.cover = 0;
-	header_save(d);
+	header_switch(d);
 }
 
-/* If the record failed, it may be on the disk or not. Nothing is written to either place before another
- * header says that the image is covered, or has failed, too: header.c tells that. */
-void cover_saved(struct disk *d)
+void cover_lift(struct disk *d)
 {
-	bool says_so = d->save.header.cover;
-
-	if (d->uncover.step == UNCOVER_RECORDS && !says_so && !d->save.error) {
-		d->uncover.step = UNCOVER_REPEATS; /* so that the older copy does not say otherwise if this one is damaged later */
-		header_save(d);
-	} else if (d->uncover.step == UNCOVER_REPEATS) { /* even if that failed: the first says so */
-		d->covered = false;
-		uncover_end(d);
-	} else if (d->uncover.step == UNCOVER_RECORDS && !says_so) {
-		d->uncover.step = UNCOVER_REVERTS;
-		d->uncover.error = d->save.error;
-		d->header.cover = d->uncover.id;
-		d->header.boot_id[0] = '\0'; /* as header_tick() */
-		header_save(d);
-	} else if (d->uncover.step == UNCOVER_REVERTS && says_so) {
-		uncover_end(d);
-	}
-}
-
-void port_uncover(struct core *c)
-{
-	struct disk *d = disk_of(c);
-
-	d->uncover.step = UNCOVER_COPIES;
-	d->uncover.job.run = uncover_run;
-	d->uncover.job.done = uncover_done;
-	d->uncover.job.class = JOB_LONG; /* writes wait for it: what hangs elsewhere does not hold it up */
-	pool_submit(&d->uncover.job);
+	d->switching.step = SWITCH_COPIES;
+	d->switching.job.run = uncover_run;
+	d->switching.job.done = uncover_done;
+	d->switching.job.class = JOB_LONG; /* writes wait for it: what hangs elsewhere does not hold it up */
+	pool_submit(&d->switching.job);
 }

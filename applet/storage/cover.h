@@ -45,7 +45,8 @@ bool cover_reserve(struct disk *d);
 int cover_hide(struct disk *d);
 /* Before a new header that has another number, or none: no mark, durably. 0 or errno. At a start; may block. */
 int cover_unmark(struct disk *d);
-/* For header.c, when a header was written: d->save.error, d->save.header. Core's thread. */
-void cover_saved(struct disk *d);
+/* For header.c: has a worker give the image its ends, then calls header_switch(), or header_switched() with d->switching.error.
+ * Core's thread. */
+void cover_lift(struct disk *d);
 
 #endif

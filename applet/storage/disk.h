@@ -27,7 +27,7 @@ struct disk {
 	int cover_fd;   /* a descriptor of the commit file, for the cover, that uses the page cache; -1 = not there */
 	bool is_device; /* the image is a block device */
 	bool holes_known; /* of the image: see holes.h */
-	bool switched;  /* handed over: the switch is done */
+	bool switched;  /* at the start: the switch is done */
 	uint32_t direct_unit; /* bytes: direct_fd needs multiples of this */
 	bool commit_is_device; /* the commit file is a block device */
 	bool adopt, accept; /* --adopt-bitmap, --accept-image */
@@ -36,11 +36,12 @@ struct disk {
 	struct {
 		struct job job;
 		uint8_t *buf; /* as long as the image is covered, and the core there */
-		enum { UNCOVER_NONE, UNCOVER_COPIES, UNCOVER_RECORDS, UNCOVER_REPEATS, UNCOVER_REVERTS } step;
-		uint64_t id; /* of the header before */
+		enum { SWITCH_NONE, SWITCH_COPIES, SWITCH_RECORDS, SWITCH_REPEATS, SWITCH_REVERTS } step;
+		uint64_t cover; /* of the header before */
+		bool complete;  /* no block is missing */
 		bool sync_failed; /* of the image */
 		int error;
-	} uncover;
+	} switching;
 	_Atomic bool no_nowait; /* the image's file system knows no RWF_NOWAIT */
 	bool keeps_space; /* no hole is made of what is zeroed */
 	char *path[3];  /* absolute */

@@ -76,6 +76,58 @@ static void save_run(struct job *j)
 		d->save.error = header_write(d->header_fd, &d->save.header);
 }
 
+void header_switched(struct disk *d)
+{
+	d->switching.step = SWITCH_NONE;
+	core_switched(d->core, d->switching.error);
+}
+
+void header_switch(struct disk *d)
+{
+	d->switching.step = SWITCH_RECORDS;
+	d->switching.error = 0;
+	d->switching.cover = d->header.cover;
+	d->header.cover = 0;
+	d->header.switched = d->switching.complete;
+	header_save(d);
+}
+
+/* The switch is recorded in both copies, so that the older one does not say otherwise if the newer one is damaged later. If the
+ * first record failed, it may be on the disk or not. Nothing is written to the image or the cover before another header says that
+ * there was no switch, or has failed, too. */
+static void switch_saved(struct disk *d)
+{
+	if (d->save.header.cover != d->header.cover || d->save.header.switched != d->header.switched)
+		return; /* that was one from before */
+	if (d->switching.step == SWITCH_RECORDS && d->save.error) {
+		d->switching.step = SWITCH_REVERTS;
+		d->switching.error = d->save.error;
+		d->header.cover = d->switching.cover;
+		d->header.switched = 0;
+		d->header.boot_id[0] = '\0'; /* as header_tick() */
+		header_save(d);
+	} else if (d->switching.step == SWITCH_RECORDS) {
+		d->switching.step = SWITCH_REPEATS;
+		header_save(d);
+	} else if (d->switching.step == SWITCH_REPEATS) { /* even if that failed: the first says so */
+		d->covered = false;
+		header_switched(d);
+	} else if (d->switching.step == SWITCH_REVERTS) {
+		header_switched(d);
+	}
+}
+
+void port_switch(struct core *c, bool complete)
+{
+	struct disk *d = disk_of(c);
+
+	d->switching.complete = complete;
+	if (cover_is_on(d))
+		cover_lift(d);
+	else
+		header_switch(d);
+}
+
 static void save_done(struct job *j)
 {
 	struct disk *d = disk_of_job(j);
@@ -83,17 +135,16 @@ static void save_done(struct job *j)
 
 	if (d->save.error) {
 		d->header.counter--; /* the other copy is the only one that is known to be whole */
-		if (!ENABLE_FEATURE_XNBD_SERVER_COVER || d->uncover.step != UNCOVER_REPEATS)
+		if (d->switching.step != SWITCH_REPEATS)
 			core_sync_failed(d->core, d->save.error);
 	}
 	if (d->save.error && !d->header.boot_id[0])
 		bb_error_msg("a sync failed, and '%s' cannot tell the next start: do not restart this server",
 			     d->path[FILE_COMMIT]);
-	if (ENABLE_FEATURE_XNBD_SERVER_COVER)
-		cover_saved(d);
+	switch_saved(d);
 	if (again)
 		header_save(d);
-	else if (!d->save.write.busy && d->header_saved) /* else cover_saved() has more to save */
+	else if (!d->save.write.busy && d->header_saved) /* else switch_saved() has more to save */
 		d->header_saved(d, d->save.error);
 }
 

@@ -91,8 +91,11 @@ bool store_load_written(struct disk *d, enum state_start how, uint64_t size_byte
 static bool is_complete(const struct disk *d, uint64_t size_bytes)
 {
 	struct map m;
-	bool complete = map_init(&m, size_bytes, d->words, false) && map_is_complete(&m);
+	bool complete;
 
+	if (!map_init(&m, size_bytes, d->words, false))
+		bb_simple_error_msg_and_die("out of memory"); /* not known: a start must not guess */
+	complete = map_is_complete(&m);
 	map_free(&m);
 	return complete;
 }
@@ -150,7 +153,7 @@ enum state_start store_decide(struct disk *d, uint64_t size_bytes, const struct 
 		.clean = d->header.clean,
 		.cover = d->header.cover,
 		.mark = ENABLE_FEATURE_XNBD_SERVER_COVER && !is_uncovered ? cover_mark(d) : 0,
-		.same_origin = !fp || fingerprint_match(fp, &d->header.fingerprint),
+		.same_origin = !fp || d->header.switched || fingerprint_match(fp, &d->header.fingerprint),
 	};
 	const char *why = NULL;
 	enum state_start how;
@@ -245,6 +248,18 @@ void store_check_room(struct disk *d, uint64_t size_bytes, uint64_t have_bytes)
 	check_image(d, size_bytes, have_bytes);
 }
 
+bool store_was_switched(const struct disk *d, enum state_start how, uint64_t size_bytes)
+{
+	if (!d->header.switched || how == START_NEW)
+		return false;
+	if (is_complete(d, size_bytes))
+		return true;
+	if (how != START_ADOPT) /* else xNBD has used it as a cache since */
+		bb_error_msg_and_die("'%s' says that its proxy was switched, but not that all blocks are local: it is damaged; if '%s' is whole, serve that as a target",
+				     d->path[FILE_COMMIT], d->path[FILE_IMAGE]);
+	return false;
+}
+
 bool store_inspect(struct disk *d, const char *image, const char *bitmap, const char *commit, bool clear)
 {
 	enum state_start how;
@@ -256,6 +271,7 @@ bool store_inspect(struct disk *d, const char *image, const char *bitmap, const 
 	load(d, how, d->header.size_bytes);
 	store_check_room(d, d->header.size_bytes, file_bytes(d, FILE_IMAGE));
 	store_check_content(d, how); /* before an origin that was compared with it is blamed */
+	d->switched = store_was_switched(d, how, d->header.size_bytes);
 	return is_complete(d, d->header.size_bytes);
 }
 
@@ -469,6 +485,7 @@ static void set_header(struct disk *d, enum state_start how, uint64_t size_bytes
 	memset(h->recent, 0, sizeof(h->recent)); /* what is not committed may have been lost */
 	h->counter = counter + 1;
 	h->size_bytes = size_bytes;
+	h->switched = d->switched && is_complete(d, size_bytes);
 	if (fp)
 		fingerprint_add(&h->fingerprint, fp);
 	identity_set(d);

@@ -783,41 +783,46 @@ static void switch_step(bool force)
 		broken("the switch is refused, and nothing is wrong: %s", why);
 }
 
-/* ---- the cover --------------------------------------------------------------------------------- */
+/* ---- the files of a switch ---------------------------------------------------------------------- */
 
-static bool uncovering; /* the core waits for it */
+static bool switching, switches_complete; /* the core waits for it */
+static bool was_switched; /* the switch was answered, and no block was missing */
 
-void port_uncover(struct core *c)
+void port_switch(struct core *c, bool complete)
 {
-	(void)c;
-	if (!start_is_covered())
-		broken("nothing is covered");
-	uncovering = true;
+	if (complete != map_is_complete(&c->map) && complete)
+		broken("a switch with blocks missing is recorded as complete");
+	if (!complete && !start_is_covered())
+		broken("there is nothing to record");
+	switching = true;
+	switches_complete = complete;
 }
 
 static void crash(bool power);
 
-static bool uncover_step(void)
+static bool switch_files_step(void)
 {
+	bool was_covered = start_is_covered();
 	int error;
 	uint64_t b;
 
-	if (!uncovering)
+	if (!switching)
 		return false;
-	for (b = 0; b < map_blocks(plan.size_bytes) && b < 256; b++)
+	for (b = 0; was_covered && b < map_blocks(plan.size_bytes) && b < 256; b++)
 		if (disk_is_busy(b))
 			broken("block %llu is written while the cover goes", (unsigned long long)b);
-	uncovering = false;
-	event("the image gets its ends");
-	if (start_uncover(&error) != START_GOOD) {
-		count(COUNT_UNCOVER_CRASHES);
+	switching = false;
+	event("the switch is recorded%s", was_covered ? ", and the image gets its ends" : "");
+	if (start_switch(switches_complete, &error) != START_GOOD) {
+		count(COUNT_SWITCH_CRASHES);
 		crash(chance(50));
 		return true;
 	}
-	count(error ? COUNT_UNCOVER_FAULTS : COUNT_UNCOVERED);
-	if (!error == start_is_covered())
+	count(error ? COUNT_SWITCH_FAULTS : was_covered ? COUNT_UNCOVERED : COUNT_RECORDED);
+	if (start_is_covered() != (was_covered && error))
 		broken("covered or not: %d", error);
-	core_uncovered(&core, error);
+	was_switched = !error && switches_complete;
+	core_switched(&core, error);
 	return true;
 }
 
@@ -858,14 +863,22 @@ static uint64_t *start_store(bool *all_dirty, bool switched)
 	}
 }
 
-/* switched: the program before it has done that, and this one knows it. */
+/* known: the program before it has done that, and this one is told. Else the files tell it, whatever has happened since. */
+static bool is_switched(bool known)
+{
+	if (was_switched && !start_is_switched())
+		broken("it was switched, and a start takes it for a cache");
+	was_switched |= start_is_switched();
+	return known || start_is_switched();
+}
+
+/* switched: as `known`. */
 static void start(bool switched)
 {
 	struct core_config config = { .size_bytes = plan.size_bytes, .proxy = !plan.target, .readonly = plan.readonly,
 				      .hold_ms = plan.hold_ms, .fetch_window = 1, .now_ms = now_ms };
 	unsigned had;
 
-	config.switched = switched;
 	origin_share = FETCH_WINDOW_BYTES_MIN;
 	start_crashed = false;
 	for (;; start_crashed = true) {
@@ -873,6 +886,7 @@ static void start(bool switched)
 			config.words = start_store(&config.all_dirty, switched);
 			config.covered = start_is_covered();
 			config.written = start_written();
+			config.switched = switched = is_switched(switched);
 		}
 		config.published = fronts_bits();
 		memset(&core, 0, sizeof(core));
@@ -886,10 +900,14 @@ static void start(bool switched)
 			broken("allocations are left of a start that failed");
 		memory_crash();
 	}
-	traces_start();
+	traces_start(!config.switched);
 	adopted = true;
-	switch_running = uncovering = false;
+	switch_running = switching = false;
 	forced_target = switched && !map_is_complete(&core.map);
+	if (forced_target && start_is_switched())
+		broken("the commit file says that it was switched, and blocks are missing");
+	if (start_is_switched())
+		count(COUNT_STARTS_SWITCHED);
 	origin_closed = plan.target || switched;
 	origin_answered_ms = now_ms;
 	origin_loss = NOT_LOST;
@@ -1133,7 +1151,7 @@ static void step(void)
 	if (chance(50))
 		hand_over_one();
 	if (chance(30))
-		uncover_step();
+		switch_files_step();
 	if (plan.fronts && chance(25))
 		fronts_read();
 	if (chance(40))
@@ -1186,7 +1204,7 @@ static void drain(void)
 			if (origin_copy_wanted)
 				origin_up(CONN_COPIER);
 		}
-		if (read_one() || hand_over_one() || fronts_step() || uncover_step())
+		if (read_one() || hand_over_one() || fronts_step() || switch_files_step())
 			continue;
 		if (chance(50) ? disk_step() || origin_step() : origin_step() || disk_step())
 			continue;
@@ -1276,6 +1294,7 @@ static void begin(void)
 	      plan.gap == GAP_NONE ? "" : plan.gap == GAP_ZERO ? ", zero between the windows" : ", local between the windows",
 	      plan.grain);
 	adopted = !plan.adopt;
+	was_switched = false;
 	start_begin(plan.adopt);
 	start(false);
 	origin_up(CONN_CLIENT);
@@ -1302,6 +1321,11 @@ static void end(void)
 	switch_step(false);
 	drain();
 	read_all();
+	if (was_switched && plan.crashes) { /* which asks nobody any more */
+		core_record_end(&core); /* it was looked at */
+		crash(chance(50));
+		read_all();
+	}
 	audit();
 	core_free(&core);
 	start_free();

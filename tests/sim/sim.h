@@ -141,8 +141,10 @@ enum count {
 	COUNT_STARTS_WITHOUT,
 	COUNT_SWITCHED_BY_FORCE,
 	COUNT_UNCOVERED,
-	COUNT_UNCOVER_CRASHES,
-	COUNT_UNCOVER_FAULTS,
+	COUNT_RECORDED,
+	COUNT_STARTS_SWITCHED,
+	COUNT_SWITCH_CRASHES,
+	COUNT_SWITCH_FAULTS,
 	COUNT_DISK_FAULTS,
 	COUNT_SYNC_FAULTS,
 	COUNT_ORIGIN_FAULTS,
@@ -277,9 +279,11 @@ const uint64_t *start_words(void);
 void start_save(void);
 /* Whether the image is covered, and where a byte of the disk is then: see cover_place(). */
 bool start_is_covered(void);
+/* After start_files(): the commit file says that it was switched. */
+bool start_is_switched(void);
 uint64_t start_cover_place(uint64_t offset, uint64_t *n);
-/* What a switch does with the cover. *error: for the core. START_CRASHED: it has died meanwhile. */
-enum start_end start_uncover(int *error);
+/* What a switch does with the files. *error: for the core. START_CRASHED: it has died meanwhile. */
+enum start_end start_switch(bool complete, int *error);
 void start_power_cut(void);
 void start_free(void);
 
@@ -349,7 +353,7 @@ extern bool origin_closed;
 void traces_begin(void);
 void traces_end(void);
 /* A core has begun: it may have to record, and to fetch what some trace names. */
-void traces_start(void);
+void traces_start(bool asks); /* false: a server that was switched records and fetches nothing */
 /* A client sends this request. */
 void traces_note(const struct request *r);
 /* What is recorded is what was asked for. */

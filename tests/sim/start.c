@@ -529,7 +529,7 @@ void start_free(void)
 		sim_free(files.path[i]);
 	sim_free(files.words);
 	sim_free(files.written);
-	sim_free(files.uncover.buf);
+	sim_free(files.switching.buf);
 	memset(&files, 0, sizeof(files));
 }
 
@@ -573,19 +573,21 @@ enum start_end start_files(uint64_t **words, bool *all_dirty, bool switched)
 	return how == 1 ? START_DIED : START_CRASHED;
 }
 
-static bool uncover_ended;
-static int uncover_error;
+static bool switch_ended;
+static int switch_error;
 
-void files_uncovered(struct core *c, int error)
+void files_switched(struct core *c, int error)
 {
 	(void)c;
-	uncover_ended = true;
-	uncover_error = error;
+	switch_ended = true;
+	switch_error = error;
 }
 
-static void uncover(struct disk *d)
+static bool switch_is_complete;
+
+static void switch_files(struct disk *d)
 {
-	files_uncover(d->core);
+	files_switch(d->core, switch_is_complete);
 }
 
 /* Something of header.c or cover.c, which has a core of its own here. It may be the last thing before a crash:
@@ -594,7 +596,7 @@ static bool save(void (*what)(struct disk *d), unsigned crash_percent)
 {
 	bool over_now;
 
-	calls_left = faults_on && plan.crashes && chance(crash_percent) ? (int)chance_of(what == header_finish ? 6 : what == uncover ? 20 : 3) : -1;
+	calls_left = faults_on && plan.crashes && chance(crash_percent) ? (int)chance_of(what == header_finish ? 6 : what == switch_files ? (cover_is_on(&files) ? 20 : 8) : 3) : -1;
 	memset(&own, 0, sizeof(own));
 	own.owner = &files;
 	files.core = &own;
@@ -626,6 +628,11 @@ enum start_end start_tick(void)
 	return good ? START_GOOD : distrust ? START_DIED : START_CRASHED;
 }
 
+bool start_is_switched(void)
+{
+	return files.switched;
+}
+
 bool start_is_covered(void)
 {
 	return !plan.target && cover_is_on(&files);
@@ -636,14 +643,15 @@ uint64_t start_cover_place(uint64_t offset, uint64_t *n)
 	return plan.target ? UINT64_MAX : cover_part(&files, offset, n);
 }
 
-enum start_end start_uncover(int *error)
+enum start_end start_switch(bool complete, int *error)
 {
-	uncover_ended = false;
-	if (!save(uncover, 50))
+	switch_ended = false;
+	switch_is_complete = complete;
+	if (!save(switch_files, 50))
 		return START_CRASHED;
-	if (!uncover_ended)
-		broken("the core is not told of its cover");
-	*error = uncover_error;
+	if (!switch_ended)
+		broken("the core is not told of its switch");
+	*error = switch_error;
 	return START_GOOD;
 }
 

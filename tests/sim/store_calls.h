@@ -17,6 +17,7 @@
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <sys/xattr.h>
+#include <stdbool.h>
 #include <unistd.h>
 
 int k_open(const char *path, int flags, ...);
@@ -38,8 +39,8 @@ ssize_t k_fgetxattr(int fd, const char *name, void *to, size_t n);
 int k_fsetxattr(int fd, const char *name, const void *from, size_t n, int flags);
 int k_rename(const char *from, const char *to);
 struct core;
-void files_uncover(struct core *c);
-void files_uncovered(struct core *c, int error);
+void files_switch(struct core *c, bool complete);
+void files_switched(struct core *c, int error);
 void *sim_malloc(size_t n);
 void *sim_calloc(size_t n, size_t m);
 void sim_free(void *p);
@@ -67,9 +68,9 @@ void sim_free(void *p);
 #define calloc sim_calloc
 #define aligned_alloc(a, n) sim_malloc(n)
 #define free sim_free
-/* cover.c's port, and its call of the core, have start.c between them and the core. */
-#define port_uncover files_uncover
-#define core_uncovered files_uncovered
+/* header.c's port for a switch, and its call of the core, have start.c between them and the core. */
+#define port_switch files_switch
+#define core_switched files_switched
 #endif
 
 #endif

@@ -562,9 +562,13 @@ void port_conns_close(struct core *c)
 	(void)c;
 }
 
-void port_uncover(struct core *c)
+static bool records_switch;
+
+void port_switch(struct core *c, bool complete)
 {
 	(void)c;
+	CHECK(complete);
+	records_switch = true;
 }
 
 void port_job_changed(struct core *c)
