@@ -205,6 +205,8 @@ static const char long_options[] ALIGN1 =
 	"dbpath\0" Required_argument "B");
 #endif
 
+struct progress_row bgctl_row; /* here: without --progress, too */
+
 /* The control socket, and what has been read of it. */
 struct control {
 	const char *path;

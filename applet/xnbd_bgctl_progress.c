@@ -17,8 +17,6 @@ enum {
 	GROUPS_PER_LINE = 25, /* without a terminal: a line every five seconds */
 };
 
-struct progress_row bgctl_row;
-
 /* Takes a line over into p. True: it was the last one of a group. */
 static bool parse_line(struct progress *p, const char *key, const char *value)
 {
