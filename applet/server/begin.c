@@ -24,6 +24,7 @@
 #include "storage/trace_file.h"
 
 enum {
+	EXIT_SWITCHED = 3,
 	HUNG_EXPORTS = 3, /* so many disks may hang, each with all workers of an export; others still get some */
 };
 
@@ -58,6 +59,14 @@ bool server_reach_origin(struct disk *d, bool needed)
 	return first_attempt.ended && !first_attempt.error[0];
 }
 
+void server_check_in_use(const struct disk *d)
+{
+	if (!d->in_use)
+		return;
+	xfunc_error_retval = EXIT_SWITCHED;
+	store_die_in_use(d);
+}
+
 static void begin_proxy(struct served *proxy)
 {
 	struct export *e = proxy->export;
@@ -66,12 +75,14 @@ static void begin_proxy(struct served *proxy)
 	const struct fingerprint *fp = NULL;
 	const char *wrong;
 	uint64_t size_bytes;
-	bool all_dirty;
+	bool complete, all_dirty;
 
 	d->adopt = s->adopt_bitmap;
 	d->accept = s->accept_image;
 	d->wants_cover = s->cover;
-	if (store_inspect(d, s->image, s->bitmap, s->commit, s->clear_bitmap)) /* complete: needs no origin, not even to start */
+	complete = store_inspect(d, s->image, s->bitmap, s->commit, s->clear_bitmap);
+	server_check_in_use(d);
+	if (complete) /* needs no origin, not even to start */
 		d->origin = origin_new(d, &s->origin, NULL, NULL);
 	else if (server_reach_origin(d, !d->words))
 		fp = origin_fingerprint(d->origin);

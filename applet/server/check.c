@@ -183,6 +183,7 @@ int server_check(const struct server_config *config)
 				     d->path[FILE_BITMAP]);
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && fp)
 		status = compare_and_tell(k, e, size, known);
+	server_check_in_use(d);
 	free(k);
 	return status;
 }

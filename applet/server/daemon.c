@@ -87,9 +87,10 @@ void daemonize(void)
 	close(fd[1]);
 	if (safe_read(fd[0], &byte, 1) == 1)
 		_exit(0);
+	status = 0;
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
-	_exit(1);
+	_exit(WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : 1);
 }
 
 void daemon_ready(void)

@@ -128,6 +128,8 @@ static void proxy_open_files(void *arg)
 	d->accept = p->words.accept;
 	d->wants_cover = p->words.cover;
 	p->is_complete = store_inspect(d, p->words.image, p->words.bitmap, p->words.commit, p->words.clear);
+	if (d->in_use)
+		store_die_in_use(d);
 	if (p->words.switched && !p->words.clear && !d->switched) {
 		check_switched(p, d);
 		d->switched = true;

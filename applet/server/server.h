@@ -91,5 +91,7 @@ extern const struct server_config *server_config;
  * server. Else waits for a few seconds only; false: it may come later. Dies when it serves another
  * disk. */
 bool server_reach_origin(struct disk *d, bool needed);
+/* After a look at the files of d: dies, with an exit status of its own, if it was switched and others have the image. */
+void server_check_in_use(const struct disk *d);
 
 #endif

@@ -32,6 +32,7 @@ struct disk {
 	bool commit_is_device; /* the commit file is a block device */
 	bool adopt, accept; /* --adopt-bitmap, --accept-image */
 	bool wants_cover; /* --cover */
+	bool in_use; /* others have the image, a device: it is open for reading, and not locked */
 	_Atomic bool covered; /* see cover.h */
 	struct {
 		struct job job;

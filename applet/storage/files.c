@@ -21,6 +21,11 @@ enum {
 	BUSY_WAIT_MS = 50,
 };
 
+void file_die_in_use(const struct disk *d, enum io_file file)
+{
+	bb_error_msg_and_die(IN_USE " or another server", d->path[file]);
+}
+
 /* O_EXCL: of a block device the kernel has one exclusive user at a
  * time. Mounts, swap, RAID, LVM and the mkfs programs are such users, and a proxy is one too.
  * Programs that udev runs after a write to the device are, for a moment. */
@@ -31,10 +36,14 @@ bool file_open(struct disk *d, enum io_file file, int flags)
 	do /* O_NONBLOCK: a FIFO is refused, not waited for. */
 		d->fd[file] = open(d->path[file], flags | O_EXCL | O_CLOEXEC | O_NONBLOCK);
 	while (d->fd[file] < 0 && errno == EBUSY && --tries && poll(NULL, 0, BUSY_WAIT_MS) == 0);
+	if (d->fd[file] < 0 && errno == EBUSY && file == FILE_IMAGE) { /* to be looked at: it may be no cache any more */
+		d->in_use = true;
+		d->fd[file] = open(d->path[file], O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	}
 	if (d->fd[file] >= 0)
 		return true;
 	if (errno == EBUSY)
-		bb_error_msg_and_die(IN_USE " or another server", d->path[file]);
+		file_die_in_use(d, file);
 	if (errno != ENOENT)
 		bb_perror_msg_and_die("cannot open '%s'", d->path[file]);
 	return false;

@@ -16,12 +16,13 @@
  * until the next call. Dies of nothing. */
 const char *file_open_target(struct disk *d, const char *image, bool readonly);
 
-/* flags: of open(2). False: it does not exist. */
+/* flags: of open(2). False: it does not exist. An image that is in use is open for reading: d->in_use. */
 bool file_open(struct disk *d, enum io_file file, int flags);
 /* how: LOCK_SH or LOCK_EX. The lock goes with the descriptor. */
 void file_lock(struct disk *d, enum io_file file, int how);
 /* Else it is a block device. */
 bool file_is_regular(struct disk *d, enum io_file file);
+void file_die_in_use(const struct disk *d, enum io_file file) NORETURN;
 /* How long a file is; 0: it is not there. */
 uint64_t file_bytes(struct disk *d, enum io_file file);
 

@@ -192,12 +192,14 @@ static void open_files(struct disk *d, const char *image, const char *bitmap, co
 	d->path[FILE_BITMAP] = xpath_absolute(bitmap);
 	d->path[FILE_COMMIT] = commit ? xpath_absolute(commit) : xasprintf("%s.commit", d->path[FILE_BITMAP]);
 	check_distinct(d);
-	if (file_open(d, FILE_IMAGE, flags))
+	if (file_open(d, FILE_IMAGE, flags) && !d->in_use)
 		file_lock(d, FILE_IMAGE, how);
 	if (file_open(d, FILE_BITMAP, flags))
 		file_lock(d, FILE_BITMAP, how);
 	if (file_open(d, FILE_COMMIT, flags))
 		read_header(d);
+	if (d->in_use && (d->commit_found != COMMIT_GOOD || !d->header.switched))
+		file_die_in_use(d, FILE_IMAGE);
 }
 
 void store_peek(struct disk *d, const char *image, const char *bitmap, const char *commit)
@@ -260,11 +262,18 @@ bool store_was_switched(const struct disk *d, enum state_start how, uint64_t siz
 	return false;
 }
 
+void store_die_in_use(const struct disk *d)
+{
+	bb_error_msg_and_die("'%s' is in use, as it may be: it was switched, and is no cache any more", d->path[FILE_IMAGE]);
+}
+
 bool store_inspect(struct disk *d, const char *image, const char *bitmap, const char *commit, bool clear)
 {
 	enum state_start how;
 
 	open_files(d, image, bitmap, commit, O_RDWR, LOCK_EX);
+	if (clear && d->in_use)
+		file_die_in_use(d, FILE_IMAGE);
 	if (clear || d->commit_found != COMMIT_GOOD || d->fd[FILE_IMAGE] < 0)
 		return false;
 	how = store_decide(d, d->header.size_bytes, NULL, false);

@@ -16,7 +16,7 @@
  * bitmap's name with ".commit"; it may be a block device that has nothing but zeroes, or a commit file of ours
  * from its first byte on. With a good commit file
  * d->words are there, and d->header.size_bytes is the size: a start can do without the origin.
- * d->switched: it was switched, and is a target. True: the cache is complete, the origin is not needed. */
+ * d->switched: it was switched, and is a target. d->in_use: others have it, and no start may go on. True: the cache is complete, the origin is not needed. */
 bool store_inspect(struct disk *d, const char *image, const char *bitmap, const char *commit, bool clear);
 
 /* The same for --check: opens read-only, with shared locks. Then the steps of store_open() that
@@ -31,6 +31,8 @@ bool store_load_written(struct disk *d, enum state_start how, uint64_t size_byte
 void store_check_room(struct disk *d, uint64_t size_bytes, uint64_t have_bytes);
 /* ... whether no start asks the origin any more. */
 bool store_was_switched(const struct disk *d, enum state_start how, uint64_t size_bytes);
+/* With d->in_use, when all else that a start would check of what was switched is well. */
+void store_die_in_use(const struct disk *d) NORETURN;
 /* ... and, when d->written is there too, whether it has the bytes that the header knows. */
 void store_check_content(struct disk *d, enum state_start how);
 
