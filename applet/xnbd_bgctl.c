@@ -413,7 +413,7 @@ static void check_usage(unsigned opt, char **argv)
 		bb_simple_error_msg_and_die("give one command; try --help");
 	if (ENABLE_FEATURE_XNBD_BGCTL_ALL && !(opt & OPT_ALL) != !(opt & OPT_DBPATH))
 		bb_simple_error_msg_and_die("--all and --dbpath belong together");
-	if (opt & OPT_ALL && opt & (OPT_RECONNECT | OPT_UPGRADE | OPT_METRICS | OPT_WATCH))
+	if (opt & OPT_ALL && opt & (OPT_RECONNECT | OPT_UPGRADE | OPT_CLIENTS | OPT_METRICS | OPT_WATCH))
 		bb_simple_error_msg_and_die("this command is for one proxy, not for --all");
 	for (i = 0; i < wanted; i++)
 		if (!argv[i])

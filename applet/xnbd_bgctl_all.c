@@ -35,16 +35,32 @@ static struct {
 	int status;
 } all;
 
-/* name, with %XX in the place of what a terminal might obey. What has no room is cut. */
+/* Whether a terminal might obey *at, a byte of text: one of ASCII's, or of U+0080 to U+009F in UTF-8. */
+static bool is_control(const char *text, const char *at)
+{
+	const unsigned char *b = (const unsigned char *)at;
+
+	return *b < ' ' || *b == 0x7f || (*b == 0xc2 && b[1] >> 5 == 4) || (at > text && b[-1] == 0xc2 && *b >> 5 == 4);
+}
+
+/* name, with %XX in the place of that. What has no room is cut. */
 static void make_label(char *to, const char *name)
 {
+	const char *at;
 	unsigned n = 0;
 
-	for (; *name && n < LABEL_BYTES; name++) {
-		bool plain = (unsigned char)*name >= ' ' && *name != 0x7f && *name != '%';
+	for (at = name; *at && n < LABEL_BYTES; at++)
+		n += (unsigned)snprintf(to + n, 4, is_control(name, at) || *at == '%' ? "%%%02x" : "%c", (unsigned char)*at);
+}
 
-		n += (unsigned)snprintf(to + n, 4, plain ? "%c" : "%%%02x", (unsigned char)*name);
-	}
+/* Of the path of a socket, which messages have as it is. */
+static bool is_showable(const char *path)
+{
+	const char *at = path;
+
+	while (*at && !is_control(path, at))
+		at++;
+	return !*at;
 }
 
 static void read_disks(const char *path)
@@ -67,6 +83,11 @@ static void read_disks(const char *path)
 		d = xzalloc(sizeof(*d));
 		make_label(d->label, i->name);
 		d->control[0] = (char *)i->field[DATABASE_CONTROL];
+		if (!is_showable(d->control[0])) {
+			bb_error_msg("%s: the path of its control socket has control characters", d->label);
+			all.status = EXIT_FAILURE;
+			continue;
+		}
 		*last = d;
 		last = &d->next;
 		all.count++;
@@ -110,16 +131,19 @@ static bool make_rows(void)
 
 static void reap(void)
 {
-	const struct disk *d = all.disks;
-	int status;
+	struct disk *d = all.disks;
+	int status = 0;
 	pid_t pid = wait(&status);
 
+	while (d && d->pid != pid)
+		d = d->next;
+	if (!d)
+		return; /* a child of whoever became this process */
+	d->pid = 0;
 	all.running--;
 	if (WIFEXITED(status) && !WEXITSTATUS(status))
 		return;
-	while (d && d->pid != pid)
-		d = d->next;
-	if (d && WIFSIGNALED(status))
+	if (WIFSIGNALED(status))
 		bb_error_msg("%s: ended by signal %u", d->label, (unsigned)WTERMSIG(status));
 	if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_PARTIAL && !all.status)
 		all.status = EXIT_PARTIAL;
@@ -127,12 +151,14 @@ static void reap(void)
 		all.status = EXIT_FAILURE;
 }
 
-/* In the process of d. above: so many rows is its own above the cursor. */
-static char **become(struct disk *d, unsigned above)
+/* In the process of d. above: so many rows is its own above the cursor. parent: who has asked for it. */
+static char **become(struct disk *d, unsigned above, pid_t parent)
 {
 	size_t n = strlen(d->label);
 
 	prctl(PR_SET_PDEATHSIG, SIGTERM); /* a copy ends with who has asked for it */
+	if (getppid() != parent)
+		_exit(EXIT_FAILURE);
 	applet_name = xasprintf("%s: %s", applet_name, d->label);
 	if (n > BAR_LABEL_BYTES)
 		for (n = BAR_LABEL_BYTES; (d->label[n] & 0xc0) == 0x80;)
@@ -148,10 +174,12 @@ static char **become(struct disk *d, unsigned above)
 char **bgctl_all(unsigned opt, const char *dbpath)
 {
 	/* What is printed comes one after the other. */
-	unsigned most = opt & (OPT_QUERY | OPT_CLIENTS) ? 1 : AT_ONCE_MAX;
+	unsigned most = opt & OPT_QUERY ? 1 : AT_ONCE_MAX;
+	pid_t parent = getpid();
 	unsigned above;
 	struct disk *d;
 
+	signal(SIGCHLD, SIG_DFL); /* ignored, it would take the exit statuses away */
 	read_disks(dbpath);
 	above = opt & OPT_PROGRESS && make_rows() ? all.count : 0;
 	for (d = all.disks; d; d = d->next) {
@@ -164,7 +192,7 @@ char **bgctl_all(unsigned opt, const char *dbpath)
 		}
 		d->pid = bb_fork();
 		if (!d->pid)
-			return become(d, above);
+			return become(d, above, parent);
 		if (above)
 			above--;
 		if (d->pid < 0) {
