@@ -25,7 +25,7 @@ unsigned export_workers(void)
 
 void export_submit_files(struct job *j)
 {
-	enum { OTHERS = 2 }; /* a log file, keys, names: they wait for each other, but for no export */
+	enum { OTHERS = 2 }; /* a log file, keys, names: they do not wait for an export that is opened or closed */
 	static struct serial_queue files;
 
 	files.most = (ENABLE_FEATURE_XNBD_SERVER_INIT && export_config.root_storage ? SLOW_WORKERS_AT_ONCE : SLOW_WORKERS) - OTHERS;

@@ -155,7 +155,9 @@ void header_save(struct disk *d)
 	d->header.counter++;
 	d->save.header = d->header;
 	d->save.recents = core_recent(d->core, d->save.header.recent);
-	repeated_submit(&d->save.write, JOB_SLOW, save_run, save_done);
+	/* A switch waits for it, and clients' writes for that: so it does not wait for what hangs elsewhere. */
+	d->save.write.job.queue = &d->queues[JOB_LONG][0];
+	repeated_submit(&d->save.write, JOB_LONG, save_run, save_done);
 }
 
 void header_finish(struct disk *d)

@@ -23,6 +23,9 @@ enum {
 /* A start that something may be done about: told with the file. */
 NORETURN static void refuse(const struct disk *d, enum io_file file, const char *why, bool acceptable)
 {
+	if (d->commit_found == COMMIT_GOOD && d->header.switched)
+		bb_error_msg_and_die("'%s': %s; it was switched, so '%s' is the only copy: serve that by --target%s", d->path[file], why,
+				     d->path[FILE_IMAGE], acceptable ? "; --accept-image would take the files as they are" : "");
 	bb_error_msg_and_die("'%s': %s%s; --clear-bitmap would forget all that is cached and start anew", d->path[file], why,
 			     acceptable ? "; --accept-image would take the files as they are" : "");
 }
@@ -153,7 +156,7 @@ enum state_start store_decide(struct disk *d, uint64_t size_bytes, const struct 
 		.clean = d->header.clean,
 		.cover = d->header.cover,
 		.mark = ENABLE_FEATURE_XNBD_SERVER_COVER && !is_uncovered ? cover_mark(d) : 0,
-		.same_origin = !fp || d->header.switched || fingerprint_match(fp, &d->header.fingerprint),
+		.same_origin = !fp || (d->header.switched && !d->adopt) || fingerprint_match(fp, &d->header.fingerprint),
 	};
 	const char *why = NULL;
 	enum state_start how;
@@ -494,7 +497,7 @@ static void set_header(struct disk *d, enum state_start how, uint64_t size_bytes
 	memset(h->recent, 0, sizeof(h->recent)); /* what is not committed may have been lost */
 	h->counter = counter + 1;
 	h->size_bytes = size_bytes;
-	h->switched = d->switched && is_complete(d, size_bytes);
+	h->switched = h->switched && d->switched; /* a start does not record what only a database says: its bits may not be committed */
 	if (fp)
 		fingerprint_add(&h->fingerprint, fp);
 	identity_set(d);

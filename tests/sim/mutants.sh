@@ -325,7 +325,7 @@ mutant "a switch is answered before its record" core.c '/^static void switch_com
 mutant "a switch by force is recorded as one without missing blocks" core.c '/^static void switch_frozen/,/^}/s|is_whole(c)|true|'
 mutant "a record that failed counts as one" ../storage/header.c '/^static void switch_saved/,/^}/s#SWITCH_RECORDS \&\& d->save.error#SWITCH_RECORDS \&\& false#'
 mutant "a start does not read the record of a switch" ../storage/store.c 's|d->switched = store_was_switched(d, how, d->header.size_bytes);|;|'
-mutant "a start forgets the record of a switch" ../storage/store.c 's|h->switched = d->switched \&\& is_complete(d, size_bytes);|h->switched = 0;|'
+mutant "a start forgets the record of a switch" ../storage/store.c 's|h->switched = h->switched \&\& d->switched;|h->switched = 0;|'
 mutant "the program that comes does not know of a switch" core.c 's/config->proxy \&\& !config->switched/config->proxy/'
 mutant "the program that comes does not do again what is not answered" ../../tests/sim/run.c '/^static void do_again/,/^}/s|hand_over(s);|;|'
 mutant "the program that comes reads the rest of a READ as a new one, without its blocks" ../../tests/sim/run.c '/^static void do_again/,/^}/s|s->ready = s->read;|s->ready = true;|'
