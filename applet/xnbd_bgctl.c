@@ -405,13 +405,14 @@ static bool is_uri(const char *text)
 static void check_usage(unsigned opt, char **argv)
 {
 	static const char *const names[] = { "CONTROL_SOCKET", "REMOTE_HOST", "REMOTE_PORT" };
+	const unsigned all = OPT_ALL | OPT_DBPATH;
 	unsigned command = opt & OPT_COMMANDS;
 	unsigned wanted = command == OPT_RECONNECT && command ? 3 - (argv[0] && is_uri(argv[1])) : !(opt & OPT_ALL);
 	unsigned i;
 
 	if (command == 0 || (command & (command - 1)))
 		bb_simple_error_msg_and_die("give one command; try --help");
-	if (ENABLE_FEATURE_XNBD_BGCTL_ALL && !(opt & OPT_ALL) != !(opt & OPT_DBPATH))
+	if (opt & all && (opt & all) != all)
 		bb_simple_error_msg_and_die("--all and --dbpath belong together");
 	if (opt & OPT_ALL && opt & (OPT_RECONNECT | OPT_UPGRADE | OPT_CLIENTS | OPT_METRICS | OPT_WATCH))
 		bb_simple_error_msg_and_die("this command is for one proxy, not for --all");
