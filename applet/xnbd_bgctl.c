@@ -84,7 +84,7 @@
 //config:	default y
 //config:	depends on XNBD_BGCTL && FEATURE_XNBD_WRAPPER_DBPATH
 //config:	help
-//config:	One command for all proxies that the database of an xnbd-wrapper names.
+//config:	One command for all proxies in the database of an xnbd-wrapper.
 //applet:IF_XNBD_BGCTL(APPLET_ODDNAME(xnbd-bgctl, xnbd_bgctl, BB_DIR_USR_BIN, BB_SUID_DROP, xnbd_bgctl))
 //kbuild:lib-$(CONFIG_XNBD_BGCTL) += xnbd_bgctl.o
 //usage:#define xnbd_bgctl_trivial_usage
