@@ -208,7 +208,8 @@ static uint64_t tally_of(const struct export *e, unsigned which)
 	return sum;
 }
 
-/* As the value of a label. Prometheus takes UTF-8 only, and a terminal is not to obey any of it. */
+/* As the value of a label. Prometheus takes UTF-8 only, and no two samples with the same labels; and a terminal is not to
+ * obey any of it. */
 static void emit_label(struct control *k, const char *name)
 {
 	bool is_text = nbd_utf8(name, strlen(name)) == strlen(name);
@@ -220,7 +221,7 @@ static void emit_label(struct control *k, const char *name)
 			control_print(k, "\\%c", b);
 		else if (b == '\n')
 			control_print(k, "\\n");
-		else if (b < ' ' || b == 0x7f || (b >= 0x80 && !is_text))
+		else if (b < ' ' || b == 0x7f || b == '%' || (b >= 0x80 && !is_text))
 			control_print(k, "%%%02x", b);
 		else
 			control_emit(k, name, 1);
