@@ -109,8 +109,10 @@ if [ "$name" = udev ]; then
 	exit
 fi
 # Not again when it would become the same.
-sum=$(cat "$0" config/initramfs/* config/initramfs-tools/*/* config/initramfs-tools/*/*/* config/dracut/*/* tests/vm/userland/luks/* \
-	"$dir/boot/tree/build/xnbdbox" 2>/dev/null | sha256sum)
+tree=$dir/boot/tree # of build_boot.sh: what is installed
+sum=$(cat "$0" "$tree"/config/initramfs/* "$tree"/config/initramfs-tools/*/* "$tree"/config/initramfs-tools/*/*/* \
+	"$tree"/config/dracut/*/* tests/vm/userland/luks/* \
+	"$tree/build/xnbdbox" 2>/dev/null | sha256sum)
 [ ! -e "$dir/$name.initrd" ] || [ "$sum" != "$(cat "$dir/$name.sum" 2>/dev/null)" ] || exit 0
 rm -f "$dir/$name.sum"
 make -s -C "$dir/boot/tree" install DESTDIR="$system"
