@@ -7,7 +7,7 @@
  * Builds also inside a BusyBox tree, see xnbd_bgctl.h.
  */
 //config:config XNBD_BGCTL
-//config:	bool "xnbd-bgctl (10 kb)"
+//config:	bool "xnbd-bgctl (13 kb)"
 //config:	default y
 //config:	help
 //config:	Drives a running xnbd-server proxy through its control socket:
@@ -15,7 +15,7 @@
 //config:	switches the proxy to a plain server of the copy.
 //config:
 //config:config FEATURE_XNBD_BGCTL_CACHE_ALL2
-//config:	bool "--cache-all2 (180 bytes)"
+//config:	bool "--cache-all2 (200 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
@@ -36,7 +36,7 @@
 //config:	Has the copy compared with the origin, before the switch.
 //config:
 //config:config FEATURE_XNBD_BGCTL_HOLD
-//config:	bool "--hold (270 bytes)"
+//config:	bool "--hold (310 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
@@ -44,14 +44,14 @@
 //config:	runs.
 //config:
 //config:config FEATURE_XNBD_BGCTL_UPGRADE
-//config:	bool "--upgrade (380 bytes)"
+//config:	bool "--upgrade (390 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
 //config:	Exchanges the program of a running server.
 //config:
 //config:config FEATURE_XNBD_BGCTL_CLIENTS
-//config:	bool "--clients and --export-metrics (880 bytes)"
+//config:	bool "--clients and --export-metrics (860 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
@@ -80,7 +80,7 @@
 //config:	has that in it (FEATURE_XNBD_SERVER_RECONNECT_URI).
 //config:
 //config:config FEATURE_XNBD_BGCTL_ALL
-//config:	bool "--all (1.7 kb)"
+//config:	bool "--all (6.9 kb)"
 //config:	default y
 //config:	depends on XNBD_BGCTL && FEATURE_XNBD_WRAPPER_DBPATH
 //config:	help

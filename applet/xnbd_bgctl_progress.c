@@ -2,7 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /* xnbd-bgctl --progress: a bar on a terminal, else a line every few seconds. */
 //config:config FEATURE_XNBD_BGCTL_PROGRESS
-//config:	bool "--progress (1.9 kb)"
+//config:	bool "--progress (2.2 kb)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help

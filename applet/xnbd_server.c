@@ -5,7 +5,7 @@
  * origin while the disk moves here. This file is its command line.
  */
 //config:config XNBD_SERVER
-//config:	bool "xnbd-server (194 kb)"
+//config:	bool "xnbd-server (178 kb)"
 //config:	default y
 //config:	help
 //config:	Serves a disk image or block device over NBD (target mode), or stands
@@ -13,14 +13,14 @@
 //config:	touches in a local image (proxy mode).
 //config:
 //config:config FEATURE_XNBD_SERVER_PROXY
-//config:	bool "--proxy (63 kb)"
+//config:	bool "--proxy (66 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
 //config:	Without this it only serves a disk (or the copy of one) that is here.
 //config:
 //config:config FEATURE_XNBD_SERVER_STRUCTURED
-//config:	bool "Structured replies (2.0 kb)"
+//config:	bool "Structured replies (2.8 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -36,7 +36,7 @@
 //config:	64 KiB and more are zero.
 //config:
 //config:config FEATURE_XNBD_SERVER_ORIGIN_HOLES
-//config:	bool "Holes of the origin (800 bytes)"
+//config:	bool "Holes of the origin (780 bytes)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY && FEATURE_XNBD_SERVER_STRUCTURED
 //config:	help
@@ -44,7 +44,7 @@
 //config:	fetches them. Without this, what is not here is data.
 //config:
 //config:config FEATURE_XNBD_SERVER_ALLOW
-//config:	bool "--allow (930 bytes)"
+//config:	bool "--allow (950 bytes)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -60,7 +60,7 @@
 //config:	which there are.
 //config:
 //config:config FEATURE_XNBD_SERVER_RENEW
-//config:	bool "Images that grow or are replaced (1.3 kb)"
+//config:	bool "Images that grow or are replaced (1.4 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -68,7 +68,7 @@
 //config:	SIGHUP opens what has taken the place of a file.
 //config:
 //config:config FEATURE_XNBD_SERVER_SECTORS
-//config:	bool "--sector-size (730 bytes)"
+//config:	bool "--sector-size (710 bytes)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -83,7 +83,7 @@
 //config:	For preallocated images: TRIM is ignored, and zeroes leave no holes.
 //config:
 //config:config FEATURE_XNBD_SERVER_RECONNECT_URI
-//config:	bool "A new origin as a URI (810 bytes)"
+//config:	bool "A new origin as a URI (890 bytes)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
@@ -91,7 +91,7 @@
 //config:	also one with TLS: xnbd-bgctl --reconnect CONTROL_SOCKET URI.
 //config:
 //config:config FEATURE_XNBD_TLS
-//config:	bool "TLS with pre-shared keys (24 kb)"
+//config:	bool "TLS with pre-shared keys (25 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER || XNBD_CLIENT
 //config:	help
@@ -108,7 +108,7 @@
 //config:	of the server do.
 //config:
 //config:config FEATURE_XNBD_SERVER_OLDSTYLE
-//config:	bool "--oldstyle (310 bytes)"
+//config:	bool "--oldstyle (330 bytes)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -123,7 +123,7 @@
 //config:	Going to the background, when nothing else does that.
 //config:
 //config:config FEATURE_XNBD_SERVER_COW
-//config:	bool "--cow-target (2.6 kb)"
+//config:	bool "--cow-target (2.5 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -145,7 +145,7 @@
 //config:	Serves one client that is connected already, by a socket or by pipes.
 //config:
 //config:config FEATURE_XNBD_SERVER_SNAPSHOT
-//config:	bool "SIGUSR1 makes a snapshot (1.3 kb)"
+//config:	bool "SIGUSR1 makes a snapshot (1.2 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -167,7 +167,7 @@
 //config:	The switch as soon as all blocks are here, and a program to run then:
 //config:
 //config:config FEATURE_XNBD_SERVER_COVER
-//config:	bool "--cover (4.1 kb)"
+//config:	bool "--cover (4.0 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
