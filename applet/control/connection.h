@@ -80,6 +80,8 @@ void control_flush(struct control *k);
 void control_answer(struct control *k, const char *error);
 /* ... of one that was `waiting`, and may have gone meanwhile. */
 void control_answer_late(struct control *k, const char *error);
+/* The same, for who calls back with a struct control. */
+void control_saved(void *k, const char *error);
 /* ... it is there already: the reply is complete. */
 void control_answered(struct control *k);
 /* Closes it when all its output has been sent, but not from inside this call. */

@@ -130,6 +130,11 @@ void control_answer_late(struct control *k, const char *error)
 	control_answer(k, error);
 }
 
+void control_saved(void *k, const char *error)
+{
+	control_answer_late(k, error);
+}
+
 /* ---- connections --------------------------------------------------------------------------------- */
 
 /* False: close it. */

@@ -56,7 +56,7 @@ struct kept_image {
 };
 #define KEPT_SERIAL (1ULL << 63) /* their serials begin behind those of exports */
 struct control_database {
-	/* Something has changed: it is written. */
+	/* Something has changed: it is written. done: NULL for who does not wait for it. */
 	void (*save)(control_done *done, void *ctx);
 	/* What is kept is tried again. */
 	void (*reload)(control_done *done, void *ctx);

@@ -74,15 +74,10 @@ void images_list(struct control *k)
 
 const struct control_database *control_database;
 
-static void image_saved(void *ctx, const char *why)
-{
-	control_answer_late(ctx, why);
-}
-
 static void image_added(void *ctx, const char *why)
 {
 	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && control_database && !why)
-		control_database->save(image_saved, ctx);
+		control_database->save(control_saved, ctx);
 	else
 		control_answer_late(ctx, why);
 }
@@ -175,7 +170,7 @@ void image_remove(struct control *k, const char *name)
 		control_answer(k, "there is no image of this name");
 	} else if (keeps) {
 		k->waiting = true;
-		control_database->save(image_saved, k);
+		control_database->save(control_saved, k);
 	} else {
 		control_answer(k, NULL);
 	}
@@ -188,7 +183,7 @@ void images_reload(struct control *k)
 		return;
 	}
 	k->waiting = true;
-	control_database->reload(image_saved, k);
+	control_database->reload(control_saved, k);
 }
 
 void images_save(struct control *k)
@@ -198,7 +193,7 @@ void images_save(struct control *k)
 		return;
 	}
 	k->waiting = true;
-	control_database->save(image_saved, k);
+	control_database->save(control_saved, k);
 }
 
 void images_request(struct control *k, const char *verb, char *rest)

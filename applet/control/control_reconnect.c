@@ -6,18 +6,13 @@
 #include "origin/origin.h"
 #include "reactor/pool.h"
 
-static void reconnect_saved(void *ctx, const char *why)
-{
-	control_answer_late(ctx, why);
-}
-
 static void reconnect_done(void *ctx, const char *error, bool refused)
 {
 	struct control *k = ctx;
 	char text[300];
 
 	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && control_database && !error) {
-		control_database->save(reconnect_saved, k);
+		control_database->save(control_saved, k);
 		return;
 	}
 	if (error && refused)

@@ -161,17 +161,12 @@ void control_follow_again(struct control *k)
 
 /* ---- requests that take time ---------------------------------------------------------------- */
 
-static void switch_saved(void *ctx, const char *why)
-{
-	control_answer_late(ctx, why);
-}
-
 static void switch_done(struct commit_waiter *w, int error)
 {
 	struct control *k = (struct control *)(void *)((char *)w - offsetof(struct control, commit));
 
 	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && control_database && !error)
-		control_database->save(switch_saved, k);
+		control_database->save(control_saved, k);
 	else
 		control_answer_late(k, error ? "the cache could not be synced to disk: not switched" : NULL);
 }

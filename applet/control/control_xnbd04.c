@@ -69,14 +69,10 @@ static void session_ended(void *ctx)
 	control_finish(k);
 }
 
-static void saved(void *ctx UNUSED_PARAM, const char *why UNUSED_PARAM)
-{
-}
-
 static void adopted(void *ctx UNUSED_PARAM, const char *error, bool refused)
 {
 	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && control_database && !error)
-		control_database->save(saved, NULL); /* it has another address */
+		control_database->save(NULL, NULL); /* it has another address */
 	if (error && refused)
 		bb_error_msg("the origin that was handed over is refused: %s; the old one stays", error);
 	else if (error)

@@ -88,8 +88,11 @@ static struct export *find(const char *name)
 
 static void wait_in(struct waiter **list, control_done *done, void *ctx)
 {
-	struct waiter *w = malloc(sizeof(*w));
+	struct waiter *w;
 
+	if (!done)
+		return;
+	w = malloc(sizeof(*w));
 	if (!w) {
 		done(ctx, no_memory);
 		return;
@@ -284,10 +287,6 @@ static void save(control_done *saved, void *ctx)
 
 /* ---- kept ------------------------------------------------------------------------------------------ */
 
-static void saved_unasked(void *ctx UNUSED_PARAM, const char *why UNUSED_PARAM)
-{
-}
-
 /* In one line, whatever the file has put into its names. */
 static void make_printable(char *p)
 {
@@ -330,7 +329,7 @@ static void kept_tried(void *ctx, const char *why)
 	db.tried--;
 	if (!why && k->is_removed) {
 		export_remove(find(name));
-		save(saved_unasked, NULL);
+		save(NULL, NULL);
 	}
 	if (!why || k->is_removed || find(name)) {
 		forget(k);
@@ -462,7 +461,7 @@ static void write_if_changed(const char *text, size_t n)
 
 	make_text(&now);
 	if (now.lacks || now.bytes != n || memcmp(now.text, text, n) != 0)
-		save(saved_unasked, NULL);
+		save(NULL, NULL);
 	free(now.text);
 }
 

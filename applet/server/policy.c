@@ -10,10 +10,6 @@ enum {
 	AGAIN_MS = 10000, /* after a switch that has failed, a pause: writes waited for it */
 };
 
-static void saved(void *ctx UNUSED_PARAM, const char *why UNUSED_PARAM)
-{
-}
-
 static void own_switch_done(struct commit_waiter *w, int error)
 {
 	struct policy *p = (struct policy *)(void *)((char *)w - offsetof(struct policy, own_switch));
@@ -21,7 +17,7 @@ static void own_switch_done(struct commit_waiter *w, int error)
 	w->done = NULL; /* the next may come */
 	if (!error) {
 		if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && control_database)
-			control_database->save(saved, NULL);
+			control_database->save(NULL, NULL);
 		return;
 	}
 	p->again_ms = loop_now_ms() + AGAIN_MS;
