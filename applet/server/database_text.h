@@ -20,7 +20,6 @@
 enum {
 	DATABASE_BYTES_MAX = 16 << 20, /* of the text: it is read into memory, and no real one is longer */
 	DATABASE_IMAGES_MAX = 10000,   /* each name is compared with all others */
-	DATABASE_DEPTH_MAX = 16,       /* of what is passed over */
 };
 
 /* xNBD's; the last two are ours, and only of a proxy that needs them. */
