@@ -267,7 +267,7 @@ $(sim_world): $(O)/unit/sim_world/%.o: tests/sim/%.c Makefile $(wildcard tests/s
 	$(say) "  CC      $@"
 	$(q)$(sim_cc) -fno-sanitize=all -c -o $@ $<
 # What a start makes of the files, with system calls that are the simulator's.
-sim_files := $(addprefix $(O)/unit/sim_core/,store.o files.o header.o identity.o holes.o paths.o cover.o)
+sim_files := $(addprefix $(O)/unit/sim_core/,store.o store_create.o files.o header.o identity.o holes.o paths.o cover.o)
 $(sim_files): $(O)/unit/sim_core/%.o: applet/storage/%.c Makefile $(wildcard tests/sim/*.h applet/*/*.h) $(O)/unit/include/autoconf.h
 	@mkdir -p $(dir $@)
 	$(say) "  CC      $@"

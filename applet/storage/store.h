@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * The files of a proxy's disk at a start: found, locked, refused, created and repaired.
+ * The files of a proxy's disk at a start: found, locked, refused (store.c), created and repaired (store_create.c).
  *
  * One thread, before the disk has a core. All of it may block. Whatever is wrong ends the program with
  * one line that says what to do; before store_open(), nothing on disk has been changed by then. Sizes are
@@ -44,5 +44,15 @@ void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *f
 /* d has the descriptors of another program that ran in this process: what is local is what its files say. Dies
  * when they are not those of this disk. */
 void store_resume(struct disk *d);
+
+/* ---- between the two files -------------------------------------------------------------------- */
+
+/* Room for n bytes of bits, in the place of old, which may be NULL: zero pages, which cost memory only once they are
+ * written. The caller frees it. Dies without memory. */
+uint64_t *store_alloc_words(uint64_t *old, uint64_t n);
+/* store_load() and store_load_written(): what is local, and what clients have written. */
+void store_load_all(struct disk *d, enum state_start how, uint64_t size_bytes);
+/* Whether d->words has all blocks of a disk of this size. Dies without memory. */
+bool store_is_complete(const struct disk *d, uint64_t size_bytes);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * A start: applet/storage/store.c and files.c themselves, on a kernel of a few lines. Its system calls
+ * A start: applet/storage/store.c, store_create.c and files.c themselves, on a kernel of a few lines. Its system calls
  * have other names here (store_calls.h). Each may be the last one before a crash, and
  * some fail.
  *
