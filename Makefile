@@ -267,7 +267,8 @@ $(sim_world): $(O)/unit/sim_world/%.o: tests/sim/%.c Makefile $(wildcard tests/s
 	$(say) "  CC      $@"
 	$(q)$(sim_cc) -fno-sanitize=all -c -o $@ $<
 # What a start makes of the files, with system calls that are the simulator's.
-sim_files := $(addprefix $(O)/unit/sim_core/,store.o store_create.o files.o header.o identity.o holes.o paths.o cover.o)
+sim_storage := store store_create files header identity holes paths cover
+sim_files := $(patsubst %,$(O)/unit/sim_core/%.o,$(sim_storage))
 $(sim_files): $(O)/unit/sim_core/%.o: applet/storage/%.c Makefile $(wildcard tests/sim/*.h applet/*/*.h) $(O)/unit/include/autoconf.h
 	@mkdir -p $(dir $@)
 	$(say) "  CC      $@"
@@ -297,7 +298,7 @@ sim: $(O)/unit/sim
 
 # Lines of core/ and of the start that neither the simulator nor core_test reaches.
 sim-coverage: $(O)/unit/include/autoconf.h
-	@CC='$(filter-out -fsanitize% -fno-sanitize%,$(unit_cc))' SEEDS=$(SEEDS) sh tests/sim/coverage.sh
+	@CC='$(filter-out -fsanitize% -fno-sanitize%,$(unit_cc))' STORAGE='$(sim_storage)' SEEDS=$(SEEDS) sh tests/sim/coverage.sh
 
 mutants: $(O)/unit/include/autoconf.h
 	@sh tests/sim/mutants.sh

@@ -3,7 +3,8 @@
 # Copyright (C) 2026 the xnbdbox authors
 # make sim-coverage: the lines of core/, and of the start (storage/store*.c), that neither the
 # simulator nor core_test reaches.
-# CC: the compiler, with all that core/ and the simulator need. SEEDS: so many runs.
+# CC: the compiler, with all that core/ and the simulator need. STORAGE: the files of storage/ that the
+# simulator has. SEEDS: so many runs.
 set -eu
 top=$(cd "$(dirname "$0")/../.." && pwd)
 T=$(mktemp -d "${TMPDIR:-/tmp}/xnbd-coverage.XXXXXX")
@@ -23,7 +24,7 @@ for file in applet/core/*.c; do
 		-O0 --coverage -c -o "$T/sim/$name.o" "$file"
 	$CC -O0 --coverage -c -o "$T/unit/$name.o" "$file"
 done
-for name in store store_create files header identity holes paths; do
+for name in $STORAGE; do
 	$CC -include tests/sim/limits.h -include tests/sim/store_calls.h -O0 --coverage \
 		-c -o "$T/sim/$name.o" "applet/storage/$name.c"
 done
