@@ -1,34 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* A connection: connecting, asking, receiving, and its end. */
+/* A connection: asking, receiving, and its end. */
 #include "libbb.h"
-#include "origin/endpoint.h"
 #include "origin/conn.h"
-#include "reactor/pool.h"
 #include "secure/relay.h"
 
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/uio.h>
 
 enum {
-	IN_BYTES = 64 << 10,
-	ATTEMPT_MS = 15000, /* for each step on the way to UP, but ... */
-	CONNECT_MS = 5000,  /* for an address: the kernel repeats a SYN after 1, 3, 7 and 15 s, so an origin that
-			       is back would be found late */
-	REPLY_MS = 30000,   /* an origin that owes an answer and is silent for so long is dead */
-	OWED_MS = 120000,   /* as is one that talks, but does not give this one answer */
-	LOOKUPS = 2, /* at a time: a resolver that hangs leaves workers for the disk */
-	LOOKUPS_MAX = ENABLE_FEATURE_XNBD_WRAPPER_PROXY ? 64 : LOOKUPS, /* ... with those that wait */
-};
-
-/* Name lookup blocks, so it is a job. It may outlive the attempt: then conn is NULL. */
-struct resolving {
-	struct job job;
-	struct conn *conn;
-	struct endpoints found;
-	bool ok;
-	char *host, *port;
+	REPLY_MS = 30000, /* an origin that owes an answer and is silent for so long is dead */
+	OWED_MS = 120000, /* as is one that talks, but does not give this one answer */
 };
 
 void conn_init(struct conn *l, struct origin *o, unsigned slot)
@@ -58,7 +39,7 @@ static void conn_lost(struct conn *l, int error)
 
 /* ---- sending --------------------------------------------------------------------- */
 
-static void out_append(void *ctx, const void *p, size_t n)
+void conn_append(void *ctx, const void *p, size_t n)
 {
 	struct conn *l = ctx;
 
@@ -130,7 +111,7 @@ struct pending *conn_send_request(struct conn *l, enum pending_kind kind, uint64
 	*l->pending_tail = p;
 	l->pending_tail = &p->next;
 	nbd_request_encode(raw, &h);
-	out_append(l, raw, sizeof(raw));
+	conn_append(l, raw, sizeof(raw));
 	return p;
 }
 
@@ -150,15 +131,6 @@ bool conn_is_idle(const struct conn *l)
 }
 
 /* ---- receiving ------------------------------------------------------------------------- */
-
-static void drop_fd(struct conn *l)
-{
-	if (l->event.fd < 0)
-		return;
-	event_remove(&l->event);
-	close(l->event.fd);
-	l->event.fd = -1;
-}
 
 /* The server has agreed to TLS: a relay gets the socket, and we one to the relay. */
 static void secure(struct conn *l)
@@ -195,7 +167,7 @@ static void secured(struct conn *l)
 		return;
 	}
 	if (fd != l->event.fd) {
-		drop_fd(l);
+		conn_drop_fd(l);
 		l->event.fd = fd;
 		if (!event_add(&l->event, EPOLLIN)) {
 			conn_fail(l, strerror(errno));
@@ -252,7 +224,7 @@ static ssize_t receive(struct conn *l)
 		v[m.msg_iovlen++].iov_len = direct;
 	}
 	v[m.msg_iovlen].iov_base = l->in + l->in_end;
-	v[m.msg_iovlen++].iov_len = IN_BYTES - l->in_end;
+	v[m.msg_iovlen++].iov_len = CONN_IN_BYTES - l->in_end;
 	n = kernel_tls_received(l->event.fd, false, recvmsg(l->event.fd, &m, MSG_DONTWAIT));
 	if (n <= 0)
 		return n;
@@ -268,7 +240,7 @@ static ssize_t receive(struct conn *l)
 	return n;
 }
 
-static void conn_received(struct conn *l)
+void conn_received(struct conn *l)
 {
 	ssize_t n;
 
@@ -289,144 +261,7 @@ static void conn_received(struct conn *l)
 	conn_parse_replies(l);
 }
 
-/* ---- connecting ------------------------------------------------------------------------- */
-
-static void connected(struct conn *l)
-{
-	const unsigned dead_ms = 20000;
-
-	endpoint_keep(l->event.fd, 5);
-	setsockopt(l->event.fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &dead_ms, sizeof(dead_ms));
-	l->phase = CONN_HANDSHAKE;
-	timer_set(&l->timer, loop_now_ms() + ATTEMPT_MS);
-	l->want_out = false;
-	event_set(&l->event, EPOLLIN);
-	nbd_client_start(&l->handshake);
-}
-
-static void try_address(struct conn *l, int error);
-
-static void conn_ready(struct event *e, uint32_t events)
-{
-	struct conn *l = (struct conn *)(void *)((char *)e - offsetof(struct conn, event));
-
-	if (l->phase == CONN_CONNECTING) {
-		int error = 0;
-		socklen_t n = sizeof(error);
-
-		getsockopt(e->fd, SOL_SOCKET, SO_ERROR, &error, &n);
-		if (error)
-			try_address(l, error);
-		else
-			connected(l);
-	} else if (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
-		conn_received(l);
-	} /* EPOLLOUT: conn_turn() */
-}
-
-/* True: connected or on the way. */
-static bool begin_connect(struct conn *l, const struct endpoint *e)
-{
-	l->event.fd = endpoint_socket(e);
-	if (l->event.fd < 0)
-		return false;
-	l->event.ready = conn_ready;
-	l->phase = CONN_CONNECTING;
-	if ((connect(l->event.fd, &e->address.any, e->bytes) < 0 && errno != EINPROGRESS) || !event_add(&l->event, EPOLLOUT)) {
-		int error = errno;
-
-		close(l->event.fd);
-		l->event.fd = -1;
-		errno = error;
-		return false;
-	}
-	return true;
-}
-
-/* Tries the next address of the origin; error: why the last one failed. */
-static void try_address(struct conn *l, int error)
-{
-	drop_fd(l);
-	while (l->tried < l->endpoints.count) {
-		const struct endpoint *e = &l->endpoints.at[l->tried++];
-
-		timer_set(&l->timer, loop_now_ms() + CONNECT_MS);
-		if (begin_connect(l, e))
-			return;
-		error = errno;
-	}
-	conn_fail(l, strerror(error));
-}
-
-static unsigned lookups; /* under way, also those whose attempt has been given up */
-
-static void resolving_free(struct resolving *r)
-{
-	if (r) {
-		free(r->host);
-		free(r->port);
-	}
-	free(r);
-}
-
-static void resolve_run(struct job *j)
-{
-	struct resolving *r = (struct resolving *)j;
-
-	r->ok = endpoints_find(&r->found, r->host, r->port);
-}
-
-static void resolve_done(struct job *j)
-{
-	struct resolving *r = (struct resolving *)j;
-	struct conn *l = r->conn;
-
-	lookups--;
-	if (l) {
-		l->resolving = NULL;
-		l->endpoints = r->found;
-		if (r->ok)
-			try_address(l, 0);
-		else
-			conn_fail(l, "no such host or port");
-	}
-	resolving_free(r);
-}
-
-static void resolve(struct conn *l, const char *host, const char *port)
-{
-	static struct serial_queue queue = { .most = LOOKUPS };
-	struct resolving *r;
-
-	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && endpoints_number(&l->endpoints, host, port)) {
-		try_address(l, 0);
-		return;
-	}
-	if (lookups == LOOKUPS_MAX) {
-		conn_fail(l, "the name service does not answer");
-		return;
-	}
-	r = calloc(1, sizeof(*r));
-	if (r) {
-		r->host = strdup(host);
-		r->port = strdup(port);
-	}
-	if (!r || !r->host || !r->port) {
-		resolving_free(r);
-		conn_fail(l, strerror(ENOMEM));
-		return;
-	}
-	l->phase = CONN_RESOLVING;
-	lookups++;
-	l->resolving = r;
-	r->conn = l;
-	r->job.run = resolve_run;
-	r->job.done = resolve_done;
-	r->job.class = JOB_SLOW;
-	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY)
-		r->job.queue = &queue;
-	pool_submit(&r->job);
-}
+/* ---- its end ------------------------------------------------------------------------------ */
 
 /* The oldest request is the first of the list. */
 static bool is_silent(const struct conn *l)
@@ -435,81 +270,23 @@ static bool is_silent(const struct conn *l)
 	       (loop_now_ms() > l->progress_ms + REPLY_MS || loop_now_ms() > l->pending->sent_ms + OWED_MS);
 }
 
-static void conn_timer(struct timer *t)
+void conn_check(struct conn *l)
 {
-	struct conn *l = (struct conn *)(void *)((char *)t - offsetof(struct conn, timer));
-
-	if (l->phase == CONN_CONNECTING && l->tried < l->endpoints.count)
-		try_address(l, ETIMEDOUT);
-	else if (l->phase < CONN_UP)
-		conn_fail(l, l->phase == CONN_CONNECTING ? "it does not answer" : "it does not answer like an NBD server");
-	else if (is_silent(l))
+	if (is_silent(l)) {
 		conn_fail(l, "it owes an answer and is silent");
-	else {
-		origin_conn_steady(l->origin, l->slot);
-		timer_set(t, loop_now_ms() + CONN_CHECK_MS);
+		return;
 	}
+	origin_conn_steady(l->origin, l->slot);
+	timer_set(&l->timer, loop_now_ms() + CONN_CHECK_MS);
 }
 
-/* False: no memory; the connection has failed. */
-static bool conn_begin(struct conn *l, const char *export_name)
+void conn_drop_fd(struct conn *l)
 {
-	memset(&l->handshake, 0, sizeof(l->handshake));
-	l->handshake.send = out_append;
-	l->handshake.ctx = l;
-	l->handshake.export_name = export_name;
-	l->shaken = l->tripped = l->securing = false;
-	if (!l->in)
-		l->in = malloc(IN_BYTES);
-	if (!l->in) {
-		conn_fail(l, strerror(ENOMEM));
-		return false;
-	}
-	l->part = PART_HEADER;
-	l->timer.fire = conn_timer;
-	timer_set(&l->timer, loop_now_ms() + ATTEMPT_MS);
-	l->tried = l->endpoints.count = 0;
-	l->adopted = false;
-	return true;
-}
-
-void conn_adopt(struct conn *l, int fd, uint64_t size_bytes)
-{
-	if (!conn_begin(l, "")) {
-		close(fd);
+	if (l->event.fd < 0)
 		return;
-	}
-	l->event.fd = fd;
-	l->event.ready = conn_ready;
-	if (!event_add(&l->event, EPOLLIN)) {
-		close(fd);
-		l->event.fd = -1;
-		conn_fail(l, "what was handed over is not a socket");
-		return;
-	}
-	connected(l); /* its handshake is done elsewhere */
-	l->adopted = true;
-	l->handshake.size_bytes = size_bytes;
-	l->handshake.min_block = 1;
-	l->handshake.max_payload = NBD_PAYLOAD_MAX;
-	conn_verify(l);
-}
-
-void conn_connect(struct conn *l, const char *host, const char *port, const char *export_name, bool plain)
-{
-	if (!conn_begin(l, export_name))
-		return;
-	l->handshake.plain = plain;
-	l->handshake.tls = l->psk;
-	if (strncmp(host, "unix:", 5) == 0) {
-		l->endpoints.count = 1;
-		if (endpoint_unix(&l->endpoints.at[0], host + 5))
-			try_address(l, 0);
-		else
-			conn_fail(l, "its path is empty, or too long for a socket");
-		return;
-	}
-	resolve(l, host, port);
+	event_remove(&l->event);
+	close(l->event.fd);
+	l->event.fd = -1;
 }
 
 void conn_close(struct conn *l)
@@ -526,11 +303,9 @@ void conn_close(struct conn *l)
 	}
 	if (ENABLE_FEATURE_XNBD_TLS_KERNEL && l->phase >= CONN_HANDSHAKE)
 		kernel_tls_end(l->event.fd);
-	drop_fd(l);
+	conn_drop_fd(l);
 	timer_clear(&l->timer);
-	if (l->resolving)
-		l->resolving->conn = NULL;
-	l->resolving = NULL;
+	conn_forget_lookup(l);
 	if (l->spots && l->spots->sent)
 		l->spots->conn = NULL;
 	else

@@ -2,14 +2,15 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
  * A connection: one connection to an origin, as an NBD client. For origin.c and the files of a connection only:
- * conn.c connects, sends and closes; conn_reply.c parses replies; conn_verify.c leads from VERIFY to UP.
+ * conn_connect.c leads from DOWN to HANDSHAKE, conn.c to VERIFY; it sends, receives and closes; conn_reply.c parses
+ * replies; conn_verify.c leads from VERIFY to UP.
  *
  *   DOWN -> RESOLVING -> CONNECTING -> HANDSHAKE -> VERIFY -> UP
  *
  * VERIFY reads the sampled blocks, and random blocks that are compared with the image
  * (conn_verify.c), so that nobody gets a byte from another disk.
  * Any failure, from any state, leads to DOWN and one call of origin_conn_failed();
- * no step may take longer than conn.c allows it.
+ * no step may take longer than conn_connect.c allows it, no answer longer than conn.c.
  * Requests that are unanswered by then are forgotten here: the core asks again.
  * Loop's thread; nothing here blocks. A connection is a member of its struct origin.
  */
@@ -25,6 +26,7 @@
 enum {
 	CONN_ERROR_BYTES = 200,
 	CONN_CHECK_MS = 1000, /* so often one that is UP is looked at */
+	CONN_IN_BYTES = 64 << 10,
 };
 
 enum conn_phase { CONN_DOWN, CONN_RESOLVING, CONN_CONNECTING, CONN_HANDSHAKE, CONN_VERIFY, CONN_UP };
@@ -89,7 +91,7 @@ struct conn {
 	bool tripped; /* the origin hung up while options were negotiated */
 	bool starved; /* no memory for a request: the connection fails at the end of this turn */
 
-	uint8_t *in;
+	uint8_t *in; /* CONN_IN_BYTES */
 	uint32_t in_first, in_end;
 	uint8_t *out;
 	uint32_t out_bytes, out_room;
@@ -127,6 +129,17 @@ void conn_fail(struct conn *l, const char *why);
  * The result belongs to the connection. NULL: no memory; buf stays the caller's, and the connection fails at
  * the end of this turn. */
 struct pending *conn_send_request(struct conn *l, enum pending_kind kind, uint64_t cookie, uint64_t offset, uint32_t length, uint8_t *buf);
+/* Queues n bytes, which are copied; ctx is the connection: for its handshake. Without memory it fails at the end of this turn. */
+void conn_append(void *ctx, const void *p, size_t n);
+/* From HANDSHAKE on, when the socket has something, or has ended: receives it, and does what it says. The connection may
+ * be DOWN then. */
+void conn_received(struct conn *l);
+/* UP, every CONN_CHECK_MS: an origin that owes an answer for too long is lost, and the connection DOWN. */
+void conn_check(struct conn *l);
+/* Closes the socket, if there is one; the phase stays. */
+void conn_drop_fd(struct conn *l);
+/* conn_connect.c: what the lookup of a name finds, if one is under way, is not this connection's any more. */
+void conn_forget_lookup(struct conn *l);
 /* conn_reply.c: takes what has been received, from VERIFY on. */
 void conn_parse_replies(struct conn *l);
 /* conn_verify.c: after the handshake: reads samples and spots; then the connection is UP, and
