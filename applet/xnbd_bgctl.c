@@ -155,18 +155,13 @@
 #include "libbb.h"
 #include "xnbd_bgctl.h"
 
-#include <sys/time.h>
-#include <sys/un.h>
-
 enum {
 	OPT_COMMANDS = OPT_QUERY | OPT_SWITCH | OPT_CACHE_ALL | OPT_CACHE_ALL2 | OPT_RECONNECT | OPT_PAUSE |
 		       OPT_RESUME | OPT_CANCEL | OPT_VERIFY | OPT_HOLD | OPT_UPGRADE | OPT_CLIENTS | OPT_METRICS |
 		       OPT_WATCH,
 
-	NAME_MAX_BYTES = 4096, /* NBD: the longest name of an export */
 	ADDRESS_MAX_BYTES = 512, /* host and port; a host name has at most 253 */
 	REQUEST_BYTES = 3 * (NAME_MAX_BYTES + 2 * ADDRESS_MAX_BYTES) + 128,
-	REPLY_BYTES = 3 * NAME_MAX_BYTES + 64, /* the longest line: a name, encoded */
 };
 
 static const char options[] ALIGN1 = "qscfb:"
@@ -207,118 +202,6 @@ static const char long_options[] ALIGN1 =
 
 struct progress_row bgctl_row; /* here: without --progress, too */
 
-/* The control socket, and what has been read of it. */
-struct control {
-	const char *path;
-	int fd;
-	bool answered;       /* something has come */
-	unsigned first, end; /* unread bytes of in */
-	char *in;            /* REPLY_BYTES */
-	struct picture picture; /* --watch */
-};
-
-/* ---- the socket ------------------------------------------------------------------------ */
-
-/* What a failed connect means for the one who called. */
-static void NORETURN die_unreachable(const char *path)
-{
-	struct stat st;
-
-	if (errno == ECONNREFUSED) {
-		/* Linux says this of any file that nobody listens on. */
-		if (stat(path, &st) == 0 && !S_ISSOCK(st.st_mode))
-			bb_error_msg_and_die("%s: not a socket", path);
-		bb_error_msg_and_die("%s: the server has ended: start it again", path);
-	}
-	if (errno == EACCES || errno == EPERM)
-		bb_error_msg_and_die("%s: permission denied: be root, or the user of the server", path);
-	if (errno == ENOENT)
-		bb_error_msg_and_die("%s: no such socket: is the proxy running?", path);
-	bb_perror_msg_and_die("%s", path);
-}
-
-int bgctl_connect(const char *path)
-{
-	struct sockaddr_un a;
-	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-
-	memset(&a, 0, sizeof(a));
-	a.sun_family = AF_UNIX;
-	if (!*path || strlen(path) >= sizeof(a.sun_path))
-		bb_error_msg_and_die("'%s' cannot be the path of a socket: it has 1 to 107 bytes", path);
-	strcpy(a.sun_path, path);
-	if (fd < 0)
-		bb_simple_perror_msg_and_die("socket");
-	if (connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
-		die_unreachable(path);
-	return fd;
-}
-
-void bgctl_set_timeout(int fd, unsigned seconds)
-{
-	struct timeval timeout = { .tv_sec = seconds };
-
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
-}
-
-void bgctl_send_fd(int to, const char *p, size_t n, int fd)
-{
-	struct iovec v = { .iov_base = (char *)p, .iov_len = n };
-	union {
-		struct cmsghdr head;
-		char room[CMSG_SPACE(sizeof(int))];
-	} u;
-	struct msghdr m;
-
-	memset(&u, 0, sizeof(u));
-	memset(&m, 0, sizeof(m));
-	m.msg_iov = &v;
-	m.msg_iovlen = 1;
-	m.msg_control = &u;
-	m.msg_controllen = sizeof(u.room);
-	u.head.cmsg_level = SOL_SOCKET;
-	u.head.cmsg_type = SCM_RIGHTS;
-	u.head.cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(&u.head), &fd, sizeof(int));
-	if (sendmsg(to, &m, MSG_NOSIGNAL) < 0)
-		bb_simple_perror_msg_and_die("sendmsg");
-	close(fd);
-}
-
-/* The next line, without its '\n'. The caller may change it; the next call overwrites it. NULL: the
- * server hung up without any answer, so it does not know this protocol. */
-static char *read_line(struct control *c)
-{
-	for (;;) {
-		char *line = c->in + c->first;
-		char *end = memchr(line, '\n', c->end - c->first);
-		ssize_t n;
-
-		if (end) {
-			*end = '\0';
-			c->first = (unsigned)(end - c->in) + 1;
-			return line;
-		}
-		c->end -= c->first;
-		memmove(c->in, line, c->end);
-		c->first = 0;
-		if (c->end == REPLY_BYTES)
-			bb_error_msg_and_die("%s: the answer is not one of xnbd-server", c->path);
-		n = safe_read(c->fd, c->in + c->end, REPLY_BYTES - c->end);
-		if (ENABLE_FEATURE_XNBD_BGCTL_BINARY && !c->answered && (n == 0 || (n < 0 && errno == ECONNRESET)))
-			return NULL;
-		if (n < 0) {
-			if (errno == EAGAIN)
-				errno = ETIMEDOUT;
-			bb_perror_msg_and_die("%s: no answer", c->path);
-		}
-		if (n == 0)
-			bb_error_msg_and_die("%s: the server hung up before its answer was complete", c->path);
-		c->end += (unsigned)n;
-		c->answered = true;
-	}
-}
-
 /* ---- commands ------------------------------------------------------------------------------- */
 
 void bgctl_print(const char *text, size_t n)
@@ -355,7 +238,7 @@ static int converse(struct control *c, char *request, unsigned opt, const struct
 	else
 		send(c->fd, request, n, MSG_NOSIGNAL);
 	for (;;) {
-		line = read_line(c);
+		line = bgctl_read_line(c);
 		if (!line)
 			return -1;
 		if (strcmp(line, "ok") == 0)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * What the files of xnbd-bgctl share. xnbd_bgctl.c has the command line, the control socket and its
- * text protocol; xnbd_bgctl_progress.c --progress; xnbd_bgctl_watch.c --watch; xnbd_bgctl_xnbd04.c the
- * protocol of xNBD 0.4; xnbd_bgctl_all.c --all. The last four can be left out. All of them but xnbd_bgctl_all.c build inside a
+ * What the files of xnbd-bgctl share. xnbd_bgctl.c has the command line and the text protocol;
+ * xnbd_bgctl_socket.c the control socket; xnbd_bgctl_progress.c --progress; xnbd_bgctl_watch.c --watch;
+ * xnbd_bgctl_xnbd04.c the protocol of xNBD 0.4; xnbd_bgctl_all.c --all. The last four can be left out. All of them but xnbd_bgctl_all.c build inside a
  * BusyBox tree: beside this header, libbb.h is all they know.
  *
  * One thread. Functions that fail end the program with one line on stderr.
@@ -49,6 +49,8 @@ enum {
 enum {
 	BLOCK_BYTES = 4096,
 	QUERY_TIMEOUT_S = 30,
+	NAME_MAX_BYTES = 4096,                 /* NBD: the longest name of an export */
+	REPLY_BYTES = 3 * NAME_MAX_BYTES + 64, /* the longest line of a server: a name, encoded */
 	EXIT_PARTIAL = 2, /* of --verify: nothing differs, but not all was compared */
 };
 
@@ -59,14 +61,6 @@ struct arguments {
 };
 
 /* ---- xnbd_bgctl.c ----------------------------------------------------------------------- */
-
-/* A connection to a Unix socket; the caller closes it. */
-int bgctl_connect(const char *path) FAST_FUNC;
-/* Reads of fd fail with EAGAIN after so many seconds without data; 0: never. */
-void bgctl_set_timeout(int fd, unsigned seconds) FAST_FUNC;
-
-/* Sends n bytes, and fd with them, which is closed. */
-void bgctl_send_fd(int to, const char *p, size_t n, int fd) FAST_FUNC;
 
 /* To stdout. */
 void bgctl_print(const char *text, size_t n) FAST_FUNC;
@@ -126,6 +120,30 @@ void bgctl_picture_begin(struct picture *p) FAST_FUNC;
 void bgctl_picture_line(struct picture *p, const char *text, size_t n, bool own_row) FAST_FUNC;
 /* Nothing more is shown. wait: until it is time for the next picture. */
 void bgctl_picture_end(struct picture *p, bool wait) FAST_FUNC;
+
+/* ---- xnbd_bgctl_socket.c ------------------------------------------------------------------ */
+
+/* The control socket, and what has been read of it. */
+struct control {
+	const char *path;
+	int fd;
+	bool answered;       /* something has come */
+	unsigned first, end; /* unread bytes of in */
+	char *in;            /* REPLY_BYTES */
+	struct picture picture; /* --watch */
+};
+
+/* A connection to a Unix socket; the caller closes it. */
+int bgctl_connect(const char *path) FAST_FUNC;
+/* Reads of fd fail with EAGAIN after so many seconds without data; 0: never. */
+void bgctl_set_timeout(int fd, unsigned seconds) FAST_FUNC;
+
+/* Sends n bytes, and fd with them, which is closed. */
+void bgctl_send_fd(int to, const char *p, size_t n, int fd) FAST_FUNC;
+
+/* The next line, without its '\n'. The caller may change it; the next call overwrites it. NULL: the
+ * server hung up without any answer, so it does not know this protocol. */
+char *bgctl_read_line(struct control *c) FAST_FUNC;
 
 /* ---- xnbd_bgctl_xnbd04.c ------------------------------------------------------------------ */
 
