@@ -1,16 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * The proxies of xnbd-wrapper.
- *
- *   OPEN      a worker parses what was asked for, and finds, locks and judges the files that are there
- *   ORIGIN    the origin is asked for its size and its samples, if it is needed, or for ORIGIN_WAIT_MS
- *   CLOSE     what was begun for that connection ends
- *   WRITE     a worker creates and repairs the files, and makes the control socket
- *   SERVED    the export can be found
- *   COMMIT    removed, and the last client has gone: what is here goes to the disk
- *   LEAVE     the header tells how the files are left
- *   FAILED    it did not begin: what was created is removed again
+ * The proxies of xnbd-wrapper: how they begin, and what others ask of them. The steps are in proxy.h.
  *
  * What a worker does of this is what xnbd-server does at its start, where anything wrong ends the process. Here only
  * that call dies (bb_survives()), and its last words are the reply.
@@ -23,10 +14,10 @@
 #include "reactor/pool.h"
 #include "server/life.h"
 #include "server/proxies.h"
+#include "server/proxy.h"
 #include "server/proxy_words.h"
 #include "server/server.h"
 #include "storage/cover.h"
-#include "storage/header.h"
 #include "storage/holes.h"
 #include "storage/own_paths.h"
 #include "storage/paths.h"
@@ -34,57 +25,20 @@
 
 #include <limits.h>
 
-enum { CHECK_MS = 20 }; /* so often a step looks whether it has come to its end */
-
-enum step { STEP_OPEN, STEP_ORIGIN, STEP_CLOSE, STEP_WRITE, STEP_SERVED, STEP_COMMIT, STEP_LEAVE, STEP_FAILED };
-
-struct proxy {
-	struct job job; /* first */
-	struct served served;
-	struct control_socket control;
-	struct timer timer; /* the next look at the step */
-	enum step step;
-
-	struct proxy_words words;          /* what was asked for */
-	char *socket_path;                 /* of words.socket; for the database, as these */
-	struct database_text uri_text, words_text;
-
-	void (*steps)(void *p); /* for the worker; may die */
-	bool well;              /* it has not */
-	bool has_answered;      /* ORIGIN: the attempt has ended, with `why`, or well */
-	bool is_away;           /* ... it is only not there */
-	bool is_complete;       /* it needs no origin, not even to begin */
-	bool has_fingerprint;
-	bool all_dirty, has_ended, is_committed;
-	struct commit_waiter commit_all;
-	uint64_t size_bytes;
-	struct fingerprint fingerprint;
-	char why[512];
-
-	void (*added)(void *ctx, const char *why);
-	void *ctx;
-};
-
 static unsigned beginning;    /* so many are between OPEN and SERVED */
 static struct served *asking; /* those that are at ORIGIN */
-
-static struct disk *disk_of_proxy(struct proxy *p)
-{
-	return &p->served.export->disk;
-}
 
 static struct proxy *proxy_of(struct served *s)
 {
 	return (struct proxy *)(void *)((char *)s - offsetof(struct proxy, served));
 }
 
-static void check_again(struct proxy *p, unsigned ms)
+void proxy_check_again(struct proxy *p, unsigned ms)
 {
 	timer_set(&p->timer, loop_now_ms() + ms);
 }
 
-/* Each has its share of the memory for what comes from origins. */
-static void share_memory(void)
+void proxies_share_memory(void)
 {
 	struct served *s;
 	unsigned n = 0;
@@ -96,7 +50,7 @@ static void share_memory(void)
 		core_share(s->export->disk.core, export_share());
 }
 
-static void unlist(struct served **list, const struct proxy *p)
+void proxy_unlist(struct served **list, const struct proxy *p)
 {
 	while (*list != &p->served)
 		list = &(*list)->next;
@@ -176,7 +130,7 @@ static void job_done(struct job *j)
 
 	if (!p->well)
 		p->step = STEP_FAILED;
-	check_again(p, 0);
+	proxy_check_again(p, 0);
 }
 
 static void submit(struct proxy *p, void (*steps)(void *p))
@@ -198,7 +152,7 @@ static void attempt_ended(void *ctx, const char *error, bool refused)
 	p->has_answered = true;
 	p->is_away = refused;
 	snprintf(p->why, sizeof(p->why), "%s", error ? error : "");
-	check_again(p, 0);
+	proxy_check_again(p, 0);
 }
 
 static void new_origin(struct proxy *p, origin_callback *first)
@@ -221,17 +175,17 @@ static void step_open(struct proxy *p)
 	p->size_bytes = d->header.size_bytes;
 	p->step = p->is_complete ? STEP_CLOSE : STEP_ORIGIN;
 	if (p->is_complete) {
-		check_again(p, 0);
+		proxy_check_again(p, 0);
 		return;
 	}
 	p->served.next = asking;
 	asking = &p->served;
 	if (d->words)
-		check_again(p, ORIGIN_WAIT_MS);
+		proxy_check_again(p, ORIGIN_WAIT_MS);
 	if (!bb_survives(proxy_open_origin, p, p->why, sizeof(p->why))) {
-		unlist(&asking, p);
+		proxy_unlist(&asking, p);
 		p->step = STEP_FAILED;
-		check_again(p, 0);
+		proxy_check_again(p, 0);
 	}
 }
 
@@ -256,7 +210,7 @@ static void step_origin(struct proxy *p)
 		p->size_bytes = origin_size_bytes(d->origin);
 	}
 	p->step = STEP_CLOSE;
-	unlist(&asking, p);
+	proxy_unlist(&asking, p);
 	origin_delete(d->origin); /* of the core, which is not there yet, it could not ask anything */
 	if (p->why[0]) {
 		snprintf(why, sizeof(why), "origin %s:%s: %.300s", p->words.host, p->words.uri.path ? "-" : p->words.uri.port, p->why);
@@ -266,7 +220,7 @@ static void step_origin(struct proxy *p)
 		else
 			bb_error_msg("%s; going on with what is here", why);
 	}
-	check_again(p, 0);
+	proxy_check_again(p, 0);
 }
 
 static void step_close(struct proxy *p)
@@ -285,7 +239,7 @@ static void end_begin(struct export *e)
 		s = s->next;
 	export_hold(e); /* for the end of the server, should that come first */
 	proxy_of(s)->step = STEP_COMMIT;
-	check_again(proxy_of(s), 0);
+	proxy_check_again(proxy_of(s), 0);
 }
 
 static void proxy_begin_export(void *arg)
@@ -310,7 +264,7 @@ static void proxy_begin_export(void *arg)
 		origin_resume(d->origin);
 }
 
-static void answer(struct proxy *p, const char *why)
+void proxy_answer(struct proxy *p, const char *why)
 {
 	beginning--;
 	p->added(p->ctx, why);
@@ -322,7 +276,7 @@ static void step_write(struct proxy *p)
 
 	if (!bb_survives(proxy_begin_export, p, p->why, sizeof(p->why))) {
 		p->step = STEP_FAILED;
-		check_again(p, 0);
+		proxy_check_again(p, 0);
 		return;
 	}
 	p->step = STEP_SERVED;
@@ -331,8 +285,8 @@ static void step_write(struct proxy *p)
 	export_enlist(e);
 	p->served.next = server.served;
 	server.served = &p->served;
-	share_memory();
-	answer(p, NULL);
+	proxies_share_memory();
+	proxy_answer(p, NULL);
 }
 
 /* ---- for the database ---------------------------------------------------------------------------------- */
@@ -397,107 +351,11 @@ bool proxy_describe(const struct export *e, struct database_image *i)
 	return !p->uri_text.lacks && !p->words_text.lacks;
 }
 
-/* ---- the end ------------------------------------------------------------------------------------------ */
-
-static void proxy_free(struct proxy *p)
-{
-	struct hook *h = &p->served.policy.hook;
-	char **e = h->envp;
-
-	while (e && e[1])
-		e++;
-	if (e)
-		free(*e); /* the others are those of this process */
-	free(h->envp);
-	free(h->argv[0]);
-	free(h->argv[1]);
-	free(p->socket_path);
-	free(p->uri_text.text);
-	free(p->words_text.text);
-	proxy_words_free(&p->words);
-	free(p);
-}
-
-/* On a start that failed in the middle there may be anything of it. */
-static void step_failed(struct proxy *p)
-{
-	struct disk *d = disk_of_proxy(p);
-
-	if (d->origin)
-		origin_delete(d->origin);
-	paths_disown(d, true);
-	if (p->control.listener.event.fd >= 0) {
-		close(p->control.listener.event.fd);
-		paths_disown(&p->control, true);
-	}
-	answer(p, p->why);
-	export_close(p->served.export);
-	proxy_free(p);
-}
-
-static void committed(struct commit_waiter *w, int error UNUSED_PARAM)
-{
-	((struct proxy *)(void *)((char *)w - offsetof(struct proxy, commit_all)))->is_committed = true;
-}
-
-static void end_proxy(struct proxy *p)
-{
-	struct core *c = disk_of_proxy(p)->core;
-
-	p->has_ended = true;
-	p->served.policy.auto_switch = false;
-	p->served.policy.hook_done = true;
-	paths_disown(&p->control, true); /* before somebody else can have the path */
-	control_end(&p->control); /* nobody asks for anything more */
-	core_job_cancel(c);
-	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY)
-		core_verify_cancel(c);
-	origin_end(disk_of_proxy(p)->origin);
-	p->commit_all.done = committed;
-	core_commit(c, &p->commit_all);
-	core_tick(c, loop_now_ms());
-}
-
-/* Nothing of it is under way. */
-static bool is_at_rest(const struct disk *d)
-{
-	return core_is_quiet(d->core) && !core_is_switching(d->core) && !d->save.write.busy && !init_hook_is_busy();
-}
-
-static void step_commit(struct proxy *p)
-{
-	struct disk *d = disk_of_proxy(p);
-
-	if (!p->has_ended)
-		end_proxy(p);
-	if (!p->is_committed || !is_at_rest(d)) {
-		check_again(p, CHECK_MS);
-		return;
-	}
-	if (!core_has_failed(d->core))
-		header_finish(d);
-	p->step = STEP_LEAVE;
-	check_again(p, 0);
-}
-
-static void step_leave(struct proxy *p)
-{
-	struct disk *d = disk_of_proxy(p);
-
-	if (!is_at_rest(d)) {
-		check_again(p, CHECK_MS);
-		return;
-	}
-	unlist(&server.served, p);
-	share_memory();
-	origin_delete(d->origin);
-	export_close(p->served.export);
-	proxy_free(p);
-}
+/* ---- the steps --------------------------------------------------------------------------------------- */
 
 static void (*const steps[])(struct proxy *p) = {
 	[STEP_OPEN] = step_open, [STEP_ORIGIN] = step_origin, [STEP_CLOSE] = step_close, [STEP_WRITE] = step_write,
-	[STEP_COMMIT] = step_commit, [STEP_LEAVE] = step_leave, [STEP_FAILED] = step_failed,
+	[STEP_COMMIT] = proxy_step_commit, [STEP_LEAVE] = proxy_step_leave, [STEP_FAILED] = proxy_step_failed,
 };
 
 static void check_step(struct timer *t)
@@ -508,7 +366,7 @@ static void check_step(struct timer *t)
 		return;
 	/* They read the image. */
 	if (p->step != STEP_ORIGIN && disk_of_proxy(p)->comparisons)
-		check_again(p, CHECK_MS);
+		proxy_check_again(p, PROXY_CHECK_MS);
 	else
 		steps[p->step](p);
 }
