@@ -440,6 +440,7 @@ enum {
 	OPT_ACCEPT = ENABLE_FEATURE_XNBD_SERVER_PROXY << (OPTBIT_PROXY + 3),
 };
 
+/* Those without an argument first, and lists (":*"): getopt32long() has bits for 32 options. */
 static const char options[] ALIGN1 = "trl:a:u:m:q:b:"
 	IF_FEATURE_XNBD_SERVER_OLDSTYLE("o")
 	IF_FEATURE_XNBD_SERVER_COW("C")

@@ -132,6 +132,7 @@ enum {
 	OPT_SYSLOG = ENABLE_FEATURE_XNBD_SERVER_SYSLOG << OPTBIT_SYSLOG,
 };
 
+/* Those without an argument first, and lists (":*"): getopt32long() has bits for 32 options. */
 static const char options[] ALIGN1 = "ri:*s:l:a:u:m:q:b:"
 	IF_FEATURE_XNBD_SERVER_COW("c")
 	IF_FEATURE_XNBD_SERVER_DAEMONIZE("dP:L:")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
 # Man pages are clean, and program, usage text and man page have the same options:
-# "-x,--long" each.
+# "-x,--long" each. And getopt32long() has room for them: it does not count.
 set -u
 top=$(cd "$(dirname "$0")/../.." && pwd)
 cd "$top" || exit 1
@@ -37,6 +37,34 @@ compare() {
 	cat "$T/defaults"
 	[ ! -s "$T/defaults" ] || status=1
 }
+
+# fits SOURCE: with all features, no option is beyond OPTIONS_MAX; one without an argument, and a list
+# (":*"), has a bit of the result.
+fits() {
+	awk '/^static const char options\[\]/ { inside = 1 } inside { print } inside && /;$/ { exit }' "$1" |
+		grep -o '"[^"]*"' | tr -d '"\n' | awk -v source="$1" -v max="$max" -v bits="$bits" '
+		{
+			for (i = 1; i <= length($0) && !bad; i++) {
+				c = substr($0, i, 1)
+				if (c == ":" || c == "*")
+					continue
+				behind = substr($0, i + 1, 2)
+				if (n >= max || (n >= bits && (behind !~ /^:/ || behind == ":*"))) {
+					print source ": getopt32long() has no room for -" c
+					bad = 1
+				}
+				n++
+			}
+		}
+		END { exit bad || !n }' || status=1
+}
+
+max=$(sed -n 's/.*OPTIONS_MAX = \([0-9]*\),.*/\1/p' applet/libbb/getopt32.c)
+bits=$(sed -n 's/.*BITS = \([0-9]*\),.*/\1/p' applet/libbb/getopt32.c)
+[ "$max" ] && [ "$bits" ] || status=1
+for applet in bgctl client server wrapper wrapper_ctl; do
+	fits "applet/xnbd_$applet.c"
+done
 
 compare xnbd-bgctl applet/xnbd_bgctl.c man/xnbd-bgctl.1
 compare xnbd-client applet/xnbd_client.c man/xnbd-client.8
