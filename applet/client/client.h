@@ -24,7 +24,7 @@ struct client_limits {
 	bool oldstyle;     /* the handshake is the one before newstyle */
 	bool hides;        /* no client is told the names of the exports */
 	enum nbd_tls tls;  /* of each */
-	const llist_t *key_rules; /* NAME=EXPORT: the key with this name may use the export, and nobody else whom no other rule lets; checked */
+	const llist_t *key_rules; /* NAME=EXPORT: the key with this name may use the export; only keys with such a rule may use it. Checked */
 };
 extern struct client_limits client_limits;
 
@@ -96,8 +96,8 @@ void key_rules_check(const llist_t *rules);
  * and none is on its way to them. Waits for what they are just doing, which does not block. */
 void fronts_stop(void);
 void fronts_go_on(void);
-/* Writes all sessions, and what they have been asked and have not answered yet, into h, between these two: nothing of them
- * changes. Or takes that; the exports are there. What was not answered is done again. */
+/* Between fronts_stop() and fronts_go_on(): writes all sessions, with the requests that are not answered; nothing of them changes. Or
+ * takes them (reactor/handover.h); the exports are there. What was not answered is done again. */
 void sessions_handover(void);
 /* One of this export that was taken and belongs to somebody who has not said so yet, by session_tell(); NULL: there is none. */
 struct session *session_claim(const struct export *e);

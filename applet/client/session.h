@@ -142,8 +142,8 @@ struct session {
 	struct command *at_core; /* core's thread */
 	struct nbd_server_handshake handshake;
 	struct timer deadline; /* of draining */
-	uint64_t linger_ms; /* when all has been answered, but the kernel's TLS still sends: until then; else 0 */
 	uint64_t deadline_ms;  /* ... when it was to fire, while the session moves; 0: it was not */
+	uint64_t linger_ms; /* when all has been answered, but the kernel's TLS still sends: until then; else 0 */
 	struct message move;
 	struct message abandon, leave; /* to the core: see session_core.c */
 	bool abandoned;

@@ -9,7 +9,7 @@
  * core, or answered.
  *
  * What a front may do by itself: READs of published blocks (core_is_published()), as far as the
- * page cache has them. Nothing else needs so little: a bit that is published stays, and what others
+ * page cache has them. Nothing else may: it would need the core's ranges. A bit that is published stays, and what others
  * write to such blocks meanwhile, a READ may see or not.
  */
 #include "client/session.h"

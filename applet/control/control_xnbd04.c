@@ -31,6 +31,8 @@ struct xnbd04_status {
 	char port[XNBD04_TEXT_BYTES];
 	size_t buf_limit, queue_limit, buf_used, queue_used;
 };
+_Static_assert(offsetof(struct xnbd04_status, buf_limit) == (12 + 4 * XNBD04_TEXT_BYTES + sizeof(size_t) - 1) / sizeof(size_t) * sizeof(size_t),
+	       "the same in xnbd_bgctl_xnbd04.c");
 
 static void put_text(char *to, const char *text)
 {

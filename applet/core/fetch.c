@@ -260,7 +260,7 @@ void fetch_finish(struct core *c, struct fetch *f, enum fetch_end how, int error
 	c->kick = true;
 }
 
-/* Nobody will bring what is queued: those who wait for it are told. */
+/* With the core: nobody waits any more. */
 void fetch_free_queued(struct core *c)
 {
 	struct fetch *f;
@@ -273,6 +273,7 @@ void fetch_free_queued(struct core *c)
 		}
 }
 
+/* Nobody will bring what is queued: those who wait for it are told. */
 void fetch_fail_queued(struct core *c, int error)
 {
 	unsigned kind;

@@ -55,7 +55,7 @@ void fetch_remove(struct core *c, struct fetch *f)
 /*
  * The first run of blocks at or after `first` and before `end` that are missing
  * and that nobody has asked for. It lies inside one word and, also when aligned to
- * the origin's blocks, is no longer than max_blocks and what `connection` allows (NULL:
+ * the origin's blocks, is no longer than max_blocks and what `conn` allows (NULL:
  * none is up). False: there is none.
  */
 bool fetch_next_run(const struct core *c, uint64_t first, uint64_t end, const struct conn_state *conn,

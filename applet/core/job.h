@@ -24,7 +24,7 @@ struct serial_queue {
 };
 
 struct job {
-	void (*run)(struct job *j);  /* on any thread: touches nothing but the job */
+	void (*run)(struct job *j);  /* on any thread: touches the job, and what its owner's header allows a worker */
 	void (*done)(struct job *j); /* on the loop's thread */
 	struct serial_queue *queue;  /* or NULL */
 	const void *owner;           /* owners are served in turns; only compared */

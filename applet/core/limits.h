@@ -22,7 +22,7 @@
 #define MAP_CHUNK_BYTES 4096
 #endif
 
-/* Chunks noted by one pass of a commit: 1 MiB of memory. What is beyond is committed
+/* Chunks taken by one pass of a commit: 1 MiB of memory. What is beyond is committed
  * by further passes, each with its own sync. */
 #ifndef COMMIT_CHUNKS_MAX
 #define COMMIT_CHUNKS_MAX 256

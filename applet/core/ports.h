@@ -5,7 +5,7 @@
  *
  * The core has no clock, no thread and makes no system call. It reaches disks,
  * connections and sessions only through the functions declared here. They have two
- * implementations: the rooms above (the real world: storage/disk.c and cover.c, origin/origin.c,
+ * implementations: the rooms above (the real world: storage/disk.c and header.c, origin/origin.c,
  * client/session_core.c, control/control_text.c) and tests/sim/ (a simulated one). Everything
  * runs on the thread that owns the core.
  */

@@ -353,6 +353,8 @@ struct nbd_uri {
 const char *nbd_uri_parse(char *text, struct nbd_uri *u);
 /* Whether text is a URI, of whatever kind. */
 bool nbd_is_uri(const char *text);
+/* The value of a hexadecimal digit; -1: c is none. */
+int nbd_hex_digit(char c);
 /* %XX to bytes, in place; the control socket has the same. False: it is none, or would end the text. */
 bool nbd_percent_decode(char *s);
 

@@ -8,7 +8,7 @@
 
 static const char default_port[] = "10809";
 
-static int hex_digit(char c)
+int nbd_hex_digit(char c)
 {
 	if (c >= '0' && c <= '9')
 		return c - '0';
@@ -27,8 +27,8 @@ bool nbd_percent_decode(char *s)
 			*to++ = *s;
 			continue;
 		}
-		high = hex_digit(s[1]);
-		low = high < 0 ? -1 : hex_digit(s[2]);
+		high = nbd_hex_digit(s[1]);
+		low = high < 0 ? -1 : nbd_hex_digit(s[2]);
 		if (low < 0 || !(high | low))
 			return false;
 		*to++ = (char)(high << 4 | low);

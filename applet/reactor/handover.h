@@ -94,7 +94,8 @@ struct handed_handshake {
 	uint32_t skip_bytes, skip_option;
 };
 
-/* Behind it: what was received and not taken. Then a HANDED_TEXT: what the handshake has to send. */
+/* Behind it: what was received and not taken. Then two HANDED_TEXTs: what the handshake has to send, and the name
+ * of the client's key. */
 struct handed_session {
 	int32_t fd;
 	bool open, hang_up; /* as in struct session */

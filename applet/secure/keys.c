@@ -2,6 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /* Files of keys, and the keys of this process. */
 #include "libbb.h"
+#include "nbd/nbd.h"
 #include "reactor/lock.h"
 #include "secure/keys.h"
 
@@ -68,14 +69,6 @@ static bool text_read(struct text *t, const char *path)
 	return ok;
 }
 
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 'a' - 'A';
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* NULL, or what is wrong with it. */
 static const char *parse_line(const char *line, const char *end, struct psk *k)
 {
@@ -90,7 +83,7 @@ static const char *parse_line(const char *line, const char *end, struct psk *k)
 	memcpy(k->name, line, name_bytes);
 	k->key_bytes = 0;
 	for (p = colon + 1; p < end; p += 2) {
-		int high = hex_digit(p[0]), low = hex_digit(p[1]);
+		int high = nbd_hex_digit(p[0]), low = nbd_hex_digit(p[1]);
 
 		if (high < 0 || low < 0)
 			return "the key is not hexadecimal";

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* How this server lives with what starts and ends the machine. */
+/* --root-storage and --exec. */
 #include "libbb.h"
 #include "core/ports.h"
 #include "reactor/pool.h"

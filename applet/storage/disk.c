@@ -162,7 +162,7 @@ static void disk_do(const struct disk *d, struct io *io, int fd)
 	}
 }
 
-/* The same with a base behind the file. */
+/* As disk_do(), with a base behind the file: copy on write. */
 static void cow_do(struct disk *d, struct io *io)
 {
 	switch (io->op) {
