@@ -390,7 +390,7 @@ help:
 	@echo 'make sim SEEDS=n      so many runs of the simulator; SEED=s: one, told line by line'
 	@echo 'make fuzz TIME=60     each fuzzer of tests/fuzz so many seconds (TARGET=NAME: one)'
 	@echo 'make sim-coverage     lines of core/ that no test of the core reaches'
-	@echo 'make mutants          errors are made in core/; each has to be found'
+	@echo 'make mutants          errors are made in what the simulator runs; each has to be found'
 	@echo 'make bench            speed against others, in turns (QUICK=1, ROWS=NAME SECONDS=1 ROUNDS=3)'
 	@echo 'make bloat            bytes of each part, and of each feature (BASE=REV: since then)'
 	@echo 'make random N=60      so many random configurations, built and tested'

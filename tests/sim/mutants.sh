@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
-# make mutants: plausible errors are made in core/, one at a time, and each has to be
-# found by the simulator or by a unit test. So the tests are tested.
+# make mutants: plausible errors are made in core/, and in what else the simulator runs (storage/, nbd/, itself),
+# one at a time, and each has to be found by the simulator or by a unit test. So the tests are tested.
 #
 # A mutant: a name, a file of applet/core (or ../ROOM/FILE, ../../tests/sim/FILE), a sed script. One that changes nothing, or
 # does not compile, is an error of this list. ONLY=TEXT: those with it in their name.
