@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * Connections of the control socket, between the files of this room. --check writes its lines with
+ * Connections of the control socket: for the files of this room, and for --check (server/check.c), which writes its lines with
  * the same functions, into a connection without a socket.
  *
  * Loop's thread; nothing here blocks. control.c owns the connections: others keep a pointer only

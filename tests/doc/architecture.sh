@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
-# ARCHITECTURE.md names each source file, and a function only together with the file that defines it:
+# ARCHITECTURE.md names each source file, and each header without a source file of its name; and a function only together with the file that defines it:
 # "`port_io()` in `storage/disk.c`", or "`core/copier.c` (`copier_conn_down()`, ...)".
 set -u
 cd "$(dirname "$0")/../.." || exit 1
@@ -17,6 +17,9 @@ wrong() {
 for file in applet/*.c applet/*/*.c; do
 	[ "${file#applet/libbb/}" = "$file" ] || continue # a helper a file, with BusyBox's names
 	grep -q "\b$(basename "$file")\b" ARCHITECTURE.md || wrong "$file is not named"
+done
+for file in applet/*.h applet/*/*.h; do
+	[ -f "${file%.h}.c" ] || grep -q "\b$(basename "$file")\b" ARCHITECTURE.md || wrong "$file is not named"
 done
 
 # FUNCTION FILE, one pair a line. Sentences go over the ends of lines.
