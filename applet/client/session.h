@@ -21,7 +21,7 @@
 #include "libbb.h"
 #include "client/client.h"
 #include "client/counters.h"
-#include "client/status.h"
+#include "client/block_status.h"
 #include "origin/endpoint.h"
 #include "reactor/buf.h"
 #include "reactor/loop.h"

@@ -35,7 +35,7 @@ void handshake_send(void *ctx, const void *p, size_t n)
 }
 
 /* INFO and GO of one client say the same, also when another client has come between. */
-static struct export *renewed(const struct session *s, struct export *e)
+static struct export *renewed_for(const struct session *s, struct export *e)
 {
 	if (s->export && s->export->replaced && strcmp(s->export->nbd.name, e->nbd.name) == 0)
 		return s->export;
@@ -53,7 +53,7 @@ static const struct nbd_export *handshake_find(void *ctx, const char *name, size
 	}
 	if (!ENABLE_FEATURE_XNBD_WRAPPER_ALLOW_KEY || key_may(s, e->nbd.name)) {
 		if (ENABLE_FEATURE_XNBD_SERVER_RENEW)
-			e = renewed(s, e);
+			e = renewed_for(s, e);
 		session_use(s, e);
 	}
 	return &e->nbd;

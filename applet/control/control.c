@@ -321,7 +321,7 @@ static struct control *control_new(struct control_socket *s, int fd)
 	return k;
 }
 
-static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
+static void control_listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
 {
 	static const char no[] = "error not allowed, or too many control clients\n";
 	struct control_socket *s = (struct control_socket *)e;
@@ -365,7 +365,7 @@ void control_begin(struct control_socket *s, struct export *e, const char *path)
 	s->export = e;
 	if (path)
 		s->listener.event.fd = listen_unix(path, NULL);
-	listener_begin(&s->listener, listener_ready);
+	listener_begin(&s->listener, control_listener_ready);
 }
 
 void control_renewed(struct control_socket *s, const struct export *old, struct export *new)

@@ -24,7 +24,7 @@
  * Files: map.c the bitmap; range.c block ranges in flight; request.c client requests;
  * request_check.c what they may do and which blocks they need; fetch.c requests to the origin;
  * fetch_table.c which blocks are being fetched; fetch_store.c storing the replies; rtt.c response
- * times and fetch windows; copier.c the background copy; status.c BLOCK_STATUS; verify.c the
+ * times and fetch windows; copier.c the background copy; block_status.c BLOCK_STATUS; verify.c the
  * comparison with the origin; readahead.c read-ahead; trace.c and prefetch.c the boot trace;
  * written.c the record of client writes; commit.c the bitmap file and the commit file;
  * published.c what other threads may read;

@@ -15,7 +15,7 @@ static bool block_is_zero(const struct core *c, const struct fetch *f, uint64_t 
 	return f->zero || nbd_zeroes(f->buf + (block - f->first) * BLOCK_BYTES, n) == n;
 }
 
-static void bits_are_in_file(struct persist *p, int error)
+static void store_is_in_file(struct persist *p, int error)
 {
 	struct fetch *f = FETCH_OF(p, persist);
 	struct core *c = f->core;
@@ -42,7 +42,7 @@ static void store_end(struct core *c, struct fetch *f)
 	map_set(&c->map, f->first, f->end);
 	f->persist.first = f->first;
 	f->persist.end = f->end;
-	f->persist.done = bits_are_in_file;
+	f->persist.done = store_is_in_file;
 	persist_add(c, &f->persist);
 }
 

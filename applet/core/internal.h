@@ -150,7 +150,7 @@ struct core {
 	struct state_recent recent[STATE_RECENT]; /* the last blocks fetched, with their bits in the bitmap
 						     file. sample: 0 = unused, else computed later */
 	unsigned recents; /* number of these so far */
-	struct query *queries; /* status requests sent for clients, see status.c */
+	struct query *queries; /* status requests sent for clients, see block_status.c */
 	struct rtt rtt[CONNS]; /* per kind: clients' fetches are smaller, and timed before they are stored */
 	struct conn_state conn[CONNS];
 	uint64_t conn_up_ms[CONNS];
@@ -210,7 +210,7 @@ void request_find_data(struct core *c, struct request *r);
 /* Zeroes, or a trim, of this many blocks took this long: sets the length of the next piece. */
 void zero_measure(struct core *c, uint64_t blocks, uint64_t ms);
 
-/* status.c */
+/* block_status.c */
 void status_begin(struct core *c, struct request *r);
 /* False: it is no answer to a client's question. */
 bool status_answered(struct core *c, uint64_t cookie, int error, const struct extent *e, unsigned count);

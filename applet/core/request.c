@@ -417,7 +417,7 @@ void request_resume(struct core *c, struct request *r, int error)
 		request_fetch(c, r, block, false);
 }
 
-static void request_begin(struct core *c, struct request *r)
+static void request_start(struct core *c, struct request *r)
 {
 	uint64_t block;
 
@@ -457,10 +457,10 @@ void core_submit(struct core *c, struct request *r)
 	if (ENABLE_FEATURE_XNBD_SERVER_READAHEAD && r->type == NBD_CMD_READ && c->mode == MODE_PROXY) {
 		uint64_t first = touched_first(r), end = touched_end(r), waited = c->waited;
 
-		request_begin(c, r); /* it may be answered, and gone */
+		request_start(c, r); /* it may be answered, and gone */
 		readahead_read(c, first, end, c->waited != waited);
 	} else {
-		request_begin(c, r);
+		request_start(c, r);
 	}
 	core_run(c);
 }

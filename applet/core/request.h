@@ -46,7 +46,7 @@ static inline uint64_t whole_end(const struct core *c, const struct request *r)
  * all; writes need those that they cover in part (rule 6); a trim leaves them out.
  */
 uint64_t request_first_needed(const struct core *c, struct request *r);
-/* The one that it has to wait for, or UINT64_MAX: BLOCK_STATUS needs none, see status.c. */
+/* The one that it has to wait for, or UINT64_MAX: BLOCK_STATUS needs none, see block_status.c. */
 uint64_t request_first_awaited(const struct core *c, struct request *r);
 
 #endif

@@ -5,7 +5,7 @@
 #include "export/export.h"
 #include "storage/disk_handover.h"
 
-static void paths_handover(struct export *e)
+static void disk_paths_handover(struct export *e)
 {
 	unsigned i;
 
@@ -21,7 +21,7 @@ static void export_put(struct export *e)
 	r->disk.removed = e->removed;
 	r->size_bytes = core_size_bytes(e->disk.core);
 	r->serial = e->serial;
-	paths_handover(e);
+	disk_paths_handover(e);
 }
 
 /* Those of one file have one open file: see renew.c. */
@@ -48,7 +48,7 @@ static void export_get(const struct handed_export *r)
 		e->serial = r->serial;
 		e->removed = r->disk.removed;
 		e->disk.header.size_bytes = r->size_bytes;
-		paths_handover(e);
+		disk_paths_handover(e);
 		disk_get(&r->disk, &e->disk);
 	}
 	if (!e || !export_begin(e, r->size_bytes, true))

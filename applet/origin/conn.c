@@ -177,7 +177,7 @@ static void secured(struct conn *l)
 	nbd_client_secured(&l->handshake);
 }
 
-static void handshake_step(struct conn *l)
+static void conn_handshake_step(struct conn *l)
 {
 	enum nbd_handshake_state state;
 	size_t used;
@@ -257,7 +257,7 @@ void conn_received(struct conn *l)
 	}
 	l->progress_ms = loop_now_ms();
 	if (l->phase == CONN_HANDSHAKE)
-		handshake_step(l);
+		conn_handshake_step(l);
 	conn_parse_replies(l);
 }
 

@@ -325,7 +325,7 @@ void disk_sync_failed(struct disk *d, int error)
 	} while (twin && twin != d);
 }
 
-static void disk_done(struct job *j)
+static void disk_job_done(struct job *j)
 {
 	struct io *io = io_of(j);
 	struct disk *d = disk_of(io->core);
@@ -372,7 +372,7 @@ bool port_io(struct core *c, struct io *io)
 	if (is_zeroing(io))
 		d->zeroing++;
 	j->run = disk_run;
-	j->done = disk_done;
+	j->done = disk_job_done;
 	j->owner = io->owner;
 	j->class = io->op == IO_EXTENTS || (is_zeroing(io) && io->length > SHORT_ZEROES_BYTES) ? JOB_LONG : JOB_SHORT;
 	/* Not writes to the commit file: a sync follows those at once. */

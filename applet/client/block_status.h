@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /* The answers to BLOCK_STATUS ("Structured reply types", NBD_REPLY_TYPE_BLOCK_STATUS). */
-#ifndef CLIENT_STATUS_H
-#define CLIENT_STATUS_H
+#ifndef CLIENT_BLOCK_STATUS_H
+#define CLIENT_BLOCK_STATUS_H
 
 #include "core/core.h"
 #include "nbd/nbd.h"

@@ -2,7 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /* The answers to BLOCK_STATUS: a chunk for each metadata context that was selected. */
 #include "libbb.h"
-#include "client/status.h"
+#include "client/block_status.h"
 
 uint32_t status_bytes(const struct nbd_server_handshake *h)
 {
