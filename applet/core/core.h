@@ -273,6 +273,9 @@ unsigned core_recent(const struct core *c, struct state_recent *recent);
  * Switches from proxy to target. NULL: w->done() gets the result (0: switched, or already
  * a target), perhaps before this returns. Else why it is refused: one line; w is not used.
  * force: even with blocks missing; reads of these get EIO from then on.
+ *
+ * Unless it is refused, what is local by now is never compared with the origin again: it may be written without a note.
+ * That is on the disk before anything else, and stays, whatever becomes of the switch.
  */
 const char *core_switch(struct core *c, bool force, struct commit_waiter *w);
 /* Whether one is not done yet. */

@@ -24,7 +24,7 @@ void log_notify(const char *state);
 /* Waits, for a bounded time, until what was told is written. At the end, from any thread. */
 void log_end(void);
 
-/* For another program in this process: what is not written yet, and where to. log_get() comes before log_begin(). */
+/* For another program in this process: what is not written yet, and where to. It is read before log_begin(). */
 void log_handover(void);
 
 /* How many messages could not be written. Any thread. */

@@ -19,7 +19,7 @@
  * program goes on; else why not, in one line. */
 const char *upgrade_begin(int program_fd);
 /* Between two turns of the loop: when the program has been read, tries it, and becomes it. Returns if there is
- * nothing to do, or it was refused. Blocks, with all threads standing, until the new program has looked at the state: some
+ * nothing to do, or it was refused. Blocks, with all loops standing, until the new program has looked at the state: some
  * milliseconds; one that gives no answer is killed after 5 s. */
 void upgrade_now(void);
 
