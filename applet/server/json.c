@@ -2,6 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /* The reader of JSON: strings, objects, and what is passed over. */
 #include "libbb.h"
+#include "nbd/nbd.h"
 #include "server/json.h"
 
 bool json_wrong(struct json *r, const char *at, const char *what)
@@ -35,14 +36,11 @@ static bool parse_hex4(struct json *r, uint32_t *value)
 
 	*value = 0;
 	for (i = 0; i < 4; i++, r->p++) {
-		char c = *r->p, lower = (char)(c | 0x20);
+		int digit = nbd_hex_digit(*r->p);
 
-		if (c >= '0' && c <= '9')
-			*value = *value << 4 | (uint32_t)(c - '0');
-		else if (lower >= 'a' && lower <= 'f')
-			*value = *value << 4 | (uint32_t)(lower - 'a' + 10);
-		else
+		if (digit < 0)
 			return json_wrong(r, r->p, "\\u needs four hexadecimal digits");
+		*value = *value << 4 | (uint32_t)digit;
 	}
 	return true;
 }

@@ -186,7 +186,7 @@ static void check_distinct(struct disk *d)
 	}
 }
 
-/* What exists of them. flags: of open(2); how: of lock(). */
+/* Opens and locks those of the three files that exist, and reads the header. flags: of open(2); how: of file_lock(). */
 static void open_files(struct disk *d, const char *image, const char *bitmap, const char *commit, int flags, int how)
 {
 	d->path[FILE_IMAGE] = xpath_absolute(image);
