@@ -8,6 +8,6 @@ trap 'rm -rf "$T"' EXIT
 make -s install DESTDIR="$T" >"$T/log"
 mkdir -p "$T/etc/systemd/system"
 cp config/systemd/* /lib/systemd/system/*.target "$T/etc/systemd/system"
-systemd-analyze verify --man=no --root="$T" 'xnbd-target@srv-disk.img.service' xnbd-wrapper.service >"$T/log" 2>&1 || :
+systemd-analyze verify --man=no --root="$T" 'xnbd-target@srv-disk.img.service' xnbd-wrapper.service xnbd-proxy@data.service >"$T/log" 2>&1 || :
 cat "$T/log"
 test ! -s "$T/log"

@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
-# For whole_disk*.tests.
+# For whole_disk*.tests and proxy_unit.tests.
 . "$(dirname "$0")/../e2e/testing.sh"
 
-# moves INITRAMFS LAYOUT WHAT: see whole_disk.py.
-moves() {
-	for what in "$1" systemd; do
+# glue WHAT...: each is built (build_glue.sh).
+glue() {
+	for what; do
 		sh "$HERE/build_glue.sh" "$what" >build.log 2>&1 || {
 			tail -5 build.log
 			exit 1
 		}
 	done
+}
+
+# moves INITRAMFS LAYOUT WHAT: see whole_disk.py.
+moves() {
+	glue "$1" systemd
 	testing "$1: a whole disk, $3: boot, shutdown, copy, switch; then boots from the local disk, without the words and with them" \
 		"$PYTHON $HERE/whole_disk.py $1.initrd $2 >out 2>&1; tail -1 out" "ok\n"
 	cat out
