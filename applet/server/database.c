@@ -304,20 +304,27 @@ static void tell_kept(const struct kept *k)
 	bb_simple_error_msg(line);
 }
 
-static void reload_done(void)
+/* unsaved: why the file has not what was opened, or NULL. */
+static void reloaded(void *ctx UNUSED_PARAM, const char *unsaved)
 {
 	const struct kept *k = db.kept;
 	char why[400] = "";
 	unsigned n = 0;
 
-	if (db.tried)
+	if (db.tried) /* another reload, which answers all */
 		return;
 	for (; k; k = k->next)
 		n++;
 	if (n)
 		snprintf(why, sizeof(why), "%u of the database could not be opened; '%.100s': %s", n, db.kept->image->name, db.kept->why);
 	make_printable(why);
-	answer_all(&db.reloads, n ? why : NULL);
+	answer_all(&db.reloads, n ? why : unsaved);
+}
+
+static void reload_done(void)
+{
+	if (!db.tried && db.reloads)
+		save(reloaded, NULL);
 }
 
 static void kept_tried(void *ctx, const char *why)
@@ -327,16 +334,16 @@ static void kept_tried(void *ctx, const char *why)
 
 	k->is_tried = false;
 	db.tried--;
-	if (!why && k->is_removed) {
+	if (!why && k->is_removed)
 		export_remove(find(name));
-		save(NULL, NULL);
-	}
 	if (!why || k->is_removed || find(name)) {
 		forget(k);
 	} else {
 		snprintf(k->why, sizeof(k->why), "%s", why);
 		tell_kept(k);
 	}
+	if (!why && control_database) /* words for one start, such as clear-bitmap, have had it; the start itself writes at its end */
+		save(NULL, NULL);
 	reload_done();
 }
 
