@@ -91,6 +91,8 @@ static bool receive_fd(struct control *k, uint32_t command)
 	k->passed_fd = -1;
 	switch (command) {
 	case XNBD04_REGISTER_FD:
+		if (e->removed) /* its end may have begun */
+			break;
 		k->xnbd04_session = session_begin(fd, e);
 		if (k->xnbd04_session)
 			session_tell(k->xnbd04_session, session_ended, k);

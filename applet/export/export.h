@@ -107,7 +107,7 @@ struct export *export_measure(struct export *e);
 void exports_reopen(void);
 /* Is called when new has taken the place of old, which may end now. Set before the first client. */
 extern void (*export_replaced)(struct export *old, struct export *new);
-/* Its files are closed, and it is freed. It has no users, and none will come. */
+/* Its files are closed, and it is freed. It has no users but the caller, and none will come. */
 void export_close(struct export *e);
 /* A user more, a user less. */
 void export_hold(struct export *e);
