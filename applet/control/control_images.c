@@ -90,14 +90,22 @@ static bool can_be_kept(const char *text)
 
 static const char no_utf8[] = "what is not UTF-8 cannot be kept in the database";
 
+/* No image is added for clients that give no name: "" is that of the command line. */
+static const char *wrong_name(const char *name)
+{
+	if (!*name)
+		return "a name has at least one byte";
+	return strlen(name) > NBD_NAME_MAX ? "a name has at most 4096 bytes" : NULL;
+}
+
 /* The file is opened by a worker: its disk may hang. */
 void image_add(struct control *k, const char *name, const char *path)
 {
-	const char *why = "a name has at most 4096 bytes";
+	const char *why = wrong_name(name);
 
 	if (!can_be_kept(name) || !can_be_kept(path))
 		why = no_utf8;
-	else if (strlen(name) <= NBD_NAME_MAX)
+	else if (!why)
 		why = export_add_later(name, path, image_added, k) ? NULL : "out of memory";
 	if (why)
 		control_answer(k, why);
@@ -111,7 +119,7 @@ const char *(*control_add_proxy_words)(const char *const *words, control_done *a
 const char *proxy_add_words(struct control *k, const char *const *words)
 {
 	unsigned i;
-	const char *why = strlen(words[0]) > NBD_NAME_MAX ? "a name has at most 4096 bytes" : NULL;
+	const char *why = wrong_name(words[0]);
 
 	for (i = 0; i < 7 && words[i]; i++)
 		if (!can_be_kept(words[i]))
@@ -143,10 +151,11 @@ static void proxy_request(struct control *k, char *rest)
 	char *name = strsep(&rest, " ");
 	const char *why = "it is add-proxy NAME URI cache=FILE bitmap=FILE control=PATH";
 
-	if (name && *name && rest && nbd_percent_decode(name))
-		why = strlen(name) > NBD_NAME_MAX	  ? "a name has at most 4096 bytes" :
-		      !proxy_can_be_kept(name, rest) ? no_utf8 :
-						       control_add_proxy(name, rest, image_added, k);
+	if (name && rest && nbd_percent_decode(name)) {
+		why = wrong_name(name);
+		if (!why)
+			why = proxy_can_be_kept(name, rest) ? control_add_proxy(name, rest, image_added, k) : no_utf8;
+	}
 	if (why)
 		control_answer(k, why);
 	else
@@ -160,7 +169,7 @@ static void proxy_request(struct control *k UNUSED_PARAM, char *rest UNUSED_PARA
 
 void image_remove(struct control *k, const char *name)
 {
-	struct export *e = *name ? export_find(name, strlen(name)) : NULL; /* not the default one */
+	struct export *e = export_named(name);
 	bool keeps = ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && control_database;
 	bool was_kept = keeps && control_database->drop_kept(name);
 

@@ -93,6 +93,8 @@ const char *export_add(const char *name, const char *image);
 bool export_add_later(const char *name, const char *image, void (*added)(void *ctx, const char *why), void *ctx);
 /* The export of this name, or for "" that of export_config.default_name. NULL: there is none. */
 struct export *export_find(const char *name, size_t n);
+/* The same, but "" stands for itself. */
+struct export *export_named(const char *name);
 /* NULL: there is none of this serial number. */
 struct export *export_by_serial(uint64_t serial);
 /* Nobody finds it any more; it ends with its last user. */

@@ -78,6 +78,15 @@ struct export *export_find(const char *name, size_t n)
 	return e;
 }
 
+struct export *export_named(const char *name)
+{
+	struct export *e = exports;
+
+	while (e && (e->removed || strcmp(e->nbd.name, name) != 0))
+		e = e->next;
+	return e;
+}
+
 struct export *export_by_serial(uint64_t serial)
 {
 	struct export *e = exports;
@@ -297,7 +306,7 @@ struct export *export_copy(struct export *e)
 /* It is open: it is served from now on. NULL, or why not. */
 static const char *target_begin(struct export *e)
 {
-	if (export_find(e->nbd.name, strlen(e->nbd.name)))
+	if (export_named(e->nbd.name))
 		return "there is an image of this name already";
 	if (!export_begin(e, e->disk.header.size_bytes, false))
 		return "out of memory";

@@ -74,16 +74,6 @@ static void forget(struct kept *k)
 
 static const char no_memory[] = "out of memory";
 
-/* Not that of --default for "". NULL: there is none. */
-static struct export *find(const char *name)
-{
-	struct export *e = exports;
-
-	while (e && (e->removed || strcmp(e->nbd.name, name) != 0))
-		e = e->next;
-	return e;
-}
-
 /* ---- waiting ----------------------------------------------------------------------------------- */
 
 static void wait_in(struct waiter **list, control_done *done, void *ctx)
@@ -148,7 +138,7 @@ static void make_text(struct database_text *t)
 		if (!e->removed)
 			put_export(t, e);
 	for (k = db.kept; k; k = k->next)
-		if (!k->is_removed && !find(k->image->name))
+		if (!k->is_removed && !export_named(k->image->name))
 			database_put(t, k->image);
 	database_end_text(t);
 }
@@ -256,7 +246,7 @@ static void forget_served(void)
 
 	for (k = db.kept; k; k = next) {
 		next = k->next;
-		if (!k->is_tried && find(k->image->name))
+		if (!k->is_tried && export_named(k->image->name))
 			forget(k);
 	}
 }
@@ -335,8 +325,8 @@ static void kept_tried(void *ctx, const char *why)
 	k->is_tried = false;
 	db.tried--;
 	if (!why && k->is_removed)
-		export_remove(find(name));
-	if (!why || k->is_removed || find(name)) {
+		export_remove(export_named(name));
+	if (!why || k->is_removed || export_named(name)) {
 		forget(k);
 	} else {
 		snprintf(k->why, sizeof(k->why), "%s", why);
@@ -450,7 +440,7 @@ static void keep(void)
 	uint64_t serial = KEPT_SERIAL;
 
 	for (; list; list = list->next) {
-		if (find(list->name))
+		if (export_named(list->name))
 			continue;
 		k = xzalloc(sizeof(*k));
 		k->shown = (struct kept_image){ .serial = serial, .name = list->name, .path = list->field[DATABASE_IMAGE], .why = k->why };

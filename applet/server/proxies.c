@@ -248,7 +248,7 @@ static void proxy_begin_export(void *arg)
 	struct export *e = p->served.export;
 	struct disk *d = &e->disk;
 
-	if (export_find(e->nbd.name, strlen(e->nbd.name)))
+	if (export_named(e->nbd.name))
 		bb_simple_error_msg_and_die("there is an image of this name already");
 	if (!export_begin(e, p->size_bytes, p->all_dirty))
 		bb_simple_error_msg_and_die("out of memory");
