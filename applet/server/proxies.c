@@ -108,13 +108,13 @@ static void proxy_write_files(void *arg)
 
 	if (wrong)
 		bb_simple_error_msg_and_die(wrong);
+	p->control.listener.event.fd = listen_unix(p->words.socket, &p->control); /* first: a cache is not thrown away for nothing */
 	store_open(d, p->size_bytes, p->has_fingerprint ? &p->fingerprint : NULL, p->words.clear, &p->all_dirty);
 	d->holes_known = holes_known(d->fd[FILE_IMAGE]);
 	if (ENABLE_FEATURE_XNBD_SERVER_AUTO && p->words.hook)
 		init_hook(&p->served.policy.hook, xpath_absolute(p->words.hook), xpath_absolute(p->words.image));
 	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH)
 		remember(p);
-	p->control.listener.event.fd = listen_unix(p->words.socket, &p->control);
 }
 
 static void job_run(struct job *j)
@@ -223,8 +223,17 @@ static void step_origin(struct proxy *p)
 	proxy_check_again(p, 0);
 }
 
+static const char taken[] = "there is an image of this name already";
+
+/* The next step may throw a cache away, which is not for one that is then refused. */
 static void step_close(struct proxy *p)
 {
+	if (export_named(p->served.export->nbd.name)) {
+		strcpy(p->why, taken);
+		p->step = STEP_FAILED;
+		proxy_check_again(p, 0);
+		return;
+	}
 	p->step = STEP_WRITE;
 	submit(p, proxy_write_files);
 }
@@ -249,7 +258,7 @@ static void proxy_begin_export(void *arg)
 	struct disk *d = &e->disk;
 
 	if (export_named(e->nbd.name))
-		bb_simple_error_msg_and_die("there is an image of this name already");
+		bb_simple_error_msg_and_die(taken);
 	if (!export_begin(e, p->size_bytes, p->all_dirty))
 		bb_simple_error_msg_and_die("out of memory");
 	new_origin(p, NULL);
