@@ -71,6 +71,10 @@ void control_emit(struct control *k, const void *p, size_t n);
 void control_print(struct control *k, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* What would break the line, or a terminal, is %XX, and so are the bytes of also. */
 void control_emit_escaped(struct control *k, const char *value, const char *also);
+/* The character at p, encoded if it is '%', one that a terminal obeys, or if encoded. Returns its last byte. */
+const char *control_emit_char(struct control *k, const char *p, bool encoded);
+/* n bytes of text for a person, as a part of one line: with '?' for what is none. */
+void control_emit_line(struct control *k, const char *text, size_t n);
 /* "KEY VALUE": what would break the line, or a terminal, is %XX. */
 void control_emit_string(struct control *k, const char *key, const char *value);
 void control_emit_number(struct control *k, const char *key, uint64_t value);

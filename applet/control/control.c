@@ -62,16 +62,30 @@ void control_print(struct control *k, const char *format, ...)
 	control_emit(k, line, (size_t)n);
 }
 
+const char *control_emit_char(struct control *k, const char *p, bool encoded)
+{
+	unsigned char b = (unsigned char)*p;
+	bool two = b == 0xc2 && (p[1] & 0xe0) == 0x80; /* U+0080 to U+009F */
+
+	if (encoded || two || b < ' ' || b == 0x7f || b == '%')
+		control_print(k, "%%%02x", b);
+	else
+		control_emit(k, p, 1);
+	if (two)
+		control_print(k, "%%%02x", (unsigned char)*++p);
+	return p;
+}
+
 void control_emit_escaped(struct control *k, const char *value, const char *also)
 {
-	for (; *value; value++) {
-		unsigned char b = (unsigned char)*value;
+	for (; *value; value++)
+		value = control_emit_char(k, value, strchr(also, *value));
+}
 
-		if (b < ' ' || b == 0x7f || b == '%' || strchr(also, b))
-			control_print(k, "%%%02x", b);
-		else
-			control_emit(k, value, 1);
-	}
+void control_emit_line(struct control *k, const char *text, size_t n)
+{
+	for (; n--; text++)
+		control_emit(k, (unsigned char)*text < ' ' || *text == 0x7f ? "?" : text, 1);
 }
 
 void control_emit_string(struct control *k, const char *key, const char *value)
@@ -110,7 +124,7 @@ void control_answer(struct control *k, const char *error)
 	}
 	if (error) { /* of any length: a line without its end would be waited for */
 		control_print(k, "error ");
-		control_emit(k, error, strlen(error));
+		control_emit_line(k, error, strlen(error));
 		control_print(k, "\n");
 	} else {
 		control_print(k, "ok\n");

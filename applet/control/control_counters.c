@@ -221,10 +221,8 @@ static void emit_label(struct control *k, const char *name)
 			control_print(k, "\\%c", b);
 		else if (b == '\n')
 			control_print(k, "\\n");
-		else if (b < ' ' || b == 0x7f || b == '%' || (b >= 0x80 && !is_text))
-			control_print(k, "%%%02x", b);
 		else
-			control_emit(k, name, 1);
+			name = control_emit_char(k, name, b >= 0x80 && !is_text);
 	}
 }
 

@@ -34,13 +34,6 @@ void talk_release(struct control *k)
 	k->export = NULL;
 }
 
-/* As a part of one line. */
-static void emit_text(struct control *k, const char *p, size_t n)
-{
-	for (; n--; p++)
-		control_emit(k, (unsigned char)*p < ' ' ? "?" : p, 1);
-}
-
 void talk_answer(struct control *k, const char *error)
 {
 	static const char cannot[] = "cannot open '";
@@ -49,10 +42,10 @@ void talk_answer(struct control *k, const char *error)
 	if (end) { /* in xNBD's words: without the quotes */
 		control_print(k, "cannot open ");
 		error += sizeof(cannot) - 1;
-		emit_text(k, error, (size_t)(end - error));
-		emit_text(k, end + 1, strlen(end + 1));
+		control_emit_line(k, error, (size_t)(end - error));
+		control_emit_line(k, end + 1, strlen(end + 1));
 	} else if (error) {
-		emit_text(k, error, strlen(error));
+		control_emit_line(k, error, strlen(error));
 	}
 	control_print(k, "%sreturn code %u\n%s", error ? "\n" : "", error != NULL, prompt);
 	control_answered(k);

@@ -69,6 +69,14 @@ void xfunc_die(void)
 
 void (*bb_message_out)(const char *line, size_t n);
 
+/* One line, whatever others have put into their names and paths. */
+static void make_printable(char *p)
+{
+	for (; *p; p++)
+		if ((unsigned char)*p < ' ' || *p == 0x7f)
+			*p = '?';
+}
+
 /* error: an errno, or 0 for none. */
 static void message(const char *format, va_list args, int error, bool dies)
 {
@@ -80,6 +88,7 @@ static void message(const char *format, va_list args, int error, bool dies)
 		n = strlen(line);
 		snprintf(line + n, LINE_BYTES - 1 - n, ": %s", strerror(error));
 	}
+	make_printable(line + first);
 	if (dies && keep_words(line + first))
 		return;
 	n = strlen(line);

@@ -277,21 +277,9 @@ static void save(control_done *saved, void *ctx)
 
 /* ---- kept ------------------------------------------------------------------------------------------ */
 
-/* In one line, whatever the file has put into its names. */
-static void make_printable(char *p)
-{
-	for (; *p; p++)
-		if ((unsigned char)*p < ' ' || *p == 0x7f)
-			*p = '?';
-}
-
 static void tell_kept(const struct kept *k)
 {
-	char line[400];
-
-	snprintf(line, sizeof(line), "'%.100s' of the database is not served: %s; it is kept, and tried again at \"reload\"", k->image->name, k->why);
-	make_printable(line);
-	bb_simple_error_msg(line);
+	bb_error_msg("'%.100s' of the database is not served: %s; it is kept, and tried again at \"reload\"", k->image->name, k->why);
 }
 
 /* unsaved: why the file has not what was opened, or NULL. */
@@ -307,7 +295,6 @@ static void reloaded(void *ctx UNUSED_PARAM, const char *unsaved)
 		n++;
 	if (n)
 		snprintf(why, sizeof(why), "%u of the database could not be opened; '%.100s': %s", n, db.kept->image->name, db.kept->why);
-	make_printable(why);
 	answer_all(&db.reloads, n ? why : unsaved);
 }
 
