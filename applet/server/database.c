@@ -26,6 +26,7 @@
 enum {
 	START_MS = 8000,  /* so long a start waits for what it opens: longer than for an origin that a proxy can do without */
 	RETRY_MS = 10000, /* so often a file is tried that could not be written */
+	END_MS = 3000,    /* so long the end waits for it */
 };
 
 /* An image that is not served. */
@@ -478,4 +479,17 @@ void database_begin(const char *path)
 	while (db.write.busy && !server.stopping_ms && loop_now_ms() < until_ms)
 		server_turn(until_ms);
 	free(text);
+}
+
+void database_end(void)
+{
+	uint64_t until_ms = loop_now_ms() + END_MS;
+
+	if (db.has_failed)
+		write_begin();
+	server_end_of_turn(); /* a turn begins with a wait */
+	while (db.write.busy && loop_now_ms() < until_ms)
+		server_turn(until_ms);
+	if (db.has_failed || db.write.busy)
+		bb_error_msg("'%s' lacks the last changes", db.path);
 }

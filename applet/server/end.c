@@ -10,6 +10,7 @@
 #include "reactor/loop.h"
 #include "reactor/verbose.h"
 #include "secure/relay.h"
+#include "server/database.h"
 #include "server/device.h"
 #include "server/life.h"
 #include "server/proxies.h"
@@ -156,6 +157,8 @@ int server_end(void)
 	for_each_served(s)
 		if (ENABLE_FEATURE_XNBD_SERVER_PROXY && s->export->disk.words)
 			leave_files(&s->export->disk, deadline);
+	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && server_config->dbpath)
+		database_end();
 	if (SERVER_HAS_CONTROL && server_config->control)
 		control_end(&server.control);
 	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY)
