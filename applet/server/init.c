@@ -85,8 +85,6 @@ void init_root_storage(bool again)
 		bb_simple_perror_msg("SCHED_RR");
 }
 
-static unsigned hooks_busy;
-
 /* The child of vfork(2): it runs in the memory of its parent, one thread of which waits for it. So
  * nothing but system calls. */
 static void hook_exec(struct hook *h)
@@ -126,9 +124,9 @@ static void hook_run(struct job *j)
 
 static void hook_done(struct job *j)
 {
-	const struct hook *h = (struct hook *)j;
+	struct hook *h = (struct hook *)j;
 
-	hooks_busy--;
+	h->busy = false;
 	errno = h->error;
 	if (errno)
 		bb_perror_msg("cannot run '%s'", h->argv[0]);
@@ -156,13 +154,8 @@ void init_hook(struct hook *h, char *program, char *image)
 
 void init_run_hook(struct hook *h)
 {
-	hooks_busy++;
+	h->busy = true;
 	pool_submit(&h->job);
-}
-
-bool init_hook_is_busy(void)
-{
-	return hooks_busy;
 }
 
 #if ENABLE_FEATURE_XNBD_SERVER_UPGRADE

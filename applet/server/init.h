@@ -14,6 +14,7 @@
 struct hook {
 	struct job job;
 	char *argv[3], **envp; /* argv[0] NULL: there is none */
+	bool busy; /* it is not begun yet */
 	int error; /* the child shares our memory */
 };
 
@@ -26,8 +27,6 @@ void init_hook(struct hook *h, char *program, char *image);
 /* Runs the program, on a worker, with the image's path as its argument and in XNBD_IMAGE; the
  * SIGCHLD handler reaps it. Takes no memory and does not wait; an error is logged. */
 void init_run_hook(struct hook *h);
-/* Whether one is not begun yet. */
-bool init_hook_is_busy(void);
 
 /* For another program in this process: the two paths. */
 void init_handover(struct hook *h);

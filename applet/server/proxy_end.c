@@ -70,9 +70,11 @@ static void end_proxy(struct proxy *p)
 }
 
 /* Nothing of it is under way. */
-static bool is_at_rest(const struct disk *d)
+static bool is_at_rest(struct proxy *p)
 {
-	return core_is_quiet(d->core) && !core_is_switching(d->core) && !d->save.write.busy && !init_hook_is_busy();
+	const struct disk *d = disk_of_proxy(p);
+
+	return core_is_quiet(d->core) && !core_is_switching(d->core) && !d->save.write.busy && !p->served.policy.hook.busy;
 }
 
 void proxy_step_commit(struct proxy *p)
@@ -81,7 +83,7 @@ void proxy_step_commit(struct proxy *p)
 
 	if (!p->has_ended)
 		end_proxy(p);
-	if (!p->is_committed || !is_at_rest(d)) {
+	if (!p->is_committed || !is_at_rest(p)) {
 		proxy_check_again(p, PROXY_CHECK_MS);
 		return;
 	}
@@ -93,15 +95,13 @@ void proxy_step_commit(struct proxy *p)
 
 void proxy_step_leave(struct proxy *p)
 {
-	struct disk *d = disk_of_proxy(p);
-
-	if (!is_at_rest(d)) {
+	if (!is_at_rest(p)) {
 		proxy_check_again(p, PROXY_CHECK_MS);
 		return;
 	}
 	proxy_unlist(&server.served, p);
 	proxies_share_memory();
-	origin_delete(d->origin);
+	origin_delete(disk_of_proxy(p)->origin);
 	export_close(p->served.export);
 	proxy_free(p);
 }

@@ -249,7 +249,7 @@ static const char *refusal(void)
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && server_config->record && e && core_is_recording(e->disk.core))
 		return "a boot trace is being recorded, until the switch";
 	/* A hook would be lost, or get our descriptors; a switch may be by a signal: nobody would ask again. */
-	if ((ENABLE_FEATURE_XNBD_SERVER_SNAPSHOT && snapshot_is_busy()) || (ENABLE_FEATURE_XNBD_SERVER_AUTO && init_hook_is_busy()) ||
+	if ((ENABLE_FEATURE_XNBD_SERVER_SNAPSHOT && snapshot_is_busy()) || (ENABLE_FEATURE_XNBD_SERVER_AUTO && server.one.policy.hook.busy) ||
 	    (ENABLE_FEATURE_XNBD_SERVER_PROXY && e && core_is_switching(e->disk.core)))
 		return handover_busy;
 	for (e = exports; e; e = e->next)
