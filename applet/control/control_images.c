@@ -106,7 +106,7 @@ void image_add(struct control *k, const char *name, const char *path)
 	if (!can_be_kept(name) || !can_be_kept(path))
 		why = no_utf8;
 	else if (!why)
-		why = export_add_later(name, path, image_added, k) ? NULL : "out of memory";
+		why = export_add_later(name, path, false, image_added, k) ? NULL : "out of memory";
 	if (why)
 		control_answer(k, why);
 	else

@@ -46,6 +46,7 @@ struct export {
 	unsigned users;   /* sessions, and the list while it is not removed */
 	bool removed;     /* nobody finds it any more */
 	bool replaced;    /* ... because another has taken its place */
+	bool reopening, reopen_again; /* exports_reopen(): under way; and asked for once more meanwhile */
 	_Atomic unsigned leaving; /* sessions that have gone, and still have requests in flight */
 	_Atomic unsigned orphans; /* ... how many requests they have */
 	struct export *base; /* --cow-client: that of which this one is a client's copy, held; nobody finds this one. NULL: none */
@@ -65,8 +66,9 @@ extern uint64_t export_next_serial;
 unsigned export_workers(void);
 
 /* j opens or closes files of an export, which may take for ever where their disk hangs: it is submitted as JOB_SLOW, and
- * some workers of that class are left for what is no export's. Loop's thread only. */
-void export_submit_files(struct job *j);
+ * some workers of that class are left for what is no export's. batch: nobody has asked for this one alone; all such jobs have at
+ * most as many workers as what was asked for, and closes, have for themselves. Loop's thread only. */
+void export_submit_files(struct job *j, bool batch);
 
 /* A new export, with one user: the list that the caller puts it into (export_enlist()) after it has
  * opened its files and called export_begin(). NULL: out of memory. */
@@ -89,8 +91,8 @@ const char *export_misfit(struct export *e, uint64_t size_bytes);
 uint64_t export_share(void);
 /* A target of this name (copied). NULL, or why not: one line. */
 const char *export_add(const char *name, const char *image);
-/* The same by a worker: added() is told why, or NULL. False: out of memory, it is not called. */
-bool export_add_later(const char *name, const char *image, void (*added)(void *ctx, const char *why), void *ctx);
+/* The same by a worker, batch as above: added() is told why, or NULL. False: out of memory, it is not called. */
+bool export_add_later(const char *name, const char *image, bool batch, void (*added)(void *ctx, const char *why), void *ctx);
 /* The export of this name, or for "" that of export_config.default_name. NULL: there is none. */
 struct export *export_find(const char *name, size_t n);
 /* The same, but "" stands for itself. */

@@ -23,14 +23,14 @@ unsigned export_workers(void)
 	return ENABLE_FEATURE_XNBD_SERVER_INIT && export_config.root_storage ? LOCKED_WORKERS : WORKERS;
 }
 
-void export_submit_files(struct job *j)
+void export_submit_files(struct job *j, bool batch)
 {
-	enum { OTHERS = 2 }; /* a log file, keys, names: they do not wait for an export that is opened or closed */
-	static struct serial_queue files;
+	enum { OTHERS = 4 }; /* a log file, keys, names, the database: they do not wait for an export that is opened or closed */
+	static struct serial_queue files[2];
 
-	files.most = (ENABLE_FEATURE_XNBD_SERVER_INIT && export_config.root_storage ? SLOW_WORKERS_AT_ONCE : SLOW_WORKERS) - OTHERS;
 	j->class = JOB_SLOW;
-	j->queue = &files;
+	j->queue = &files[batch];
+	j->queue->most = ((ENABLE_FEATURE_XNBD_SERVER_INIT && export_config.root_storage ? SLOW_WORKERS_AT_ONCE : SLOW_WORKERS) - OTHERS) / 2;
 	pool_submit(j);
 }
 
@@ -236,7 +236,7 @@ void export_close(struct export *e)
 	closing++;
 	e->closing.run = close_run;
 	e->closing.done = close_done;
-	export_submit_files(&e->closing);
+	export_submit_files(&e->closing, false);
 }
 
 void export_drop(struct export *e)
@@ -353,7 +353,7 @@ static void add_done(struct job *j)
 	free(a);
 }
 
-bool export_add_later(const char *name, const char *image, void (*added)(void *ctx, const char *why), void *ctx)
+bool export_add_later(const char *name, const char *image, bool batch, void (*added)(void *ctx, const char *why), void *ctx)
 {
 	struct adding *a = calloc(1, sizeof(*a));
 
@@ -370,6 +370,6 @@ bool export_add_later(const char *name, const char *image, void (*added)(void *c
 	a->job.done = add_done;
 	a->added = added;
 	a->ctx = ctx;
-	export_submit_files(&a->job);
+	export_submit_files(&a->job, batch);
 	return true;
 }

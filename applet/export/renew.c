@@ -125,9 +125,20 @@ static void reopen_run(struct job *j)
 		r->why = export_open(r->new, d->path[FILE_IMAGE]);
 }
 
+static void reopen(struct export *e);
+
+/* What is served of this path by this name now: e, or what has taken its place. NULL: nothing. */
+static struct export *successor(const struct export *e)
+{
+	struct export *now = export_named(e->nbd.name);
+
+	return now && is_plain(&now->disk) && strcmp(now->disk.path[FILE_IMAGE], e->disk.path[FILE_IMAGE]) == 0 ? now : NULL;
+}
+
 static void reopen_done(struct job *j)
 {
 	struct reopening *r = (struct reopening *)j;
+	struct export *now;
 
 	if (!r->same && !r->why && is_being_copied())
 		r->why = "a snapshot is being made";
@@ -135,18 +146,26 @@ static void reopen_done(struct job *j)
 		r->why = "out of memory";
 	if (r->why)
 		bb_error_msg("%s; the image of before stays", r->why);
+	r->old->reopening = false;
 	if (r->same || r->why || r->old->removed)
 		export_drop(r->new);
 	else
 		replace(r->old, r->new);
+	now = r->old->reopen_again ? successor(r->old) : NULL;
+	if (now)
+		reopen(now);
 	export_drop(r->old);
 	free(r);
 }
 
 static void reopen(struct export *e)
 {
-	struct reopening *r = calloc(1, sizeof(*r));
+	struct reopening *r;
 
+	e->reopen_again = e->reopening; /* on a disk that hangs, one takes a worker, not one for each signal */
+	if (e->reopening)
+		return;
+	r = calloc(1, sizeof(*r));
 	if (r)
 		r->new = export_new(e->nbd.name);
 	if (!r || !r->new) {
@@ -155,10 +174,11 @@ static void reopen(struct export *e)
 		return;
 	}
 	export_hold(e);
+	e->reopening = true;
 	r->old = e;
 	r->job.run = reopen_run;
 	r->job.done = reopen_done;
-	export_submit_files(&r->job);
+	export_submit_files(&r->job, true);
 }
 
 void exports_reopen(void)

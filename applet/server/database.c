@@ -262,7 +262,7 @@ static void write_begin(void)
 	forget_served();
 	make_text(&db.text);
 	if (!db.text.lacks && db.text.bytes <= DATABASE_BYTES_MAX && db.text.images <= DATABASE_IMAGES_MAX) {
-		repeated_submit(&db.write, JOB_LONG, write_run, write_done); /* not behind images on a disk that hangs */
+		repeated_submit(&db.write, JOB_SLOW, write_run, write_done); /* not behind images on a disk that hangs */
 		return;
 	}
 	free(db.text.text);
@@ -334,9 +334,9 @@ static void try_kept(struct kept *k)
 	db.tried++;
 	strcpy(k->why, "it is being opened");
 	if (i->field[DATABASE_MODE][0] == 't')
-		why = export_add_later(i->name, i->field[DATABASE_IMAGE], kept_tried, k) ? NULL : no_memory;
+		why = export_add_later(i->name, i->field[DATABASE_IMAGE], true, kept_tried, k) ? NULL : no_memory;
 	else if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY)
-		why = proxy_add_image(i, kept_tried, k);
+		why = proxy_add_image(i, true, kept_tried, k);
 	else
 		why = "this xnbdbox has no proxies";
 	if (why)

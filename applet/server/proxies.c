@@ -138,7 +138,7 @@ static void submit(struct proxy *p, void (*steps)(void *p))
 	p->steps = steps;
 	p->job.run = job_run;
 	p->job.done = job_done;
-	export_submit_files(&p->job);
+	export_submit_files(&p->job, p->batch);
 }
 
 /* ---- the origin -------------------------------------------------------------------------------------- */
@@ -300,28 +300,6 @@ static void step_write(struct proxy *p)
 
 /* ---- for the database ---------------------------------------------------------------------------------- */
 
-const char *proxy_add_image(const struct database_image *i, void (*added)(void *ctx, const char *why), void *ctx)
-{
-	char *text = proxy_words_text(i);
-	const char *why = text ? proxy_add(i->name, text, added, ctx) : "out of memory";
-
-	free(text);
-	return why;
-}
-
-const char *proxy_add_xnbd(const char *const *given, void (*added)(void *ctx, const char *why), void *ctx)
-{
-	struct database_image i = { .name = given[0] };
-
-	i.field[DATABASE_HOST] = given[1];
-	i.field[DATABASE_PORT] = given[2];
-	i.field[DATABASE_IMAGE] = given[3];
-	i.field[DATABASE_BITMAP] = given[4];
-	i.field[DATABASE_CONTROL] = given[5];
-	i.field[DATABASE_EXPORT] = given[6];
-	return proxy_add_image(&i, added, ctx);
-}
-
 /* Its text, without the space in front; NULL: it is empty. */
 static const char *text_of(const struct database_text *t)
 {
@@ -382,7 +360,7 @@ static void check_step(struct timer *t)
 
 /* ---- for the server ------------------------------------------------------------------------------------ */
 
-static const char *begin_to_add(const char *name, const char *text, const char *separator, void (*added)(void *ctx, const char *why), void *ctx)
+static const char *begin_to_add(const char *name, const char *text, const char *separator, bool batch, void (*added)(void *ctx, const char *why), void *ctx)
 {
 	struct proxy *p = calloc(1, sizeof(*p));
 
@@ -397,6 +375,7 @@ static const char *begin_to_add(const char *name, const char *text, const char *
 		return "out of memory";
 	}
 	p->words.separator = separator;
+	p->batch = batch;
 	p->timer.fire = check_step;
 	p->control.listener.event.fd = -1;
 	p->added = added;
@@ -408,7 +387,29 @@ static const char *begin_to_add(const char *name, const char *text, const char *
 
 const char *proxy_add(const char *name, const char *text, void (*added)(void *ctx, const char *why), void *ctx)
 {
-	return begin_to_add(name, text, " ", added, ctx);
+	return begin_to_add(name, text, " ", false, added, ctx);
+}
+
+const char *proxy_add_image(const struct database_image *i, bool batch, void (*added)(void *ctx, const char *why), void *ctx)
+{
+	char *text = proxy_words_text(i);
+	const char *why = text ? begin_to_add(i->name, text, " ", batch, added, ctx) : "out of memory";
+
+	free(text);
+	return why;
+}
+
+const char *proxy_add_xnbd(const char *const *given, void (*added)(void *ctx, const char *why), void *ctx)
+{
+	struct database_image i = { .name = given[0] };
+
+	i.field[DATABASE_HOST] = given[1];
+	i.field[DATABASE_PORT] = given[2];
+	i.field[DATABASE_IMAGE] = given[3];
+	i.field[DATABASE_BITMAP] = given[4];
+	i.field[DATABASE_CONTROL] = given[5];
+	i.field[DATABASE_EXPORT] = given[6];
+	return proxy_add_image(&i, false, added, ctx);
 }
 
 void proxies_end(void)
@@ -446,7 +447,7 @@ void proxies_begin(const llist_t *list)
 			bb_error_msg_and_die("'%s' has to be NAME=URI,cache=FILE,bitmap=FILE,control=PATH", text);
 		*equals = '\0';
 		why = strlen(text) > NBD_NAME_MAX ? "the name of an export has at most 4096 bytes" :
-						    begin_to_add(text, equals + 1, ",", begun, NULL);
+						    begin_to_add(text, equals + 1, ",", false, begun, NULL);
 		if (why)
 			bb_simple_error_msg_and_die(why);
 		free(text);

@@ -40,6 +40,7 @@ struct proxy {
 	char *socket_path;                 /* of words.socket; for the database, as these */
 	struct database_text uri_text, words_text;
 
+	bool batch;             /* see export_submit_files() */
 	void (*steps)(void *p); /* for the worker; may die */
 	bool well;              /* it has not */
 	bool has_answered;      /* ORIGIN: the attempt has ended, with `why`, or well */
