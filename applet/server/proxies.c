@@ -133,7 +133,7 @@ static void job_done(struct job *j)
 	proxy_check_again(p, 0);
 }
 
-static void submit(struct proxy *p, void (*steps)(void *p))
+void proxy_submit(struct proxy *p, void (*steps)(void *p))
 {
 	p->steps = steps;
 	p->job.run = job_run;
@@ -235,7 +235,7 @@ static void step_close(struct proxy *p)
 		return;
 	}
 	p->step = STEP_WRITE;
-	submit(p, proxy_write_files);
+	proxy_submit(p, proxy_write_files);
 }
 
 /* ---- served ------------------------------------------------------------------------------------------ */
@@ -248,7 +248,7 @@ static void end_begin(struct export *e)
 		s = s->next;
 	export_hold(e); /* for the end of the server, should that come first */
 	proxy_of(s)->step = STEP_COMMIT;
-	proxy_check_again(proxy_of(s), 0);
+	proxy_submit(proxy_of(s), proxy_remove_socket);
 }
 
 static void proxy_begin_export(void *arg)
@@ -289,6 +289,7 @@ static void step_write(struct proxy *p)
 		return;
 	}
 	p->step = STEP_SERVED;
+	p->batch = false; /* its end is asked for */
 	paths_disown(&e->disk, false); /* from now on a failure removes nothing */
 	e->unused = end_begin;
 	export_enlist(e);
@@ -342,7 +343,7 @@ bool proxy_describe(const struct export *e, struct database_image *i)
 
 static void (*const steps[])(struct proxy *p) = {
 	[STEP_OPEN] = step_open, [STEP_ORIGIN] = step_origin, [STEP_CLOSE] = step_close, [STEP_WRITE] = step_write,
-	[STEP_COMMIT] = proxy_step_commit, [STEP_LEAVE] = proxy_step_leave, [STEP_FAILED] = proxy_step_failed,
+	[STEP_COMMIT] = proxy_step_commit, [STEP_LEAVE] = proxy_step_leave, [STEP_FAILED] = proxy_step_failed, [STEP_UNDONE] = proxy_step_undone,
 };
 
 static void check_step(struct timer *t)
@@ -381,7 +382,7 @@ static const char *begin_to_add(const char *name, const char *text, const char *
 	p->added = added;
 	p->ctx = ctx;
 	beginning++;
-	submit(p, proxy_open_files);
+	proxy_submit(p, proxy_open_files);
 	return NULL;
 }
 

@@ -8,9 +8,10 @@
  *   CLOSE     what was begun for that connection ends
  *   WRITE     a worker creates and repairs the files, and makes the control socket
  *   SERVED    the export can be found
- *   COMMIT    removed, and the last client has gone: what is here goes to the disk
+ *   COMMIT    removed, and the last client has gone: a worker has removed the control socket; what is here goes to the disk
  *   LEAVE     the header tells how the files are left
- *   FAILED    it did not begin: what was created is removed again
+ *   FAILED    it did not begin: a worker removes again what was created
+ *   UNDONE    it has
  *
  * Loop's thread; nothing here blocks: what may is in the job. The last step of a proxy frees it.
  */
@@ -27,7 +28,7 @@
 
 enum { PROXY_CHECK_MS = 20 }; /* so often a step looks whether it has come to its end */
 
-enum step { STEP_OPEN, STEP_ORIGIN, STEP_CLOSE, STEP_WRITE, STEP_SERVED, STEP_COMMIT, STEP_LEAVE, STEP_FAILED };
+enum step { STEP_OPEN, STEP_ORIGIN, STEP_CLOSE, STEP_WRITE, STEP_SERVED, STEP_COMMIT, STEP_LEAVE, STEP_FAILED, STEP_UNDONE };
 
 struct proxy {
 	struct job job; /* first */
@@ -66,6 +67,8 @@ static inline struct disk *disk_of_proxy(struct proxy *p)
 
 /* Takes the step that p is at, in so many ms. */
 void proxy_check_again(struct proxy *p, unsigned ms);
+/* step() on a worker, then the step that p is at; or FAILED with p->why, if it dies. */
+void proxy_submit(struct proxy *p, void (*step)(void *p));
 /* Out of a list that it is in. */
 void proxy_unlist(struct served **list, const struct proxy *p);
 /* Each has its share of the memory for what comes from origins: when one has come or gone. */
@@ -75,8 +78,11 @@ void proxy_answer(struct proxy *p, const char *why);
 
 /* ---- proxy_end.c: steps -------------------------------------------------------------------------- */
 
-/* Tells whoever wanted it, and frees p. */
 void proxy_step_failed(struct proxy *p);
+/* Tells whoever wanted it, and frees p. */
+void proxy_step_undone(struct proxy *p);
+/* On a worker, at the end of one that was served. */
+void proxy_remove_socket(void *p);
 /* Taken again until all is on the disk; then comes LEAVE. */
 void proxy_step_commit(struct proxy *p);
 /* Taken again until the header is; then frees p. */

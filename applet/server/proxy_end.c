@@ -29,6 +29,18 @@ static void proxy_free(struct proxy *p)
 	free(p);
 }
 
+/* On a worker: the disk may hang. */
+static void undo(void *arg)
+{
+	struct proxy *p = arg;
+
+	paths_disown(disk_of_proxy(p), true);
+	if (p->control.listener.event.fd >= 0) {
+		close(p->control.listener.event.fd);
+		paths_disown(&p->control, true);
+	}
+}
+
 /* There may be anything of it: it failed in the middle. */
 void proxy_step_failed(struct proxy *p)
 {
@@ -36,11 +48,12 @@ void proxy_step_failed(struct proxy *p)
 
 	if (d->origin)
 		origin_delete(d->origin);
-	paths_disown(d, true);
-	if (p->control.listener.event.fd >= 0) {
-		close(p->control.listener.event.fd);
-		paths_disown(&p->control, true);
-	}
+	p->step = STEP_UNDONE;
+	proxy_submit(p, undo);
+}
+
+void proxy_step_undone(struct proxy *p)
+{
 	proxy_answer(p, p->why);
 	export_close(p->served.export);
 	proxy_free(p);
@@ -51,6 +64,11 @@ static void committed(struct commit_waiter *w, int error UNUSED_PARAM)
 	((struct proxy *)(void *)((char *)w - offsetof(struct proxy, commit_all)))->is_committed = true;
 }
 
+void proxy_remove_socket(void *p)
+{
+	paths_disown(&((struct proxy *)p)->control, true);
+}
+
 static void end_proxy(struct proxy *p)
 {
 	struct core *c = disk_of_proxy(p)->core;
@@ -58,8 +76,7 @@ static void end_proxy(struct proxy *p)
 	p->has_ended = true;
 	p->served.policy.auto_switch = false;
 	p->served.policy.hook_done = true;
-	paths_disown(&p->control, true); /* before somebody else can have the path */
-	control_end(&p->control); /* nobody asks for anything more */
+	control_end(&p->control); /* behind proxy_remove_socket(), so that nobody else could have the path; nobody asks for anything more */
 	core_job_cancel(c);
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY)
 		core_verify_cancel(c);

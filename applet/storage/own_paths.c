@@ -31,9 +31,11 @@ void paths_remove(bool ready)
 {
 	const struct own *o;
 
+	mutex_lock(&lock); /* a worker may free some */
 	for (o = own; o; o = o->next)
 		if (!o->unless_ready || !ready)
 			remove_own(o);
+	mutex_unlock(&lock);
 }
 
 void path_own(const void *owner, const char *path, bool unless_ready)
