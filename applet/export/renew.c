@@ -147,10 +147,11 @@ static void reopen_done(struct job *j)
 	if (r->why)
 		bb_error_msg("%s; the image of before stays", r->why);
 	r->old->reopening = false;
-	if (r->same || r->why || r->old->removed)
+	now = r->old->replaced ? successor(r->old) : r->old; /* it may have grown meanwhile */
+	if (r->same || r->why || !now || now->removed)
 		export_drop(r->new);
 	else
-		replace(r->old, r->new);
+		replace(now, r->new);
 	now = r->old->reopen_again ? successor(r->old) : NULL;
 	if (now)
 		reopen(now);
