@@ -223,13 +223,11 @@ static void step_origin(struct proxy *p)
 	proxy_check_again(p, 0);
 }
 
-static const char taken[] = "there is an image of this name already";
-
 /* The next step may throw a cache away, which is not for one that is then refused. */
 static void step_close(struct proxy *p)
 {
 	if (export_named(p->served.export->nbd.name)) {
-		strcpy(p->why, taken);
+		strcpy(p->why, "there is an image of this name already");
 		p->step = STEP_FAILED;
 		proxy_check_again(p, 0);
 		return;
@@ -258,7 +256,7 @@ static void proxy_begin_export(void *arg)
 	struct disk *d = &e->disk;
 
 	if (export_named(e->nbd.name))
-		bb_simple_error_msg_and_die(taken);
+		bb_simple_error_msg_and_die("there is an image of this name already");
 	if (!export_begin(e, p->size_bytes, p->all_dirty))
 		bb_simple_error_msg_and_die("out of memory");
 	new_origin(p, NULL);
