@@ -77,6 +77,26 @@ static void hurry(void)
 			origin_hurry(s->export->disk.origin);
 }
 
+static bool hangs_up; /* at the start */
+
+/* SIGHUP. One that comes while the server begins waits for the end of that. */
+static void hang_up(void)
+{
+	hangs_up = !server.is_ready;
+	if (server.is_ready) {
+		if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE)
+			daemon_reopen_log();
+		if (ENABLE_FEATURE_XNBD_TLS)
+			keys_reload();
+		if (ENABLE_FEATURE_XNBD_SERVER_RENEW)
+			exports_reopen();
+		if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH)
+			database_reload();
+	}
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY)
+		hurry();
+}
+
 static void signal_ready(struct event *e, uint32_t events UNUSED_PARAM)
 {
 	struct signalfd_siginfo info;
@@ -90,16 +110,7 @@ static void signal_ready(struct event *e, uint32_t events UNUSED_PARAM)
 		if (ENABLE_FEATURE_XNBD_SERVER_SNAPSHOT && server.one.export)
 			snapshot_begin(&server.one.export->disk);
 	} else if (info.ssi_signo == SIGHUP) {
-		if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && server.is_ready)
-			daemon_reopen_log();
-		if (ENABLE_FEATURE_XNBD_TLS && server.is_ready)
-			keys_reload();
-		if (ENABLE_FEATURE_XNBD_SERVER_RENEW && server.is_ready)
-			exports_reopen();
-		if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && server.is_ready)
-			database_reload();
-		if (ENABLE_FEATURE_XNBD_SERVER_PROXY)
-			hurry();
+		hang_up();
 	} else if (info.ssi_signo != SIGUSR2) {
 		if (!server.stopping_ms)
 			server.stopping_ms = loop_now_ms();
@@ -305,5 +316,7 @@ int server_run(const struct server_config *config)
 			psk_lock(config->origin.psk);
 	}
 	server_begin();
+	if (hangs_up)
+		hang_up();
 	return run_loop();
 }
