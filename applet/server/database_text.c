@@ -6,6 +6,8 @@
 #include "server/database_text.h"
 #include "server/json.h"
 
+#include <limits.h>
+
 static const char *const keys[] = {
 	[DATABASE_MODE] = "mode",
 	[DATABASE_IMAGE] = "image_path",
@@ -70,6 +72,8 @@ static void check_image(struct json *r, const struct database_image *i)
 		if (!i->field[f] || !*i->field[f])
 			json_wrong(r, at, is_proxy(i) ? "a proxy lacks one of image_path, bitmap_path, control_socket_path, remote_host and remote_port" :
 							   "a target has no image_path");
+	if (!r->wrong && strlen(i->field[DATABASE_IMAGE]) >= PATH_MAX) /* a reply of "list" has room for it */
+		json_wrong(r, at, "an image_path has more than 4095 bytes");
 }
 
 static bool check_name(struct json *r, const struct database_image *list, unsigned count, const char *name, const char *at)

@@ -76,6 +76,7 @@ ROWS = [
     (image(b''), 1, 28, 'an image has no mode'),
     (image(b'"mode":"target"'), 1, 43, 'a target has no image_path'),
     (image(b'"mode":"target","image_path":""'), 1, 59, 'a target has no image_path'),
+    (image(b'"mode":"target","image_path":"/%s"' % (b'x' * 4095)), 1, 4155, 'an image_path has more than 4095 bytes'),
     (image(b'"mode":"cow","image_path":"/x"'), 1, 58, 'the mode of an image is neither target nor proxy'),
     (image(b'"mode":null'), 1, 35, 'a string is wanted here'),
     (image(b'"mode":"target","image_path":1'), 1, 57, 'a string is wanted here'),
