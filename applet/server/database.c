@@ -420,6 +420,17 @@ static void open_and_lock(void)
 	} while (stat(db.path, &there) < 0 || !is_same_file(&there, &st));
 }
 
+/* What clients wrote after a switch by force is nowhere but in the image, which a proxy would fill from the origin; and only the
+ * database knows of that switch. */
+static void check_switched(const struct database_image *i, const struct export *e)
+{
+	const char *words = i->field[DATABASE_WORDS], *at = words ? strstr(words, "switched") : NULL;
+
+	if (at && (at == words || at[-1] == ' ') && core_is_proxy(e->disk.core) && strcmp(i->field[DATABASE_IMAGE], e->disk.path[FILE_IMAGE]) == 0)
+		bb_error_msg_and_die("proxy '%s' was switched, says '%s': let the command line not name it, or take its 'switched' out there",
+				     i->name, db.path);
+}
+
 /* Those that the command line does not name: they are not served yet. */
 static void keep(void)
 {
@@ -428,8 +439,12 @@ static void keep(void)
 	uint64_t serial = KEPT_SERIAL;
 
 	for (; list; list = list->next) {
-		if (export_named(list->name))
+		const struct export *e = export_named(list->name);
+
+		if (e) {
+			check_switched(list, e);
 			continue;
+		}
 		k = xzalloc(sizeof(*k));
 		k->shown = (struct kept_image){ .serial = serial, .name = list->name, .path = list->field[DATABASE_IMAGE], .why = k->why };
 		k->image = list;
