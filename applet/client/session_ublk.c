@@ -147,6 +147,15 @@ static void ublk_ready(struct event *e, uint32_t events UNUSED_PARAM)
 
 /* ---- replies ---------------------------------------------------------------------------------------- */
 
+/* What the kernel wants to hear of a request that is done: the bytes of a READ or WRITE. Of all others it only looks
+ * whether the number is negative (__ublk_complete_rq()), and those of 2 GiB and more do not fit into it. */
+static int result_bytes(const struct ublk_io *io)
+{
+	unsigned op = io->op_flags & UBLK_OP_MASK;
+
+	return op == UBLK_READ || op == UBLK_WRITE ? (int)(io->sectors * UBLK_SECTOR_BYTES) : 0;
+}
+
 void ublk_reply(struct command *x, uint32_t error)
 {
 	struct ublk_queue *q = queue_of(x->session);
@@ -157,7 +166,7 @@ void ublk_reply(struct command *x, uint32_t error)
 		error = NBD_EIO;
 	if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS)
 		command_left(x, loop_clock_us());
-	ublk_commit(q, tag, error ? -(int)error : (int)(io->sectors * UBLK_SECTOR_BYTES));
+	ublk_commit(q, tag, error ? -(int)error : result_bytes(io));
 	command_put(x);
 }
 

@@ -95,7 +95,7 @@ int ublk_queue_open(struct ublk_queue *q, unsigned index);
 void ublk_queue_close(struct ublk_queue *q);
 /* The first commands of all tags, to be submitted. From here on, this thread. 0, or an errno. */
 int ublk_fetch(struct ublk_queue *q);
-/* The next command of a tag, to be submitted, with the result of its request: bytes, or a negative errno. */
+/* The next command of a tag, to be submitted, with the result of its request: the bytes of a READ or WRITE, 0 for others, or a negative errno. */
 void ublk_commit(struct ublk_queue *q, unsigned tag, int result);
 /* Copies n bytes at this offset of the data of a request: to buf those of a WRITE, from buf those of a READ.
  * False: it cannot be done. */

@@ -3,7 +3,7 @@
 # ublk.py: who may have /dev/ublkbN as the device of a server, what becomes of it, and what it can do. What it is
 # under a file system: deaths.py.
 import subprocess, sys
-from machine import Machine, expect_quiet, kernel, make_ext4
+from machine import Machine, expect_quiet, format_ext4, kernel, make_ext4
 
 
 def target(name, device="/dev/ublkb1", image=None):
@@ -27,7 +27,8 @@ def expect(what, got, wanted):
 
 with open("cache.img", "wb") as f:
     f.write(make_ext4("fs.img", 64 << 20))
-m = Machine("cache.img", append="loglevel=7", **kernel("6.12"))
+format_ext4("long.img", 4 << 30)
+m = Machine("cache.img", "long.img", append="loglevel=7", **kernel("6.12"))
 
 # ---- who may have a device, and what becomes of it
 m.run("mkdir /c /t && mount -t tmpfs t /t; truncate -s 20M /t/a.img; truncate -s 20M /t/b.img; truncate -s 20000001 /t/c.img")
@@ -58,6 +59,10 @@ expect("its limits", said, ["0", "512", "4096", "4096", str(2**32 - 4096), str(2
 m.run("/usr/sbin/blkdiscard -o 4M -l 8M /dev/ublkb1 && [ $(du -k /t/a.img | cut -f1) = 12288 ]")
 m.run("/usr/sbin/blkdiscard -z -o 512 -l 1M /dev/ublkb1 && dd if=/dev/zero bs=1k count=1k 2>/dev/null >/run/zeroes && "
       "dd if=/t/a.img bs=512 skip=1 count=2048 2>/dev/null | cmp - /run/zeroes && [ $(dd if=/t/a.img bs=512 count=1 2>/dev/null | tr -d '\\0' | wc -c) -gt 400 ]")
+# Of more bytes than a result of the kernel can tell, 2 GiB. Zeroes are on a file system that can reserve blocks.
+m.run("mkdir /l && mount -t ext4 /dev/vdb /l && truncate -s 3500M /l/long.img")
+m.run(f"{target('l', '/dev/ublkb2', '/l/long.img')} && /usr/sbin/blkdiscard -l 3G /dev/ublkb2 && /usr/sbin/blkdiscard -z -l 3G /dev/ublkb2")
+m.run(f"[ $(du -m /l/long.img | cut -f1) -ge 3072 ] && {ended('l')} && umount /l")
 m.run("cp /t/a.img /t/b.img; dd if=/t/b.img of=/dev/ublkb1 bs=1M conv=fsync 2>/dev/null; cmp /t/a.img /t/b.img")
 m.run(f"{ended('a')}; {target('a')} --readonly && [ $(cat /sys/block/ublkb1/ro) = 1 ] && cmp /dev/ublkb1 /t/b.img")
 m.run(f"! dd if=/dev/zero of=/dev/ublkb1 bs=4k count=1 conv=fsync 2>/dev/null && {ended('a')} && cmp /t/a.img /t/b.img")
