@@ -50,7 +50,7 @@ struct attachment {
 	const struct client *c;
 	struct kernel_nbd_device device;
 	uint64_t size_bytes; /* as the server says it */
-	uint32_t max_payload;
+	uint32_t max_payload; /* bytes; the longest request of the device, or more */
 	struct server *server; /* of the present connections */
 	unsigned count, pid; /* pid: whoever has connected it, as the kernel says; another one has another device */
 	int fds[KERNEL_NBD_CONNECTIONS_MAX]; /* until the kernel has them */
@@ -106,7 +106,20 @@ static void describe(struct attachment *a, const struct nbd_client_handshake *h)
 	}
 }
 
-/* Whether a connection made later is to the disk that the device has. False: server_error tells. */
+/* What the kernel does, as the device was told that the server can. */
+static unsigned needed_flags(const struct attachment *a)
+{
+	unsigned needed = NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES;
+
+	if (a->device.transmission_flags & NBD_FLAG_READ_ONLY)
+		return 0;
+	if (a->c->connections > 1)
+		needed |= NBD_FLAG_CAN_MULTI_CONN;
+	return needed & a->device.transmission_flags;
+}
+
+/* Whether a connection made later is to the disk that the device has, and to a server that can what the device was told
+ * of the first one. False: server_error tells. */
 static bool is_same_disk(const struct attachment *a, const struct nbd_client_handshake *h)
 {
 	const char *wrong = NULL;
@@ -115,6 +128,12 @@ static bool is_same_disk(const struct attachment *a, const struct nbd_client_han
 		wrong = "another size than that of the device";
 	else if (h->transmission_flags & ~a->device.transmission_flags & NBD_FLAG_READ_ONLY)
 		wrong = "it is read-only now";
+	else if (needed_flags(a) & ~h->transmission_flags)
+		wrong = "it lacks what the device was told: flush, FUA, trim, zeroes or several connections";
+	else if (h->min_block > a->device.block_bytes)
+		wrong = "it needs larger blocks than the device has";
+	else if (h->max_payload < a->max_payload)
+		wrong = "it takes no requests as long as those of the device";
 	snprintf(server_error, sizeof(server_error), "%s", wrong ? wrong : "");
 	return !wrong;
 }
@@ -239,12 +258,15 @@ static void NORETURN die_unconnected(const struct attachment *a, int error)
 	bb_error_msg_and_die("'%s' cannot be connected: %s", a->c->path, strerror(error));
 }
 
-static void set_limits(const struct attachment *a)
+static void set_limits(struct attachment *a)
 {
-	static const char longest[] = "queue/max_sectors_kb";
+	static const char file[] = "queue/max_sectors_kb";
+	unsigned longest = kernel_nbd_get(a->device.index, file) << 10;
 
-	if (a->max_payload >> 10 < kernel_nbd_get(a->device.index, longest))
-		kernel_nbd_set(a->device.index, longest, a->max_payload >> 10);
+	if (a->max_payload < longest)
+		kernel_nbd_set(a->device.index, file, a->max_payload >> 10);
+	else if (longest)
+		a->max_payload = longest;
 	if (a->c->persist && a->count == 1) /* if it cannot be set, a lost connection costs 30 s */
 		kernel_nbd_set(a->device.index, "queue/io_timeout", AGAIN_MS);
 }

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
-# client.py SEED: xnbd-client in a machine, with servers on the host: by netlink and by ioctl, what can be wrong,
+# client.py SEED [STEP...]: xnbd-client in a machine, with servers on the host: by netlink and by ioctl, what can be wrong,
 # --persist under file systems while servers are killed and started again.
 import random, re, subprocess, sys, time
 from machine import HOST, XNBDBOX, Machine, connect, free_port, make_ext4, spawn
@@ -209,13 +209,34 @@ def persist():
             sys.exit(f"{name} is not clean")
 
 
+def lesser_servers():
+    """In place of the first one: each is refused for what it lacks, and the device waits."""
+    port, name = free_port(), image_file("s.img")
+    kit = f"nbdkit -f -i 127.0.0.1 -p {port}"
+    p = start(f"{kit} file {name}", port)
+    client(f"--persist {HOST} {port} /dev/nbd0")
+    end(p)
+    for words, line in ((f"--filter=fua file {name} fuamode=none", "it lacks what the device was told"),
+                        (f"--filter=blocksize-policy file {name} blocksize-minimum=4096 blocksize-preferred=4096", "it needs larger blocks"),
+                        (f"--filter=blocksize-policy file {name} blocksize-minimum=1 blocksize-preferred=4096 blocksize-maximum=65536",
+                         "it takes no requests as long as those of the device"),
+                        (f"-r file {name}", "it is read-only now")):
+        p = start(f"{kit} {words}", port)
+        m.run(f"until_true 300 sh -c 'dmesg | grep -q \"{line}\"'")
+        end(p)
+    p = start(f"{kit} file {name}", port)
+    m.run("dd if=/dev/vda of=/dev/nbd0 bs=4096 count=1 conv=fsync 2>/dev/null && xnbd-client -d /dev/nbd0")
+    gone("nbd0")
+    end(p)
+
+
 data = rng.randbytes(2 << 20)
 with open("data.img", "wb") as f:
     f.write(data)
 m = Machine("data.img", append="loglevel=7")
 m.run("mkdir -p /etc && echo nobody:x:65534:65534::/:/bin/sh >/etc/passwd && echo nogroup:x:65534: >/etc/group")
-steps = [each_server, refusals, partitions_and_orders, persist]
-for step in steps:
+steps = [each_server, refusals, partitions_and_orders, lesser_servers, persist]
+for step in [s for s in steps if not sys.argv[2:] or s.__name__ in sys.argv[2:]]:
     begun = time.monotonic()
     if step is persist:
         m.run("dmesg -c >/dev/null")
