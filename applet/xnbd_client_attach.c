@@ -258,19 +258,6 @@ static void NORETURN die_unconnected(const struct attachment *a, int error)
 	bb_error_msg_and_die("'%s' cannot be connected: %s", a->c->path, strerror(error));
 }
 
-static void set_limits(struct attachment *a)
-{
-	static const char file[] = "queue/max_sectors_kb";
-	unsigned longest = kernel_nbd_get(a->device.index, file) << 10;
-
-	if (a->max_payload < longest)
-		kernel_nbd_set(a->device.index, file, a->max_payload >> 10);
-	else if (longest)
-		a->max_payload = longest;
-	if (a->c->persist && a->count == 1) /* if it cannot be set, a lost connection costs 30 s */
-		kernel_nbd_set(a->device.index, "queue/io_timeout", AGAIN_MS);
-}
-
 /* ---- a lost connection --------------------------------------------------------------------------------- */
 
 /* Nothing that waits for the device waits any more: it gets an error. Then what was ordered for this case. */
@@ -386,6 +373,23 @@ bool client_netlink(struct kernel_nbd *k)
 	return !error;
 }
 
+/* How long the kernel's requests may be, and when it sends them again. To be called before there are any: from Linux 6.12 on, who
+ * writes to a file in queue/ waits until all are answered, and cannot be killed; to have them answered may be up to us. So a
+ * device that is taken over keeps what it has. */
+static void set_limits(struct attachment *a)
+{
+	static const char file[] = "queue/max_sectors_kb";
+	const struct client *c = a->c;
+	unsigned longest = kernel_nbd_get(a->device.index, file) << 10;
+
+	if (a->max_payload < longest)
+		kernel_nbd_set(a->device.index, file, a->max_payload >> 10);
+	else if (longest)
+		a->max_payload = longest;
+	/* If it cannot be set, a lost connection costs 30 s. */
+	a->device.keeps_timer = c->persist && a->count == 1 && !c->timeout_s && kernel_nbd_set(a->device.index, "queue/io_timeout", AGAIN_MS);
+}
+
 static int connect_device(struct attachment *a)
 {
 	unsigned long long end_ms = monotonic_ms() + BUSY_MS;
@@ -398,6 +402,7 @@ static int connect_device(struct attachment *a)
 			return EBUSY;
 		return kernel_nbd_reconfigure(&kernel, &a->device, a->fds, a->count);
 	}
+	set_limits(a);
 	for (;;) {
 		error = kernel_nbd_connect(&kernel, &a->device, a->fds, a->count);
 		if (error != EBUSY || kernel_nbd_pid(a->device.index) || monotonic_ms() > end_ms)
@@ -423,7 +428,6 @@ static int attach_by_netlink(struct attachment *a)
 		die_unconnected(a, error);
 	a->pid = kernel_nbd_pid(a->device.index);
 	close_all(a);
-	set_limits(a);
 	if (follows && divide(c)) {
 		to_background(c);
 		return follow(a);
@@ -461,11 +465,11 @@ static int attach_by_ioctl(struct attachment *a)
 		die_busy(a);
 	if (!divide(c))
 		return await_device(a);
+	set_limits(a);
 	fd = open(c->path, O_RDWR | O_CLOEXEC);
 	error = fd < 0 ? errno : kernel_nbd_ioctl_connect(fd, &a->device, a->fds, a->count);
 	if (error)
 		die_unconnected(a, error);
-	set_limits(a);
 	to_background(c);
 	error = kernel_nbd_ioctl_run(fd);
 	if (error)

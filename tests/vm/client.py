@@ -146,6 +146,9 @@ def partitions_and_orders():
         m.run(f"xnbd-client {ioctl}{HOST} {port} /dev/nbd0 && [ $(cat /sys/block/nbd0/nbd0p1/size) = 4096 ]")
         client("-d /dev/nbd0")
         gone("nbd0")
+    for words, timer in ("", 30000), ("--persist ", 5000), ("--persist --timeout 60 ", 60000), ("--persist -m 2 ", 30000):
+        m.run(f"xnbd-client {words}{HOST} {port} /dev/nbd0 && [ $(cat /sys/block/nbd0/queue/io_timeout) = {timer} ] && xnbd-client -d /dev/nbd0")
+        gone("nbd0")
     m.run(f"xnbd-client --nofork {HOST} {port} /dev/nbd0 & until_true 300 xnbd-client -c /dev/nbd0 && xnbd-client -d /dev/nbd0 && wait $!")
     m.run(f"xnbd-client --recovery-command 'xnbd-client -c /dev/nbd0; echo $? >/run/recovered' {HOST} {port} /dev/nbd0")
     end(p)
