@@ -41,6 +41,8 @@ enum {
 	NOTICE_MS = 100,  /* the kernel tells of a lost connection before it accepts another one */
 	POLL_MS = 2000,   /* how often a follower sees whether the device is still connected */
 	AGAIN_MS = 5000,  /* as in server/device.c */
+	IDENTIFIER_BYTES = 96,
+	ABILITIES_BYTES = 16, /* the last ones of an identifier */
 	START_MS = 5000,  /* from the first ioctl(2) to a device */
 	X_PR_SET_IO_FLUSHER = 57,     /* linux/prctl.h, of Linux 5.6 */
 };
@@ -54,7 +56,7 @@ struct attachment {
 	struct server *server; /* of the present connections */
 	unsigned count, pid; /* pid: whoever has connected it, as the kernel says; another one has another device */
 	int fds[KERNEL_NBD_CONNECTIONS_MAX]; /* until the kernel has them */
-	char identifier[120];
+	char identifier[IDENTIFIER_BYTES];
 };
 
 static struct kernel_nbd kernel, events;
@@ -97,13 +99,8 @@ static void describe(struct attachment *a, const struct nbd_client_handshake *h)
 	a->max_payload = h->max_payload;
 	d->transmission_flags = (uint16_t)(h->transmission_flags | (a->c->readonly ? NBD_FLAG_READ_ONLY : 0));
 	d->timeout_s = a->c->timeout_s;
-	if (ENABLE_FEATURE_XNBD_CLIENT_PERSIST && a->c->persist) {
-		/* Only who serves what we began with may go on, be it a process of ours that was started again. */
+	if (ENABLE_FEATURE_XNBD_CLIENT_PERSIST && a->c->persist)
 		d->dead_s = KERNEL_NBD_FOREVER_S;
-		snprintf(a->identifier, sizeof(a->identifier), "xnbd-client %llu %s:%s %s", (unsigned long long)h->size_bytes,
-			 servers->host, servers->port, servers->export_name);
-		d->identifier = a->identifier;
-	}
 }
 
 /* What the kernel does, as the device was told that the server can. */
@@ -136,6 +133,50 @@ static bool is_same_disk(const struct attachment *a, const struct nbd_client_han
 		wrong = "it takes no requests as long as those of the device";
 	snprintf(server_error, sizeof(server_error), "%s", wrong ? wrong : "");
 	return !wrong;
+}
+
+/* FNV-1a, 64 bits, of a text with its end. */
+static uint64_t hash_text(uint64_t hash, const char *text)
+{
+	do
+		hash = (hash ^ (uint8_t)*text) * 0x100000001b3;
+	while (*text++);
+	return hash;
+}
+
+/* Only who serves what we began with may go on, be it a process of ours that was started again. Names of any length: a hash of
+ * the first server and the export. Behind it what the device was told that the server can. */
+static void identify(struct attachment *a)
+{
+	uint64_t hash = hash_text(hash_text(hash_text(0xcbf29ce484222325, servers->host), servers->port), servers->export_name);
+
+	snprintf(a->identifier, sizeof(a->identifier), "xnbd-client %llu %016llx %04x%04x%08x", (unsigned long long)a->size_bytes,
+		 (unsigned long long)hash, a->device.transmission_flags, a->device.block_bytes, a->max_payload);
+	a->device.identifier = a->identifier;
+}
+
+/* Whether the device is of what we serve, and the server can what the device was told of the first one; it stays what it is. */
+static bool is_ours(struct attachment *a)
+{
+	struct nbd_client_handshake h = { .size_bytes = a->size_bytes, .transmission_flags = a->device.transmission_flags,
+					  .min_block = a->device.block_bytes, .max_payload = a->max_payload };
+	char told[IDENTIFIER_BYTES];
+	unsigned long long abilities;
+	size_t n;
+
+	identify(a);
+	n = strlen(a->identifier) - ABILITIES_BYTES;
+	if (!kernel_nbd_identifier(a->device.index, told, sizeof(told)) || strlen(told) != n + ABILITIES_BYTES || memcmp(told, a->identifier, n) != 0)
+		return false;
+	abilities = strtoull(told + n, NULL, 16);
+	a->device.transmission_flags = (uint16_t)(abilities >> 48);
+	a->device.block_bytes = (uint16_t)(abilities >> 32);
+	a->max_payload = (uint32_t)abilities;
+	strcpy(a->identifier, told);
+	if (is_same_disk(a, &h))
+		return true;
+	bb_error_msg("'%s' cannot be taken over: %s", a->c->path, server_error);
+	return false;
 }
 
 /* A server that is waited for has to be found dead: soon, and also while requests wait for it. */
@@ -393,16 +434,14 @@ static void set_limits(struct attachment *a)
 static int connect_device(struct attachment *a)
 {
 	unsigned long long end_ms = monotonic_ms() + BUSY_MS;
-	char identifier[sizeof(a->identifier)];
+	bool persists = ENABLE_FEATURE_XNBD_CLIENT_PERSIST && a->c->persist;
 	int error;
 
-	if (kernel_nbd_pid(a->device.index)) {
-		if (!a->device.identifier || !kernel_nbd_identifier(a->device.index, identifier, sizeof(identifier)) ||
-		    strcmp(identifier, a->identifier) != 0)
-			return EBUSY;
-		return kernel_nbd_reconfigure(&kernel, &a->device, a->fds, a->count);
-	}
+	if (kernel_nbd_pid(a->device.index))
+		return persists && is_ours(a) ? kernel_nbd_reconfigure(&kernel, &a->device, a->fds, a->count) : EBUSY;
 	set_limits(a);
+	if (persists)
+		identify(a);
 	for (;;) {
 		error = kernel_nbd_connect(&kernel, &a->device, a->fds, a->count);
 		if (error != EBUSY || kernel_nbd_pid(a->device.index) || monotonic_ms() > end_ms)

@@ -47,6 +47,9 @@ def sockets(port):
     return int(m.run(f"grep -c ' [0-9A-F]*:{port:04X} 01 ' /proc/net/tcp || true"))
 
 
+OWNER = "owner() { for p in /proc/[0-9]*; do ! tr '\\0' ' ' <$p/cmdline | grep -q \"^@.*$1 \" || echo ${p#/proc/}; done 2>/dev/null; }"
+
+
 def gone(*devices):
     for d in devices:
         m.run(f"until_true 300 sh -c 'xnbd-client --check /dev/{d}; [ $? = 2 ]'")
@@ -167,7 +170,7 @@ def persist():
     for i, order in enumerate(orders):
         client(order)
         m.run(f"mkdir -p /f{i} && mount -t ext4 /dev/nbd{i} /f{i} && (fsload /f{i} {i} >/run/fsload{i} 2>&1 & echo $! >/run/pid{i})")
-    m.run("owner() { for p in /proc/[0-9]*; do ! tr '\\0' ' ' <$p/cmdline | grep -q \"^@.*$1 \" || echo ${p#/proc/}; done 2>/dev/null; }")
+    m.run(OWNER)
     m.run("p=/proc/$(owner /dev/nbd0) && grep VmLck $p/status | grep -qv ' 0 kB' && grep -qx -- -1000 $p/oom_score_adj")
 
     def away(*which):
@@ -212,6 +215,24 @@ def persist():
             sys.exit(f"{name} is not clean")
 
 
+def taken_over():
+    """By a process of the same server and export alone, however long its name is, and if it may write as before."""
+    port = free_port()
+    p = start(f"nbdkit -f -i 127.0.0.1 -p {port} memory 1M", port)
+    common = f"--persist -C /dev/nbd0 {HOST} {port} -N {'x' * 200}"
+    m.run(OWNER)
+    client(f"{common}1")
+    m.run("kill -9 $(owner /dev/nbd0)")
+    says(f"'/dev/nbd0' is connected already, by process {m.run('xnbd-client -c /dev/nbd0').strip()}", f"{common}2")
+    said = m.run(f"xnbd-client --readonly {common}1 || true")
+    if "'/dev/nbd0' cannot be taken over: it is read-only now" not in said:
+        sys.exit(f"--readonly: {said}")
+    client(f"{common}1")
+    client("-d /dev/nbd0")
+    gone("nbd0")
+    end(p)
+
+
 def lesser_servers():
     """In place of the first one: each is refused for what it lacks, and the device waits."""
     port, name = free_port(), image_file("s.img")
@@ -238,7 +259,7 @@ with open("data.img", "wb") as f:
     f.write(data)
 m = Machine("data.img", append="loglevel=7")
 m.run("mkdir -p /etc && echo nobody:x:65534:65534::/:/bin/sh >/etc/passwd && echo nogroup:x:65534: >/etc/group")
-steps = [each_server, refusals, partitions_and_orders, lesser_servers, persist]
+steps = [each_server, refusals, partitions_and_orders, taken_over, lesser_servers, persist]
 for step in [s for s in steps if not sys.argv[2:] or s.__name__ in sys.argv[2:]]:
     begun = time.monotonic()
     if step is persist:
