@@ -190,9 +190,11 @@ static int disconnect(const char *path)
 		error = ENABLE_FEATURE_XNBD_CLIENT_IOCTL ? kernel_nbd_ioctl_disconnect(open_device(path)) : ENOSYS;
 	if (error)
 		bb_error_msg_and_die("'%s' cannot be disconnected: %s", path, strerror(error));
-	/* Then it can be connected again. Who has it open keeps it. */
+	/* Then it can be connected again. */
 	while (kernel_nbd_pid(index) && monotonic_ms() < end_ms)
 		(void)poll(NULL, 0, 20);
+	if (kernel_nbd_pid(index))
+		bb_error_msg_and_die("'%s' is disconnected, but somebody has it open; until it is closed it gives errors", path);
 	return 0;
 }
 

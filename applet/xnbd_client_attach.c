@@ -54,6 +54,7 @@ struct attachment {
 	uint64_t size_bytes; /* as the server says it */
 	uint32_t max_payload; /* bytes; the longest request of the device, or more */
 	struct server *server; /* of the present connections */
+	bool is_gone;          /* disconnected, although it may still be open, or another one's */
 	unsigned count, pid; /* pid: whoever has connected it, as the kernel says; another one has another device */
 	int fds[KERNEL_NBD_CONNECTIONS_MAX]; /* until the kernel has them */
 	char identifier[IDENTIFIER_BYTES];
@@ -333,6 +334,7 @@ static bool refill_from(struct attachment *a, struct server *s)
 	prepare_socket(a->c, fd);
 	error = kernel_nbd_reconfigure(&kernel, &a->device, &fd, 1);
 	close(fd);
+	a->is_gone = error == EINVAL;
 	a->server = s;
 	snprintf(server_error, sizeof(server_error), "%s", error ? strerror(error) : "");
 	return !error;
@@ -357,7 +359,7 @@ static bool refill(struct attachment *a, unsigned lost)
 
 	if (lost < a->count)
 		return try_server(a, a->server);
-	for (s = servers; s->host; s++)
+	for (s = servers; s->host && !a->is_gone; s++)
 		if (try_server(a, s))
 			return true;
 	return false;
@@ -395,6 +397,8 @@ static int follow(struct attachment *a)
 		} else if (ENABLE_FEATURE_XNBD_CLIENT_PERSIST && a->c->persist && lost) {
 			bool done = refill(a, lost);
 
+			if (a->is_gone)
+				return 0;
 			if (done && failed)
 				forget_told(a);
 			lost -= done;

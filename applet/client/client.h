@@ -40,6 +40,8 @@ bool session_place(void);
 bool session_place_request(void (*answered)(void));
 /* ended(ctx) is to be called when the client has gone and its last request is done. */
 void session_tell(struct session *s, void (*ended)(void *ctx), void *ctx);
+/* For its ended(): whether the client has sent a DISC. */
+bool session_was_disconnected(const struct session *s);
 /* As if the client had sent a DISC: what is in flight is answered. */
 void session_drain(struct session *s);
 /* ended() is not called any more. */

@@ -381,6 +381,11 @@ void session_tell(struct session *s, void (*ended)(void *ctx), void *ctx)
 	s->ended_ctx = ctx;
 }
 
+bool session_was_disconnected(const struct session *s)
+{
+	return s->disconnected;
+}
+
 void session_disown(struct session *s)
 {
 	s->ended = NULL;

@@ -147,6 +147,7 @@ struct session {
 	struct message move;
 	struct message abandon, leave; /* to the core: see session_core.c */
 	bool abandoned;
+	bool disconnected; /* the client has sent a DISC */
 	struct {
 		struct message message;
 		uint64_t offset;

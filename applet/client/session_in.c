@@ -293,6 +293,7 @@ bool session_parse(struct session *s)
 		}
 		if (h.type == NBD_CMD_DISC) {
 			session_note_end(s, END_DISCONNECT);
+			s->disconnected = true;
 			session_drain(s);
 		} else if (!request_parse(s, &h)) {
 			session_throttle(s);

@@ -30,12 +30,28 @@ static void scan_ended(struct event *e, uint32_t events UNUSED_PARAM)
 	device_child_forget(d);
 }
 
+/* Somebody else has disconnected it. */
+static void let_go(struct device *d)
+{
+	bb_error_msg("'%s' has been disconnected", d->path);
+	d->is_ending = d->has_ended = true;
+	timer_clear(&d->again);
+	export_drop(d->export);
+}
+
+/* The kernel sends a DISC only to end the device. A device that is still open can be connected again: it must not be, as Linux
+ * before 6.14 would do it. */
 void device_line_lost(void *ctx)
 {
 	struct line *l = ctx;
+	struct device *d = l->owner;
 
+	d->is_disconnected |= session_was_disconnected(l->session);
 	l->session = NULL;
-	device_lines_fill(l->owner);
+	if (d->is_disconnected && !d->busy && !d->is_ending)
+		let_go(d);
+	else
+		device_lines_fill(d);
 }
 
 static const struct device *failed; /* the first that could not be connected */
@@ -55,7 +71,7 @@ static void try_again(struct timer *t)
 /* It has ended, or is another one's. Any other error may pass. */
 static bool is_gone(const struct device *d)
 {
-	return d->is_there && d->error == EINVAL;
+	return d->is_there && (d->error == EINVAL || d->is_disconnected);
 }
 
 void device_there(struct device *d)
@@ -82,9 +98,7 @@ static void connect_done(struct job *j)
 		lost |= !l->session;
 	}
 	if (is_gone(d)) {
-		bb_error_msg("'%s' has been disconnected", d->path);
-		d->is_ending = d->has_ended = true;
-		export_drop(d->export);
+		let_go(d);
 		return;
 	}
 	if (!d->is_there && d->lines[0].session)

@@ -35,6 +35,7 @@ struct device {
 	uint64_t begun_ms;
 	unsigned pid; /* whoever has connected it, as the kernel says: another one has another device */
 	bool is_there, is_scanned, is_ending, has_ended;
+	bool is_disconnected; /* by somebody else, although it may still be open */
 	bool is_new; /* it was not taken over: whoever opens it waits for the scan */
 
 	struct job job;

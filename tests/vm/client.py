@@ -138,7 +138,7 @@ def refusals():
 
 def partitions_and_orders():
     port = free_port()
-    with open("s.img", "r+b") as f:
+    with open(image_file("s.img"), "r+b") as f:
         f.write(bytes(512))
         f.seek(446)
         f.write(bytes([0, 0, 0, 0, 0x83, 0, 0, 0]) + (2048).to_bytes(4, "little") + (4096).to_bytes(4, "little"))
@@ -233,6 +233,22 @@ def taken_over():
     end(p)
 
 
+def disconnected_while_lost():
+    """And open: its process ends, although the server comes back."""
+    port = free_port()
+    kit = f"nbdkit -f -i 127.0.0.1 -p {port} memory 1M"
+    p = start(kit, port)
+    m.run(OWNER)
+    client(f"--persist --connect /dev/nbd0 {HOST} {port} ")
+    m.run("exec 4</dev/nbd0")
+    end(p)
+    m.run("until_true 300 sh -c 'dmesg | grep -q \"nbd0. has lost a connection\"'; xnbd-client -d /dev/nbd0 2>/dev/null || true")
+    p = start(kit, port)
+    m.run("no_owner() { [ ! \"$(owner /dev/nbd.)\" ]; }; until_true 300 no_owner; exec 4<&-")
+    gone("nbd0")
+    end(p)
+
+
 def lesser_servers():
     """In place of the first one: each is refused for what it lacks, and the device waits."""
     port, name = free_port(), image_file("s.img")
@@ -240,7 +256,7 @@ def lesser_servers():
     p = start(f"{kit} file {name}", port)
     client(f"--persist {HOST} {port} /dev/nbd0")
     end(p)
-    for words, line in ((f"--filter=fua file {name} fuamode=none", "it lacks what the device was told"),
+    for words, line in ((f"--filter=nozero file {name}", "it lacks what the device was told"),
                         (f"--filter=blocksize-policy file {name} blocksize-minimum=4096 blocksize-preferred=4096", "it needs larger blocks"),
                         (f"--filter=blocksize-policy file {name} blocksize-minimum=1 blocksize-preferred=4096 blocksize-maximum=65536",
                          "it takes no requests as long as those of the device"),
@@ -259,7 +275,7 @@ with open("data.img", "wb") as f:
     f.write(data)
 m = Machine("data.img", append="loglevel=7")
 m.run("mkdir -p /etc && echo nobody:x:65534:65534::/:/bin/sh >/etc/passwd && echo nogroup:x:65534: >/etc/group")
-steps = [each_server, refusals, partitions_and_orders, taken_over, lesser_servers, persist]
+steps = [each_server, refusals, partitions_and_orders, taken_over, disconnected_while_lost, lesser_servers, persist]
 for step in [s for s in steps if not sys.argv[2:] or s.__name__ in sys.argv[2:]]:
     begun = time.monotonic()
     if step is persist:

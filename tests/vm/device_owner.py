@@ -92,6 +92,19 @@ def somebody_else_has_it(d):
 
 
 @part
+def disconnected_while_open(d):
+    """It is not connected again, and whoever has it open is told."""
+    m.run(f"{d.server()} && exec 4<{d.path}; dmesg -c >/dev/null")
+    said = m.run(f"! xnbd-client -d {d.path}")
+    if "is disconnected, but somebody has it open" not in said:
+        sys.exit(f"--disconnect of an open device: {said}")
+    m.run(f"until_true 300 grep 'has been disconnected' /run/{d.name}.log")
+    if "cannot reconfigure" in m.run("dmesg"):
+        sys.exit("the server has tried to connect it again")
+    m.run(f"exec 4<&-; {d.gone} && {d.ends()}")
+
+
+@part
 def one_of_two(d):
     """A wrapper that cannot have one of its devices leaves none behind."""
     m.run(f"{d.server()} && truncate -s 20M /b/other.img")
