@@ -374,6 +374,14 @@ static void forget_told(const struct attachment *a)
 	bb_error_msg("'%s' is connected again, to %s:%s", a->c->path, a->server->host, a->server->port);
 }
 
+/* Without sysfs only the kernel itself can tell whether the device has ended; with an identifier it also knows whose it is. */
+static bool has_ended(const struct attachment *a)
+{
+	if (!kernel_nbd_has_stayed(a->device.index, a->pid))
+		return true;
+	return a->device.identifier && !kernel_nbd_pid(a->device.index) && kernel_nbd_reconfigure(&kernel, &a->device, NULL, 0) == EINVAL;
+}
+
 /* Returns the exit status when the device has ended. */
 static int follow(struct attachment *a)
 {
@@ -390,7 +398,7 @@ static int follow(struct attachment *a)
 				lost++;
 			if (index == KERNEL_NBD_SOME || lost > a->count)
 				lost = a->count;
-		} else if (kernel_nbd_pid(a->device.index) != a->pid) {
+		} else if (has_ended(a)) {
 			return 0;
 		} else if (!a->c->persist && lost == a->count) {
 			return recover(a);

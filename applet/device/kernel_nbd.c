@@ -388,6 +388,13 @@ unsigned kernel_nbd_pid(uint32_t index)
 	return kernel_nbd_get(index, "pid");
 }
 
+bool kernel_nbd_has_stayed(uint32_t index, unsigned pid)
+{
+	unsigned now = kernel_nbd_pid(index);
+
+	return now == pid || (!now && access("/sys/block", F_OK) < 0);
+}
+
 bool kernel_nbd_identifier(uint32_t index, char *to, unsigned bytes)
 {
 	return read_file(index, "backend", to, bytes);

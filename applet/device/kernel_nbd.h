@@ -72,6 +72,9 @@ int kernel_nbd_lost(const struct kernel_nbd *k);
 unsigned kernel_nbd_pid(uint32_t index);
 /* What was given as identifier, by sysfs; to has room for `bytes`. False: none, or a kernel without. */
 bool kernel_nbd_identifier(uint32_t index, char *to, unsigned bytes);
+/* Whether kernel_nbd_pid() is still pid: false when the device has ended, or is another one's by now. True as well where
+ * nobody can tell: sysfs has been mounted elsewhere since, as by switch_root(8). */
+bool kernel_nbd_has_stayed(uint32_t index, unsigned pid);
 /* An attribute of the device in sysfs, as "queue/io_timeout": 0: this kernel has none. */
 unsigned kernel_nbd_get(uint32_t index, const char *attribute);
 /* False: this kernel has none, or not this value. */

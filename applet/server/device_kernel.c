@@ -36,9 +36,7 @@ bool device_is_ours(const struct device *d)
 
 bool device_has_stayed(const struct device *d)
 {
-	unsigned pid = kernel_nbd_pid(d->device.index);
-
-	return pid == d->pid || access("/sys/block", F_OK) < 0; /* that: sysfs has been mounted elsewhere since the start */
+	return kernel_nbd_has_stayed(d->device.index, d->pid);
 }
 
 /* Gives the kernel its ends. The kernel says nothing of one that it has no use for: it closes it. It compares

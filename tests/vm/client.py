@@ -249,6 +249,21 @@ def disconnected_while_lost():
     end(p)
 
 
+def sysfs_elsewhere():
+    """As after switch_root(8): the process stays, replaces its connection, and still sees the end of the device."""
+    port = free_port()
+    kit = f"nbdkit -f -i 127.0.0.1 -p {port} memory 1M"
+    p = start(kit, port)
+    m.run(OWNER)
+    client(f"--persist --connect /dev/nbd0 {HOST} {port} ")
+    m.run("mkdir -p /s && mount --move /sys /s && sleep 5 && [ $(owner /dev/nbd0) -gt 1 ]")
+    end(p)
+    p = start(kit, port)
+    m.run("dd if=/dev/nbd0 of=/dev/null bs=4096 count=1 iflag=direct 2>/dev/null && nbd-client -d /dev/nbd0")
+    m.run("no_owner() { [ ! \"$(owner /dev/nbd.)\" ]; }; until_true 300 no_owner; mount --move /s /sys")
+    end(p)
+
+
 def lesser_servers():
     """In place of the first one: each is refused for what it lacks, and the device waits."""
     port, name = free_port(), image_file("s.img")
@@ -275,7 +290,7 @@ with open("data.img", "wb") as f:
     f.write(data)
 m = Machine("data.img", append="loglevel=7")
 m.run("mkdir -p /etc && echo nobody:x:65534:65534::/:/bin/sh >/etc/passwd && echo nogroup:x:65534: >/etc/group")
-steps = [each_server, refusals, partitions_and_orders, taken_over, disconnected_while_lost, lesser_servers, persist]
+steps = [each_server, refusals, partitions_and_orders, taken_over, disconnected_while_lost, sysfs_elsewhere, lesser_servers, persist]
 for step in [s for s in steps if not sys.argv[2:] or s.__name__ in sys.argv[2:]]:
     begun = time.monotonic()
     if step is persist:
