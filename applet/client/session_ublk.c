@@ -216,6 +216,7 @@ bool ublk_client_begin(struct ublk_client *u, struct export *e, void (*ended)(vo
 	u->front = s->wanted;
 	u->tags = 0;
 	u->is_fetched = u->is_ending = false;
+	u->end.deliver = NULL;
 	session_mark(s);
 	return true;
 }
@@ -233,6 +234,8 @@ static void end_message(struct message *m)
 
 void ublk_client_end(struct ublk_client *u)
 {
+	if (u->end.deliver) /* it is on its way, or has come */
+		return;
 	u->end.deliver = end_message;
 	message_post(u->front, &u->end);
 }

@@ -52,6 +52,8 @@ struct ublk_device {
 	bool in_use;
 	int error;
 	struct ublk_info info;
+
+	int why; /* it could not be begun: an errno */
 };
 
 static struct ublk_device *devices;
@@ -169,12 +171,31 @@ static void delete(struct ublk_device *d)
 	submit(d, delete_run, delete_done);
 }
 
+static const struct ublk_device *failed; /* the first that could not be begun */
+
+static void fail(struct ublk_device *d, int why)
+{
+	if (d->state == START && loop_now_ms() - d->begun_ms > DEVICE_SCAN_MS) /* the server is already ready */
+		bb_error_msg("'%s' cannot be started: %s", d->path, strerror(why));
+	d->why = why;
+	d->state = ENDED;
+	timer_clear(&d->again);
+	if (!failed)
+		failed = d;
+}
+
+/* In START: without its commands, START_DEV would wait for ever. A worker that already waits so ends with the process; the next
+ * server deletes what it leaves. */
 static void client_ended(void *ctx)
 {
 	struct ublk_device *d = ctx;
 
 	d->has_client = false;
-	if (d->state == STOP) {
+	if (d->state == START) {
+		fail(d, EIO);
+		if (!d->is_recovered) /* else somebody may use it: it waits for the next server */
+			delete(d);
+	} else if (d->state == STOP) {
 		delete(d);
 	} else if (d->state == THERE) {
 		bb_error_msg("'%s' was stopped by somebody else", d->path);
@@ -223,15 +244,6 @@ static void end(struct ublk_device *d)
 	}
 }
 
-static const struct ublk_device *failed; /* the first that could not be begun */
-
-static void fail(struct ublk_device *d)
-{
-	d->state = ENDED;
-	if (!failed)
-		failed = d;
-}
-
 static void start_done(struct job *j)
 {
 	struct ublk_device *d = device_of(j);
@@ -240,9 +252,7 @@ static void start_done(struct job *j)
 	if (d->state == ENDED)
 		return;
 	if (d->error) {
-		if (loop_now_ms() - d->begun_ms > DEVICE_SCAN_MS) /* the server is already ready */
-			bb_error_msg("'%s' cannot be started: %s", d->path, strerror(d->error));
-		fail(d);
+		fail(d, d->error);
 		return;
 	}
 	d->state = THERE;
@@ -294,7 +304,7 @@ static void open_done(struct job *j)
 		return;
 	}
 	if (d->error) {
-		fail(d);
+		fail(d, d->error);
 		return;
 	}
 	d->has_client = ublk_client_begin(&d->client, d->export, client_ended, d);
@@ -372,8 +382,8 @@ void ublk_devices_die(void)
 {
 	const struct ublk_device *d = failed;
 
-	if (d->error != EBUSY && d->error != EEXIST)
-		bb_error_msg_and_die("'%s' cannot be started: %s", d->path, strerror(d->error));
+	if (d->why != EBUSY && d->why != EEXIST)
+		bb_error_msg_and_die("'%s' cannot be started: %s", d->path, strerror(d->why));
 	bb_error_msg_and_die("'%s' is in use, by process %d or what it has begun: give the same image and options, choose another device, or delete it", d->path, d->info.pid);
 }
 
@@ -386,8 +396,8 @@ void ublk_devices_end(bool keep)
 		timer_clear(&d->again);
 		if (keep)
 			d->state = ENDED;
-		else if (d->state == START && d->busy)
-			ublk_client_end(&d->client); /* the origin may have gone since */
+		else if (d->state == START && d->busy && !d->is_recovered)
+			ublk_client_end(&d->client); /* the origin may have gone since; nobody uses it yet */
 		else if (!d->busy && d->state < STOP)
 			end(d);
 	}
