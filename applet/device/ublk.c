@@ -264,6 +264,7 @@ int ublk_fetch(struct ublk_queue *q)
 
 	if (io == MAP_FAILED)
 		return errno;
+	madvise(io, io_bytes(), MADV_DONTFORK); /* a child, which may wait for this very queue, would keep it open */
 	q->io = io;
 	for (tag = 0; tag < UBLK_DEPTH; tag++)
 		io_command(q, FETCH_REQ, tag, 0);

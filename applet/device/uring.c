@@ -53,6 +53,9 @@ static int map(struct uring *u, const struct uring_params *p)
 		munmap(u->rings, u->rings_bytes);
 		return errno;
 	}
+	/* A child that cannot be killed would keep the ring. */
+	madvise(u->rings, u->rings_bytes, MADV_DONTFORK);
+	madvise(u->sqes, sqes_bytes(u), MADV_DONTFORK);
 	return 0;
 }
 
