@@ -51,6 +51,9 @@ uint32_t device_block_bytes(const struct export *e);
  * has room for DEVICE_IDENTIFIER_BYTES. */
 const char *device_identify(const struct export *e, unsigned connections, char *to);
 
+/* device_kernel.c, in a child of the server that may come to wait unkillably: fd becomes its descriptor 0, and it has no other. */
+void device_child_alone(int fd);
+
 /* device_ublk.c: the same for /dev/ublkbN. */
 void ublk_device_prepare(const char *name, const char *path);
 void ublk_devices_begin(void);

@@ -105,6 +105,15 @@ void device_disconnect_run(struct job *j)
 
 /* ---- a process of its own ------------------------------------------------------------------------- */
 
+void device_child_alone(int fd)
+{
+	int other;
+
+	dup2(fd, STDIN_FILENO);
+	for (other = syscall(SYS_close_range, 1, ~0U, 0) == 0 ? 0 : FDS_MAX; other; other--) /* Linux 5.9 */
+		close(other);
+}
+
 /* Opens the device and closes it, and writes a byte if somebody else has it. Whoever opens a device that is new has its
  * partitions read, perhaps from an origin that is away. A process that waits for that cannot be killed, and keeps its
  * descriptors: if it were the server, nobody could take the device over, and the wait would have no end. */
@@ -113,9 +122,7 @@ static void NORETURN child(const struct device *d, int report)
 	unsigned tries = d->is_ending ? OPEN_MS / DEVICE_TRY_MS : 0;
 	int fd;
 
-	dup2(report, STDIN_FILENO);
-	for (fd = syscall(SYS_close_range, 1, ~0U, 0) == 0 ? 0 : FDS_MAX; fd; fd--) /* Linux 5.9 */
-		close(fd);
+	device_child_alone(report);
 	fd = open(d->path, d->is_ending ? O_RDONLY | O_EXCL : O_RDONLY); /* O_EXCL, of a block device: nobody has mounted it */
 	if (fd >= 0)
 		close(fd);

@@ -94,27 +94,11 @@ static void open_run(struct job *j)
 		d->error = ublk_queue_open(&d->client.queue, d->index);
 }
 
-/* If it cannot be set, the kernel takes 30 s to notice that a server has died. */
-static void set_timer(uint32_t index)
-{
-	char path[64], text[16];
-	int n = snprintf(text, sizeof(text), "%u", NOTICE_MS), fd;
-
-	snprintf(path, sizeof(path), "/sys/block/ublkb%u/queue/io_timeout", index);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return;
-	full_write(fd, text, (size_t)n);
-	close(fd);
-}
-
 static void start_run(struct job *j)
 {
 	struct ublk_device *d = device_of(j);
 
 	d->error = ublk_start(d->index, d->is_recovered);
-	if (!d->error && !d->is_recovered) /* else it is set, and to set it again waits for all requests, perhaps of a lost origin */
-		set_timer(d->index);
 }
 
 static void use_run(struct job *j)
@@ -244,6 +228,25 @@ static void end(struct ublk_device *d)
 	}
 }
 
+/* If it cannot be set, the kernel takes 30 s to notice that a server has died. Linux 6.12 waits until all requests are
+ * answered, perhaps by a lost origin, and unkillably: a child can, without the image and its lock. */
+static void set_timer(const struct ublk_device *d)
+{
+	char path[64], text[16];
+	int n = snprintf(text, sizeof(text), "%u", NOTICE_MS), fd;
+
+	snprintf(path, sizeof(path), "/sys/block/ublkb%u/queue/io_timeout", d->index);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	if (bb_fork() == 0) {
+		device_child_alone(fd);
+		full_write(STDIN_FILENO, text, (size_t)n);
+		_exit(0);
+	}
+	close(fd);
+}
+
 static void start_done(struct job *j)
 {
 	struct ublk_device *d = device_of(j);
@@ -258,6 +261,8 @@ static void start_done(struct job *j)
 	d->state = THERE;
 	if (d->is_ending)
 		end(d);
+	else if (!d->is_recovered) /* else it is set */
+		set_timer(d);
 }
 
 /* Whether what the kernel reads of a new device, its table of partitions, may have to wait. */

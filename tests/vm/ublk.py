@@ -66,6 +66,15 @@ m.run(f"[ $(du -m /l/long.img | cut -f1) -ge 3072 ] && {ended('l')} && umount /l
 m.run("cp /t/a.img /t/b.img; dd if=/t/b.img of=/dev/ublkb1 bs=1M conv=fsync 2>/dev/null; cmp /t/a.img /t/b.img")
 m.run(f"{ended('a')}; {target('a')} --readonly && [ $(cat /sys/block/ublkb1/ro) = 1 ] && cmp /dev/ublkb1 /t/b.img")
 m.run(f"! dd if=/dev/zero of=/dev/ublkb1 bs=4k count=1 conv=fsync 2>/dev/null && {ended('a')} && cmp /t/a.img /t/b.img")
+# The timer is set, by a child.
+m.run(f"{target('a', '/dev/ublkb6')} && until_true 300 grep '^1000$' /sys/block/ublkb6/queue/io_timeout && {ended('a')}")
+# A child of the server cannot be killed, as it looks for partitions of another device whose origin is away: it keeps nothing.
+m.run("xnbd-server --target --readonly --daemonize --lport 9000 --pidfile /run/o.pid /t/b.img && truncate -s 20M /t/cache.img")
+proxy = "xnbd-wrapper --daemonize --lport 0 --unix /run/u --pidfile /run/w.pid --imgfile /t/a.img --proxy p=nbd://127.0.0.1:9000,cache=/t/cache.img,bitmap=/t/cache.bm,control=/run/p.sock"
+m.run(f"{proxy} && {ended('w')} && {ended('o')}")
+m.run(f"{proxy} --device p=/dev/nbd3 --device /t/a.img=/dev/ublkb5 && pid=$(cat /run/w.pid) && kill -9 $pid && until_true 300 sh -c \"! [ -e /proc/$pid/fd/0 ]\"")
+m.run("grep -l xnbd-wrapper /proc/[0-9]*/cmdline")
+m.run(f"{target('a', '/dev/ublkb5')} && cmp /dev/ublkb5 /t/a.img && {ended('a')} && xnbd-client -d /dev/nbd3")
 # FLUSH and FUA: a file system's journal needs both, and the power fails. What the server writes goes to the page cache.
 m.run(f"{target('v', '/dev/ublkb0', '/dev/vda')} && mount -t ext4 /dev/ublkb0 /c && echo fsynced >/run/x && dd if=/run/x of=/c/synced conv=fsync 2>/dev/null")
 m.kill()
