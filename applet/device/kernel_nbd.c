@@ -257,7 +257,7 @@ int kernel_nbd_open(struct kernel_nbd *k)
 
 	k->fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_GENERIC_PROTOCOL);
 	if (k->fd < 0)
-		return errno == EAFNOSUPPORT || errno == EPROTONOSUPPORT ? ENOENT : errno;
+		return errno == EPROTONOSUPPORT ? ENOENT : errno; /* EAFNOSUPPORT: a filter, as of systemd's RestrictAddressFamilies */
 	message_begin(&m, CTRL_FAMILY, CTRL_GET_FAMILY);
 	put(&m, CTRL_ATTR_FAMILY_NAME, "nbd", sizeof("nbd"));
 	error = converse(k, &m, &answer, &n);
