@@ -56,7 +56,7 @@ struct attachment {
 	struct server *server; /* of the present connections */
 	bool is_gone;          /* disconnected, although it may still be open, or another one's */
 	unsigned count, pid; /* pid: whoever has connected it, as the kernel says; another one has another device */
-	int fds[KERNEL_NBD_CONNECTIONS_MAX]; /* until the kernel has them */
+	int fds[KERNEL_NBD_CONNECTIONS_MAX]; /* until the kernel has them; without --persist also while their loss is waited for */
 	char identifier[IDENTIFIER_BYTES];
 };
 
@@ -222,6 +222,19 @@ static void close_all(struct attachment *a)
 
 	for (i = 0; i < a->count; i++)
 		close(a->fds[i]);
+}
+
+/* How many connections of a device are lost, by descriptors that were kept: the kernel shuts its end of such a one down. */
+static unsigned count_lost(const struct attachment *a)
+{
+	unsigned i, lost = 0;
+
+	for (i = 0; i < a->count; i++) {
+		struct pollfd p = { .fd = a->fds[i] };
+
+		lost += poll(&p, 1, 0) > 0 && p.revents & POLLHUP;
+	}
+	return lost;
 }
 
 /* ---- the process that stays ------------------------------------------------------------------------ */
@@ -396,12 +409,14 @@ static int follow(struct attachment *a)
 
 			if (index == (int)a->device.index)
 				lost++;
-			if (index == KERNEL_NBD_SOME || lost > a->count)
+			if (index == KERNEL_NBD_SOME || lost > a->count) /* to replace one that stands is harmless */
 				lost = a->count;
 		} else if (has_ended(a)) {
 			return 0;
 		} else if (!a->c->persist && lost == a->count) {
-			return recover(a);
+			lost = count_lost(a);
+			if (lost == a->count)
+				return recover(a);
 		} else if (ENABLE_FEATURE_XNBD_CLIENT_PERSIST && a->c->persist && lost) {
 			bool done = refill(a, lost);
 
@@ -478,7 +493,8 @@ static int attach_by_netlink(struct attachment *a)
 	if (error)
 		die_unconnected(a, error);
 	a->pid = kernel_nbd_pid(a->device.index);
-	close_all(a);
+	if (c->persist || !follows)
+		close_all(a);
 	if (follows && divide(c)) {
 		to_background(c);
 		return follow(a);
@@ -525,6 +541,8 @@ static int attach_by_ioctl(struct attachment *a)
 	error = kernel_nbd_ioctl_run(fd);
 	if (error)
 		bb_error_msg("'%s': %s", c->path, strerror(error));
+	else /* the kernel does not say which of the two it was */
+		bb_error_msg("'%s' has ended: it was disconnected, or has lost its server", c->path);
 	return error != 0;
 }
 

@@ -20,14 +20,17 @@ enum {
 
 int kernel_nbd_ioctl_connect(int fd, const struct kernel_nbd_device *d, const int *fds, unsigned count)
 {
+	unsigned long blocks = (unsigned long)(d->size_bytes / d->block_bytes);
 	unsigned i;
 
+	if (blocks != d->size_bytes / d->block_bytes)
+		return EFBIG; /* on a machine of 32 bits */
 	/* The first socket makes the device ours, or tells that it is another's. */
 	for (i = 0; i < count; i++)
 		if (ioctl(fd, SET_SOCK, fds[i]) < 0)
 			return errno;
 	if (ioctl(fd, SET_BLKSIZE, (unsigned long)d->block_bytes) < 0 ||
-	    ioctl(fd, SET_SIZE_BLOCKS, (unsigned long)(d->size_bytes / d->block_bytes)) < 0 ||
+	    ioctl(fd, SET_SIZE_BLOCKS, blocks) < 0 ||
 	    ioctl(fd, SET_TIMEOUT, (unsigned long)d->timeout_s) < 0 ||
 	    ioctl(fd, SET_FLAGS, (unsigned long)d->transmission_flags) < 0) {
 		int error = errno;

@@ -62,7 +62,7 @@ m.run("/usr/sbin/blkdiscard -z -o 512 -l 1M /dev/ublkb1 && dd if=/dev/zero bs=1k
 # Of more bytes than a result of the kernel can tell, 2 GiB. Zeroes are on a file system that can reserve blocks.
 m.run("mkdir /l && mount -t ext4 /dev/vdb /l && truncate -s 3500M /l/long.img")
 m.run(f"{target('l', '/dev/ublkb2', '/l/long.img')} && /usr/sbin/blkdiscard -l 3G /dev/ublkb2 && /usr/sbin/blkdiscard -z -l 3G /dev/ublkb2")
-m.run(f"[ $(du -m /l/long.img | cut -f1) -ge 3072 ] && {ended('l')} && umount /l")
+m.run(f"[ $(du -m /l/long.img | cut -f1) -ge 3072 ] && {ended('l')} && until_true 300 umount /l")
 m.run("cp /t/a.img /t/b.img; dd if=/t/b.img of=/dev/ublkb1 bs=1M conv=fsync 2>/dev/null; cmp /t/a.img /t/b.img")
 m.run(f"{ended('a')}; {target('a')} --readonly && [ $(cat /sys/block/ublkb1/ro) = 1 ] && cmp /dev/ublkb1 /t/b.img")
 m.run(f"! dd if=/dev/zero of=/dev/ublkb1 bs=4k count=1 conv=fsync 2>/dev/null && {ended('a')} && cmp /t/a.img /t/b.img")
