@@ -9,6 +9,7 @@
 
 #include <limits.h>
 #include <sys/sysmacros.h>
+#include <sys/utsname.h>
 
 enum {
 	NBD_MAJOR = 43,
@@ -247,6 +248,17 @@ int kernel_nbd_index(const char *path)
 	return *end ? -1 : (int)index;
 }
 
+bool kernel_nbd_is_since(unsigned major, unsigned minor)
+{
+	struct utsname u;
+	const char *end;
+	unsigned n;
+
+	uname(&u);
+	n = number(u.release, &end);
+	return n > major || (n == major && *end == '.' && number(end + 1, &end) >= minor);
+}
+
 int kernel_nbd_open(struct kernel_nbd *k)
 {
 	struct message m, answer;
@@ -283,12 +295,21 @@ static void put_sockets(struct message *m, const int *fds, unsigned count)
 	put_end(m, sockets);
 }
 
-static void put_device(struct message *m, const struct kernel_nbd *k, unsigned command, const struct kernel_nbd_device *d)
+/* 0 means never. Before Linux 5.4 there is no such value, and with several connections the block layer's 30 s is right: by it
+ * what was in flight on a lost one goes to another. */
+static uint64_t timeout(const struct kernel_nbd_device *d, unsigned count)
+{
+	if (d->timeout_s || kernel_nbd_is_since(5, 4))
+		return d->timeout_s;
+	return count > 1 ? 30 : KERNEL_NBD_FOREVER_S;
+}
+
+static void put_device(struct message *m, const struct kernel_nbd *k, unsigned command, const struct kernel_nbd_device *d, unsigned count)
 {
 	message_begin(m, k->family, command);
 	put32(m, ATTR_INDEX, d->index);
 	if (d->timeout_s || (command == CMD_CONNECT && !d->keeps_timer)) /* else the queue's own, io_timeout, would become 30 s again */
-		put64(m, ATTR_TIMEOUT, d->timeout_s);
+		put64(m, ATTR_TIMEOUT, timeout(d, count));
 	put64(m, ATTR_DEAD_CONN_TIMEOUT, d->dead_s);
 	put64(m, ATTR_CLIENT_FLAGS, d->ends_on_close ? DISCONNECT_ON_CLOSE : 0);
 	if (d->identifier)
@@ -299,7 +320,7 @@ int kernel_nbd_connect(const struct kernel_nbd *k, const struct kernel_nbd_devic
 {
 	struct message m;
 
-	put_device(&m, k, CMD_CONNECT, d);
+	put_device(&m, k, CMD_CONNECT, d, count);
 	put64(&m, ATTR_SIZE_BYTES, d->size_bytes / 512 * 512);
 	put64(&m, ATTR_BLOCK_SIZE_BYTES, d->block_bytes);
 	put64(&m, ATTR_SERVER_FLAGS, d->transmission_flags);
@@ -311,7 +332,7 @@ int kernel_nbd_reconfigure(const struct kernel_nbd *k, const struct kernel_nbd_d
 {
 	struct message m;
 
-	put_device(&m, k, CMD_RECONFIGURE, d);
+	put_device(&m, k, CMD_RECONFIGURE, d, count);
 	put_sockets(&m, fds, count);
 	return converse(k, &m, NULL, NULL);
 }

@@ -141,8 +141,11 @@ void device_lines_fill(struct device *d)
 
 static void open_kernel(void)
 {
-	int error = devices ? 0 : kernel_nbd_open(&device_kernel);
+	int error;
 
+	if (!kernel_nbd_is_since(5, 7))
+		bb_simple_error_msg_and_die("a device /dev/nbdN needs Linux 5.7: earlier ones do not send again what was in flight when a server was lost");
+	error = devices ? 0 : kernel_nbd_open(&device_kernel);
 	if (error == ENOENT)
 		bb_simple_error_msg_and_die("the kernel has no nbd devices: modprobe nbd");
 	if (error)
