@@ -194,7 +194,7 @@ static int disconnect(const char *path)
 	while (kernel_nbd_pid(index) && monotonic_ms() < end_ms)
 		(void)poll(NULL, 0, 20);
 	if (kernel_nbd_pid(index))
-		bb_error_msg_and_die("'%s' is disconnected, but somebody has it open; until it is closed it gives errors", path);
+		bb_error_msg_and_die("'%s' is disconnected, but still open", path);
 	return 0;
 }
 
@@ -307,7 +307,7 @@ int xnbd_client_main(int argc UNUSED_PARAM, char **argv)
 	c.stay = opt & OPT_STAY;
 	c.persist = opt & OPT_PERSIST;
 	if (ENABLE_FEATURE_XNBD_CLIENT_PERSIST && c.persist && !kernel_nbd_is_since(5, 7))
-		bb_simple_error_msg_and_die(IF_LONG_OPTS("--persist") IF_NOT_LONG_OPTS("-p") " needs Linux 5.7: earlier ones do not send again what was in flight when a connection was lost");
+		bb_simple_error_msg_and_die(IF_LONG_OPTS("--persist") IF_NOT_LONG_OPTS("-p") " needs Linux 5.7");
 	c.reboot = opt & OPT_REBOOT;
 	c.use_ioctl = opt & OPT_IOCTL;
 	return client_attach(&c);

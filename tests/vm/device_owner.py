@@ -96,7 +96,7 @@ def disconnected_while_open(d):
     """It is not connected again, and whoever has it open is told."""
     m.run(f"{d.server()} && exec 4<{d.path}; dmesg -c >/dev/null")
     said = m.run(f"! xnbd-client -d {d.path}")
-    if "is disconnected, but somebody has it open" not in said:
+    if "is disconnected, but still open" not in said:
         sys.exit(f"--disconnect of an open device: {said}")
     m.run(f"until_true 300 grep 'has been disconnected' /run/{d.name}.log")
     if "cannot reconfigure" in m.run("dmesg"):
