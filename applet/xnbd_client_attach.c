@@ -166,8 +166,8 @@ static bool is_ours(struct attachment *a)
 	n = strlen(a->identifier) - ABILITIES_BYTES;
 	if (!kernel_nbd_identifier(a->device.index, told, sizeof(told)) || strlen(told) != n + ABILITIES_BYTES || memcmp(told, a->identifier, n) != 0)
 		return false;
-	for (p = told + n; *p; p++) /* what identify() has written; strtoull() costs 4 KB */
-		abilities = abilities << 4 | ((uint8_t)*p % 16u + (*p > '9' ? 9 : 0));
+	for (p = told + n; *p; p++) /* strtoull() costs 4 KB */
+		abilities = abilities << 4 | (nbd_hex_digit(*p) & 15);
 	a->device.transmission_flags = (uint16_t)(abilities >> 48);
 	a->device.block_bytes = (uint16_t)(abilities >> 32);
 	a->max_payload = (uint32_t)abilities;
