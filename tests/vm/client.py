@@ -244,7 +244,7 @@ def disconnected_while_lost():
     end(p)
     m.run("until_true 300 sh -c 'dmesg | grep -q \"nbd0. has lost a connection\"'; xnbd-client -d /dev/nbd0 2>/dev/null || true")
     p = start(kit, port)
-    m.run("no_owner() { [ ! \"$(owner /dev/nbd.)\" ]; }; until_true 300 no_owner; exec 4<&-")
+    m.run("no_owner() { [ ! \"$(owner /dev/nbd.)\" ]; }; until_true 300 no_owner && exec 4<&-")
     gone("nbd0")
     end(p)
 
@@ -260,7 +260,7 @@ def sysfs_elsewhere():
     end(p)
     p = start(kit, port)
     m.run("dd if=/dev/nbd0 of=/dev/null bs=4096 count=1 iflag=direct 2>/dev/null && nbd-client -d /dev/nbd0")
-    m.run("no_owner() { [ ! \"$(owner /dev/nbd.)\" ]; }; until_true 300 no_owner; mount --move /s /sys")
+    m.run("no_owner() { [ ! \"$(owner /dev/nbd.)\" ]; }; until_true 300 no_owner && mount --move /s /sys")
     end(p)
 
 
