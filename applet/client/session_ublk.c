@@ -148,7 +148,7 @@ static void ublk_ready(struct event *e, uint32_t events UNUSED_PARAM)
 /* ---- replies ---------------------------------------------------------------------------------------- */
 
 /* What the kernel wants to hear of a request that is done: the bytes of a READ or WRITE. Of all others it only looks
- * whether the number is negative (__ublk_complete_rq()), and those of 2 GiB and more do not fit into it. */
+ * whether the number is negative (drivers/block/ublk_drv.c), and those of 2 GiB and more do not fit into it. */
 static int result_bytes(const struct ublk_io *io)
 {
 	unsigned op = io->op_flags & UBLK_OP_MASK;
