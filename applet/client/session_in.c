@@ -37,7 +37,8 @@ uint32_t session_check(const struct session *s, const struct request *r)
 	/* "Size constraints": who has asked for them keeps to them. */
 	if (s->handshake.sized && r->length > s->export->nbd.max_payload)
 		return NBD_EINVAL;
-	return r->flags & NBD_CMD_FLAG_DF && r->length > UINT32_MAX - NBD_CHUNK_OFFSET_BYTES ? NBD_EOVERFLOW : NBD_SUCCESS;
+	/* "Structured reply types": no chunk has more. */
+	return r->flags & NBD_CMD_FLAG_DF && r->length > s->export->nbd.max_payload ? NBD_EOVERFLOW : NBD_SUCCESS;
 }
 
 /* ---- the data of a WRITE ------------------------------------------------------------- */
