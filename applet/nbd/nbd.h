@@ -250,7 +250,7 @@ struct nbd_server_handshake {
 	bool structured; /* result: structured replies were negotiated */
 	bool allocation; /* result: base:allocation is selected, id NBD_BASE_ALLOCATION_ID */
 	bool local;      /* result: x-xnbd:local is, id NBD_XNBD_LOCAL_ID */
-	bool sized;      /* result: the client has asked for the block sizes: it keeps to them */
+	bool sized;      /* result: the client has asked for the block sizes with GO: it keeps to them */
 	uint32_t skip_bytes;                  /* rest of an option too long to read, or refused */
 	uint32_t skip_option;
 	const struct nbd_export *meta_export; /* for which it was selected */

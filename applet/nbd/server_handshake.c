@@ -297,8 +297,10 @@ static enum nbd_handshake_state info_or_go(struct nbd_server_handshake *h, uint3
 		    (type != NBD_INFO_NAME || !ENABLE_FEATURE_XNBD_EXPORT_NAMES || !h->hides))
 			send_info(h, option, (uint16_t)type, e);
 	acknowledge(h, option);
-	h->sized = wanted >> NBD_INFO_BLOCK_SIZE & 1;
-	return option == NBD_OPT_GO ? begin_transmission(h, e) : NBD_HS_MORE;
+	if (option == NBD_OPT_INFO)
+		return NBD_HS_MORE;
+	h->sized = wanted >> NBD_INFO_BLOCK_SIZE & 1; /* "Size constraints": INFO commits to nothing */
+	return begin_transmission(h, e);
 }
 
 static enum nbd_handshake_state structured_reply(struct nbd_server_handshake *h, const struct cursor *c)
@@ -317,7 +319,7 @@ static enum nbd_handshake_state starttls(struct nbd_server_handshake *h, const s
 	if (h->tls == NBD_TLS_DONE || c->left)
 		return invalid(h, NBD_OPT_STARTTLS, c->left ? no_data : "TLS was begun before");
 	acknowledge(h, NBD_OPT_STARTTLS);
-	h->structured = h->allocation = h->local = h->sized = false;
+	h->structured = h->allocation = h->local = false;
 	h->meta_export = NULL;
 	h->tls = NBD_TLS_DONE;
 	return NBD_HS_TLS;

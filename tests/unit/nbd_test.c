@@ -854,6 +854,7 @@ static void check_info_and_go(const char *name, const struct nbd_export *e, unsi
 		put_reply(&t.wants, option, NBD_REP_ACK, "", 0);
 		CHECK(talk_ends(&t, option == NBD_OPT_GO ? NBD_HS_DONE : NBD_HS_MORE));
 		CHECK(t.h.export == (option == NBD_OPT_GO ? e : NULL));
+		CHECK(t.h.sized == (option == NBD_OPT_GO && strchr(shown, '3')));
 	}
 }
 
