@@ -35,7 +35,10 @@ struct session *session_begin(int fd, struct export *e);
 /* Whether there is a place for one more client. If not, closes a session of this loop that makes no
  * progress, if there is one, to make a place. On the thread of any loop. */
 bool session_place(void);
-/* Has the fronts do the same; answered() is called when all of them have looked, or have not for a
+/* To be asked when also the fronts have none: makes a place of the session that is the longest in the handshake, if that is half
+ * a second at least, and it has no key of TLS. False: there is none. */
+bool session_close_shaking(void);
+/* Has the fronts do the same as session_place(); answered() is called when all of them have looked, or have not for a
  * while. False: there are none, or they still have to look for the last one. */
 bool session_place_request(void (*answered)(void));
 /* ended(ctx) is to be called when the client has gone and its last request is done. */

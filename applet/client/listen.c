@@ -255,7 +255,7 @@ static void turn_away(int fd, enum refusal why, const struct endpoint *from)
 
 static void serve(int fd, const struct endpoint *from)
 {
-	if (session_place())
+	if (session_place() || session_close_shaking())
 		session_begin(fd, NULL);
 	else
 		turn_away(fd, REFUSED_PLACE, from);

@@ -9,6 +9,8 @@
 
 enum {
 	HANDSHAKE_MS = 10000, /* after so long in the handshake, a client may lose its place to a new one */
+	SHAKING_MS = 500,     /* ... and so soon if it has shown no key, and nobody else makes no progress: a handshake is a few
+				 round trips, and strangers could take all places */
 	PAYLOAD_MS = 30000,   /* ... and after so long with one piece of the data of a WRITE */
 	CHECK_MS = 5000,      /* how often to look for clients that are gone */
 	SILENT_MS = 40000,    /* no TCP acknowledgement for so long, and after */
@@ -86,6 +88,20 @@ bool session_close_late(void)
 		session_close(s);
 	}
 	return s;
+}
+
+bool session_close_shaking(void)
+{
+	struct session *s, *oldest = NULL;
+
+	for (s = fronts[LOOP_CORE].sessions; s; s = s->next) /* new ones come first */
+		if (s->state == SESSION_HANDSHAKE && !s->key)
+			oldest = s;
+	if (!oldest || loop_now_ms() - oldest->since_ms < SHAKING_MS)
+		return false;
+	session_note_end(oldest, END_LATE);
+	session_close(oldest);
+	return true;
 }
 
 void sessions_close_unshaken(void)
