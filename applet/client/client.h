@@ -80,9 +80,6 @@ bool sessions_part(void);
 uint64_t sessions_deadline(void);
 /* Sessions read nothing any more; requests that wait for the origin end without a reply. */
 void sessions_stop(void);
-/* Hangs up on those who have begun TLS and are late with the rest of the handshake: another program could not go on with
- * them. Core's thread. */
-void sessions_close_unshaken(void);
 /* How many there are, and how many requests of them are not answered yet. */
 unsigned sessions_count(void);
 unsigned sessions_in_flight(void);

@@ -327,8 +327,7 @@ void listen_handover(void)
 	uint64_t n = count;
 	unsigned i;
 
-	if (waiting.fd >= 0)
-		handover.why = handover_busy;
+	/* Who waits for a place is not handed over: else strangers who connect again and again could refuse each exchange. */
 	handover_number(&n);
 	for (i = 0; i < n && i < LISTENERS_MAX; i++)
 		handover_fd(&listeners[i].event.fd);

@@ -102,8 +102,6 @@ static void session_put(const struct session *s)
 
 	while (e && &e->nbd != s->handshake.meta_export) /* which nobody holds: it may be gone */
 		e = e->next;
-	if (ENABLE_FEATURE_XNBD_TLS && s->state == SESSION_HANDSHAKE && s->handshake.tls == NBD_TLS_DONE)
-		handover.why = handover_busy;
 	r->fd = s->event.fd;
 	r->open = s->open;
 	r->hang_up = s->hang_up;
@@ -124,6 +122,13 @@ static void session_put(const struct session *s)
 			request_put(x);
 }
 
+/* Whether s is in the handshake of TLS, which ends with this program: whoever has shown no key, perhaps a stranger who never will,
+ * cannot have all of us wait. */
+static bool is_in_tls(const struct session *s)
+{
+	return ENABLE_FEATURE_XNBD_TLS && s->handshake.tls == NBD_TLS_DONE && !s->key;
+}
+
 static void sessions_put(void)
 {
 	const struct session *s;
@@ -131,7 +136,7 @@ static void sessions_put(void)
 
 	for (i = 0; i < front_count(); i++)
 		for (s = fronts[i].sessions; s; s = s->next)
-			if (s->state != SESSION_CLOSED && !s->broken)
+			if (s->state != SESSION_CLOSED && !s->broken && !is_in_tls(s))
 				session_put(s);
 }
 
@@ -276,8 +281,10 @@ static void session_get(struct session *s, const struct handed_session *r)
 	}
 	if (handover_get(HANDED_TEXT) && handover.more_bytes)
 		handshake_send(s, handover.more, handover.more_bytes);
-	if (handover_get(HANDED_TEXT) && handover.more_bytes && ENABLE_FEATURE_XNBD_TLS)
+	if (handover_get(HANDED_TEXT) && handover.more_bytes && ENABLE_FEATURE_XNBD_TLS) {
+		s->handshake.tls = NBD_TLS_DONE;
 		s->broken = !key_hold(s, handover.more);
+	}
 	while (!s->broken && (q = handover_get(HANDED_REPLY)))
 		reply_get(s, q);
 	while (!s->broken && (q = handover_get(HANDED_REQUEST)))

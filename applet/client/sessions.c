@@ -104,15 +104,6 @@ bool session_close_shaking(void)
 	return true;
 }
 
-void sessions_close_unshaken(void)
-{
-	struct session *s;
-
-	for (s = front_here()->sessions; s; s = s->next)
-		if (s->state == SESSION_HANDSHAKE && s->handshake.tls == NBD_TLS_DONE && session_is_late(s))
-			session_close(s);
-}
-
 /* Lets those go on that waited for memory. */
 static void sessions_unthrottle(void)
 {

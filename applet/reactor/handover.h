@@ -26,7 +26,7 @@
 
 /* The first record, a HANDED_TEXT, which all versions begin with. Behind the version: what the row of records depends on, or what
  * has been agreed on with clients or is noted on the disk. */
-#define HANDOVER_VERSION "xnbd state 4" IF_FEATURE_XNBD_SERVER_INIT(" init") IF_FEATURE_XNBD_SERVER_AUTO(" auto") \
+#define HANDOVER_VERSION "xnbd state 5" IF_FEATURE_XNBD_SERVER_INIT(" init") IF_FEATURE_XNBD_SERVER_AUTO(" auto") \
 	IF_FEATURE_XNBD_SERVER_STRUCTURED(" structured") IF_FEATURE_XNBD_SERVER_VERIFY(" verify")
 
 enum handed {

@@ -39,7 +39,7 @@ struct relay {
 	uint8_t in[IN_BYTES], out[OUT_BYTES];
 };
 
-_Atomic unsigned relays_served, relays_unsent;
+_Atomic unsigned relays_served, relays_open, relays_unsent;
 
 struct relay *relay_new(int net, int local, const struct psk *psk, const char *who, bool (*is_dead)(int net))
 {
@@ -70,6 +70,7 @@ void relay_free(struct relay *r)
 {
 	set_sent(r);
 	relays_served -= r->server;
+	relays_open -= r->server && r->up;
 	secret_free(r, sizeof(*r));
 }
 
@@ -259,6 +260,7 @@ static void begin_data(struct relay *r)
 	enum kernel_tls kernel = ENABLE_FEATURE_XNBD_TLS_KERNEL ? kernel_tls_begin(r->net, &r->tls) : KERNEL_TLS_NONE;
 
 	r->up = true;
+	relays_open += r->server;
 	r->done = kernel != KERNEL_TLS_NONE;
 	if (kernel == KERNEL_TLS_HALF)
 		r->failure = "the kernel's TLS has failed";

@@ -47,10 +47,12 @@ int relay_result(int local, char *text);
 int relay_begin(int net, const struct psk *psk, const char *who, bool (*is_dead)(int net));
 /* How many there are that are servers. Any thread. */
 unsigned relays_serving(void);
+/* How many of these have done the handshake. */
+unsigned relays_up(void);
 /* Whether some of these have not sent all that was given to them. Any thread. */
 bool relays_are_sending(void);
 
 /* The counts behind these; of relay.c. */
-extern _Atomic unsigned relays_served, relays_unsent;
+extern _Atomic unsigned relays_served, relays_open, relays_unsent;
 
 #endif

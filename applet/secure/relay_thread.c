@@ -31,6 +31,11 @@ unsigned relays_serving(void)
 	return relays_served;
 }
 
+unsigned relays_up(void)
+{
+	return relays_open;
+}
+
 bool relays_are_sending(void)
 {
 	return relays_unsent != 0;

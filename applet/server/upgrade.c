@@ -112,8 +112,6 @@ const char *upgrade_begin(int program_fd)
 		close(program_fd);
 		return why;
 	}
-	if (ENABLE_FEATURE_XNBD_TLS)
-		sessions_close_unshaken(); /* their relays end while the program is read */
 	up.busy = true;
 	up.program_fd = program_fd;
 	up.program.bytes = (size_t)st.st_size;
@@ -234,7 +232,7 @@ static const char *refusal(void)
 		return "the program cannot be read";
 	if (server_config->one_client)
 		return "a server of one client ends with it";
-	if (ENABLE_FEATURE_XNBD_TLS && relays_serving())
+	if (ENABLE_FEATURE_XNBD_TLS && relays_up())
 		return "clients are here over TLS, whose state cannot be handed over";
 	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && !server_config->image && proxies_are_there())
 		return "the proxies of a wrapper cannot be handed over";
