@@ -200,12 +200,21 @@ static int disconnect(const char *path)
 
 /* ---- commands about a server -------------------------------------------------------------------- */
 
-/* As it is: names that are not printable are for a program that reads them. */
+/* One line, and nothing that a terminal obeys: of UTF-8, control characters are below U+0020, U+007F, and U+0080 to U+009F. */
 static void print_name(void *ctx UNUSED_PARAM, const void *name, size_t n, const void *more UNUSED_PARAM,
 		       size_t more_bytes UNUSED_PARAM)
 {
-	full_write(STDOUT_FILENO, name, n);
-	full_write(STDOUT_FILENO, "\n", 1);
+	uint8_t line[NBD_NAME_MAX + 1], *p;
+
+	for (p = line; p < line + n; p++) {
+		*p = ((const uint8_t *)name)[p - line];
+		if (*p < ' ' || *p == 0x7f)
+			*p = '?';
+		else if (p > line && p[-1] == 0xc2 && *p >= 0x80 && *p < 0xa0)
+			p[-1] = *p = '?';
+	}
+	*p++ = '\n';
+	full_write(STDOUT_FILENO, line, (size_t)(p - line));
 }
 
 static int query_server(const struct client *c, bool list)

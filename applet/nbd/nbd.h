@@ -300,7 +300,7 @@ struct nbd_client_handshake {
 	bool simple; /* no structured replies, and so no base:allocation: for the kernel's client */
 	bool tls;    /* with TLS or not at all: NBD_HS_TLS comes before anything but the greeting */
 	/* NULL, or gets the exports of the server, one by one; the handshake asks for these and for none of them.
-	 * n bytes of name, more_bytes of description, which need not be printable. */
+	 * n bytes of name, at most NBD_NAME_MAX, and more_bytes of description, which need not be printable. */
 	void (*listed)(void *ctx, const void *name, size_t n, const void *more, size_t more_bytes);
 	/* private */
 	int state;
