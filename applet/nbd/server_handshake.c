@@ -471,7 +471,7 @@ static enum nbd_handshake_state skip_step(struct nbd_server_handshake *h, size_t
 	h->skip_bytes -= (uint32_t)*used;
 	if (h->skip_bytes)
 		return NBD_HS_MORE;
-	if (ENABLE_FEATURE_XNBD_TLS && h->tls == NBD_TLS_REQUIRE)
+	if (ENABLE_FEATURE_XNBD_TLS && h->tls == NBD_TLS_REQUIRE && h->skip_option != NBD_OPT_STARTTLS)
 		return tls_required(h, h->skip_option);
 	return answer_text(h, h->skip_option, NBD_REP_ERR_TOO_BIG, "too long");
 }

@@ -749,6 +749,7 @@ static void test_tls_required(void)
 		add_refusal(&t, options[i], &data, NBD_REP_ERR_TLS_REQD);
 		put_zeroes(&data, i == 5 ? NBD_OPTION_MAX : 3);
 	}
+	add_refusal(&t, NBD_OPT_STARTTLS, &data, NBD_REP_ERR_TOO_BIG);
 	drop(&data);
 	put_option(&t.says, NBD_OPT_STARTTLS, "", 0);
 	put_reply(&t.wants, NBD_OPT_STARTTLS, NBD_REP_ACK, "", 0);
