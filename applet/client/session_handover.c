@@ -89,19 +89,11 @@ static void request_put(const struct command *x)
 	}
 }
 
-static uint64_t serial_of(const struct export *e)
-{
-	return e ? e->serial : NO_EXPORT;
-}
-
 static void session_put(const struct session *s)
 {
 	struct handed_session *r = handover_put(HANDED_SESSION, s->in + s->in_first, s->in_end - s->in_first);
 	const struct command *x = s->commands;
-	const struct export *e = exports;
 
-	while (e && &e->nbd != s->handshake.meta_export) /* which nobody holds: it may be gone */
-		e = e->next;
 	r->fd = s->event.fd;
 	r->open = s->open;
 	r->hang_up = s->hang_up;
@@ -109,8 +101,8 @@ static void session_put(const struct session *s)
 	memcpy(&r->handshake, &s->handshake.got_client_flags, sizeof(r->handshake));
 	r->state = s->state;
 	r->out_sent = s->out_sent;
-	r->export = serial_of(s->export);
-	r->meta = serial_of(e);
+	r->export = s->export ? s->export->nbd.serial : NO_EXPORT;
+	r->meta = s->handshake.meta_serial;
 	handover_put(HANDED_TEXT, s->hs_out, s->hs_out_bytes);
 	handover_put(HANDED_TEXT, s->key ? s->key->name : NULL, s->key ? strlen(s->key->name) : 0);
 	replies_put(&s->out, false);
@@ -256,7 +248,6 @@ static void request_get(struct session *s, const struct handed_command *r)
 /* What has come is taken, and what was not answered is done again. */
 static void session_get(struct session *s, const struct handed_session *r)
 {
-	const struct export *e = export_by_serial(r->meta);
 	const struct handed_command *q;
 
 	session_use(s, export_by_serial(r->export));
@@ -271,7 +262,7 @@ static void session_get(struct session *s, const struct handed_session *r)
 	s->state = r->state;
 	s->out_sent = r->out_sent;
 	memcpy(&s->handshake.got_client_flags, &r->handshake, sizeof(r->handshake));
-	s->handshake.meta_export = e ? &e->nbd : NULL;
+	s->handshake.meta_serial = r->meta;
 	if (r->is_owned) { /* and stays with this thread */
 		s->is_placed = true;
 		fronts[LOOP_CORE].load++;

@@ -252,14 +252,14 @@ void control_tallies_list(struct control *k)
 	k->listing = k->tallies = true;
 	for (; k->list_part < parts; k->list_part++, k->list_next = 0) {
 		for (e = exports; e; e = e->next) {
-			if (e->serial < k->list_next || e->removed)
+			if (e->nbd.serial < k->list_next || e->removed)
 				continue;
 			if (k->out_bytes > CONTROL_OUT_BYTES_MAX / 2)
 				control_flush(k);
 			if (k->out_bytes > CONTROL_OUT_BYTES_MAX / 2)
 				return; /* goes on when that has been read */
 			emit_tally(k, e);
-			k->list_next = e->serial + 1;
+			k->list_next = e->nbd.serial + 1;
 		}
 	}
 	k->listing = k->tallies = false;

@@ -45,11 +45,11 @@ void images_list(struct control *k)
 
 	k->listing = true;
 	for (e = exports; e; e = e->next) {
-		if (e->serial < k->list_next)
+		if (e->nbd.serial < k->list_next)
 			continue;
 		if (!images_room(k))
 			return; /* goes on when that has been read */
-		k->list_next = e->serial + 1;
+		k->list_next = e->nbd.serial + 1;
 		if (ENABLE_FEATURE_XNBD_WRAPPER_CONVERSATION && k->talks) {
 			if (!e->removed)
 				talk_list(k, e);

@@ -53,7 +53,7 @@ void talk_answer(struct control *k, const char *error)
 
 void talk_list(struct control *k, const struct export *e)
 {
-	control_print(k, "%llu ", (unsigned long long)e->serial);
+	control_print(k, "%llu ", (unsigned long long)e->nbd.serial);
 	control_emit_escaped(k, e->nbd.name, " ");
 	control_print(k, " ");
 	control_emit_escaped(k, e->disk.path[FILE_IMAGE], " ");
@@ -93,7 +93,7 @@ static bool is_of_index(const struct export *e, const char *index)
 {
 	char text[24];
 
-	snprintf(text, sizeof(text), "%llu", (unsigned long long)e->serial);
+	snprintf(text, sizeof(text), "%llu", (unsigned long long)e->nbd.serial);
 	return strcmp(text, index) == 0;
 }
 

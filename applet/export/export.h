@@ -41,8 +41,7 @@ struct export_tally {
 
 struct export {
 	struct disk disk;
-	struct nbd_export nbd;
-	uint64_t serial; /* no two have the same; it grows along the list */
+	struct nbd_export nbd; /* its serial grows along the list */
 	unsigned users;   /* sessions, and the list while it is not removed */
 	bool removed;     /* nobody finds it any more */
 	bool replaced;    /* ... because another has taken its place */

@@ -20,7 +20,7 @@ static void export_put(struct export *e)
 	disk_put(&r->disk, &e->disk);
 	r->disk.removed = e->removed;
 	r->size_bytes = core_size_bytes(e->disk.core);
-	r->serial = e->serial;
+	r->serial = e->nbd.serial;
 	disk_paths_handover(e);
 }
 
@@ -45,7 +45,7 @@ static void export_get(const struct handed_export *r)
 
 	if (e) {
 		export_enlist(e);
-		e->serial = r->serial;
+		e->nbd.serial = r->serial;
 		e->removed = r->disk.removed;
 		e->disk.header.size_bytes = r->size_bytes;
 		disk_paths_handover(e);

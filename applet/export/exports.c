@@ -59,7 +59,7 @@ void export_enlist(struct export *e)
 {
 	struct export **last = &exports;
 
-	e->serial = export_next_serial++;
+	e->nbd.serial = export_next_serial++;
 	while (*last)
 		last = &(*last)->next;
 	*last = e;
@@ -91,7 +91,7 @@ struct export *export_by_serial(uint64_t serial)
 {
 	struct export *e = exports;
 
-	while (e && e->serial != serial)
+	while (e && e->nbd.serial != serial)
 		e = e->next;
 	return e;
 }

@@ -215,6 +215,7 @@ struct nbd_export {
 	bool allocation; /* offers base:allocation */
 	bool local;      /* offers x-xnbd:local */
 	const char *description; /* for people, at most NBD_NAME_MAX bytes; NULL: none */
+	uint64_t serial;         /* no two of a server have the same, ever */
 };
 
 /* Where the handshake writes its replies, and where it finds exports. */
@@ -253,7 +254,7 @@ struct nbd_server_handshake {
 	bool sized;      /* result: the client has asked for the block sizes with GO: it keeps to them */
 	uint32_t skip_bytes;                  /* rest of an option too long to read, or refused */
 	uint32_t skip_option;
-	const struct nbd_export *meta_export; /* for which it was selected */
+	uint64_t meta_serial; /* of the export for which it was selected, and which may be gone */
 	const struct nbd_export *export; /* result: set when the handshake is done */
 	bool hides; /* set by the caller: no client is told the names of the exports */
 };

@@ -196,7 +196,7 @@ static uint16_t transmission_flags(const struct nbd_server_handshake *h, const s
 static enum nbd_handshake_state begin_transmission(struct nbd_server_handshake *h, const struct nbd_export *e)
 {
 	/* "Metadata querying": what was selected for another export does not count. */
-	if (h->meta_export != e)
+	if (h->meta_serial != e->serial)
 		h->allocation = h->local = false;
 	h->export = e;
 	return NBD_HS_DONE;
@@ -320,7 +320,6 @@ static enum nbd_handshake_state starttls(struct nbd_server_handshake *h, const s
 		return invalid(h, NBD_OPT_STARTTLS, c->left ? no_data : "TLS was begun before");
 	acknowledge(h, NBD_OPT_STARTTLS);
 	h->structured = h->allocation = h->local = false;
-	h->meta_export = NULL;
 	h->tls = NBD_TLS_DONE;
 	return NBD_HS_TLS;
 }
@@ -403,7 +402,7 @@ static enum nbd_handshake_state meta_context(struct nbd_server_handshake *h, uin
 		reply_data(h, option, NBD_REP_META_CONTEXT, id, sizeof(id), contexts[i].name);
 		if (is_list)
 			continue;
-		h->meta_export = e;
+		h->meta_serial = e->serial;
 		if (i)
 			h->local = true;
 		else

@@ -103,7 +103,7 @@ struct handed_session {
 	bool reserved;
 	struct handed_handshake handshake;
 	uint32_t state, out_sent; /* as in struct session */
-	uint64_t export, meta;    /* serials, or NO_EXPORT */
+	uint64_t export, meta;    /* serials; export: or NO_EXPORT */
 };
 
 /* As in struct request, from its beginning. */

@@ -19,7 +19,7 @@ static void device_put(const struct device *d)
 	r->is_scanned = d->is_scanned;
 	r->pid = d->pid;
 	r->index = d->device.index;
-	r->export = d->is_ending ? NO_EXPORT : d->export->serial; /* not held any more: it was disconnected by somebody else */
+	r->export = d->is_ending ? NO_EXPORT : d->export->nbd.serial; /* not held any more: it was disconnected by somebody else */
 }
 
 static void device_get(struct device *d, const struct handed_device *r)

@@ -14,7 +14,7 @@ static const struct nbd_export exports[] = {
 	{ .name = "", .size_bytes = 1 << 20, .transmission_flags = NBD_FLAG_HAS_FLAGS, .min_block = 1,
 	  .preferred_block = 4096, .max_payload = NBD_PAYLOAD_MAX, .allocation = true },
 	{ .name = "other", .size_bytes = 4097, .transmission_flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_READ_ONLY,
-	  .min_block = 512, .preferred_block = 512, .max_payload = 4096 },
+	  .min_block = 512, .preferred_block = 512, .max_payload = 4096, .serial = 1 },
 };
 enum { EXPORTS = sizeof(exports) / sizeof(exports[0]), REPLY_BYTES = 20, EXPORT_NAME_BYTES = 134 };
 
@@ -99,7 +99,7 @@ static void check_done(const struct nbd_server_handshake *h)
 {
 	if (!h->export)
 		finding("done, and no export");
-	if (h->allocation && (!h->structured || h->meta_export != h->export || !h->export->allocation))
+	if (h->allocation && (!h->structured || h->meta_serial != h->export->serial || !h->export->allocation))
 		finding("base:allocation was not negotiated");
 }
 

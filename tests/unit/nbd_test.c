@@ -387,9 +387,9 @@ static char long_name[NBD_NAME_MAX + 2]; /* the first NBD_NAME_MAX bytes are a n
 static char longest_name[NBD_NAME_MAX + 1];
 
 static const struct nbd_export exports[] = {
-	{ "disk", 0x123456789a, DISK_FLAGS, 512, 4096, 1 << 20, true, false, "what it is" },
-	{ "other", 0, NBD_FLAG_HAS_FLAGS | NBD_FLAG_READ_ONLY, 1, 4096, NBD_PAYLOAD_MAX, false, false, NULL },
-	{ longest_name, INT64_MAX, DISK_FLAGS, 1, 65536, 0xffffffff, true, true, longest_name },
+	{ "disk", 0x123456789a, DISK_FLAGS, 512, 4096, 1 << 20, true, false, "what it is", 0 },
+	{ "other", 0, NBD_FLAG_HAS_FLAGS | NBD_FLAG_READ_ONLY, 1, 4096, NBD_PAYLOAD_MAX, false, false, NULL, 1 },
+	{ longest_name, INT64_MAX, DISK_FLAGS, 1, 65536, 0xffffffff, true, true, longest_name, 2 },
 };
 
 enum { DISK, OTHER, LONGEST, EXPORTS };
@@ -426,6 +426,7 @@ struct talk {
 	struct nbd_server_handshake h;
 	enum nbd_tls tls;
 	bool hides;
+	const struct nbd_server_ops *ops; /* NULL: server_ops */
 	enum nbd_handshake_state state;
 	size_t used;
 };
@@ -447,7 +448,7 @@ static void talk_one_way(struct talk *t, int way)
 {
 	drop(&t->gets);
 	memset(&t->h, 0, sizeof(t->h));
-	t->h.ops = &server_ops;
+	t->h.ops = t->ops ? t->ops : &server_ops;
 	t->h.ctx = &t->gets;
 	t->h.tls = t->tls;
 	t->h.hides = t->hides;
@@ -1147,6 +1148,32 @@ static void test_meta_then_go(void)
 	check_meta_then("disk", "other", &exports[OTHER], false);
 	check_meta_then("disk", longest_name, &exports[LONGEST], false);
 	check_meta_then(longest_name, longest_name, &exports[LONGEST], true);
+}
+
+/* Each time another export, in the memory of the last one. */
+static const struct nbd_export *find_renewed(void *ctx, const char *name, size_t n)
+{
+	static struct nbd_export e;
+	uint64_t serial = e.serial + 1;
+
+	e = *find(ctx, name, n);
+	e.serial = serial;
+	return &e;
+}
+
+static void test_meta_then_renewed(void)
+{
+	static const struct nbd_server_ops ops = { .send = send_to_buf, .find = find_renewed, .list = list };
+	struct talk t;
+
+	hello_structured(&t);
+	t.ops = &ops;
+	add_meta(&t, NBD_OPT_SET_META_CONTEXT, "disk", exact, true);
+	put_option(&t.says, NBD_OPT_EXPORT_NAME, "disk", 4);
+	put_export(&t.wants, &exports[DISK], true);
+	put_zeroes(&t.wants, 124);
+	CHECK(talk_ends(&t, NBD_HS_DONE));
+	CHECK(!t.h.allocation);
 }
 
 /* ---- client_handshake.c --------------------------------------------------------------- */
@@ -1850,7 +1877,7 @@ static bool server_result_is_sane(const struct nbd_server_handshake *h, enum nbd
 	bool ok = (state == NBD_HS_DONE) == (h->export != NULL);
 
 	if (state == NBD_HS_DONE)
-		ok &= !h->allocation || (h->structured && h->meta_export == h->export && h->export->allocation);
+		ok &= !h->allocation || (h->structured && h->meta_serial == h->export->serial && h->export->allocation);
 	return ok;
 }
 
@@ -2174,6 +2201,7 @@ int main(void)
 	test_meta_refused();
 	test_meta_before_structured();
 	test_meta_then_go();
+	test_meta_then_renewed();
 	test_not_nbd();
 	test_client_oldstyle();
 	test_client_newstyle();
