@@ -37,16 +37,18 @@ static bool write_all(int to, const char *p, ssize_t n)
 	return true;
 }
 
-/* In a process of its own: copies until one of the two ends, then shuts down `ours`, which is one
+/* In a process of its own, which forgets the keys: copies until one of the two ends, then shuts down `ours`, which is one
  * of them, as `how` says. Not by splice(2): that keeps a pipe locked while it waits for the other
  * side, so the pipe's other user, who may have to do something about that, cannot be woken. */
-static void copy_pipe(int from, int to, int ours, int how)
+static void copy_pipe(int from, int to, int ours, int how, const struct psk *one)
 {
 	struct pollfd ends[] = { { .fd = from, .events = POLLIN }, { .fd = to } };
 	char buf[PIPE_BYTES];
 	sigset_t set;
 	ssize_t n;
 
+	if (ENABLE_FEATURE_XNBD_TLS)
+		psk_forget(one);
 	sigfillset(&set);
 	sigprocmask(SIG_BLOCK, &set, NULL); /* SIGPIPE is an error; who ends the server does not end us before its last replies */
 	while (poll(ends, 2, -1) > 0 && !ends[1].revents && (n = safe_read(from, buf, sizeof(buf))) > 0 && write_all(to, buf, n))
@@ -59,7 +61,7 @@ static pid_t to_client; /* the process that copies replies; 0: none */
 
 /* A session reads and writes one descriptor: standard input becomes a socket, and two processes
  * copy between its other end and the pipes. */
-static void replace_pipes(void)
+static void replace_pipes(const struct psk *one)
 {
 	int pair[2];
 
@@ -67,19 +69,19 @@ static void replace_pipes(void)
 		bb_simple_perror_msg_and_die("socketpair");
 	if (!xfork()) {
 		close(pair[0]);
-		copy_pipe(STDIN_FILENO, pair[1], pair[1], SHUT_WR);
+		copy_pipe(STDIN_FILENO, pair[1], pair[1], SHUT_WR, one);
 	}
 	to_client = xfork();
 	if (!to_client) {
 		close(pair[0]);
-		copy_pipe(pair[1], STDOUT_FILENO, pair[1], SHUT_RDWR);
+		copy_pipe(pair[1], STDOUT_FILENO, pair[1], SHUT_RDWR, one);
 	}
 	dup2(pair[0], STDIN_FILENO);
 	close(pair[0]);
 	close(pair[1]);
 }
 
-void inetd_prepare(int fd)
+void inetd_prepare(int fd, const struct psk *one)
 {
 	struct stat client, st;
 	int i;
@@ -87,7 +89,7 @@ void inetd_prepare(int fd)
 	if (fstat(fd, &client) < 0)
 		return;
 	if (fd == STDIN_FILENO && S_ISFIFO(client.st_mode) && fstat(STDOUT_FILENO, &st) == 0 && S_ISFIFO(st.st_mode)) {
-		replace_pipes();
+		replace_pipes(one);
 		client = st;
 	} else if (!S_ISSOCK(client.st_mode)) {
 		return;

@@ -13,6 +13,7 @@
 #include "origin/endpoint.h"
 #include "reactor/handover.h"
 #include "reactor/loop.h"
+#include "secure/keys.h"
 
 /* At the start: takes the sockets that systemd has opened; else binds TCP port lport (NULL: none)
  * of address laddr (NULL: of all), and checks that the Unix socket (NULL: none) can be created.
@@ -57,8 +58,9 @@ int listen_unix(const char *path, const void *owner);
 
 /* Prepares for a client that is already connected to fd; before there is a second thread and before
  * the first message. If standard output or error is that client, too, it becomes /dev/null. If
- * standard input and output are pipes, one socket replaces them; dies when that cannot be. */
-void inetd_prepare(int fd);
+ * standard input and output are pipes, one socket replaces them; dies when that cannot be. The processes that copy forget
+ * the keys, and one, which may be NULL. */
+void inetd_prepare(int fd, const struct psk *one);
 /* It is served; dies when it cannot be. past_handshake: NULL, or the export it is past its handshake for. */
 void inetd_begin(int fd, struct export *past_handshake);
 /* At the very end, after the session's. As process 1 of a PID namespace, waits until the last replies have

@@ -10,7 +10,15 @@
 
 enum {
 	FILE_BYTES_MAX = 256 << 10, /* thousands of keys */
+	STACK_BYTES = 16 << 10,     /* that TLS needs, several times */
 };
+
+/* Where the kernel refuses one of these, it is only less. */
+static void keep_secret(void *p, size_t bytes)
+{
+	madvise(p, bytes, MADV_DONTDUMP);
+	mlock(p, bytes);
+}
 
 void *secret_new(size_t bytes)
 {
@@ -19,10 +27,16 @@ void *secret_new(size_t bytes)
 
 	if (p == MAP_FAILED)
 		return NULL;
-	/* Where the kernel refuses one of these, it is only less. */
-	madvise(p, bytes, MADV_DONTDUMP);
-	mlock(p, bytes);
+	keep_secret(p, bytes);
 	return p;
+}
+
+void secret_stack(void)
+{
+	char *here = __builtin_frame_address(0);
+	size_t below = STACK_BYTES + ((uintptr_t)here & ((size_t)getpagesize() - 1));
+
+	keep_secret(here - below, below);
 }
 
 void secret_free(void *p, size_t bytes)
@@ -211,6 +225,13 @@ void psk_lock(const struct psk *one)
 		mlock(used, used->bytes);
 	if (one)
 		mlock(one, sizeof(*one));
+}
+
+void psk_forget(const struct psk *one)
+{
+	psk_use(NULL);
+	if (one)
+		secret_free((struct psk *)one, sizeof(*one));
 }
 
 void psk_use(struct psk_list *l)

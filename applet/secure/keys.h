@@ -14,6 +14,8 @@
 void *secret_new(size_t bytes);
 /* Wipes and frees it. */
 void secret_free(void *p, size_t bytes);
+/* The same for the stack of this thread, of which 16 KiB from here on are for secrets; a thread has at least so much. */
+void secret_stack(void);
 
 struct psk {
 	uint8_t name_bytes, key_bytes; /* 1..TLS_NAME_MAX, TLS_PSK_MIN..TLS_PSK_MAX */
@@ -45,6 +47,8 @@ struct psk *psk_dup(const struct psk *k);
 void psk_use(struct psk_list *l);
 /* Locks these, and one, in memory once more: a process that has come from fork(2) has no locks. one may be NULL. */
 void psk_lock(const struct psk *one);
+/* A process that has come from fork(2), and needs no key, has neither these nor one any more. one may be NULL. */
+void psk_forget(const struct psk *one);
 /* Whether one of them has this name: copied to *to. Any thread. */
 bool psk_find(const uint8_t *name, size_t bytes, struct psk *to);
 

@@ -420,6 +420,7 @@ void *relay_run(void *arg)
 	struct relay *r = arg;
 	unsigned checks = 0;
 
+	secret_stack();
 	if (!start(r))
 		give_up(r, "no randomness");
 	while (!r->done)

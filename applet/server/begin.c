@@ -229,7 +229,7 @@ void server_begin(void)
 
 	die_func = server_leave;
 	if (ENABLE_FEATURE_XNBD_SERVER_INETD && s->one_client)
-		inetd_prepare(s->client_fd);
+		inetd_prepare(s->client_fd, s->origin.psk);
 	/* Opened before anything is changed on disk. */
 	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && s->logpath)
 		daemon_open_log(s->logpath);
