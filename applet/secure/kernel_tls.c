@@ -17,7 +17,6 @@ enum { /* linux/tls.h */
 	X_TLS_GET_RECORD_TYPE = 2,
 	X_TLS_1_3_VERSION = 0x0304,
 	X_TLS_CIPHER_CHACHA20_POLY1305 = 54, /* of Linux 5.11 */
-	X_SIOCOUTQ = 0x5411, /* linux/sockios.h */
 };
 
 enum {

@@ -20,6 +20,8 @@
  * it is known that there is no module. */
 extern _Atomic bool kernel_tls_off;
 
+enum { X_SIOCOUTQ = 0x5411 }; /* linux/sockios.h: bytes that the peer has not acknowledged */
+
 enum kernel_tls {
 	KERNEL_TLS_NONE, /* not for this socket: it is as it was */
 	KERNEL_TLS_ON,   /* from the next byte on in each direction; t is of no use any more */

@@ -6,6 +6,7 @@
 
 #include <poll.h>
 #include <stdatomic.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 
 enum {
@@ -14,6 +15,8 @@ enum {
 	WHO_BYTES = 128,
 	CHECK_MS = 5000,     /* how often a peer that is silent is looked at */
 	LINGER_CHECKS = 6,   /* ... and after so many, one that takes nothing of what is left for it is given up */
+	LEAVE_MS = LINGER_CHECKS * CHECK_MS, /* so long one that has all of it in its queue may take to acknowledge it */
+	LEAVE_POLL_MS = 20,
 	TELL_S = 10,         /* a failed handshake is told no more often, nor is one that has not */
 };
 
@@ -415,6 +418,24 @@ static void wait_for_more(struct relay *r, unsigned *checks)
 		local_gone(r);
 }
 
+/* Waits until the peer has all that was sent, or has ended; what it still sends is thrown away. With a byte of it unread, close(2)
+ * would reset the connection, and lose what is on its way. */
+static void leave(struct relay *r)
+{
+	unsigned long long end = monotonic_ms() + LEAVE_MS;
+	struct pollfd p = { .fd = r->net, .events = POLLIN };
+	int left;
+
+	while (ioctl(r->net, X_SIOCOUTQ, &left) == 0 && left && monotonic_ms() < end) {
+		ssize_t n = recv(r->net, r->in, sizeof(r->in), MSG_DONTWAIT);
+
+		if (n == 0 || (n < 0 && errno != EAGAIN))
+			return;
+		if (n < 0)
+			poll(&p, 1, LEAVE_POLL_MS);
+	}
+}
+
 void *relay_run(void *arg)
 {
 	struct relay *r = arg;
@@ -431,6 +452,8 @@ void *relay_run(void *arg)
 	else if (r->failure)
 		send(r->local, r->failure, strlen(r->failure), MSG_NOSIGNAL | MSG_DONTWAIT);
 	close(r->local);
+	if (r->sent)
+		leave(r);
 	close(r->net);
 	relay_free(r);
 	return NULL;

@@ -12,7 +12,7 @@
  *
  * The end of one side is passed on: of the peer, its close_notify is an end of data for who has the
  * connection; an end without one is a lost connection. Who closes the local socket has what was sent before delivered,
- * and a close_notify behind it, as long as the peer takes some of it every 30 seconds.
+ * and a close_notify behind it, as long as the peer takes some of it every 30 seconds, and acknowledges the end of it within 30 more.
  */
 #ifndef SECURE_RELAY_H
 #define SECURE_RELAY_H
