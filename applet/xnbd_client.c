@@ -206,15 +206,14 @@ static void print_name(void *ctx UNUSED_PARAM, const void *name, size_t n, const
 {
 	uint8_t line[NBD_NAME_MAX + 1], *p;
 
+	*(uint8_t *)mempcpy(line, name, n) = '\n';
 	for (p = line; p < line + n; p++) {
-		*p = ((const uint8_t *)name)[p - line];
+		if (*p == 0xc2 && (p[1] & 0xe0) == 0x80)
+			*p = p[1] = 0;
 		if (*p < ' ' || *p == 0x7f)
 			*p = '?';
-		else if (p > line && p[-1] == 0xc2 && *p >= 0x80 && *p < 0xa0)
-			p[-1] = *p = '?';
 	}
-	*p++ = '\n';
-	full_write(STDOUT_FILENO, line, (size_t)(p - line));
+	full_write(STDOUT_FILENO, line, n + 1);
 }
 
 static int query_server(const struct client *c, bool list)
