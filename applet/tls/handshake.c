@@ -158,8 +158,9 @@ static void handle_record(struct tls *t, struct output *o, uint8_t *record,
   if (type == TLS_TYPE_CHANGE_CIPHER_SPEC && len == 1 && data[0] == 1 &&
       !h->in_messages && t->state != STATE_SERVER_START)
     return;
-  /* A client without keys sends its alert as it is. */
-  if (t->rx.on && type != TLS_TYPE_ALERT &&
+  /* A client without keys sends its alert as it is. A server that gives up has
+   * its keys since its hello. */
+  if (t->rx.on && !(type == TLS_TYPE_ALERT && t->server) &&
       !tls_open_record(t, record, record_len, &type, &len))
     return;
   if (type == TLS_TYPE_ALERT && len == 2) {

@@ -123,6 +123,21 @@ static void succeeds(void)
 	CHECK(passes(&copy, &p.client, 10) && passes(&p.client, &copy, 10));
 }
 
+/* Between the hellos and the end: a client may have no keys to give up with, a server has. */
+static void clear_alerts(void)
+{
+	static struct pair p;
+	static struct wire alert = { .at = { TLS_TYPE_ALERT, 3, 3, 0, 2, 2, ALERT_DECODE_ERROR }, .len = 7 };
+	begin_client(&p.client, "alice", psk);
+	begin_server(&p.server);
+	CHECK(feed(&p.client, &p.nothing, &p.hello) == TLS_MORE);
+	CHECK(feed(&p.server, &p.hello, &p.answer) == TLS_MORE);
+	p.answer.len = TLS_HEADER_BYTES + (size_t)(p.answer.at[3] << 8 | p.answer.at[4]); /* ServerHello */
+	CHECK(feed(&p.client, &p.answer, &p.finished) == TLS_MORE);
+	CHECK(feed(&p.client, &alert, &p.finished) == TLS_FAILED && !p.client.by_peer && p.client.alert == ALERT_UNEXPECTED_MESSAGE);
+	CHECK(feed(&p.server, &alert, &p.finished) == TLS_FAILED && p.server.by_peer && p.server.alert == ALERT_DECODE_ERROR);
+}
+
 static void pieces(void)
 {
 	static struct pair p, q;
@@ -960,6 +975,7 @@ int main(void)
 	}
 	key_schedule();
 	succeeds();
+	clear_alerts();
 	pieces();
 	wrong_keys();
 	wrong_order();
