@@ -48,11 +48,13 @@ static struct map bits(struct disk *d, enum state_start how, uint64_t size_bytes
 }
 
 /* Nothing that a start would call a new cache. */
-static void check_exists(const struct disk *d)
+static void check_exists(struct disk *d)
 {
-	if (d->fd[FILE_BITMAP] < 0 && d->fd[FILE_COMMIT] < 0)
+	if (d->fd[FILE_BITMAP] < 0 && d->fd[FILE_COMMIT] < 0) {
+		store_check_new(d);
 		bb_error_msg_and_die("'%s': no such file, and no commit file beside it: a start would begin a new cache",
 				     d->path[FILE_BITMAP]);
+	}
 	if (d->fd[FILE_IMAGE] < 0)
 		bb_error_msg_and_die("'%s': no such file, but there is a bitmap: find the image, or remove '%s' to begin a new cache",
 				     d->path[FILE_IMAGE], d->path[FILE_BITMAP]);

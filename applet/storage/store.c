@@ -16,6 +16,7 @@
 
 enum {
 	LOAD_BYTES = 64 << 10,
+	LOOK_BYTES = 1 << 30, /* of an image that may be new; a second or two */
 	BLANK_BYTES = 1 << 20, /* of a device: file systems, RAID, LVM have something in there */
 };
 
@@ -25,7 +26,7 @@ NORETURN static void refuse(const struct disk *d, enum io_file file, const char 
 	if (d->commit_found == COMMIT_GOOD && d->header.switched)
 		bb_error_msg_and_die("'%s': %s; it was switched, so '%s' is the only copy: serve that by --target%s", d->path[file], why,
 				     d->path[FILE_IMAGE], acceptable ? "; --accept-image would take the files as they are" : "");
-	bb_error_msg_and_die("'%s': %s%s; --clear-bitmap would forget all that is cached and start anew", d->path[file], why,
+	bb_error_msg_and_die("'%s': %s%s; --clear-bitmap would forget all that is cached (client writes too) and start anew", d->path[file], why,
 			     acceptable ? "; --accept-image would take the files as they are" : "");
 }
 
@@ -138,6 +139,38 @@ static void read_header(struct disk *d)
 	d->commit_trouble = why;
 }
 
+/* A new cache does not begin on what may be somebody's only copy: the bitmap's name, or the image's, may be mistyped.
+ * The bytes count, since unwritten space that was read is no hole for ext4. What takes long to look at has data.
+ * Devices are not looked at: hardly one is zeroes. */
+static bool image_has_data(struct disk *d)
+{
+	int fd = d->fd[FILE_IMAGE];
+	bool known, found = false;
+	uint64_t at = 0, end, looked;
+	uint8_t *part;
+
+	if (fd < 0 || !file_is_regular(d, FILE_IMAGE))
+		return false;
+	known = fdatasync(fd) == 0 && holes_known(fd);
+	end = file_bytes(d, FILE_IMAGE);
+	part = xmalloc(LOAD_BYTES);
+	for (looked = 0; !found && (at = holes_data(fd, known, at)) < end; looked += LOAD_BYTES) {
+		ssize_t n = pread(fd, part, LOAD_BYTES, (off_t)at);
+
+		found = n <= 0 || part[0] || memcmp(part, part + 1, (size_t)n - 1) != 0 || looked >= LOOK_BYTES;
+		at += (uint64_t)n;
+	}
+	free(part);
+	return found;
+}
+
+void store_check_new(struct disk *d)
+{
+	if (image_has_data(d))
+		bb_error_msg_and_die("'%s' has data of which '%s' knows nothing: are both names right? --clear-bitmap would overwrite it",
+				     d->path[FILE_IMAGE], d->path[FILE_BITMAP]);
+}
+
 enum state_start store_decide(struct disk *d, uint64_t size_bytes, const struct fingerprint *fp, bool clear)
 {
 	/* Its clients may write whatever they like, also what looks like a mark. */
@@ -165,6 +198,8 @@ enum state_start store_decide(struct disk *d, uint64_t size_bytes, const struct 
 	}
 	identity_check(d, &f);
 	how = state_decide(&f, &why);
+	if (how == START_NEW && !clear)
+		store_check_new(d);
 	if (how == START_REFUSE)
 		refuse(d, FILE_BITMAP, why, why == f.other || why == f.changed || why == state_no_bitmap);
 	return how;
