@@ -32,6 +32,8 @@ _Static_assert(AT_NUMBERS + 8 * NUMBERS <= AT_SUM, "state_header");
 
 const char state_old_version[] = "of another version";
 const char state_no_bitmap[] = "the bitmap is gone, and with it what was written last";
+const char state_other_size[] = "the commit file is of a disk of another size";
+const char state_other_origin[] = "the origin is not the one that this cache was filled from";
 
 static const char magic[7] = { 'X', 'N', 'B', 'D', 'C', 'M', 'T' };
 static const uint32_t order_mark = 0x01020304;
@@ -216,13 +218,13 @@ enum state_start state_decide(const struct state_found *f, const char **why)
 	*why = "the commit file is of another version, which this program cannot read";
 	if (f->commit == COMMIT_OLD_VERSION)
 		return START_REFUSE;
-	*why = "the commit file is of a disk of another size";
+	*why = state_other_size;
 	if (f->commit == COMMIT_GOOD && f->commit_size_bytes != f->size_bytes)
 		return START_REFUSE;
 	*why = "the bitmap is of a disk of another size";
 	if (f->bitmap_bytes && !right_size)
 		return START_REFUSE;
-	*why = "the origin is not the one that this cache was filled from";
+	*why = state_other_origin;
 	if (f->commit == COMMIT_GOOD && !f->same_origin)
 		return START_REFUSE;
 	*why = "the image is covered: its first and last bytes are in a commit file that is not here";

@@ -105,6 +105,8 @@ bool state_is_commit(const uint8_t *p);
 extern const char state_old_version[];
 /* ... and for a start in the same boot that does not find the bitmap. */
 extern const char state_no_bitmap[];
+/* ... and for an origin of another disk, of another size or content: what is here is not to blame. */
+extern const char state_other_size[], state_other_origin[];
 
 enum state_commit { COMMIT_ABSENT, COMMIT_GOOD, COMMIT_DAMAGED, COMMIT_OLD_VERSION };
 

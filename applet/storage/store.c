@@ -171,6 +171,27 @@ void store_check_new(struct disk *d)
 				     d->path[FILE_IMAGE], d->path[FILE_BITMAP]);
 }
 
+/* --clear-bitmap, of what the commit file knows. */
+static void tell_forgotten(struct disk *d)
+{
+	uint64_t size_bytes = d->header.size_bytes, local;
+	bool written;
+	struct map m;
+
+	store_load(d, START_COMMIT, size_bytes);
+	store_load_written(d, START_COMMIT, size_bytes);
+	if (!map_init(&m, size_bytes, d->words, false))
+		bb_simple_error_msg_and_die("out of memory");
+	local = m.local;
+	map_free(&m);
+	written = bits_next(d->written, 0, written_runs(map_blocks(size_bytes)), 0) < written_runs(map_blocks(size_bytes));
+	free(d->written); /* what is new is loaded anew */
+	d->written = NULL;
+	if (local)
+		bb_error_msg("'%s': %llu blocks that were local are forgotten%s", d->path[FILE_IMAGE], (unsigned long long)local,
+			     d->header.switched ? "; it was switched, so this was the only copy" : written ? ", client writes among them" : "");
+}
+
 enum state_start store_decide(struct disk *d, uint64_t size_bytes, const struct fingerprint *fp, bool clear)
 {
 	/* Its clients may write whatever they like, also what looks like a mark. */
@@ -200,6 +221,14 @@ enum state_start store_decide(struct disk *d, uint64_t size_bytes, const struct 
 	how = state_decide(&f, &why);
 	if (how == START_NEW && !clear)
 		store_check_new(d);
+	if (clear && f.commit == COMMIT_GOOD)
+		tell_forgotten(d);
+	/* No advice to forget what is here: the address may be mistyped. */
+	if (how == START_REFUSE && fp && why == state_other_size)
+		bb_error_msg_and_die("the origin's disk has %llu bytes, the one of this cache %llu: is it the right origin?",
+				     (unsigned long long)size_bytes, (unsigned long long)d->header.size_bytes);
+	if (how == START_REFUSE && why == state_other_origin)
+		bb_error_msg_and_die("'%s': %s: is it the right one?", d->path[FILE_BITMAP], why);
 	if (how == START_REFUSE)
 		refuse(d, FILE_BITMAP, why, why == f.other || why == f.changed || why == state_no_bitmap);
 	return how;
@@ -275,6 +304,10 @@ void store_check_content(struct disk *d, enum state_start how)
 		why = identity_content(d, how == START_BOTH);
 	if (why)
 		refuse(d, FILE_IMAGE, why, true);
+	/* An image that others have changed has other bytes, but it has some. */
+	if (d->accept && how != START_NEW && file_is_regular(d, FILE_IMAGE) && !image_has_data(d) &&
+	    bits_next(d->words, 0, map_blocks(d->header.size_bytes), 0) < map_blocks(d->header.size_bytes))
+		bb_error_msg_and_die("'%s' has nothing but zeroes: is that the right image?", d->path[FILE_IMAGE]);
 }
 
 void store_check_room(struct disk *d, uint64_t size_bytes, uint64_t have_bytes)
