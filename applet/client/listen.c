@@ -28,6 +28,7 @@ enum {
 
 static struct listener listeners[LISTENERS_MAX];
 static unsigned count;
+pid_t listen_pid;
 static const char *unix_path; /* of a socket that is made when clients are served */
 
 /* ---- binding ------------------------------------------------------------------ */
@@ -85,7 +86,7 @@ static enum obstacle find_obstacle(const struct endpoint *e)
 static void refuse(enum obstacle o, const char *path)
 {
 	if (o == NO_SOCKET)
-		bb_error_msg_and_die("'%s' exists and is not a socket: remove it or choose another path", path);
+		bb_error_msg_and_die("'%s' exists and is not a socket: are the arguments in the right order?", path);
 	if (o == IN_USE)
 		bb_error_msg_and_die("'%s' is in use by another server: stop that one first", path);
 }
@@ -168,7 +169,7 @@ static int socket_inherited(unsigned i)
 	const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
 	int on = 1;
 
-	if (!pid || !fds || strtoul(pid, NULL, 10) != (unsigned long)getpid() || i >= strtoul(fds, NULL, 10))
+	if (!pid || !fds || strtoul(pid, NULL, 10) != (unsigned long)listen_pid || i >= strtoul(fds, NULL, 10))
 		return -1;
 	(void)ioctl(FIRST_SOCKET + (int)i, FIOCLEX); /* fcntl(2) is 0.4 KB of libc */
 	(void)ioctl(FIRST_SOCKET + (int)i, FIONBIO, &on);

@@ -15,6 +15,8 @@
 #include "reactor/loop.h"
 #include "secure/keys.h"
 
+/* The process that was started, which has forked to daemonize: systemd opens sockets for that one. Set before listen_bind(). */
+extern pid_t listen_pid;
 /* At the start: takes the sockets that systemd has opened; else binds TCP port lport (NULL: none)
  * of address laddr (NULL: of all), and checks that the Unix socket (NULL: none) can be created.
  * Dies when that fails. Nobody is accepted before listen_begin(). That also creates the Unix
