@@ -14,9 +14,9 @@
 #include <stdint.h>
 
 /* Starts that thread. From now on it writes the messages of all threads: to stderr or, with syslog,
- * to /dev/log, or to the kernel's log when nobody listens there. Dies when the thread cannot be
- * started. */
-void log_begin(bool syslog);
+ * to /dev/log, or to the kernel's log when nobody listens there. file: stderr is a file, and its lines
+ * begin with the time. Dies when the thread cannot be started. */
+void log_begin(bool syslog, bool file);
 
 /* Tells the service manager, in the order of messages. Any thread, after log_begin(). */
 void log_notify(const char *state);

@@ -99,7 +99,7 @@ void daemon_ready(void)
 		dup2(log_fd, STDERR_FILENO);
 		close(log_fd);
 	}
-	log_begin(server_config->syslog);
+	log_begin(server_config->syslog, server_config->logpath);
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT)
 		log_notify("READY=1");
 	if (!ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE)

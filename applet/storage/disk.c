@@ -298,7 +298,7 @@ const char *io_word(enum io_op op)
 }
 
 /* "Not supported" is no error: whatever it was is done in another way. */
-static void has_failed(const struct disk *d, const struct io *io)
+static void has_failed(struct disk *d, const struct io *io)
 {
 	const char *path = d->path[io->file], *word = io_word(io->op);
 	char file[VERBOSE_WORD];
@@ -307,6 +307,9 @@ static void has_failed(const struct disk *d, const struct io *io)
 		return;
 	if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS)
 		disk_errors[io->op]++;
+	if (!is_verbose() && !(d->told_errors >> io->op & 1)) /* who asks for no details has to know that the disk is bad */
+		bb_error_msg("'%s': %s: %s", path, word, strerror(io->error));
+	d->told_errors |= (uint8_t)(1 << io->op);
 	if (!is_verbose())
 		return;
 	verbose_word(file, sizeof(file), path, strlen(path));

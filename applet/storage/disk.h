@@ -46,6 +46,7 @@ struct disk {
 	_Atomic bool no_nowait; /* the image's file system knows no RWF_NOWAIT */
 	bool keeps_space; /* no hole is made of what is zeroed */
 	char *path[3];  /* absolute */
+	uint8_t told_errors; /* a bit for each enum io_op that has failed */
 	char wrong[512]; /* the line of file_open_target() */
 	enum state_commit commit_found; /* what store_inspect() found */
 	const char *commit_trouble; /* ... and what is wrong with it, NULL = nothing */

@@ -112,7 +112,7 @@ bool pool_flush(bool at_once UNUSED_PARAM)
 	return false;
 }
 
-void log_begin(bool syslog UNUSED_PARAM)
+void log_begin(bool syslog UNUSED_PARAM, bool file UNUSED_PARAM)
 {
 }
 
