@@ -70,6 +70,20 @@ void policy_apply(struct policy *p, struct core *c)
 	}
 }
 
+void policy_tell(struct policy *p, const struct core *c)
+{
+	bool complete = map_is_complete(core_map(c)), target = !core_is_proxy(c);
+	const char *image = ((struct disk *)core_owner(c))->path[FILE_IMAGE];
+
+	if (p->has_looked && target && !p->was_target)
+		bb_error_msg("'%s': %s", image, complete ? "switched" : "switched by force: not all blocks are local");
+	else if (p->has_looked && complete && !p->was_complete && !target)
+		bb_error_msg("'%s': all blocks are local", image);
+	p->has_looked = true;
+	p->was_complete = complete;
+	p->was_target = target;
+}
+
 #if ENABLE_FEATURE_XNBD_SERVER_UPGRADE
 void policy_handover(struct policy *p)
 {

@@ -19,12 +19,15 @@ struct policy {
 	uint64_t again_ms;        /* ... by ourselves: not before that */
 	bool has_begun, has_told; /* the comparison; what is wrong */
 	bool hook_done;
+	bool has_looked, was_complete, was_target; /* policy_tell() */
 };
 
 /* A switch without force. NULL: it is under way, or done; else why not. */
 const char *policy_switch(struct policy *p, struct core *c);
 /* --auto-switch, --verify and --exec: once a turn. */
 void policy_apply(struct policy *p, struct core *c);
+/* Once a turn: tells when all blocks are local, and of the switch, whoever wanted it. */
+void policy_tell(struct policy *p, const struct core *c);
 
 /* For another program in this process. The comparison of --verify begins anew. */
 void policy_handover(struct policy *p);

@@ -157,6 +157,8 @@ void server_end_of_turn(void)
 		core_tick(d->core, loop_now_ms());
 		if (ENABLE_FEATURE_XNBD_SERVER_PROXY)
 			header_tick(d);
+		if (ENABLE_FEATURE_XNBD_SERVER_PROXY && d->words)
+			policy_tell(&s->policy, d->core);
 		if (ENABLE_FEATURE_XNBD_SERVER_AUTO && d->words)
 			policy_apply(&s->policy, d->core);
 	}

@@ -16,7 +16,7 @@
 
 enum {
 	LOAD_BYTES = 64 << 10,
-	LOOK_BYTES = 1 << 30, /* of an image that may be new; a second or two */
+	INSPECT_BYTES = 1 << 30, /* of an image that may be new; a second or two */
 	BLANK_BYTES = 1 << 20, /* of a device: file systems, RAID, LVM have something in there */
 };
 
@@ -157,7 +157,7 @@ static bool image_has_data(struct disk *d)
 	for (looked = 0; !found && (at = holes_data(fd, known, at)) < end; looked += LOAD_BYTES) {
 		ssize_t n = pread(fd, part, LOAD_BYTES, (off_t)at);
 
-		found = n <= 0 || part[0] || memcmp(part, part + 1, (size_t)n - 1) != 0 || looked >= LOOK_BYTES;
+		found = n <= 0 || part[0] || memcmp(part, part + 1, (size_t)n - 1) != 0 || looked >= INSPECT_BYTES;
 		at += (uint64_t)n;
 	}
 	free(part);
