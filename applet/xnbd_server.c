@@ -585,7 +585,11 @@ static void parse_mode(struct server_config *c, unsigned opt, char **argv)
 	unsigned modes = opt & (OPT_TARGET | OPT_COW | OPT_COW_CLIENT | OPT_PROXY | OPT_CHECK);
 
 	if (!modes || (modes & (modes - 1)))
-		bb_simple_error_msg_and_die("give " MODES "; try --help");
+		bb_error_msg_and_die("give %s" MODES "; try --help", modes ? "only one: " : "");
+	/* Else what is meant for a proxy would pass for a target that has it. */
+	if (!(modes & (OPT_PROXY | OPT_CHECK)) &&
+	    (opt & (OPT_CLEAR | OPT_ADOPT | OPT_ACCEPT | OPT_COVER | OPT_AUTO_SWITCH) || c->commit || c->hook || c->record || *c->origin.name))
+		bb_simple_error_msg_and_die("an option for a proxy is given to a target");
 	if (modes == OPT_CHECK) {
 		bool has_uri = argv[0] && argv[1] && argv[2] && nbd_is_uri(argv[2]);
 
