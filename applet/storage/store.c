@@ -219,7 +219,7 @@ enum state_start store_decide(struct disk *d, uint64_t size_bytes, const struct 
 	}
 	identity_check(d, &f);
 	how = state_decide(&f, &why);
-	if (how == START_NEW && !clear)
+	if (how == START_NEW && !clear && d->fd[FILE_BITMAP] < 0)
 		store_check_new(d);
 	if (clear && f.commit == COMMIT_GOOD)
 		tell_forgotten(d);

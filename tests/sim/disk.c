@@ -95,9 +95,9 @@ void disk_begin(void)
 {
 	uint64_t bits = map_bytes(plan.size_bytes), at;
 
-	/* What an image held before is of no interest to a proxy; so it holds something. */
+	/* What an image held before is of no interest to a proxy that was told to overwrite it; so it holds something. */
 	file_begin(&files[FILE_IMAGE], plan.modelled_bytes);
-	memset(files[FILE_IMAGE].cache, 0xaa, files[FILE_IMAGE].bytes);
+	memset(files[FILE_IMAGE].cache, plan.overwrite || plan.adopt ? 0xaa : 0, files[FILE_IMAGE].bytes);
 	for (at = 0; plan.target && at < plan.modelled_bytes; at += GRAIN_MAX)
 		model_bytes(0, unplace(at), plan.modelled_bytes - at < GRAIN_MAX ? plan.modelled_bytes - at : GRAIN_MAX,
 			    files[FILE_IMAGE].cache + at);

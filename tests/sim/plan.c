@@ -205,5 +205,6 @@ void draw_plan(void)
 	plan.storm = plan.crashes && plan.gap == GAP_NONE && chance(30);
 	plan.commit_device = !plan.target && !plan.adopt && chance(25);
 	plan.cover = !plan.target && chance(50);
+	plan.overwrite = !plan.target && !plan.adopt && chance(70);
 	draw_limits();
 }

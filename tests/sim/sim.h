@@ -67,6 +67,7 @@ struct plan {
 	bool adopt;             /* image and bitmap are of another program */
 	bool commit_device;     /* the commit file is a device, and the bitmap does not survive a power cut */
 	bool cover;             /* --cover at most starts */
+	bool overwrite;         /* the image has data before the first start, which is told to overwrite it */
 	unsigned silent_mille;  /* requests that the origin never answers */
 	unsigned stray_mille;   /* answers that nobody asked for */
 	bool no_punch;          /* the image's file system knows no holes */

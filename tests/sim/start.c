@@ -506,8 +506,11 @@ void start_power_cut(void)
 
 /* ---- the start --------------------------------------------------------------------------------------- */
 
+static bool begun; /* a start has succeeded */
+
 void start_begin(bool adopt)
 {
+	begun = false;
 	memset(exists, 0, sizeof(exists));
 	exists[FILE_IMAGE] = exists[FILE_BITMAP] = adopt;
 	exists[FILE_COMMIT] = plan.commit_device;
@@ -533,9 +536,11 @@ void start_free(void)
 	memset(&files, 0, sizeof(files));
 }
 
+/* With data in the image, the first start is told to overwrite it; no later one may need that. */
 static void look_and_open(bool *all_dirty)
 {
-	bool complete = store_inspect(&files, paths[FILE_IMAGE], paths[FILE_BITMAP], plan.commit_device ? paths[FILE_COMMIT] : NULL, false);
+	bool clear = plan.overwrite && !begun;
+	bool complete = store_inspect(&files, paths[FILE_IMAGE], paths[FILE_BITMAP], plan.commit_device ? paths[FILE_COMMIT] : NULL, clear);
 	struct fingerprint fp;
 
 	if (complete || (files.words && chance(50))) {
@@ -547,7 +552,7 @@ static void look_and_open(bool *all_dirty)
 	origin_samples(&fp);
 	if (plan.blind)
 		memset(&fp, 0, sizeof(fp));
-	store_open(&files, plan.size_bytes, &fp, false, all_dirty);
+	store_open(&files, plan.size_bytes, &fp, clear, all_dirty);
 }
 
 enum start_end start_files(uint64_t **words, bool *all_dirty, bool switched)
@@ -564,6 +569,7 @@ enum start_end start_files(uint64_t **words, bool *all_dirty, bool switched)
 	how = setjmp(over);
 	if (!how) {
 		look_and_open(all_dirty);
+		begun = true;
 		calls_left = -1;
 		*words = files.words;
 		return START_GOOD;
