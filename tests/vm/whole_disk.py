@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
-# whole_disk.py INITRD LAYOUT: a whole disk of a Debian with systemd moves (layouts.py). The kernel's command line has root= and
-# fstab has names as such a system has; that they are on this disk or that one, nothing in the system is told.
+# whole_disk.py INITRD LAYOUT [WORD...]: a whole disk of a Debian with systemd moves (layouts.py). The kernel's command line has root=
+# and fstab has names as such a system has; that they are on this disk or that one, nothing in the system is told. WORD: more for the
+# command line, as this initramfs wants it in each boot.
 #   1. a boot over the network, and a shutdown in the middle
 #   2. the next boot goes on; the origin is lost for a minute, while a package is installed; the copy, the switch; a shutdown. The
 #      origin is gone then
@@ -105,6 +106,7 @@ def expect_hidden(m):
     if not users:
         sys.exit("not even the server has /dev/vd* open")
     expect("mounts", m.run("grep /dev/vd /proc/mounts || true"), "")
+    expect("the service that limits a shutdown", m.run("systemctl is-active xnbd-shutdown"), "active\n")
 
 
 def shut_down(m, booted):
@@ -163,7 +165,7 @@ def check_disk(files):
 
 SIZE, N = make_origin()
 ROOT_UUID = uuid_of("root.img")
-words = f"root={LAYOUT.root} ro"
+words = " ".join([f"root={LAYOUT.root} ro", *sys.argv[3:]])
 write("state.img", bytes(MIB * 16))
 write("disk.img", bytes(SIZE))
 port, origin = start_origin("origin.img")

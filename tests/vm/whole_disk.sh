@@ -13,10 +13,12 @@ glue() {
 	done
 }
 
-# moves INITRAMFS LAYOUT WHAT: see whole_disk.py.
+# moves INITRAMFS LAYOUT WHAT [WORD...]: see whole_disk.py.
 moves() {
-	glue "$1" systemd
-	testing "$1: a whole disk, $3: boot, shutdown, copy, switch; then boots from the local disk, without the words and with them" \
-		"$PYTHON $HERE/whole_disk.py $1.initrd $2 >out 2>&1; tail -1 out" "ok\n"
+	initramfs=$1 layout=$2 contents=$3
+	shift 3
+	glue "$initramfs" systemd
+	testing "$initramfs: a whole disk, $contents: boot, shutdown, copy, switch; then boots from the local disk, without the words and with them" \
+		"$PYTHON $HERE/whole_disk.py $initramfs.initrd $layout $* >out 2>&1; tail -1 out" "ok\n"
 	cat out
 }

@@ -17,7 +17,7 @@ installkernel() {
 }
 
 install() {
-	inst_multiple xnbdbox cat dd grep ip ln mkdir mount od readlink sed sleep tr umount wc
+	inst_multiple xnbdbox blockdev cat dd grep ip ln mkdir mount od readlink sed sleep tr umount wc
 	inst_multiple -o blkid findfs
 	ln_r "$(command -v xnbdbox)" /bin/xnbd-server
 	ln_r "$(command -v xnbdbox)" /bin/xnbd-bgctl
@@ -26,5 +26,6 @@ install() {
 	[ ! -e /etc/xnbd.keys ] || inst_simple /etc/xnbd.keys # for xnbd.origin=nbds://
 	[ ! -e /etc/xnbd.trace ] || inst_simple /etc/xnbd.trace # for xnbd.trace=
 	inst_hook cmdline 90 "$moddir/xnbd-cmdline.sh"
+	inst_hook initqueue/settled 99 "$moddir/xnbd-root.sh"
 	inst_hook mount 10 "$moddir/xnbd-mount.sh"
 }
