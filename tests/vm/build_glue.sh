@@ -3,6 +3,7 @@
 # Copyright (C) 2026 the xnbdbox authors
 # build_glue.sh initramfs-tools|initramfs-tools-luks|dracut|dracut-systemd: an initramfs as Debian's own tool makes
 # it with what is in config/, into build/vm/NAME.initrd; luks: with a crypttab and its key. After build.sh and build_boot.sh.
+# dracut: and what a shutdown needs of such an initramfs, into build/vm/NAME-shutdown.initrd.
 # build_glue.sh udev: that of build.sh, with Debian's udev and LVM in /d.
 # build_glue.sh systemd: no initramfs but a root file system of Debian's systemd, systemd.img.
 # The tools are in a small Debian in build/vm/bookworm; nothing is installed on this machine.
@@ -10,7 +11,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 dir=$PWD/build/vm
 system=$dir/bookworm
-packages=initramfs-tools-core,busybox,dracut-core,dracut-network,systemd,udev,dbus,lvm2,cryptsetup-initramfs,iproute2,procps,zstd
+packages=initramfs-tools-core,busybox,dracut-core,dracut-network,systemd,systemd-sysv,udev,dbus,lvm2,cryptsetup-initramfs,iproute2,procps,zstd
 name=$1
 
 # small_debian: once, until another package is wanted; from where this machine has its packages.
@@ -50,7 +51,6 @@ systemd_root() {
 	done
 	tar -C "$system" -c --exclude=usr/lib/modules --exclude=usr/lib/udev/hwdb\* --exclude=perl\* --exclude=gconv \
 		bin sbin lib lib64 etc usr/bin usr/sbin usr/lib usr/lib64 usr/share/dbus-1 | tar -C "$root" -x
-	ln -s /lib/systemd/systemd "$root/usr/sbin/init"
 	mkdir -p "$root/var/lib/dpkg/info" "$root/var/lib/dpkg/updates"
 	touch "$root/var/lib/dpkg/status"
 	cp "$dir/boot/tree/build/xnbdbox" "$root/usr/bin"
@@ -145,6 +145,11 @@ esac
 unshare --mount --pid --fork sh -ec "
 	mount -t proc proc '$system/proc'
 	mount -t tmpfs tmpfs '$system/tmp'
-	chroot '$system' env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin $make
-	mv '$system/tmp/initrd' '$dir/$name.initrd'"
+	run() { chroot '$system' env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin \"\$@\"; }
+	run $make
+	mv '$system/tmp/initrd' '$dir/$name.initrd'
+	case $name in dracut*)
+		run dracut --no-hostonly --no-kernel --no-early-microcode --modules 'base dm shutdown' --kver $version --force /tmp/initrd
+		mv '$system/tmp/initrd' '$dir/$name-shutdown.initrd' ;;
+	esac"
 echo "$sum" >"$dir/$name.sum"

@@ -20,6 +20,7 @@ from model import BLOCK, expect_clean, is_covered, read_files, uncover
 INITRD, SWAP_BYTES = sys.argv[1], 32 * MIB
 OUTAGE = 60  # seconds without an origin
 SWITCHES = sys.argv[2] != "lvm"
+DRACUT = INITRD.startswith("dracut")
 LAYOUT = LAYOUTS[sys.argv[2]](BUILD + "/systemd.img")
 PARTS = ("7b6f0b6e-0001-4000-8000-5a3d1c2b0a91", "7b6f0b6e-0002-4000-8000-5a3d1c2b0a92", "7b6f0b6e-0003-4000-8000-5a3d1c2b0a93")
 
@@ -36,13 +37,16 @@ def make_package():
 
 
 def root_file_system():
-    """That of build_glue.sh, with an fstab."""
+    """That of build_glue.sh, with an fstab; and with what dracut unpacks at a shutdown."""
     write("root.img", read(BUILD + "/systemd.img"))
     files = {**LAYOUT.files, "/root/moved.deb": make_package(), "/etc/fstab": f"{LAYOUT.root} / ext4 errors=remount-ro 0 1\n{LAYOUT.swap} none swap sw 0 0\n".encode()}
+    if DRACUT:
+        kernel, = os.listdir(BUILD + "/debian/lib/modules")
+        files[f"/boot/initrd.img-{kernel}"] = read(BUILD + "/" + INITRD.replace(".", "-shutdown."))
     for n, (path, content) in enumerate(files.items()):
         write(f"file{n}", content)
     subprocess.run(["debugfs", "-w", "-f", "-", "root.img"], check=True, capture_output=True, text=True,
-                   input="mkdir /etc/keys\n" + "".join(f"rm {path}\nwrite file{n} {path}\n" for n, path in enumerate(files)))
+                   input="mkdir /boot\nmkdir /etc/keys\n" + "".join(f"rm {path}\nwrite file{n} {path}\n" for n, path in enumerate(files)))
     return read("root.img")
 
 
@@ -106,12 +110,15 @@ def expect_hidden(m):
     if not users:
         sys.exit("not even the server has /dev/vd* open")
     expect("mounts", m.run("grep /dev/vd /proc/mounts || true"), "")
-    expect("the service that limits a shutdown", m.run("systemctl is-active xnbd-shutdown"), "active\n")
+    expect("the limit of a shutdown", m.run("systemctl is-active xnbd-shutdown; query hold"), "active\n0\n")
 
 
 def shut_down(m, booted):
+    """With LVM, dracut unmounts the root file system in an initramfs: nothing there may end the server before."""
     took = power_off(m, 3 * HOLD + booted / 2)
     expect_quiet()
+    with open("console.log", errors="replace") as f:
+        expect("unmounted in an initramfs", "Unmounted /oldroot" in f.read(), DRACUT and not SWITCHES)
     return took
 
 
