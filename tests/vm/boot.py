@@ -9,7 +9,8 @@
 #   power:    the power is cut ROUNDS times between the first boot and the switch, and once
 #             after it; each time the next boot goes on
 #   away:     the power is cut, and the next boot has no origin; then there is a wrong one,
-#             then the right one; here the commit file is a partition without a file system
+#             then the right one; here the commit file is a partition without a file system, and there is a word for
+#             another disk, which is wrong
 #   demo:     shutdown, with a transcript
 import hashlib, os, random, re, shutil, struct, sys, threading, time
 from disk import SECTOR, Disk, outcome
@@ -93,7 +94,7 @@ def switch_on(drive, ready=True, overwrite=True):
         "loglevel=7 nosoftlockup rcupdate.rcu_cpu_stall_suppress=1"  # a busy host is no error
         f" xnbd.origin={HOST}:{origin.port} xnbd.cache={NAMES[0]} xnbd.bitmap={NAMES[1]}"
         f"{' xnbd.overwrite=yes' if overwrite else ''}"
-        f" xnbd.auto=copy,switch xnbd.rate={RATE} {NET}"))
+        f" xnbd.auto=copy,switch xnbd.rate={RATE} {NET}{' xnbd.disk=more' * BLANK}"))
 
 
 def boot(drive, overwrite=True):
@@ -468,7 +469,7 @@ def cut_and_boot_without_origin():
     files = {**origin.files, **progress.written}
     m.run("rm -f /data/torn")
     check_files(m, files)
-    power_off(m, "going on with what is here", "it serves a disk of other content", "is back")
+    power_off(m, "xnbd: more: cache= is missing", "going on with what is here", "it serves a disk of other content", "is back")
     power.disk.wait()
     check_disk(bytes(power.disk.now), files)
 

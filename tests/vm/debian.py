@@ -15,15 +15,15 @@ def start_origin(image, port=None):
     return port, process
 
 
-def moves_from(port):
+def moves_from(port, export=""):
     """What the kernel's command line has of a move."""
-    return f"ip=10.0.2.15::10.0.2.2:255.255.255.0:::off xnbd.origin={HOST}:{port} xnbd.cache=/dev/vdb xnbd.bitmap=/dev/vda"
+    return f"ip=10.0.2.15::10.0.2.2:255.255.255.0:::off xnbd.origin={HOST}:{port}{export} xnbd.cache=/dev/vdb xnbd.bitmap=/dev/vda"
 
 
-def boot(initrd, *words):
+def boot(initrd, *words, drives=("state.img", "disk.img")):
     """Returns the machine, and how many seconds it took. A busy host is no error."""
     began = time.monotonic()
-    m = Machine("state.img", "disk.img", initrd=initrd, memory=512,
+    m = Machine(*drives, initrd=initrd, memory=512,
                 line=("-device", "virtio-serial-pci", "-device", "virtconsole,chardev=line"), append=(
                     "loglevel=7 nosoftlockup rcupdate.rcu_cpu_stall_suppress=1"
                     f" systemd.default_timeout_start_sec={PATIENCE} systemd.default_device_timeout_sec={PATIENCE} udev.event_timeout={PATIENCE} {' '.join(words)}"))
