@@ -13,6 +13,7 @@ modules="virtio_pci virtio_blk virtio_net virtio_console"
 # Our program, in a build directory of its own.
 program() {
 	mkdir -p "$dir/tree"
+	rm -rf "$dir/tree/applet" # files that are no more
 	cp -pr applet config Kconfig Makefile man "$dir/tree"
 	cp config/initramfs_defconfig "$dir/tree/.config"
 	make -s -j2 -C "$dir/tree" all
