@@ -432,7 +432,7 @@ static void leave(struct relay *r)
 		if (n == 0 || (n < 0 && errno != EAGAIN))
 			return;
 		if (n < 0)
-			poll(&p, 1, LEAVE_POLL_MS);
+			(void)poll(&p, 1, LEAVE_POLL_MS);
 	}
 }
 

@@ -11,7 +11,7 @@ import os, random, subprocess, sys
 import gpt
 from debian import HOLD, boot, moves_from, names, power_off
 from layouts import read, uuid_of, write
-from machine import BUILD, HOST, PATIENCE, XNBDBOX, connect, expect_quiet, free_port, make_ext4, spawn
+from machine import BUILD, HOST, XNBDBOX, connect, expect_quiet, free_port, make_ext4, spawn
 from model import expect_clean, read_files
 
 INITRD = sys.argv[1]
