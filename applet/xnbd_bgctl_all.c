@@ -30,6 +30,7 @@ struct disk {
 };
 
 static struct {
+	struct database_image *images; /* what the texts of disks are of */
 	struct disk *disks;
 	unsigned count, running;
 	int status;
@@ -75,7 +76,8 @@ static void read_disks(const char *path)
 		bb_perror_msg_and_die("cannot open '%s'", path);
 	text = database_xread(fd, path, &n);
 	close(fd);
-	for (i = database_xparse(text, n, path); i; i = i->next) {
+	all.images = database_xparse(text, n, path);
+	for (i = all.images; i; i = i->next) {
 		struct disk *d;
 
 		if (i->field[DATABASE_MODE][0] != 'p')
@@ -86,6 +88,7 @@ static void read_disks(const char *path)
 		if (!is_showable(d->control[0])) {
 			bb_error_msg("%s: the path of its control socket has control characters", d->label);
 			all.status = EXIT_FAILURE;
+			free(d);
 			continue;
 		}
 		*last = d;

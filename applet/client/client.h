@@ -36,7 +36,7 @@ struct session *session_begin(int fd, struct export *e);
  * progress, if there is one, to make a place. On the thread of any loop. */
 bool session_place(void);
 /* To be asked when also the fronts have none: makes a place of the session that is the longest in the handshake, if that is half
- * a second at least, and it has no key of TLS. False: there is none. */
+ * a second at least, and it has no key of TLS. False: there is none, or such sessions have less than half of the places. */
 bool session_close_shaking(void);
 /* Has the fronts do the same as session_place(); answered() is called when all of them have looked, or have not for a
  * while. False: there are none, or they still have to look for the last one. */

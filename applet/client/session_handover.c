@@ -98,6 +98,7 @@ static void session_put(const struct session *s)
 	r->open = s->open;
 	r->hang_up = s->hang_up;
 	r->is_owned = s->ended;
+	r->disconnected = s->disconnected;
 	memcpy(&r->handshake, &s->handshake.got_client_flags, sizeof(r->handshake));
 	r->state = s->state;
 	r->out_sent = s->out_sent;
@@ -259,6 +260,7 @@ static void session_get(struct session *s, const struct handed_session *r)
 	memcpy(s->in, handover.more, s->in_end);
 	s->open = r->open;
 	s->hang_up = r->hang_up;
+	s->disconnected = r->disconnected;
 	s->state = r->state;
 	s->out_sent = r->out_sent;
 	memcpy(&s->handshake.got_client_flags, &r->handshake, sizeof(r->handshake));

@@ -93,11 +93,15 @@ bool session_close_late(void)
 bool session_close_shaking(void)
 {
 	struct session *s, *oldest = NULL;
+	unsigned shaking = 0;
 
 	for (s = fronts[LOOP_CORE].sessions; s; s = s->next) /* new ones come first */
-		if (s->state == SESSION_HANDSHAKE && !s->key)
+		if (s->state == SESSION_HANDSHAKE && !s->key) {
 			oldest = s;
-	if (!oldest || loop_now_ms() - oldest->since_ms < SHAKING_MS)
+			shaking++;
+		}
+	/* Half of the places: else it is a server that is full, and a few of its clients are slow. */
+	if (!oldest || loop_now_ms() - oldest->since_ms < SHAKING_MS || shaking < client_limits.sessions / 2)
 		return false;
 	session_note_end(oldest, END_LATE);
 	session_close(oldest);

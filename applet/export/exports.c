@@ -25,12 +25,13 @@ unsigned export_workers(void)
 
 void export_submit_files(struct job *j, bool batch)
 {
-	enum { OTHERS = 4 }; /* a log file, keys, names, the database: they do not wait for an export that is opened or closed */
+	/* Others do not wait for an export that is opened or closed: a log file, keys, names, hooks, devices, the database. */
+	enum { OTHERS = 8, OTHERS_AT_ONCE = 4 };
 	static struct serial_queue files[2];
 
 	j->class = JOB_SLOW;
 	j->queue = &files[batch];
-	j->queue->most = ((ENABLE_FEATURE_XNBD_SERVER_INIT && export_config.root_storage ? SLOW_WORKERS_AT_ONCE : SLOW_WORKERS) - OTHERS) / 2;
+	j->queue->most = (ENABLE_FEATURE_XNBD_SERVER_INIT && export_config.root_storage ? SLOW_WORKERS_AT_ONCE - OTHERS_AT_ONCE : SLOW_WORKERS - OTHERS) / 2;
 	pool_submit(j);
 }
 

@@ -100,7 +100,7 @@ struct handed_session {
 	int32_t fd;
 	bool open, hang_up; /* as in struct session */
 	bool is_owned;      /* somebody waits for its end: a device */
-	bool reserved;
+	bool disconnected;
 	struct handed_handshake handshake;
 	uint32_t state, out_sent; /* as in struct session */
 	uint64_t export, meta;    /* serials; export: or NO_EXPORT */

@@ -140,9 +140,10 @@ static void read_header(struct disk *d)
 }
 
 /* A new cache does not begin on what may be somebody's only copy: the bitmap's name, or the image's, may be mistyped.
- * The bytes count, since unwritten space that was read is no hole for ext4. What takes long to look at has data.
+ * The bytes count, since unwritten space that was read is no hole for ext4. What has nothing in its first GiB of them is
+ * long: hardly a disk, which has its table or its file system there.
  * Devices are not looked at: hardly one is zeroes. */
-static bool image_has_data(struct disk *d)
+static bool image_has_data(struct disk *d, bool when_long)
 {
 	int fd = d->fd[FILE_IMAGE];
 	bool known, found = false;
@@ -154,42 +155,21 @@ static bool image_has_data(struct disk *d)
 	known = fdatasync(fd) == 0 && holes_known(fd);
 	end = file_bytes(d, FILE_IMAGE);
 	part = xmalloc(LOAD_BYTES);
-	for (looked = 0; !found && (at = holes_data(fd, known, at)) < end; looked += LOAD_BYTES) {
+	for (looked = 0; !found && looked < INSPECT_BYTES && (at = holes_data(fd, known, at)) < end; looked += LOAD_BYTES) {
 		ssize_t n = pread(fd, part, LOAD_BYTES, (off_t)at);
 
-		found = n <= 0 || part[0] || memcmp(part, part + 1, (size_t)n - 1) != 0 || looked >= INSPECT_BYTES;
+		found = n <= 0 || part[0] || memcmp(part, part + 1, (size_t)n - 1) != 0;
 		at += (uint64_t)n;
 	}
 	free(part);
-	return found;
+	return found || (when_long && looked >= INSPECT_BYTES);
 }
 
 void store_check_new(struct disk *d)
 {
-	if (image_has_data(d))
+	if (image_has_data(d, false))
 		bb_error_msg_and_die("'%s' has data of which '%s' knows nothing: are both names right? --clear-bitmap would overwrite it",
 				     d->path[FILE_IMAGE], d->path[FILE_BITMAP]);
-}
-
-/* --clear-bitmap, of what the commit file knows. */
-static void tell_forgotten(struct disk *d)
-{
-	uint64_t size_bytes = d->header.size_bytes, local;
-	bool written;
-	struct map m;
-
-	store_load(d, START_COMMIT, size_bytes);
-	store_load_written(d, START_COMMIT, size_bytes);
-	if (!map_init(&m, size_bytes, d->words, false))
-		bb_simple_error_msg_and_die("out of memory");
-	local = m.local;
-	map_free(&m);
-	written = bits_next(d->written, 0, written_runs(map_blocks(size_bytes)), 0) < written_runs(map_blocks(size_bytes));
-	free(d->written); /* what is new is loaded anew */
-	d->written = NULL;
-	if (local)
-		bb_error_msg("'%s': %llu blocks that were local are forgotten%s", d->path[FILE_IMAGE], (unsigned long long)local,
-			     d->header.switched ? "; it was switched, so this was the only copy" : written ? ", client writes among them" : "");
 }
 
 enum state_start store_decide(struct disk *d, uint64_t size_bytes, const struct fingerprint *fp, bool clear)
@@ -221,8 +201,6 @@ enum state_start store_decide(struct disk *d, uint64_t size_bytes, const struct 
 	how = state_decide(&f, &why);
 	if (how == START_NEW && !clear && d->fd[FILE_BITMAP] < 0)
 		store_check_new(d);
-	if (clear && f.commit == COMMIT_GOOD)
-		tell_forgotten(d);
 	/* No advice to forget what is here: the address may be mistyped. */
 	if (how == START_REFUSE && fp && why == state_other_size)
 		bb_error_msg_and_die("the origin's disk has %llu bytes, the one of this cache %llu: is it the right origin?",
@@ -305,7 +283,7 @@ void store_check_content(struct disk *d, enum state_start how)
 	if (why)
 		refuse(d, FILE_IMAGE, why, true);
 	/* An image that others have changed has other bytes, but it has some. */
-	if (d->accept && how != START_NEW && file_is_regular(d, FILE_IMAGE) && !image_has_data(d) &&
+	if (d->accept && how != START_NEW && file_is_regular(d, FILE_IMAGE) && !image_has_data(d, true) &&
 	    bits_next(d->words, 0, map_blocks(d->header.size_bytes), 0) < map_blocks(d->header.size_bytes))
 		bb_error_msg_and_die("'%s' has nothing but zeroes: is that the right image?", d->path[FILE_IMAGE]);
 }
