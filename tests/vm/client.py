@@ -171,7 +171,8 @@ def persist():
         client(order)
         m.run(f"mkdir -p /f{i} && mount -t ext4 /dev/nbd{i} /f{i} && (fsload /f{i} {i} >/run/fsload{i} 2>&1 & echo $! >/run/pid{i})")
     m.run(OWNER)
-    m.run("p=/proc/$(owner /dev/nbd0) && grep VmLck $p/status | grep -qv ' 0 kB' && grep -qx -- -1000 $p/oom_score_adj")
+    # The child that has the partitions read has the same name.
+    m.run("is_one() { [ $(owner /dev/nbd0 | wc -w) = 1 ]; }; until_true 300 is_one && p=/proc/$(owner /dev/nbd0) && grep VmLck $p/status | grep -qv ' 0 kB' && grep -qx -- -1000 $p/oom_score_adj")
 
     def away(*which):
         for i in which:
