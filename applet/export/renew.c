@@ -146,7 +146,7 @@ static void reopen_done(struct job *j)
 		r->why = "out of memory";
 	if (r->why)
 		bb_error_msg("%s; the image of before stays", r->why);
-	r->old->reopening = false;
+	r->old->reopening = NULL;
 	now = r->old->replaced ? successor(r->old) : r->old; /* it may have grown meanwhile */
 	if (r->same || r->why || !now || now->removed)
 		export_drop(r->new);
@@ -163,7 +163,7 @@ static void reopen(struct export *e)
 {
 	struct reopening *r;
 
-	e->reopen_again = e->reopening; /* on a disk that hangs, one takes a worker, not one for each signal */
+	e->reopen_again = e->reopening != NULL; /* on a disk that hangs, one takes a worker, not one for each signal */
 	if (e->reopening)
 		return;
 	r = calloc(1, sizeof(*r));
@@ -175,7 +175,7 @@ static void reopen(struct export *e)
 		return;
 	}
 	export_hold(e);
-	e->reopening = true;
+	e->reopening = r;
 	r->old = e;
 	r->job.run = reopen_run;
 	r->job.done = reopen_done;
