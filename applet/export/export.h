@@ -45,8 +45,6 @@ struct export {
 	unsigned users;   /* sessions, and the list while it is not removed */
 	bool removed;     /* nobody finds it any more */
 	bool replaced;    /* ... because another has taken its place */
-	struct reopening *reopening; /* exports_reopen(): under way */
-	bool reopen_again;           /* ... and asked for once more meanwhile */
 	_Atomic unsigned leaving; /* sessions that have gone, and still have requests in flight */
 	_Atomic unsigned orphans; /* ... how many requests they have */
 	struct export *base; /* --cow-client: that of which this one is a client's copy, held; nobody finds this one. NULL: none */

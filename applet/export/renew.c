@@ -107,10 +107,14 @@ struct export *export_measure(struct export *e)
 
 struct reopening {
 	struct job job;
+	struct reopening *next;
 	struct export *old, *new;
 	const char *why; /* NULL: it is open */
 	bool same;       /* there is nothing to do */
+	bool again;      /* it has been asked for once more */
 };
+
+static struct reopening *under_way;
 
 /* On a worker. */
 static void reopen_run(struct job *j)
@@ -137,22 +141,24 @@ static struct export *successor(const struct export *e)
 
 static void reopen_done(struct job *j)
 {
-	struct reopening *r = (struct reopening *)j;
+	struct reopening *r = (struct reopening *)j, **at = &under_way;
 	struct export *now;
 
+	while (*at != r)
+		at = &(*at)->next;
+	*at = r->next;
 	if (!r->same && !r->why && is_being_copied())
 		r->why = "a snapshot is being made";
 	if (!r->same && !r->why && !export_begin(r->new, r->new->disk.header.size_bytes, false))
 		r->why = "out of memory";
 	if (r->why)
 		bb_error_msg("%s; the image of before stays", r->why);
-	r->old->reopening = NULL;
 	now = r->old->replaced ? successor(r->old) : r->old; /* it may have grown meanwhile */
 	if (r->same || r->why || !now || now->removed)
 		export_drop(r->new);
 	else
 		replace(now, r->new);
-	now = r->old->reopen_again ? successor(r->old) : NULL;
+	now = r->again ? successor(r->old) : NULL;
 	if (now)
 		reopen(now);
 	export_drop(r->old);
@@ -161,11 +167,14 @@ static void reopen_done(struct job *j)
 
 static void reopen(struct export *e)
 {
-	struct reopening *r;
+	struct reopening *r = under_way;
 
-	e->reopen_again = e->reopening != NULL; /* on a disk that hangs, one takes a worker, not one for each signal */
-	if (e->reopening)
+	while (r && r->old != e)
+		r = r->next;
+	if (r) { /* on a disk that hangs, one takes a worker, not one for each signal */
+		r->again = true;
 		return;
+	}
 	r = calloc(1, sizeof(*r));
 	if (r)
 		r->new = export_new(e->nbd.name);
@@ -175,8 +184,9 @@ static void reopen(struct export *e)
 		return;
 	}
 	export_hold(e);
-	e->reopening = r;
 	r->old = e;
+	r->next = under_way;
+	under_way = r;
 	r->job.run = reopen_run;
 	r->job.done = reopen_done;
 	export_submit_files(&r->job, true);
