@@ -26,6 +26,6 @@ install() {
 	[ ! -e /etc/xnbd.keys ] || inst_simple /etc/xnbd.keys # for xnbd.origin=nbds://
 	[ ! -e /etc/xnbd.trace ] || inst_simple /etc/xnbd.trace # for xnbd.trace=
 	inst_hook cmdline 90 "$moddir/xnbd-cmdline.sh"
-	inst_hook initqueue/settled 99 "$moddir/xnbd-root.sh"
+	inst_hook initqueue/settled zz "$moddir/xnbd-root.sh"
 	inst_hook mount 10 "$moddir/xnbd-mount.sh"
 }

@@ -3,10 +3,18 @@
 # Copyright (C) 2026 the xnbdbox authors
 # Sourced each time that udev has nothing to do, before the root file system is looked for: starts the server, once.
 # It waits for devices and for the origin, and meanwhile nothing else of this queue is done, such as what sets up the
-# network. Of that, systemd-networkd is no part, and never says that the network is there.
-if getarg xnbd.origin= >/dev/null && [ ! -e /run/xnbd/root ]; then
-	if [ -e /tmp/xnbd.online ] || getarg xnbd.ip= >/dev/null || command -v networkctl >/dev/null; then
-		modprobe nbd
-		/bin/xnbd-root || die "xnbd: the root file system cannot be had"
-	fi
+# network, a logical volume or LUKS.
+# xnbd_is_due: nothing of this is missing any more, or the boot has waited long enough. That the network is there,
+# systemd-networkd never says, and NetworkManager only if it is.
+xnbd_is_due() {
+	[ ! -e /tmp/xnbd.late ] || return 0
+	[ -e /tmp/xnbd.online ] || [ -e /tmp/nm.done ] || getarg xnbd.ip= >/dev/null || command -v networkctl >/dev/null || return 1
+	for _name in cache bitmap; do
+		# shellcheck disable=SC1091
+		[ -n "$(. /usr/share/xnbdbox/devices && find_device "$(getarg xnbd.$_name=)")" ] || return 1
+	done
+}
+if getarg xnbd.origin= >/dev/null && [ ! -e /run/xnbd/root ] && xnbd_is_due; then
+	modprobe nbd
+	/bin/xnbd-root || die "xnbd: the root file system cannot be had"
 fi
