@@ -5,7 +5,8 @@
 # initramfs that calls it (build_glue.sh); such a one sets up the network itself.
 #   shutdown: the origin is lost in the middle and comes back; after the switch it is gone
 #             for good; clean shutdown; next boot from the machine's own disk alone. Before, while and after
-#             that, the server's program is exchanged for one that is on the root file system
+#             that, the server's program is exchanged for one that is on the root file system. With dracut, the last boot has no
+#             network, and one with another root= than what moves is refused
 #   power:    the power is cut ROUNDS times between the first boot and the switch, and once
 #             after it; each time the next boot goes on
 #   away:     the power is cut, and the next boot has no origin; then there is a wrong one,
@@ -20,6 +21,7 @@ from model import expect_clean, read_files
 KIND, rng = sys.argv[1], random.Random(int(sys.argv[2]))
 INITRD = sys.argv[3] if len(sys.argv) > 3 else "boot/initrd"
 DEMO = KIND == "demo"
+DRACUT = INITRD.startswith("dracut")
 BLANK = KIND == "away"  # the partition of the bitmap has no file system
 OUTAGE = float(os.environ.get("OUTAGE", 30)) if DEMO else 3  # seconds without origin
 MIB = 1 << 20
@@ -89,16 +91,16 @@ def empty_disk():
     return head + (bytes(CACHE - BITMAP) if BLANK else make_ext4("fs.img", CACHE - BITMAP, "-U", BITMAP_UUID)) + rng.randbytes(END - CACHE)
 
 
-def switch_on(drive, ready=True, overwrite=True):
-    return Machine(drive, initrd=INITRD, memory=512, ready=ready, disk=",serial=XNBD-1", line=("-device", "virtio-serial-pci", "-device", "virtconsole,chardev=line"), append=(
+def switch_on(drive, ready=True, overwrite=True, words="", **more):
+    return Machine(drive, initrd=INITRD, memory=512, ready=ready, **more, disk=",serial=XNBD-1", line=("-device", "virtio-serial-pci", "-device", "virtconsole,chardev=line"), append=(
         "loglevel=7 nosoftlockup rcupdate.rcu_cpu_stall_suppress=1"  # a busy host is no error
         f" xnbd.origin={HOST}:{origin.port} xnbd.cache={NAMES[0]} xnbd.bitmap={NAMES[1]}"
         f"{' xnbd.overwrite=yes' if overwrite else ''}"
-        f" xnbd.auto=copy,switch xnbd.rate={RATE} {NET}{' xnbd.disk=more' * BLANK}"))
+        f" xnbd.auto=copy,switch xnbd.rate={RATE} {NET}{' xnbd.disk=more' * BLANK} {words}"))
 
 
-def boot(drive, overwrite=True):
-    m = switch_on(drive, overwrite=overwrite)
+def boot(drive, **more):
+    m = switch_on(drive, **more)
     root = m.run("sed -n 's|^\\([^ ]*\\) / ext4 .*|\\1|p' /proc/mounts").strip()
     say(f"The machine is up, a login prompt is there. Its root file system is on {root}")
     return m, root
@@ -232,25 +234,24 @@ def check_disk(content, files):
     expect("files seen from the host", {n: digest(c or b"") for n, c in zip(files, found)}, files)
 
 
-def expect_refusal(drive):
-    """Of a cache that has something else on it, as long as nobody has said that it may be overwritten."""
-    m = switch_on(drive, ready=False, overwrite=False)
+def expect_refusal(drive, message, **more):
+    """Of a boot: with this on the console."""
+    m = switch_on(drive, ready=False, overwrite=False, **more)
     end = time.monotonic() + PATIENCE
     said = ""
-    while "Nothing was overwritten" not in said:
+    while not re.search(message, said):
         if time.monotonic() > end:
-            sys.exit("the used disk is not refused:\n" + said[-2000:])
+            sys.exit(f"the console does not say: {message}\n{said[-2000:]}")
         time.sleep(0.2)
         with open("console.log", errors="replace") as f:
             said = f.read()
     m.kill()
-    expect("what is said of the used disk", "data of an unknown kind" in said, True)
 
 
 def second_boot(drive, files):
     """From the machine's own disk: nobody serves it."""
     say("Boot again, with the same command line. The origin is gone")
-    m, root = boot(drive, overwrite=False)
+    m, root = boot(drive, overwrite=False, **({"nic": (), "words": "rd.retry=60"} if DRACUT else {}))
     expect("root file system", root, LOCAL)
     expect("servers", m.run("ls /dev/nbd0 >/dev/null; pidof @nbd-server xnbd-server || true"), "")
     check_files(m, files)
@@ -266,7 +267,7 @@ def move_and_shut_down():
     if not DEMO:
         with open("disk.img", "rb") as f:
             before = digest(f.read()[CACHE:])
-        expect_refusal("disk.img")
+        expect_refusal("disk.img", "data of an unknown kind.*Nothing was overwritten")
         with open("disk.img", "rb") as f:
             expect("the disk that was refused", digest(f.read()[CACHE:]), before)
     say("A machine with an empty disk is switched on")
@@ -308,6 +309,8 @@ def move_and_shut_down():
         check_disk(f.read(), files)
     say("The file systems on the disk are clean, seen from the host")
     second_boot("disk.img", files)
+    if DRACUT:
+        expect_refusal("disk.img", f"root=/dev/vda1 is not {LOCAL}, the file system that moves", words="root=/dev/vda1")
     with open("disk.img", "rb") as f:
         check_disk(f.read(), files)
     say(f"The file systems are still clean, and all {len(files)} files are on the disk, seen from the host")

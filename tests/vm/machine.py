@@ -80,12 +80,14 @@ def expect_quiet(may_say=r"(?!)"):
 class Machine:
     """drives: what QEMU calls a file, with options if need be; raw. They are /dev/vda, vdb,
     ... 127.0.0.1:port of the host leads to port 8521 of the machine. Another initrd has to
-    end in something that does as init does, too. memory: MiB. ready: waits until it is. disk: options of each disk."""
+    end in something that does as init does, too. memory: MiB. ready: waits until it is. disk: options of each disk. nic: () for a
+    machine without a network."""
 
     # norandmaps: QEMU keeps what it has translated of a program by its addresses. A boot that
     # starts thousands of processes, each at addresses of its own, comes to a standstill.
 
-    def __init__(self, *drives, kernel="vmlinuz", initrd="initrd", append="quiet", line=("-serial", "chardev:line"), memory=256, ready=True, disk=""):
+    def __init__(self, *drives, kernel="vmlinuz", initrd="initrd", append="quiet", line=("-serial", "chardev:line"), memory=256, ready=True, disk="",
+                 nic=("-device", "virtio-net-pci,netdev=net,romfile=")):
         self.port = free_port()
         listener = socket.socket(socket.AF_UNIX)
         if os.path.exists("line.sock"):
@@ -98,8 +100,7 @@ class Machine:
                    "-append", f"{append} console=ttyS0 panic=-1 norandmaps no_timer_check mitigations=off random.trust_cpu=on sysrq_always_enabled",
                    "-chardev", "socket,id=console,path=console.sock,server=on,wait=off,logfile=console.log", "-serial", "chardev:console",
                    "-qmp", "unix:qmp.sock,server=on,wait=off", "-chardev", "socket,id=line,path=line.sock", *line,
-                   "-netdev", f"user,id=net,restrict=off,hostfwd=tcp:127.0.0.1:{self.port}-:8521",
-                   "-device", "virtio-net-pci,netdev=net,romfile="]
+                   "-netdev", f"user,id=net,restrict=off,hostfwd=tcp:127.0.0.1:{self.port}-:8521", *nic]
         for i, drive in enumerate(drives):
             command += ["-drive", f"if=none,id=d{i},format=raw,file={drive}",
                         "-device", f"virtio-blk-pci,drive=d{i}{disk}"]

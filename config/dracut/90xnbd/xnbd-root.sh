@@ -17,4 +17,12 @@ xnbd_is_due() {
 if getarg xnbd.origin= >/dev/null && [ ! -e /run/xnbd/root ] && xnbd_is_due; then
 	modprobe nbd
 	/bin/xnbd-root || die "xnbd: the root file system cannot be had"
+	# What root= names is what dracut, or systemd, mounts.
+	_root=$(cat /run/xnbd/root)
+	if [ -n "$_root" ] && _name=$(getarg root=); then
+		udevadm trigger --name-match="$_root"
+		udevadm settle
+		[ "$(readlink -f "$(label_uuid_to_dev "$_name")")" = "$(readlink -f "$_root")" ] ||
+			die "xnbd: root=$_name is not $_root, the file system that moves and is the root itself: remove root="
+	fi
 fi
