@@ -80,7 +80,7 @@
 //config:	has that in it (FEATURE_XNBD_SERVER_RECONNECT_URI).
 //config:
 //config:config FEATURE_XNBD_BGCTL_ALL
-//config:	bool "--all (6.9 kb)"
+//config:	bool "--all (7.0 kb)"
 //config:	default y
 //config:	depends on XNBD_BGCTL && FEATURE_XNBD_WRAPPER_DBPATH
 //config:	help

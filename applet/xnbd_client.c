@@ -5,7 +5,7 @@
  * need no server.
  */
 //config:config XNBD_CLIENT
-//config:	bool "xnbd-client (9.9 kb)"
+//config:	bool "xnbd-client (11 kb)"
 //config:	default y
 //config:	help
 //config:	Connects a device of the kernel, /dev/nbdN, to any NBD server.

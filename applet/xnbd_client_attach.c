@@ -11,7 +11,7 @@
  * memory is locked.
  */
 //config:config FEATURE_XNBD_CLIENT_PERSIST
-//config:	bool "--persist and --recovery-command (1.2 kb)"
+//config:	bool "--persist and --recovery-command (1.8 kb)"
 //config:	default y
 //config:	depends on XNBD_CLIENT
 //config:	help
@@ -19,7 +19,7 @@
 //config:	command is run.
 //config:
 //config:config FEATURE_XNBD_CLIENT_IOCTL
-//config:	bool "Kernels without netlink (730 bytes)"
+//config:	bool "Kernels without netlink (760 bytes)"
 //config:	default y
 //config:	depends on XNBD_CLIENT
 //config:	help

@@ -5,7 +5,7 @@
  * origin while the disk moves here. This file is its command line.
  */
 //config:config XNBD_SERVER
-//config:	bool "xnbd-server (178 kb)"
+//config:	bool "xnbd-server (181 kb)"
 //config:	default y
 //config:	help
 //config:	Serves a disk image or block device over NBD (target mode), or stands
@@ -13,7 +13,7 @@
 //config:	touches in a local image (proxy mode).
 //config:
 //config:config FEATURE_XNBD_SERVER_PROXY
-//config:	bool "--proxy (66 kb)"
+//config:	bool "--proxy (67 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -36,7 +36,7 @@
 //config:	64 KiB and more are zero.
 //config:
 //config:config FEATURE_XNBD_SERVER_ORIGIN_HOLES
-//config:	bool "Holes of the origin (780 bytes)"
+//config:	bool "Holes of the origin (800 bytes)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY && FEATURE_XNBD_SERVER_STRUCTURED
 //config:	help
@@ -60,7 +60,7 @@
 //config:	which there are.
 //config:
 //config:config FEATURE_XNBD_SERVER_RENEW
-//config:	bool "Images that grow or are replaced (1.4 kb)"
+//config:	bool "Images that grow or are replaced (1.6 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -83,7 +83,7 @@
 //config:	For preallocated images: TRIM is ignored, and zeroes leave no holes.
 //config:
 //config:config FEATURE_XNBD_SERVER_RECONNECT_URI
-//config:	bool "A new origin as a URI (890 bytes)"
+//config:	bool "A new origin as a URI (870 bytes)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
@@ -116,7 +116,7 @@
 //config:	origin without it.
 //config:
 //config:config FEATURE_XNBD_SERVER_DAEMONIZE
-//config:	bool "--daemonize, --pidfile and --logpath (1.5 kb)"
+//config:	bool "--daemonize, --pidfile and --logpath (1.8 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -152,7 +152,7 @@
 //config:	A copy of the image of a target as it is at one moment.
 //config:
 //config:config FEATURE_XNBD_SERVER_INIT
-//config:	bool "--root-storage, and sockets and readiness of systemd (2.5 kb)"
+//config:	bool "--root-storage, and sockets and readiness of systemd (2.6 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -167,7 +167,7 @@
 //config:	The switch as soon as all blocks are here, and a program to run then:
 //config:
 //config:config FEATURE_XNBD_SERVER_COVER
-//config:	bool "--cover (4.0 kb)"
+//config:	bool "--cover (4.1 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
@@ -176,7 +176,7 @@
 //config:	UUIDs, physical volumes.
 //config:
 //config:config FEATURE_XNBD_SERVER_TRACE
-//config:	bool "--record-trace and --prefetch (3.6 kb)"
+//config:	bool "--record-trace and --prefetch (3.7 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
@@ -202,7 +202,7 @@
 //config:	4 MiB of memory for each TiB of the disk.
 //config:
 //config:config FEATURE_XNBD_SERVER_CHECK
-//config:	bool "--check (2.5 kb)"
+//config:	bool "--check (2.7 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
@@ -210,14 +210,14 @@
 //config:	together, how much is local, how much survives a power cut.
 //config:
 //config:config FEATURE_XNBD_SERVER_SYSLOG
-//config:	bool "--syslog (480 bytes)"
+//config:	bool "--syslog (450 bytes)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
 //config:	Messages go to syslogd, or to the kernel's log when there is none.
 //config:
 //config:config FEATURE_XNBD_SERVER_VERBOSE
-//config:	bool "--verbose (4.2 kb)"
+//config:	bool "--verbose (4.3 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -232,7 +232,7 @@
 //config:	A control socket for a target, as a proxy has one.
 //config:
 //config:config FEATURE_XNBD_SERVER_COUNTERS
-//config:	bool "Counters, and the list of clients (6.3 kb)"
+//config:	bool "Counters, and the list of clients (6.5 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY || XNBD_WRAPPER || FEATURE_XNBD_SERVER_CONTROL
 //config:	help
@@ -241,7 +241,7 @@
 //config:	Prometheus wants them.
 //config:
 //config:config FEATURE_XNBD_SERVER_OLD_CONTROL
-//config:	bool "xNBD's control protocol (1.5 kb)"
+//config:	bool "xNBD's control protocol (1.6 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
@@ -256,7 +256,7 @@
 //config:	and libc's resolver is left out, if nothing else needs it.
 //config:
 //config:config FEATURE_XNBD_SERVER_UPGRADE
-//config:	bool "xnbd-bgctl --upgrade (9.5 kb)"
+//config:	bool "xnbd-bgctl --upgrade (9.3 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY || XNBD_WRAPPER || FEATURE_XNBD_SERVER_CONTROL
 //config:	help
@@ -272,14 +272,14 @@
 //config:	is killed: the next one takes it over, and what waits for it goes on.
 //config:
 //config:config FEATURE_XNBD_SERVER_UBLK
-//config:	bool "--device /dev/ublkbN (7.7 kb)"
+//config:	bool "--device /dev/ublkbN (7.9 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_DEVICE && FEATURE_XNBD_SERVER_THREADS
 //config:	help
 //config:	The same without NBD between the kernel and the server. Linux 6.5.
 //config:
 //config:config FEATURE_XNBD_SERVER_THREADS
-//config:	bool "Threads: several processors serve clients (4.0 kb)"
+//config:	bool "Threads: several processors serve clients (12 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help

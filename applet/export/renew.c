@@ -114,7 +114,7 @@ struct reopening {
 	bool again;      /* it has been asked for once more */
 };
 
-static struct reopening *under_way;
+static struct reopening *reopenings;
 
 /* On a worker. */
 static void reopen_run(struct job *j)
@@ -141,7 +141,7 @@ static struct export *successor(const struct export *e)
 
 static void reopen_done(struct job *j)
 {
-	struct reopening *r = (struct reopening *)j, **at = &under_way;
+	struct reopening *r = (struct reopening *)j, **at = &reopenings;
 	struct export *now;
 
 	while (*at != r)
@@ -167,7 +167,7 @@ static void reopen_done(struct job *j)
 
 static void reopen(struct export *e)
 {
-	struct reopening *r = under_way;
+	struct reopening *r = reopenings;
 
 	while (r && r->old != e)
 		r = r->next;
@@ -185,8 +185,8 @@ static void reopen(struct export *e)
 	}
 	export_hold(e);
 	r->old = e;
-	r->next = under_way;
-	under_way = r;
+	r->next = reopenings;
+	reopenings = r;
 	r->job.run = reopen_run;
 	r->job.done = reopen_done;
 	export_submit_files(&r->job, true);
