@@ -31,7 +31,8 @@ void export_submit_files(struct job *j, bool batch)
 
 	j->class = JOB_SLOW;
 	j->queue = &files[batch];
-	j->queue->most = (ENABLE_FEATURE_XNBD_SERVER_INIT && export_config.root_storage ? SLOW_WORKERS_AT_ONCE - OTHERS_AT_ONCE : SLOW_WORKERS - OTHERS) / 2;
+	if (!j->queue->most) /* nobody reads it yet */
+		j->queue->most = (ENABLE_FEATURE_XNBD_SERVER_INIT && export_config.root_storage ? SLOW_WORKERS_AT_ONCE - OTHERS_AT_ONCE : SLOW_WORKERS - OTHERS) / 2;
 	pool_submit(j);
 }
 

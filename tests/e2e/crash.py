@@ -233,14 +233,14 @@ for round_ in range(ROUNDS):
         sys.exit(f"{what}: {local} blocks are local, there were {known}")
     if round_ % 5 == 4:  # reading makes blocks local: a little, and not every time
         read(h, what, rng.randrange(FIO >> 20) << 20)
+    # It is not to get to its end before the last round. Before the writers, who end the server.
+    s = socket.socket(socket.AF_UNIX)
+    s.connect("ctl.sock")
+    s.sendall(b"cache-all rate=%d\n" % (SIZE // ROUNDS * 2))
     at = time.monotonic() + rng.uniform(0.02, 0.3)
     threads = [threading.Thread(target=writer, args=(i, rng.random(), at + (0 if round_ % 2 else 1000))) for i in range(2)]
     for t in threads:
         t.start()
-    s = socket.socket(socket.AF_UNIX)
-    s.connect("ctl.sock")
-    # It is not to get to its end before the last round.
-    s.sendall(b"cache-all rate=%d\n" % (SIZE // ROUNDS * 2))
     if round_ % 2:
         proxy.wait(60)
     else:
