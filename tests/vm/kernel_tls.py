@@ -157,7 +157,7 @@ def proxy(what, origin, wanted, mode="", says=""):
               "xnbd-bgctl --cache-all /run/ctl.sock && xnbd-bgctl --switch /run/ctl.sock")
         expect("the copy", sum_of("/t/cache.img"), wanted)
         m.run("p=$(xnbd-bgctl --query /run/ctl.sock | sed -n 's/^pid //p') && kill $p && until_true 60 [ ! -e /proc/$p ]; rm -f /t/cache.*")
-        m.run(f"grep -q '{says}' /t/log; : >/t/log" if lost else "! grep -v 'TLS: is here' /t/log")
+        m.run(f"grep -q '{says}' /t/log; : >/t/log" if lost else "! grep -vE 'TLS: is here|: all blocks are local|: switched' /t/log")
 
 
 def proxies():
@@ -174,7 +174,7 @@ def proxies():
 
 
 def end_server():
-    m.run("kill $(pidof xnbd-server); until_true 60 sh -c '! pidof xnbd-server'; ! grep -v 'TLS: is here' /t/log")
+    m.run("kill $(pidof xnbd-server); until_true 60 sh -c '! pidof xnbd-server'; ! grep -vE 'TLS: is here|: all blocks are local|: switched' /t/log")
 
 
 # ---- xnbd-client in the machine -----------------------------------------------------------------------------
