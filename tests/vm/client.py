@@ -234,17 +234,26 @@ def taken_over():
     end(p)
 
 
-def disconnected_while_lost():
-    """And open: its process ends, although the server comes back."""
+def persist_on_nbd0():
+    """A server, and a process that keeps /dev/nbd0 at it. Returns the server, and what starts it again."""
     port = free_port()
-    kit = f"nbdkit -f -i 127.0.0.1 -p {port} memory 1M"
-    p = start(kit, port)
+
+    def again():
+        return start(f"nbdkit -f -i 127.0.0.1 -p {port} memory 1M", port)
+
+    p = again()
     m.run(OWNER)
     client(f"--persist --connect /dev/nbd0 {HOST} {port} ")
+    return p, again
+
+
+def disconnected_while_lost():
+    """And open: its process ends, although the server comes back."""
+    p, again = persist_on_nbd0()
     m.run("exec 4</dev/nbd0")
     end(p)
     m.run("until_true 300 sh -c 'dmesg | grep -q \"nbd0. has lost a connection\"'; xnbd-client -d /dev/nbd0 2>/dev/null || true")
-    p = start(kit, port)
+    p = again()
     m.run("no_owner() { [ ! \"$(owner /dev/nbd.)\" ]; }; until_true 300 no_owner && exec 4<&-")
     gone("nbd0")
     end(p)
@@ -252,14 +261,10 @@ def disconnected_while_lost():
 
 def sysfs_elsewhere():
     """As after switch_root(8): the process stays, replaces its connection, and still sees the end of the device."""
-    port = free_port()
-    kit = f"nbdkit -f -i 127.0.0.1 -p {port} memory 1M"
-    p = start(kit, port)
-    m.run(OWNER)
-    client(f"--persist --connect /dev/nbd0 {HOST} {port} ")
+    p, again = persist_on_nbd0()
     m.run("mkdir -p /s && mount --move /sys /s && sleep 5 && [ $(owner /dev/nbd0) -gt 1 ]")
     end(p)
-    p = start(kit, port)
+    p = again()
     m.run("dd if=/dev/nbd0 of=/dev/null bs=4096 count=1 iflag=direct 2>/dev/null && nbd-client -d /dev/nbd0")
     m.run("no_owner() { [ ! \"$(owner /dev/nbd.)\" ]; }; until_true 300 no_owner && mount --move /s /sys")
     end(p)
