@@ -65,7 +65,7 @@ simulator_kills() {
 
 unit_test_kills() {
 	make -s -C "$1" build/unit/core_test >"$1/log" 2>&1 || { echo "does not compile: $(grep -m1 error "$1/log")"; return; }
-	! timeout 120 "$1/build/unit/core_test" >"$1/log" 2>&1 && echo "killed by core_test"
+	! timeout 1200 prlimit --cpu=60 "$1/build/unit/core_test" >"$1/log" 2>&1 && echo "killed by core_test"
 }
 
 # remember: the seed of each that is in the list, from this run or from before. Also when the run is cut.
