@@ -70,6 +70,7 @@ diff - "$T/list" <<'END'
 ./xnbdbox/usr/sbin/xnbd-client
 ./xnbdbox/usr/sbin/xnbd-migrate
 ./xnbdbox/usr/sbin/xnbd-server
+./xnbdbox/usr/sbin/xnbd-watchdog
 ./xnbdbox/usr/sbin/xnbd-wrapper
 ./xnbdbox/usr/sbin/xnbd-wrapper-ctl
 ./xnbdbox/usr/share/man/man1/xnbd-bgctl.1
@@ -78,6 +79,7 @@ diff - "$T/list" <<'END'
 ./xnbdbox/usr/share/man/man8/xnbd-client.8
 ./xnbdbox/usr/share/man/man8/xnbd-migrate.8
 ./xnbdbox/usr/share/man/man8/xnbd-server.8
+./xnbdbox/usr/share/man/man8/xnbd-watchdog.8
 ./xnbdbox/usr/share/man/man8/xnbd-wrapper-ctl.8
 ./xnbdbox/usr/share/man/man8/xnbd-wrapper.8
 ./xnbdbox/usr/share/xnbdbox/devices

@@ -62,13 +62,14 @@ fits() {
 max=$(sed -n 's/.*OPTIONS_MAX = \([0-9]*\),.*/\1/p' applet/libbb/getopt32.c)
 bits=$(sed -n 's/.*BITS = \([0-9]*\),.*/\1/p' applet/libbb/getopt32.c)
 [ "$max" ] && [ "$bits" ] || status=1
-for applet in bgctl client server wrapper wrapper_ctl; do
+for applet in bgctl client server watchdog wrapper wrapper_ctl; do
 	fits "applet/xnbd_$applet.c"
 done
 
 compare xnbd-bgctl applet/xnbd_bgctl.c man/xnbd-bgctl.1
 compare xnbd-client applet/xnbd_client.c man/xnbd-client.8
 compare xnbd-server applet/xnbd_server.c man/xnbd-server.8
+compare xnbd-watchdog applet/xnbd_watchdog.c man/xnbd-watchdog.8
 compare xnbd-wrapper applet/xnbd_wrapper.c man/xnbd-wrapper.8
 compare xnbd-wrapper-ctl applet/xnbd_wrapper_ctl.c man/xnbd-wrapper-ctl.8
 exit $status

@@ -57,6 +57,7 @@ diff - "$T/list" <<'END'
 ./usr/bin/xnbdbox
 ./usr/sbin/xnbd-client
 ./usr/sbin/xnbd-server
+./usr/sbin/xnbd-watchdog
 ./usr/sbin/xnbd-wrapper
 ./usr/sbin/xnbd-wrapper-ctl
 END
