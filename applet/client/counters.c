@@ -188,7 +188,7 @@ static void report_add(struct client_report *r, const struct counters *c)
 
 static void part_answered(struct message *m)
 {
-	struct report_part *p = (struct report_part *)(void *)((char *)m - offsetof(struct report_part, message));
+	struct report_part *p = container_of(m, struct report_part, message);
 	struct client_report *r = p->report;
 
 	report_add(r, &p->counters);
@@ -199,7 +199,7 @@ static void part_answered(struct message *m)
 /* On a front. */
 static void part_wanted(struct message *m)
 {
-	part_fill((struct report_part *)(void *)((char *)m - offsetof(struct report_part, message)));
+	part_fill(container_of(m, struct report_part, message));
 	m->deliver = part_answered;
 	message_post(LOOP_CORE, m);
 }

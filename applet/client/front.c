@@ -170,7 +170,7 @@ static void leave(struct message *m);
  * were on their way to them. */
 static void leave_answer(struct message *m)
 {
-	struct front *f = (struct front *)(void *)((char *)m - offsetof(struct front, leave));
+	struct front *f = container_of(m, struct front, leave);
 
 	if (!f->left) {
 		f->left = true;

@@ -199,7 +199,7 @@ void listen_bind(const char *laddr, const char *lport, const char *unix_socket)
 
 static void pause_over(struct timer *t)
 {
-	struct listener *l = (struct listener *)(void *)((char *)t - offsetof(struct listener, pause));
+	struct listener *l = container_of(t, struct listener, pause);
 
 	event_set(&l->event, EPOLLIN);
 }

@@ -98,7 +98,7 @@ bool session_transmit(struct session *s)
 
 static void session_late(struct timer *t)
 {
-	struct session *s = (struct session *)(void *)((char *)t - offsetof(struct session, deadline));
+	struct session *s = container_of(t, struct session, deadline);
 
 	if (ENABLE_FEATURE_XNBD_TLS_KERNEL && s->linger_ms) {
 		session_mark(s);
@@ -190,7 +190,7 @@ static void session_gone(struct session *s)
 
 static void session_ready(struct event *e, uint32_t events)
 {
-	struct session *s = (struct session *)(void *)((char *)e - offsetof(struct session, event));
+	struct session *s = container_of(e, struct session, event);
 
 	session_mark(s);
 	s->batches = s->work = 0;
@@ -283,7 +283,7 @@ void session_close(struct session *s)
 
 static void session_arrived(struct message *m)
 {
-	struct session *s = (struct session *)(void *)((char *)m - offsetof(struct session, move));
+	struct session *s = container_of(m, struct session, move);
 
 	session_enlist(s);
 	if (is_core_here()) {

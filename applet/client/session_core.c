@@ -69,7 +69,7 @@ static void command_begin(struct command *x)
 
 static struct command *command_of(struct message *m)
 {
-	return (struct command *)(void *)((char *)m - offsetof(struct command, message));
+	return container_of(m, struct command, message);
 }
 
 static void command_begin_message(struct message *m)
@@ -90,7 +90,7 @@ static void done_message(struct message *m)
 
 void port_reply(struct core *c, struct request *r)
 {
-	struct command *x = (struct command *)(void *)((char *)r - offsetof(struct command, req));
+	struct command *x = container_of(r, struct command, req);
 	struct session *s = x->session;
 
 	core_list_remove(x);
@@ -120,17 +120,17 @@ static void abandon_all(struct session *s, bool curtail)
 
 static void abandon_message(struct message *m)
 {
-	abandon_all((struct session *)(void *)((char *)m - offsetof(struct session, abandon)), false);
+	abandon_all(container_of(m, struct session, abandon), false);
 }
 
 static void leave_message(struct message *m)
 {
-	abandon_all((struct session *)(void *)((char *)m - offsetof(struct session, leave)), true);
+	abandon_all(container_of(m, struct session, leave), true);
 }
 
 static void seen_message(struct message *m)
 {
-	struct session *s = (struct session *)(void *)((char *)m - offsetof(struct session, seen));
+	struct session *s = container_of(m, struct session, seen);
 
 	core_has_read(core_of(s), s->seen.offset, s->seen.length);
 	s->seen.busy = false;

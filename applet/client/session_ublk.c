@@ -138,7 +138,7 @@ void ublk_parse(struct session *s)
 
 static void ublk_ready(struct event *e, uint32_t events UNUSED_PARAM)
 {
-	struct session *s = (struct session *)(void *)((char *)e - offsetof(struct session, event));
+	struct session *s = container_of(e, struct session, event);
 
 	session_mark(s);
 	s->batches = s->work = 0;
@@ -223,7 +223,7 @@ bool ublk_client_begin(struct ublk_client *u, struct export *e, void (*ended)(vo
 
 static void end_message(struct message *m)
 {
-	struct ublk_client *u = (struct ublk_client *)(void *)((char *)m - offsetof(struct ublk_client, end));
+	struct ublk_client *u = container_of(m, struct ublk_client, end);
 
 	u->is_ending = true;
 	if (!u->session)

@@ -245,7 +245,7 @@ static void control_ready(struct event *e, uint32_t events)
 
 static void control_timer(struct timer *t)
 {
-	struct control *k = (struct control *)(void *)((char *)t - offsetof(struct control, timer));
+	struct control *k = container_of(t, struct control, timer);
 
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && k->follow) {
 		control_follow(k);

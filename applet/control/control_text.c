@@ -163,7 +163,7 @@ void control_follow_again(struct control *k)
 
 static void switch_done(struct commit_waiter *w, int error)
 {
-	struct control *k = (struct control *)(void *)((char *)w - offsetof(struct control, commit));
+	struct control *k = container_of(w, struct control, commit);
 
 	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && control_database && !error)
 		control_database->save(control_saved, k);

@@ -172,7 +172,7 @@ bool exports_are_closing(void)
 
 static struct export *export_of_closing(struct job *j)
 {
-	return (struct export *)(void *)((char *)j - offsetof(struct export, closing));
+	return container_of(j, struct export, closing);
 }
 
 /* On a worker. Syncs, so that what clients have written is not lost when the last of them goes; and

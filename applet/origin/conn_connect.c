@@ -43,7 +43,7 @@ static void try_address(struct conn *l, int error);
 
 static void conn_ready(struct event *e, uint32_t events)
 {
-	struct conn *l = (struct conn *)(void *)((char *)e - offsetof(struct conn, event));
+	struct conn *l = container_of(e, struct conn, event);
 
 	if (l->phase == CONN_CONNECTING) {
 		int error = 0;
@@ -172,7 +172,7 @@ void conn_forget_lookup(struct conn *l)
 
 static void conn_timer(struct timer *t)
 {
-	struct conn *l = (struct conn *)(void *)((char *)t - offsetof(struct conn, timer));
+	struct conn *l = container_of(t, struct conn, timer);
 
 	if (l->phase == CONN_CONNECTING && l->tried < l->endpoints.count)
 		try_address(l, ETIMEDOUT);

@@ -78,7 +78,7 @@ static void attempt(struct origin *o, unsigned slot)
 
 static void retry_client(struct timer *t)
 {
-	attempt((struct origin *)(void *)((char *)t - offsetof(struct origin, retry[CONN_CLIENT])), CONN_CLIENT);
+	attempt(container_of(t, struct origin, retry[CONN_CLIENT]), CONN_CLIENT);
 }
 
 static void copy_conn_begin(struct origin *o)
@@ -90,7 +90,7 @@ static void copy_conn_begin(struct origin *o)
 
 static void retry_copier(struct timer *t)
 {
-	copy_conn_begin((struct origin *)(void *)((char *)t - offsetof(struct origin, retry[CONN_COPIER])));
+	copy_conn_begin(container_of(t, struct origin, retry[CONN_COPIER]));
 }
 
 /* Half of the pause is by chance, so that many proxies do not come back at once. */

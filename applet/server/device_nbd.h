@@ -48,17 +48,17 @@ extern struct kernel_nbd device_kernel; /* for one job at a time */
 
 static inline struct device *device_of_job(struct job *j)
 {
-	return (struct device *)(void *)((char *)j - offsetof(struct device, job));
+	return container_of(j, struct device, job);
 }
 
 static inline struct device *device_of_child(struct event *e)
 {
-	return (struct device *)(void *)((char *)e - offsetof(struct device, child));
+	return container_of(e, struct device, child);
 }
 
 static inline struct device *device_of_timer(struct timer *t)
 {
-	return (struct device *)(void *)((char *)t - offsetof(struct device, again));
+	return container_of(t, struct device, again);
 }
 
 /* ---- device.c ---------------------------------------------------------------------------------- */

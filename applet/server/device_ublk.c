@@ -60,7 +60,7 @@ static struct ublk_device *devices;
 
 static struct ublk_device *device_of(struct job *j)
 {
-	return (struct ublk_device *)(void *)((char *)j - offsetof(struct ublk_device, job));
+	return container_of(j, struct ublk_device, job);
 }
 
 /* ---- on a worker ---------------------------------------------------------------------------------- */
@@ -287,7 +287,7 @@ static void open_done(struct job *j);
 
 static void try_again(struct timer *t)
 {
-	struct ublk_device *d = (struct ublk_device *)(void *)((char *)t - offsetof(struct ublk_device, again));
+	struct ublk_device *d = container_of(t, struct ublk_device, again);
 
 	if (d->state == OPEN)
 		submit(d, open_run, open_done);

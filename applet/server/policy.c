@@ -12,7 +12,7 @@ enum {
 
 static void own_switch_done(struct commit_waiter *w, int error)
 {
-	struct policy *p = (struct policy *)(void *)((char *)w - offsetof(struct policy, own_switch));
+	struct policy *p = container_of(w, struct policy, own_switch);
 
 	w->done = NULL; /* the next may come */
 	if (!error) {

@@ -30,7 +30,7 @@ static struct served *asking; /* those that are at ORIGIN */
 
 static struct proxy *proxy_of(struct served *s)
 {
-	return (struct proxy *)(void *)((char *)s - offsetof(struct proxy, served));
+	return container_of(s, struct proxy, served);
 }
 
 void proxy_check_again(struct proxy *p, unsigned ms)
@@ -346,7 +346,7 @@ static void (*const steps[])(struct proxy *p) = {
 
 static void check_step(struct timer *t)
 {
-	struct proxy *p = (struct proxy *)(void *)((char *)t - offsetof(struct proxy, timer));
+	struct proxy *p = container_of(t, struct proxy, timer);
 
 	if (server.ending) /* it comes to its end with the others */
 		return;

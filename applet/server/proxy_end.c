@@ -61,7 +61,7 @@ void proxy_step_undone(struct proxy *p)
 
 static void committed(struct commit_waiter *w, int error UNUSED_PARAM)
 {
-	((struct proxy *)(void *)((char *)w - offsetof(struct proxy, commit_all)))->is_committed = true;
+	(container_of(w, struct proxy, commit_all))->is_committed = true;
 }
 
 void proxy_remove_socket(void *p)

@@ -174,7 +174,7 @@ bool cover_reserve(struct disk *d)
 
 static struct disk *disk_of_uncover(struct job *j)
 {
-	return (struct disk *)(void *)((char *)j - offsetof(struct disk, switching.job));
+	return container_of(j, struct disk, switching.job);
 }
 
 static void uncover_run(struct job *j)

@@ -33,7 +33,7 @@ enum {
 
 static struct io *io_of(struct job *j)
 {
-	return (struct io *)(void *)((char *)j - offsetof(struct io, job));
+	return container_of(j, struct io, job);
 }
 
 int disk_transfer(int fd, bool write, uint8_t *p, uint64_t n, uint64_t offset)

@@ -60,7 +60,7 @@ int header_write(int fd, const struct state_header *h)
 
 static struct disk *disk_of_job(struct job *j)
 {
-	return (struct disk *)(void *)((char *)j - offsetof(struct disk, save.write.job));
+	return container_of(j, struct disk, save.write.job);
 }
 
 static void save_run(struct job *j)

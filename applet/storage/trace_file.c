@@ -90,7 +90,7 @@ static void write_begin(struct recording *r)
 
 static void timer_fired(struct timer *t)
 {
-	struct recording *r = (struct recording *)(void *)((char *)t - offsetof(struct recording, timer));
+	struct recording *r = container_of(t, struct recording, timer);
 
 	write_begin(r);
 	if (core_is_recording(r->disk->core))
