@@ -29,9 +29,11 @@
 #include <setjmp.h>
 #include <stdarg.h>
 
-enum { FD_FILE = 100, FD_DIRECTORY = 200, FD_BOOT_ID = 201, JOURNAL_MAX = 16 };
+enum { FD_FILE = 100, FD_DIRECTORY = 200, FD_BOOT_ID = 201, FD_DEVICES = 202, JOURNAL_MAX = 16 };
 
 static const char *const paths[SLOTS] = { "/d/image", "/d/bitmap", "/d/bitmap.commit", "/d/bitmap.commit.new" };
+
+static const char device[] = "/dev/commit"; /* with plan.commit_device: in no directory that keeps the names of files */
 
 /* What the directory has done and not synced. */
 enum what { CREATED, RENAMED };
@@ -215,6 +217,8 @@ static unsigned path_slot(const char *path)
 {
 	unsigned i;
 
+	if (plan.commit_device && strcmp(path, device) == 0)
+		return FILE_COMMIT;
 	for (i = 0; i < SLOTS && strcmp(path, paths[i]) != 0; i++)
 		;
 	return i;
@@ -242,6 +246,8 @@ int k_open(const char *path, int flags, ...)
 
 	if (strcmp(path, "/d") == 0)
 		return FD_DIRECTORY;
+	if (strcmp(path, "/dev") == 0)
+		return FD_DEVICES;
 	if (slot == SLOTS && strncmp(path, "/proc/", 6) == 0)
 		return FD_BOOT_ID;
 	if (slot == SLOTS) {
@@ -437,10 +443,11 @@ int k_fdatasync(int fd)
 
 int k_fsync(int fd)
 {
-	if (fd != FD_DIRECTORY)
+	if (fd != FD_DIRECTORY && fd != FD_DEVICES)
 		return sync_file(fd, true);
 	call("fsync of the directory", SLOTS);
-	journal_count = 0;
+	if (fd == FD_DIRECTORY)
+		journal_count = 0;
 	return 0;
 }
 
@@ -540,7 +547,7 @@ void start_free(void)
 static void look_and_open(bool *all_dirty)
 {
 	bool clear = plan.overwrite && !begun;
-	bool complete = store_inspect(&files, paths[FILE_IMAGE], paths[FILE_BITMAP], plan.commit_device ? paths[FILE_COMMIT] : NULL, clear);
+	bool complete = store_inspect(&files, paths[FILE_IMAGE], paths[FILE_BITMAP], plan.commit_device ? device : NULL, clear);
 	struct fingerprint fp;
 
 	if (complete || (files.words && chance(50))) {
