@@ -3,9 +3,9 @@
 /*
  * xnbd-client: from servers to a device, and what keeps it connected.
  *
- * By netlink the device needs no process. With --persist there is one: the kernel tells it of each connection that
- * is lost, and requests wait for the one that it brings. What was in flight is sent again when the kernel's timer
- * fires (see server/device.c, which does the same from within a server).
+ * By netlink the device needs no process. With --persist there is one: the kernel tells it of each connection that is
+ * lost, and requests wait for the one that it brings. What was in flight is sent again when the kernel's timer fires
+ * (see server/device_kernel.c, which does the same from within a server).
  *
  * This process must not need the device to bring it back: addresses are looked up at the start, and with --swap its
  * memory is locked.
@@ -40,7 +40,7 @@ enum {
 	BUSY_MS = 3000,   /* whoever looks at a device, as udev does, keeps it busy for a moment */
 	NOTICE_MS = 100,  /* the kernel tells of a lost connection before it accepts another one */
 	POLL_MS = 2000,   /* how often a follower sees whether the device is still connected */
-	AGAIN_MS = 5000,  /* as in server/device.c */
+	AGAIN_MS = 5000,  /* as in server/device_kernel.c */
 	IDENTIFIER_BYTES = 96,
 	ABILITIES_BYTES = 16, /* the last ones of an identifier */
 	START_MS = 5000,  /* from the first ioctl(2) to a device */

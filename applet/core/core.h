@@ -180,9 +180,9 @@ void core_curtail(struct request *r);
 uint32_t core_rest(const struct request *r);
 /* The last client has disconnected: the copy need not stand back for it any longer. */
 void core_alone(struct core *c);
-/* From now on requests wait at most this long for a silent origin, 0 = for ever; those that have
- * already waited longer get EIO now. Once one has timed out with no connection up, all others get EIO at
- * once whenever no connection is up, until the origin answers a request. */
+/* From now on requests wait at most this long for a silent origin, 0 = for ever; those that have already waited longer
+ * get EIO now. Once one has timed out with no connection up, all others get EIO at once whenever no connection is up,
+ * until the origin answers a request or a connection has lasted that long. */
 void core_hold(struct core *c, uint64_t hold_ms);
 uint64_t core_hold_ms(const struct core *c);
 
