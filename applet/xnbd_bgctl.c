@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * xnbd-bgctl: drives a running proxy through its control socket. The proxy does the
- * work; this asks, and shows. The text protocol is told in xnbd-server(8).
+ * xnbd-bgctl: drives a running proxy through its control socket. The proxy does the work; this asks, and shows.
+ * xnbd-server(8) describes the text protocol.
  *
  * Builds also inside a BusyBox tree, see xnbd_bgctl.h.
  */
@@ -26,14 +26,14 @@
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
-//config:	Orders to a copy that is running.
+//config:	Controls a running copy.
 //config:
 //config:config FEATURE_XNBD_BGCTL_VERIFY
 //config:	bool "--verify (320 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
-//config:	Has the copy compared with the origin, before the switch.
+//config:	Compares the copy with the origin, before the switch.
 //config:
 //config:config FEATURE_XNBD_BGCTL_HOLD
 //config:	bool "--hold (310 bytes)"
@@ -62,7 +62,7 @@
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
-//config:	Gives the proxy another address of its origin.
+//config:	Tells the proxy a new address of its origin.
 //config:
 //config:config FEATURE_XNBD_BGCTL_EXPORTNAME
 //config:	bool "--exportname"

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * What the files of xnbd-bgctl share. xnbd_bgctl.c has the command line and the text protocol;
- * xnbd_bgctl_socket.c the control socket; xnbd_bgctl_progress.c --progress; xnbd_bgctl_watch.c --watch;
- * xnbd_bgctl_xnbd04.c the protocol of xNBD 0.4; xnbd_bgctl_all.c --all. The last four can be left out. All of them but xnbd_bgctl_all.c build inside a
- * BusyBox tree: beside this header, libbb.h is all they know.
+ * What the files of xnbd-bgctl share. xnbd_bgctl.c has the command line and the text protocol; xnbd_bgctl_socket.c the
+ * control socket; xnbd_bgctl_progress.c --progress; xnbd_bgctl_watch.c --watch; xnbd_bgctl_xnbd04.c the protocol of
+ * xNBD 0.4; xnbd_bgctl_all.c --all. The last four can be left out. All of them except xnbd_bgctl_all.c also build
+ * inside a BusyBox tree: besides this header, they include only libbb.h.
  *
  * One thread. Functions that fail end the program with one line on stderr.
  */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * xnbd-bgctl --all: one command for all proxies that the database of an xnbd-wrapper names. Each has a process of its own, which
- * does what xnbd-bgctl does for one: so all copies run at once, and one that fails, or hangs, is no matter to the others.
+ * xnbd-bgctl --all: one command for all proxies that the database of an xnbd-wrapper names. Each has a process of its
+ * own, which does what xnbd-bgctl does for one: so all copies run at once, and one that fails or hangs does not affect
+ * the others.
  *
  * The one file of xnbd-bgctl that is not for BusyBox: it shares the parser with the wrapper.
  */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* xnbd-client: servers by what people write, connections to them, the handshake. */
+/* xnbd-client: parses server addresses, connects, and performs the handshake. */
 //kbuild:lib-$(CONFIG_XNBD_CLIENT) += xnbd_client_dial.o
 #include "libbb.h"
 #include "xnbd_client.h"

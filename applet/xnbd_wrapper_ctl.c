@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * xnbd-wrapper-ctl: drives a running xnbd-wrapper, ours or xNBD's, through its control socket. It waits for the prompt, sends one
- * line, prints the reply, and ends with its return code. The conversation is told in xnbd-wrapper(8).
+ * xnbd-wrapper-ctl: drives a running xnbd-wrapper, ours or xNBD's, through its control socket. It waits for the prompt,
+ * sends one line, prints the reply, and ends with its return code. xnbd-wrapper(8) describes the protocol.
  */
 //config:config XNBD_WRAPPER_CTL
 //config:	bool "xnbd-wrapper-ctl (2.7 kb)"

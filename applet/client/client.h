@@ -35,17 +35,18 @@ struct session *session_begin(int fd, struct export *e);
 /* Whether there is a place for one more client. If not, closes a session of this loop that makes no
  * progress, if there is one, to make a place. On the thread of any loop. */
 bool session_place(void);
-/* To be asked when also the fronts have none: makes a place of the session that is the longest in the handshake, if that is half
- * a second at least, and it has no key of TLS. False: there is none, or such sessions have less than half of the places. */
+/* For when the fronts have found no place either: closes the session that has been in the handshake for the longest
+ * time, if that is at least half a second, and it has shown no TLS key. False: there is no such session, or such
+ * sessions have less than half of the places. */
 bool session_close_shaking(void);
-/* Has the fronts do the same as session_place(); answered() is called when all of them have looked, or have not for a
- * while. False: there are none, or they still have to look for the last one. */
+/* Asks the fronts to do the same as session_place(); answered() is called when all have replied, or after a timeout.
+ * False: there are no fronts, or an earlier request is still pending. */
 bool session_place_request(void (*answered)(void));
 /* ended(ctx) is to be called when the client has gone and its last request is done. */
 void session_tell(struct session *s, void (*ended)(void *ctx), void *ctx);
 /* For its ended(): whether the client has sent a DISC. */
 bool session_was_disconnected(const struct session *s);
-/* As if the client had sent a DISC: what is in flight is answered. */
+/* As if the client had sent NBD_CMD_DISC: requests in flight are answered. */
 void session_drain(struct session *s);
 /* ended() is not called any more. */
 void session_disown(struct session *s);
@@ -64,7 +65,7 @@ struct ublk_client {
  * the kernel has ended all tags, and the queue is closed; or at the server's end, with the queue open. False: no
  * memory. */
 bool ublk_client_begin(struct ublk_client *u, struct export *e, void (*ended)(void *ctx), void *ctx);
-/* What waits for the origin fails now, and so does all that still comes. */
+/* Requests that wait for the origin fail now, and so do all later ones. */
 void ublk_client_end(struct ublk_client *u);
 
 /* At the end of each turn of the loop: sends replies, lets those go on that had to
@@ -94,14 +95,14 @@ void key_rules_check(const llist_t *rules);
 
 /* ---- an exchange of the program -------------------------------------------------------------- */
 
-/* Stops all fronts between two events of theirs, until fronts_go_on(): nothing of their sessions changes meanwhile,
- * and none is on its way to them. Waits for what they are just doing, which does not block. */
+/* Stops all fronts, each between two events, until fronts_go_on(). Meanwhile no session of theirs changes, and none is
+ * in transit. Waits for their current work, which does not block. */
 void fronts_stop(void);
 void fronts_go_on(void);
 /* Between fronts_stop() and fronts_go_on(): writes all sessions, with the requests that are not answered; nothing of them changes. Or
  * takes them (reactor/handover.h); the exports are there. What was not answered is done again. */
 void sessions_handover(void);
-/* One of this export that was taken and belongs to somebody who has not said so yet, by session_tell(); NULL: there is none. */
+/* A restored session of this export that has an owner, which has not claimed it yet by session_tell(). NULL: none. */
 struct session *session_claim(const struct export *e);
 
 /* ---- fronts: threads that serve sessions, beside the core's --------------------------------- */

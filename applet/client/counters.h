@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * What there is to see of clients: counters, and a list of the sessions. Each loop counts what its own sessions do, in
- * memory that no other thread touches, and tells it when asked, by a message: so counting costs a few plain additions.
+ * Statistics of clients: counters, and a list of the sessions. Each loop counts for its own sessions, in memory that no
+ * other thread touches, and reports by a message when asked. So counting costs a few plain additions.
  *
  * The core's thread, unless said otherwise; nothing here blocks.
  */
@@ -51,7 +51,7 @@ enum refusal {
 struct counters {
 	struct {
 		uint64_t requests, bytes; /* that were done well */
-		uint64_t us;              /* microseconds from their coming until their reply had left, errors, too */
+		uint64_t us;              /* microseconds from a request's arrival until its reply was sent; errors, too */
 		uint64_t latency[LATENCY_BUCKETS];
 	} of[COUNTED_TYPES];
 	uint64_t errors[COUNTED_ERRORS];

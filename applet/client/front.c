@@ -3,9 +3,9 @@
 /*
  * Fronts: threads that serve sessions, each with a loop of its own.
  *
- * A session begins on the core's loop. When its handshake is done, the loop with the fewest
- * sessions gets it, and gives it back when it has been closed. At the end, all loops give back what they have: so
- * the end has only the core's thread to think of.
+ * A session begins on the core's loop. When its handshake is done, the loop with the fewest sessions gets it, and gives
+ * it back when it is closed. At shutdown, all loops give their sessions back, so that only the core's thread is
+ * involved from then on.
  */
 #include "client/session.h"
 #include "reactor/lock.h"

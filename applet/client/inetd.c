@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* One client that is there already: on a socket, or behind two pipes. */
+/* A single client that is already connected, by a socket or by two pipes. */
 #include "libbb.h"
 #include "client/client.h"
 #include "client/listen.h"

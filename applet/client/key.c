@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* Whose keys are in use by clients, and which key may use which export. */
+/* Which keys clients are using, and which key may use which export. */
 #include "client/session.h"
 #include "tls/tls.h"
 

@@ -15,12 +15,12 @@
 #include "reactor/loop.h"
 #include "secure/keys.h"
 
-/* The process that was started, which has forked to daemonize: systemd opens sockets for that one. Set before listen_bind(). */
+/* The pid of the process before it daemonized, for which systemd has opened the sockets (LISTEN_PID). Set before
+ * listen_bind(). */
 extern pid_t listen_pid;
-/* At the start: takes the sockets that systemd has opened; else binds TCP port lport (NULL: none)
- * of address laddr (NULL: of all), and checks that the Unix socket (NULL: none) can be created.
- * Dies when that fails. Nobody is accepted before listen_begin(). That also creates the Unix
- * socket: whoever waits for its file is served. */
+/* At the start: takes the sockets that systemd has opened; else binds TCP port lport (NULL: none) of address laddr
+ * (NULL: of all), and checks that the Unix socket (NULL: none) can be created. Dies when that fails. No client is
+ * accepted before listen_begin(), which also creates the Unix socket: once its file exists, clients are served. */
 void listen_bind(const char *laddr, const char *lport, const char *unix_socket);
 void listen_begin(void);
 /* Accepts nobody any more. */
@@ -46,14 +46,13 @@ struct listener {
 void listener_begin(struct listener *l, void (*ready)(struct event *e, uint32_t events));
 /* Nobody connects any more; its descriptor is closed. */
 void listener_end(struct listener *l);
-/* From ready(): like accept4(2), with a descriptor that does not block, and the peer's address in
- * *from. -1: nobody is there, or an error; that is logged now and then, and the listener pauses for
- * a moment. */
+/* From ready(); like accept4(2). Returns a non-blocking descriptor, and the peer's address in *from. -1: nobody is
+ * there, or an error; that is logged now and then, and the listener pauses for a moment. */
 int listener_accept(struct event *e, struct endpoint *from);
 /* At the start, for any Unix socket: dies when something is in its way that is not a stale socket. */
 void listen_check(const char *path);
-/* Then binds it: what is stale is replaced, anything else in the way is fatal. Returns the
- * descriptor, which is the caller's. owner: of the path, see path_own(). Any thread. */
+/* Then binds it: replaces a stale socket, and dies if anything else is in the way. Returns the descriptor, which is the
+ * caller's. owner: of the path, see path_own(). Any thread. */
 int listen_unix(const char *path, const void *owner);
 
 /* ---- inetd.c ----------------------------------------------------------------- */

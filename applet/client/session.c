@@ -5,10 +5,9 @@
  *
  *   HANDSHAKE -> TRANSMISSION -> DRAINING (DISC: answers what is in flight) -> CLOSED
  *
- * Any state leads to CLOSED when the connection is lost or the client breaks the protocol. End
- * of input counts as DISC, except that requests that wait for the origin are given up. A closed
- * session has no descriptor, and counts neither against --max-clients nor for shares of memory;
- * it is freed when its last request is answered.
+ * Any state leads to CLOSED when the connection is lost or the client breaks the protocol. End of input counts as DISC,
+ * except that requests that wait for the origin are given up. A closed session has no descriptor, and counts neither
+ * for --max-clients nor for shares of memory; it is freed when its last request is answered.
  *
  * One recvmsg takes as many requests as there are; their replies leave together with
  * one sendmsg at the end of the loop's turn. A request takes memory from the common

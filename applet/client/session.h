@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * Sessions, between their files: session.c the life of one, sessions.c all of a thread, session_handshake.c how they begin,
- * key.c by which key, session_in.c what a client sends, session_out.c what it is sent, session_read.c where the data
- * of a READ comes from, session_room.c the memory for all of it, session_core.c what passes between
- * a session and the core, front.c the threads. session_ublk.c is another end of all that: requests of a ublk device,
- * whose data is in the kernel's memory, and which has no socket.
+ * Sessions, for the files of this room: session.c the lifecycle of one, sessions.c all sessions of a thread,
+ * session_handshake.c how they begin, key.c by which key, session_in.c what a client sends, session_out.c what it is
+ * sent, session_read.c where the data of a READ comes from, session_room.c the memory for all of it, session_core.c
+ * what passes between a session and the core, front.c the threads. session_ublk.c is another end of all that: requests
+ * of a ublk device, whose data is in the kernel's memory, and which has no socket.
  *
- * A session belongs to one loop at a time: that of the core, where it begins and ends, or that of a
- * front. What is said to be the core's thread's is never touched by a front, and the other way
- * round.
+ * A session belongs to one loop at a time: that of the core, where it begins and ends, or that of a front. Fields
+ * marked "core's thread" are never touched by a front; the core's thread never touches the others of a session on a
+ * front.
  *
  * A READ or WRITE that is longer than PIECE_BYTES, or than the memory that there is for it,
  * goes through the core in pieces, each a request of its own. So no request needs more memory
@@ -46,7 +46,8 @@ enum session_state { SESSION_HANDSHAKE, SESSION_TRANSMISSION, SESSION_DRAINING, 
 
 enum { PEER_BYTES = 72 };
 
-/* A request on its way through, or a piece of one. What is used most comes first: its offsets are one byte of code. */
+/* A request on its way through, or a piece of one. Frequently used members come first: small offsets need one byte in
+ * the machine code. */
 struct command {
 	struct session *session;
 	struct command *prev, *next; /* all of the session's */
@@ -98,7 +99,7 @@ struct session {
 	enum session_state state;
 	uint32_t watched; /* EPOLLIN, ... as set */
 	struct export *export;
-	char peer[PEER_BYTES]; /* its address, as a word */
+	char peer[PEER_BYTES]; /* its address, without spaces */
 	uint64_t began_ms;
 	uint64_t read_total, written_total; /* bytes of requests that were done */
 	uint8_t end;       /* enum session_end */
@@ -387,8 +388,9 @@ void peer_name(char *to, int fd, const struct endpoint *e);
 void client_begins(const struct session *s);
 /* s is about to be closed. */
 void client_ends(const struct session *s);
-/* A client of this name was refused: counts it, and tells it: without --verbose only what an administrator has to know, every
- * 10 seconds at most. key: its name; name: n bytes, the export that it wanted; NULL: none. Core's thread. */
+/* Counts and logs that the client with this peer name was refused. Without --verbose only the reasons that an
+ * administrator has to know are logged, each at most once every 10 seconds. key: its name; name: n bytes, the export
+ * that it wanted; NULL: none. Core's thread. */
 void client_refused(const char *peer, enum refusal why, const char *key, const char *name, size_t n);
 /* The same of s, once. */
 void session_refused(struct session *s, enum refusal why, const char *name, size_t n);

@@ -3,14 +3,13 @@
 /*
  * Sessions: what passes between them and the core.
  *
- * The core belongs to one thread. A session of that thread calls it. One of a front sends its
- * requests as messages, and gets them back as messages; between the two, they are the core's
- * thread's. Messages keep their order: what a session sends after its requests finds them at the
- * core, or answered.
+ * The core belongs to one thread. A session of that thread calls it. One of a front sends its requests as messages, and
+ * gets them back as messages; between the two, they are the core's thread's. Messages stay in order: when a later
+ * message of a session arrives, the core has its earlier requests already, or has answered them.
  *
- * What a front may do by itself: READs of published blocks (core_is_published()), as far as the
- * page cache has them. Nothing else may: it would need the core's ranges. A bit that is published stays, and what others
- * write to such blocks meanwhile, a READ may see or not.
+ * What a front may do by itself: READs of published blocks (core_is_published()), as far as the page cache has them.
+ * Nothing else may: it would need the core's ranges. A published bit is never cleared; a READ may or may not see what
+ * others write to such blocks at the same time.
  */
 #include "client/session.h"
 

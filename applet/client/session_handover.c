@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * Sessions: what another program needs to go on with them, in the same process.
+ * Sessions: hands them over to another program in the same process.
  *
- * A request that is not answered is done again from the beginning, whatever has been done of it: so nothing has to
- * come to its end before. The client cannot tell, as with a server that was slow. Of a READ that goes out in
- * pieces, and of a WRITE that comes in pieces, what is left is done. Requests of clients that have gone
- * are forgotten.
+ * A request that is not answered is done again from the beginning, no matter how far it has come, so nothing has to
+ * finish first. To the client this looks like a slow server. Of a READ that goes out in pieces, and of a WRITE that
+ * comes in pieces, what is left is done. Requests of clients that have gone are forgotten.
  *
  * A READ whose first pieces have left goes on at once: its blocks are local, whether the new program knows
  * that or not.

@@ -4,8 +4,8 @@
  * Sessions of ublk devices: requests come as results of commands in a ring, and replies are commands.
  *
  * Such a session stays on its front, as the kernel takes commands from no other thread. It ends when the kernel has
- * ended all tags: the device was stopped. At the server's end it is closed before, and nothing more is answered: what
- * is under way the kernel gives to the next server.
+ * ended all tags: the device was stopped. At the server's exit it is closed earlier, and nothing more is answered: the
+ * kernel passes unanswered requests to the next server.
  */
 #include "client/session.h"
 

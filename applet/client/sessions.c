@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* All sessions of a thread: who of them has gone or is late, their turn, and their end. */
+/* All sessions of a thread: detection of dead or slow clients, the work of each turn, and shutdown. */
 #include "client/session.h"
 
 #include <netinet/in.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* Clients that come, go, and are refused: counted, and with --verbose told, in sentences for a person and words for a program. */
+/* Counts clients that connect, disconnect or are refused; with --verbose, also logs them: a sentence for people,
+ * key=value words for programs. */
 #include "client/session.h"
 
 #include <sys/socket.h>

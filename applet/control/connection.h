@@ -32,14 +32,14 @@ struct control {
 	bool follow;   /* gets the progress of a job until that ends: of the copy, */
 	bool verifies; /* ... or of the comparison */
 	bool owns_job; /* ... which is cancelled when this connection ends */
-	bool eof;      /* will ask for nothing more, but may want its answer */
+	bool eof;      /* the client will send no more requests, but may still read the reply */
 	bool listing;  /* the rest of a list is sent as the client reads: of images, */
 	uint64_t list_next;
 	struct client_report *report; /* ... or of clients; NULL: of images */
 	bool tallies; /* ... or the counters of each export */
 	unsigned list_part;
 	bool metrics;  /* the counters are wanted in that form */
-	bool heard;    /* it has sent something: it gets no greeting */
+	bool heard;    /* it has sent something, so it gets no greeting */
 	bool talks;    /* ... it has got that: see control_talk.c */
 	bool dead;     /* closed; freed when it no longer waits */
 	struct commit_waiter commit;
@@ -69,11 +69,11 @@ extern struct control *control_upgrades; /* has asked for another program, and i
 void control_emit(struct control *k, const void *p, size_t n);
 /* ... text, of 511 bytes at most. */
 void control_print(struct control *k, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* What would break the line, or a terminal, is %XX, and so are the bytes of also. */
+/* Bytes that would break the line, or control a terminal, are written as %XX, and so are the bytes in `also`. */
 void control_emit_escaped(struct control *k, const char *value, const char *also);
 /* The character at p, encoded if it is '%', one that a terminal obeys, or if encoded. Returns its last byte. */
 const char *control_emit_char(struct control *k, const char *p, bool encoded);
-/* n bytes of text for a person, as a part of one line: with '?' for what is none. */
+/* n bytes of text for people, as a part of one line: '?' replaces unprintable bytes. */
 void control_emit_line(struct control *k, const char *text, size_t n);
 /* "KEY VALUE": what would break the line, or a terminal, is %XX. */
 void control_emit_string(struct control *k, const char *key, const char *value);

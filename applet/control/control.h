@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * The control socket: whoever is allowed to connect asks for the state of a proxy or a wrapper, and
- * gives orders.
+ * The control socket: clients with permission query the state of a proxy, a target or a wrapper, and send commands.
  *
- * All of it runs on the loop's thread. None of it blocks, but for control_begin() with a path. A connection that is
- * lost concerns nobody else.
+ * Core's thread. Nothing blocks, except control_begin() with a path. A lost connection affects no other one.
  */
 #ifndef CONTROL_CONTROL_H
 #define CONTROL_CONTROL_H
@@ -35,17 +33,18 @@ void control_begin(struct control_socket *s, struct export *e, const char *path)
  * next call. */
 bool control_verify_result(const struct core_status *s, const char **text);
 /*
- * "upgrade": another program takes the place of this one. control_upgrade() is called with a descriptor of that program,
- * which is its; it returns NULL, or why not. Later control_upgraded() gets why it failed; if it does
- * not fail there is nobody to say so but the new program, by what control_handover() has written. NULL: such a request is unknown.
+ * "upgrade": another program takes the place of this one. control_upgrade() is called with a descriptor of that
+ * program, which it then owns; it returns NULL, or why not. On failure, control_upgraded() is called later with the
+ * reason; on success the new program sends the reply, from what control_handover() has written. NULL: such a request is
+ * unknown.
  */
 extern const char *(*control_upgrade)(int program_fd);
 void control_upgraded(const char *why);
 /* "add-proxy" to a wrapper: see proxy_add(). NULL: such a request is unknown. */
 extern const char *(*control_add_proxy)(const char *name, const char *text, void (*added)(void *ctx, const char *why), void *ctx);
 /*
- * The database of a wrapper, which server/ has; NULL: there is none. done() is called later, or at once, with NULL or why not: one
- * line.
+ * The database of a wrapper, implemented by server/; NULL: there is none. done() is called later, or at once, with NULL
+ * or why not: one line.
  */
 typedef void control_done(void *ctx, const char *why);
 /* An image that is in the database, and not served. */

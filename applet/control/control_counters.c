@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * The control socket: counters, as lines of "KEY VALUE" or in the text format of Prometheus, each line of which comes
- * behind "metric "; and the clients. All loops are asked for them first, so the reply comes later.
+ * The control socket: counters, as lines of "KEY VALUE" or in the text format of Prometheus, each line of which follows
+ * "metric "; and the list of clients. All loops are asked first, so the reply is sent later.
  */
 #include "libbb.h"
 #include "client/client.h"

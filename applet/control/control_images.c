@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* The control socket of xnbd-wrapper: images come and go. */
+/* The control socket of xnbd-wrapper: adds, removes and lists images. */
 #include "libbb.h"
 #include "control/connection.h"
 

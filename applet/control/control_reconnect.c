@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* The control socket: a proxy is told where its origin is. */
+/* The control socket: changes the address of a proxy's origin. */
 #include "libbb.h"
 #include "control/connection.h"
 #include "origin/origin.h"

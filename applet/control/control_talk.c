@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * The conversation of xNBD's xnbd-wrapper, for its own xnbd-wrapper-ctl, and for ours. A client that does not begin with a
- * request gets a greeting, and is in it from then on. Each of its lines is a verb with words; the reply is any lines, then
- * "return code N" and a prompt.
+ * The interactive protocol of xNBD's xnbd-wrapper, for its xnbd-wrapper-ctl and for ours. A client that is silent at
+ * first gets a greeting, and speaks this protocol from then on. Each of its lines is a verb with words; the reply is
+ * any lines, then "return code N" and a prompt.
  *
- * What a verb does is what the requests in text do: control_answer() ends the reply of either.
+ * The verbs do the same as the requests of the text protocol; control_answer() ends the reply in both.
  */
 #include "libbb.h"
 #include "control/connection.h"

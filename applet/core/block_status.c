@@ -3,10 +3,10 @@
 /*
  * BLOCK_STATUS of clients.
  *
- * Local blocks are answered from the image. About missing blocks the origin is asked, if it offers
- * base:allocation: its answer is passed on for those that are still missing when it comes. A block that
- * became local meanwhile may have been written: the image is asked instead. So "zero" is reported only
- * for what was zero at some moment after the client had asked.
+ * Local blocks are answered from the image. About missing blocks the origin is asked, if it offers base:allocation: its
+ * answer is passed on for those that are still missing when it comes. A block that became local meanwhile may have been
+ * written: the image is asked instead. So "zero" is only reported for data that was zero at some moment after the
+ * request.
  *
  * "Data" is never wrong. It is the answer wherever the origin has none: it is lost, refuses, or
  * takes longer than STATUS_WAIT_MS or --hold. So nobody waits for an origin that is silent.

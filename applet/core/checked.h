@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * The ports as the files of core/ call them, and assert(3). Without NDEBUG, that is, in builds with
- * sanitizers and in the core's tests, the core knows that a port is running: nobody may call it then.
+ * The ports as the files of core/ call them, and assert(3). Without NDEBUG, that is, in builds with sanitizers and in
+ * the core's tests, the core notes that a port function is running, and asserts that nothing calls into the core
+ * meanwhile.
  */
 #ifndef CORE_CHECKED_H
 #define CORE_CHECKED_H

@@ -3,10 +3,9 @@
 /*
  * The background copy: walks over the disk and asks for what is missing.
  *
- * It keeps nothing about what it did: the map says what is left. A pass goes from
- * the first block to the last; when blocks are missing after it, another pass asks
- * for them one by one, so that an origin's bad sector costs one block. What is
- * missing after that could not be had.
+ * It keeps no state of its own about finished blocks: the map shows what is left. A pass goes from the first block to
+ * the last; when blocks are missing after it, another pass asks for them one by one, so that an origin's bad sector
+ * costs one block. Blocks that are still missing then could not be read.
  *
  * Holes: where the origin offers base:allocation, it is asked for the extents of
  * the next part first, and blocks that it calls zero are made so without a fetch.

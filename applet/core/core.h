@@ -3,8 +3,8 @@
 /*
  * The core: decides what happens to every block of the disk.
  *
- * A block is 4096 bytes (the last one may be short) and is missing or local. The
- * life of a block is a one-way street:
+ * A block is 4096 bytes (the last one may be short) and is missing or local. A block only moves forward through these
+ * states:
  *
  *   missing -> bytes in the image -> bit set in memory -> bit in the bitmap file
  *           -> the exclusive range is released: everybody may use it
@@ -18,8 +18,8 @@
  * core_delete(), at any moment: core_check(), core_is_outside(), core_size_bytes(), core_is_published() and
  * core_wants_to_see(). Times are milliseconds of any monotonic clock.
  *
- * struct core is opaque: what there is to know of it, its functions tell. Its members, and
- * what the files of core/ call of each other, are in internal.h.
+ * struct core is opaque; use the functions below to query it. Its members, and what the files of core/ call of each
+ * other, are in internal.h.
  *
  * Files: map.c the bitmap; range.c block ranges in flight; request.c client requests;
  * request_check.c what they may do and which blocks they need; fetch.c requests to the origin;
@@ -43,8 +43,8 @@
 
 struct trace_run; /* core/trace.h */
 
-/* A member that others provide the space for, and only core/ uses. The compiler warns of any other
- * use, unless it has seen internal.h. */
+/* Marks a member that only core/ uses, although others provide its memory. The compiler warns about any other use,
+ * unless internal.h is included. */
 #ifndef CORE_PRIVATE
 #define CORE_PRIVATE __attribute__((deprecated("private to core/")))
 #endif
@@ -60,8 +60,8 @@ struct commit_waiter {
 	struct commit_waiter *next CORE_PRIVATE;
 };
 
-/* For core/ alone. Called when the bits of [first, end) are in a file: those of blocks in the bitmap,
- * or what was noted of clients' writes in the commit file. */
+/* For core/ alone. Called when the bits of [first, end) are in a file: bits of blocks in the bitmap file, or bits of
+ * the record of client writes in the commit file. */
 struct persist {
 	void (*done)(struct persist *p, int error) CORE_PRIVATE; /* errno */
 	struct persist *next CORE_PRIVATE;
@@ -111,7 +111,7 @@ struct core_config {
 	void *owner; /* what core_owner() returns: the disk, for the ports */
 	uint64_t size_bytes;
 	bool proxy;
-	bool switched;         /* ... that is none any more: the switch is done */
+	bool switched;         /* the proxy was switched, and is a target now */
 	bool readonly;
 	uint64_t *words;       /* proxy: the bitmap, owned by the caller, outlives the core */
 	uint64_t *written;     /* proxy: written_bytes() bytes, owned by the caller, or NULL: no record is kept */
@@ -175,10 +175,10 @@ void core_abandon(struct core *c, struct request *r);
 /* The owner of r has gone, and r may have been submitted: of long zeroes, or a long trim, no further
  * piece is begun. */
 void core_curtail(struct request *r);
-/* How many bytes from r->offset on are not done of r, which was submitted and not answered. What is before them, others
- * may have written since. 0: it only waits for its commit. */
+/* How many bytes of r, which is submitted and not answered, are still to be done, from r->offset on. Others may have
+ * overwritten the part before. 0: r only waits for its commit. */
 uint32_t core_rest(const struct request *r);
-/* The last client has disconnected: the copy need not stand back for it any longer. */
+/* The last client has disconnected: the copy need not back off for it any longer. */
 void core_alone(struct core *c);
 /* From now on requests wait at most this long for a silent origin, 0 = for ever; those that have already waited longer
  * get EIO now. Once one has timed out with no connection up, all others get EIO at once whenever no connection is up,
@@ -246,18 +246,18 @@ int core_verify(struct core *c, uint64_t rate);
 void core_verify_cancel(struct core *c);
 bool core_verify_is_running(const struct core *c);
 
-/* Marks this record of client writes, of a disk of this size, as incomplete: nobody knows who wrote
- * what is local now. */
+/* Marks this record of client writes, of a disk of this size, as incomplete: the writers of the blocks that are local
+ * now are unknown. */
 void written_forget(uint64_t *written, uint64_t size_bytes);
-/* True: the record is not marked so. Else all blocks that are local according to the words `local`
- * are entered as written. */
+/* True if the record is not marked so. Otherwise all blocks that are local according to `local` are recorded as
+ * written. */
 bool written_from_local(uint64_t *written, const uint64_t *local, uint64_t size_bytes);
 
 /* ---- durability and switch ---------------------------------------------- */
 
 /* A sync outside of the core failed: it counts as one of ours. */
 void core_sync_failed(struct core *c, int error);
-/* Whether that has happened, or one of our own syncs has failed: latched for ever. */
+/* Whether that has happened, or one of the core's own syncs has failed: latched forever. */
 bool core_sync_has_failed(const struct core *c);
 /* ... or a write to the bitmap: the cache cannot be trusted. */
 bool core_has_failed(const struct core *c);
@@ -274,13 +274,13 @@ unsigned core_recent(const struct core *c, struct state_recent *recent);
  * a target), perhaps before this returns. Else why it is refused: one line; w is not used.
  * force: even with blocks missing; reads of these get EIO from then on.
  *
- * Unless it is refused, what is local by now is never compared with the origin again: it may be written without a note.
- * That is on the disk before anything else, and stays, whatever becomes of the switch.
+ * Unless the switch is refused, the blocks that are local now are never compared with the origin again: they may be
+ * written without a note. That fact is synced before anything else, and stays even if the switch fails.
  */
 const char *core_switch(struct core *c, bool force, struct commit_waiter *w);
 /* Whether one is not done yet. */
 bool core_is_switching(const struct core *c);
-/* What port_switch() has begun is done: 0; else, with an errno, the image is covered as before, if it was, and this is a proxy. */
+/* The result of port_switch(): 0, or an errno; after an error the disk is still a proxy, and still covered if it was. */
 void core_switched(struct core *c, int error);
 
 /* Nobody writes to the image from frozen() on until core_thaw(): writes wait. */

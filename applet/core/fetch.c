@@ -13,8 +13,8 @@
  * again (rule 5). Under the exclusive range the map stands still: only blocks that
  * are still missing are stored, so a client's write that came first stays (rule 4).
  *
- * When it ends, its waiters look at the map again and ask for what they still
- * miss. So "it ended" never has to mean "it worked".
+ * When it ends, its waiters look at the map again and ask for what they still miss. So the end of a fetch never has to
+ * mean success.
  */
 #include "core/checked.h"
 #include "core/fetch.h"

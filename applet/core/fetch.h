@@ -16,7 +16,7 @@ enum fetch_state { FETCH_QUEUED, FETCH_SENT, FETCH_STORING };
 struct fetch {
 	enum fetch_state state;
 	uint8_t kind; /* CONN_CLIENT or CONN_COPIER: who began it */
-	bool zero;    /* nothing to fetch: the origin says these blocks are zero */
+	bool zero;    /* nothing to fetch: the origin reports these blocks as zero */
 	bool wide;    /* brings more than anybody has asked for */
 	bool verify;  /* nothing to store: these blocks are local, and are compared */
 	unsigned pass;                 /* c->fetch_pass when it was begun */
@@ -46,7 +46,7 @@ static inline uint64_t fetch_bytes_end(const struct core *c, uint64_t end_block)
 	return end < c->size_bytes ? end : c->size_bytes;
 }
 
-/* fetch_table.c. Enters f; its blocks do not change until it is removed, but for more of the same word. */
+/* fetch_table.c. Enters f into the table. Until it is removed, its range of blocks may only grow, within the same word. */
 void fetch_enter(struct core *c, struct fetch *f);
 void fetch_remove(struct core *c, struct fetch *f);
 /* Bits of this word that somebody has asked for already. */

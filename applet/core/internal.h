@@ -116,10 +116,10 @@ struct commit {
 	int error;            /* a sync failed: latched for ever */
 };
 
-/* How far away the origin is, in time: measured by fetches over the connections that are up now. */
+/* The round-trip time to the origin, measured by fetches over the current connections. */
 struct rtt {
 	uint64_t min_rtt_ms; /* the shortest response time; UINT64_MAX: no reply yet */
-	uint64_t slow_ms;  /* the shortest of the last `slow`, all of them slow although the connection was idle */
+	uint64_t slow_ms;  /* the shortest of the last `slow` response times, all slow although the connection was idle */
 	unsigned slow;
 };
 
@@ -131,7 +131,7 @@ struct core {
 	uint64_t now_ms;
 	struct map map;
 	struct range_locks ranges;
-	struct range *granted; /* ranges granted, their owners not told yet */
+	struct range *granted; /* granted ranges whose granted() was not called yet */
 	struct range **granted_tail;
 	bool kick; /* there may be something to commit, fetch, copy or compare: for core_run() */
 

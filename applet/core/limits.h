@@ -107,13 +107,13 @@ enum {
 	COPY_WINDOW_GROWTH = 4,
 	CLIENT_WINDOW_GROWTH = 2, /* the same for what clients miss */
 	RTT_NEAR_MS = 4,   /* half of the window fills 10 Gbit/s for this long; a fetch within it is never slow */
-	RTT_SLOW_MAX = 64, /* fetches that were slow on an idle connection, until that is taken for its delay */
+	RTT_SLOW_MAX = 64, /* slow fetches on an idle connection, after which their time counts as its round-trip time */
 	COPY_POLITE_MS = 250, /* for so long after a client last had to wait, the copy has one fetch in flight */
 	COPY_POLITE_BLOCKS = 16, /* ... of at most this size: 64 KiB keep image and processor busy only briefly */
 	READAHEAD_STREAMS = 8,     /* sequential readers known at a time; each READ is compared with all */
 	READAHEAD_STREAM_READS = 1024, /* READs of others, after which a sequential reader counts as gone */
 	READAHEAD_GAP_BLOCKS = 32, /* how far requests of a sequential reader may be out of order */
-	READAHEAD_MS_BLOCKS = 64,  /* expected of a connection in a millisecond: 256 KiB, 2 Gbit/s; the least `most`, too */
+	READAHEAD_MS_BLOCKS = 64,  /* assumed of a connection in a millisecond: 256 KiB (2 Gbit/s); also the minimum of `most` */
 	READAHEAD_WORTH = 8,       /* wide fetches may take this many times as long: they bring 16 times as much */
 	READAHEAD_MIN_US = 125,  /* the clock cannot tell shorter times from zero */
 	READAHEAD_REST = 64,       /* samples until wide fetches are tried again on a connection that was too slow */

@@ -60,7 +60,7 @@ uint64_t map_set(struct map *m, uint64_t first, uint64_t end);
 
 /* First dirty chunk at or after `chunk`, or m->chunks. */
 uint64_t map_next_dirty(const struct map *m, uint64_t chunk);
-/* Copies a chunk (padded with zeroes to MAP_CHUNK_BYTES) and takes it for clean. */
+/* Copies a chunk (padded with zeroes to MAP_CHUNK_BYTES) and marks it clean. */
 void map_pop_chunk(struct map *m, uint64_t chunk, uint8_t *copy);
 /* Bytes of this chunk that exist in the file (the last one may be short). */
 uint32_t map_chunk_bytes(const struct map *m, uint64_t chunk);

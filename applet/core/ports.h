@@ -95,8 +95,8 @@ void port_conn_status(struct core *c, unsigned conn, uint64_t cookie, uint64_t o
 void port_copy_conn(struct core *c, bool wanted);
 /* The origin is no longer needed, ever: close all connections without telling the core. */
 void port_conns_close(struct core *c);
-/* Once all is committed: gives the image the bytes that it has elsewhere (storage/cover.h), if there are any, and has the
- * commit file say so. complete: it says, too, that no block is missing: no later start asks the origin. Of a core that is
+/* Once all is committed: moves the ends of a covered disk (storage/cover.h) into the image, and records the switch in
+ * the commit file. complete: it says, too, that no block is missing: no later start asks the origin. Of a core that is
  * covered, nobody writes to the image before core_switched(), which is called later, never from inside. */
 void port_switch(struct core *c, bool complete);
 /* The copy or the comparison has a new state or rate. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* What the core tells of itself. Pure, but for core_record_text(). */
+/* Reports the state of the core: core_status(). Pure, except core_record_text(). */
 #include "core/internal.h"
 
 #include <string.h>

@@ -61,7 +61,7 @@ bool fingerprint_match(const struct fingerprint *a, const struct fingerprint *b)
  * with the samples `known`. force: other content is accepted. NULL, or why not: one line. */
 const char *fingerprint_refuse(uint64_t known_bytes, const struct fingerprint *known, uint64_t size_bytes,
 			       const struct fingerprint *seen, bool force);
-/* What is known of a is known of both; the rest of b stays. */
+/* Copies the known samples of a to b; the others of b stay. */
 void fingerprint_add(struct fingerprint *b, const struct fingerprint *a);
 
 /*
@@ -90,7 +90,7 @@ struct state_header {
 	uint64_t mixed;      /* 1: an origin of other content was accepted: blocks are local of several */
 	struct fingerprint fingerprint;
 	struct state_recent recent[STATE_RECENT]; /* of this server */
-	uint64_t cover;      /* the image is covered, and so says a mark on it, with this number. 0: it is not */
+	uint64_t cover;      /* the number of the cover, which the mark on the image has, too. 0: the image is not covered */
 	uint64_t switched;   /* 1: no block was missing at the switch. The image is the disk, whoever has written there since,
 				and never a cache again: no start asks the origin. Then it is not covered */
 };
@@ -101,11 +101,11 @@ void state_header_encode(uint8_t *p, const struct state_header *h);
 const char *state_header_decode(const uint8_t *p, size_t n, struct state_header *h);
 /* Whether the first STATE_COPY_BYTES of a file are of a commit file of any version. */
 bool state_is_commit(const uint8_t *p);
-/* The words for a commit file that this program has not learned to read. */
+/* The text for a commit file whose version this program does not know. */
 extern const char state_old_version[];
 /* ... and for a start in the same boot that does not find the bitmap. */
 extern const char state_no_bitmap[];
-/* ... and for an origin of another disk, of another size or content: what is here is not to blame. */
+/* ... and for an origin that serves another disk (size or content): the local files are not at fault. */
 extern const char state_other_size[], state_other_origin[];
 
 enum state_commit { COMMIT_ABSENT, COMMIT_GOOD, COMMIT_DAMAGED, COMMIT_OLD_VERSION };

@@ -27,7 +27,7 @@ struct trace {
 	unsigned runs;
 	bool recording;  /* read by any thread */
 	bool changed;    /* since its owner took it last */
-	struct map seen; /* local: is in a run, or was written by a client before it was read */
+	struct map seen; /* local: the block is in a run, or a client has written it before reading it */
 };
 
 /* Begins to record. False: out of memory. */

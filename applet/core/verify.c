@@ -12,8 +12,8 @@
  * What the origin cannot read is asked again block by block, so that a bad sector
  * leaves one block not compared.
  *
- * Politeness: as the copier, whose window it shares. When clients have waited for the origin
- * lately, one question at a time.
+ * Politeness: like the copier, whose window it shares. While clients have lately waited for the origin, one fetch at a
+ * time.
  */
 #include "core/checked.h"
 #include "core/fetch.h"

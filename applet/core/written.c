@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * The record of what clients have written: one bit for WRITTEN_BLOCKS blocks, in the commit
- * file behind the committed bits. It never says "not written" of a block that is local and
- * whose bytes a client may have changed, whenever the process or the machine dies:
+ * The record of what clients have written: one bit for WRITTEN_BLOCKS blocks, in the commit file behind the committed
+ * bits. Whenever the process or the machine dies, no local block that a client may have changed is marked "not
+ * written":
  *
  *   1. Before a byte goes to the image, its bit is in the file.
  *   2. Where a block is local, so that a start may find it local, the bit is also on the

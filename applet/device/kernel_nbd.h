@@ -3,10 +3,9 @@
 /*
  * The kernel's client of NBD, /dev/nbdN: connects devices to sockets whose handshake is done.
  *
- * Generic netlink, as linux/nbd-netlink.h has it (kernel 4.12; backend identifiers 5.14), without a
- * library. Each call sends one request and waits for its answer, which may wait for somebody else's request: the
- * kernel answers one at a time. Any thread; no state but the descriptor and what kernel_nbd_open() has found
- * out, which is the caller's.
+ * Generic netlink, as linux/nbd-netlink.h has it (kernel 4.12; backend identifiers 5.14), without a library. Each call
+ * sends one request and waits for the reply, perhaps also for the requests of others: the kernel serves one at a time.
+ * Any thread; no state but the descriptor and what kernel_nbd_open() has found out, which is the caller's.
  *
  * Errors are errnos: EPERM (not root), EBUSY (the device is connected), EINVAL (no such device, not connected,
  * another identifier).

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* Numbers and structs as in linux/ublk_cmd.h, of which the compiler's headers may be older than what is
- * needed here; what the kernel does with them: drivers/block/ublk_drv.c. */
+/* Numbers and structs as in linux/ublk_cmd.h, which may be newer than the installed headers; for their semantics see
+ * drivers/block/ublk_drv.c. */
 #include "libbb.h"
 #include "device/ublk.h"
 #include "nbd/nbd.h"

@@ -6,11 +6,11 @@
  *
  * Control: each call sends one command and waits for its end. Any thread; no state. Errors are errnos.
  *
- * A device has one queue of `depth` requests at a time, each with a tag, 0..depth-1. The kernel has a command for
- * each tag; that it has a result means that there is a request with this tag, described by io[tag]. ublk_commit() answers
- * that and is the next command for the tag. All of it is for one thread: the kernel takes commands
- * from no other than the one that has sent the first. The data of requests is read and written by
- * ublk_copy(), by any thread, between the result and ublk_commit().
+ * A device has one queue of `depth` requests at a time, each with a tag, 0..depth-1. One command per tag is pending in
+ * the kernel; its completion means that there is a request with this tag, described by io[tag]. ublk_commit() answers
+ * that and is the next command for the tag. All of it is for one thread: the kernel takes commands from no other than
+ * the one that has sent the first. The data of requests is read and written by ublk_copy(), by any thread, between the
+ * result and ublk_commit().
  *
  * When the process dies, the kernel keeps the device, and all requests that were not answered: UBLK_QUIESCED.
  */

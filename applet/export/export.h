@@ -3,10 +3,10 @@
 /*
  * An export: a disk with a name, which lives as long as somebody uses it; and the list of all.
  *
- * The core's thread, but for what a session has to know of its export: disk.core, leaving, orphans and nbd,
- * which stays as it is once the export can be found. Only export_add() may block; it is for the start. A callback comes later, from the
- * loop, and may call any function here. This room owns the exports; whoever keeps a pointer to one
- * must hold it (export_hold(), export_drop()).
+ * The core's thread, except for what sessions use: disk.core, leaving, orphans, tally (of their own loop), and nbd,
+ * which does not change once the export can be found. Only export_add() may block; it is for the start. A callback
+ * comes later, from the loop, and may call any function here. This room owns the exports; whoever keeps a pointer to
+ * one must hold it (export_hold(), export_drop()).
  */
 #ifndef EXPORT_EXPORT_H
 #define EXPORT_EXPORT_H
@@ -31,12 +31,12 @@ struct export_config {
 };
 extern struct export_config export_config;
 
-/* What the sessions of one loop have done with an export. Only that loop writes it; others read it when they like. Where long
- * has 32 bits, it begins anew at 2^32. */
+/* What the sessions of one loop have done with an export. Only that loop writes it; others read it when they like. A
+ * long of 32 bits wraps around. */
 struct export_tally {
 	unsigned long requests, errors; /* done; answered with an error */
 	unsigned long read, written;    /* bytes */
-	uint8_t apart[64 - 4 * sizeof(long)]; /* no two loops write to one line of a cache, or seldom */
+	uint8_t apart[64 - 4 * sizeof(long)]; /* avoids that two loops share a cache line (false sharing) */
 };
 
 struct export {
@@ -60,7 +60,7 @@ struct export {
 extern struct export *exports;
 extern uint64_t export_next_serial;
 
-/* So many short jobs of one export run beside each other, and an eighth as many long ones. */
+/* How many short jobs of one export may run at a time; an eighth of that number for long ones. */
 unsigned export_workers(void);
 
 /* j opens or closes files of an export, which may take for ever where their disk hangs: it is submitted as JOB_SLOW, and
@@ -107,11 +107,11 @@ struct export *export_measure(struct export *e);
 /* Each target whose path leads to another file gets that, for clients that come later. Workers open it; what keeps
  * them from it is a message. */
 void exports_reopen(void);
-/* Is called when new has taken the place of old, which may end now. Set before the first client. */
+/* Called when new has replaced old, which may be freed afterwards. Set before the first client. */
 extern void (*export_replaced)(struct export *old, struct export *new);
 /* Its files are closed, and it is freed. It has no users but the caller, and none will come. */
 void export_close(struct export *e);
-/* A user more, a user less. */
+/* Increments and decrements the number of users. */
 void export_hold(struct export *e);
 void export_drop(struct export *e);
 /* For another program in this process: see reactor/handover.h. Takes them before there are any; dies when it cannot. Those that
@@ -120,7 +120,7 @@ void exports_handover(void);
 void exports_got(void);
 /* Whether files of exports that have ended are still being synced and closed. */
 bool exports_are_closing(void);
-/* The disk of one that was closed would not sync. */
+/* Set if the image of a closed export could not be synced. */
 extern bool exports_unsynced;
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* The exports: by name, and as long as somebody uses them. */
+/* The exports: found by name, and reference-counted. */
 #include "libbb.h"
 #include "export/export.h"
 #include "reactor/buf.h"

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * Targets whose image has another size, or whose path leads to another file: an export with the same name
- * takes the place of the one that was. Who uses that one goes on with it, and sees the size and the file that
- * it began with.
+ * Targets whose image has another size, or whose path leads to another file: a new export of the same name replaces the
+ * old one. Sessions that use the old one keep it, with its size and file.
  */
 #include "libbb.h"
 #include "export/export.h"

@@ -268,8 +268,9 @@ enum {
 enum nbd_handshake_state {
 	NBD_HS_MORE, /* give more bytes */
 	NBD_HS_DONE, /* transmission phase begins after the consumed bytes */
-	NBD_HS_TLS,  /* TLS begins when what was sent has left. Bytes behind the consumed ones are somebody's who wants
-			them to be taken for protected: hang up. Then go on with those that come over TLS */
+	NBD_HS_TLS,  /* TLS begins when what was sent has left. If there are bytes after the consumed ones, an
+			attacker may have injected them: close the connection. Then go on with those that
+			come over TLS */
 	NBD_HS_CLOSE /* hang up (after what was sent has left) */
 };
 

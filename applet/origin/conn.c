@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* A connection: asking, receiving, and its end. */
+/* A connection: sends requests, receives, and closes. */
 #include "libbb.h"
 #include "origin/conn.h"
 #include "secure/relay.h"

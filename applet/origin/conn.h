@@ -1,18 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * A connection: one connection to an origin, as an NBD client. For origin.c and the files of a connection only:
- * conn_connect.c leads from DOWN to HANDSHAKE, conn.c to VERIFY; it sends, receives and closes; conn_reply.c parses
- * replies; conn_verify.c leads from VERIFY to UP.
+ * One connection to an origin, as an NBD client. For origin.c and the files of a connection only: conn_connect.c leads
+ * from DOWN to HANDSHAKE, conn.c to VERIFY; it sends, receives and closes; conn_reply.c parses replies; conn_verify.c
+ * leads from VERIFY to UP.
  *
  *   DOWN -> RESOLVING -> CONNECTING -> HANDSHAKE -> VERIFY -> UP
  *
- * VERIFY reads the sampled blocks, and random blocks that are compared with the image
- * (conn_verify.c), so that nobody gets a byte from another disk.
- * Any failure, from any state, leads to DOWN and one call of origin_conn_failed();
- * no step may take longer than conn_connect.c allows it, no answer longer than conn.c.
- * Requests that are unanswered by then are forgotten here: the core asks again.
- * Loop's thread; nothing here blocks. A connection is a member of its struct origin.
+ * VERIFY reads the sampled blocks, and random blocks that are compared with the image (conn_verify.c), so that nobody
+ * gets a byte from another disk. Any failure, from any state, leads to DOWN and one call of origin_conn_failed(); the
+ * time limits of the steps are in conn_connect.c, those of replies in conn.c. Unanswered requests are dropped here; the
+ * core sends them again. Loop's thread; nothing here blocks. A connection is a member of its struct origin.
  */
 #ifndef ORIGIN_CONN_H
 #define ORIGIN_CONN_H
@@ -88,7 +86,7 @@ struct conn {
 	const struct psk *psk; /* TLS with this key, or no connection; NULL: none. Valid until DOWN */
 	bool adopted; /* handed over: the origin never told us its size */
 	bool shaken;  /* this attempt has completed its handshake */
-	bool tripped; /* the origin hung up while options were negotiated */
+	bool tripped; /* the origin closed the connection during option negotiation */
 	bool starved; /* no memory for a request: the connection fails at the end of this turn */
 
 	uint8_t *in; /* CONN_IN_BYTES */
@@ -134,7 +132,7 @@ void conn_append(void *ctx, const void *p, size_t n);
 /* From HANDSHAKE on, when the socket has something, or has ended: receives it, and does what it says. The connection may
  * be DOWN then. */
 void conn_received(struct conn *l);
-/* UP, every CONN_CHECK_MS: an origin that owes an answer for too long is lost, and the connection DOWN. */
+/* UP, every CONN_CHECK_MS: if a reply is overdue, the origin counts as lost, and the connection goes DOWN. */
 void conn_check(struct conn *l);
 /* Closes the socket, if there is one; the phase stays. */
 void conn_drop_fd(struct conn *l);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * A connection, before it is used: does the origin have the same disk as we?
+ * A connection before it is used: checks whether the origin has the same disk.
  *
  * Reads the blocks of the fingerprint, and spots: random blocks, other ones for each connection,
  * that must be equal here and at the origin, since they are local and no client has written near

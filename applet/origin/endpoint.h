@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * Endpoints: from a host and a port, as people write them, to addresses of sockets. For connections to
- * the origin, for the sockets that clients connect to, and for xnbd-client. Any thread; only endpoints_find() may block.
+ * Endpoints: converts a host and a port, as users write them, to socket addresses. For connections to the origin, for
+ * the sockets that clients connect to, and for xnbd-client. Any thread; only endpoints_find() may block.
  */
 #ifndef ORIGIN_ENDPOINT_H
 #define ORIGIN_ENDPOINT_H
@@ -43,8 +43,8 @@ bool endpoint_unix(struct endpoint *e, const char *path);
 
 enum { ENDPOINT_TEXT_BYTES = 128 };
 
-/* The other way: the host as a number, or "unix:PATH" with the port "-". host has room for
- * ENDPOINT_TEXT_BYTES, port for 8. False: it has no name that others could use. */
+/* The other way: the host as a number, or "unix:PATH" with the port "-". host has room for ENDPOINT_TEXT_BYTES, port
+ * for 8. False: the socket is unnamed. */
 bool endpoint_text(const struct endpoint *e, char *host, char *port);
 
 /* socket(2) for it: a stream that does not block. -1 with errno. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * An origin: its address, its connections, and who it is.
+ * An origin: its address, connections and identity.
  *
  * The client connection is kept up as long as the origin is needed: lost, it is tried
  * again with a growing pause; the copier's connection exists while the copy runs, when

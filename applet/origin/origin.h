@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * The origin of a proxy: which one it is, and whether it is there. The ports of the core that lead to
- * the origin (core/ports.h) are in origin.c, too.
+ * The origin of a proxy: its identity, and the state of the connections to it. The ports of the core that lead to the
+ * origin (core/ports.h) are in origin.c, too.
  *
  * Loop's thread; nothing here blocks. A callback may be called before the function that took it
  * returns, and must not begin another attempt. An origin lives as long as its disk: to the end.
@@ -18,7 +18,7 @@
  * another disk. */
 typedef void origin_callback(void *ctx, const char *error, bool refused);
 
-/* Where an origin is looked for. All of it is copied by who gets it. */
+/* The address of an origin. Functions that take it copy all of it. */
 struct origin_address {
 	const char *host, *port;
 	const char *name;      /* of the export */
@@ -44,7 +44,7 @@ const char *origin_reconnect(struct origin *o, const struct origin_address *a, b
 /* The same with a connection to the new address that is past its handshake and gives
  * simple replies. NULL: fd is the origin's. */
 const char *origin_adopt(struct origin *o, int fd, origin_callback *done);
-/* An attempt to reach it begins now, not after a pause. */
+/* Tries to reach it now, without waiting for the end of a pause. */
 void origin_hurry(struct origin *o);
 /* Of the origin that is in use, or looked for: valid until the next turn of the loop. */
 const struct origin_address *origin_address(const struct origin *o);
@@ -61,7 +61,7 @@ extern void (*origin_closed)(const struct disk *d);
 void origin_turn(struct origin *o);
 /* Closes its connections; nothing of it is left but d->spots, which comparisons may still be in. d->core may be NULL. */
 void origin_delete(struct origin *o);
-/* The server ends: what the origin still sends is not stored. Loop's thread. */
+/* The server shuts down: data that the origin still sends is discarded. Loop's thread. */
 void origin_end(struct origin *o);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* What is handed over to another program: how it is written, and read. */
+/* Writes and reads the state that is handed over to another program. */
 #include "libbb.h"
 #include "reactor/handover.h"
 

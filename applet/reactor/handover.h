@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * What a server hands over to the program that takes its place in the same process (server/upgrade.c): records, one
- * behind the other. This is their format; HANDOVER_VERSION changes with it, and with the order of the records.
+ * The state that a server hands over to the program that replaces it in the same process (server/upgrade.c): a sequence
+ * of records. This file is their format; HANDOVER_VERSION changes with the format and with the order of the records.
  *
- *   record: u32 type, u32 how many bytes are behind it; the struct of its type; these bytes; zeroes, at least one, up to a
- *           multiple of 8
+ *   record: u32 type; u32 n, the number of bytes after the struct; the struct of this type; n bytes; padding: at least
+ *           one zero byte, up to a multiple of 8
  *
- * Everything is as the processor has it: nobody reads it but another program of this machine, perhaps one of another width
+ * Everything is in native byte order: only another program on this machine reads it, perhaps one of another width
  * (32-bit, 64-bit). A struct has fields of fixed width, and no padding but what it names. It begins with its
- * descriptors (-1: none), then come its bools, then numbers. So handover_walk() finds all descriptors, and tells without
- * anybody's help whether a state is whole; the functions that read need not look at that again.
+ * descriptors (-1: none), then come its bools, then numbers. So handover_walk() can find all descriptors and check
+ * alone whether a state is complete; the functions that read records need not check that again.
  *
- * The rooms have a function X_handover() each, for both directions: it writes what it has, or, with handover.reads, takes what
- * another program has written. If a record is not there, no later one is found, which is noticed in the end.
+ * Each room has a function X_handover() for both directions: it writes its state or, if handover.reads is set, restores
+ * what another program has written. After a missing record no later one is found, which is detected at the end.
  *
  * The core's thread. There is one state in a process, `handover`; server/upgrade.c owns its memory.
  */
@@ -24,15 +24,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The first record, a HANDED_TEXT, which all versions begin with. Behind the version: what the row of records depends on, or what
- * has been agreed on with clients or is noted on the disk. */
+/* The first record, a HANDED_TEXT, which all versions begin with. After the version come the features that the sequence
+ * of records depends on, and those that were negotiated with clients or are recorded on the disk. */
 #define HANDOVER_VERSION "xnbd state 5" IF_FEATURE_XNBD_SERVER_INIT(" init") IF_FEATURE_XNBD_SERVER_AUTO(" auto") \
 	IF_FEATURE_XNBD_SERVER_STRUCTURED(" structured") IF_FEATURE_XNBD_SERVER_VERIFY(" verify")
 
 enum handed {
 	HANDED_NUMBER,
 	HANDED_FD,
-	HANDED_TEXT, /* bytes; as a text it ends where they end */
+	HANDED_TEXT, /* bytes; the padding behind them makes them a string */
 	HANDED_PATH,
 	HANDED_EXPORT,
 	HANDED_PROXY,
@@ -113,8 +113,8 @@ struct handed_request {
 	uint16_t type, flags;
 };
 
-/* A reply that has not left, a request that is not answered, or a piece of a WRITE that is not written. Behind it: as much of
- * its data as there is. */
+/* A reply that is not sent, a request that is not answered, or a piece of a WRITE that is not written. Followed by as
+ * much of its data as has arrived. */
 struct handed_command {
 	bool begun;
 	bool held;     /* of a reply: behind the READ that is open */
@@ -132,7 +132,8 @@ struct handed_command {
 
 #pragma GCC diagnostic pop
 
-/* Where a uint64_t needs less alignment than its size, on i386, -Wpadded has seen other structs: these have to be the same. */
+/* On i386 the alignment of uint64_t is less than its size, so -Wpadded has checked other layouts there: the sizes must
+ * be the same. */
 _Static_assert(sizeof(struct handed_path) == 16 && sizeof(struct handed_export) == 48 && sizeof(struct handed_proxy) == 32 &&
 	       sizeof(struct handed_control) == 12 && sizeof(struct handed_device) == 24 && sizeof(struct handed_session) == 48 &&
 	       sizeof(struct handed_command) == 88, "the same in a 32-bit program");
@@ -152,7 +153,7 @@ extern struct handover {
 	const void *more; /* what is behind the last record that was read; a zero is behind that */
 	size_t more_bytes;
 	bool reads;
-	const char *why; /* writing: what cannot be handed over just now, in one line; or there was no memory. NULL: all can */
+	const char *why; /* writing: one line: what cannot be handed over now, or that memory is lacking. NULL: nothing */
 } handover;
 
 extern const char handover_busy[]; /* for why */
@@ -170,8 +171,8 @@ void handover_fd(int *fd);
 /* A text that was read is allocated, the caller's; "" is none: *s stays as it is. NULL is "". */
 void handover_text(char **s);
 
-/* Looks at all records from handover.at on, and does this ioctl(2), FIOCLEX or FIONCLEX, to their descriptors; 0: nothing. False:
- * they are not whole, or a descriptor is none. */
+/* Checks all records from handover.at on, and applies this ioctl(2), FIOCLEX or FIONCLEX (0: none), to their
+ * descriptors. False: the records are incomplete, or a descriptor is not open. */
 bool handover_walk(unsigned request);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* Messages, between those who have them and the thread that writes them. */
+/* The queue of messages, and the thread that writes them. */
 #include "libbb.h"
 #include "reactor/lock.h"
 #include "reactor/log.h"

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * Messages of a server that is running. Writing one may block for ever: a pipe that nobody reads, a
- * stopped terminal, a disk that hangs, journald waiting for the disk that we serve. So a separate
- * thread writes them, and whoever has a message never waits.
+ * Messages of a server that is running. Writing one may block for ever: a pipe that nobody reads, a stopped terminal, a
+ * disk that hangs, journald waiting for the disk that we serve. So a separate thread writes them, and the callers never
+ * wait.
  */
 #ifndef REACTOR_LOG_H
 #define REACTOR_LOG_H
@@ -21,10 +21,10 @@ void log_begin(bool syslog, bool file);
 /* Tells the service manager, in the order of messages. Any thread, after log_begin(). */
 void log_notify(const char *state);
 
-/* Waits, for a bounded time, until what was told is written. At the end, from any thread. */
+/* Waits for a bounded time until all queued messages are written. At the end; any thread. */
 void log_end(void);
 
-/* For another program in this process: what is not written yet, and where to. It is read before log_begin(). */
+/* Hands over (or restores, before log_begin()) the messages that are not written yet, and their destination. */
 void log_handover(void);
 
 /* How many messages could not be written. Any thread. */

@@ -14,8 +14,7 @@
 #include <sys/epoll.h>
 
 enum {
-	LOOP_EVENTS_MAX = 16, /* of a turn: what more clients would send meanwhile leaves the
-				 processor's cache before a quick job writes it */
+	LOOP_EVENTS_MAX = 16, /* of a turn: with more, received data would leave the cache before a quick job writes it */
 };
 
 /* A descriptor that is watched. Embedded in what owns it. */
@@ -50,7 +49,7 @@ struct loop {
 	uint64_t spin_from_ns;
 };
 
-/* That of this thread; NULL: it has none. A thread that takes a loop over sets it. */
+/* The loop of this thread; NULL: it has none. A thread that takes over a loop sets it. */
 #if ENABLE_FEATURE_XNBD_SERVER_THREADS
 extern _Thread_local struct loop *this_loop;
 #else
@@ -71,8 +70,8 @@ static inline uint64_t loop_now_us(void)
 /* Microseconds of the same clock, as of now; loop_now_ms() stays. */
 uint64_t loop_clock_us(void);
 
-/* Makes a loop, with an index that no other one has (0..LOOPS_MAX-1), that of this thread. spin: with more than one processor, polls for up to 50 us before it sleeps, as long as events
- * follow each other that fast. Dies when the kernel gives no epoll. */
+/* Creates the loop of this thread, with a unique index (0..LOOPS_MAX-1). spin: on more than one processor, it polls for
+ * up to 50 us before it sleeps, as long as events arrive that fast. Dies when the kernel gives no epoll. */
 void loop_init(unsigned index, bool spin);
 
 /* events: 0 still reports EPOLLHUP and EPOLLERR. False with errno: no memory. */

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * Messages between loops: what one thread wants another one to do. A message is embedded in what it
- * is about, and costs no memory. Whatever the sender has written before message_post() is seen by
- * deliver().
+ * Messages between loops: one thread asks another to do something. A message is embedded in the object that it is
+ * about, so sending one allocates nothing. Whatever the sender has written before message_post() is seen by deliver().
  *
- * Between two loops the order is kept. Those of one turn are handed over together, with one lock and
- * at most one wake-up.
+ * Messages between two loops stay in order. Those of one turn are delivered together, with one lock and at most one
+ * wake-up.
  */
 #ifndef REACTOR_MESSAGE_H
 #define REACTOR_MESSAGE_H

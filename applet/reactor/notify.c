@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* The service manager is told. */
+/* Notifies the service manager (sd_notify(3)). */
 #include "libbb.h"
 #include "reactor/notify.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* Worker threads, and the passing on of the loop. */
+/* Worker threads, and the leader/follower handoff of the loop. */
 #include "libbb.h"
 #include "reactor/lock.h"
 #include "reactor/loop.h"

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * Worker threads for what may block. A job (core/job.h) is run on one of them and comes back
- * to the loop's thread as done(). Order between jobs is not kept.
+ * Worker threads for work that may block. A job (core/job.h) is run on one of them and comes back to the loop's thread
+ * as done(). Jobs may run in any order.
  *
- * Each class of jobs has its own workers, so long jobs never occupy all of them. Within a class,
- * and within a struct serial_queue, the owners of jobs are served round-robin, one job each: nobody waits
- * for more than one job of each other owner, however many those have submitted. Long work is cut
- * into pieces, each a job that is submitted when the previous one is done.
+ * Each class of jobs has its own workers, so long jobs never occupy all of them. Within a class, and within a struct
+ * serial_queue, the owners of jobs are served round-robin, one job each: no owner waits for more than one job of each
+ * other owner, however many jobs those have submitted. Long work is cut into pieces, each a job that is submitted when
+ * the previous one is done.
  *
  * Jobs with the same struct serial_queue share a limit: `most` of them run at a time, or one if `most` is 0; the
  * others wait, and occupy no worker. So a disk that hangs leaves workers for others. A quick job does
  * not wait if `most` is not 0: it runs in addition to the `most` others.
  *
- * Waking a worker and being woken costs more than a write to the page cache. So the loop's thread
- * runs a quick job itself. Should that block nevertheless, the follower, a standby thread, leads from then on, after
- * a millisecond or two; when the job returns, its thread is the follower.
+ * Waking a worker and being woken costs more than a write to the page cache. So the loop's thread runs a quick job
+ * itself. If that blocks for more than a millisecond or two, the follower (a standby thread) takes over the loop and
+ * becomes the leader; when the job returns, its thread becomes the follower.
  */
 #ifndef REACTOR_POOL_H
 #define REACTOR_POOL_H
@@ -26,7 +26,7 @@
 
 enum { LOOP_STACK_BYTES = 128 << 10 }; /* of a thread with a loop: a reader of control lines needs 17 KiB */
 
-/* One that hangs for ever leaves some for others. */
+/* Enough that some jobs may hang forever. */
 enum { SLOW_WORKERS = 64, SLOW_WORKERS_AT_ONCE = 8 };
 
 /* Starts a thread that nobody joins. stack_bytes: on top of what libc needs. False with errno. */
@@ -47,8 +47,8 @@ void pool_submit(struct job *j);
  * and may have submitted others. */
 bool pool_flush(bool at_once);
 
-/* A job that is asked for again while it is under way, with what it has to do changed meanwhile: then it is done once more.
- * Loop's thread only. */
+/* A job that may be requested again while it is running, because its input has changed: then it runs once more. Loop's
+ * thread only. */
 struct repeated_job {
 	struct job job;
 	bool busy, again;
@@ -71,7 +71,7 @@ static inline void repeated_submit(struct repeated_job *r, enum job_class class,
 	pool_submit(&r->job);
 }
 
-/* In its done(): whether somebody has asked for it meanwhile, and has to do so again. */
+/* To be called in its done(): true if it was requested meanwhile, so the caller must submit it again. */
 static inline bool repeated_end(struct repeated_job *r)
 {
 	r->busy = false;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * What --verbose writes: lines about clients and errors, each a sentence with "key=value" words behind it. A flood of
- * them is cut: of each kind VERBOSE_LINES are written in a second at most, then one that says how many were left out.
+ * The lines of --verbose, about clients and errors: a sentence, followed by "key=value" words. They are rate-limited:
+ * at most VERBOSE_LINES of each kind per second, then one line with the number of those left out.
  *
  * The thread of any loop. Nothing blocks.
  */

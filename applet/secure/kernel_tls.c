@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* The kernel's TLS: its begin, the records that are not data, its end. */
+/* The kernel's TLS: start, control records, end. */
 #include "secure/kernel_tls.h"
 
 #include <stdatomic.h>

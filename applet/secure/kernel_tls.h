@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * The kernel's TLS (Documentation/networking/tls.rst): after the handshake the TCP socket itself takes and gives data,
- * and the kernel makes and opens the records.
+ * The kernel's TLS (Documentation/networking/tls.rst): after the handshake, the TCP socket itself carries plain data,
+ * and the kernel encrypts and decrypts the records.
  *
- * Records of a peer that are not data make recv(2) fail with EIO: every recv(2), recvmsg(2) of who has such a socket goes
- * through kernel_tls_received(). New keys of the peer (KeyUpdate) are the end of a connection: Linux 6.1 and 6.12 do
- * not take any. GnuTLS and OpenSSL send none by themselves with this cipher.
+ * A record that is not application data makes recv(2) fail with EIO: every recv(2) and recvmsg(2) on such a socket must
+ * go through kernel_tls_received(). A KeyUpdate of the peer ends the connection: Linux 6.1 and 6.12 do not support it.
+ * GnuTLS and OpenSSL send none by themselves with this cipher.
  *
  * Any thread, one at a time for a socket.
  */
@@ -16,15 +16,15 @@
 #include "libbb.h"
 #include "tls/tls.h"
 
-/* No connection goes to the kernel: it allocates memory for each record. Set at the start, and when
- * it is known that there is no module. */
+/* True: do not use the kernel's TLS. Set at the start with --root-storage, since the kernel allocates memory for each
+ * record, and when the module is found to be missing. */
 extern _Atomic bool kernel_tls_off;
 
 enum { X_SIOCOUTQ = 0x5411 }; /* linux/sockios.h: bytes that the peer has not acknowledged */
 
 enum kernel_tls {
 	KERNEL_TLS_NONE, /* not for this socket: it is as it was */
-	KERNEL_TLS_ON,   /* from the next byte on in each direction; t is of no use any more */
+	KERNEL_TLS_ON,   /* in use from the next byte on, in both directions; t must not be used any more */
 	KERNEL_TLS_HALF, /* for one direction only: the connection is to be closed */
 };
 
@@ -32,7 +32,8 @@ enum kernel_tls {
 enum kernel_tls kernel_tls_begin(int fd, const struct tls *t);
 
 /* Receives the record because of which recv(2) has failed with EIO. server: as which side. Returns what recv(2) would:
- * 0: the peer's close_notify, or its end; -1 with EAGAIN: it means nothing; -1: the connection is to be closed. */
+ * 0: close_notify or end of stream; -1 with EAGAIN: the record can be ignored; -1 with any other errno: close the
+ * connection. */
 ssize_t kernel_tls_control(int fd, bool server);
 
 /* n: what recv(2) or recvmsg(2) has returned; returns what is to be done in its place. */

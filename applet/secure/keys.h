@@ -9,12 +9,13 @@
 
 #include "tls/tls.h"
 
-/* Zeroes, which are not in a core file, and not swapped out as far as RLIMIT_MEMLOCK allows. NULL: no memory.
- * Any thread. */
+/* Zeroed memory that is excluded from core dumps, and locked as far as RLIMIT_MEMLOCK allows. NULL: no memory. Any
+ * thread. */
 void *secret_new(size_t bytes);
 /* Wipes and frees it. */
 void secret_free(void *p, size_t bytes);
-/* The same for the stack of this thread, of which 16 KiB from here on are for secrets; a thread has at least so much. */
+/* The same for 16 KiB of this thread's stack, from here on, which may hold secrets; every thread has at least that
+ * much. */
 void secret_stack(void);
 
 struct psk {
@@ -31,7 +32,7 @@ struct psk_list {
 
 enum { PSK_ERROR_BYTES = 256 };
 
-/* Reads a file: a line NAME:HEX for each key, '#' begins a line that is none. NULL: error, which has room for
+/* Reads a file with one key per line, NAME:HEX; lines that begin with '#' are comments. NULL: error, which has room for
  * PSK_ERROR_BYTES, has one line. Blocks; any thread. The list is the caller's: psk_free(). */
 struct psk_list *psk_read(const char *path, char *error);
 void psk_free(struct psk_list *l);
@@ -43,11 +44,11 @@ const struct psk *psk_one(const char *path, const char *name);
 /* A copy of the same kind, for secret_free(). NULL: no memory. Any thread. */
 struct psk *psk_dup(const struct psk *k);
 
-/* Who listens knows the keys of l, which it owns, from now on, and those that it knew before no longer. Any thread. */
+/* From now on, the server accepts the keys of l (which is then owned here) instead of the previous ones. Any thread. */
 void psk_use(struct psk_list *l);
-/* Locks these, and one, in memory once more: a process that has come from fork(2) has no locks. one may be NULL. */
+/* Locks these and `one` in memory again: memory locks are not inherited over fork(2). one may be NULL. */
 void psk_lock(const struct psk *one);
-/* A process that has come from fork(2), and needs no key, has neither these nor one any more. one may be NULL. */
+/* For a process created by fork(2) that needs no keys: wipes these and `one`, which may be NULL. */
 void psk_forget(const struct psk *one);
 /* Whether one of them has this name: copied to *to. Any thread. */
 bool psk_find(const uint8_t *name, size_t bytes, struct psk *to);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* A relay: the handshake, then data to records and back, if the kernel does not. Nothing here waits but wait_for_more(). */
+/* A relay: the handshake, then data to records and back, if the kernel does not. Only wait_for_more() blocks. */
 #include "libbb.h"
 #include "secure/relay.h"
 

@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * A relay: TLS on one side, a socket in the clear on the other. Whoever has a connection goes on with the second
- * one in the place of the first. When the handshake is done, the relay gives the first one back if the kernel can do the
- * rest, and ends: see kernel_tls.h.
+ * A relay: TLS on one side, a socket in the clear on the other. The owner of a connection uses the second socket
+ * instead of the first. If the kernel can take over after the handshake, the relay gives the first socket back, and
+ * ends: see kernel_tls.h.
  *
  *   peer <- records -> [net] relay [local] <- data -> who has the connection
  *
  * A relay has a thread or a process of its own, so a slow peer, a long handshake or the wait for random numbers
  * hold up nobody, and records of several connections use several processors. It takes no memory after relay_new().
  *
- * The end of one side is passed on: of the peer, its close_notify is an end of data for who has the
- * connection; an end without one is a lost connection. Who closes the local socket has what was sent before delivered,
- * and a close_notify behind it, as long as the peer takes some of it every 30 seconds, and acknowledges the end of it within 30 more.
+ * The end of either side is passed on. A close_notify of the peer becomes an end of file on the local socket; an end
+ * without one becomes a lost connection. When the local socket is closed, the relay still delivers what was sent
+ * before, and a close_notify, as long as the peer accepts data at least every 30 seconds and acknowledges the end
+ * within another 30.
  */
 #ifndef SECURE_RELAY_H
 #define SECURE_RELAY_H
@@ -28,7 +29,7 @@ struct relay;
  *
  * The other end of local has to be given to relay_result() when it can be read for the first time. */
 struct relay *relay_new(int net, int local, const struct psk *psk, const char *who, bool (*is_dead)(int net));
-/* Frees one that was never run. */
+/* Frees a relay that was never run. */
 void relay_free(struct relay *r);
 /* Does all until the connection has ended, then frees it and returns NULL. arg: the relay. */
 void *relay_run(void *arg);
@@ -47,7 +48,7 @@ int relay_result(int local, char *text);
 int relay_begin(int net, const struct psk *psk, const char *who, bool (*is_dead)(int net));
 /* How many there are that are servers. Any thread. */
 unsigned relays_serving(void);
-/* How many of these have done the handshake. */
+/* How many of these have completed the handshake. */
 unsigned relays_up(void);
 /* Whether some of these have not sent all that was given to them. Any thread. */
 bool relays_are_sending(void);

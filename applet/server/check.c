@@ -3,8 +3,8 @@
 /*
  * --check: do image, bitmap and commit file belong together, and to this origin?
  *
- * This takes the steps of a start (store.c), which die with the same line as at a start. Nothing is
- * changed. With an origin, the core compares what is local with it, as in a proxy without clients.
+ * It takes the same steps as a start (store.c), which fail with the same messages. Nothing is changed. With an origin,
+ * the core compares what is local with it, as in a proxy without clients.
  */
 #include "libbb.h"
 #include "control/connection.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* A server in the background: who has started it, its pid file, its log. */
+/* A server in the background: its parent, pid file and log. */
 #include "libbb.h"
 #include "reactor/log.h"
 #include "reactor/pool.h"

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * A server in the background: who has started it, its pid file, its log. One thread: that of the start,
- * later the loop's. All but daemon_reopen_log() are for the start: they may block, and die with one line
- * when it cannot be done. Paths are the caller's.
+ * A server in the background: its parent, pid file and log. One thread: that of the start, later the loop's. All but
+ * daemon_reopen_log() are for the start: they may block, and die with one line when it cannot be done. Paths are the
+ * caller's.
  */
 #ifndef SERVER_DAEMON_H
 #define SERVER_DAEMON_H

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * xnbd-wrapper's database. What is served is read from the exports whenever the text is made, so that it needs no copy of
- * that; beside it there are only images of the file that could not be opened: those are kept.
+ * xnbd-wrapper's database. The text is generated from the current exports, so no second copy of the list exists; only
+ * images that could not be opened are kept here.
  *
- * A change is done first, then written: a worker makes a new file, which takes the place of the old one when it is on the disk.
- * Whoever has asked for the change is answered behind that. If it cannot be written, the old file stays as it is, and
- * it is tried again, until it can.
+ * A change is done first, then written: a worker makes a new file, which takes the place of the old one when it is on
+ * the disk. Only then is the request for the change answered. If writing fails, the old file stays as it is, and
+ * writing is retried.
  */
 #include "libbb.h"
 #include "control/control.h"

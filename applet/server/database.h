@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * xnbd-wrapper's database: a file with all images and proxies that it serves, from which they come back at the next start.
- * It is written anew after each change. An image that cannot be opened is kept in it, and may be tried again.
+ * xnbd-wrapper's database: a file with all images and proxies that it serves, from which they come back at the next
+ * start. It is written anew after each change. An image that cannot be opened stays in the file, and can be retried.
  *
  * Loop's thread. Only database_begin() and database_end() block.
  */

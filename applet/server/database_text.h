@@ -5,8 +5,9 @@
  *
  *   {"version": 2, "images": {NAME: {...}, ...}}
  *
- * An image has the keys of enum database_field, all strings; which of them it needs, `mode` says. Other keys are passed over.
- * The parser is strict, and it reads what others have written: RFC 8259, UTF-8, and no text with a zero byte in it.
+ * An image has the keys of enum database_field, all strings; which of them it needs, `mode` says. Other keys are passed
+ * over. The parser is strict, since others may have written the file: RFC 8259, valid UTF-8, and no string that
+ * contains a zero byte.
  *
  * Pure functions, any thread; but for the last two, which read a file.
  */
@@ -50,8 +51,9 @@ struct database_error {
 	size_t at;              /* byte, from 0 */
 };
 
-/* text[n] is 0; n is at most DATABASE_BYTES_MAX. Its images, in order, with strings that point into text, which is changed; the list is the caller's,
- * for database_free(). NULL with error->what: it is refused. NULL without: there are none. */
+/* Parses n bytes (at most DATABASE_BYTES_MAX) of text, which is modified; text[n] must be 0. Returns the images in
+ * order, with strings that point into text; the caller frees the list with database_free(). NULL with error->what: it
+ * is refused. NULL without: there are none. */
 struct database_image *database_parse(char *text, size_t n, struct database_error *error);
 void database_free(struct database_image *list);
 
@@ -60,7 +62,7 @@ struct database_text {
 	char *text; /* the caller's to free(3) */
 	size_t bytes, room;
 	unsigned images;
-	bool lacks; /* there was no memory: the rest is lost */
+	bool lacks; /* out of memory: the rest is missing */
 };
 /* In this order: begin, one put for each image, end. */
 void database_begin_text(struct database_text *t);

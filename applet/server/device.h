@@ -4,9 +4,9 @@
  * Exports as devices of this machine's kernel, /dev/nbdN, by sockets of which the kernel has one end and
  * sessions of this server the other.
  *
- * A connection that is lost is replaced, so a device has no errors. It outlives a server that is
- * killed: what it asks for waits until the next one, with the same image, takes it over. One thread: that of
- * the start, later the loop's; what may block is done by workers.
+ * A lost connection is replaced, so users of the device see no errors. The device outlives a server that is killed: its
+ * requests wait until the next server with the same image takes it over. One thread: that of the start, later the
+ * loop's; what may block is done by workers.
  */
 #ifndef SERVER_DEVICE_H
 #define SERVER_DEVICE_H
@@ -38,7 +38,7 @@ void devices_handover(void);
 
 enum {
 	DEVICE_TRY_MS = 100,    /* the kernel may not have noticed yet that a connection, or a server, is lost */
-	DEVICE_BUSY_MS = 3000,  /* a start tries for so long: then somebody else has the device */
+	DEVICE_BUSY_MS = 3000,  /* how long a start retries before it assumes that the device belongs to somebody else */
 	DEVICE_SCAN_MS = 5000,  /* ... and waits so long for partitions: their table may be at the origin, which may be away */
 	DEVICE_IDENTIFIER_BYTES = 80,
 };
@@ -47,8 +47,8 @@ enum {
 struct export *device_export(const char *name, const char *path);
 /* Of the logical blocks of a device. */
 uint32_t device_block_bytes(const struct export *e);
-/* What is served, and how, as long as the machine runs: nothing else can have this. NULL: it is gone with its server. to
- * has room for DEVICE_IDENTIFIER_BYTES. */
+/* An identifier of the image and of how it is served, unique while the machine runs. NULL: the image does not outlive
+ * the server. to has room for DEVICE_IDENTIFIER_BYTES. */
 const char *device_identify(const struct export *e, unsigned connections, char *to);
 
 /* device_kernel.c, in a child of the server that may come to wait unkillably: fd becomes its descriptor 0, and it has no other. */

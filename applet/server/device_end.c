@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* The end of a device: it is removed when nobody uses it, and else stays. */
+/* The end of a device: removed if nobody uses it, otherwise left. */
 #include "libbb.h"
 #include "reactor/loop.h"
 #include "server/device_nbd.h"

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * What a device asks of the kernel, which may block: jobs for a worker, and a process of its own.
+ * The kernel calls of a device, which may block: jobs for a worker, and a child process.
  *
- * What the kernel has sent on a connection that is lost, and is not answered yet, it sends again when its
- * own timer fires, AGAIN_MS after it was sent first: by then there is a new connection. (The timer of a
- * request on a connection that stands only writes a line to its log: drivers/block/nbd.c,
- * nbd_xmit_timeout(). With several connections it closes the connection of that request instead, which is
- * then replaced, so there the timer keeps its 30 s.) What is sent again may be a write that the core is still busy
- * with: the core answers what overlaps in its order.
+ * The kernel resends the unanswered requests of a lost connection when its own request timer fires, AGAIN_MS after the
+ * first transmission; by then there is a new connection. (The timer of a request on a connection that stands only
+ * writes a line to its log: drivers/block/nbd.c, nbd_xmit_timeout(). With several connections it closes the connection
+ * of that request instead, which is then replaced, so there the timer keeps its 30 s.) What is sent again may be a
+ * write that the core is still busy with: the core answers what overlaps in its order.
  */
 #include "libbb.h"
 #include "server/device_nbd.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * A device /dev/nbdN, between its files: device.c its connections and its start, device_kernel.c what may block, device_end.c its
- * end, device_handover.c another program.
+ * A device /dev/nbdN, for its files: device.c has its start and its connections, device_kernel.c the calls that may
+ * block, device_end.c its end, device_handover.c the handover to another program.
  *
  * The loop's thread, but for what a worker runs.
  */
@@ -35,7 +35,7 @@ struct device {
 	uint64_t begun_ms;
 	unsigned pid; /* whoever has connected it, as the kernel says: another one has another device */
 	bool is_there, is_scanned, is_ending, has_ended;
-	bool is_disconnected; /* by somebody else, although it may still be open */
+	bool is_disconnected; /* disconnected by somebody else, although it may still be open */
 	bool is_new; /* it was not taken over: whoever opens it waits for the scan */
 
 	struct job job;
@@ -78,7 +78,7 @@ void device_there(struct device *d);
 
 /* Whether the device that is connected already serves what we serve. May block. */
 bool device_is_ours(const struct device *d);
-/* ... and that it is still the one that we have connected. */
+/* ... and whether it is still connected by us. */
 bool device_has_stayed(const struct device *d);
 /* Jobs; d->error tells what has come of them. */
 void device_connect_run(struct job *j);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * What a server that the root file system depends on needs of the machine, and the program that it
- * runs when the disk is complete. One thread: that of the start, later the loop's.
+ * --root-storage (what such a server needs from the machine), and the program of --exec. One thread: that of the start,
+ * later the loop's.
  */
 #ifndef SERVER_INIT_H
 #define SERVER_INIT_H

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * A reader of JSON (RFC 8259), strict: what is needed is taken where it stands, the rest is passed over.
+ * A reader of JSON (RFC 8259), strict: the caller takes the values that it needs in place, and skips the rest.
  *
- * Pure functions, any thread; a reader is for one thread at a time. They allocate nothing: the text is the caller's, and
- * strings point into it. An error stays in the reader, the first one only: what is read behind it does not count, and whoever
- * looks at the end finds it.
+ * Pure functions, any thread; a reader is for one thread at a time. They allocate nothing: the text is the caller's,
+ * and strings point into it. The reader keeps the first error; everything read after it is meaningless. So it is enough
+ * to check for an error at the end.
  */
 #ifndef SERVER_JSON_H
 #define SERVER_JSON_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * The life of a server, between its files: begin.c is its beginning, server.c its signals and the turns of its
- * loop, end.c its end, tls.c the keys of its clients.
+ * The lifecycle of a server, for its files: begin.c has its start, server.c its signals and the turns of its loop,
+ * end.c its shutdown, tls.c the keys of its clients.
  *
  * One thread: that of the start, later the loop's. What begins or ends may take turns of the loop, or die with one line.
  */
@@ -20,7 +20,7 @@ enum {
 	ORIGIN_WAIT_MS = 5000, /* how long a proxy that begins waits for an origin that it can do without */
 };
 
-/* An export that the server works for by itself: the one of xnbd-server, and the proxies of xnbd-wrapper. */
+/* An export that has a policy and timers: that of xnbd-server, and each proxy of xnbd-wrapper. */
 struct served {
 	struct export *export; /* NULL: not there yet */
 	struct policy policy;
@@ -34,7 +34,7 @@ extern struct server {
 	struct control_socket control; /* of all: of the one, or of xnbd-wrapper */
 	uint64_t stopping_ms;  /* the first signal to end came then; 0: none has */
 	bool is_ready;
-	bool is_begun; /* there are files that a header speaks of, and soon clients: they stay */
+	bool is_begun; /* the header refers to the files, and clients may connect soon: the files must not be removed */
 	bool ending;
 } server;
 
@@ -55,7 +55,7 @@ void server_begin_again(void);
 
 /* Signals are events from here on. Before any thread is started. */
 void server_signals(void);
-/* One turn of the loop, which waits until then for something to happen. */
+/* One turn of the loop; waits for events until the deadline at the latest. */
 void server_turn(uint64_t deadline_ms);
 /* Does all that can be done before the next wait. */
 void server_end_of_turn(void);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * The proxies of xnbd-wrapper: how they begin, and what others ask of them. The steps are in proxy.h.
+ * The proxies of xnbd-wrapper: how they start, and the functions for other files. The steps are in proxy.h.
  *
  * What a worker does of this is what xnbd-server does at its start, where anything wrong ends the process. Here only
  * that call dies (bb_survives()), and its last words are the reply.

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * The proxies of xnbd-wrapper: how they come, and how they go. Once one is there, it is a struct served as that of
- * xnbd-server is.
+ * The proxies of xnbd-wrapper: how they are added and removed. A running proxy is a struct served, like the export of
+ * xnbd-server.
  *
  * Loop's thread; nothing but proxies_begin() blocks.
  */

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * A proxy of xnbd-wrapper, between its files: proxies.c is its beginning, proxy_end.c its end. It takes these steps:
+ * A proxy of xnbd-wrapper, for its files: proxies.c has its start, proxy_end.c its end. These are its steps:
  *
  *   OPEN      a worker parses what was asked for, and finds, locks and judges the files that are there
  *   ORIGIN    the origin is asked for its size and its samples, if it is needed, or for ORIGIN_WAIT_MS
  *   CLOSE     what was begun for that connection ends
  *   WRITE     a worker creates and repairs the files, and makes the control socket
  *   SERVED    the export can be found
- *   COMMIT    removed, and the last client has gone: a worker has removed the control socket; what is here goes to the disk
+ *   COMMIT    removed, and the last client has gone: a worker has removed the control socket; the cache is committed
  *   LEAVE     the header tells how the files are left
  *   FAILED    it did not begin: a worker removes again what was created
- *   UNDONE    it has
+ *   UNDONE    the worker has done that
  *
  * Loop's thread; nothing here blocks: what may is in the job. The last step of a proxy frees it.
  */

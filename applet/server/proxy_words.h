@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * A proxy of xnbd-wrapper in words: URI KEY=VALUE KEY ...
+ * The text form of a proxy of xnbd-wrapper: URI KEY=VALUE KEY ...
  *
- * Any thread; who has a struct proxy_words has it alone.
+ * Any thread; a struct proxy_words belongs to one thread at a time.
  */
 #ifndef SERVER_PROXY_WORDS_H
 #define SERVER_PROXY_WORDS_H

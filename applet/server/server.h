@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * The server: what a command line asks for, from the start to the end. It puts the rooms below together,
- * and decides what they do on their own: when to switch, to compare, to end.
+ * The server: runs what the command line describes, from start to shutdown. It connects the rooms below, and makes the
+ * decisions that no client requests: when to switch, compare or exit.
  *
  * For the applets, and the files of this room. One thread, which then runs the loop.
  */
@@ -64,10 +64,10 @@ struct server_config {
  * line. */
 void server_limits(struct server_config *config, const char *clients, const char *queue, const char *buf, const char *threads);
 
-/* --sector-size and --discard (NULL: not given). Dies of what is none. */
+/* --sector-size and --discard (NULL: not given). Dies if a value is invalid. */
 void server_sectors(struct server_config *config, const char *sector, const char *discard);
 
-/* --cow-client, with --cow-limit (NULL: not given). Dies of what makes no sense. */
+/* --cow-client, with --cow-limit (NULL: not given). Dies if the combination makes no sense. */
 void server_cow_client(struct server_config *config, const char *limit);
 
 /* --tls MODE (NULL: not given), when c->tls_psk is set. Dies of what makes no sense. */

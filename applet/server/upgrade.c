@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* The exchange of the program that runs. */
+/* The live upgrade: replaces the running program. */
 #include "libbb.h"
 #include "client/client.h"
 #include "client/listen.h"

@@ -3,10 +3,9 @@
 /*
  * Another program takes the place of this one, in the same process: xnbd-bgctl --upgrade.
  *
- * What the new program finds on the disk is what a start after kill -9 finds, which loses nothing that was
- * answered. What this adds: descriptors, with their locks, stay open; and requests that are not answered are handed over,
- * and done again. So nothing has to come to its end before, and nothing has changed when the new program is
- * refused.
+ * What the new program finds on the disk is what a start after kill -9 finds, which loses nothing that was answered. In
+ * addition, descriptors stay open with their locks, and unanswered requests are handed over and done again. So nothing
+ * has to finish first, and nothing has changed if the new program is refused.
  *
  * The core's thread.
  */

@@ -3,17 +3,20 @@
 /*
  * --cover: until the switch, nothing that looks for disks finds the one that is half copied.
  *
- * What a disk is known by lies at its ends: tables of partitions, and the superblocks, labels and headers of file systems,
- * LVM, RAID, encryption and swap. So the ends of a disk that is covered are in the commit file (core/state.h has the places), and
- * those of the image are zeroes, but for a mark of one sector. The commit file is what says that a block is
- * local, so the two cannot be parted: it knows of the cover by state_header.cover, and the mark has the same
- * number. The header is also what the switch changes: the image has its ends, durably, before that record says so.
+ * Everything that identifies a disk is at its ends: partition tables, and the superblocks, labels and headers of file
+ * systems, LVM, RAID, encryption and swap. So the ends of a disk that is covered are in the commit file (core/state.h
+ * has the places), and those of the image are zeroes, but for a mark of one sector. The commit file also says which
+ * blocks are local, so the two cannot be separated: state_header.cover has the number of the cover, and the mark has
+ * the same number. The header is also what the switch changes: the image has its ends, durably, before that record says
+ * so.
  *
- * Of what libblkid (util-linux 2.41) knows, the last at the beginning are the last of the second headers of LUKS2, at 4 MiB, with up to
- * 4 MiB of text, VMFS and bcachefs at 2 MiB; and the furthest from the end are Promise's RAID with 3087 sectors, and
- * ZFS and bcachefs with 1 MiB. Partitions inside are not found without their table.
+ * Of all signatures that libblkid (util-linux 2.41) knows, those furthest from the beginning are the last possible
+ * second header of LUKS2, at 4 MiB with up to 4 MiB of JSON, and VMFS and bcachefs at 2 MiB; and the furthest from the
+ * end are Promise's RAID with 3087 sectors, and ZFS and bcachefs with 1 MiB. Partitions inside are not found without
+ * their table.
  *
- * The image's bytes are everywhere: whoever reads or writes it asks here. Bytes.
+ * So the data of the image may be in either file: all reads and writes of the image must ask these functions. Offsets
+ * and lengths are bytes.
  */
 #ifndef STORAGE_COVER_H
 #define STORAGE_COVER_H
@@ -45,8 +48,8 @@ bool cover_reserve(struct disk *d);
 int cover_hide(struct disk *d);
 /* Before a new header that has another number, or none: no mark, durably. 0 or errno. At a start; may block. */
 int cover_unmark(struct disk *d);
-/* For header.c: has a worker give the image its ends, then calls header_switch(), or header_switched() with d->switching.error.
- * Core's thread. */
+/* For header.c: has a worker copy the ends into the image, then calls header_switch(), or header_switched() with
+ * d->switching.error. Core's thread. */
 void cover_lift(struct disk *d);
 
 #endif

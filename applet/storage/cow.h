@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * Copy on write: a target's image becomes a base that is only read, and what clients write goes to a
- * file without a name. Between disk.c and cow.c, but for cow_begin() and cow_share(), which are for who
- * opens a target. All of it may block, if not said otherwise.
+ * Copy on write: a target's image becomes a base that is only read, and what clients write goes to a file without a
+ * name. For disk.c; cow_begin() and cow_share() are for the code that opens a target. All of it may block, unless said
+ * otherwise.
  */
 #ifndef STORAGE_COW_H
 #define STORAGE_COW_H

@@ -3,10 +3,9 @@
 /*
  * A disk: its core, and the files that the core reaches through its ports (disk.c has them).
  *
- * Who owns a struct disk: the export around it (export/export.h), which opens its files with
- * store.h and closes them. Its fields belong to the loop's thread. A job on a worker may read those that
- * stay as they are while the disk is open (descriptors, paths, flags), and what says that it is
- * the worker's.
+ * Who owns a struct disk: the export around it (export/export.h), which opens its files with store.h and closes them.
+ * Its fields belong to the loop's thread. A job on a worker may read the fields that do not change while the disk is
+ * open (descriptors, paths, flags), and use those whose comment says that they are the worker's.
  */
 #ifndef STORAGE_DISK_H
 #define STORAGE_DISK_H
@@ -69,11 +68,11 @@ struct disk {
 	unsigned long cow_blocks; /* ... so many were written: cow.c. Not 64 bits: some processors have no such atomics */
 	struct serial_queue queues[JOB_SLOW][2]; /* of short and of long jobs; [1]: of those that take the inode's lock */
 	unsigned comparisons;      /* of spots, in flight */
-	struct serial_queue spots; /* of comparisons at a connect: while the image hangs, each would take another worker */
+	struct serial_queue spots; /* of comparisons at a new connection: while the image hangs, each would take a worker */
 	unsigned zeroing;       /* zeroings and trims in flight */
 	struct disk *twin;      /* a ring of disks that share the open file of the image; NULL: it is alone */
 	void (*header_saved)(struct disk *d, int error); /* header_save() is done, 0 or errno;
-							    may call it again; NULL: nobody waits */
+							    may call it again; NULL: no callback */
 };
 
 static inline struct disk *disk_of(struct core *c)
@@ -86,8 +85,8 @@ extern uint64_t disk_errors[IO_OPS];
 /* Any thread. */
 const char *io_word(enum io_op op);
 
-/* The image could not be synced. The kernel tells that once for an open file, so all disks that share it are told.
- * Core's thread. */
+/* The image could not be synced. The kernel reports that only once per open file, so all disks that share it are
+ * informed. Core's thread. */
 void disk_sync_failed(struct disk *d, int error);
 
 /* pread(2) or pwrite(2) of all n bytes, which the file has: 0 or errno. Any thread; may block. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * The files of a disk, for another program in this process: their descriptors, with the locks on them. Paths need
- * not lead anywhere any more, since the root file system may be another one than at the start.
+ * The files of a disk, for another program in this process: their descriptors, with the locks on them. Paths may no
+ * longer be valid, since the root file system may have changed since the start.
  *
  * The core's thread.
  */

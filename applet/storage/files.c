@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* The files of a disk, each by itself: opened, locked, measured. */
+/* Opens, locks and measures a single file of a disk. */
 #include "libbb.h"
 #include "storage/cover.h"
 #include "storage/files.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * The files of a disk, each by itself: opened, locked, measured. All of it may block. d->path has their
- * names, d->fd their descriptors. Sizes are bytes.
+ * Opens, locks and measures a single file of a disk. All of it may block. d->path has the names, d->fd the
+ * descriptors. Sizes are bytes.
  *
  * file_open_target() may be called on any thread, at any time. All others are for a start, on its one
  * thread: they end the program with one line that says what is wrong.
@@ -12,8 +12,8 @@
 
 #include "storage/disk.h"
 
-/* The image of a target: opens, locks and measures it. NULL, or why not: one line, valid
- * until the next call. Dies of nothing. */
+/* The image of a target: opens, locks and measures it. NULL, or why not: one line, valid until the next call. Never
+ * dies. */
 const char *file_open_target(struct disk *d, const char *image, bool readonly);
 
 /* flags: of open(2). False: it does not exist. An image that is in use is open for reading: d->in_use. */

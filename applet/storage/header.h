@@ -12,13 +12,13 @@
 
 #include "storage/disk.h"
 
-/* The newest copy that is whole. NULL, or what is wrong: a few words. May block. */
+/* Reads the newest valid copy. NULL, or what is wrong: a few words. May block. */
 const char *header_read(int fd, struct state_header *h);
-/* Writes h, a counter larger than the last one, over this descriptor, and syncs it. 0 or
- * errno. May block. */
+/* Writes h, whose counter must be larger than that of the last one, by this descriptor, and syncs it. 0 or errno. May
+ * block. */
 int header_write(int fd, const struct state_header *h);
-/* Before header_write() of the first header: all of the same but its first sector, so that a torn write leaves
- * a header that is whole or none. 0 or errno. May block. */
+/* Before header_write() of the first header: everything except its first sector, so that a torn write leaves a valid
+ * header or none. 0 or errno. May block. */
 int header_announce(int fd, const struct state_header *h);
 /* Has a worker write d->header; one write at a time, so that the other copy is always whole. Then
  * d->header_saved() is called. A failure counts as a failed sync: the core is told. */

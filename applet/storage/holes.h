@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * Where a file has holes. One policy for all who ask: what cannot be told, or not be believed, is
- * data. Any thread; all of it may block.
+ * Where a file has holes. One policy for all callers: what is unknown or unreliable counts as data. Any thread; all of
+ * it may block.
  *
- * ext4 before Linux 4.12 could call a hole what was not written back yet: who can wait syncs first.
+ * ext4 before Linux 4.12 could report data that was not written back yet as a hole: callers that can wait sync first.
  */
 #ifndef STORAGE_HOLES_H
 #define STORAGE_HOLES_H

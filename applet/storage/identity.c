@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * Are these the files that the last server has left?
+ * Checks whether these are the files that the last server left.
  *
- * The commit file's header knows which files they were (inode and birth time; a device by its
- * serial number or what else it has), how a server that ended well has left them (their times
- * of change), and the bytes of some blocks. If an older copy of the commit file was written
- * over it, a stamp gives that away: the counter of the newest header, in an extended
- * attribute, which such a copy does not change.
+ * The commit file's header knows which files they were (inode and birth time; a device by its serial number or what
+ * else it has), how a server that ended well has left them (their times of change), and the bytes of some blocks. A
+ * stamp detects an older copy that was written over the commit file: the counter of the newest header in an extended
+ * attribute, which writing such a copy does not change.
  *
  * What the kernel or the file system cannot tell is 0, and not compared.
  */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * Whether these are the files that the last server has left.
+ * Checks whether these are the files that the last server left.
  *
- * All but identity_is_origins() may block. Without "any thread" they are for a start, and for
- * --check, before the disk has users. Blocks are BLOCK_BYTES long. What is passed stays the caller's.
+ * All but identity_is_origins() may block. Without "any thread" they are for a start, and for --check, before the disk
+ * has users. Blocks are BLOCK_BYTES long. Arguments stay the caller's.
  */
 #ifndef STORAGE_IDENTITY_H
 #define STORAGE_IDENTITY_H
@@ -20,8 +20,8 @@ void identity_check(const struct disk *d, struct state_found *f);
 bool identity_is_origins(const struct disk *d, uint64_t block);
 /* The sample of this block as the image has it; 0: it cannot be read. buf: BLOCK_BYTES. Any thread. */
 uint64_t identity_sample(const struct disk *d, uint64_t block, uint8_t *buf);
-/* Compares the header's samples with the image where its bytes must be the origin's. both: the
- * bitmap file was read too, and must have the bits of h->recent. NULL, or what is wrong. */
+/* Compares the header's samples with the image, at blocks that must still have the origin's data. both: the bitmap file
+ * was read too, and must have the bits of h->recent. NULL, or what is wrong. */
 const char *identity_content(struct disk *d, bool both);
 /* Computes the samples of h->recent from the image. Any thread, but one at a time for a disk. */
 void identity_remember(struct disk *d, struct state_header *h);

@@ -11,13 +11,13 @@
 
 #include <stdbool.h>
 
-/* Has this path (copied), of an existing file, removed when the server ends, unless it is killed.
- * owner: for paths_disown(); NULL: the process. unless_ready: only if it ends before it serves, so that a failed start
- * leaves nothing. Dies when there is no memory. */
+/* Registers this path (copied) of an existing file for removal at the server's exit, unless it is killed. owner: for
+ * paths_disown(); NULL: the process. unless_ready: only if it ends before it serves, so that a failed start leaves
+ * nothing. Dies when there is no memory. */
 void path_own(const void *owner, const char *path, bool unless_ready);
 
-/* The end removes the paths of this owner no more. remove: they are removed now, where no other file has come in their
- * place. Never those of another owner, whatever their names. */
+/* Unregisters the paths of this owner. remove: they are removed now, unless another file has replaced them. Never those
+ * of another owner, whatever their names. */
 void paths_disown(const void *owner, bool remove);
 
 /* At the end: removes them, where no other file has come in their place. ready: clients could connect. */

@@ -9,8 +9,8 @@
 
 #include "storage/disk.h"
 
-/* Begins to copy the image of d; tells by a message what keeps it from that, now or later. Writes
- * to d wait until it is complete, so d has to stay until then. */
+/* Begins to copy the image of d; an error, now or later, is logged. Writes to d wait until it is complete, so d has to
+ * stay until then. */
 void snapshot_begin(struct disk *d);
 bool snapshot_is_busy(void);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* The files at a start, as they are found: image, bitmap and commit file. */
+/* The files at a start: inspects image, bitmap and commit file. */
 #include "libbb.h"
 #include "storage/cover.h"
 #include "storage/files.h"

@@ -3,20 +3,19 @@
 /*
  * The files of a proxy's disk at a start: found, locked, refused (store.c), created and repaired (store_create.c).
  *
- * One thread, before the disk has a core. All of it may block. Whatever is wrong ends the program with
- * one line that says what to do; before store_open(), nothing on disk has been changed by then. Sizes are
- * bytes.
+ * One thread, before the disk has a core. All of it may block. Any error ends the program with one line that says what
+ * to do; up to store_open(), nothing on the disk has been changed by then. Sizes are bytes.
  */
 #ifndef STORAGE_STORE_H
 #define STORAGE_STORE_H
 
 #include "storage/disk.h"
 
-/* Opens and locks what exists of a proxy's files and reads the header. commit: the commit file, NULL = the
- * bitmap's name with ".commit"; it may be a block device that has nothing but zeroes, or a commit file of ours
- * from its first byte on. With a good commit file
- * d->words are there, and d->header.size_bytes is the size: a start can do without the origin.
- * d->switched: it was switched, and is a target. d->in_use: others have it, and no start may go on. True: the cache is complete, the origin is not needed. */
+/* Opens and locks what exists of a proxy's files and reads the header. commit: the commit file, NULL = the bitmap's
+ * name with ".commit"; it may be a block device that has nothing but zeroes, or a commit file of ours from its first
+ * byte on. With a good commit file d->words are there, and d->header.size_bytes is the size: a start can do without the
+ * origin. d->switched: it was switched, and is a target. d->in_use: the image is in use, and a start must fail. True:
+ * the cache is complete, the origin is not needed. */
 bool store_inspect(struct disk *d, const char *image, const char *bitmap, const char *commit, bool clear);
 
 /* The same for --check: opens read-only, with shared locks. Then the steps of store_open() that
@@ -24,7 +23,7 @@ bool store_inspect(struct disk *d, const char *image, const char *bitmap, const 
  * d->words), whether the image is long enough for them. */
 void store_peek(struct disk *d, const char *image, const char *bitmap, const char *commit);
 enum state_start store_decide(struct disk *d, uint64_t size_bytes, const struct fingerprint *fp, bool clear);
-/* Dies if a new cache would begin on a regular file that has data; store_decide() has it in it. */
+/* Dies if a new cache would begin on a regular file that has data. store_decide() calls it. */
 void store_check_new(struct disk *d);
 void store_load(struct disk *d, enum state_start how, uint64_t size_bytes);
 /* After store_load(): the record of client writes, into d->written. False: nobody knows who wrote
@@ -43,8 +42,8 @@ void store_check_content(struct disk *d, enum state_start how);
  * d->words. *all_dirty: no bit is known to be in the commit file. */
 void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *fp, bool clear, bool *all_dirty);
 
-/* d has the descriptors of another program that ran in this process: what is local is what its files say. Dies
- * when they are not those of this disk. */
+/* d has descriptors that were handed over: reads from the files which blocks are local. Dies if the files do not belong
+ * to this disk. */
 void store_resume(struct disk *d);
 
 /* ---- between the two files -------------------------------------------------------------------- */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* The files at a start, as it leaves them: created, repaired, with a new header. */
+/* The files at a start: creates and repairs them, and writes the new header. */
 #include "libbb.h"
 #include "storage/cover.h"
 #include "storage/files.h"

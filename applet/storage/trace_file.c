@@ -3,9 +3,9 @@
 /*
  * The file of a boot trace: core/trace.h tells what is in it.
  *
- * It is written every few seconds as long as there is something new, so that it is there
- * whatever becomes of the machine; by a worker, since its disk may be slow, and never
- * synced: it may be the very disk that is served. One that was lost is recorded again.
+ * It is written every few seconds as long as there is something new, so that it is there whatever becomes of the
+ * machine; by a worker, since its disk may be slow, and never synced: it may be the very disk that is served. A lost
+ * trace is simply recorded again.
  */
 #include "libbb.h"
 #include "core/trace.h"

@@ -12,9 +12,9 @@ struct recording;
 
 /* Opens the directory that it is to be written to; path is copied. Dies when it cannot. The result lives to the end. */
 struct recording *record_open(const char *path);
-/* The core of d has begun: what clients ask it for is recorded from now on. Dies when there is no memory. */
+/* To be called when the core of d exists: records the requests of clients from now on. Dies when there is no memory. */
 void record_begin(struct recording *r, struct disk *d);
-/* ... what the trace at this path names is fetched; a message tells why not. */
+/* ... fetches the blocks of the trace at this path; an error is logged. */
 void prefetch_begin(struct disk *d, const char *path);
 /* Begins to write what is not written yet; the caller decides how long to wait for that. */
 void record_end(struct recording *r);

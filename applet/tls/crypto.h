@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A test of constant time defines it: what depends on secrets so far is known to all from here on. */
+/* A test of constant time defines it: marks data that depends on secrets as public from here on (declassification). */
 #ifndef TLS_PUBLIC
 #define TLS_PUBLIC(p, len)
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* Fields of the peer's messages: nothing is read behind their end. */
+/* Fields of the peer's messages, with bounds checks. */
 #include "tls/internal.h"
 
 bool fields_bytes(struct fields *f, size_t len, const uint8_t **bytes)

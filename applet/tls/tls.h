@@ -6,9 +6,8 @@
  * One suite, TLS_CHACHA20_POLY1305_SHA256, and one way to use the key, psk_dhe_ke with X25519. No
  * certificates, no session tickets, no early data, no older version.
  *
- * Everything here is a pure function: no system call, no allocation, no clock, no global that is
- * written. Random bytes come from the caller. No branch and no index depends on a key. All that
- * arrives is hostile until it has passed.
+ * Everything here is a pure function: no system call, no allocation, no clock, no global that is written. Random bytes
+ * come from the caller. No branch and no index depends on a key. All input is treated as hostile until it is verified.
  *
  * Threads: a struct tls belongs to one thread until the handshake is over. Then tls_seal(),
  * tls_key_update() and tls_end() use only the half for sending, tls_open() and tls_control() only the
@@ -127,7 +126,7 @@ enum tls_progress tls_handshake(struct tls *t, const uint8_t *in, size_t in_len,
 				size_t *out_len);
 
 /* While the last result is TLS_MORE, or before the first: how many bytes the next record needs, as far as is known; at
- * least 1. Who never gives more has nothing left over at TLS_DONE. */
+ * least 1. A caller that never passes more than that has nothing left over at TLS_DONE. */
 size_t tls_wanted(const struct tls *t);
 
 /* Why it has failed: a constant text of one line, for the log. Also for TLS_ERROR and TLS_PEER_ALERT. */
