@@ -49,7 +49,7 @@ struct client {
 	unsigned connections; /* 1..KERNEL_NBD_CONNECTIONS_MAX */
 	unsigned block_bytes; /* 0: as small as kernel and server allow */
 	unsigned timeout_s;   /* 0: none */
-	unsigned retries;     /* how often the servers are tried; 0: for ever */
+	unsigned retries;     /* how often the servers are tried; 0: forever */
 	bool readonly, persist, swap, use_ioctl, stay;
 	const char *recovery; /* run when the device has lost its server; NULL: nothing */
 	bool reboot;          /* instead of that */

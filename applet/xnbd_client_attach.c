@@ -4,7 +4,7 @@
  * xnbd-client: from servers to a device, and what keeps it connected.
  *
  * By netlink the device needs no process. With --persist there is one: the kernel tells it of each connection that is
- * lost, and requests wait for the one that it brings. What was in flight is sent again when the kernel's timer fires
+ * lost, and requests wait for the one that it brings. What was in flight is resent when the kernel's timer fires
  * (see server/device_kernel.c, which does the same from within a server).
  *
  * This process must not need the device to bring it back: addresses are looked up at the start, and with --swap its

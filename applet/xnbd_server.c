@@ -65,7 +65,7 @@
 //config:	depends on XNBD_SERVER
 //config:	help
 //config:	A target tells each new client the size that its image has then, and
-//config:	SIGHUP opens what has taken the place of a file.
+//config:	SIGHUP opens what has replaced a file.
 //config:
 //config:config FEATURE_XNBD_SERVER_SECTORS
 //config:	bool "--sector-size (710 bytes)"
@@ -260,7 +260,7 @@
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY || XNBD_WRAPPER || FEATURE_XNBD_SERVER_CONTROL
 //config:	help
-//config:	Another program takes the place of the one that runs, in the same process:
+//config:	Another program replaces the one that runs, in the same process:
 //config:	clients and devices notice a short pause.
 //config:
 //config:config FEATURE_XNBD_SERVER_DEVICE

@@ -14,7 +14,7 @@
 //config:	default y
 //config:	depends on XNBD_WRAPPER && FEATURE_XNBD_TLS
 //config:	help
-//config:	Some images are only for clients with some keys of TLS.
+//config:	Some images are only for clients with some TLS keys.
 //config:
 //config:config FEATURE_XNBD_WRAPPER_PROXY
 //config:	bool "--proxy (8.4 kb)"

@@ -50,7 +50,7 @@ bool session_was_disconnected(const struct session *s);
 void session_drain(struct session *s);
 /* ended() is not called any more. */
 void session_disown(struct session *s);
-/* The queue of a ublk device, which its owner has opened, as a client. The memory is the owner's, for ever; what is
+/* The queue of a ublk device, which its owner has opened, as a client. The memory is the owner's, forever; what is
  * not said otherwise is this room's. */
 struct ublk_client {
 	struct ublk_queue queue; /* the owner's until it begins, and when it has ended without an end of all tags */
@@ -93,7 +93,7 @@ bool clients_keys(void (*each)(void *ctx, const char *name, unsigned sessions), 
 /* At the start: dies of one that is no rule. */
 void key_rules_check(const llist_t *rules);
 
-/* ---- an exchange of the program -------------------------------------------------------------- */
+/* ---- a live upgrade -------------------------------------------------------------------------- */
 
 /* Stops all fronts, each between two events, until fronts_go_on(). Meanwhile no session of theirs changes, and none is
  * in transit. Waits for their current work, which does not block. */

@@ -50,7 +50,7 @@ void fronts_begin(unsigned threads, bool spin)
 	core->owner = fronts;
 	if (!ENABLE_FEATURE_XNBD_SERVER_THREADS || threads < 2)
 		return;
-	fronts_used = threads; /* the same for ever, before the others are born */
+	fronts_used = threads; /* the same forever, before the others are born */
 	buf_share();
 	message_init();
 	for (i = LOOP_CORE + 1; i < threads; i++) {

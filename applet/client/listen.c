@@ -328,7 +328,7 @@ void listen_handover(void)
 	uint64_t n = count;
 	unsigned i;
 
-	/* Who waits for a place is not handed over: else strangers who connect again and again could refuse each exchange. */
+	/* Who waits for a place is not handed over: else strangers who connect again and again could refuse each upgrade. */
 	handover_number(&n);
 	for (i = 0; i < n && i < LISTENERS_MAX; i++)
 		handover_fd(&listeners[i].event.fd);

@@ -184,7 +184,7 @@ struct front {
 };
 extern struct front fronts[LOOPS_MAX];
 
-/* How many are used; the core's loop is the first. The same for ever, once there is a session. */
+/* How many are used; the core's loop is the first. The same forever, once there is a session. */
 static inline unsigned front_count(void)
 {
 	extern unsigned fronts_used;

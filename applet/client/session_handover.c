@@ -114,7 +114,7 @@ static void session_put(const struct session *s)
 			request_put(x);
 }
 
-/* Whether s is in the handshake of TLS, which ends with this program: whoever has shown no key, perhaps a stranger who never will,
+/* Whether s is in the TLS handshake, which ends with this program: whoever has shown no key, perhaps a stranger who never will,
  * cannot have all of us wait. */
 static bool is_in_tls(const struct session *s)
 {

@@ -4,7 +4,7 @@
  * Connections of the control socket: for the files of this room, and for --check (server/check.c), which writes its lines with
  * the same functions, into a connection without a socket.
  *
- * Loop's thread; nothing here blocks. control.c owns the connections: others keep a pointer only
+ * Core's thread; nothing here blocks. control.c owns the connections: others keep a pointer only
  * while it is `waiting`, which control_answer_late() ends, or until xnbd04_end().
  */
 #ifndef CONTROL_CONNECTION_H

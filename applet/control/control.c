@@ -408,7 +408,7 @@ void control_end(struct control_socket *s)
 	}
 }
 
-/* ---- an exchange of the program --------------------------------------------------------------- */
+/* ---- a live upgrade --------------------------------------------------------------------------- */
 
 const char *(*control_upgrade)(int program_fd);
 

@@ -33,7 +33,7 @@ void control_begin(struct control_socket *s, struct export *e, const char *path)
  * next call. */
 bool control_verify_result(const struct core_status *s, const char **text);
 /*
- * "upgrade": another program takes the place of this one. control_upgrade() is called with a descriptor of that
+ * "upgrade": another program replaces this one. control_upgrade() is called with a descriptor of that
  * program, which it then owns; it returns NULL, or why not. On failure, control_upgraded() is called later with the
  * reason; on success the new program sends the reply, from what control_handover() has written. NULL: such a request is
  * unknown.
@@ -69,7 +69,7 @@ extern const struct control_database *control_database;
 extern const char *(*control_add_proxy_words)(const char *const *words, control_done *added, void *ctx);
 /* For that program: connections, and what they have asked for. There it takes the place of control_begin(). */
 void control_handover(struct control_socket *s, struct export *e);
-/* new has taken the place of old, which may end now. */
+/* new has replaced old, which may end now. */
 void control_renewed(struct control_socket *s, const struct export *old, struct export *new);
 /* Whether somebody waits for the switch of this proxy, by xNBD's protocol. */
 bool control_awaits_switch(const struct export *e);

@@ -180,7 +180,7 @@ void core_curtail(struct request *r);
 uint32_t core_rest(const struct request *r);
 /* The last client has disconnected: the copy need not back off for it any longer. */
 void core_alone(struct core *c);
-/* From now on requests wait at most this long for a silent origin, 0 = for ever; those that have already waited longer
+/* From now on requests wait at most this long for a silent origin, 0 = forever; those that have already waited longer
  * get EIO now. Once one has timed out with no connection up, all others get EIO at once whenever no connection is up,
  * until the origin answers a request or a connection has lasted that long. */
 void core_hold(struct core *c, uint64_t hold_ms);
@@ -196,7 +196,7 @@ uint64_t core_deadline(const struct core *c);
 /* ---- the origin -------------------------------------------------------- */
 
 void core_conn_up(struct core *c, unsigned conn, const struct conn_state *state);
-/* What was sent over this connection and not answered is sent again, over whichever connection is up next. */
+/* What was sent over this connection and not answered is resent, over whichever connection is up next. */
 void core_conn_down(struct core *c, unsigned conn);
 /*
  * The buffer for the answer to a read that is out on this connection, or NULL when the

@@ -113,7 +113,7 @@ struct commit {
 	bool image_dirty;     /* the image was written since the last sync began */
 	uint64_t last_ms;     /* when the last commit ended well (or the core began) */
 	uint64_t count;       /* commits so far that ended well */
-	int error;            /* a sync failed: latched for ever */
+	int error;            /* a sync failed: latched forever */
 };
 
 /* The round-trip time to the origin, measured by fetches over the current connections. */
@@ -155,7 +155,7 @@ struct core {
 	struct conn_state conn[CONNS];
 	uint64_t conn_up_ms[CONNS];
 	uint64_t answered_ms; /* when the origin last answered anything */
-	uint64_t hold_ms; /* how long requests wait for an origin that is silent, 0 = for ever */
+	uint64_t hold_ms; /* how long requests wait for an origin that is silent, 0 = forever */
 	bool lost;        /* one has waited that long with no connection up; since then nothing was answered, and no connection
 			     has lasted as long: no request waits while no connection is up */
 

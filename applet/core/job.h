@@ -12,7 +12,7 @@
 enum job_class {
 	JOB_SHORT, /* one transfer, or one sync */
 	JOB_LONG,  /* a piece of what may be 4 GiB long: zeroes, a trim, a look for data */
-	JOB_SLOW,  /* may take minutes, or for ever: names, files opened and closed, a snapshot */
+	JOB_SLOW,  /* may take minutes, or forever: names, files opened and closed, a snapshot */
 	JOB_CLASSES,
 };
 
@@ -25,11 +25,11 @@ struct serial_queue {
 
 struct job {
 	void (*run)(struct job *j);  /* on any thread: touches the job, and what its owner's header allows a worker */
-	void (*done)(struct job *j); /* on the loop's thread */
+	void (*done)(struct job *j); /* on the core's thread */
 	struct serial_queue *queue;  /* or NULL */
 	const void *owner;           /* owners are served in turns; only compared */
 	unsigned char class;         /* enum job_class */
-	bool quick;                  /* seldom blocks: the loop's thread may run it */
+	bool quick;                  /* seldom blocks: the core's thread may run it */
 	struct job *next;            /* in a list; in a queue: the same owner's next job */
 	struct job *next_owner;      /* in a queue, in an owner's first job: the next owner's first job */
 	struct job *last;            /* ... and this owner's last job */

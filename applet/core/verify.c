@@ -69,7 +69,7 @@ static bool has_room(const struct core *c, const struct conn_state *conn)
 }
 
 /* The next blocks to compare: local, not written, in one word of the bitmap, not more than
- * the connection allows. False: there are none. Counts those that it passes over. */
+ * the connection allows. False: there are none. Counts those that it skips. */
 static bool next_run(struct core *c, const struct conn_state *conn, uint64_t *run_first, uint64_t *run_end)
 {
 	uint64_t first = c->verify.cursor, at, end, stop, blocks = c->map.blocks;

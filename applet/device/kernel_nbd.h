@@ -47,7 +47,7 @@ int kernel_nbd_index(const char *path);
 
 /* Whether the kernel is of this version or a later one. What has changed since netlink came:
  * 5.4: a timeout_s of 0 is never, and no longer at once;
- * 5.7: a device with one connection sends again what was in flight when that was lost. */
+ * 5.7: a device with one connection resends what was in flight when that was lost. */
 bool kernel_nbd_is_since(unsigned major, unsigned minor);
 
 /* 0, or an errno. ENOENT: this kernel has no nbd, or its module is not loaded. The caller closes k->fd. */

@@ -52,7 +52,7 @@ bool ublk_is_open(unsigned index);
 /* To take over a device that is quiesced. EBUSY: its last server has not ended yet. */
 int ublk_recover(unsigned index);
 /* After ublk_fetch(): the device is there, or, recovered, goes on. The first also waits until the kernel has
- * read its table of partitions, and so for requests. */
+ * read its partition table, and so for requests. */
 int ublk_start(unsigned index, bool recovered);
 /* Waits for the requests that are under way; later ones fail. Then the commands of all tags end. */
 int ublk_stop(unsigned index);

@@ -44,7 +44,7 @@ struct export {
 	struct nbd_export nbd; /* its serial grows along the list */
 	unsigned users;   /* sessions, and the list while it is not removed */
 	bool removed;     /* nobody finds it any more */
-	bool replaced;    /* ... because another has taken its place */
+	bool replaced;    /* ... because another has replaced it */
 	_Atomic unsigned leaving; /* sessions that have gone, and still have requests in flight */
 	_Atomic unsigned orphans; /* ... how many requests they have */
 	struct export *base; /* --cow-client: that of which this one is a client's copy, held; nobody finds this one. NULL: none */
@@ -63,9 +63,9 @@ extern uint64_t export_next_serial;
 /* How many short jobs of one export may run at a time; an eighth of that number for long ones. */
 unsigned export_workers(void);
 
-/* j opens or closes files of an export, which may take for ever where their disk hangs: it is submitted as JOB_SLOW, and
+/* j opens or closes files of an export, which may take forever where their disk hangs: it is submitted as JOB_SLOW, and
  * some workers of that class are left for what is no export's. batch: nobody has asked for this one alone; all such jobs have at
- * most as many workers as what was asked for, and closes, have for themselves. Loop's thread only. */
+ * most as many workers as what was asked for, and closes, have for themselves. Core's thread only. */
 void export_submit_files(struct job *j, bool batch);
 
 /* A new export, with one user: the list that the caller puts it into (export_enlist()) after it has
@@ -101,7 +101,7 @@ struct export *export_by_serial(uint64_t serial);
 void export_remove(struct export *e);
 /* Opens the image of a target. NULL, or why not: one line, constant or the export's. May block; any thread. */
 const char *export_open(struct export *e, const char *image);
-/* What a new client of e gets: e, or another of its name that takes its place, because the image of a target has
+/* What a new client of e gets: e, or another of its name that replaces it, because the image of a target has
  * another size now. Does not wait for the disk. */
 struct export *export_measure(struct export *e);
 /* Each target whose path leads to another file gets that, for clients that come later. Workers open it; what keeps

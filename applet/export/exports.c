@@ -234,7 +234,7 @@ static void close_done(struct job *j)
 
 void export_close(struct export *e)
 {
-	e->users = 0; /* what goes through the list passes over it */
+	e->users = 0; /* what goes through the list skips it */
 	closing++;
 	e->closing.run = close_run;
 	e->closing.done = close_done;

@@ -130,7 +130,7 @@ static void reopen_run(struct job *j)
 
 static void reopen(struct export *e);
 
-/* What is served of this path by this name now: e, or what has taken its place. NULL: nothing. */
+/* What is served of this path by this name now: e, or what has replaced it. NULL: nothing. */
 static struct export *successor(const struct export *e)
 {
 	struct export *now = export_named(e->nbd.name);

@@ -346,7 +346,7 @@ static enum nbd_handshake_state go_step(struct nbd_client_handshake *h, uint32_t
 	return type & NBD_REP_ERR ? refused(h, type, data, n) : broken(h);
 }
 
-/* Nothing is said in the clear that is meant for TLS. */
+/* Nothing is said in cleartext that is meant for TLS. */
 static enum nbd_handshake_state starttls_step(struct nbd_client_handshake *h, uint32_t type)
 {
 	if (type == NBD_REP_ACK)

@@ -311,7 +311,7 @@ static enum nbd_handshake_state structured_reply(struct nbd_server_handshake *h,
 	return acknowledge(h, NBD_OPT_STRUCTURED_REPLY);
 }
 
-/* "FORCEDTLS mode", "SELECTIVETLS mode". What was negotiated in the clear may have been somebody else's. */
+/* "FORCEDTLS mode", "SELECTIVETLS mode". What was negotiated in cleartext may have been somebody else's. */
 static enum nbd_handshake_state starttls(struct nbd_server_handshake *h, const struct cursor *c)
 {
 	if (h->tls == NBD_TLS_OFF)

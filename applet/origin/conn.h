@@ -10,7 +10,7 @@
  * VERIFY reads the sampled blocks, and random blocks that are compared with the image (conn_verify.c), so that nobody
  * gets a byte from another disk. Any failure, from any state, leads to DOWN and one call of origin_conn_failed(); the
  * time limits of the steps are in conn_connect.c, those of replies in conn.c. Unanswered requests are dropped here; the
- * core sends them again. Loop's thread; nothing here blocks. A connection is a member of its struct origin.
+ * core sends them again. Core's thread; nothing here blocks. A connection is a member of its struct origin.
  */
 #ifndef ORIGIN_CONN_H
 #define ORIGIN_CONN_H

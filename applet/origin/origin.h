@@ -4,7 +4,7 @@
  * The origin of a proxy: its identity, and the state of the connections to it. The ports of the core that lead to the
  * origin (core/ports.h) are in origin.c, too.
  *
- * Loop's thread; nothing here blocks. A callback may be called before the function that took it
+ * Core's thread; nothing here blocks. A callback may be called before the function that took it
  * returns, and must not begin another attempt. An origin lives as long as its disk: to the end.
  */
 #ifndef ORIGIN_ORIGIN_H
@@ -61,7 +61,7 @@ extern void (*origin_closed)(const struct disk *d);
 void origin_turn(struct origin *o);
 /* Closes its connections; nothing of it is left but d->spots, which comparisons may still be in. d->core may be NULL. */
 void origin_delete(struct origin *o);
-/* The server shuts down: data that the origin still sends is discarded. Loop's thread. */
+/* The server shuts down: data that the origin still sends is discarded. Core's thread. */
 void origin_end(struct origin *o);
 
 #endif

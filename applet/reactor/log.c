@@ -75,7 +75,7 @@ static bool syslog_write(const char *line, size_t n)
 	return sent >= 0 || full_write(kmsg_fd, line, n) == (ssize_t)n;
 }
 
-/* "APPLET: TEXT\n". False: it could not be written. May block for ever. */
+/* "APPLET: TEXT\n". False: it could not be written. May block forever. */
 static bool line_write(const char *line)
 {
 	struct pollfd p = { .fd = STDERR_FILENO, .events = POLLOUT };

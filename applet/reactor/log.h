@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * Messages of a server that is running. Writing one may block for ever: a pipe that nobody reads, a stopped terminal, a
+ * Messages of a server that is running. Writing one may block forever: a pipe that nobody reads, a stopped terminal, a
  * disk that hangs, journald waiting for the disk that we serve. So a separate thread writes them, and the callers never
  * wait.
  */

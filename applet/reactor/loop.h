@@ -85,7 +85,7 @@ void event_remove(struct event *e);
 void timer_set(struct timer *t, uint64_t at_ms);
 void timer_clear(struct timer *t);
 
-/* A turn: waits for events until deadline_ms (UINT64_MAX: for ever) at the latest, then
+/* A turn: waits for events until deadline_ms (UINT64_MAX: forever) at the latest, then
  * calls those that are ready and the timers that are due. */
 void loop_once(uint64_t deadline_ms);
 /* Its two halves, for a caller that needs the new loop_now_ms() before any callback runs. */

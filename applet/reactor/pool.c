@@ -154,7 +154,7 @@ static void give_worker(struct job *j)
 	call_more(c);
 }
 
-/* Lets j run, or queues it in its serial queue. here: the loop's thread runs it, if it is
+/* Lets j run, or queues it in its serial queue. here: the core's thread runs it, if it is
  * quick. Under the lock. */
 static void enqueue(struct job *j, bool here)
 {
@@ -215,7 +215,7 @@ static void work(struct crew *c)
 		j->run(j);
 		mutex_lock(&lock);
 		next = pop_waiting(j);
-		if (next) /* behind those of other serial queues, who could wait for ever else */
+		if (next) /* behind those of other serial queues, who could wait forever else */
 			queue_put(&c->todo, next);
 		j->next = NULL;
 		finish(j);
@@ -239,7 +239,7 @@ static void *worker(void *arg)
 
 /* ---- quick jobs ------------------------------------------------------------------------- */
 
-/* Checks every millisecond whether the loop's thread is still in the same quick job; is idle while
+/* Checks every millisecond whether the core's thread is still in the same quick job; is idle while
  * there is none. Under the lock; returns with it held when this thread has become the leader. */
 static void watch_loop(void)
 {

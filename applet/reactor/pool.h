@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * Worker threads for work that may block. A job (core/job.h) is run on one of them and comes back to the loop's thread
+ * Worker threads for work that may block. A job (core/job.h) is run on one of them and comes back to the core's thread
  * as done(). Jobs may run in any order.
  *
  * Each class of jobs has its own workers, so long jobs never occupy all of them. Within a class, and within a struct
@@ -13,7 +13,7 @@
  * others wait, and occupy no worker. So a disk that hangs leaves workers for others. A quick job does
  * not wait if `most` is not 0: it runs in addition to the `most` others.
  *
- * Waking a worker and being woken costs more than a write to the page cache. So the loop's thread runs a quick job
+ * Waking a worker and being woken costs more than a write to the page cache. So the core's thread runs a quick job
  * itself. If that blocks for more than a millisecond or two, the follower (a standby thread) takes over the loop and
  * becomes the leader; when the job returns, its thread becomes the follower.
  */
@@ -39,9 +39,9 @@ bool thread_start(void *(*run)(void *), void *arg, size_t stack_bytes);
  * NULL: no thread ever does, and no job is quick. Dies when threads cannot be started.
  */
 void pool_start(unsigned workers, bool at_once, void (*loop)(void));
-/* Loop's thread only. The job starts with the next pool_flush(). */
+/* Core's thread only. The job starts with the next pool_flush(). */
 void pool_submit(struct job *j);
-/* Hands all submitted jobs over in one go: one lock and few wake-ups. Loop's thread only. at_once:
+/* Hands all submitted jobs over in one go: one lock and few wake-ups. Core's thread only. at_once:
  * runs quick jobs right here. Other threads may have had the loop before this returns: so the
  * caller must hold nothing on its stack that the loop still needs. True: some jobs were done here,
  * and may have submitted others. */

@@ -135,7 +135,7 @@ static void tell_new_keys(void)
 		bb_simple_error_msg("TLS: a peer has sent new keys, which this kernel does not take: its connection ends");
 }
 
-/* Tickets are passed over, if they are whole: nobody begins a connection with one here. */
+/* Tickets are skipped, if they are whole: nobody begins a connection with one here. */
 static ssize_t parse_messages(int fd, bool server, const uint8_t *content, size_t bytes)
 {
 	if (bytes && content[0] == KEY_UPDATE)

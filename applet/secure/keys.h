@@ -38,7 +38,7 @@ struct psk_list *psk_read(const char *path, char *error);
 void psk_free(struct psk_list *l);
 
 /* At the start: the key of this name, or the only one if name is NULL; of all others in the file nothing is kept. It
- * lives for ever, or to secret_free(). Dies when there is none. */
+ * lives forever, or to secret_free(). Dies when there is none. */
 const struct psk *psk_one(const char *path, const char *name);
 
 /* A copy of the same kind, for secret_free(). NULL: no memory. Any thread. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * A relay: TLS on one side, a socket in the clear on the other. The owner of a connection uses the second socket
+ * A relay: TLS on one side, an unencrypted socket on the other. The owner of a connection uses the second socket
  * instead of the first. If the kernel can take over after the handshake, the relay gives the first socket back, and
  * ends: see kernel_tls.h.
  *
@@ -44,7 +44,7 @@ int relay_result(int local, char *text);
 /* ---- relay_thread.c ------------------------------------------------------------------------- */
 
 /* A relay with a thread of its own between net, which it owns from here on, and the socket that is returned. The rest as of
- * relay_new(). -1: no memory or no descriptor; net stays the caller's. Loop's thread. */
+ * relay_new(). -1: no memory or no descriptor; net stays the caller's. Core's thread. */
 int relay_begin(int net, const struct psk *psk, const char *who, bool (*is_dead)(int net));
 /* How many there are that are servers. Any thread. */
 unsigned relays_serving(void);

@@ -4,7 +4,7 @@
  * xnbd-wrapper's database. The text is generated from the current exports, so no second copy of the list exists; only
  * images that could not be opened are kept here.
  *
- * A change is done first, then written: a worker makes a new file, which takes the place of the old one when it is on
+ * A change is done first, then written: a worker makes a new file, which replaces the old one when it is on
  * the disk. Only then is the request for the change answered. If writing fails, the old file stays as it is, and
  * writing is retried.
  */
@@ -49,7 +49,7 @@ struct waiter {
 static struct {
 	const char *path, *new_path, *directory;
 	int fd; /* of the file as it is, locked */
-	struct database_image *images; /* as the start has found them, for ever: what is kept points into it */
+	struct database_image *images; /* as the start has found them, forever: what is kept points into it */
 	char *parsed;                  /* its strings */
 	struct kept *kept; /* in the order of the file */
 	unsigned tried;    /* so many of them are */

@@ -4,7 +4,7 @@
  * xnbd-wrapper's database: a file with all images and proxies that it serves, from which they come back at the next
  * start. It is written anew after each change. An image that cannot be opened stays in the file, and can be retried.
  *
- * Loop's thread. Only database_begin() and database_end() block.
+ * Core's thread. Only database_begin() and database_end() block.
  */
 #ifndef SERVER_DATABASE_H
 #define SERVER_DATABASE_H

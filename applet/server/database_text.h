@@ -5,8 +5,8 @@
  *
  *   {"version": 2, "images": {NAME: {...}, ...}}
  *
- * An image has the keys of enum database_field, all strings; which of them it needs, `mode` says. Other keys are passed
- * over. The parser is strict, since others may have written the file: RFC 8259, valid UTF-8, and no string that
+ * An image has the keys of enum database_field, all strings; which of them it needs, `mode` says. Other keys are
+ * skipped. The parser is strict, since others may have written the file: RFC 8259, valid UTF-8, and no string that
  * contains a zero byte.
  *
  * Pure functions, any thread; but for the last two, which read a file.

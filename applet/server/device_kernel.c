@@ -6,7 +6,7 @@
  * The kernel resends the unanswered requests of a lost connection when its own request timer fires, AGAIN_MS after the
  * first transmission; by then there is a new connection. (The timer of a request on a connection that stands only
  * writes a line to its log: drivers/block/nbd.c, nbd_xmit_timeout(). With several connections it closes the connection
- * of that request instead, which is then replaced, so there the timer keeps its 30 s.) What is sent again may be a
+ * of that request instead, which is then replaced, so there the timer keeps its 30 s.) What is resent may be a
  * write that the core is still busy with: the core answers what overlaps in its order.
  */
 #include "libbb.h"

@@ -4,7 +4,7 @@
  * A device /dev/nbdN, for its files: device.c has its start and its connections, device_kernel.c the calls that may
  * block, device_end.c its end, device_handover.c the handover to another program.
  *
- * The loop's thread, but for what a worker runs.
+ * The core's thread, but for what a worker runs.
  */
 #ifndef SERVER_DEVICE_NBD_H
 #define SERVER_DEVICE_NBD_H

@@ -125,7 +125,7 @@ static void delete_run(struct job *j)
 	d->error = ublk_delete(d->index);
 }
 
-/* ---- the loop's thread ------------------------------------------------------------------------------- */
+/* ---- the core's thread ------------------------------------------------------------------------------- */
 
 static void submit(struct ublk_device *d, void (*run)(struct job *), void (*done)(struct job *))
 {
@@ -168,7 +168,7 @@ static void fail(struct ublk_device *d, int why)
 		failed = d;
 }
 
-/* In START: without its commands, START_DEV would wait for ever. A worker that already waits so ends with the process; the next
+/* In START: without its commands, START_DEV would wait forever. A worker that already waits so ends with the process; the next
  * server deletes what it leaves. */
 static void client_ended(void *ctx)
 {
@@ -265,7 +265,7 @@ static void start_done(struct job *j)
 		set_timer(d);
 }
 
-/* Whether what the kernel reads of a new device, its table of partitions, may have to wait. */
+/* Whether what the kernel reads of a new device, its partition table, may have to wait. */
 static bool may_wait(const struct export *e)
 {
 	const struct core *c = e->disk.core;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* The reader of JSON: strings, objects, and what is passed over. */
+/* The reader of JSON: strings, objects, and what is skipped. */
 #include "libbb.h"
 #include "nbd/nbd.h"
 #include "server/json.h"

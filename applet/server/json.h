@@ -13,7 +13,7 @@
 #include <stdbool.h>
 
 enum {
-	JSON_DEPTH_MAX = 16, /* levels: of what is passed over */
+	JSON_DEPTH_MAX = 16, /* levels: of what is skipped */
 };
 
 /* All zero at first, but for p, end and line (1). The text is UTF-8, without a zero byte, and with one behind it. */
@@ -34,7 +34,7 @@ char *json_string(struct json *r);
  * or the first error. */
 void json_object(struct json *r, void (*member)(struct json *r, void *ctx, const char *key, const char *key_at), void *ctx);
 
-/* What is passed over: space, ... */
+/* What is skipped: space, ... */
 void json_skip_space(struct json *r);
 /* ... a number, as JSON has them; the value of none is needed, ... */
 void json_skip_number(struct json *r);

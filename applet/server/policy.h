@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * What a proxy does by itself when its disk is complete: compare, switch, run the hook. Loop's thread;
+ * What a proxy does by itself when its disk is complete: compare, switch, run the hook. Core's thread;
  * nothing here blocks. c: the core of its disk, which has begun as a proxy.
  */
 #ifndef SERVER_POLICY_H

@@ -4,7 +4,7 @@
  * The proxies of xnbd-wrapper: how they are added and removed. A running proxy is a struct served, like the export of
  * xnbd-server.
  *
- * Loop's thread; nothing but proxies_begin() blocks.
+ * Core's thread; nothing but proxies_begin() blocks.
  */
 #ifndef SERVER_PROXIES_H
 #define SERVER_PROXIES_H

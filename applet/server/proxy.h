@@ -13,7 +13,7 @@
  *   FAILED    it did not begin: a worker removes again what was created
  *   UNDONE    the worker has done that
  *
- * Loop's thread; nothing here blocks: what may is in the job. The last step of a proxy frees it.
+ * Core's thread; nothing here blocks: what may is in the job. The last step of a proxy frees it.
  */
 #ifndef SERVER_PROXY_H
 #define SERVER_PROXY_H

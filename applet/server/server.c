@@ -228,7 +228,7 @@ static unsigned thread_count(const struct server_config *config, const char *thr
 	return n < LOOPS_MAX ? n : LOOPS_MAX;
 }
 
-/* Its requests come to one thread for ever, which the core's loop has not. */
+/* Its requests come to one thread forever, which the core's loop has not. */
 static bool has_ublk(const struct server_config *config)
 {
 	const llist_t *l;

@@ -14,7 +14,7 @@
 #include "export/export.h"
 #include "origin/origin.h"
 
-/* What a command line asks for. Strings are the caller's and live for ever. */
+/* What a command line asks for. Strings are the caller's and live forever. */
 struct server_config {
 	const char *image;          /* NULL: xnbd-wrapper, which serves many */
 	const llist_t *images;      /* ... of which it begins with these */

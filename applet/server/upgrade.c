@@ -213,7 +213,7 @@ static void all_handover(void)
 		devices_handover();
 }
 
-/* ---- the exchange -------------------------------------------------------------------------------- */
+/* ---- the upgrade --------------------------------------------------------------------------------- */
 
 /* The other program reads the key again that is on the command line. */
 static bool is_other_key(const struct origin *o)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * Another program takes the place of this one, in the same process: xnbd-bgctl --upgrade.
+ * Another program replaces this one, in the same process: xnbd-bgctl --upgrade.
  *
  * What the new program finds on the disk is what a start after kill -9 finds, which loses nothing that was answered. In
  * addition, descriptors stay open with their locks, and unanswered requests are handed over and done again. So nothing

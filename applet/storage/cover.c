@@ -11,7 +11,7 @@
 enum {
 	COPY_BYTES = 64 << 10,
 	MARK_BYTES = SECTOR_BYTES,
-	X_BLKRRPART = 0x125F, /* linux/fs.h: read the table of partitions again */
+	X_BLKRRPART = 0x125F, /* linux/fs.h: read the partition table again */
 };
 
 /* Text, for whoever looks at it with other tools; zeroes follow. No program may take it for something else. */

@@ -41,7 +41,7 @@ uint64_t cover_mark(const struct disk *d);
 /* At a start: copies the ends of an image of have_bytes into the commit file, and syncs it. The image is not covered yet. 0 or
  * errno; may block. */
 int cover_copy(struct disk *d, uint64_t size_bytes, uint64_t have_bytes);
-/* Memory for the next one, and for the switch. At a start, also after an exchange of programs. False: there is none. */
+/* Memory for the next one, and for the switch. At a start, also after an upgrade. False: there is none. */
 bool cover_reserve(struct disk *d);
 /* When the header says, durably, that the image is covered: zeroes its ends, and marks it, unless they are so. 0 or errno. A start,
  * or a worker; may block. */

@@ -4,7 +4,7 @@
  * Copy on write: a base image that is only read, and a file without a name for what is
  * written. That file vanishes with the server.
  *
- * All of this runs on workers, or as a quick write on the loop's thread. The core lets nobody else
+ * All of this runs on workers, or as a quick write on the core's thread. The core lets nobody else
  * touch the blocks of a write (core/range.h), so the words of the bits are all that they share.
  */
 #include "libbb.h"

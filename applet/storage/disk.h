@@ -4,7 +4,7 @@
  * A disk: its core, and the files that the core reaches through its ports (disk.c has them).
  *
  * Who owns a struct disk: the export around it (export/export.h), which opens its files with store.h and closes them.
- * Its fields belong to the loop's thread. A job on a worker may read the fields that do not change while the disk is
+ * Its fields belong to the core's thread. A job on a worker may read the fields that do not change while the disk is
  * open (descriptors, paths, flags), and use those whose comment says that they are the worker's.
  */
 #ifndef STORAGE_DISK_H
@@ -55,7 +55,7 @@ struct disk {
 	struct state_header header; /* as in the commit file, or about to be: see header_save() */
 	struct {
 		struct repeated_job write;
-		struct state_header header; /* the worker's copy; the loop's thread may change the other one */
+		struct state_header header; /* the worker's copy; the core's thread may change the other one */
 		int error;
 		unsigned recents; /* core_recent() when it was copied */
 		uint64_t next_ms; /* no save for new recent blocks before this time */

@@ -4,7 +4,7 @@
  * The header of the commit file, on the disk: see struct state_header in core/state.h.
  *
  * header_read() and header_write() are for a start, on its one thread, and for workers. The
- * others are for the loop's thread and do not block; d->header_saved() is called later, never from
+ * others are for the core's thread and do not block; d->header_saved() is called later, never from
  * inside them.
  */
 #ifndef STORAGE_HEADER_H

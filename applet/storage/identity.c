@@ -4,7 +4,7 @@
  * Checks whether these are the files that the last server left.
  *
  * The commit file's header knows which files they were (inode and birth time; a device by its serial number or what
- * else it has), how a server that ended well has left them (their times of change), and the bytes of some blocks. A
+ * else it has), how a server that ended well has left them (their mtime and ctime), and the bytes of some blocks. A
  * stamp detects an older copy that was written over the commit file: the counter of the newest header in an extended
  * attribute, which writing such a copy does not change.
  *

@@ -16,7 +16,7 @@
 bool identity_same_boot(const struct disk *d);
 /* Looks at the files; sets f->other and f->changed. */
 void identity_check(const struct disk *d, struct state_found *f);
-/* The block is local, and no client has written near it: it has the origin's bytes. Loop's thread. */
+/* The block is local, and no client has written near it: it has the origin's bytes. Core's thread. */
 bool identity_is_origins(const struct disk *d, uint64_t block);
 /* The sample of this block as the image has it; 0: it cannot be read. buf: BLOCK_BYTES. Any thread. */
 uint64_t identity_sample(const struct disk *d, uint64_t block, uint8_t *buf);
@@ -27,7 +27,7 @@ const char *identity_content(struct disk *d, bool both);
 void identity_remember(struct disk *d, struct state_header *h);
 /* Enters these files into d->header, as in use. */
 void identity_set(struct disk *d);
-/* Syncs image and bitmap, and enters their times of change into h. 0 or errno. Any thread. */
+/* Syncs image and bitmap, and enters their mtime and ctime into h. 0 or errno. Any thread. */
 int identity_leave(const struct disk *d, struct state_header *h);
 /* Stamps the commit file with the counter of the header that was just written to it. Any thread. */
 void identity_stamp(int fd, uint64_t counter);

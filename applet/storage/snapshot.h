@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * A copy of an image as it is at one moment, beside it: IMAGE.SECONDS. One at a time. Loop's thread;
+ * A copy of an image as it is at one moment, beside it: IMAGE.SECONDS. One at a time. Core's thread;
  * nothing here blocks, a worker copies.
  */
 #ifndef STORAGE_SNAPSHOT_H

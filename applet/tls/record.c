@@ -62,7 +62,7 @@ bool tls_open_record(struct tls *t, uint8_t *record, size_t record_len, uint8_t 
 }
 
 /* Messages after the handshake, which may be in pieces. The only ones are KeyUpdate, and for a client
- * NewSessionTicket, which is passed over. */
+ * NewSessionTicket, which is skipped. */
 static enum tls_event messages(struct tls *t, const uint8_t *data, size_t len)
 {
 	enum tls_event event = TLS_NOTHING;

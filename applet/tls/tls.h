@@ -51,7 +51,7 @@ enum {
 
 /* The key that belongs to name, and its length in *psk_len (TLS_PSK_MIN to TLS_PSK_MAX); NULL: there is
  * none. name is not terminated, may hold any bytes, and has 1 to TLS_NAME_MAX of them. The key is read
- * before the next call. Comparing names need not be constant time: a name is sent in the clear. */
+ * before the next call. Comparing names need not be constant time: a name is sent in cleartext. */
 typedef const uint8_t *tls_lookup(void *ctx, const uint8_t *name, size_t name_len, size_t *psk_len);
 
 /* One direction: what the kernel's struct tls12_crypto_info_chacha20_poly1305 wants, in its order.
