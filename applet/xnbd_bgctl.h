@@ -102,8 +102,8 @@ void bgctl_progress_end(struct progress *p) FAST_FUNC;
 
 /* ---- xnbd_bgctl_all.c ----------------------------------------------------------------------- */
 
-/* A process for each proxy that this database names. Returns there, with its control socket in the place of argv, and the name
- * of its disk before each message. The caller's process waits for all of them, and ends. */
+/* A process for each proxy that this database names. Returns there, with its control socket in the place of argv, and
+ * the name of its disk before each message. The caller's process waits for all of them, and ends. */
 char **bgctl_all(unsigned opt, const char *dbpath) FAST_FUNC;
 
 /* ---- xnbd_bgctl_watch.c --------------------------------------------------------------------- */

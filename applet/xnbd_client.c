@@ -200,7 +200,8 @@ static int disconnect(const char *path)
 
 /* ---- commands about a server -------------------------------------------------------------------- */
 
-/* One line, and nothing that a terminal obeys: of UTF-8, control characters are below U+0020, U+007F, and U+0080 to U+009F. */
+/* One line, and nothing that a terminal obeys: of UTF-8, control characters are below U+0020, U+007F, and U+0080 to
+ * U+009F. */
 static void print_name(void *ctx UNUSED_PARAM, const void *name, size_t n, const void *more UNUSED_PARAM,
 		       size_t more_bytes UNUSED_PARAM)
 {

@@ -141,8 +141,8 @@ static uint64_t hash_text(uint64_t hash, const char *text)
 	return hash;
 }
 
-/* Only who serves what we began with may go on, be it a process of ours that was started again. Names of any length: a hash of
- * the first server and the export. Behind it what the device was told that the server can. */
+/* Only who serves what we began with may go on, be it a process of ours that was started again. Names of any length: a
+ * hash of the first server and the export. Behind it what the device was told that the server can. */
 static void identify(struct attachment *a)
 {
 	uint64_t hash = hash_text(hash_text(hash_text(0xcbf29ce484222325, servers->host), servers->port), servers->export_name);
@@ -152,7 +152,8 @@ static void identify(struct attachment *a)
 	a->device.identifier = a->identifier;
 }
 
-/* Whether the device is of what we serve, and the server can what the device was told of the first one; it stays what it is. */
+/* Whether the device is of what we serve, and the server can what the device was told of the first one; it stays what
+ * it is. */
 static bool is_ours(struct attachment *a)
 {
 	struct nbd_client_handshake h = { .size_bytes = a->size_bytes, .transmission_flags = a->device.transmission_flags,
@@ -385,7 +386,8 @@ static void forget_told(const struct attachment *a)
 	bb_error_msg("'%s' is connected again, to %s:%s", a->c->path, a->server->host, a->server->port);
 }
 
-/* Without sysfs only the kernel itself can tell whether the device has ended; with an identifier it also knows whose it is. */
+/* Without sysfs only the kernel itself can tell whether the device has ended; with an identifier it also knows whose it
+ * is. */
 static bool has_ended(const struct attachment *a)
 {
 	if (!kernel_nbd_has_stayed(a->device.index, a->pid))
@@ -439,9 +441,9 @@ bool client_netlink(struct kernel_nbd *k)
 	return !error;
 }
 
-/* How long the kernel's requests may be, and when it sends them again. To be called before there are any: from Linux 6.12 on, who
- * writes to a file in queue/ waits until all are answered, and cannot be killed; to have them answered may be up to us. So a
- * device that is taken over keeps what it has. */
+/* How long the kernel's requests may be, and when it sends them again. To be called before there are any: from Linux 6.12
+ * on, who writes to a file in queue/ waits until all are answered, and cannot be killed; to have them answered may be
+ * up to us. So a device that is taken over keeps what it has. */
 static void set_limits(struct attachment *a)
 {
 	static const char file[] = "queue/max_sectors_kb";

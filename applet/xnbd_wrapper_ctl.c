@@ -171,8 +171,8 @@ static void skip_greeting(struct input *in)
 	drop(in, sizeof(prompt) - 1);
 }
 
-/* Behind the last line of a reply, of n bytes. Who hangs up before may kill xNBD's wrapper: it writes to a socket that nobody
- * has. One that ends sends no prompt. */
+/* Behind the last line of a reply, of n bytes. Who hangs up before may kill xNBD's wrapper: it writes to a socket that
+ * nobody has. One that ends sends no prompt. */
 static void wait_for_prompt(struct input *in, size_t n)
 {
 	ssize_t got = 1;

@@ -3,8 +3,8 @@
 /*
  * Clients: their sessions, as the rooms above see them. What the files of this room share is in session.h.
  *
- * The core's thread, if a comment does not say "of any loop"; nothing here blocks. client/ owns the sessions: a caller may keep a
- * pointer to one until its ended() is called, or until session_disown().
+ * The core's thread, if a comment does not say "of any loop"; nothing here blocks. client/ owns the sessions: a caller
+ * may keep a pointer to one until its ended() is called, or until session_disown().
  */
 #ifndef CLIENT_CLIENT_H
 #define CLIENT_CLIENT_H
@@ -99,8 +99,8 @@ void key_rules_check(const llist_t *rules);
  * in transit. Waits for their current work, which does not block. */
 void fronts_stop(void);
 void fronts_go_on(void);
-/* Between fronts_stop() and fronts_go_on(): writes all sessions, with the requests that are not answered; nothing of them changes. Or
- * takes them (reactor/handover.h); the exports are there. What was not answered is done again. */
+/* Between fronts_stop() and fronts_go_on(): writes all sessions, with the requests that are not answered; nothing of
+ * them changes. Or takes them (reactor/handover.h); the exports are there. What was not answered is done again. */
 void sessions_handover(void);
 /* A restored session of this export that has an owner, which has not claimed it yet by session_tell(). NULL: none. */
 struct session *session_claim(const struct export *e);

@@ -26,8 +26,8 @@ void listen_begin(void);
 /* Accepts nobody any more. */
 void listen_end(void);
 
-/* For another program in this process: the listening sockets, with the clients in their queues. Reading them takes the place of
- * listen_bind(). */
+/* For another program in this process: the listening sockets, with the clients in their queues. Reading them takes the
+ * place of listen_bind(). */
 void listen_handover(void);
 
 /* ---- allow.c: which addresses may connect ------------------------------------- */

@@ -66,8 +66,8 @@ struct command {
 	/* cookie to error: as in struct handed_progress. */
 	uint64_t cookie;
 	uint64_t at;         /* of a whole: offset in the disk of its next piece */
-	uint32_t rest;       /* ... bytes from there to its end */
-	uint32_t error;      /* ... NBD error of the first piece that failed */
+	uint32_t rest;       /* of a whole: bytes from there to its end */
+	uint32_t error;      /* of a whole: NBD error of the first piece that failed */
 	struct request req;  /* port_reply() gets it */
 	struct message message; /* from the session to the core, and back */
 	struct command *core_prev, *core_next; /* core's thread: those of the session that the core has */
@@ -103,13 +103,13 @@ struct session {
 	uint64_t began_ms;
 	uint64_t read_total, written_total; /* bytes of requests that were done */
 	uint8_t end;       /* enum session_end */
-	bool was_refused;  /* ... and it was told why: it knows no export's name */
+	bool was_refused;  /* it was refused, which has been counted and logged */
 	uint64_t since_ms;     /* when it began; later, when the piece of a WRITE that is coming began */
 	uint8_t *hs_out;
 	uint32_t hs_out_bytes, hs_out_room;
 	bool hang_up; /* when hs_out has left */
-	bool starts_tls; /* ... TLS begins */
-	bool securing;   /* it has begun: waits for the result of the relay */
+	bool starts_tls; /* TLS begins when hs_out has left */
+	bool securing;   /* TLS has begun: waits for the result of the relay */
 	struct key_use *key; /* core's thread; NULL: no TLS */
 	bool gone;    /* the client has hung up (EPOLLRDHUP): sends nothing any more */
 	bool broken;  /* a reply cannot be completed: to be closed */
@@ -117,14 +117,14 @@ struct session {
 	uint8_t *in;
 	uint32_t in_first, in_end; /* what was received and not taken yet */
 	struct command *payload;      /* a WRITE whose data is still coming */
-	struct command *piece;        /* ... the piece of it that is coming, perhaps all of it */
+	struct command *piece;        /* the piece of that WRITE that is coming, perhaps all of it */
 	uint32_t piece_have;
 
 	struct command *commands;     /* all, in flight or being sent */
 	struct command_list ready; /* READs whose blocks are local and which wait for room for their
 				   data; and WRITEs in pieces, to be synced */
 	struct command_list out;   /* replies, in the order of sending */
-	struct command_list held;  /* ... that cannot leave before a reply in pieces is complete */
+	struct command_list held;  /* replies that cannot leave before a reply in pieces is complete */
 	bool open;              /* such a reply is going out, to the first of `ready` */
 	bool reading;           /* the core has a piece of the first of `ready` */
 	uint32_t out_sent;      /* bytes of the first reply that have left */
@@ -134,7 +134,7 @@ struct session {
 	unsigned work;          /* done in this turn, of TURN_WORK */
 	unsigned batches;       /* how often it was full in this turn, of BATCHES_MAX */
 	uint32_t read_bytes;    /* of buffers for what is read */
-	uint32_t write_bytes;   /* ... and for what is written */
+	uint32_t write_bytes;   /* of buffers for what is written */
 	unsigned used_count;
 	unsigned loop;   /* whose it is, or, while it moves, will be */
 	unsigned wanted; /* to whom it is to move; else the same */
@@ -143,7 +143,7 @@ struct session {
 	struct command *at_core; /* core's thread */
 	struct nbd_server_handshake handshake;
 	struct timer deadline; /* of draining */
-	uint64_t deadline_ms;  /* ... when it was to fire, while the session moves; 0: it was not */
+	uint64_t deadline_ms;  /* when that timer was to fire, while the session moves; 0: it was not set */
 	uint64_t linger_ms; /* when all has been answered, but the kernel's TLS still sends: until then; else 0 */
 	struct message move;
 	struct message abandon, leave; /* to the core: see session_core.c */
@@ -306,7 +306,7 @@ struct command *command_get(struct session *s);
 void command_put(struct command *x);
 /* Gets a buffer of n bytes for x, whose req.type must be set. False: out of memory. */
 bool command_room(struct command *x, uint32_t n);
-/* ... and gives it back, if there is one. */
+/* Gives the buffer of x back, if there is one. */
 void command_room_put(struct command *x);
 /* The next n bytes of `whole` as a request of their own, with memory. NULL: out of memory. */
 struct command *command_piece(struct command *whole, uint32_t n);
@@ -345,7 +345,7 @@ bool session_parse(struct session *s);
 /* Checks x, a request that has come, and gets it a buffer, if it needs one at once. False: it has to wait for
  * memory, and x is gone. */
 bool request_admit(struct session *s, struct command *x);
-/* ... then begins it; not a WRITE whose data is still to come, that is s->payload. */
+/* Begins x, which was admitted; not a WRITE whose data is still to come, that is s->payload. */
 void request_begin(struct command *x);
 /* Memory for what comes next of the payload, as s->piece. False: there is none now. */
 bool payload_room(struct session *s);

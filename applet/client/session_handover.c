@@ -114,8 +114,8 @@ static void session_put(const struct session *s)
 			request_put(x);
 }
 
-/* Whether s is in the TLS handshake, which ends with this program: whoever has shown no key, perhaps a stranger who never will,
- * cannot have all of us wait. */
+/* Whether s is in the TLS handshake, which ends with this program: whoever has shown no key, perhaps a stranger who
+ * never will, cannot have all of us wait. */
 static bool is_in_tls(const struct session *s)
 {
 	return ENABLE_FEATURE_XNBD_TLS && s->handshake.tls == NBD_TLS_DONE && !s->key;

@@ -133,7 +133,8 @@ bool handshake_secure(struct session *s)
 		session_refused(s, REFUSED_RELAY, NULL, 0);
 		return false;
 	}
-	/* What was asked for in cleartext may have been asked for by somebody else: see starttls() of nbd/server_handshake.c. */
+	/* What was asked for in cleartext may have been asked for by somebody else: see starttls() of
+	 * nbd/server_handshake.c. */
 	session_use(s, NULL);
 	s->was_refused = false;
 	s->event.fd = fd;

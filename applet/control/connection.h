@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * Connections of the control socket: for the files of this room, and for --check (server/check.c), which writes its lines with
- * the same functions, into a connection without a socket.
+ * Connections of the control socket: for the files of this room, and for --check (server/check.c), which writes its
+ * lines with the same functions, into a connection without a socket.
  *
  * Core's thread; nothing here blocks. control.c owns the connections: others keep a pointer only
  * while it is `waiting`, which control_answer_late() ends, or until xnbd04_end().
@@ -29,18 +29,18 @@ struct control {
 	unsigned out_bytes;
 	/* waiting to eof: as in struct handed_control. */
 	bool waiting;  /* answered later: when a switch or a reconnect ends, or an image was opened */
-	bool follow;   /* gets the progress of a job until that ends: of the copy, */
-	bool verifies; /* ... or of the comparison */
-	bool owns_job; /* ... which is cancelled when this connection ends */
+	bool follow;   /* gets the progress of the copy, or of the comparison, until that ends */
+	bool verifies; /* what it follows is the comparison */
+	bool owns_job; /* what it follows is cancelled when this connection ends */
 	bool eof;      /* the client will send no more requests, but may still read the reply */
-	bool listing;  /* the rest of a list is sent as the client reads: of images, */
+	bool listing;  /* the rest of a list is sent as the client reads: of clients, counters or images */
 	uint64_t list_next;
-	struct client_report *report; /* ... or of clients; NULL: of images */
-	bool tallies; /* ... or the counters of each export */
+	struct client_report *report; /* the list of clients; NULL: another one */
+	bool tallies; /* the list is that of the counters of each export */
 	unsigned list_part;
-	bool metrics;  /* the counters are wanted in that form */
+	bool metrics;  /* the counters are wanted as metrics */
 	bool heard;    /* it has sent something, so it gets no greeting */
-	bool talks;    /* ... it has got that: see control_talk.c */
+	bool talks;    /* it has got a greeting: see control_talk.c */
 	bool dead;     /* closed; freed when it no longer waits */
 	struct commit_waiter commit;
 	struct control_socket *socket; /* that it came from; NULL: it waits, and that has ended */
@@ -67,7 +67,7 @@ extern struct control *control_upgrades; /* has asked for another program, and i
 
 /* Appends n bytes for the client; without room, or when it has gone, they are lost. */
 void control_emit(struct control *k, const void *p, size_t n);
-/* ... text, of 511 bytes at most. */
+/* Appends text, of 511 bytes at most. */
 void control_print(struct control *k, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Bytes that would break the line, or control a terminal, are written as %XX, and so are the bytes in `also`. */
 void control_emit_escaped(struct control *k, const char *value, const char *also);
@@ -82,11 +82,11 @@ void control_emit_number(struct control *k, const char *key, uint64_t value);
 void control_flush(struct control *k);
 /* The last line of a reply. error: NULL for "ok". */
 void control_answer(struct control *k, const char *error);
-/* ... of one that was `waiting`, and may have gone meanwhile. */
+/* The last line of a reply to one that was `waiting`, and may have gone meanwhile. */
 void control_answer_late(struct control *k, const char *error);
 /* The same, for who calls back with a struct control. */
 void control_saved(void *k, const char *error);
-/* ... it is there already: the reply is complete. */
+/* The last line of a reply is there already: the reply is complete. */
 void control_answered(struct control *k);
 /* Closes it when all its output has been sent, but not from inside this call. */
 void control_finish(struct control *k);
@@ -119,13 +119,13 @@ void reconnect_to_uri(struct control *k, const char *uri, bool force);
 
 /* The lines about a cache, of which these are local. */
 void control_emit_cache(struct control *k, const struct disk *d, uint64_t size_bytes, const struct map *m);
-/* ... and about the comparison with the origin. */
+/* The lines about the comparison with the origin. */
 void control_emit_verify(struct control *k, const struct core_status *s);
-/* ... and all the lines of "status", about a proxy. */
+/* All lines of "status", about a proxy. */
 void control_emit_status(struct control *k);
-/* ... those of them that are about clients. */
+/* The lines of "status" that are about clients. */
 void control_emit_clients(struct control *k);
-/* ... about a target, or a wrapper. */
+/* All lines of "status", about a target or a wrapper. */
 void control_emit_target(struct control *k);
 /* A group of lines for a follower; ends with `percent`. */
 void control_emit_progress(struct control *k);
@@ -136,7 +136,7 @@ void control_emit_progress(struct control *k);
 void control_counters(struct control *k, bool metrics);
 /* The counters of each export of a wrapper, or the rest of them, as far as there is room. */
 void control_tallies_list(struct control *k);
-/* ... with the clients. */
+/* Answers k later, with the list of clients. */
 void control_clients(struct control *k);
 /* Their list, or the rest of it, as far as there is room. */
 void control_clients_list(struct control *k);

@@ -65,7 +65,8 @@ struct control_database {
 	const struct kept_image *(*next_kept)(uint64_t serial);
 };
 extern const struct control_database *control_database;
-/* The same in xNBD's words: NAME, HOST, PORT, CACHE_IMAGE, BITMAP_IMAGE, CONTROL_SOCKET, and the name of the export or NULL. */
+/* The same in xNBD's words: NAME, HOST, PORT, CACHE_IMAGE, BITMAP_IMAGE, CONTROL_SOCKET, and the name of the export or
+ * NULL. */
 extern const char *(*control_add_proxy_words)(const char *const *words, control_done *added, void *ctx);
 /* For that program: connections, and what they have asked for. There it takes the place of control_begin(). */
 void control_handover(struct control_socket *s, struct export *e);

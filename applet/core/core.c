@@ -238,7 +238,8 @@ static void switch_end(struct core *c, int error)
 	}
 }
 
-/* No block is missing, and all bits are in the commit file. Not all that are set may be: blocks come also while it is written. */
+/* No block is missing, and all bits are in the commit file. Not all that are set may be: blocks come also while it is
+ * written. */
 static bool is_whole(const struct core *c)
 {
 	return map_is_complete(&c->map) && !c->map.dirty_chunks && c->commit.state == COMMIT_IDLE;

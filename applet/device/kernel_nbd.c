@@ -295,8 +295,8 @@ static void put_sockets(struct message *m, const int *fds, unsigned count)
 	put_end(m, sockets);
 }
 
-/* 0 means never. Before Linux 5.4 there is no such value, and with several connections the block layer's 30 s is right: by it
- * what was in flight on a lost one goes to another. */
+/* 0 means never. Before Linux 5.4 there is no such value, and with several connections the block layer's 30 s is right:
+ * by it what was in flight on a lost one goes to another. */
 static uint64_t timeout(const struct kernel_nbd_device *d, unsigned count)
 {
 	if (d->timeout_s || kernel_nbd_is_since(5, 4))

@@ -45,7 +45,8 @@ int ublk_index(const char *path);
  * here; or another errno. */
 int ublk_probe(void);
 int ublk_inspect(unsigned index, struct ublk_info *info);
-/* A new device. block_bytes: of its logical blocks, a power of 2 from 512 to 4096. transmission_flags: NBD's. EEXIST: it is there. */
+/* A new device. block_bytes: of its logical blocks, a power of 2 from 512 to 4096. transmission_flags: NBD's. EEXIST:
+ * it is there. */
 int ublk_add(unsigned index, uint64_t identity, uint64_t size_bytes, uint32_t block_bytes, uint16_t transmission_flags);
 /* Whether somebody has the device's queue open, perhaps before it is live. */
 bool ublk_is_open(unsigned index);
@@ -95,7 +96,8 @@ int ublk_queue_open(struct ublk_queue *q, unsigned index);
 void ublk_queue_close(struct ublk_queue *q);
 /* The first commands of all tags, to be submitted. From here on, this thread. 0, or an errno. */
 int ublk_fetch(struct ublk_queue *q);
-/* The next command of a tag, to be submitted, with the result of its request: the bytes of a READ or WRITE, 0 for others, or a negative errno. */
+/* The next command of a tag, to be submitted, with the result of its request: the bytes of a READ or WRITE, 0 for
+ * others, or a negative errno. */
 void ublk_commit(struct ublk_queue *q, unsigned tag, int result);
 /* Copies n bytes at this offset of the data of a request: to buf those of a WRITE, from buf those of a READ.
  * False: it cannot be done. */

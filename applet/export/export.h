@@ -64,8 +64,8 @@ extern uint64_t export_next_serial;
 unsigned export_workers(void);
 
 /* j opens or closes files of an export, which may take forever where their disk hangs: it is submitted as JOB_SLOW, and
- * some workers of that class are left for what is no export's. batch: nobody has asked for this one alone; all such jobs have at
- * most as many workers as what was asked for, and closes, have for themselves. Core's thread only. */
+ * some workers of that class are left for what is no export's. batch: nobody has asked for this one alone; all such
+ * jobs have at most as many workers as what was asked for, and closes, have for themselves. Core's thread only. */
 void export_submit_files(struct job *j, bool batch);
 
 /* A new export, with one user: the list that the caller puts it into (export_enlist()) after it has
@@ -114,8 +114,8 @@ void export_close(struct export *e);
 /* Increments and decrements the number of users. */
 void export_hold(struct export *e);
 void export_drop(struct export *e);
-/* For another program in this process: see reactor/handover.h. Takes them before there are any; dies when it cannot. Those that
- * were removed and are in use get one user too many: exports_got() takes it off when sessions hold them. */
+/* For another program in this process: see reactor/handover.h. Takes them before there are any; dies when it cannot.
+ * Those that were removed and are in use get one user too many: exports_got() takes it off when sessions hold them. */
 void exports_handover(void);
 void exports_got(void);
 /* Whether files of exports that have ended are still being synced and closed. */

@@ -25,7 +25,8 @@ unsigned export_workers(void)
 
 void export_submit_files(struct job *j, bool batch)
 {
-	/* Others do not wait for an export that is opened or closed: a log file, keys, names, hooks, devices, the database. */
+	/* Others do not wait for an export that is opened or closed: a log file, keys, names, hooks, devices, the
+	 * database. */
 	enum { OTHERS = 8, OTHERS_AT_ONCE = 4 };
 	static struct serial_queue files[2];
 

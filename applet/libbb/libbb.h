@@ -154,7 +154,8 @@ int get_terminal_width(int fd);
 unsigned xatou(const char *s);
 unsigned xatou_range(const char *s, unsigned lower, unsigned upper);
 
-/* The same for more bits; and a suffix behind the number may multiply it. suffixes ends with a mult of 0; NULL: there are none. */
+/* The same for more bits; and a suffix behind the number may multiply it. suffixes ends with a mult of 0; NULL: there
+ * are none. */
 struct suffix_mult {
 	char suffix[4];
 	unsigned long long mult;
@@ -184,9 +185,9 @@ void llist_add_to_end(llist_t **list_head, void *data);
  * order, a const char ** or char ** follows, which gets the argument; for one with
  * ":*", which may be given many times, an llist_t **.
  *
- * Returns bit i for the i-th letter; those behind the 32nd must have an argument, and have no bit. Arguments may stand between options: they are
- * moved behind them, in their order; argv[optind] is the first. A long option may
- * be cut short as far as it stays unique. Dies with one line on what is unknown.
+ * Returns bit i for the i-th letter; those behind the 32nd must have an argument, and have no bit. Arguments may stand
+ * between options: they are moved behind them, in their order; argv[optind] is the first. A long option may be cut
+ * short as far as it stays unique. Dies with one line on what is unknown.
  */
 #if ENABLE_LONG_OPTS
 uint32_t getopt32long(char **argv, const char *options, const char *long_options, ...);

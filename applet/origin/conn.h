@@ -127,7 +127,8 @@ void conn_fail(struct conn *l, const char *why);
  * The result belongs to the connection. NULL: no memory; buf stays the caller's, and the connection fails at
  * the end of this turn. */
 struct pending *conn_send_request(struct conn *l, enum pending_kind kind, uint64_t cookie, uint64_t offset, uint32_t length, uint8_t *buf);
-/* Queues n bytes, which are copied; ctx is the connection: for its handshake. Without memory it fails at the end of this turn. */
+/* Queues n bytes, which are copied; ctx is the connection: for its handshake. Without memory it fails at the end of
+ * this turn. */
 void conn_append(void *ctx, const void *p, size_t n);
 /* From HANDSHAKE on, when the socket has something, or has ended: receives it, and does what it says. The connection may
  * be DOWN then. */
@@ -143,14 +144,14 @@ void conn_parse_replies(struct conn *l);
 /* conn_verify.c: after the handshake: reads samples and spots; then the connection is UP, and
  * origin_conn_ready() decides whether this is our disk. */
 void conn_verify(struct conn *l);
-/* ... this sample has come, or error (errno) instead. Frees its memory. */
+/* conn_verify.c: this sample has come, or error (errno) instead. Frees its memory. */
 void conn_sample_done(struct conn *l, const struct pending *p, int error);
 
 /* Called by the connection: it is UP; the origin decides whether it serves our disk. */
 void origin_conn_ready(struct origin *o, unsigned slot);
-/* ... it is still UP: every CONN_CHECK_MS. */
+/* Called by the connection: it is still UP; every CONN_CHECK_MS. */
 void origin_conn_steady(struct origin *o, unsigned slot);
-/* ... it is DOWN. why: one line. */
+/* Called by the connection: it is DOWN. why: one line. */
 void origin_conn_failed(struct origin *o, unsigned slot, const char *why);
 struct core *origin_core(struct origin *o);
 struct disk *origin_disk(struct origin *o);

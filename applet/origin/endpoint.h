@@ -30,9 +30,9 @@ struct endpoints {
 };
 
 /*
- * The first ENDPOINTS_MAX addresses of host. host: a name (only with FEATURE_XNBD_SERVER_NAMES
- * or FEATURE_XNBD_CLIENT_NAMES; this may block for long); or a number of IPv4 or IPv6, the latter with "%INTERFACE" behind it if
- * need be; NULL: the addresses to listen on for everybody. False: there is none.
+ * The first ENDPOINTS_MAX addresses of host. host: a name (only with FEATURE_XNBD_SERVER_NAMES or
+ * FEATURE_XNBD_CLIENT_NAMES; this may block for long); or a number of IPv4 or IPv6, the latter with "%INTERFACE" behind
+ * it if need be; NULL: the addresses to listen on for everybody. False: there is none.
  */
 bool endpoints_find(struct endpoints *l, const char *host, const char *port);
 /* The same for numbers only; does not block. */

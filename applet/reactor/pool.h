@@ -34,9 +34,9 @@ bool thread_start(void *(*run)(void *), void *arg, size_t stack_bytes);
 
 /*
  * workers: the most threads for JOB_SHORT; JOB_LONG has an eighth of that, JOB_SLOW SLOW_WORKERS. Each class begins
- * with one and adds more, one after the other, while jobs wait; none ends. at_once: all are started now,
- * so that none takes memory later, and JOB_SLOW has SLOW_WORKERS_AT_ONCE. loop: called by a thread that takes the loop over, never returns;
- * NULL: no thread ever does, and no job is quick. Dies when threads cannot be started.
+ * with one and adds more, one after the other, while jobs wait; none ends. at_once: all are started now, so that none
+ * takes memory later, and JOB_SLOW has SLOW_WORKERS_AT_ONCE. loop: called by a thread that takes the loop over, never
+ * returns; NULL: no thread ever does, and no job is quick. Dies when threads cannot be started.
  */
 void pool_start(unsigned workers, bool at_once, void (*loop)(void));
 /* Core's thread only. The job starts with the next pool_flush(). */

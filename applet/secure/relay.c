@@ -224,8 +224,8 @@ static bool start(struct relay *r)
 	return true;
 }
 
-/* The first that is said to who has the connection: a zero, the length of the name of a client's key, the name; perhaps with a
- * descriptor to go on with. In one piece, so that all of it is there when the first byte is. */
+/* The first that is said to who has the connection: a zero, the length of the name of a client's key, the name; perhaps
+ * with a descriptor to go on with. In one piece, so that all of it is there when the first byte is. */
 static bool tell_local(const struct relay *r, int fd)
 {
 	uint8_t hello[2 + TLS_NAME_MAX] = { 0 };
@@ -418,8 +418,8 @@ static void wait_for_more(struct relay *r, unsigned *checks)
 		local_gone(r);
 }
 
-/* Waits until the peer has all that was sent, or has ended; what it still sends is thrown away. With a byte of it unread, close(2)
- * would reset the connection, and lose what is on its way. */
+/* Waits until the peer has all that was sent, or has ended; what it still sends is thrown away. With a byte of it
+ * unread, close(2) would reset the connection, and lose what is on its way. */
 static void leave(struct relay *r)
 {
 	unsigned long long end = monotonic_ms() + LEAVE_MS;

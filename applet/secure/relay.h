@@ -36,9 +36,10 @@ void *relay_run(void *arg);
 
 enum { RELAY_TEXT_BYTES = TLS_NAME_MAX + 1 };
 
-/* Whether the handshake is done. Returns the descriptor to go on with, which does not block: local, the other end of the
- * relay's; or the socket with the peer, with the kernel's TLS, and local is to be closed; and text, of RELAY_TEXT_BYTES, has the
- * name of the peer's key, of a server. -1: it has failed, and text has one line that says why, of a client. */
+/* Whether the handshake is done. Returns the descriptor to go on with, which does not block: local, the other end of
+ * the relay's; or the socket with the peer, with the kernel's TLS, and local is to be closed; and text, of
+ * RELAY_TEXT_BYTES, has the name of the peer's key, of a server. -1: it has failed, and text has one line that says
+ * why, of a client. */
 int relay_result(int local, char *text);
 
 /* ---- relay_thread.c ------------------------------------------------------------------------- */

@@ -420,8 +420,8 @@ static void open_and_lock(void)
 	} while (stat(db.path, &there) < 0 || !is_same_file(&there, &st));
 }
 
-/* What clients wrote after a switch by force is nowhere but in the image, which a proxy would fill from the origin; and only the
- * database knows of that switch. */
+/* What clients wrote after a switch by force is nowhere but in the image, which a proxy would fill from the origin; and
+ * only the database knows of that switch. */
 static void check_switched(const struct database_image *i, const struct export *e)
 {
 	const char *words = i->field[DATABASE_WORDS], *at = words ? strstr(words, "switched") : NULL;

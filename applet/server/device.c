@@ -39,8 +39,8 @@ static void let_go(struct device *d)
 	export_drop(d->export);
 }
 
-/* The kernel sends a DISC only to end the device. A device that is still open can be connected again: it must not be, as Linux
- * before 6.14 would do it. */
+/* The kernel sends a DISC only to end the device. A device that is still open can be connected again: it must not be,
+ * as Linux before 6.14 would do it. */
 void device_line_lost(void *ctx)
 {
 	struct line *l = ctx;

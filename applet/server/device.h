@@ -14,9 +14,9 @@
 #include "export/export.h"
 #include "reactor/handover.h"
 
-/* A device of the options, and the export that it is to be; both names are kept. Dies with one line when the kernel
- * has no such device, before anything is changed. again: another program in this process has it already, and the path may lead to
- * nothing any more. */
+/* A device of the options, and the export that it is to be; both names are kept. Dies with one line when the kernel has
+ * no such device, before anything is changed. again: another program in this process has it already, and the path may
+ * lead to nothing any more. */
 void device_prepare(const char *name, const char *path, unsigned connections, bool again);
 /* Connects them, or takes them over; to be followed by turns of the loop until devices_are_ready(). Dies with one line
  * when there is no such export. */
@@ -51,7 +51,8 @@ uint32_t device_block_bytes(const struct export *e);
  * the server. to has room for DEVICE_IDENTIFIER_BYTES. */
 const char *device_identify(const struct export *e, unsigned connections, char *to);
 
-/* device_kernel.c, in a child of the server that may come to wait unkillably: fd becomes its descriptor 0, and it has no other. */
+/* device_kernel.c, in a child of the server that may come to wait unkillably: fd becomes its descriptor 0, and it has
+ * no other. */
 void device_child_alone(int fd);
 
 /* device_ublk.c: the same for /dev/ublkbN. */

@@ -25,8 +25,8 @@
 #include <sys/random.h>
 
 enum {
-	/* After all requests that the kernel can have under way were under way at a server's death, it notices that death when
-	 * the timer of one fires. */
+	/* After all requests that the kernel can have under way were under way at a server's death, it notices that
+	 * death when the timer of one fires. */
 	NOTICE_MS = 1000,
 };
 
@@ -168,8 +168,8 @@ static void fail(struct ublk_device *d, int why)
 		failed = d;
 }
 
-/* In START: without its commands, START_DEV would wait forever. A worker that already waits so ends with the process; the next
- * server deletes what it leaves. */
+/* In START: without its commands, START_DEV would wait forever. A worker that already waits so ends with the process;
+ * the next server deletes what it leaves. */
 static void client_ended(void *ctx)
 {
 	struct ublk_device *d = ctx;

@@ -25,13 +25,14 @@ struct json {
 	const char *wrong_at;
 };
 
-/* Notes an error, unless there is one already. at: where in the text; what: one line, which has to outlive the reader. False, always. */
+/* Notes an error, unless there is one already. at: where in the text; what: one line, which has to outlive the reader.
+ * False, always. */
 bool json_wrong(struct json *r, const char *at, const char *what);
 
 /* A string, in its place in the text, which is changed: no escape is shorter than what it means. NULL: it is none. */
 char *json_string(struct json *r);
-/* An object: each member's value is read by member(), which gets ctx, the key, and where that is. Up to the end of the object,
- * or the first error. */
+/* An object: each member's value is read by member(), which gets ctx, the key, and where that is. Up to the end of the
+ * object, or the first error. */
 void json_object(struct json *r, void (*member)(struct json *r, void *ctx, const char *key, const char *key_at), void *ctx);
 
 /* What is skipped: space, ... */
@@ -40,7 +41,8 @@ void json_skip_space(struct json *r);
 void json_skip_number(struct json *r);
 /* ... this word, if it comes next, without space before it. False: it does not, which is no error. */
 bool json_skip_word(struct json *r, const char *word);
-/* ... and a value of any kind. depth: the levels around it, less than JSON_DEPTH_MAX; so many with those inside it are an error. */
+/* ... and a value of any kind. depth: the levels around it, less than JSON_DEPTH_MAX; so many with those inside it are
+ * an error. */
 void json_skip_value(struct json *r, unsigned depth);
 
 #endif

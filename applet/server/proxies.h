@@ -19,10 +19,12 @@ void proxies_begin(const llist_t *list);
 /* Another one, while the server runs. text: URI KEY=VALUE ..., copied as name is. NULL: added() is told later why it cannot
  * begin, or NULL; else why not, and added() is not called. */
 const char *proxy_add(const char *name, const char *text, void (*added)(void *ctx, const char *why), void *ctx);
-/* The same, of what the database or xNBD's add-proxy tells. batch: see export_submit_files(). given: as control_add_proxy_words has it. */
+/* The same, of what the database or xNBD's add-proxy tells. batch: see export_submit_files(). given: as
+ * control_add_proxy_words has it. */
 const char *proxy_add_image(const struct database_image *i, bool batch, void (*added)(void *ctx, const char *why), void *ctx);
 const char *proxy_add_xnbd(const char *const *given, void (*added)(void *ctx, const char *why), void *ctx);
-/* e, which is a proxy or was one before its switch, for the database; the texts are e's, until the next call. False: out of memory. */
+/* e, which is a proxy or was one before its switch, for the database; the texts are e's, until the next call. False:
+ * out of memory. */
 bool proxy_describe(const struct export *e, struct database_image *i);
 /* At the end of each turn of the loop: sends what origins are asked. */
 void proxies_turn(void);

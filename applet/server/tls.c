@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* TLS of clients: whether they have to use it, and their keys, which are read at the start and again while the server runs. */
+/* TLS of clients: whether they have to use it, and their keys, which are read at the start and again while the server
+ * runs. */
 #include "libbb.h"
 #include "reactor/pool.h"
 #include "server/life.h"

@@ -14,8 +14,8 @@
 
 #include <stdbool.h>
 
-/* Begins to read the program, which is program_fd's file; takes the descriptor. NULL: control_upgraded() will be called, if this
- * program goes on; else why not, in one line. */
+/* Begins to read the program, which is program_fd's file; takes the descriptor. NULL: control_upgraded() will be
+ * called, if this program goes on; else why not, in one line. */
 const char *upgrade_begin(int program_fd);
 /* Between two turns of the loop: when the program has been read, tries it, and becomes it. Returns if there is
  * nothing to do, or it was refused. Blocks, with all loops standing, until the new program has looked at the state: some
@@ -26,8 +26,8 @@ void upgrade_now(void);
 bool upgrade_found(void);
 /* If it is only to be looked at: says so to the other program, and ends. */
 void upgrade_is_tried(void);
-/* Takes all of it, when there are threads. Dies when it cannot. Blocks: of a proxy, syncs the bitmap and the commit file, and reads
- * what is local (store_resume()), while clients wait. */
+/* Takes all of it, when there are threads. Dies when it cannot. Blocks: of a proxy, syncs the bitmap and the commit
+ * file, and reads what is local (store_resume()), while clients wait. */
 void upgrade_restore(void);
 
 #endif

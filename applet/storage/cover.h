@@ -29,8 +29,8 @@ static inline bool cover_is_on(const struct disk *d)
 	return ENABLE_FEATURE_XNBD_SERVER_COVER && d->covered;
 }
 
-/* As cover_place(), of the disk as it is now: where it is not covered, all is in the image. Any thread; but who asks of bytes
- * that may be written has to hold a range of them, for the answer to last. */
+/* As cover_place(), of the disk as it is now: where it is not covered, all is in the image. Any thread; but who asks of
+ * bytes that may be written has to hold a range of them, for the answer to last. */
 uint64_t cover_part(const struct disk *d, uint64_t offset, uint64_t *n);
 bool cover_touches(const struct disk *d, uint64_t offset, uint64_t n);
 /* The descriptor for n bytes at `offset` of the commit file, which are of the cover. Any thread. */
@@ -38,13 +38,13 @@ int cover_fd(const struct disk *d, const void *buf, uint64_t n, uint64_t offset)
 
 /* The number of the mark on the image, or 0. At a start; may block. */
 uint64_t cover_mark(const struct disk *d);
-/* At a start: copies the ends of an image of have_bytes into the commit file, and syncs it. The image is not covered yet. 0 or
- * errno; may block. */
+/* At a start: copies the ends of an image of have_bytes into the commit file, and syncs it. The image is not covered
+ * yet. 0 or errno; may block. */
 int cover_copy(struct disk *d, uint64_t size_bytes, uint64_t have_bytes);
 /* Memory for the next one, and for the switch. At a start, also after an upgrade. False: there is none. */
 bool cover_reserve(struct disk *d);
-/* When the header says, durably, that the image is covered: zeroes its ends, and marks it, unless they are so. 0 or errno. A start,
- * or a worker; may block. */
+/* When the header says, durably, that the image is covered: zeroes its ends, and marks it, unless they are so. 0 or
+ * errno. A start, or a worker; may block. */
 int cover_hide(struct disk *d);
 /* Before a new header that has another number, or none: no mark, durably. 0 or errno. At a start; may block. */
 int cover_unmark(struct disk *d);

@@ -14,8 +14,8 @@
 
 /* Fills in r; nothing of d changes. */
 void disk_put(struct handed_disk *r, const struct disk *d);
-/* d: from export_new(), with its paths and header.size_bytes. Of a proxy also reads what is local, which is what a start after
- * kill -9 finds: may block. Dies when the files are not what they were. */
+/* d: from export_new(), with its paths and header.size_bytes. Of a proxy also reads what is local, which is what a
+ * start after kill -9 finds: may block. Dies when the files are not what they were. */
 void disk_get(const struct handed_disk *r, struct disk *d);
 
 #endif

@@ -92,9 +92,9 @@ void header_switch(struct disk *d)
 	header_save(d);
 }
 
-/* The switch is recorded in both copies, so that the older one does not say otherwise if the newer one is damaged later. If the
- * first record failed, it may be on the disk or not. Nothing is written to the image or the cover before another header says that
- * there was no switch, or has failed, too. */
+/* The switch is recorded in both copies, so that the older one does not say otherwise if the newer one is damaged
+ * later. If the first record failed, it may be on the disk or not. Nothing is written to the image or the cover before
+ * another header says that there was no switch, or has failed, too. */
 static void switch_saved(struct disk *d)
 {
 	if (d->save.header.cover != d->header.cover || d->save.header.switched != d->header.switched)

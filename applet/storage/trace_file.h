@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * The file of the boot trace (core/trace.h): written while a disk is used, read at a start. Core's thread; record_open() and prefetch_begin() may block, and are for the start.
+ * The file of the boot trace (core/trace.h): written while a disk is used, read at a start. Core's thread;
+ * record_open() and prefetch_begin() may block, and are for the start.
  */
 #ifndef STORAGE_TRACE_FILE_H
 #define STORAGE_TRACE_FILE_H
