@@ -63,9 +63,9 @@ extern uint64_t export_next_serial;
 /* How many short jobs of one export may run at a time; an eighth of that number for long ones. */
 unsigned export_workers(void);
 
-/* j opens or closes files of an export, which may take forever where their disk hangs: it is submitted as JOB_SLOW, and
- * some workers of that class are left for what is no export's. batch: nobody has asked for this one alone; all such
- * jobs have at most as many workers as what was asked for, and closes, have for themselves. Core's thread only. */
+/* j opens or closes files of an export, which may take forever where their disk hangs: it is submitted as
+ * JOB_SLOW. Some workers of that class are left for jobs that are about no export; of the others, one half is for jobs
+ * with batch, which nobody has asked for alone, and one half for those without. Core's thread only. */
 void export_submit_files(struct job *j, bool batch);
 
 /* A new export, with one user: the list that the caller puts it into (export_enlist()) after it has
