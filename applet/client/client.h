@@ -55,7 +55,7 @@ void session_disown(struct session *s);
 struct ublk_client {
 	struct ublk_queue queue; /* the owner's until it begins, and when it has ended without an end of all tags */
 	struct session *session; /* the front's; NULL: it has none any more */
-	unsigned tags;           /* ... that the kernel has not ended */
+	unsigned tags;           /* tags that the kernel has not ended */
 	bool is_fetched, is_ending;
 	unsigned front;
 	struct message end;

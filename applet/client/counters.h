@@ -42,7 +42,7 @@ enum refusal {
 	REFUSED_KEY,       /* its key may not use that export */
 	REFUSED_NO_TLS,    /* it has to use TLS */
 	REFUSED_RELAY,     /* TLS could not begin */
-	REFUSED_HANDSHAKE, /* ... or has failed */
+	REFUSED_HANDSHAKE, /* TLS has failed */
 	REFUSED_MEMORY,
 	REFUSALS
 };
@@ -76,7 +76,7 @@ struct client_report {
 		struct counters counters;
 		char *text; /* a line for each session, n bytes; NULL: none, or there was no memory */
 		size_t bytes;
-		bool lacks; /* ... that */
+		bool lacks; /* there was no memory for all of text */
 	} part[LOOPS_MAX];
 	unsigned pending;
 	bool lists;

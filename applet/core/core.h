@@ -259,7 +259,7 @@ bool written_from_local(uint64_t *written, const uint64_t *local, uint64_t size_
 void core_sync_failed(struct core *c, int error);
 /* Whether that has happened, or one of the core's own syncs has failed: latched forever. */
 bool core_sync_has_failed(const struct core *c);
-/* ... or a write to the bitmap: the cache cannot be trusted. */
+/* Whether a sync has failed, or a write to the bitmap: the cache cannot be trusted. */
 bool core_has_failed(const struct core *c);
 /* w->done() when everything answered so far survives power loss. */
 void core_commit(struct core *c, struct commit_waiter *w);
@@ -322,7 +322,7 @@ struct verify_status {
 /* All that is shown to users. Times are of the core's clock. */
 struct core_status {
 	unsigned in_flight;    /* requests not yet answered */
-	unsigned waiting;      /* ... of which wait for the origin */
+	unsigned waiting;      /* requests that wait for the origin */
 	uint64_t waited;       /* how many had to, ever */
 	uint64_t commits;      /* so far that ended well */
 	uint64_t committed_ms; /* when the last of them did */

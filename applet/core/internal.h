@@ -22,9 +22,9 @@ struct copier {
 	uint32_t run_blocks;  /* longest fetch it makes */
 	uint32_t max_blocks;  /* what the user allows */
 	uint64_t status_cookie; /* 0: no status request is outstanding */
-	unsigned status_conn;   /* ... sent over this connection */
-	uint64_t status_block;  /* ... to learn about this block */
-	uint64_t status_start;  /* ... from this byte on; map_start may be reset meanwhile */
+	unsigned status_conn;   /* the connection that it was sent over */
+	uint64_t status_block;  /* the block that it is to tell about */
+	uint64_t status_start;  /* its first byte; map_start may be reset meanwhile */
 	bool status_broken;   /* a reply was an error, or useless: send no more of them */
 	uint64_t map_start, map_end; /* bytes that `map` covers, from map_next on */
 	unsigned map_next;    /* the extent that begins at map_start */
@@ -55,8 +55,8 @@ struct readahead {
 	struct stream stream[READAHEAD_STREAMS];
 	uint64_t reads;     /* number of READs so far */
 	unsigned answers;   /* replies to clients' fetches in this sample */
-	uint64_t sum_ms;    /* ... the total of their response times */
-	uint64_t begun_ms;  /* ... when the first of them came */
+	uint64_t sum_ms;    /* the total response time of these */
+	uint64_t begun_ms;  /* when the first of these came */
 	uint64_t most;      /* blocks: how far to read ahead at most; more would only queue */
 	uint64_t since;     /* the last cookie when `most` was cut: fetches up to it do not cut it again */
 	uint64_t single_us; /* mean response time of the last sample without wide fetches */
@@ -179,14 +179,14 @@ struct core {
 	struct verify verify;
 
 	unsigned in_flight; /* requests not yet answered */
-	unsigned waiting;   /* ... of which wait for the origin */
+	unsigned waiting;   /* requests that wait for the origin */
 	uint64_t waited;    /* how many had to, ever */
 	uint64_t waited_ms; /* when the last one did */
 	const char *first_error_what; /* static text, NULL when nothing went wrong yet */
 	int first_error;              /* errno */
 
 	uint32_t *published; /* bits of blocks, see published.c; NULL: none are kept */
-	bool all_published;  /* ... of all blocks: they need not be looked at. Both: written by the core's thread,
+	bool all_published;  /* all blocks are published: `published` need not be looked at. Both: written by the core's thread,
 				read by any */
 
 	bool in_port; /* a port function runs: see checked.h */
@@ -318,7 +318,7 @@ void prefetch_stop(struct core *c);
 /* published.c */
 /* The bits of [first, end) are in the bitmap file. */
 void publish(struct core *c, uint64_t first, uint64_t end);
-/* ... and so are all that the map has. */
+/* All bits that the map has are in the bitmap file. */
 void publish_all(struct core *c);
 /* The same, at the start. */
 void publish_begin(struct core *c);

@@ -32,7 +32,7 @@ struct job {
 	bool quick;                  /* seldom blocks: the core's thread may run it */
 	struct job *next;            /* in a list; in a queue: the same owner's next job */
 	struct job *next_owner;      /* in a queue, in an owner's first job: the next owner's first job */
-	struct job *last;            /* ... and this owner's last job */
+	struct job *last;            /* in a queue, in an owner's first job: this owner's last job */
 };
 
 #endif

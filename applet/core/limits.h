@@ -109,7 +109,7 @@ enum {
 	RTT_NEAR_MS = 4,   /* half of the window fills 10 Gbit/s for this long; a fetch within it is never slow */
 	RTT_SLOW_MAX = 64, /* slow fetches on an idle connection, after which their time counts as its round-trip time */
 	COPY_POLITE_MS = 250, /* for so long after a client last had to wait, the copy has one fetch in flight */
-	COPY_POLITE_BLOCKS = 16, /* ... of at most this size: 64 KiB keep image and processor busy only briefly */
+	COPY_POLITE_BLOCKS = 16, /* the most of such a fetch: 64 KiB keep image and processor busy only briefly */
 	READAHEAD_STREAMS = 8,     /* sequential readers known at a time; each READ is compared with all */
 	READAHEAD_STREAM_READS = 1024, /* READs of others, after which a sequential reader counts as gone */
 	READAHEAD_GAP_BLOCKS = 32, /* how far requests of a sequential reader may be out of order */
@@ -122,7 +122,7 @@ enum {
 	COPIER_IN_FLIGHT_MAX = 128, /* zeroings need no memory, but this bounds them */
 
 	TRACE_GAP_BLOCKS = 8,  /* a gap up to this size does not begin a new run: 32 KiB cost less than a wait */
-	TRACE_NEAR_RUNS = 8,   /* ... after any of this many last runs */
+	TRACE_NEAR_RUNS = 8,   /* how many of the last runs such a gap may follow */
 	TRACE_RUN_BLOCKS_MAX = 1 << 16, /* longest run, 256 MiB: so that a walk over one is short */
 	TRACE_LINE_BYTES = 16 + 1 + 5 + 1, /* a block below 2^51, a count */
 	TRACE_BYTES_MAX = 64 + 4096 * TRACE_LINE_BYTES, /* of the file */

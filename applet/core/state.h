@@ -103,9 +103,9 @@ const char *state_header_decode(const uint8_t *p, size_t n, struct state_header 
 bool state_is_commit(const uint8_t *p);
 /* The text for a commit file whose version this program does not know. */
 extern const char state_old_version[];
-/* ... and for a start in the same boot that does not find the bitmap. */
+/* The text for a start in the same boot that does not find the bitmap. */
 extern const char state_no_bitmap[];
-/* ... and for an origin that serves another disk (size or content): the local files are not at fault. */
+/* The text for an origin that serves another disk (size or content): the local files are not at fault. */
 extern const char state_other_size[], state_other_origin[];
 
 enum state_commit { COMMIT_ABSENT, COMMIT_GOOD, COMMIT_DAMAGED, COMMIT_OLD_VERSION };
@@ -124,7 +124,7 @@ struct state_found {
 	bool same_origin;           /* fingerprints match, or none is known */
 	uint64_t cover, mark;       /* of the header, and of the image; 0: none */
 	const char *other;          /* why these are not the files of the last server; NULL: they are */
-	const char *changed;        /* ... or somebody has written to them since it ended */
+	const char *changed;        /* what shows that somebody has written to them since that ended; NULL: nothing */
 };
 
 enum state_start {

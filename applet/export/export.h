@@ -19,7 +19,7 @@
 /* Of all exports; set before the first. buf_init() comes before the first, too. */
 struct export_config {
 	bool readonly, cow;
-	bool cow_client;   /* ... each client has a copy of its own */
+	bool cow_client;   /* copy on write, with a copy for each client */
 	bool root_storage; /* the root file system may depend on this server */
 	bool fronts;       /* other threads serve clients, too */
 	const char *default_name; /* of the export that "" stands for, too; NULL: none */
@@ -44,13 +44,13 @@ struct export {
 	struct nbd_export nbd; /* its serial grows along the list */
 	unsigned users;   /* sessions, and the list while it is not removed */
 	bool removed;     /* nobody finds it any more */
-	bool replaced;    /* ... because another has replaced it */
+	bool replaced;    /* removed, because another has replaced it */
 	_Atomic unsigned leaving; /* sessions that have gone, and still have requests in flight */
-	_Atomic unsigned orphans; /* ... how many requests they have */
+	_Atomic unsigned orphans; /* requests of sessions that have gone */
 	struct export *base; /* --cow-client: that of which this one is a client's copy, held; nobody finds this one. NULL: none */
 	struct export_tally tally[ENABLE_FEATURE_XNBD_SERVER_COUNTERS && ENABLE_XNBD_WRAPPER ? LOOPS_MAX : 1]; /* by loop; of all copies, in their base */
 	struct job closing;
-	bool unsynced; /* ... that job could not sync the image */
+	bool unsynced; /* `closing` could not sync the image */
 	struct commit_waiter last_commit;
 	void (*unused)(struct export *e); /* is called when the last user has gone, and then has to call export_close(), sooner or later;
 					     NULL: it is called at once. Not from inside the core */

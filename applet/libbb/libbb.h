@@ -123,7 +123,7 @@ unsigned get_cpu_count(void);
 /* read(2) and write(2), begun again when a signal came. */
 ssize_t safe_read(int fd, void *to, size_t bytes);
 ssize_t safe_write(int fd, const void *from, size_t bytes);
-/* ... until everything is done, or the end, or an error. Return the bytes done, or
+/* Read or write until everything is done, or the end, or an error. Return the bytes done, or
  * -1 when the first of them failed. */
 ssize_t full_read(int fd, void *to, size_t bytes);
 ssize_t full_write(int fd, const void *from, size_t bytes);

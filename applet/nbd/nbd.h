@@ -313,8 +313,8 @@ struct nbd_client_handshake {
 	uint16_t transmission_flags;
 	bool oldstyle;            /* the server cannot be asked for a name */
 	bool structured;          /* structured replies negotiated */
-	bool allocation;          /* base:allocation selected ... */
-	uint32_t allocation_id;   /* ... under this id */
+	bool allocation;          /* base:allocation selected */
+	uint32_t allocation_id;   /* the id of base:allocation */
 	uint32_t min_block;       /* 1 when the server does not say */
 	uint32_t preferred_block; /* 4096 when the server does not say */
 	uint32_t max_payload;     /* NBD_PAYLOAD_MAX when the server does not say */
@@ -341,8 +341,8 @@ bool nbd_client_is_haggling(const struct nbd_client_handshake *h);
 
 /* What a URI of NBD ("doc/uri.md") names. */
 struct nbd_uri {
-	const char *path;       /* of a Unix socket; NULL: there are ... */
-	const char *host, *port; /* ... these; an address of IPv6 has no brackets */
+	const char *path;       /* of a Unix socket; NULL: host and port are used */
+	const char *host, *port; /* an address of IPv6 has no brackets */
 	const char *export_name;
 	bool tls;
 	const char *user;     /* TLS: the name of the key; NULL: not given */

@@ -37,7 +37,7 @@ enum {
 
 struct loop {
 	uint64_t now_ms; /* CLOCK_MONOTONIC, read once a turn */
-	uint64_t now_us; /* ... the same */
+	uint64_t now_us; /* the same, in microseconds */
 	unsigned index;
 	void *owner; /* whatever its user wants */
 	int epoll_fd;
@@ -62,7 +62,7 @@ static inline uint64_t loop_now_ms(void)
 	return this_loop->now_ms;
 }
 
-/* ... microseconds. */
+/* The same, in microseconds. */
 static inline uint64_t loop_now_us(void)
 {
 	return this_loop->now_us;

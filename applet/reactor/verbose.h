@@ -25,7 +25,7 @@ enum verbose_kind {
 
 enum {
 	VERBOSE_LINES = 4,   /* of a kind, in a second: more tell nobody more */
-	VERBOSE_MS = 1000,   /* ... that second */
+	VERBOSE_MS = 1000,   /* the length of that second */
 	VERBOSE_WORD = 160,  /* room for a name in a line; what is longer is cut */
 };
 

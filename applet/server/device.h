@@ -39,7 +39,7 @@ void devices_handover(void);
 enum {
 	DEVICE_TRY_MS = 100,    /* the kernel may not have noticed yet that a connection, or a server, is lost */
 	DEVICE_BUSY_MS = 3000,  /* how long a start retries before it assumes that the device belongs to somebody else */
-	DEVICE_SCAN_MS = 5000,  /* ... and waits so long for partitions: their table may be at the origin, which may be away */
+	DEVICE_SCAN_MS = 5000,  /* how long a start waits for partitions: their table may be at the origin, which may be away */
 	DEVICE_IDENTIFIER_BYTES = 80,
 };
 

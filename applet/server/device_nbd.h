@@ -78,7 +78,7 @@ void device_there(struct device *d);
 
 /* Whether the device that is connected already serves what we serve. May block. */
 bool device_is_ours(const struct device *d);
-/* ... and whether it is still connected by us. */
+/* Whether the device is still connected, and by us. */
 bool device_has_stayed(const struct device *d);
 /* Jobs; d->error tells what has come of them. */
 void device_connect_run(struct job *j);

@@ -35,13 +35,13 @@ char *json_string(struct json *r);
  * object, or the first error. */
 void json_object(struct json *r, void (*member)(struct json *r, void *ctx, const char *key, const char *key_at), void *ctx);
 
-/* What is skipped: space, ... */
+/* Skips space. */
 void json_skip_space(struct json *r);
-/* ... a number, as JSON has them; the value of none is needed, ... */
+/* Skips a number, as JSON has them; the value of none is needed. */
 void json_skip_number(struct json *r);
-/* ... this word, if it comes next, without space before it. False: it does not, which is no error. */
+/* Skips this word, if it comes next, without space before it. False: it does not, which is no error. */
 bool json_skip_word(struct json *r, const char *word);
-/* ... and a value of any kind. depth: the levels around it, less than JSON_DEPTH_MAX; so many with those inside it are
+/* Skips a value of any kind. depth: the levels around it, less than JSON_DEPTH_MAX; so many with those inside it are
  * an error. */
 void json_skip_value(struct json *r, unsigned depth);
 

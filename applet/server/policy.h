@@ -16,7 +16,7 @@ struct policy {
 	bool auto_switch, verify; /* --auto-switch, after --verify */
 	struct hook hook;         /* --exec */
 	struct commit_waiter own_switch; /* asked for by a signal or by ourselves; done NULL: none */
-	uint64_t again_ms;        /* ... by ourselves: not before that */
+	uint64_t again_ms;        /* no switch by ourselves before that */
 	bool has_begun, has_told; /* the comparison; what is wrong */
 	bool hook_done;
 	bool has_looked, was_complete, was_target; /* policy_tell() */

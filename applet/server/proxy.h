@@ -45,7 +45,7 @@ struct proxy {
 	void (*steps)(void *p); /* for the worker; may die */
 	bool well;              /* it has not */
 	bool has_answered;      /* ORIGIN: the attempt has ended, with `why`, or well */
-	bool is_away;           /* ... it is only not there */
+	bool is_away;           /* the origin is only not there */
 	bool is_complete;       /* it needs no origin, not even to begin */
 	bool has_fingerprint;
 	bool all_dirty, has_ended, is_committed;

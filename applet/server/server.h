@@ -17,10 +17,10 @@
 /* What a command line asks for. Strings are the caller's and live forever. */
 struct server_config {
 	const char *image;          /* NULL: xnbd-wrapper, which serves many */
-	const llist_t *images;      /* ... of which it begins with these */
-	const llist_t *named_images; /* ... and these: NAME=PATH */
-	const llist_t *proxies;      /* ... and these: NAME=URI,... */
-	const char *dbpath;          /* ... and what is in this database, or NULL */
+	const llist_t *images;      /* of a wrapper: PATH, served from the start */
+	const llist_t *named_images; /* of a wrapper: NAME=PATH, served from the start */
+	const llist_t *proxies;      /* of a wrapper: NAME=URI,..., served from the start */
+	const char *dbpath;          /* of a wrapper: the database, or NULL */
 	char *origin_uri;           /* what the names of the origin point into, if it was given so */
 	const char *bitmap;         /* proxy, else NULL */
 	const char *commit;         /* its commit file; NULL: beside the bitmap */
@@ -38,18 +38,18 @@ struct server_config {
 	struct client_limits limits;
 	struct export_config exports;
 	bool one_client;            /* does not listen: serves the client on client_fd */
-	bool past_handshake;        /* ... whose handshake is already done */
+	bool past_handshake;        /* the handshake of that client is already done */
 	int client_fd;
 	const char *device;         /* of the kernel, that is the disk; or NULL */
-	const llist_t *devices;     /* ... of a wrapper: NAME=DEVICE */
-	unsigned connections;       /* ... so many to each, 1..KERNEL_NBD_CONNECTIONS_MAX */
-	bool keep_device;           /* ... they stay when the server ends */
+	const llist_t *devices;     /* of a wrapper: NAME=DEVICE */
+	unsigned connections;       /* to each device, 1..KERNEL_NBD_CONNECTIONS_MAX */
+	bool keep_device;           /* devices stay when the server ends */
 	const char *hook;           /* program to run once when the disk is complete and switched, or NULL */
 	const char *record;         /* boot trace to write, or NULL */
 	const char *prefetch;       /* boot trace to fetch, or NULL */
 	char **argv;                /* the command line, for another program that takes this one's place */
 	bool auto_switch;           /* switch as soon as that can be done */
-	bool verify;                /* ... but only after a good comparison with the origin */
+	bool verify;                /* auto_switch only after a good comparison with the origin */
 	bool daemonize, clear_bitmap, adopt_bitmap, accept_image, cover, syslog, verbose;
 };
 

@@ -25,7 +25,7 @@ const char *cow_begin(struct disk *d);
 int cow_read(struct disk *d, uint8_t *p, uint64_t n, uint64_t offset);
 /* Before [offset, offset + n) of d->fd[FILE_IMAGE], which may have been opened then, is written, trimmed or zeroed. */
 int cow_prepare(struct disk *d, uint64_t n, uint64_t offset);
-/* ... and after that; error: what has come of it, 0 or errno. */
+/* After such a write; error: its result, 0 or errno. */
 void cow_written(struct disk *d, uint64_t n, uint64_t offset, int error);
 /* The base, if nothing of this was written; else -1. Does not block. */
 int cow_base_fd(const struct disk *d, uint64_t n, uint64_t offset);

@@ -48,7 +48,7 @@ struct disk {
 	uint8_t told_errors; /* a bit for each enum io_op that has failed */
 	char wrong[512]; /* the line of file_open_target() */
 	enum state_commit commit_found; /* what store_inspect() found */
-	const char *commit_trouble; /* ... and what is wrong with it, NULL = nothing */
+	const char *commit_trouble; /* what is wrong with that commit file; NULL: nothing */
 	uint64_t *words; /* the bitmap; a target has none */
 	uint64_t *written; /* what clients have written, see core.h; NULL: that is not kept */
 	uint64_t *published; /* for the core, see core.h; NULL: there are no fronts */
@@ -63,9 +63,9 @@ struct disk {
 	} save;
 	struct origin *origin; /* proxy only: from origin_new(); for the core's ports to the origin */
 	int base_fd;         /* copy on write: the base; fd[FILE_IMAGE] has what was written. Else -1 */
-	uint32_t *cow_words; /* ... and which blocks that are; 32 bits are atomic on every machine */
+	uint32_t *cow_words; /* copy on write: bits of the blocks that were written; 32 bits are atomic on every machine */
 	bool cow_shares;     /* --cow-client: base_fd is that of the export that is copied, and the file comes with the first write */
-	unsigned long cow_blocks; /* ... so many were written: cow.c. Not 64 bits: some processors have no such atomics */
+	unsigned long cow_blocks; /* copy on write: how many were written: cow.c. Not 64 bits: some processors have no such atomics */
 	struct serial_queue queues[JOB_SLOW][2]; /* of short and of long jobs; [1]: of those that take the inode's lock */
 	unsigned comparisons;      /* of spots, in flight */
 	struct serial_queue spots; /* of comparisons at a new connection: while the image hangs, each would take a worker */

@@ -30,11 +30,11 @@ void store_load(struct disk *d, enum state_start how, uint64_t size_bytes);
  * what, and all that is local counts as written. */
 bool store_load_written(struct disk *d, enum state_start how, uint64_t size_bytes);
 void store_check_room(struct disk *d, uint64_t size_bytes, uint64_t have_bytes);
-/* ... whether no start asks the origin any more. */
+/* Whether no start asks the origin any more. */
 bool store_was_switched(const struct disk *d, enum state_start how, uint64_t size_bytes);
 /* With d->in_use, when all else that a start would check of what was switched is well. */
 void store_die_in_use(const struct disk *d) NORETURN;
-/* ... and, when d->written is there too, whether it has the bytes that the header knows. */
+/* When d->written is there, too: whether it has the bytes that the header knows. */
 void store_check_content(struct disk *d, enum state_start how);
 
 /* After store_inspect(): decides what to make of the files, given the origin's size

@@ -15,7 +15,7 @@ struct recording;
 struct recording *record_open(const char *path);
 /* To be called when the core of d exists: records the requests of clients from now on. Dies when there is no memory. */
 void record_begin(struct recording *r, struct disk *d);
-/* ... fetches the blocks of the trace at this path; an error is logged. */
+/* To be called when the core of d exists: fetches the blocks of the trace at this path; an error is logged. */
 void prefetch_begin(struct disk *d, const char *path);
 /* Begins to write what is not written yet; the caller decides how long to wait for that. */
 void record_end(struct recording *r);
