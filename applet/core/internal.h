@@ -24,7 +24,7 @@ struct copier {
 	uint64_t status_cookie; /* 0: no status request is outstanding */
 	unsigned status_conn;   /* the connection that it was sent over */
 	uint64_t status_block;  /* the block that it is to tell about */
-	uint64_t status_start;  /* its first byte; map_start may be reset meanwhile */
+	uint64_t status_start;  /* the byte that it asks from; map_start may be reset meanwhile */
 	bool status_broken;   /* a reply was an error, or useless: send no more of them */
 	uint64_t map_start, map_end; /* bytes that `map` covers, from map_next on */
 	unsigned map_next;    /* the extent that begins at map_start */
