@@ -7,7 +7,7 @@
 # After each cut, of each of several throws of the dice, the disks are looked at from the
 # host: what FLUSH or FUA has acknowledged is there, all else is old or new, sector by
 # sector; no block that was committed is forgotten, and every committed one is right. From
-# the last throw the machine goes on. At the end: copy, switch, cut; twice.
+# the last throw the machine goes on. At the end: copy, switch, cut; then a start, which is a target, and a cut.
 #
 # Of a committed block that is not as the origin has it, the commit file says that a client may
 # have written it. So all other blocks can still be compared, and are, after each start.
@@ -167,27 +167,40 @@ def one_cut():
     return model.settle(image, cache.local), sum(w.writes for w in writers), sum(w.flushes for w in writers)
 
 
-def cut_after_switch(with_writers):
-    """Copy and switch; with clients that write, and then stop with a FLUSH, or without. All
-    blocks are safe."""
-    m = cache.boot()
-    m.run(proxy_command(0))
-    client = connect(m.port)
-    check_start(m, client)
-    writers = start_writers(m) if with_writers else []
-    m.run("xnbd-bgctl --cache-all /run/ctl.sock && xnbd-bgctl --switch /run/ctl.sock")
-    if with_writers:
-        time.sleep(0.5)
-        for w in writers:
-            w.enough.set()
-            w.join()
-        flush = model.before_flush()
-        client.flush()
-        model.flushed(flush)
+def cut_after_flush(m, client, writers):
+    """Stops the writers with a FLUSH, and cuts. All blocks are safe."""
+    time.sleep(0.5)
+    for w in writers:
+        w.enough.set()
+        w.join()
+    flush = model.before_flush()
+    client.flush()
+    model.flushed(flush)
     cache.power_off(m)
     image = cache.cut(model, len(cache.local))
     if image[:SIZE] != model.settled(0, SIZE):
         sys.exit("the image is not the disk")
+
+
+def cut_after_switch():
+    m = cache.boot()
+    m.run(proxy_command(0))
+    client = connect(m.port)
+    check_start(m, client)
+    writers = start_writers(m)
+    m.run("xnbd-bgctl --cache-all /run/ctl.sock && xnbd-bgctl --switch /run/ctl.sock")
+    cut_after_flush(m, client, writers)
+
+
+def cut_of_target():
+    """The switch has survived: the same command starts a target."""
+    m = cache.boot()
+    m.run(proxy_command(0))
+    if m.query()["mode"] != "target":
+        sys.exit("the switch was forgotten")
+    client = connect(m.port)
+    check_reads(client, model)
+    cut_after_flush(m, client, start_writers(m))
 
 
 model = Model(make_origin())
@@ -200,8 +213,8 @@ for i in range(CUTS - 2):
     lost += figures[0]
     print(f"cut {i + 1}: {sum(cache.local)} blocks local, {figures[1]} writes, {figures[2]} FLUSHes,"
           f" {figures[0]} sectors lost, {time.monotonic() - start:.1f} s", file=log)
-cut_after_switch(False)
-cut_after_switch(True)
+cut_after_switch()
+cut_of_target()
 if not lost and CUTS >= 8:
     sys.exit("no cut has lost anything: this was no test")
 print("ok")
