@@ -29,7 +29,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 
-enum { FD_FILE = 100, FD_DIRECTORY = 200, FD_BOOT_ID = 201, FD_DEVICES = 202, JOURNAL_MAX = 16 };
+enum { FD_FILE = 100, FD_DIRECTORY = 200, FD_BOOT_ID = 201, FD_DEVICES = 202, JOURNAL_MAX = 16, CALLS_MAX = 64 /* of a start, at most */ };
 
 static const char *const paths[SLOTS] = { "/d/image", "/d/bitmap", "/d/bitmap.commit", "/d/bitmap.commit.new" };
 
@@ -572,7 +572,7 @@ enum start_end start_files(uint64_t **words, bool *all_dirty, bool switched)
 	files.cover_fd = files.direct_fd = -1;
 	files.adopt = plan.adopt;
 	files.wants_cover = plan.cover && !switched && chance(80);
-	calls_left = faults_on && plan.crashes && chance(40) ? (int)chance_of(32) : -1;
+	calls_left = faults_on && plan.crashes && chance(begun ? 40 : 80) ? (int)chance_of(CALLS_MAX) : -1;
 	how = setjmp(over);
 	if (!how) {
 		look_and_open(all_dirty);
