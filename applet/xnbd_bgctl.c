@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * xnbd-bgctl: drives a running proxy through its control socket. The proxy does the work; this asks, and shows.
+ * xnbd-bgctl: controls a running proxy through its control socket. The proxy does the work; this asks, and shows.
  * xnbd-server(8) describes the text protocol.
  *
  * Builds also inside a BusyBox tree, see xnbd_bgctl.h.
@@ -278,7 +278,7 @@ static int converse(struct control *c, char *request, unsigned opt, const struct
 	return EXIT_SUCCESS;
 }
 
-/* Of an origin, in the place of its host and port. The server takes it apart. */
+/* Of an origin, instead of its host and port. The server parses it. */
 static bool is_uri(const char *text)
 {
 	return ENABLE_FEATURE_XNBD_BGCTL_RECONNECT_URI && text && strstr(text, "://");

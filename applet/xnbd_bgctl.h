@@ -102,7 +102,7 @@ void bgctl_progress_end(struct progress *p) FAST_FUNC;
 
 /* ---- xnbd_bgctl_all.c ----------------------------------------------------------------------- */
 
-/* A process for each proxy that this database names. Returns there, with its control socket in the place of argv, and
+/* A process for each proxy that this database names. Returns there, with its control socket instead of argv, and
  * the name of its disk before each message. The caller's process waits for all of them, and ends. */
 char **bgctl_all(unsigned opt, const char *dbpath) FAST_FUNC;
 
@@ -142,7 +142,7 @@ void bgctl_set_timeout(int fd, unsigned seconds) FAST_FUNC;
 void bgctl_send_fd(int to, const char *p, size_t n, int fd) FAST_FUNC;
 
 /* The next line, without its '\n'. The caller may change it; the next call overwrites it. NULL: the
- * server hung up without any answer, so it does not know this protocol. */
+ * server closed the connection without any answer, so it does not know this protocol. */
 char *bgctl_read_line(struct control *c) FAST_FUNC;
 
 /* ---- xnbd_bgctl_xnbd04.c ------------------------------------------------------------------ */

@@ -45,7 +45,7 @@ static bool is_control(const char *text, const char *at)
 	return *b < ' ' || *b == 0x7f || (*b == 0xc2 && b[1] >> 5 == 4) || (at > text && b[-1] == 0xc2 && *b >> 5 == 4);
 }
 
-/* name, with %XX in the place of that. What has no room is cut. */
+/* name, with %XX instead of that. What has no room is cut. */
 static void make_label(char *to, const char *name)
 {
 	const char *at;

@@ -9,7 +9,7 @@
 //config:	default n
 //config:	depends on XNBD_BGCTL && !NOMMU
 //config:	help
-//config:	Also drives an xnbd-server of xNBD 0.4, which speaks another
+//config:	Also controls an xnbd-server of xNBD 0.4, which speaks another
 //config:	protocol: with libc's resolver, if nothing else needs it.
 //kbuild:lib-$(CONFIG_FEATURE_XNBD_BGCTL_BINARY) += xnbd_bgctl_xnbd04.o
 #include "libbb.h"

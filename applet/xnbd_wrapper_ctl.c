@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * xnbd-wrapper-ctl: drives a running xnbd-wrapper, ours or xNBD's, through its control socket. It waits for the prompt,
+ * xnbd-wrapper-ctl: controls a running xnbd-wrapper, ours or xNBD's, through its control socket. It waits for the prompt,
  * sends one line, prints the reply, and ends with its return code. xnbd-wrapper(8) describes the protocol.
  */
 //config:config XNBD_WRAPPER_CTL
@@ -171,8 +171,8 @@ static void skip_greeting(struct input *in)
 	drop(in, sizeof(prompt) - 1);
 }
 
-/* Behind the last line of a reply, of n bytes. Who hangs up before may kill xNBD's wrapper: it writes to a socket that
- * nobody has. One that ends sends no prompt. */
+/* Behind the last line of a reply, of n bytes. A client that disconnects earlier may kill xNBD's wrapper: it writes to
+ * a socket that nobody has. One that ends sends no prompt. */
 static void wait_for_prompt(struct input *in, size_t n)
 {
 	ssize_t got = 1;

@@ -169,7 +169,7 @@ bool session_end_of_input(struct session *s)
 	return true;
 }
 
-/* The client has hung up while we do not read from it. What it has sent before, perhaps a DISC, may
+/* The client has closed its side while we do not read from it. What it has sent before, perhaps a DISC, may
  * still be unread: it gets DRAIN_MS for that, unless its place is needed. */
 static void session_gone(struct session *s)
 {

@@ -111,7 +111,7 @@ struct session {
 	bool starts_tls; /* TLS begins when hs_out has left */
 	bool securing;   /* TLS has begun: waits for the result of the relay */
 	struct key_use *key; /* core's thread; NULL: no TLS */
-	bool gone;    /* the client has hung up (EPOLLRDHUP): sends nothing any more */
+	bool gone;    /* the client has closed its side (EPOLLRDHUP): sends nothing any more */
 	bool broken;  /* a reply cannot be completed: to be closed */
 
 	uint8_t *in;
@@ -261,7 +261,7 @@ void sessions_watch(void);
 /* Closes a session of this loop that makes no progress. False: there is none. */
 bool session_close_late(void);
 /* Whether the machine behind this TCP connection no longer answers at all, not even that its window is closed. (With
- * TCP_USER_TIMEOUT the kernel would hang up on a client whose window is closed for so long.) Any thread. */
+ * TCP_USER_TIMEOUT the kernel would disconnect a client whose window is closed for so long.) Any thread. */
 bool session_peer_is_dead(int fd);
 
 /* ---- session_handover.c --------------------------------------------------------------- */
@@ -277,7 +277,7 @@ bool handshake_init(struct session *s);
 void handshake_send(void *ctx, const void *p, size_t n);
 /* Greets the client; in the old style, that is all of the handshake. */
 void handshake_greet(struct session *s);
-/* Takes what has been received. False: hang up at once. */
+/* Takes what has been received. False: disconnect it at once. */
 bool handshake_step(struct session *s);
 /* The client has been told so: TLS begins, and s goes on over another descriptor. False: close it. */
 bool handshake_secure(struct session *s);

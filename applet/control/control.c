@@ -100,7 +100,7 @@ void control_emit_number(struct control *k, const char *key, uint64_t value)
 	control_print(k, "%s %llu\n", key, (unsigned long long)value);
 }
 
-/* The next step (the following line, or hanging up) is left to the timer, since this may run inside
+/* The next step (the following line, or closing) is left to the timer, since this may run inside
  * the core. */
 void control_answered(struct control *k)
 {

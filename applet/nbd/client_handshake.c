@@ -237,7 +237,7 @@ static enum nbd_handshake_state greeting_step(struct nbd_client_handshake *h, co
 
 /* ---- replies ------------------------------------------------------------------------ */
 
-/* The only reply without a head. A server that refuses just hangs up. */
+/* The only reply without a head. A server that refuses just closes the connection. */
 static enum nbd_handshake_state export_name_step(struct nbd_client_handshake *h, const uint8_t *in, size_t n,
 						 size_t *used)
 {

@@ -271,7 +271,7 @@ enum nbd_handshake_state {
 	NBD_HS_TLS,  /* TLS begins when what was sent has left. If there are bytes after the consumed ones, an
 			attacker may have injected them: close the connection. Then go on with those that
 			come over TLS */
-	NBD_HS_CLOSE /* hang up (after what was sent has left) */
+	NBD_HS_CLOSE /* close the connection (after what was sent has left) */
 };
 
 /* Sends the server's first bytes of fixed newstyle ("Newstyle negotiation"). */
@@ -333,7 +333,7 @@ void nbd_client_secured(struct nbd_client_handshake *h);
 enum nbd_handshake_state nbd_client_step(struct nbd_client_handshake *h, const uint8_t *in, size_t n, size_t *used);
 
 /* Whether the handshake awaits the reply to an option that may confuse an old server. nbd-server 3.8
- * to 3.14 answers an option that it does not know without reading its data, and then hangs up: if
+ * to 3.14 answers an option that it does not know without reading its data, and then disconnects: if
  * it does, connect once more, with `plain`. */
 bool nbd_client_is_haggling(const struct nbd_client_handshake *h);
 

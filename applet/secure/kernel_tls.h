@@ -36,7 +36,7 @@ enum kernel_tls kernel_tls_begin(int fd, const struct tls *t);
  * connection. */
 ssize_t kernel_tls_control(int fd, bool server);
 
-/* n: what recv(2) or recvmsg(2) has returned; returns what is to be done in its place. */
+/* n: what recv(2) or recvmsg(2) has returned; returns the value to use instead. */
 static inline ssize_t kernel_tls_received(int fd, bool server, ssize_t n)
 {
 	return ENABLE_FEATURE_XNBD_TLS_KERNEL && n < 0 && errno == EIO ? kernel_tls_control(fd, server) : n;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* How a server begins: as its command line says, or in the place of another program. */
+/* How a server begins: as its command line says, or by replacing another program. */
 #include "libbb.h"
 #include "client/client.h"
 #include "client/listen.h"

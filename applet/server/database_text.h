@@ -69,7 +69,7 @@ void database_begin_text(struct database_text *t);
 void database_put(struct database_text *t, const struct database_image *i);
 void database_end_text(struct database_text *t);
 
-/* Other texts: s as it is; s with %XX in the place of all bytes but letters, digits, "-._~" and those of kept. */
+/* Other texts: s as it is; s with %XX instead of all bytes but letters, digits, "-._~" and those of kept. */
 void database_put_text(struct database_text *t, const char *s);
 void database_put_encoded(struct database_text *t, const char *s, const char *kept);
 

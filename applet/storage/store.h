@@ -48,7 +48,7 @@ void store_resume(struct disk *d);
 
 /* ---- between the two files -------------------------------------------------------------------- */
 
-/* Room for n bytes of bits, in the place of old, which may be NULL: zero pages, which cost memory only once they are
+/* Room for n bytes of bits, to replace old, which may be NULL: zero pages, which cost memory only once they are
  * written. The caller frees it. Dies without memory. */
 uint64_t *store_alloc_words(uint64_t *old, uint64_t n);
 /* store_load() and store_load_written(): what is local, and what clients have written. */

@@ -178,7 +178,7 @@ size_t tls_end(struct tls *t, uint8_t *out);
  * opened here, and after tls_control() with the peer's KeyUpdate they are new ones. */
 void tls_ktls_keys(const struct tls *t, bool sending, struct tls_keys *keys);
 
-/* What the kernel encrypts in the place of tls_key_update() and tls_end(): a message of TLS_TYPE_HANDSHAKE, after
+/* What the kernel encrypts instead of tls_key_update() and tls_end(): a message of TLS_TYPE_HANDSHAKE, after
  * which tls_next_key() makes the next keys for sending; and the content of TLS_TYPE_ALERT. */
 extern const uint8_t tls_key_update_message[TLS_KEY_UPDATE_MESSAGE_BYTES];
 void tls_next_key(struct tls *t);
