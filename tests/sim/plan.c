@@ -203,8 +203,8 @@ void draw_plan(void)
 	plan.fronts = chance(70);
 	plan.rings = plan.fronts && chance(50);
 	plan.storm = plan.crashes && plan.gap == GAP_NONE && chance(30);
-	plan.commit_device = !plan.target && !plan.adopt && chance(25);
+	plan.commit_device = !plan.target && !plan.adopt && chance(40);
 	plan.cover = !plan.target && chance(50);
-	plan.overwrite = !plan.target && !plan.adopt && chance(70);
+	plan.overwrite = !plan.target && !plan.adopt && chance(plan.commit_device ? 30 : 70); /* what begins anew mends a device that was left half written */
 	draw_limits();
 }
