@@ -71,14 +71,14 @@ static void session_ended(void *ctx)
 	control_finish(k);
 }
 
-static void adopted(void *ctx UNUSED_PARAM, const char *error, bool refused)
+static void adopted(void *ctx, const char *error, bool refused)
 {
 	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && control_database && !error)
 		control_database->save(NULL, NULL); /* it has another address */
 	if (error && refused)
-		bb_error_msg("the origin that was handed over is refused: %s; the old one stays", error);
+		disk_error_msg(ctx, "the origin that was handed over is refused: %s; the old one stays", error);
 	else if (error)
-		bb_simple_error_msg(error);
+		disk_error_msg(ctx, "%s", error);
 }
 
 /* The command that needs a descriptor has got it. False: close the connection. */
@@ -102,7 +102,7 @@ static bool receive_fd(struct control *k, uint32_t command)
 			why = origin_adopt(e->disk.origin, fd, adopted);
 		if (!why)
 			return false;
-		bb_error_msg("an origin was handed over, but %s", why);
+		disk_error_msg(&e->disk, "an origin was handed over, but %s", why);
 		break;
 	}
 	close(fd); /* a shared buffer is of no use here */

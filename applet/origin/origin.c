@@ -197,7 +197,7 @@ void origin_conn_failed(struct origin *o, unsigned slot, const char *why)
 			report(o, why, true);
 			return;
 		}
-		bb_error_msg("origin %s:%s: %s; trying again", o->address.at.host, o->address.at.port, why);
+		disk_error_msg(o->disk, "origin %s:%s: %s; trying again", o->address.at.host, o->address.at.port, why);
 	}
 	retry_later(o, slot);
 }
@@ -309,7 +309,7 @@ void origin_conn_steady(struct origin *o, unsigned slot)
 	o->pause_ms[slot] = 0;
 	if (slot != CONN_CLIENT || !o->last_error[0])
 		return;
-	bb_error_msg("origin %s:%s: is back", o->address.at.host, o->address.at.port);
+	disk_error_msg(o->disk, "origin %s:%s: is back", o->address.at.host, o->address.at.port);
 	o->last_error[0] = '\0';
 }
 
@@ -364,7 +364,7 @@ static void start_without(struct origin *o)
 {
 	if (!o->last_error[0])
 		strcpy(o->last_error, "no answer yet");
-	bb_error_msg("origin %s:%s: %s; going on with what is here", o->address.at.host, o->address.at.port, o->last_error);
+	disk_error_msg(o->disk, "origin %s:%s: %s; going on with what is here", o->address.at.host, o->address.at.port, o->last_error);
 	o->done = NULL;
 	restore_identity(o);
 }
@@ -444,7 +444,7 @@ const char *origin_adopt(struct origin *o, int fd, origin_callback *done)
 		return why;
 	o->force = false;
 	o->done = done;
-	o->done_ctx = NULL;
+	o->done_ctx = o->disk;
 	conn_adopt(&o->conn[CONN_CLIENT], fd, o->size_bytes);
 	return NULL;
 }

@@ -42,7 +42,7 @@ void origin_resume(struct origin *o);
  * time. Returns NULL, or why it was not begun: one line; then done is not called. */
 const char *origin_reconnect(struct origin *o, const struct origin_address *a, bool force, origin_callback *done, void *ctx);
 /* The same with a connection to the new address that is past its handshake and gives
- * simple replies. NULL: fd is the origin's. */
+ * simple replies. NULL: fd is the origin's; done() gets the disk. */
 const char *origin_adopt(struct origin *o, int fd, origin_callback *done);
 /* Tries to reach it now, without waiting for the end of a pause. */
 void origin_hurry(struct origin *o);

@@ -3,6 +3,7 @@
 /* What a proxy does by itself when its disk is complete: compare, switch, run the hook. */
 #include "libbb.h"
 #include "control/control.h"
+#include "server/life.h"
 #include "server/policy.h"
 #include "server/server.h"
 
@@ -13,6 +14,7 @@ enum {
 static void own_switch_done(struct commit_waiter *w, int error)
 {
 	struct policy *p = container_of(w, struct policy, own_switch);
+	const struct served *s = container_of(p, const struct served, policy);
 
 	w->done = NULL; /* the next may come */
 	if (!error) {
@@ -21,7 +23,7 @@ static void own_switch_done(struct commit_waiter *w, int error)
 		return;
 	}
 	p->again_ms = loop_now_ms() + AGAIN_MS;
-	bb_error_msg("not switched: the cache could not be synced to disk: %s", strerror(error));
+	disk_error_msg(&s->export->disk, "not switched: the cache could not be synced to disk: %s", strerror(error));
 }
 
 const char *policy_switch(struct policy *p, struct core *c)
@@ -54,7 +56,7 @@ static bool is_verified(struct policy *p, struct core *c)
 	core_status(c, &s);
 	good = control_verify_result(&s, &text);
 	if (!good && !p->has_told)
-		bb_error_msg("not switched: %s", text);
+		disk_error_msg(core_owner(c), "not switched: %s", text);
 	p->has_told = !good;
 	return good;
 }

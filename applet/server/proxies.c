@@ -60,13 +60,12 @@ void proxy_unlist(struct served **list, const struct proxy *p)
 /* ---- a worker's steps ------------------------------------------------------------------------------ */
 
 /* What clients wrote after the switch is nowhere but in the image, which a new proxy would fill from the origin. */
-static void check_switched(const struct proxy *p, const struct disk *d)
+static void check_switched(const struct disk *d)
 {
 	if (!d->words)
-		bb_error_msg_and_die("proxy '%s' was switched, and is not there with its commit file: serve its image as a target, or begin anew with clear-bitmap",
-				     p->served.export->nbd.name);
+		bb_simple_error_msg_and_die("it was switched, and is not there with its commit file: serve its image as a target, or begin anew with clear-bitmap");
 	if (cover_is_on(d) || d->wants_cover)
-		bb_error_msg_and_die("proxy '%s' was switched, and its image is covered: that is another one", p->served.export->nbd.name);
+		bb_simple_error_msg_and_die("it was switched, and its image is covered: that is another one");
 }
 
 static void proxy_open_files(void *arg)
@@ -74,7 +73,7 @@ static void proxy_open_files(void *arg)
 	struct proxy *p = arg;
 	struct disk *d = disk_of_proxy(p);
 
-	proxy_words_parse(&p->words, p->served.export->nbd.name);
+	proxy_words_parse(&p->words);
 	p->served.policy.auto_switch = p->words.auto_switch;
 	p->served.policy.verify = p->words.verify;
 	listen_check(p->words.socket);
@@ -85,7 +84,7 @@ static void proxy_open_files(void *arg)
 	if (d->in_use)
 		store_die_in_use(d);
 	if (p->words.switched && !p->words.clear && !d->switched) {
-		check_switched(p, d);
+		check_switched(d);
 		d->switched = true;
 	}
 	if (!d->switched)
@@ -218,7 +217,7 @@ static void step_origin(struct proxy *p)
 		if (!d->words || (p->has_answered && !p->is_away))
 			p->step = STEP_FAILED;
 		else
-			bb_error_msg("%s; going on with what is here", why);
+			disk_error_msg(d, "%s; going on with what is here", why);
 	}
 	proxy_check_again(p, 0);
 }
@@ -379,6 +378,7 @@ static const char *begin_to_add(const char *name, const char *text, const char *
 	p->control.listener.event.fd = -1;
 	p->added = added;
 	p->ctx = ctx;
+	disk_of_proxy(p)->name = p->served.export->nbd.name;
 	beginning++;
 	proxy_submit(p, proxy_open_files);
 	return NULL;
@@ -427,10 +427,12 @@ bool proxies_are_there(void)
 
 static char first_failure[512];
 
-static void begun(void *ctx UNUSED_PARAM, const char *why)
+/* ctx: its name, and more. */
+static void begun(void *ctx, const char *why)
 {
 	if (why && !first_failure[0])
-		snprintf(first_failure, sizeof(first_failure), "%s", why);
+		snprintf(first_failure, sizeof(first_failure), "proxy '%.100s': %s", (const char *)ctx, why);
+	free(ctx);
 }
 
 #if __GNUC__ >= 12 /* its analyzer does not see that a job owns the proxy in which it is */
@@ -446,10 +448,9 @@ void proxies_begin(const llist_t *list)
 			bb_error_msg_and_die("'%s' has to be NAME=URI,cache=FILE,bitmap=FILE,control=PATH", text);
 		*equals = '\0';
 		why = strlen(text) > NBD_NAME_MAX ? "the name of an export has at most 4096 bytes" :
-						    begin_to_add(text, equals + 1, ",", false, begun, NULL);
+						    begin_to_add(text, equals + 1, ",", false, begun, text);
 		if (why)
 			bb_simple_error_msg_and_die(why);
-		free(text);
 	}
 	server_end_of_turn(); /* a turn begins with a wait */
 	while (beginning && !server.stopping_ms)

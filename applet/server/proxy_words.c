@@ -32,7 +32,7 @@ static const struct word {
 #endif
 };
 
-static void parse_word(struct proxy_words *to, const char *name, char *key)
+static void parse_word(struct proxy_words *to, char *key)
 {
 	char *value = strchr(key, '=');
 	const struct word *w = words;
@@ -42,29 +42,29 @@ static void parse_word(struct proxy_words *to, const char *name, char *key)
 	while (w < words + ARRAY_SIZE(words) && strcmp(key, w->key) != 0)
 		w++;
 	if (w == words + ARRAY_SIZE(words))
-		bb_error_msg_and_die("proxy '%s': '%s' is unknown: see xnbd-wrapper(8), PROXIES", name, key);
+		bb_error_msg_and_die("'%s' is unknown: see xnbd-wrapper(8), PROXIES", key);
 	if (w->has_value != (value && *value) || (value && !nbd_percent_decode(value)))
-		bb_error_msg_and_die(w->has_value ? "proxy '%s': '%s=' needs a value" : "proxy '%s': '%s' has no value", name, key);
+		bb_error_msg_and_die(w->has_value ? "'%s=' needs a value" : "'%s' has no value", key);
 	if (w->has_value)
 		*(const char **)(void *)((char *)to + w->at) = value;
 	else
 		*((bool *)to + w->at) = true;
 }
 
-void proxy_words_parse(struct proxy_words *w, const char *name)
+void proxy_words_parse(struct proxy_words *w)
 {
 	char *rest = w->text, *uri = strsep(&rest, w->separator), *word;
 	const char *wrong = nbd_uri_parse(uri, &w->uri);
 
 	if (wrong)
-		bb_error_msg_and_die("proxy '%s': the URI of the origin %s", name, wrong);
+		bb_error_msg_and_die("the URI of the origin %s", wrong);
 	while ((word = strsep(&rest, w->separator)))
 		if (*word)
-			parse_word(w, name, word);
+			parse_word(w, word);
 	if (!w->image || !w->bitmap || !w->socket)
-		bb_error_msg_and_die("proxy '%s' needs cache=, bitmap= and control=", name);
+		bb_simple_error_msg_and_die("a proxy needs cache=, bitmap= and control=");
 	if (w->verify && !w->auto_switch)
-		bb_error_msg_and_die("proxy '%s': verify is for auto-switch", name);
+		bb_simple_error_msg_and_die("verify is for auto-switch");
 	w->host = w->uri.path ? xasprintf("unix:%s", w->uri.path) : xstrdup(w->uri.host);
 	if (ENABLE_FEATURE_XNBD_TLS && w->uri.tls)
 		w->psk = psk_one(w->uri.psk_file, w->uri.user);

@@ -27,8 +27,8 @@ struct proxy_words {
 	unsigned hold_s;
 };
 
-/* Dies with what is wrong; name: of the proxy, for that line. Reads the file with the key, if there is one: may block. */
-void proxy_words_parse(struct proxy_words *w, const char *name);
+/* Dies with what is wrong, without the name of the proxy. Reads the file with the key, if there is one: may block. */
+void proxy_words_parse(struct proxy_words *w);
 /* What is its own, not the struct. */
 void proxy_words_free(struct proxy_words *w);
 

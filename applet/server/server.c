@@ -54,7 +54,7 @@ static void switch_by_signal(struct served *s)
 		return;
 	why = policy_switch(&s->policy, s->export->disk.core);
 	if (why)
-		bb_error_msg("not switched: %s", why);
+		disk_error_msg(&s->export->disk, "not switched: %s", why);
 }
 
 /* xNBD's xnbd-bgctl says by a control socket which one it means, then sends the signal. */

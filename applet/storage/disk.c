@@ -318,6 +318,20 @@ static void has_failed(struct disk *d, const struct io *io)
 		     file, word, (unsigned long long)io->offset, (unsigned long long)io->length, io->error);
 }
 
+void disk_error_msg(const struct disk *d, const char *format, ...)
+{
+	char line[600];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(line, sizeof(line), format, args);
+	va_end(args);
+	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && d->name)
+		bb_error_msg("proxy '%.100s': %s", d->name, line);
+	else
+		bb_simple_error_msg(line);
+}
+
 void disk_sync_failed(struct disk *d, int error)
 {
 	struct disk *twin = d;

@@ -44,6 +44,7 @@ struct disk {
 	} switching;
 	_Atomic bool no_nowait; /* the image's file system knows no RWF_NOWAIT */
 	bool keeps_space; /* no hole is made of what is zeroed */
+	const char *name; /* for messages, the export's: the process has other disks, too; NULL: they need none */
 	char *path[3];  /* absolute */
 	uint8_t told_errors; /* a bit for each enum io_op that has failed */
 	char wrong[512]; /* the line of file_open_target() */
@@ -84,6 +85,9 @@ static inline struct disk *disk_of(struct core *c)
 extern uint64_t disk_errors[IO_OPS];
 /* Any thread. */
 const char *io_word(enum io_op op);
+
+/* bb_error_msg(), behind the disk's name if it has one. Core's thread. */
+void disk_error_msg(const struct disk *d, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* The image could not be synced. The kernel reports that only once per open file, so all disks that share it are
  * informed. Core's thread. */
