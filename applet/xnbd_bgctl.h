@@ -91,6 +91,7 @@ struct progress_row {
 	const char *name; /* of the disk; NULL: there is one, whose bar is in the row of the cursor */
 	int width;        /* bytes that all names have room for */
 	unsigned above;   /* so many rows above the cursor; 0: no bars, but lines */
+	const char *kept; /* why its wrapper does not serve it; NULL: it does, or that is not known */
 };
 extern struct progress_row bgctl_row;
 

@@ -26,6 +26,7 @@ enum {
 struct disk {
 	char label[LABEL_BYTES + 8];
 	char *control[2]; /* its socket, as an argument */
+	const char *kept; /* why it is not served, as the database has it; NULL: it does not say so */
 	pid_t pid;
 	struct disk *next;
 };
@@ -55,12 +56,12 @@ static void make_label(char *to, const char *name)
 		n += (unsigned)snprintf(to + n, 4, is_control(name, at) || *at == '%' ? "%%%02x" : "%c", (unsigned char)*at);
 }
 
-/* Of the path of a socket, which messages have as it is. */
-static bool is_showable(const char *path)
+/* Of what messages have as it is. */
+static bool is_showable(const char *text)
 {
-	const char *at = path;
+	const char *at = text;
 
-	while (*at && !is_control(path, at))
+	while (*at && !is_control(text, at))
 		at++;
 	return !*at;
 }
@@ -92,6 +93,9 @@ static void read_disks(const char *path)
 			free(d);
 			continue;
 		}
+		d->kept = i->field[DATABASE_KEPT];
+		if (d->kept && !is_showable(d->kept))
+			d->kept = "see the log of the server";
 		*last = d;
 		last = &d->next;
 		all.count++;
@@ -170,6 +174,7 @@ static char **become(struct disk *d, unsigned above, pid_t parent)
 	d->label[n] = '\0';
 	bgctl_row.name = d->label;
 	bgctl_row.above = above;
+	bgctl_row.kept = d->kept;
 	if (above)
 		bb_message_out = put_in_row;
 	return d->control;

@@ -165,6 +165,7 @@ void talk_request(struct control *k, char *line);
 /* Its part of control_answer(), and of images_list(). */
 void talk_answer(struct control *k, const char *error);
 void talk_list(struct control *k, const struct export *e);
+void talk_list_kept(struct control *k, const struct kept_image *i);
 void talk_list_end(struct control *k);
 /* It ends, or its request has been answered. */
 void talk_release(struct control *k);

@@ -30,11 +30,15 @@ static bool list_kept(struct control *k)
 	while ((i = control_database->next_kept(k->list_next))) {
 		if (!images_room(k))
 			return false;
+		k->list_next = i->serial + 1;
+		if (ENABLE_FEATURE_XNBD_WRAPPER_CONVERSATION && k->talks) {
+			talk_list_kept(k, i);
+			continue;
+		}
 		control_emit_string(k, "image", i->name);
 		control_emit_string(k, "path", i->path);
 		control_emit_string(k, "state", "kept");
 		control_emit_string(k, "why", i->why);
-		k->list_next = i->serial + 1;
 	}
 	return true;
 }
@@ -63,7 +67,7 @@ void images_list(struct control *k)
 		if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && e->disk.words)
 			emit_proxy(k, e);
 	}
-	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && control_database && !k->talks && !list_kept(k))
+	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && control_database && !list_kept(k))
 		return;
 	if (ENABLE_FEATURE_XNBD_WRAPPER_CONVERSATION && k->talks)
 		talk_list_end(k);

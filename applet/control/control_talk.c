@@ -51,19 +51,35 @@ void talk_answer(struct control *k, const char *error)
 	control_answered(k);
 }
 
+static void emit_paths(struct control *k, const char *name, const char *path)
+{
+	control_emit_escaped(k, name, " ");
+	control_print(k, " ");
+	control_emit_escaped(k, path, " ");
+}
+
 void talk_list(struct control *k, const struct export *e)
 {
 	control_print(k, "%llu ", (unsigned long long)e->nbd.serial);
-	control_emit_escaped(k, e->nbd.name, " ");
-	control_print(k, " ");
-	control_emit_escaped(k, e->disk.path[FILE_IMAGE], " ");
+	emit_paths(k, e->nbd.name, e->disk.path[FILE_IMAGE]);
 	control_print(k, "%s\n", !e->disk.words ? " target" : core_is_proxy(e->disk.core) ? " proxy" : " switched");
+}
+
+void talk_list_kept(struct control *k, const struct kept_image *i)
+{
+	control_print(k, "- ");
+	emit_paths(k, i->name, i->path);
+	control_print(k, " kept: ");
+	control_emit_escaped(k, i->why, "");
+	control_print(k, "\n");
 }
 
 void talk_list_end(struct control *k)
 {
 	const struct export *e = exports;
 
+	if (k->list_next > KEPT_SERIAL)
+		return;
 	while (e && e->removed)
 		e = e->next;
 	if (!e)

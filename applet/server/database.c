@@ -139,8 +139,12 @@ static void make_text(struct database_text *t)
 		if (!e->removed)
 			put_export(t, e);
 	for (k = db.kept; k; k = k->next)
-		if (!k->is_removed && !export_named(k->image->name))
-			database_put(t, k->image);
+		if (!k->is_removed && !export_named(k->image->name)) {
+			struct database_image i = *k->image;
+
+			i.field[DATABASE_KEPT] = k->why;
+			database_put(t, &i);
+		}
 	database_end_text(t);
 }
 
@@ -318,9 +322,10 @@ static void kept_tried(void *ctx, const char *why)
 		forget(k);
 	} else {
 		snprintf(k->why, sizeof(k->why), "%s", why);
+		k->why[nbd_utf8(k->why, strlen(k->why))] = '\0'; /* it is cut, or an origin's */
 		tell_kept(k);
 	}
-	if (!why && control_database) /* words for one start, such as clear-bitmap, have had it; the start itself writes at its end */
+	if (control_database) /* words for one start, such as clear-bitmap, have had it; the start itself writes at its end */
 		save(NULL, NULL);
 	reload_done();
 }

@@ -18,6 +18,7 @@ static const char *const keys[] = {
 	[DATABASE_EXPORT] = "remote_export_name",
 	[DATABASE_URI] = "xnbdbox_uri",
 	[DATABASE_WORDS] = "xnbdbox_words",
+	[DATABASE_KEPT] = "xnbdbox_kept",
 };
 
 /* ---- what the values mean ---------------------------------------------------------------------- */

@@ -23,7 +23,7 @@ enum {
 	DATABASE_IMAGES_MAX = 10000,   /* each name is compared with all others */
 };
 
-/* xNBD's; the last two are ours, and only of a proxy that needs them. */
+/* xNBD's; the last three are ours, and only of a proxy that needs them. */
 enum database_field {
 	DATABASE_MODE, /* "target" or "proxy" */
 	DATABASE_IMAGE,
@@ -34,6 +34,7 @@ enum database_field {
 	DATABASE_EXPORT, /* NULL: the default export */
 	DATABASE_URI,    /* of an origin with TLS; the three above tell the same, without the key */
 	DATABASE_WORDS,  /* further words of add-proxy, with spaces between them */
+	DATABASE_KEPT,   /* why it is not served; for xnbd-bgctl --all, a start passes it over */
 	DATABASE_FIELDS,
 };
 
