@@ -62,6 +62,7 @@ static void emit_origin(struct control *k, const struct origin *o)
 	control_emit_string(k, "origin_exportname", origin_address(o)->name);
 	control_emit_string(k, "origin_state", origin_state(o));
 	control_emit_string(k, "origin_error", origin_error(o));
+	control_emit_number(k, "origin_lost", origin_lost_s(o));
 }
 
 static void emit_key(void *ctx, const char *name, unsigned sessions)

@@ -41,6 +41,7 @@ struct origin {
 	struct conn conn[CONNS];
 	struct timer retry[CONNS];
 	unsigned pause_ms[CONNS];
+	uint64_t up_ms; /* when it was last seen connected; before: the begin */
 	char last_error[CONN_ERROR_BYTES]; /* logged once */
 };
 
@@ -307,6 +308,8 @@ void origin_conn_ready(struct origin *o, unsigned slot)
 void origin_conn_steady(struct origin *o, unsigned slot)
 {
 	o->pause_ms[slot] = 0;
+	if (slot == CONN_CLIENT)
+		o->up_ms = loop_now_ms();
 	if (slot != CONN_CLIENT || !o->last_error[0])
 		return;
 	disk_error_msg(o->disk, "origin %s:%s: is back", o->address.at.host, o->address.at.port);
@@ -321,6 +324,7 @@ struct origin *origin_new(struct disk *d, const struct origin_address *a, origin
 	unsigned i;
 
 	o->disk = d;
+	o->up_ms = loop_now_ms();
 	d->header_saved = header_saved;
 	if (!address_set(&o->address, a))
 		bb_simple_error_msg_and_die("out of memory");
@@ -477,6 +481,11 @@ const char *origin_state(const struct origin *o)
 	static const char *const names[] = { "down", "connecting", "connecting", "handshake", "handshake", "up" };
 
 	return o->closed ? "none" : names[o->conn[CONN_CLIENT].phase];
+}
+
+uint64_t origin_lost_s(const struct origin *o)
+{
+	return o->closed || o->conn[CONN_CLIENT].phase == CONN_UP ? 0 : (loop_now_ms() - o->up_ms) / 1000;
 }
 
 void origin_turn(struct origin *o)
