@@ -10,6 +10,7 @@ enum {
 };
 
 int optind;
+static char **words; /* of the command line */
 
 struct parser {
 	const char *letters;
@@ -150,6 +151,22 @@ static void parse(struct parser *p)
 	optind = first;
 }
 
+/* In memory, an argument of its own begins behind the end of the word before, as one behind '=' begins behind the end that
+ * took the place of that. */
+const char *bb_of_option(const char *argument)
+{
+	static char text[48];
+	char **w;
+
+	for (w = words; w && *w; w++) {
+		uintptr_t n = (uintptr_t)argument - (uintptr_t)*w;
+
+		if (n && n <= strlen(*w) + 1 && (**w == '-' || argument[-1] == '='))
+			snprintf(text, sizeof(text), " of %.*s", (int)n, *w);
+	}
+	return text;
+}
+
 #if ENABLE_LONG_OPTS
 uint32_t getopt32long(char **argv, const char *options, const char *long_options, ...)
 #else
@@ -174,6 +191,7 @@ uint32_t getopt32(char **argv, const char *options, ...)
 		bit++;
 	}
 	va_end(args);
+	words = argv;
 	parse(&p);
 	return p.found;
 }

@@ -150,7 +150,7 @@ static inline bool is_same_file(const struct stat *a, const struct stat *b)
 /* Columns of the terminal fd, 80 when it cannot be asked. */
 int get_terminal_width(int fd);
 
-/* Decimal numbers, the whole string; die when it is none or outside of the range. */
+/* Decimal numbers, the whole string; die when it is none or outside of the range, with the option that has it. */
 unsigned xatou(const char *s);
 unsigned xatou_range(const char *s, unsigned lower, unsigned upper);
 
@@ -196,6 +196,9 @@ uint32_t getopt32(char **argv, const char *options, ...);
 #define getopt32long(argv, options, long_options, ...) getopt32(argv, options, ##__VA_ARGS__)
 #endif
 extern int optind;
+/* " of OPTION", which has this argument on the command line, or is written in one word with it; valid until the next call. "": it
+ * is none of these. */
+const char *bb_of_option(const char *argument);
 
 /* ---- main.c ---------------------------------------------------------------------------- */
 

@@ -157,15 +157,26 @@ const struct suffix_mult kMG_suffixes[] = {
 	{ "", 0 },
 };
 
+static void NORETURN die_no_number(const char *s, bool has_suffixes)
+{
+	bb_error_msg_and_die("invalid number '%s'%s%s", s, bb_of_option(s),
+			     has_suffixes ? ": it may end in K, M, G or T, or kB, MB, GB or TB" : "");
+}
+
+static void NORETURN die_too_large(const char *s)
+{
+	bb_error_msg_and_die("number %s%s is too large", s, bb_of_option(s));
+}
+
 /* n times the number that the suffix p of s stands for. */
 static unsigned long long multiply(unsigned long long n, const char *p, const char *s, const struct suffix_mult *suffixes)
 {
 	while (suffixes->mult && strcmp(suffixes->suffix, p) != 0)
 		suffixes++;
 	if (!suffixes->mult)
-		bb_error_msg_and_die("invalid number '%s'", s);
+		die_no_number(s, true);
 	if (n > ULLONG_MAX / suffixes->mult)
-		bb_error_msg_and_die("number %s is too large", s);
+		die_too_large(s);
 	return n * suffixes->mult;
 }
 
@@ -181,15 +192,15 @@ unsigned long long xatoull_range_sfx(const char *s, unsigned long long lower, un
 		if (d > 9 && suffixes && p != s)
 			break;
 		if (d > 9)
-			bb_error_msg_and_die("invalid number '%s'", s);
+			die_no_number(s, suffixes);
 		if (n > (ULLONG_MAX - d) / 10)
-			bb_error_msg_and_die("number %s is too large", s);
+			die_too_large(s);
 		n = n * 10 + d;
 	} while (*++p);
 	if (suffixes && *p)
 		n = multiply(n, p, s, suffixes);
 	if (n < lower || n > upper)
-		bb_error_msg_and_die("number %s is not in %llu..%llu", s, lower, upper);
+		bb_error_msg_and_die("number %s%s is not in %llu..%llu", s, bb_of_option(s), lower, upper);
 	return n;
 }
 
