@@ -271,6 +271,9 @@ static int converse(struct control *c, char *request, unsigned opt, const struct
 			bgctl_print(line, n);
 		} else if (opt & OPT_PROGRESS) {
 			bgctl_progress_line(&progress, line, value);
+		} else if (!c->has_told && strcmp(line, "origin_state") == 0 && !strchr("un", *value)) { /* nor up, nor none */
+			bb_error_msg("%s: the origin is %s: waiting for it", c->path, value);
+			c->has_told = true;
 		}
 	}
 	if (opt & OPT_PROGRESS)

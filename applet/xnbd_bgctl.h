@@ -129,6 +129,7 @@ struct control {
 	const char *path;
 	int fd;
 	bool answered;       /* something has come */
+	bool has_told;       /* that it waits for the origin */
 	unsigned first, end; /* unread bytes of in */
 	char *in;            /* REPLY_BYTES */
 	struct picture picture; /* --watch */
