@@ -68,12 +68,21 @@ void session_unthrottle(struct session *s)
 	s->throttled = false;
 }
 
+static struct export *listed(struct export *e)
+{
+	return e->base ? e->base : e;
+}
+
 void session_use(struct session *s, struct export *e)
 {
-	if (e)
+	if (e) {
 		export_hold(e);
-	if (s->export)
+		listed(e)->sessions++;
+	}
+	if (s->export) {
+		listed(s->export)->sessions--;
 		export_drop(s->export);
+	}
 	s->export = e;
 }
 

@@ -62,7 +62,7 @@ void images_list(struct control *k)
 		control_emit_string(k, "image", e->nbd.name);
 		control_emit_string(k, "path", e->disk.path[FILE_IMAGE]);
 		control_emit_number(k, "size", e->nbd.size_bytes);
-		control_emit_number(k, "sessions", e->users - !e->removed);
+		control_emit_number(k, "sessions", e->sessions);
 		control_emit_string(k, "state", e->removed ? "removed" : "served");
 		if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && e->disk.words)
 			emit_proxy(k, e);

@@ -43,6 +43,7 @@ struct export {
 	struct disk disk;
 	struct nbd_export nbd; /* its serial grows along the list */
 	unsigned users;   /* sessions, and the list while it is not removed */
+	unsigned sessions; /* ... of these, so many are sessions; those of copies count in their base */
 	bool removed;     /* nobody finds it any more */
 	bool replaced;    /* removed, because another has replaced it */
 	_Atomic unsigned leaving; /* sessions that have gone, and still have requests in flight */
