@@ -271,9 +271,8 @@ static int converse(struct control *c, char *request, unsigned opt, const struct
 			bgctl_print(line, n);
 		} else if (opt & OPT_PROGRESS) {
 			bgctl_progress_line(&progress, line, value);
-		} else if (!c->has_told && strcmp(line, "origin_state") == 0 && !strchr("un", *value)) { /* nor up, nor none */
+		} else if (strcmp(line, "origin_state") == 0 && *value != 'u' && *value != 'n' && ++c->away == 2) { /* nor up, nor none; once might be the end */
 			bb_error_msg("%s: the origin is %s: waiting for it", c->path, value);
-			c->has_told = true;
 		}
 	}
 	if (opt & OPT_PROGRESS)
@@ -363,33 +362,21 @@ static char *put_reconnect(char *to, const char *host, const char *port, const c
 /* The command, and the arguments that belong to it alone. */
 static char *put_command(char *to, unsigned opt, const struct arguments *a)
 {
-	if (opt & OPT_QUERY)
-		to = stpcpy(to, "status");
-	if (opt & OPT_SWITCH)
-		to = stpcpy(to, "switch");
-	if (opt & (OPT_CACHE_ALL | OPT_CACHE_ALL2)) {
-		to = stpcpy(to, "cache-all");
-		if (a->blocks)
-			to += snprintf(to, 16, " blocks=%u", xatou_range(a->blocks, 1, 65536));
-	}
-	if (opt & OPT_VERIFY)
-		to = stpcpy(to, "verify");
+	static const unsigned bits[] = { OPT_QUERY, OPT_SWITCH, OPT_CACHE_ALL | OPT_CACHE_ALL2, OPT_VERIFY, OPT_PAUSE, OPT_RESUME,
+					 OPT_CANCEL, OPT_UPGRADE, OPT_CLIENTS, OPT_METRICS };
+	static const char verbs[] ALIGN1 = "status\0switch\0cache-all\0verify\0pause\0resume\0cancel\0upgrade\0clients\0metrics";
+	const char *verb = verbs;
+	unsigned i;
+
+	for (i = 0; i < ARRAY_SIZE(bits); i++, verb += strlen(verb) + 1)
+		if (opt & bits[i])
+			to = stpcpy(to, verb);
+	if ((opt & (OPT_CACHE_ALL | OPT_CACHE_ALL2)) && a->blocks)
+		to += snprintf(to, 16, " blocks=%u", xatou_range(a->blocks, 1, 65536));
 	if (ENABLE_FEATURE_XNBD_BGCTL_JOB && a->rate && (opt & (OPT_CACHE_ALL | OPT_CACHE_ALL2 | OPT_VERIFY)))
 		to += snprintf(to, 32, " rate=%llu", xatoull_sfx(a->rate, kMG_suffixes));
-	if (opt & OPT_PAUSE)
-		to = stpcpy(to, "pause");
-	if (opt & OPT_RESUME)
-		to = stpcpy(to, "resume");
-	if (opt & OPT_CANCEL)
-		to = stpcpy(to, "cancel");
 	if (opt & OPT_HOLD)
 		to += snprintf(to, 32, "hold seconds=%u", xatou(a->hold));
-	if (opt & OPT_UPGRADE)
-		to = stpcpy(to, "upgrade");
-	if (opt & OPT_CLIENTS)
-		to = stpcpy(to, "clients");
-	if (opt & OPT_METRICS)
-		to = stpcpy(to, "metrics");
 	if (opt & OPT_RECONNECT)
 		to = put_reconnect(to, a->argv[1], a->argv[2], a->name);
 	return to;

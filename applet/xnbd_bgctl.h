@@ -129,7 +129,7 @@ struct control {
 	const char *path;
 	int fd;
 	bool answered;       /* something has come */
-	bool has_told;       /* that it waits for the origin */
+	unsigned away;       /* so often it was told that the origin is not there */
 	unsigned first, end; /* unread bytes of in */
 	char *in;            /* REPLY_BYTES */
 	struct picture picture; /* --watch */

@@ -93,9 +93,8 @@ static void read_disks(const char *path)
 			free(d);
 			continue;
 		}
-		d->kept = i->field[DATABASE_KEPT];
-		if (d->kept && !is_showable(d->kept))
-			d->kept = "see the log of the server";
+		if (i->field[DATABASE_KEPT] && is_showable(i->field[DATABASE_KEPT]))
+			d->kept = i->field[DATABASE_KEPT];
 		*last = d;
 		last = &d->next;
 		all.count++;

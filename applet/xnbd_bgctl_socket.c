@@ -14,7 +14,7 @@ static void NORETURN die_unreachable(const char *path)
 	struct stat st;
 
 	if (ENABLE_FEATURE_XNBD_BGCTL_ALL && bgctl_row.kept)
-		bb_error_msg_and_die("it is kept, and not served: %s", bgctl_row.kept);
+		bb_error_msg_and_die("it is kept: %s", bgctl_row.kept);
 	if (errno == ECONNREFUSED) {
 		/* Linux says this of any file that nobody listens on. */
 		if (stat(path, &st) == 0 && !S_ISSOCK(st.st_mode))

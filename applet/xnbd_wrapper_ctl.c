@@ -35,13 +35,11 @@
 //usage:     "\n	-s,--socket PATH	Control socket (/var/run/xnbd-wrapper.ctl)"
 #include "libbb.h"
 
-#include <poll.h>
 #include <sys/time.h>
 #include <sys/un.h>
 
 enum {
-	GREETING_S = 30,       /* so long a server has until its prompt, */
-	SILENT_MS = 2000,      /* ... and so long it may be silent; ours greets after half a second */
+	GREETING_S = 3,        /* so long a server may be silent before its prompt: ours greets after half a second */
 	PROMPT_S = 5,          /* ... and until the next one, behind its reply */
 	LINE_BYTES = 16384,    /* of a request, and of a line of a reply that is looked at as a whole */
 	OPTBIT_COMMANDS = 2,   /* the first two letters have values */
@@ -121,14 +119,20 @@ static char *put_word(char *to, const char *end, const char *word)
 struct input {
 	int fd;
 	size_t n;
+	bool is_asked; /* what it is */
 	char text[LINE_BYTES];
 };
 
-/* Receives more. Dies at the end. */
+/* Receives more, or asks who is silent. Dies at the end. */
 static void receive(struct input *in)
 {
 	ssize_t n = safe_read(in->fd, in->text + in->n, sizeof(in->text) - in->n);
 
+	if (n < 0 && errno == EAGAIN && !in->is_asked) {
+		in->is_asked = true;
+		full_write(in->fd, "status\n", 7);
+		return;
+	}
 	if (n < 0)
 		bb_simple_perror_msg_and_die("no answer");
 	if (!n)
@@ -160,23 +164,20 @@ static bool begins_with(const struct input *in, const char *text)
 /* The greeting, which ends with the prompt. A target or proxy of ours sends none: it is asked what it is. */
 static void skip_greeting(struct input *in)
 {
-	struct pollfd p = { .fd = in->fd, .events = POLLIN };
-	bool is_asked = poll(&p, 1, SILENT_MS) == 0 && full_write(in->fd, "status\n", 7) == 7;
-
 	while (!begins_with(in, prompt)) {
 		const char *end = memchr(in->text, '\n', in->n);
 
-		if (end && is_asked && begins_with(in, "mode "))
-			bb_error_msg_and_die("this is the control socket of a %.*s: use xnbd-bgctl", (int)(end - in->text) - 5, in->text + 5);
+		if (end && in->is_asked && begins_with(in, "mode "))
+			bb_error_msg_and_die("this is a %.*s's control socket: use xnbd-bgctl", (int)(end - in->text) - 5, in->text + 5);
 		if (end)
 			drop(in, (size_t)(end - in->text) + 1);
-		else if (in->n == sizeof(in->text) || begins_with(in, "NBDMAGIC"))
+		else if (in->n == sizeof(in->text))
 			bb_simple_error_msg_and_die("that is no xnbd-wrapper");
 		else
 			receive(in);
 	}
 	drop(in, sizeof(prompt) - 1);
-	if (is_asked) /* its reply to that would be taken for the one to the command */
+	if (in->is_asked) /* its reply to that would be taken for the one to the command */
 		bb_simple_error_msg_and_die("no answer");
 }
 

@@ -154,10 +154,8 @@ static void emit_disk(struct sink *s)
 static void emit_proxy(struct sink *s, const struct counters *c)
 {
 	const struct map *m = core_map(s->k->export->disk.core);
+	uint64_t lost_ms = origin_lost_ms(s->k->export->disk.origin);
 	struct core_status status;
-
-	const struct origin *o = s->k->export->disk.origin;
-	char state = *origin_state(o);
 
 	core_status(s->k->export->disk.core, &status);
 	sink_one(s, "origin_waits", "counter", "Reads that had to wait for the origin.", c->waits);
@@ -166,10 +164,8 @@ static void emit_proxy(struct sink *s, const struct counters *c)
 	sink_one(s, "origin_failures", "counter", "Connections to the origin, and attempts, that have failed.", origin_failures);
 	if (!s->metrics) /* the others are keys of "status" */
 		return;
-	if (state != 'n') { /* none: it is not needed */
-		sink_one(s, "origin_up", "gauge", "Whether the origin is connected.", state == 'u');
-		sink_one(s, "origin_lost_seconds", "gauge", "Time since the origin was lost.", origin_lost_s(o));
-	}
+	sink_one(s, "origin_up", "gauge", "The origin is up, or not needed.", !lost_ms);
+	sink_one(s, "origin_lost_seconds", "gauge", "Time without the origin.", lost_ms / 1000);
 	sink_one(s, "requests_waiting", "gauge", "Requests that wait for the origin now.", status.waiting);
 	sink_one(s, "blocks", "gauge", "Blocks of the disk.", m->blocks);
 	sink_one(s, "blocks_local", "gauge", "Blocks that are local.", m->local);

@@ -230,6 +230,6 @@ void images_request(struct control *k, const char *verb, char *rest)
 	} else if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && strcmp(verb, "reload") == 0 && !name) {
 		images_reload(k);
 	} else {
-		control_answer(k, "unknown request to a wrapper (its proxies have control sockets, too): it is list, status, add NAME PATH" IF_FEATURE_XNBD_WRAPPER_PROXY(", add-proxy NAME URI ...") IF_FEATURE_XNBD_WRAPPER_DBPATH(", reload") " or remove NAME");
+		control_answer(k, "unknown request to a wrapper (each proxy has a socket): it is list, status, add NAME PATH" IF_FEATURE_XNBD_WRAPPER_PROXY(", add-proxy NAME URI ...") IF_FEATURE_XNBD_WRAPPER_DBPATH(", reload") " or remove NAME");
 	}
 }

@@ -62,7 +62,7 @@ static void emit_origin(struct control *k, const struct origin *o)
 	control_emit_string(k, "origin_exportname", origin_address(o)->name);
 	control_emit_string(k, "origin_state", origin_state(o));
 	control_emit_string(k, "origin_error", origin_error(o));
-	control_emit_number(k, "origin_lost", origin_lost_s(o));
+	control_emit_number(k, "origin_lost", origin_lost_ms(o) / 1000);
 }
 
 static void emit_key(void *ctx, const char *name, unsigned sessions)
@@ -83,6 +83,13 @@ void control_emit_clients(struct control *k)
 		return;
 	control_print(k, "tls_keys");
 	control_print(k, clients_keys(emit_key, k) ? "\n" : " none\n");
+}
+
+static void emit_process(struct control *k)
+{
+	control_emit_number(k, "buffer_used", buf_used());
+	control_emit_number(k, "buffer_limit", control_config.max_buf_bytes);
+	control_emit_number(k, "messages_lost", log_lost());
 }
 
 static void emit_errors(struct control *k, const struct core_status *s)
@@ -129,9 +136,7 @@ void control_emit_status(struct control *k)
 	control_emit_number(k, "waiting", s.waiting);
 	control_emit_number(k, "waited", s.waited);
 	control_emit_number(k, "hold", core_hold_ms(d->core) / 1000);
-	control_emit_number(k, "buffer_used", buf_used());
-	control_emit_number(k, "buffer_limit", control_config.max_buf_bytes);
-	control_emit_number(k, "messages_lost", log_lost());
+	emit_process(k);
 	emit_errors(k, &s);
 }
 
@@ -144,9 +149,7 @@ void control_emit_target(struct control *k)
 	}
 	control_emit_clients(k);
 	control_emit_number(k, "in_flight", sessions_in_flight());
-	control_emit_number(k, "buffer_used", buf_used());
-	control_emit_number(k, "buffer_limit", control_config.max_buf_bytes);
-	control_emit_number(k, "messages_lost", log_lost());
+	emit_process(k);
 }
 
 void control_emit_progress(struct control *k)

@@ -69,9 +69,7 @@ void talk_list_kept(struct control *k, const struct kept_image *i)
 {
 	control_print(k, "- ");
 	emit_paths(k, i->name, i->path);
-	control_print(k, " kept: ");
-	control_emit_escaped(k, i->why, "");
-	control_print(k, "\n");
+	control_emit_string(k, " kept:", i->why);
 }
 
 void talk_list_end(struct control *k)

@@ -313,7 +313,7 @@ static void request(struct control *k, char *line)
 		return;
 	}
 	if (!control_is_proxy(k)) {
-		control_answer(k, "this is the control socket of a target: that is for a proxy's");
+		control_answer(k, "this is a target's control socket: that is for a proxy's");
 		return;
 	}
 	c = k->export->disk.core;

@@ -153,18 +153,13 @@ static void parse(struct parser *p)
 
 /* In memory, an argument of its own begins behind the end of the word before, as one behind '=' begins behind the end that
  * took the place of that. */
-const char *bb_of_option(const char *argument)
+const char *bb_option_of(const char *argument)
 {
-	static char text[48];
-	char **w;
+	char **w = words;
 
-	for (w = words; w && *w; w++) {
-		uintptr_t n = (uintptr_t)argument - (uintptr_t)*w;
-
-		if (n && n <= strlen(*w) + 1 && (**w == '-' || argument[-1] == '='))
-			snprintf(text, sizeof(text), " of %.*s", (int)n, *w);
-	}
-	return text;
+	while (w && *w && (uintptr_t)argument - (uintptr_t)*w - 1 > strlen(*w))
+		w++;
+	return w && *w ? *w : "number";
 }
 
 #if ENABLE_LONG_OPTS

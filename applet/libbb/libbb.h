@@ -196,9 +196,8 @@ uint32_t getopt32(char **argv, const char *options, ...);
 #define getopt32long(argv, options, long_options, ...) getopt32(argv, options, ##__VA_ARGS__)
 #endif
 extern int optind;
-/* " of OPTION", which has this argument on the command line, or is written in one word with it; valid until the next call. "": it
- * is none of these. */
-const char *bb_of_option(const char *argument);
+/* The word of the command line that argument is behind, or a part of: its option. There is none: "number". */
+const char *bb_option_of(const char *argument);
 
 /* ---- main.c ---------------------------------------------------------------------------- */
 

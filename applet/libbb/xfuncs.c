@@ -157,16 +157,17 @@ const struct suffix_mult kMG_suffixes[] = {
 	{ "", 0 },
 };
 
-static void NORETURN die_no_number(const char *s, bool has_suffixes)
+static void NORETURN die_number(const char *s, const char *what)
 {
-	bb_error_msg_and_die("invalid number '%s'%s%s", s, bb_of_option(s),
-			     has_suffixes ? ": it may end in K, M, G or T, or kB, MB, GB or TB" : "");
+	bb_error_msg_and_die("%s: '%s' is %s", bb_option_of(s), s, what);
 }
 
-static void NORETURN die_too_large(const char *s)
+static void NORETURN die_invalid(const char *s, bool has_suffixes)
 {
-	bb_error_msg_and_die("number %s%s is too large", s, bb_of_option(s));
+	die_number(s, has_suffixes ? "invalid: it may end in K, M, G, T, kB, MB, GB or TB" : "invalid");
 }
+
+static const char too_large[] = "too large";
 
 /* n times the number that the suffix p of s stands for. */
 static unsigned long long multiply(unsigned long long n, const char *p, const char *s, const struct suffix_mult *suffixes)
@@ -174,9 +175,9 @@ static unsigned long long multiply(unsigned long long n, const char *p, const ch
 	while (suffixes->mult && strcmp(suffixes->suffix, p) != 0)
 		suffixes++;
 	if (!suffixes->mult)
-		die_no_number(s, true);
+		die_invalid(s, true);
 	if (n > ULLONG_MAX / suffixes->mult)
-		die_too_large(s);
+		die_number(s, too_large);
 	return n * suffixes->mult;
 }
 
@@ -192,15 +193,15 @@ unsigned long long xatoull_range_sfx(const char *s, unsigned long long lower, un
 		if (d > 9 && suffixes && p != s)
 			break;
 		if (d > 9)
-			die_no_number(s, suffixes);
+			die_invalid(s, suffixes);
 		if (n > (ULLONG_MAX - d) / 10)
-			die_too_large(s);
+			die_number(s, too_large);
 		n = n * 10 + d;
 	} while (*++p);
 	if (suffixes && *p)
 		n = multiply(n, p, s, suffixes);
 	if (n < lower || n > upper)
-		bb_error_msg_and_die("number %s%s is not in %llu..%llu", s, bb_of_option(s), lower, upper);
+		die_number(s, xasprintf("not in %llu..%llu", lower, upper));
 	return n;
 }
 

@@ -483,9 +483,9 @@ const char *origin_state(const struct origin *o)
 	return o->closed ? "none" : names[o->conn[CONN_CLIENT].phase];
 }
 
-uint64_t origin_lost_s(const struct origin *o)
+uint64_t origin_lost_ms(const struct origin *o)
 {
-	return o->closed || o->conn[CONN_CLIENT].phase == CONN_UP ? 0 : (loop_now_ms() - o->up_ms) / 1000;
+	return o->closed || o->conn[CONN_CLIENT].phase == CONN_UP ? 0 : (loop_now_ms() - o->up_ms) | 1;
 }
 
 void origin_turn(struct origin *o)

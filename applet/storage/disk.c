@@ -320,16 +320,16 @@ static void has_failed(struct disk *d, const struct io *io)
 
 void disk_error_msg(const struct disk *d, const char *format, ...)
 {
-	char line[600];
+	char line[800];
+	size_t n = 0;
 	va_list args;
 
-	va_start(args, format);
-	vsnprintf(line, sizeof(line), format, args);
-	va_end(args);
 	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && d->name)
-		bb_error_msg("proxy '%.100s': %s", d->name, line);
-	else
-		bb_simple_error_msg(line);
+		n = (size_t)snprintf(line, sizeof(line), "proxy '%.100s': ", d->name);
+	va_start(args, format);
+	vsnprintf(line + n, sizeof(line) - n, format, args);
+	va_end(args);
+	bb_simple_error_msg(line);
 }
 
 void disk_sync_failed(struct disk *d, int error)

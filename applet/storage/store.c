@@ -285,7 +285,7 @@ void store_check_content(struct disk *d, enum state_start how)
 	/* An image that others have changed has other bytes, but it has some. */
 	if (d->accept && how != START_NEW && file_is_regular(d, FILE_IMAGE) && !image_has_data(d, true) &&
 	    bits_next(d->words, 0, map_blocks(d->header.size_bytes), 0) < map_blocks(d->header.size_bytes))
-		bb_error_msg_and_die("'%s' has nothing but zeroes: is that the right image? If so, --clear-bitmap begins anew, without what clients wrote", d->path[FILE_IMAGE]);
+		bb_error_msg_and_die("'%s' has nothing but zeroes: is that the right image? If so, --clear-bitmap begins anew", d->path[FILE_IMAGE]);
 }
 
 void store_check_room(struct disk *d, uint64_t size_bytes, uint64_t have_bytes)
