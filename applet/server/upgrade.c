@@ -291,6 +291,8 @@ static const char *try(const struct memory *m, char **envp)
 		become(m, envp);
 		_exit(127);
 	}
+	if (pid < 0) /* to kill(2) that is every process of the machine */
+		return strerror(errno);
 	for (ms = 0; waitpid(pid, &status, WNOHANG) == 0; ms++) {
 		if (ms == TRIAL_MS)
 			kill(pid, SIGKILL);
