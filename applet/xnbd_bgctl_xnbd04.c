@@ -107,11 +107,11 @@ static void xnbd04_map(struct xnbd04 *o)
 {
 	uint64_t bytes = (o->blocks + 63) / 64 * 8;
 	struct stat st;
-	int fd = open(o->status.bitmap, O_RDONLY);
+	int fd = open(o->status.bitmap, O_RDONLY | O_NONBLOCK | O_NOCTTY); /* the server may name anything */
 
 	if (fd < 0 || fstat(fd, &st) < 0)
 		bb_perror_msg_and_die("bitmap %s", o->status.bitmap);
-	if (!bytes || (uint64_t)st.st_size != bytes || bytes > SIZE_MAX)
+	if (!bytes || !S_ISREG(st.st_mode) || (uint64_t)st.st_size != bytes || bytes > SIZE_MAX)
 		bb_error_msg_and_die("bitmap %s: not one of a disk of %llu bytes", o->status.bitmap,
 				     (unsigned long long)o->status.disk_size);
 	o->words = mmap(NULL, (size_t)bytes, PROT_READ, MAP_SHARED, fd, 0);
@@ -278,8 +278,9 @@ static void xnbd04_cache_all(struct xnbd04 *o, unsigned run_blocks, unsigned opt
 				     (unsigned long long)(o->blocks - o->local), (unsigned long long)o->refused);
 }
 
-/* Whether the peer of this Unix socket is in our pid namespace, so that its pids are valid here. */
-static bool xnbd04_same_pids(int fd)
+/* Whether PID is the peer's of this Unix socket, as far as can be told: the peer is in our pid namespace, so that its pids are
+ * valid here, and may itself send the process a signal. Else who listens there could have root end any process. */
+static bool xnbd04_is_peers(int fd, int pid)
 {
 	struct stat ours, theirs;
 	struct ucred peer;
@@ -289,8 +290,10 @@ static bool xnbd04_same_pids(int fd)
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0)
 		return false;
 	snprintf(path, sizeof(path), "/proc/%d/ns/pid", (int)peer.pid); /* 0: a process that we cannot see */
-	return stat(path, &theirs) == 0 && stat("/proc/self/ns/pid", &ours) == 0 && theirs.st_ino == ours.st_ino &&
-	       theirs.st_dev == ours.st_dev;
+	if (stat(path, &theirs) < 0 || stat("/proc/self/ns/pid", &ours) < 0 || theirs.st_ino != ours.st_ino || theirs.st_dev != ours.st_dev)
+		return false;
+	snprintf(path, sizeof(path), "/proc/%d", pid);
+	return peer.uid == 0 || (stat(path, &theirs) == 0 && theirs.st_uid == peer.uid);
 }
 
 static void xnbd04_switch(const struct xnbd04 *o, unsigned opt)
@@ -301,8 +304,8 @@ static void xnbd04_switch(const struct xnbd04 *o, unsigned opt)
 		bb_error_msg_and_die("%s: %llu of %llu blocks are missing: run --cache-all first, or --force to do without them",
 				     o->path, (unsigned long long)(o->blocks - o->local), (unsigned long long)o->blocks);
 	fd = xnbd04_command(o, XNBD04_DETECT_SWITCH);
-	if (!xnbd04_same_pids(fd))
-		bb_error_msg_and_die("%s: process %d is of another pid namespace: send it SIGUSR2 there", o->path, (int)o->status.pid);
+	if (!xnbd04_is_peers(fd, o->status.pid))
+		bb_error_msg_and_die("%s: process %d is of another pid namespace or user: send it SIGUSR2 there", o->path, (int)o->status.pid);
 	if (o->status.pid <= 0 || kill(o->status.pid, SIGUSR2) < 0)
 		bb_perror_msg_and_die("%s: process %d", o->path, (int)o->status.pid);
 	xnbd04_wait(fd);

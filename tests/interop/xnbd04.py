@@ -192,7 +192,9 @@ class Proxy:
 def status_only(size_file, bitmap, control):
     s = socket.socket(socket.AF_UNIX)
     s.bind(control)
+    os.seteuid(int(os.environ.get("AS_USER", 0)))  # which the kernel tells the peer
     s.listen(16)
+    os.seteuid(0)
     while True:
         c = s.accept()[0]
         head = exactly(c, 4)
