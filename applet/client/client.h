@@ -32,9 +32,9 @@ extern struct client_limits client_limits;
  * export for which the client has already done its handshake, with simple replies. NULL: no memory,
  * or fd cannot be polled; fd is closed. */
 struct session *session_begin(int fd, struct export *e);
-/* Whether there is a place for one more client. If not, closes a session of this loop that makes no
- * progress, if there is one, to make a place. On the thread of any loop. */
-bool session_place(void);
+/* Whether there is a place for one more client, whose descriptor is fd (0: that is not to count). If not, closes a session of
+ * this loop that makes no progress, if there is one, to make a place. On the thread of any loop. */
+bool session_place(int fd);
 /* For when the fronts have found no place either: closes the session that has been in the handshake for the longest
  * time, if that is at least half a second, and it has shown no TLS key. False: there is no such session, or such
  * sessions have less than half of the places. */

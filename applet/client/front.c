@@ -8,6 +8,7 @@
  * involved from then on.
  */
 #include "client/session.h"
+#include "reactor/descriptors.h"
 #include "reactor/lock.h"
 #include "reactor/pool.h"
 
@@ -95,14 +96,16 @@ static void place_answer(struct message *m UNUSED_PARAM)
 /* On a front. */
 static void place_wanted(struct message *m)
 {
-	session_place();
+	session_place(0);
 	m->deliver = place_answer;
 	message_post(LOOP_CORE, m);
 }
 
-bool session_place(void)
+bool session_place(int fd)
 {
-	return !client_limits.sessions || session_count < client_limits.sessions || session_close_late();
+	bool is_full = client_limits.sessions && session_count >= client_limits.sessions;
+
+	return (!is_full && !fd_is_kept(fd, FD_CLIENTS)) || session_close_late();
 }
 
 bool session_place_request(void (*answered)(void))

@@ -6,6 +6,7 @@
 #include "client/listen.h"
 #include "client/session.h"
 #include "origin/endpoint.h"
+#include "reactor/descriptors.h"
 #include "reactor/lock.h"
 #include "reactor/loop.h"
 #include "storage/own_paths.h"
@@ -78,6 +79,8 @@ static enum obstacle find_obstacle(const struct endpoint *e)
 	if (!S_ISSOCK(st.st_mode))
 		return NO_SOCKET;
 	fd = endpoint_socket(e);
+	if (fd < 0) /* the next one that is wanted, for the socket itself, tells it */
+		return NOTHING;
 	connected = connect(fd, &e->address.any, e->bytes) == 0 || errno != ECONNREFUSED;
 	close(fd);
 	return connected ? IN_USE : STALE;
@@ -256,10 +259,10 @@ static void turn_away(int fd, enum refusal why, const struct endpoint *from)
 
 static void serve(int fd, const struct endpoint *from)
 {
-	if (session_place() || session_close_shaking())
+	if (session_place(fd) || session_close_shaking())
 		session_begin(fd, NULL);
 	else
-		turn_away(fd, REFUSED_PLACE, from);
+		turn_away(fd, fd_is_kept(fd, FD_CLIENTS) ? REFUSED_MEMORY : REFUSED_PLACE, from);
 }
 
 static void place_answered(void)
@@ -292,7 +295,7 @@ static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
 		turn_away(fd, REFUSED_ADDRESS, &from);
 		return;
 	}
-	if (ENABLE_FEATURE_XNBD_SERVER_THREADS && !session_place() && session_place_request(place_answered)) {
+	if (ENABLE_FEATURE_XNBD_SERVER_THREADS && !session_place(fd) && session_place_request(place_answered)) {
 		waiting.fd = fd;
 		waiting.from = from;
 		return;

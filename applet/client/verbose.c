@@ -124,7 +124,7 @@ static const char *const refusals[REFUSALS] = {
 	[REFUSED_NO_TLS] = IF_TOLD("it does not use TLS, which --tls requires"),
 	[REFUSED_RELAY] = "there is no thread, memory or descriptor for TLS",
 	[REFUSED_HANDSHAKE] = IF_TOLD("TLS has failed"), /* the relay has told why */
-	[REFUSED_MEMORY] = "out of memory",
+	[REFUSED_MEMORY] = "out of memory or descriptors",
 };
 
 /* Without --verbose: the first of each reason, then one every TOLD_MS. *more: how many there were between. */

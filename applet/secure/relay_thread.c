@@ -2,6 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /* Relays of a server: each has a thread. */
 #include "libbb.h"
+#include "reactor/descriptors.h"
 #include "reactor/pool.h"
 #include "secure/relay.h"
 
@@ -16,7 +17,7 @@ int relay_begin(int net, const struct psk *psk, const char *who, bool (*is_dead)
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
 		return -1;
-	r = relay_new(net, pair[1], psk, who, is_dead);
+	r = !psk && fd_is_kept(pair[1], FD_CLIENTS) ? NULL : relay_new(net, pair[1], psk, who, is_dead);
 	if (r && thread_start(relay_run, r, STACK_BYTES))
 		return pair[0];
 	if (r)

@@ -3,6 +3,7 @@
 /* --root-storage and --exec. */
 #include "libbb.h"
 #include "core/ports.h"
+#include "reactor/descriptors.h"
 #include "reactor/pool.h"
 #include "server/init.h"
 #include "server/server.h"
@@ -12,6 +13,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/select.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 
@@ -100,6 +102,7 @@ static void hook_exec(struct hook *h)
 	}
 	close(STDIN_FILENO); /* which may be a client */
 	(void)open("/dev/null", O_RDWR);
+	descriptors_limit(FD_SETSIZE); /* it may use select(2) */
 	execve(h->argv[0], h->argv, h->envp);
 	h->error = errno;
 }

@@ -7,6 +7,7 @@
 #include "control/control.h"
 #include "device/ublk.h"
 #include "origin/origin.h"
+#include "reactor/descriptors.h"
 #include "reactor/loop.h"
 #include "reactor/message.h"
 #include "reactor/pool.h"
@@ -294,6 +295,7 @@ static void renewed(struct export *old, struct export *new)
 int server_run(const struct server_config *config)
 {
 	server_config = config;
+	descriptors_begin();
 	verbose_is_on = config->verbose;
 	client_limits = config->limits;
 	if (ENABLE_FEATURE_XNBD_SERVER_ALLOW && config->allow)

@@ -8,6 +8,7 @@
  * touch the blocks of a write (core/range.h), so the words of the bits are all that they share.
  */
 #include "libbb.h"
+#include "reactor/descriptors.h"
 #include "reactor/lock.h"
 #include "storage/cow.h"
 
@@ -46,7 +47,7 @@ static int file_begin(struct disk *d)
 
 	mutex_lock(&lock);
 	if (d->fd[FILE_IMAGE] < 0) {
-		fd = open_nameless();
+		fd = fd_within(open_nameless(), FD_CLIENTS);
 		if (fd >= 0 && ftruncate(fd, (off_t)d->header.size_bytes) == 0) {
 			__atomic_store_n(&d->fd[FILE_IMAGE], fd, __ATOMIC_RELEASE);
 		} else {

@@ -2,6 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /* Opens, locks and measures a single file of a disk. */
 #include "libbb.h"
+#include "reactor/descriptors.h"
 #include "storage/cover.h"
 #include "storage/files.h"
 #include "storage/paths.h"
@@ -34,7 +35,7 @@ bool file_open(struct disk *d, enum io_file file, int flags)
 	unsigned tries = BUSY_TRIES;
 
 	do /* O_NONBLOCK: a FIFO is refused, not waited for. */
-		d->fd[file] = open(d->path[file], flags | O_EXCL | O_CLOEXEC | O_NONBLOCK);
+		d->fd[file] = fd_within(open(d->path[file], flags | O_EXCL | O_CLOEXEC | O_NONBLOCK), FD_IMAGES);
 	while (d->fd[file] < 0 && errno == EBUSY && --tries && poll(NULL, 0, BUSY_WAIT_MS) == 0);
 	if (d->fd[file] < 0 && errno == EBUSY && file == FILE_IMAGE) { /* to be looked at: it may be no cache any more */
 		d->in_use = true;
@@ -176,7 +177,7 @@ const char *file_open_target(struct disk *d, const char *image, bool readonly)
 	if (!d->path[FILE_IMAGE])
 		return perror_of(d, "cannot open", image);
 	/* O_NONBLOCK: a FIFO is refused, not waited for. */
-	d->fd[FILE_IMAGE] = open(image, (readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
+	d->fd[FILE_IMAGE] = fd_within(open(image, (readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK), FD_IMAGES);
 	if (d->fd[FILE_IMAGE] < 0)
 		return perror_of(d, "cannot open", image);
 	error = lock_error(d, FILE_IMAGE, LOCK_SH);
