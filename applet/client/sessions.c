@@ -46,15 +46,27 @@ bool session_peer_is_dead(int fd)
 	       i.tcpi_last_ack_recv > SILENT_MS;
 }
 
+/* Whether s makes no progress, and so may lose its place to another. */
+static bool session_is_late(const struct session *s)
+{
+	uint64_t ms = loop_now_ms() - s->since_ms;
+
+	return (s->state == SESSION_HANDSHAKE && ms >= HANDSHAKE_MS) || (s->state == SESSION_TRANSMISSION && s->gone) ||
+	       (s->piece && ms >= PAYLOAD_MS);
+}
+
 static void check(struct timer *t)
 {
 	struct session *s;
 
-	for (s = front_here()->sessions; s; s = s->next)
+	for (s = front_here()->sessions; s; s = s->next) {
+		if (s->state == SESSION_HANDSHAKE && s->export && s->export->removed && (!s->export->replaced || session_is_late(s)))
+			session_use(s, NULL); /* a proxy would never end, and its files could not be used again */
 		if (s->state != SESSION_CLOSED && session_peer_is_dead(s->event.fd)) {
 			session_note_end(s, END_SILENT);
 			session_close(s);
 		}
+	}
 	if (front_here()->sessions)
 		timer_set(t, loop_now_ms() + CHECK_MS);
 }
@@ -66,15 +78,6 @@ void sessions_watch(void)
 	f->check.fire = check;
 	if (!f->check.set)
 		timer_set(&f->check, loop_now_ms() + CHECK_MS);
-}
-
-/* Whether s makes no progress, and so may lose its place to another. */
-static bool session_is_late(const struct session *s)
-{
-	uint64_t ms = loop_now_ms() - s->since_ms;
-
-	return (s->state == SESSION_HANDSHAKE && ms >= HANDSHAKE_MS) || (s->state == SESSION_TRANSMISSION && s->gone) ||
-	       (s->piece && ms >= PAYLOAD_MS);
 }
 
 bool session_close_late(void)

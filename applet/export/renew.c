@@ -6,6 +6,7 @@
  */
 #include "libbb.h"
 #include "export/export.h"
+#include "reactor/descriptors.h"
 #include "storage/snapshot.h"
 
 #include <sys/ioctl.h>
@@ -64,7 +65,7 @@ static struct export *resized(const struct export *old, uint64_t size_bytes)
 
 	if (!e)
 		return NULL;
-	e->disk.fd[FILE_IMAGE] = fcntl(old->disk.fd[FILE_IMAGE], F_DUPFD_CLOEXEC, 0);
+	e->disk.fd[FILE_IMAGE] = fd_within(fcntl(old->disk.fd[FILE_IMAGE], F_DUPFD_CLOEXEC, 0), FD_CLIENTS);
 	e->disk.path[FILE_IMAGE] = strdup(old->disk.path[FILE_IMAGE]);
 	e->disk.is_device = old->disk.is_device;
 	e->disk.holes_known = old->disk.holes_known;
