@@ -10,6 +10,7 @@
 #include "storage/holes.h"
 #include "storage/snapshot.h"
 
+#include <limits.h>
 #include <sys/ioctl.h>
 
 enum { COPY_BYTES = 256 << 10 };
@@ -21,7 +22,7 @@ static struct snapshot {
 	struct job job;
 	struct freeze freeze;
 	struct disk *disk; /* NULL: none is under way */
-	char *path, *unfinished;
+	char path[PATH_MAX + 32], unfinished[PATH_MAX + 40]; /* what has no room here the kernel does not open either */
 	int error;
 } snapshot;
 
@@ -55,11 +56,32 @@ static int copy(int from, bool holes, int to, uint64_t size)
 	return error;
 }
 
+/* The file of the first second from now on that has none: snapshots may be made faster, and a clock may be set back. Who has
+ * the name of the unfinished one has the other one, too: nobody else makes it a file. -1 with errno. */
+static int open_new(struct snapshot *s)
+{
+	unsigned long long t = (unsigned long long)time(NULL);
+	int fd;
+
+	do {
+		snprintf(s->path, sizeof(s->path), "%s.%llu", s->disk->path[FILE_IMAGE], t++);
+		stpcpy(stpcpy(s->unfinished, s->path), ".new");
+		fd = open(s->unfinished, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+		if (fd >= 0 && access(s->path, F_OK) == 0) {
+			close(fd);
+			unlink(s->unfinished);
+			fd = -1;
+			errno = EEXIST;
+		}
+	} while (fd < 0 && errno == EEXIST);
+	return fd;
+}
+
 static void snapshot_run(struct job *j)
 {
 	struct snapshot *s = (struct snapshot *)j;
 	int from = s->disk->fd[FILE_IMAGE];
-	int to = open(s->unfinished, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	int to = open_new(s);
 
 	s->error = to < 0 ? errno : 0;
 	if (!s->error && ioctl(to, X_FICLONE, from) < 0)
@@ -79,8 +101,6 @@ static void snapshot_done(struct job *j)
 
 	if (s->error)
 		bb_error_msg("snapshot '%s': %s", s->path, strerror(s->error));
-	free(s->path);
-	free(s->unfinished);
 	s->disk = NULL;
 	core_thaw(d->core, &s->freeze);
 }
@@ -106,13 +126,6 @@ void snapshot_begin(struct disk *d)
 	}
 	if (s->disk)
 		return; /* one is being made */
-	s->path = bb_asprintf("%s.%llu", d->path[FILE_IMAGE], (unsigned long long)time(NULL));
-	s->unfinished = s->path ? bb_asprintf("%s.new", s->path) : NULL;
-	if (!s->unfinished) {
-		bb_simple_error_msg("no snapshot: out of memory");
-		free(s->path);
-		return;
-	}
 	s->disk = d;
 	s->job.run = snapshot_run;
 	s->job.done = snapshot_done;
