@@ -190,7 +190,7 @@ static void close_run(struct job *j)
 	for (i = 0; i < ARRAY_SIZE(e->disk.fd); i++)
 		if (e->disk.fd[i] >= 0)
 			close(e->disk.fd[i]);
-	if (e->disk.base_fd >= 0 && !e->disk.cow_shares)
+	if (e->disk.base_fd >= 0 && !e->disk.cow_of)
 		close(e->disk.base_fd);
 	if (e->disk.direct_fd >= 0)
 		close(e->disk.direct_fd);

@@ -30,9 +30,9 @@ static bool words_new(struct disk *d)
 	return d->cow_words;
 }
 
-bool cow_share(struct disk *d, const struct disk *base)
+bool cow_share(struct disk *d, struct disk *base)
 {
-	d->cow_shares = true;
+	d->cow_of = base;
 	d->base_fd = base->fd[FILE_IMAGE];
 	d->header.size_bytes = base->header.size_bytes;
 	d->path[FILE_IMAGE] = strdup(base->path[FILE_IMAGE]);
@@ -51,7 +51,7 @@ static int file_begin(struct disk *d)
 		if (fd >= 0 && ftruncate(fd, (off_t)d->header.size_bytes) == 0) {
 			__atomic_store_n(&d->fd[FILE_IMAGE], fd, __ATOMIC_RELEASE);
 		} else {
-			error = errno;
+			error = errno == EFBIG ? ENOSPC : errno;
 			if (fd >= 0)
 				close(fd);
 		}
@@ -146,21 +146,21 @@ static uint64_t foreign(const struct disk *d, uint64_t first, uint64_t end)
 	return n;
 }
 
-/* Takes room for what is going to be written, up to the limit. Whoever fails then gives it back: cow_written(). */
+/* Takes room for what is going to be written, up to the limit, beyond which it is EFBIG. Whoever fails then gives it back: cow_written(). */
 static int own_begin(struct disk *d, uint64_t n, uint64_t offset)
 {
 	unsigned long more = (unsigned long)foreign(d, offset / BLOCK_BYTES, map_blocks(offset + n));
 	uint64_t all = __atomic_add_fetch(&d->cow_blocks, more, __ATOMIC_RELAXED);
 
 	if (cow_limit_bytes && more && all > cow_limit_bytes / BLOCK_BYTES)
-		return ENOSPC;
+		return EFBIG;
 	return __atomic_load_n(&d->fd[FILE_IMAGE], __ATOMIC_ACQUIRE) < 0 ? file_begin(d) : 0;
 }
 
 int cow_prepare(struct disk *d, uint64_t n, uint64_t offset)
 {
 	uint64_t end = offset + n;
-	int error = ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT && d->cow_shares ? own_begin(d, n, offset) : 0;
+	int error = ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT && d->cow_of ? own_begin(d, n, offset) : 0;
 
 	if (!error && offset % BLOCK_BYTES)
 		error = copy_block(d, offset / BLOCK_BYTES);
@@ -175,6 +175,6 @@ void cow_written(struct disk *d, uint64_t n, uint64_t offset, int error)
 
 	if (!error)
 		set_own(d, first, end);
-	else if (ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT && d->cow_shares)
+	else if (ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT && d->cow_of)
 		__atomic_fetch_sub(&d->cow_blocks, (unsigned long)foreign(d, first, end), __ATOMIC_RELAXED);
 }

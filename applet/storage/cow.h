@@ -15,7 +15,7 @@ extern uint64_t cow_limit_bytes;
 
 /* d, which has nothing open, becomes a copy of base, a target, for as long as that is open. Its file is made with the
  * first write. False: out of memory. Does not block. */
-bool cow_share(struct disk *d, const struct disk *base);
+bool cow_share(struct disk *d, struct disk *base);
 /* The image of d, just opened, becomes its base. NULL, or what went wrong: one line. Before the
  * disk has a core. */
 const char *cow_begin(struct disk *d);
@@ -23,7 +23,8 @@ const char *cow_begin(struct disk *d);
 /* This one and the next two: any thread; the core's ranges keep writers of one block apart. Offsets and
  * lengths are bytes, within the disk, n > 0. 0 or errno. */
 int cow_read(struct disk *d, uint8_t *p, uint64_t n, uint64_t offset);
-/* Before [offset, offset + n) of d->fd[FILE_IMAGE], which may have been opened then, is written, trimmed or zeroed. */
+/* Before [offset, offset + n) of d->fd[FILE_IMAGE], which may have been opened then, is written, trimmed or zeroed. EFBIG: that is beyond
+ * the limit. */
 int cow_prepare(struct disk *d, uint64_t n, uint64_t offset);
 /* After such a write; error: its result, 0 or errno. */
 void cow_written(struct disk *d, uint64_t n, uint64_t offset, int error);

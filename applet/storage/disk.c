@@ -297,19 +297,20 @@ const char *io_word(enum io_op op)
 	return words[op];
 }
 
-/* "Not supported" is no error: whatever it was is done in another way. */
+/* "Not supported" is no error: whatever it was is done in another way. What is beyond the limit of a copy is the client's. */
 static void has_failed(struct disk *d, const struct io *io)
 {
+	uint8_t *told = &(ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT && d->cow_of ? d->cow_of : d)->told_errors;
 	const char *path = d->path[io->file], *word = io_word(io->op);
 	char file[VERBOSE_WORD];
 
-	if (io->error == EOPNOTSUPP)
+	if (io->error == EOPNOTSUPP || (ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT && d->cow_of && io->error == EFBIG))
 		return;
 	if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS)
 		disk_errors[io->op]++;
-	if (!is_verbose() && !(d->told_errors >> io->op & 1)) /* who asks for no details has to know that the disk is bad */
+	if (!is_verbose() && !(*told >> io->op & 1)) /* who asks for no details has to know that the disk is bad */
 		bb_error_msg("'%s': %s: %s", path, word, strerror(io->error));
-	d->told_errors |= (uint8_t)(1 << io->op);
+	*told |= (uint8_t)(1 << io->op);
 	if (!is_verbose())
 		return;
 	verbose_word(file, sizeof(file), path, strlen(path));

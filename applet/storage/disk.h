@@ -46,7 +46,7 @@ struct disk {
 	bool keeps_space; /* no hole is made of what is zeroed */
 	const char *name; /* for messages, the export's: the process has other disks, too; NULL: they need none */
 	char *path[3];  /* absolute */
-	uint8_t told_errors; /* a bit for each enum io_op that has failed */
+	uint8_t told_errors; /* a bit for each enum io_op that has failed; of a copy, in the disk that it is one of */
 	char wrong[512]; /* the line of file_open_target() */
 	enum state_commit commit_found; /* what store_inspect() found */
 	const char *commit_trouble; /* what is wrong with that commit file; NULL: nothing */
@@ -65,7 +65,7 @@ struct disk {
 	struct origin *origin; /* proxy only: from origin_new(); for the core's ports to the origin */
 	int base_fd;         /* copy on write: the base; fd[FILE_IMAGE] has what was written. Else -1 */
 	uint32_t *cow_words; /* copy on write: bits of the blocks that were written; 32 bits are atomic on every machine */
-	bool cow_shares;     /* --cow-client: base_fd is that of the export that is copied, and the file comes with the first write */
+	struct disk *cow_of; /* --cow-client: base_fd is that of this disk, which is copied, and the file comes with the first write */
 	unsigned long cow_blocks; /* copy on write: how many were written: cow.c. Not 64 bits: some processors have no such atomics */
 	struct serial_queue queues[JOB_SLOW][2]; /* of short and of long jobs; [1]: of those that take the inode's lock */
 	unsigned comparisons;      /* of spots, in flight */
