@@ -143,8 +143,11 @@ void bgctl_set_timeout(int fd, unsigned seconds) FAST_FUNC;
 /* Sends n bytes, and fd with them, which is closed. */
 void bgctl_send_fd(int to, const char *p, size_t n, int fd) FAST_FUNC;
 
-/* The next line, without its '\n'. The caller may change it; the next call overwrites it. NULL: the
- * server closed the connection without any answer, so it does not know this protocol. */
+/* n bytes, of which those that a terminal might obey become '?'. */
+void bgctl_make_printable(char *p, size_t n) FAST_FUNC;
+
+/* The next line, without its '\n', and with nothing else that a terminal might obey. The caller may change it; the next call overwrites it. NULL: the
+ * server hung up without any answer, so it does not know this protocol. */
 char *bgctl_read_line(struct control *c) FAST_FUNC;
 
 /* ---- xnbd_bgctl_xnbd04.c ------------------------------------------------------------------ */

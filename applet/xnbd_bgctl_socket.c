@@ -76,6 +76,22 @@ void bgctl_send_fd(int to, const char *p, size_t n, int fd)
 	close(fd);
 }
 
+/* As bb_make_printable() of libbb/messages.c, of which the linker makes one; BusyBox has none. */
+void bgctl_make_printable(char *p, size_t n)
+{
+	for (; n; n--, p++) {
+		unsigned char b = (unsigned char)*p;
+
+		if (b == 0xc2 && (n == 1 || (p[1] & 0xe0) == 0x80)) { /* n == 1: the rest may come later */
+			b = 0;
+			if (n > 1)
+				p[1] = 0;
+		}
+		if (b < ' ' || b == 0x7f)
+			*p = '?';
+	}
+}
+
 char *bgctl_read_line(struct control *c)
 {
 	for (;;) {
@@ -85,6 +101,7 @@ char *bgctl_read_line(struct control *c)
 
 		if (end) {
 			*end = '\0';
+			bgctl_make_printable(line, (size_t)(end - line));
 			c->first = (unsigned)(end - c->in) + 1;
 			return line;
 		}

@@ -154,7 +154,10 @@ static void xnbd04_query(const struct xnbd04 *o)
 			       o->local == o->blocks ? "" : "in", s->host, s->port, (unsigned long long)s->queue_used,
 			       (unsigned long long)s->buf_used, (unsigned long long)s->buf_limit);
 	size_t n = strlen(text);
+	char *line, *end;
 
+	for (line = text; (end = strchr(line, '\n')); line = end + 1)
+		bgctl_make_printable(line, (size_t)(end - line));
 	if (full_write(STDOUT_FILENO, text, n) != (ssize_t)n)
 		bb_simple_perror_msg_and_die("write error");
 	free(text);

@@ -200,20 +200,13 @@ static int disconnect(const char *path)
 
 /* ---- commands about a server -------------------------------------------------------------------- */
 
-/* One line, and nothing that a terminal obeys: of UTF-8, control characters are below U+0020, U+007F, and U+0080 to
- * U+009F. */
 static void print_name(void *ctx UNUSED_PARAM, const void *name, size_t n, const void *more UNUSED_PARAM,
 		       size_t more_bytes UNUSED_PARAM)
 {
-	uint8_t line[NBD_NAME_MAX + 1], *p;
+	char line[NBD_NAME_MAX + 1];
 
-	*(uint8_t *)mempcpy(line, name, n) = '\n';
-	for (p = line; p < line + n; p++) {
-		if (*p == 0xc2 && (p[1] & 0xe0) == 0x80)
-			*p = p[1] = 0;
-		if (*p < ' ' || *p == 0x7f)
-			*p = '?';
-	}
+	*(char *)mempcpy(line, name, n) = '\n';
+	bb_make_printable(line, n);
 	full_write(STDOUT_FILENO, line, n + 1);
 }
 

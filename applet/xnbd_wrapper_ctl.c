@@ -214,9 +214,10 @@ static int print_reply(struct input *in)
 				return value < 256 ? (int)value : 1;
 			}
 		}
+		at_begin = in->text[n - 1] == '\n';
+		bb_make_printable(in->text, n - at_begin);
 		if (full_write(STDOUT_FILENO, in->text, n) != (ssize_t)n)
 			bb_simple_perror_msg_and_die("standard output");
-		at_begin = in->text[n - 1] == '\n';
 		drop(in, n);
 	}
 }

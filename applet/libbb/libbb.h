@@ -85,6 +85,10 @@ extern uint8_t xfunc_error_retval;
  * the start: to stderr, however long that takes. */
 extern void (*bb_message_out)(const char *line, size_t n);
 
+/* n bytes, of which those that a terminal might obey become '?': of UTF-8, characters below U+0020, U+007F, and U+0080 to U+009F.
+ * What comes later may begin in the middle of one. */
+void bb_make_printable(char *p, size_t n);
+
 /* "APPLET: TEXT", in one write(2). bb_perror_: ": " and strerror(errno)
  * behind it. errno is kept. */
 void bb_error_msg(const char *format, ...) PRINTF_LIKE(1, 2);

@@ -70,11 +70,19 @@ void xfunc_die(void)
 void (*bb_message_out)(const char *line, size_t n);
 
 /* One line, whatever others have put into their names and paths. */
-static void make_printable(char *p)
+void bb_make_printable(char *p, size_t n)
 {
-	for (; *p; p++)
-		if ((unsigned char)*p < ' ' || *p == 0x7f)
+	for (; n; n--, p++) {
+		unsigned char b = (unsigned char)*p;
+
+		if (b == 0xc2 && (n == 1 || (p[1] & 0xe0) == 0x80)) { /* n == 1: the rest may come later */
+			b = 0;
+			if (n > 1)
+				p[1] = 0;
+		}
+		if (b < ' ' || b == 0x7f)
 			*p = '?';
+	}
 }
 
 /* error: an errno, or 0 for none. */
@@ -88,7 +96,7 @@ static void message(const char *format, va_list args, int error, bool dies)
 		n = strlen(line);
 		snprintf(line + n, LINE_BYTES - 1 - n, ": %s", strerror(error));
 	}
-	make_printable(line + first);
+	bb_make_printable(line + first, strlen(line + first));
 	if (dies && keep_words(line + first))
 		return;
 	n = strlen(line);

@@ -99,6 +99,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 		return 0;
 	command = data[0] % COMMANDS;
 	world_terminal = data[1] & 8;
+	world_prints_lines = true;
 	world_columns = columns[data[1] & 7];
 	script = data + 2;
 	script_end = data + n;

@@ -31,7 +31,7 @@ enum {
 };
 
 uint64_t world_ms, world_told_ms, world_pass_until_ms;
-bool world_disk_full, world_sync_fails, world_terminal;
+bool world_disk_full, world_sync_fails, world_terminal, world_prints_lines;
 unsigned short world_columns;
 struct world_peers world_peers;
 
@@ -316,10 +316,21 @@ ssize_t fuzz_read(int fd, void *to, size_t n)
 	return read(fd, to, n);
 }
 
+static void check_lines(const uint8_t *text, size_t n)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		if ((text[i] < ' ' && text[i] != '\n') || text[i] == 0x7f || (text[i] == 0xc2 && i + 1 < n && text[i + 1] >> 5 == 4))
+			finding("a terminal would obey what is printed");
+}
+
 /* What is told to people goes nowhere, unless they want to see it. */
 ssize_t fuzz_write(int fd, const void *from, size_t n);
 ssize_t fuzz_write(int fd, const void *from, size_t n)
 {
+	if (world_prints_lines && (fd == STDOUT_FILENO || (fd == STDERR_FILENO && !world_terminal)))
+		check_lines(from, n);
 	if (!verbose && (fd == STDOUT_FILENO || fd == STDERR_FILENO))
 		return (ssize_t)n;
 	return write(fd, from, n);

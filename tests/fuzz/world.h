@@ -56,6 +56,7 @@ extern bool world_disk_full;  /* pwrite(2) says ENOSPC */
 extern bool world_sync_fails; /* fdatasync(2) says EIO */
 extern bool world_terminal;   /* stderr is one, of ... */
 extern unsigned short world_columns;
+extern bool world_prints_lines; /* a line on stdout, or stderr that is no terminal, has nothing that a terminal obeys */
 
 /* ---- pool.c: the workers ----------------------------------------------------------- */
 
