@@ -420,7 +420,7 @@ int xnbd_bgctl_main(int argc UNUSED_PARAM, char **argv)
 		a.argv = bgctl_all(opt, a.dbpath);
 	control.path = a.argv[0];
 	control.fd = bgctl_connect(control.path);
-	if (opt & (OPT_QUERY | OPT_CLIENTS | OPT_METRICS | OPT_WATCH))
+	if (opt & (OPT_QUERY | OPT_CLIENTS | OPT_METRICS | OPT_WATCH | OPT_PAUSE | OPT_RESUME | OPT_CANCEL | OPT_HOLD)) /* answered at once */
 		bgctl_set_timeout(control.fd, QUERY_TIMEOUT_S);
 	/* Starts the copy on its own first, so that it goes on when we do not. Then follows
 	 * it with the same words: without them it would go back to the default. */

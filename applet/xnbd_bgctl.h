@@ -135,9 +135,9 @@ struct control {
 	struct picture picture; /* --watch */
 };
 
-/* A connection to a Unix socket; the caller closes it. */
+/* A connection to a Unix socket; the caller closes it. Waits QUERY_TIMEOUT_S for its place. */
 int bgctl_connect(const char *path) FAST_FUNC;
-/* Reads of fd fail with EAGAIN after so many seconds without data; 0: never. */
+/* Reads of fd, writes and a connect fail with EAGAIN after so many seconds without data; 0: never. */
 void bgctl_set_timeout(int fd, unsigned seconds) FAST_FUNC;
 
 /* Sends n bytes, and fd with them, which is closed. */

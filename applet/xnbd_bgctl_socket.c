@@ -8,6 +8,13 @@
 #include <sys/time.h>
 #include <sys/un.h>
 
+static void NORETURN die_silent(const char *path)
+{
+	if (errno == EAGAIN)
+		errno = ETIMEDOUT;
+	bb_perror_msg_and_die("%s: no answer", path);
+}
+
 /* What a failed connect means for the one who called. */
 static void NORETURN die_unreachable(const char *path)
 {
@@ -21,6 +28,8 @@ static void NORETURN die_unreachable(const char *path)
 			bb_error_msg_and_die("%s: not a socket", path);
 		bb_error_msg_and_die("%s: the server has ended: start it again", path);
 	}
+	if (errno == EAGAIN)
+		die_silent(path);
 	if (errno == EACCES || errno == EPERM)
 		bb_error_msg_and_die("%s: permission denied: be root, or the user of the server", path);
 	if (errno == ENOENT)
@@ -40,8 +49,10 @@ int bgctl_connect(const char *path)
 	strcpy(a.sun_path, path);
 	if (fd < 0)
 		bb_simple_perror_msg_and_die("socket");
+	bgctl_set_timeout(fd, QUERY_TIMEOUT_S); /* as many wait as may */
 	if (connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
 		die_unreachable(path);
+	bgctl_set_timeout(fd, 0);
 	return fd;
 }
 
@@ -50,6 +61,7 @@ void bgctl_set_timeout(int fd, unsigned seconds)
 	struct timeval timeout = { .tv_sec = seconds };
 
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)); /* also of connect(2) */
 }
 
 void bgctl_send_fd(int to, const char *p, size_t n, int fd)
@@ -113,11 +125,8 @@ char *bgctl_read_line(struct control *c)
 		n = safe_read(c->fd, c->in + c->end, REPLY_BYTES - c->end);
 		if (ENABLE_FEATURE_XNBD_BGCTL_BINARY && !c->answered && (n == 0 || (n < 0 && errno == ECONNRESET)))
 			return NULL;
-		if (n < 0) {
-			if (errno == EAGAIN)
-				errno = ETIMEDOUT;
-			bb_perror_msg_and_die("%s: no answer", c->path);
-		}
+		if (n < 0)
+			die_silent(c->path);
 		if (n == 0)
 			bb_error_msg_and_die("%s: the server hung up before its answer was complete", c->path);
 		c->end += (unsigned)n;

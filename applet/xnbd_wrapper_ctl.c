@@ -85,6 +85,7 @@ static void limit_wait(int fd, unsigned seconds)
 	const struct timeval limit = { .tv_sec = seconds };
 
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)); /* also of connect(2) */
 }
 
 static int connect_to(const char *path)
@@ -95,6 +96,7 @@ static int connect_to(const char *path)
 	if (strlen(path) >= sizeof(a.sun_path))
 		bb_error_msg_and_die("'%s' is too long for a socket", path);
 	strcpy(a.sun_path, path);
+	limit_wait(fd, GREETING_S);
 	if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
 		bb_perror_msg_and_die("cannot connect to '%s'", path);
 	return fd;
@@ -164,11 +166,15 @@ static bool begins_with(const struct input *in, const char *text)
 /* The greeting, which ends with the prompt. A target or proxy of ours sends none: it is asked what it is. */
 static void skip_greeting(struct input *in)
 {
+	unsigned long long until_ms = monotonic_ms() + GREETING_S * 1000;
+
 	while (!begins_with(in, prompt)) {
 		const char *end = memchr(in->text, '\n', in->n);
 
 		if (end && in->is_asked && begins_with(in, "mode "))
 			bb_error_msg_and_die("this is a %.*s's control socket: use xnbd-bgctl", (int)(end - in->text) - 5, in->text + 5);
+		if (monotonic_ms() >= until_ms)
+			bb_simple_error_msg_and_die("no answer");
 		if (end)
 			drop(in, (size_t)(end - in->text) + 1);
 		else if (in->n == sizeof(in->text))
@@ -248,7 +254,6 @@ int xnbd_wrapper_ctl_main(int argc UNUSED_PARAM, char **argv)
 		to = put_word(to, line + sizeof(line), name);
 	to[-1] = '\n';
 	in.fd = connect_to(socket_path);
-	limit_wait(in.fd, GREETING_S);
 	skip_greeting(&in);
 	if (full_write(in.fd, line, (size_t)(to - line)) != to - line)
 		bb_simple_perror_msg_and_die("cannot send");
