@@ -212,7 +212,7 @@ static int print_reply(struct input *in)
 		const char *p = in->text;
 		unsigned value = 0;
 
-		if (at_begin && begins_with(in, code)) {
+		if (at_begin && begins_with(in, code) && in->text[n - 1] == '\n') { /* else it has no end in this room */
 			for (p += sizeof(code) - 1; *p >= '0' && *p <= '9'; p++)
 				value = value < 256 ? value * 10 + (unsigned)(*p - '0') : value;
 			if (*p == '\n' && p[-1] != ' ') {

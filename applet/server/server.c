@@ -28,7 +28,10 @@
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 
-enum { SAME_SIGNAL_MS = 1000 }; /* timeout(1) signals its child, then the group with the child in it */
+enum {
+	SAME_SIGNAL_MS = 1000, /* timeout(1) signals its child, then the group with the child in it */
+	CLIENTS_MAX = 1 << 20, /* more than there are descriptors; devices have places beside them */
+};
 
 const struct server_config *server_config;
 struct server server;
@@ -245,7 +248,7 @@ static bool has_ublk(const struct server_config *config)
 
 void server_limits(struct server_config *config, const char *clients, const char *queue, const char *buf, const char *threads)
 {
-	config->limits.sessions = xatou(clients);
+	config->limits.sessions = xatou_range(clients, 0, CLIENTS_MAX);
 	config->limits.requests = xatou(queue);
 	config->max_buf_bytes = xatoull_sfx(buf, kMG_suffixes);
 	config->threads = ENABLE_FEATURE_XNBD_SERVER_THREADS ? thread_count(config, threads) : 1;
