@@ -13,14 +13,14 @@ enum {
 	ATTEMPT_MS = 15000, /* for each step on the way to UP, but ... */
 	CONNECT_MS = 5000,  /* for an address: the kernel repeats a SYN after 1, 3, 7 and 15 s, so an origin that
 			       is back would be found late */
-	LOOKUPS = 2, /* at a time: a resolver that hangs leaves workers for the disk */
-	LOOKUPS_MAX = ENABLE_FEATURE_XNBD_WRAPPER_PROXY ? 64 : LOOKUPS, /* ... with those that wait */
+	LOOKUPS = 2, /* at a time, of names that were found the last time, and as many others: a resolver that hangs leaves workers
+			for the disk */
 };
 
 /* Name lookup blocks, so it is a job. It may outlive the attempt: then conn is NULL. */
 struct resolving {
 	struct job job;
-	struct conn *conn;
+	struct conn *_Atomic conn;
 	struct endpoints found;
 	bool ok;
 	char *host, *port;
@@ -93,8 +93,6 @@ static void try_address(struct conn *l, int error)
 	conn_fail(l, strerror(error));
 }
 
-static unsigned lookups; /* under way, also those whose attempt has been given up */
-
 static void resolving_free(struct resolving *r)
 {
 	if (r) {
@@ -108,7 +106,7 @@ static void resolve_run(struct job *j)
 {
 	struct resolving *r = (struct resolving *)j;
 
-	r->ok = endpoints_find(&r->found, r->host, r->port);
+	r->ok = r->conn && endpoints_find(&r->found, r->host, r->port);
 }
 
 static void resolve_done(struct job *j)
@@ -116,9 +114,9 @@ static void resolve_done(struct job *j)
 	struct resolving *r = (struct resolving *)j;
 	struct conn *l = r->conn;
 
-	lookups--;
 	if (l) {
 		l->resolving = NULL;
+		l->is_unknown = !r->ok;
 		l->endpoints = r->found;
 		if (r->ok)
 			try_address(l, 0);
@@ -130,15 +128,11 @@ static void resolve_done(struct job *j)
 
 static void resolve(struct conn *l, const char *host, const char *port)
 {
-	static struct serial_queue queue = { .most = LOOKUPS };
+	static struct serial_queue queues[2] = { { .most = LOOKUPS }, { .most = LOOKUPS } };
 	struct resolving *r;
 
 	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && endpoints_number(&l->endpoints, host, port)) {
 		try_address(l, 0);
-		return;
-	}
-	if (lookups == LOOKUPS_MAX) {
-		conn_fail(l, "the name service does not answer");
 		return;
 	}
 	r = calloc(1, sizeof(*r));
@@ -152,14 +146,14 @@ static void resolve(struct conn *l, const char *host, const char *port)
 		return;
 	}
 	l->phase = CONN_RESOLVING;
-	lookups++;
+	timer_clear(&l->timer); /* it has to wait for others, and the resolver has a limit of its own: another attempt would only queue one more */
 	l->resolving = r;
 	r->conn = l;
 	r->job.run = resolve_run;
 	r->job.done = resolve_done;
 	r->job.class = JOB_SLOW;
-	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY)
-		r->job.queue = &queue;
+	r->job.owner = l->origin;
+	r->job.queue = &queues[l->is_unknown];
 	pool_submit(&r->job);
 }
 
