@@ -117,6 +117,7 @@ static void place_done(struct job *j)
 
 void reconnect_to_uri(struct control *k, const char *uri, bool force)
 {
+	static struct serial_queue queue = { .most = 4 }; /* files that hang leave workers to others */
 	struct place *to = calloc(1, sizeof(*to) + strlen(uri) + 1);
 
 	if (!to) {
@@ -129,6 +130,8 @@ void reconnect_to_uri(struct control *k, const char *uri, bool force)
 	to->job.run = place_run;
 	to->job.done = place_done;
 	to->job.class = JOB_SLOW;
+	to->job.queue = &queue;
+	to->job.owner = k->export;
 	k->waiting = true; /* from here on it lives until it is answered */
 	pool_submit(&to->job);
 }

@@ -137,6 +137,7 @@ static void hook_done(struct job *j)
 
 void init_hook(struct hook *h, char *program, char *image)
 {
+	static struct serial_queue queue = { .most = 4 }; /* programs that hang before they begin leave workers to others */
 	static const char name[] = "XNBD_IMAGE=";
 	char **e;
 	size_t n;
@@ -153,6 +154,7 @@ void init_hook(struct hook *h, char *program, char *image)
 	h->job.run = hook_run;
 	h->job.done = hook_done;
 	h->job.class = JOB_SLOW;
+	h->job.queue = &queue;
 }
 
 void init_run_hook(struct hook *h)
