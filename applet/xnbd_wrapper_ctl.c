@@ -39,7 +39,8 @@
 #include <sys/un.h>
 
 enum {
-	GREETING_S = 3,        /* so long a server may be silent before its prompt: ours greets after half a second */
+	GREETING_S = 30,       /* so long a server has until its prompt, */
+	SILENT_S = 3,          /* ... and may be silent before it is asked what it is: ours greets after half a second; */
 	PROMPT_S = 5,          /* ... and until the next one, behind its reply */
 	LINE_BYTES = 16384,    /* of a request, and of a line of a reply that is looked at as a whole */
 	OPTBIT_COMMANDS = 2,   /* the first two letters have values */
@@ -254,6 +255,7 @@ int xnbd_wrapper_ctl_main(int argc UNUSED_PARAM, char **argv)
 		to = put_word(to, line + sizeof(line), name);
 	to[-1] = '\n';
 	in.fd = connect_to(socket_path);
+	limit_wait(in.fd, SILENT_S);
 	skip_greeting(&in);
 	if (full_write(in.fd, line, (size_t)(to - line)) != to - line)
 		bb_simple_perror_msg_and_die("cannot send");
