@@ -242,6 +242,6 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 	server_limits(&c, clients, queue, buf, threads);
 	IF_FEATURE_XNBD_WRAPPER_PROXY(c.proxies = proxies;)
 	if (!images && !named && !c.proxies && !c.dbpath && !c.control)
-		bb_simple_error_msg_and_die("nothing to serve: give " IF_LONG_OPTS("--imgfile or --socket") IF_NOT_LONG_OPTS("-i or -s"));
+		bb_simple_error_msg_and_die("nothing to serve: no image, no proxy, no database and no control socket is given");
 	return server_run(&c);
 }

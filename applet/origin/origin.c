@@ -393,6 +393,16 @@ void origin_resume(struct origin *o)
 	origin_start(o);
 }
 
+static void conns_close(struct origin *o)
+{
+	unsigned i;
+
+	for (i = 0; i < CONNS; i++) {
+		timer_clear(&o->retry[i]);
+		conn_close(&o->conn[i]);
+	}
+}
+
 /* What was asked over them is asked again, over whatever comes up. */
 static void conns_drop(struct origin *o)
 {
@@ -535,13 +545,9 @@ void port_copy_conn(struct core *c, bool wanted)
 void port_conns_close(struct core *c)
 {
 	struct origin *o = disk_of(c)->origin;
-	unsigned i;
 
 	o->closed = true;
-	for (i = 0; i < CONNS; i++) {
-		timer_clear(&o->retry[i]);
-		conn_close(&o->conn[i]);
-	}
+	conns_close(o);
 	address_clear(&o->candidate);
 	if (origin_closed)
 		origin_closed(o->disk);
@@ -553,9 +559,8 @@ void origin_delete(struct origin *o)
 {
 	unsigned i;
 
+	conns_close(o);
 	for (i = 0; i < CONNS; i++) {
-		timer_clear(&o->retry[i]);
-		conn_close(&o->conn[i]);
 		free(o->conn[i].in);
 		free(o->conn[i].out);
 	}

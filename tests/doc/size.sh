@@ -5,6 +5,6 @@ set -u
 cd "$(dirname "$0")/../.." || exit 1
 bytes=$(stat -c %s build/xnbdbox)
 echo "build/xnbdbox: $bytes bytes"
-[ "$bytes" -le 286720 ] || exit 1
+[ "$bytes" -le 290816 ] || exit 1 # 284 KiB: what is larger has a reason, or goes
 ! readelf -d build/xnbdbox | grep NEEDED || exit 1
 exec config/bloat.sh check
