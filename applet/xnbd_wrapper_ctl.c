@@ -122,7 +122,7 @@ static char *put_word(char *to, const char *end, const char *word)
 struct input {
 	int fd;
 	size_t n;
-	bool is_asked; /* what it is */
+	bool has_requested; /* what it is */
 	char text[LINE_BYTES];
 };
 
@@ -131,8 +131,8 @@ static void receive(struct input *in)
 {
 	ssize_t n = safe_read(in->fd, in->text + in->n, sizeof(in->text) - in->n);
 
-	if (n < 0 && errno == EAGAIN && !in->is_asked) {
-		in->is_asked = true;
+	if (n < 0 && errno == EAGAIN && !in->has_requested) {
+		in->has_requested = true;
 		full_write(in->fd, "status\n", 7);
 		return;
 	}
@@ -172,7 +172,7 @@ static void skip_greeting(struct input *in)
 	while (!begins_with(in, prompt)) {
 		const char *end = memchr(in->text, '\n', in->n);
 
-		if (end && in->is_asked && begins_with(in, "mode "))
+		if (end && in->has_requested && begins_with(in, "mode "))
 			bb_error_msg_and_die("this is a %.*s's control socket: use xnbd-bgctl", (int)(end - in->text) - 5, in->text + 5);
 		if (monotonic_ms() >= until_ms)
 			bb_simple_error_msg_and_die("no answer");
@@ -184,7 +184,7 @@ static void skip_greeting(struct input *in)
 			receive(in);
 	}
 	drop(in, sizeof(prompt) - 1);
-	if (in->is_asked) /* its reply to that would be taken for the one to the command */
+	if (in->has_requested) /* its reply to that would be taken for the one to the command */
 		bb_simple_error_msg_and_die("no answer");
 }
 
