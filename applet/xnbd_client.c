@@ -308,8 +308,8 @@ int xnbd_client_main(int argc UNUSED_PARAM, char **argv)
 		bb_simple_error_msg_and_die("no swap over TLS: its process could wait for memory that only swapping frees");
 	c.stay = opt & OPT_STAY;
 	c.persist = opt & OPT_PERSIST;
-	if (ENABLE_FEATURE_XNBD_CLIENT_PERSIST && c.persist && !kernel_nbd_is_since(5, 7))
-		bb_simple_error_msg_and_die(IF_LONG_OPTS("--persist") IF_NOT_LONG_OPTS("-p") " needs Linux 5.7");
+	if (ENABLE_FEATURE_XNBD_CLIENT_PERSIST && c.persist && c.connections == 1 && !kernel_nbd_is_since(5, 7))
+		bb_simple_error_msg_and_die(IF_LONG_OPTS("--persist") IF_NOT_LONG_OPTS("-p") " with one connection needs Linux 5.7");
 	c.reboot = opt & OPT_REBOOT;
 	c.use_ioctl = opt & OPT_IOCTL;
 	return client_attach(&c);

@@ -304,6 +304,38 @@ bool session_parse(struct session *s)
 	return true;
 }
 
+bool session_said_disc(struct session *s)
+{
+	uint64_t skip = (s->payload ? s->payload->rest : 0) + (s->piece ? s->piece->buf_bytes - s->piece_have : 0);
+	uint32_t have = 0; /* of the next header, behind what is skipped */
+	uint8_t header[NBD_REQUEST_BYTES];
+	struct nbd_request_header h;
+
+	for (;;) {
+		if (s->in_first == s->in_end) {
+			ssize_t n = recv(s->event.fd, s->in, RECV_BYTES, MSG_DONTWAIT);
+
+			if (n <= 0)
+				return false;
+			s->in_first = 0;
+			s->in_end = (uint32_t)n;
+		}
+		header[have++] = s->in[s->in_first++];
+		if (skip) {
+			skip--;
+			have = 0;
+		}
+		if (have < sizeof(header))
+			continue;
+		if (!nbd_request_decode(header, &h))
+			return false;
+		if (h.type == NBD_CMD_DISC)
+			return true;
+		have = 0;
+		skip = h.type == NBD_CMD_WRITE ? h.length : 0;
+	}
+}
+
 /* ---- the socket --------------------------------------------------------------------------- */
 
 /* Where the next bytes go, two places at most; *room: how many fit. To the buffer of the WRITE whose

@@ -12,6 +12,8 @@
  * them survive the death of the machine.
  * The order is rule 2: bits taken before the sync belong to bytes that it covers.
  * A torn write of bits is harmless because bits only go from 0 to 1.
+ *
+ * A sync that failed is told to nobody before the commit file tells the next start: core_sync_told().
  */
 #include "core/checked.h"
 
@@ -204,6 +206,10 @@ static void commit_finish(struct core *c)
 	struct commit *k = &c->commit;
 	struct commit_waiter *w = k->now;
 
+	if (sync_is_untold(c)) {
+		k->state = COMMIT_NOT_TOLD;
+		return;
+	}
 	k->now = NULL;
 	k->state = COMMIT_IDLE;
 	if (!k->error) {
@@ -227,6 +233,15 @@ void core_sync_failed(struct core *c, int error)
 		return;
 	c->commit.error = error;
 	core_note_error(c, "commit", error);
+}
+
+void core_sync_told(struct core *c)
+{
+	c->commit.told = true;
+	if (c->commit.state != COMMIT_NOT_TOLD)
+		return;
+	commit_finish(c);
+	core_run(c);
 }
 
 /* The I/O of this state is done: goes on until one has to be waited for. */

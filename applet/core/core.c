@@ -48,6 +48,7 @@ bool core_init(struct core *c, const struct core_config *config)
 	}
 	rtt_reset(c);
 	commit_init(c);
+	c->commit.told = !config->proxy; /* there is no commit file */
 	/* A server that died may have left what it had answered in the page cache: the
 	 * first FLUSH must sync that. */
 	c->commit.image_dirty = (config->proxy || !c->readonly) && !config->synced;
@@ -65,7 +66,7 @@ bool core_init(struct core *c, const struct core_config *config)
 	c->persist_copy = malloc(MAP_CHUNK_BYTES);
 	c->commit.chunk = malloc(COMMIT_CHUNKS_MAX * sizeof(*c->commit.chunk));
 	return c->commit.snapshot && c->commit.chunk && c->persist_copy &&
-	       (!ENABLE_FEATURE_XNBD_SERVER_VERIFY || written_init(c, config->written));
+	       (!ENABLE_FEATURE_XNBD_SERVER_VERIFY || written_init(c, config->written, !config->notes_unsafe));
 }
 
 void core_free(struct core *c)
@@ -245,12 +246,33 @@ static bool is_whole(const struct core *c)
 	return map_is_complete(&c->map) && !c->map.dirty_chunks && c->commit.state == COMMIT_IDLE;
 }
 
+static void switch_frozen_committed(struct commit_waiter *own, int error)
+{
+	struct core *c = (struct core *)(void *)((char *)own - offsetof(struct core, switch_commit));
+
+	if (error)
+		core_switched(c, error);
+	else
+		port_switch(c, is_whole(c));
+}
+
 /* Writes wait from now on: each would have to go to both places. */
 static void switch_frozen(struct freeze *f)
 {
 	struct core *c = (struct core *)(void *)((char *)f - offsetof(struct core, switch_freeze));
 
-	port_switch(c, is_whole(c));
+	if (map_is_complete(&c->map) && !is_whole(c)) { /* another commit has begun; that no block is missing is to be recorded */
+		c->switch_commit.done = switch_frozen_committed;
+		core_commit(c, &c->switch_commit);
+	} else {
+		port_switch(c, is_whole(c));
+	}
+}
+
+/* The next start knows of it. */
+static void switch_failed(struct commit_waiter *own, int error)
+{
+	switch_end((struct core *)(void *)((char *)own - offsetof(struct core, switch_commit)), error);
 }
 
 void core_switched(struct core *c, int error)
@@ -261,7 +283,12 @@ void core_switched(struct core *c, int error)
 	if (error && was_covered)
 		core_note_error(c, "uncover", error);
 	c->covered = was_covered && error;
-	switch_end(c, error);
+	if (error && sync_is_untold(c)) {
+		c->switch_commit.done = switch_failed;
+		core_commit(c, &c->switch_commit);
+	} else {
+		switch_end(c, error);
+	}
 	if (was_covered)
 		core_thaw(c, &c->switch_freeze);
 	else
@@ -306,7 +333,8 @@ const char *core_switch(struct core *c, bool force, struct commit_waiter *w)
 	if (!w->next) {
 		c->switch_commit.done = switch_committed;
 		c->switch_note.done = switch_noted;
-		if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && c->written.map.words)
+		/* A switch without missing blocks is recorded; until it is, clients' writes are noted. */
+		if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && c->written.map.words && !map_is_complete(&c->map))
 			written_lose(c, &c->switch_note);
 		else
 			core_commit(c, &c->switch_commit);

@@ -119,6 +119,7 @@ struct core_config {
 				  the core uses it. Or NULL: nothing is published before all blocks are */
 	bool covered;          /* proxy: during port_switch() nobody may write */
 	bool all_dirty;        /* proxy: no bit is in the commit file yet */
+	bool notes_unsafe;     /* ... those of `written` are, and may not be on the disk */
 	bool synced;           /* proxy: the image is: there is nothing to commit before somebody writes */
 	uint64_t fetch_window; /* bytes of memory for what comes from the origin, 0 = FETCH_WINDOW_BYTES */
 	bool fixed_window;     /* never grow it, not even over a connection with a delay */
@@ -257,6 +258,9 @@ bool written_from_local(uint64_t *written, const uint64_t *local, uint64_t size_
 
 /* A sync outside of the core failed: it counts as one of ours. */
 void core_sync_failed(struct core *c, int error);
+/* The commit file tells the next start that a sync has failed, or cannot be written: the error may be answered. May be called
+ * again. */
+void core_sync_told(struct core *c);
 /* Whether that has happened, or one of the core's own syncs has failed: latched forever. */
 bool core_sync_has_failed(const struct core *c);
 /* Whether a sync has failed, or a write to the bitmap: the cache cannot be trusted. */

@@ -98,7 +98,7 @@ struct written {
 	int error; /* it cannot be written: latched, writes that need a note fail */
 };
 
-enum commit_state { COMMIT_IDLE, COMMIT_SYNC_IMAGE, COMMIT_SYNC_NOTES, COMMIT_WRITE, COMMIT_SYNC_FILE };
+enum commit_state { COMMIT_IDLE, COMMIT_SYNC_IMAGE, COMMIT_SYNC_NOTES, COMMIT_WRITE, COMMIT_SYNC_FILE, COMMIT_NOT_TOLD };
 
 struct commit {
 	enum commit_state state;
@@ -114,6 +114,7 @@ struct commit {
 	uint64_t last_ms;     /* when the last commit ended well (or the core began) */
 	uint64_t count;       /* commits so far that ended well */
 	int error;            /* a sync failed: latched forever */
+	bool told;            /* ... and the next start knows, as far as it can: the error may be answered */
 };
 
 /* The round-trip time to the origin, measured by fetches over the current connections. */
@@ -244,7 +245,8 @@ bool fetch_verify(struct core *c, uint64_t first, uint64_t end);
 void fetch_compared(struct core *c, struct fetch *f, int error);
 
 /* written.c */
-bool written_init(struct core *c, uint64_t *words);
+/* safe: what they say is on the disk. */
+bool written_init(struct core *c, uint64_t *words, bool safe);
 void written_free(struct core *c);
 /* Notes that a client is about to write blocks [first, end), under an exclusive range. True: the
  * write may begin at once. Else p->done() is called when it may, or with an error. */
@@ -324,6 +326,11 @@ void publish_all(struct core *c);
 void publish_begin(struct core *c);
 
 /* commit.c */
+/* A sync has failed, and core_sync_told() was not called yet: the error may not be answered. */
+static inline bool sync_is_untold(const struct core *c)
+{
+	return ENABLE_FEATURE_XNBD_SERVER_PROXY && c->commit.error && !c->commit.told;
+}
 void persist_add(struct core *c, struct persist *p);
 void commit_init(struct core *c);
 void commit_kick(struct core *c);

@@ -29,6 +29,7 @@ struct job {
 	struct serial_queue *queue;  /* or NULL */
 	const void *owner;           /* owners are served in turns; only compared */
 	unsigned char class;         /* enum job_class */
+	bool killable;               /* it waits for no disk: a thread in it can be ended */
 	bool quick;                  /* seldom blocks: the core's thread may run it */
 	struct job *next;            /* in a list; in a queue: the same owner's next job */
 	struct job *next_owner;      /* in a queue, in an owner's first job: the next owner's first job */

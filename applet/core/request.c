@@ -8,7 +8,7 @@
  *   NOTE    a write: waits until it is noted that clients have written there
  *   DISK    waits for the image
  *   BITMAP  its blocks became local: waits for their bits to be in the bitmap file
- *   COMMIT  FUA or FLUSH: waits for a commit
+ *   COMMIT  FUA or FLUSH: waits for a commit; a write, when a sync has failed: until the next start knows
  *
  * A request may skip any of these states but never goes back to an earlier one,
  * except that the end of a fetch makes it look at the map again.
@@ -104,7 +104,7 @@ static void request_end_write(struct core *c, struct request *r, int error)
 	release_range(c, r);
 	if (!error && r->rest)
 		piece_next(c, r);
-	else if (!error && (r->flags & NBD_CMD_FLAG_FUA))
+	else if (error ? sync_is_untold(c) : r->flags & NBD_CMD_FLAG_FUA)
 		wait_for_commit(c, r);
 	else
 		request_reply(c, r, nbd_error_from_errno(error));

@@ -57,7 +57,7 @@ bool written_from_local(uint64_t *written, const uint64_t *local, uint64_t size_
 	return false;
 }
 
-bool written_init(struct core *c, uint64_t *words)
+bool written_init(struct core *c, uint64_t *words, bool safe)
 {
 	struct written *w = &c->written;
 	uint64_t i, n = written_bytes(c->size_bytes) / sizeof(*words);
@@ -71,10 +71,11 @@ bool written_init(struct core *c, uint64_t *words)
 	w->safe = n > SIZE_MAX / sizeof(*words) ? NULL : calloc((size_t)n, sizeof(*words));
 	if (!w->safe || !map_init(&w->map, (written_runs(map_blocks(c->size_bytes)) + 1) * BLOCK_BYTES, words, false))
 		return false;
-	for (i = 0; i < n; i++)
+	w->in_file = w->map.local;
+	for (i = 0; safe && i < n; i++)
 		if (words[i]) /* what is not touched costs no memory */
 			w->safe[i] = words[i];
-	w->in_file = w->durable = w->map.local;
+	w->durable = safe ? w->in_file : 0;
 	return true;
 }
 

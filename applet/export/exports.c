@@ -139,6 +139,7 @@ bool export_begin(struct export *e, uint64_t size_bytes, bool all_dirty)
 		.written = e->disk.written,
 		.covered = e->disk.covered,
 		.all_dirty = all_dirty,
+		.notes_unsafe = e->disk.resumed,
 		.synced = e->disk.words && e->disk.header_fd < 0, /* --check: nothing is to be written */
 		.fetch_window = share,
 		.fixed_window = ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage,

@@ -152,6 +152,7 @@ static void resolve(struct conn *l, const char *host, const char *port)
 	r->job.run = resolve_run;
 	r->job.done = resolve_done;
 	r->job.class = JOB_SLOW;
+	r->job.killable = true;
 	r->job.owner = l->origin;
 	r->job.queue = &queues[l->is_unknown];
 	pool_submit(&r->job);

@@ -48,6 +48,14 @@ static uint64_t quick_from_ms;
 
 static void (*lead)(void);
 
+/* A thread in its job. Under the lock. */
+struct stint {
+	struct stint *next;
+	const struct job *job;
+	uint64_t since_us;
+};
+static struct stint *stints;
+
 static void list_init(struct job_list *l)
 {
 	l->first = NULL;
@@ -204,6 +212,37 @@ static void finish(struct job *first)
 	}
 }
 
+/* Under the lock, which is released meanwhile. */
+static void run(struct job *j)
+{
+	struct stint s = { .next = stints, .job = j }, **at = &stints;
+
+	if (ENABLE_FEATURE_XNBD_SERVER_UPGRADE) {
+		s.since_us = loop_clock_us();
+		stints = &s;
+	}
+	mutex_unlock(&lock);
+	j->run(j);
+	mutex_lock(&lock);
+	if (!ENABLE_FEATURE_XNBD_SERVER_UPGRADE)
+		return;
+	while (*at != &s)
+		at = &(*at)->next;
+	*at = s.next;
+}
+
+bool pool_hangs(unsigned ms)
+{
+	uint64_t since_us = loop_clock_us() - ms * 1000ULL;
+	const struct stint *s;
+
+	mutex_lock(&lock);
+	for (s = stints; s && (s->job->killable || s->since_us > since_us); s = s->next)
+		;
+	mutex_unlock(&lock);
+	return s;
+}
+
 /* Until no job waits. Under the lock, which is released meanwhile. */
 static void work(struct crew *c)
 {
@@ -211,9 +250,7 @@ static void work(struct crew *c)
 
 	while ((j = queue_pop(&c->todo)) != NULL) {
 		call_more(c);
-		mutex_unlock(&lock);
-		j->run(j);
-		mutex_lock(&lock);
+		run(j);
 		next = pop_waiting(j);
 		if (next) /* behind those of other serial queues, who could wait forever else */
 			queue_put(&c->todo, next);
@@ -307,9 +344,7 @@ static bool run_here(struct job *j)
 		follower_idle = false;
 		condition_signal(&follower_wake);
 	}
-	mutex_unlock(&lock);
-	j->run(j);
-	mutex_lock(&lock);
+	run(j);
 	next = pop_waiting(j);
 	if (next && next->quick && quick_steps == step) {
 		list_append(&todo_quick, next);

@@ -47,6 +47,9 @@ void pool_submit(struct job *j);
  * and may have submitted others. */
 bool pool_flush(bool at_once);
 
+/* Whether a thread has been in a job for so long that no signal may end: it waits for a disk. Any thread. */
+bool pool_hangs(unsigned ms);
+
 /* A job that may be requested again while it is running, because its input has changed: then it runs once more. Loop's
  * thread only. */
 struct repeated_job {

@@ -42,7 +42,7 @@ struct relay {
 	uint8_t in[IN_BYTES], out[OUT_BYTES];
 };
 
-_Atomic unsigned relays_served, relays_open, relays_unsent;
+_Atomic unsigned relays_served, relays_open;
 
 struct relay *relay_new(int net, int local, const struct psk *psk, const char *who, bool (*is_dead)(int net))
 {
@@ -58,20 +58,11 @@ struct relay *relay_new(int net, int local, const struct psk *psk, const char *w
 		r->psk = *psk;
 	snprintf(r->who, sizeof(r->who), "%s", who);
 	relays_served += r->server;
-	relays_unsent += r->server;
 	return r;
-}
-
-/* All that is given to r has left, or never will. */
-static void set_sent(struct relay *r)
-{
-	relays_unsent -= r->server && !r->sent;
-	r->sent = true;
 }
 
 void relay_free(struct relay *r)
 {
-	set_sent(r);
 	relays_served -= r->server;
 	relays_open -= r->server && r->up;
 	secret_free(r, sizeof(*r));
@@ -139,7 +130,7 @@ static bool send_records(struct relay *r)
 		return true;
 	r->out_first = r->out_end = 0;
 	if (r->out_ended) {
-		set_sent(r);
+		r->sent = true;
 		shutdown(r->net, SHUT_WR);
 		r->done = r->in_ended || r->deaf;
 	}

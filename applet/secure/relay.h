@@ -47,14 +47,12 @@ int relay_result(int local, char *text);
 /* A relay with a thread of its own between net, which it owns from here on, and the socket that is returned. The rest as of
  * relay_new(). -1: no memory or no descriptor; net stays the caller's. Core's thread. */
 int relay_begin(int net, const struct psk *psk, const char *who, bool (*is_dead)(int net));
-/* How many there are that are servers. Any thread. */
+/* How many there are that are servers, until their peers have all that was sent. Any thread. */
 unsigned relays_serving(void);
 /* How many of these have completed the handshake. */
 unsigned relays_up(void);
-/* Whether some of these have not sent all that was given to them. Any thread. */
-bool relays_are_sending(void);
 
 /* The counts behind these; of relay.c. */
-extern _Atomic unsigned relays_served, relays_open, relays_unsent;
+extern _Atomic unsigned relays_served, relays_open;
 
 #endif

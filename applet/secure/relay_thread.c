@@ -36,8 +36,3 @@ unsigned relays_up(void)
 {
 	return relays_open;
 }
-
-bool relays_are_sending(void)
-{
-	return relays_unsent != 0;
-}

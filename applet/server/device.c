@@ -139,12 +139,12 @@ void device_lines_fill(struct device *d)
 
 /* ---- for the server ------------------------------------------------------------------------------------ */
 
-static void open_kernel(void)
+static void open_kernel(unsigned connections)
 {
 	int error;
 
-	if (!kernel_nbd_is_since(5, 7))
-		bb_simple_error_msg_and_die("a device /dev/nbdN needs Linux 5.7: earlier ones do not send again what was in flight when a server was lost");
+	if (connections == 1 && !kernel_nbd_is_since(5, 7))
+		bb_simple_error_msg_and_die("a device /dev/nbdN with one connection needs Linux 5.7: earlier ones do not send again what was in flight");
 	error = devices ? 0 : kernel_nbd_open(&device_kernel);
 	if (error == ENOENT)
 		bb_simple_error_msg_and_die("the kernel has no nbd devices: modprobe nbd");
@@ -182,7 +182,7 @@ void device_prepare(const char *name, const char *path, unsigned connections, bo
 		ublk_device_prepare(name, path);
 		return;
 	}
-	open_kernel();
+	open_kernel(connections);
 	if (!again)
 		index = kernel_nbd_index(path);
 	if (index < 0)

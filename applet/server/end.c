@@ -148,7 +148,8 @@ int server_end(void)
 		server_turn(deadline);
 	while (sessions_part() && loop_now_ms() < deadline)
 		server_turn(loop_now_ms() + PART_MS);
-	while (ENABLE_FEATURE_XNBD_TLS && relays_are_sending() && loop_now_ms() < deadline)
+	/* They give up by themselves, and nobody waits for the end of a server of one client. */
+	while (ENABLE_FEATURE_XNBD_TLS && relays_serving() && (!server.stopping_ms || loop_now_ms() < deadline))
 		server_turn(loop_now_ms() + PART_MS);
 	for_each_served(s)
 		if (ENABLE_FEATURE_XNBD_SERVER_PROXY && s->export->disk.origin)

@@ -19,6 +19,7 @@
 #include "storage/own_paths.h"
 #include "storage/resident.h"
 #include "storage/snapshot.h"
+#include "storage/store.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -38,6 +39,7 @@ enum {
 	STATE_TRIED = 1, /* that was done: another program, which does not know what it is asked, also ends in good order */
 	PROGRAM_BYTES_MAX = 64 << 20,
 	TRIAL_MS = 5000, /* what is tried needs a thousandth of that */
+	HANGS_MS = 2000, /* since then, it may be for ever */
 	/* linux/memfd.h and fcntl.h */
 	X_MFD_EXEC = 0x10, /* Linux 6.3 */
 	X_F_ADD_SEALS = 1033,
@@ -56,6 +58,7 @@ static struct {
 	struct job job;
 	int program_fd;
 	struct memory program;
+	const struct disk *disk; /* whose bits it will read; NULL: none */
 	bool busy; /* from the request to its refusal */
 	bool read; /* the program has been, or could not be */
 	bool lacks; /* ... that */
@@ -91,6 +94,8 @@ static void read_run(struct job *j UNUSED_PARAM)
 	size_t n = up.program.bytes;
 
 	up.lacks = !memory_new(&up.program, n) || pread(up.program_fd, up.program.map, n, 0) != (ssize_t)n;
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && up.disk)
+		store_warm(up.disk);
 }
 
 static void read_done(struct job *j UNUSED_PARAM)
@@ -113,6 +118,7 @@ const char *upgrade_begin(int program_fd)
 		return why;
 	}
 	up.busy = true;
+	up.disk = server_config->image && server_config->bitmap ? &server.one.export->disk : NULL;
 	up.program_fd = program_fd;
 	up.program.bytes = (size_t)st.st_size;
 	up.job.run = read_run;
@@ -139,8 +145,6 @@ static void proxy_put(const struct core *c)
 
 static void proxy_begin(struct disk *d, const struct handed_proxy *r)
 {
-	if (d->save.error)
-		core_sync_failed(d->core, d->save.error);
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT && export_config.root_storage)
 		resident_files(d);
 	if (map_is_complete(core_map(d->core)))
@@ -253,6 +257,8 @@ static const char *refusal(void)
 	for (e = exports; e; e = e->next)
 		if (core_has_failed(e->disk.core))
 			return "a write to the disk has failed";
+	if (pool_hangs(HANGS_MS)) /* the kernel waits for it, and in the meantime neither program runs */
+		return "a thread has waited for a disk for seconds: nothing could end it";
 	return NULL;
 }
 

@@ -18,7 +18,7 @@
  * called, if this program goes on; else why not, in one line. */
 const char *upgrade_begin(int program_fd);
 /* Between two turns of the loop: when the program has been read, tries it, and becomes it. Returns if there is
- * nothing to do, or it was refused. Blocks, with all loops standing, until the new program has looked at the state: some
+ * nothing to do, or it was refused, as while a worker hangs: an exec would wait for its end. Blocks, with all loops standing, until the new program has looked at the state: some
  * milliseconds; one that gives no answer is killed after 5 s. */
 void upgrade_now(void);
 
@@ -26,8 +26,8 @@ void upgrade_now(void);
 bool upgrade_found(void);
 /* If it is only to be looked at: says so to the other program, and ends. */
 void upgrade_is_tried(void);
-/* Takes all of it, when there are threads. Dies when it cannot. Blocks: of a proxy, syncs the bitmap and the commit
- * file, and reads what is local (store_resume()), while clients wait. */
+/* Takes all of it, when there are threads. Dies when it cannot. Of a proxy, reads what is local (store_resume()), while clients
+ * wait: the other program has had a worker read the same. */
 void upgrade_restore(void);
 
 #endif

@@ -392,6 +392,7 @@ bool port_io(struct core *c, struct io *io)
 	j->run = disk_run;
 	j->done = disk_job_done;
 	j->owner = io->owner;
+	j->killable = false;
 	j->class = io->op == IO_EXTENTS || (is_zeroing(io) && io->length > SHORT_ZEROES_BYTES) ? JOB_LONG : JOB_SHORT;
 	/* Not writes to the commit file: a sync follows those at once. */
 	j->quick = ((is_image_write && !d->zeroing) || is_bits) && io->length <= QUICK_BYTES && !is_direct(d, io) &&

@@ -27,6 +27,7 @@ struct disk {
 	bool is_device; /* the image is a block device */
 	bool holes_known; /* of the image: see holes.h */
 	bool switched;  /* at the start: the switch is done */
+	bool resumed;   /* by store_resume(): of what is in the files nothing was synced by this program */
 	uint32_t direct_unit; /* bytes: direct_fd needs multiples of this */
 	bool commit_is_device; /* the commit file is a block device */
 	bool adopt, accept; /* --adopt-bitmap, --accept-image */

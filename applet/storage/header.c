@@ -177,4 +177,6 @@ void header_tick(struct disk *d)
 		d->save.next_ms = loop_now_ms() + COMMIT_INTERVAL_MS;
 		header_save(d);
 	}
+	if (failed && !d->save.write.busy)
+		core_sync_told(d->core);
 }

@@ -32,8 +32,8 @@ void header_switched(struct disk *d);
  * says so, and how the files were left. Like header_save(). */
 void header_finish(struct disk *d);
 /* To be called in each turn of the loop. After a failed sync, saves a header that makes the next start,
- * even in this boot, trust only what was committed before. Else saves the blocks that came last from
- * the origin: at once, then every COMMIT_INTERVAL_MS. Like header_save(). */
+ * even in this boot, trust only what was committed before; behind that the core may answer the error. Else saves the blocks that
+ * came last from the origin: at once, then every COMMIT_INTERVAL_MS. Like header_save(). */
 void header_tick(struct disk *d);
 
 #endif

@@ -38,7 +38,7 @@ NORETURN static void refuse(const struct disk *d, enum io_file file, const char 
 static void load_bits(struct disk *d, uint64_t *to, enum io_file file, uint64_t offset, uint64_t n)
 {
 	uint64_t *part = xmalloc(LOAD_BYTES);
-	bool known = fdatasync(d->fd[file]) == 0 && holes_known(d->fd[file]);
+	bool known = (d->resumed || fdatasync(d->fd[file]) == 0) && holes_known(d->fd[file]);
 	uint64_t end = offset + n, first = offset;
 
 	while ((offset = holes_data(d->fd[file], known, offset) & ~7ULL) < end) {
@@ -84,8 +84,8 @@ bool store_load_written(struct disk *d, enum state_start how, uint64_t size_byte
 	d->written = store_alloc_words(d->written, written_bytes(size_bytes));
 	if (how == START_COMMIT || how == START_BOTH)
 		load_bits(d, d->written, FILE_COMMIT, commit_written_offset(size_bytes), written_bytes(size_bytes));
-	/* Other programs do not note what they write; nor do we without FEATURE_XNBD_SERVER_VERIFY. */
-	if (how == START_ADOPT || (d->accept && how != START_NEW) || !ENABLE_FEATURE_XNBD_SERVER_VERIFY)
+	/* Other programs do not note what they write; nor do targets, nor do we without FEATURE_XNBD_SERVER_VERIFY. */
+	if (how == START_ADOPT || d->header.switched || (d->accept && how != START_NEW) || !ENABLE_FEATURE_XNBD_SERVER_VERIFY)
 		written_forget(d->written, size_bytes);
 	return ENABLE_FEATURE_XNBD_SERVER_VERIFY && written_from_local(d->written, d->words, size_bytes);
 }
@@ -339,8 +339,20 @@ void store_resume(struct disk *d)
 	read_header(d);
 	if (d->commit_found != COMMIT_GOOD || d->header.size_bytes != size_bytes)
 		bb_error_msg_and_die("'%s' is not what was handed over", d->path[FILE_COMMIT]);
-	/* Writing back may have failed, and only who syncs first is told. */
-	d->save.error = fdatasync(d->fd[FILE_COMMIT]) < 0 ? errno : 0;
+	d->resumed = true; /* nothing is synced: that may take any time, and clients wait */
 	store_load_all(d, START_BOTH, size_bytes);
+}
+
+void store_warm(const struct disk *d)
+{
+	static uint8_t part[LOAD_BYTES];
+	unsigned i;
+
+	for (i = FILE_BITMAP; i <= FILE_COMMIT; i++) {
+		uint64_t at = 0;
+
+		while ((at = holes_data(d->fd[i], true, at)) != UINT64_MAX && pread(d->fd[i], part, LOAD_BYTES, (off_t)at) > 0)
+			at += LOAD_BYTES;
+	}
 }
 #endif

@@ -43,8 +43,10 @@ void store_check_content(struct disk *d, enum state_start how);
 void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *fp, bool clear, bool *all_dirty);
 
 /* d has descriptors that were handed over: reads from the files which blocks are local. Dies if the files do not belong
- * to this disk. */
+ * to this disk. Syncs nothing, and does not block while their pages are in memory. */
 void store_resume(struct disk *d);
+/* Before that, in the other program: reads those files, so that their pages are in memory. A worker may do so; it may block. */
+void store_warm(const struct disk *d);
 
 /* ---- between the two files -------------------------------------------------------------------- */
 

@@ -7,4 +7,12 @@ bytes=$(stat -c %s build/xnbdbox)
 echo "build/xnbdbox: $bytes bytes"
 [ "$bytes" -le 290816 ] || exit 1 # 284 KiB: what is larger has a reason, or goes
 ! readelf -d build/xnbdbox | grep NEEDED || exit 1
-exec config/bloat.sh check
+# xnbd-client alone, with all but long options, names, TLS and usage texts.
+T=$(mktemp -d "${TMPDIR:-/tmp}/xnbd-size.XXXXXX")
+trap 'rm -rf "$T"' EXIT
+printf 'CONFIG_%s=y\n' XNBD_CLIENT FEATURE_XNBD_CLIENT_LIST FEATURE_XNBD_CLIENT_PERSIST FEATURE_XNBD_CLIENT_IOCTL >"$T/.config"
+make -s O="$T" || exit 1
+bytes=$(stat -c %s "$T/xnbdbox")
+echo "xnbd-client alone: $bytes bytes"
+[ "$bytes" -le 30720 ] || exit 1
+config/bloat.sh check

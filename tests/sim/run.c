@@ -138,6 +138,13 @@ static bool may_fail(const struct slot *s, uint32_t error)
 	       (switch_running && switch_forced);
 }
 
+/* Who hears of a sync that has failed may kill the server for it. */
+static void check_told(void)
+{
+	if (!plan.target && !start_distrusts())
+		broken("a sync has failed, which is answered before the next start knows");
+}
+
 static void check_extents(const struct slot *s)
 {
 	const struct extents *e = s->req.buf;
@@ -242,6 +249,8 @@ void port_reply(struct core *c, struct request *r)
 		       s->length);
 	if (is_held_out(r))
 		note_loss(LOST);
+	if (r->error && (s->write || r->type == NBD_CMD_FLUSH) && core.commit.error && !s->abandoned)
+		check_told();
 	if (!r->error && r->type != NBD_CMD_READ)
 		check_answer(s);
 	if (s->write)
@@ -737,6 +746,8 @@ static void switched(struct commit_waiter *w, int error)
 	if (error) {
 		if (!core.commit.error && !(plan.cover && plan.start_mille))
 			broken("the switch failed, and nothing is wrong");
+		if (core.commit.error)
+			check_told();
 		return;
 	}
 	if (!plan.target)
@@ -773,7 +784,8 @@ static void switch_step(bool force)
 	count(COUNT_SWITCH_VERBS);
 	switch_running = true;
 	switch_forced = force;
-	compare_lose();
+	if (!map_is_complete(&core.map))
+		compare_lose();
 	switch_waiter.done = switched;
 	why = core_switch(&core, force, &switch_waiter);
 	if (!why)
@@ -790,8 +802,8 @@ static bool was_switched; /* the switch was answered, and no block was missing *
 
 void port_switch(struct core *c, bool complete)
 {
-	if (complete != map_is_complete(&c->map) && complete)
-		broken("a switch with blocks missing is recorded as complete");
+	if (complete != map_is_complete(&c->map))
+		broken("a switch with blocks missing is recorded as complete, or one without as not");
 	if (!complete && !start_is_covered())
 		broken("there is nothing to record");
 	switching = true;

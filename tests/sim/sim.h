@@ -273,6 +273,8 @@ const struct state_header *start_header(void);
 /* What it does in between: the header may be written. START_CRASHED: it has died meanwhile;
  * START_DIED: by a power cut. */
 enum start_end start_tick(void);
+/* Whether a start would see in the header that a sync has failed; or that could not be written. */
+bool start_distrusts(void);
 /* What the last start has made of the record of what clients have written. */
 uint64_t *start_written(void);
 const uint64_t *start_words(void);

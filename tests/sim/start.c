@@ -596,6 +596,27 @@ void files_switched(struct core *c, int error)
 	switch_error = error;
 }
 
+bool start_distrusts(void)
+{
+	struct state_header h;
+	bool found, was = saving;
+
+	saving = true;
+	found = !header_read(files.header_fd, &h);
+	saving = was;
+	return (found && !h.boot_id[0]) || (files.save.error && !files.save.header.boot_id[0]);
+}
+
+static bool sync_is_told;
+
+void files_sync_told(struct core *c)
+{
+	(void)c;
+	if (!start_distrusts())
+		broken("the core may answer that a sync has failed before the next start knows");
+	sync_is_told = true;
+}
+
 static bool switch_is_complete;
 
 static void switch_files(struct disk *d)
@@ -636,8 +657,11 @@ enum start_end start_tick(void)
 	if (plan.target)
 		return START_GOOD;
 	no_faults = distrust; /* it can but say so */
+	sync_is_told = false;
 	good = save(header_tick, distrust ? 30 : 3);
 	no_faults = false;
+	if (good && sync_is_told)
+		core_sync_told(&core);
 	return good ? START_GOOD : distrust ? START_DIED : START_CRASHED;
 }
 

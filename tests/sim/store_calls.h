@@ -41,6 +41,7 @@ int k_rename(const char *from, const char *to);
 struct core;
 void files_switch(struct core *c, bool complete);
 void files_switched(struct core *c, int error);
+void files_sync_told(struct core *c);
 void *sim_malloc(size_t n);
 void *sim_calloc(size_t n, size_t m);
 void sim_free(void *p);
@@ -68,9 +69,10 @@ void sim_free(void *p);
 #define calloc sim_calloc
 #define aligned_alloc(a, n) sim_malloc(n)
 #define free sim_free
-/* header.c's port for a switch, and its call of the core, have start.c between them and the core. */
+/* header.c's port for a switch, and its calls of the core, have start.c between them and the core. */
 #define port_switch files_switch
 #define core_switched files_switched
+#define core_sync_told files_sync_told
 #endif
 
 #endif

@@ -2,6 +2,7 @@
 # Copyright (C) 2026 the xnbdbox authors
 # device_owner.py [NAME...]: whose a device is: that somebody has it open without a claim, that another server or
 # client has it by now, that the origin is away when its partitions are looked for. Each part has a device of its own.
+import signal
 import sys
 from machine import HOST, XNBDBOX, Machine, connect, free_port, make_ext4, serve_origin, spawn
 
@@ -102,6 +103,24 @@ def disconnected_while_open(d):
     if "cannot reconfigure" in m.run("dmesg"):
         sys.exit("the server has tried to connect it again")
     m.run(f"exec 4<&-; {d.gone} && {d.ends()}")
+
+
+@part
+def disconnected_while_not_read(d):
+    """The same; the server has as many requests as it may, which wait for an origin that is silent, and the DISC is behind others."""
+    port = free_port()
+    far = origin(port)
+    files = f"{HOST} {port} /b/{d.name}.img /b/{d.name}.bm /run/{d.name}.sock"
+    m.run(f"rm /b/{d.name}.img; {d.server('--max-queue-size 4', mode='--proxy', arguments=files)} && exec 4<{d.path}; dmesg -c >/dev/null")
+    far.send_signal(signal.SIGSTOP)
+    m.run(f"for i in $(seq 32); do dd if={d.path} of=/dev/null bs=4k count=1 skip=$((i * 64)) iflag=direct 2>/dev/null & done; "
+          f"until_true 300 sh -c '[ $(xnbd-bgctl --query /run/{d.name}.sock | sed -n \"s/^waiting //p\") = 4 ]'; sleep 1; xnbd-client -d {d.path}; true")
+    m.run(f"until_true 300 grep 'has been disconnected' /run/{d.name}.log")
+    if "cannot reconfigure" in m.run("dmesg"):
+        sys.exit("the server has tried to connect it again")
+    m.run(f"exec 4<&-; wait; {d.gone} && {d.ends()}")
+    far.kill()
+    far.wait()
 
 
 @part
