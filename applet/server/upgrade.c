@@ -39,7 +39,7 @@ enum {
 	STATE_TRIED = 1, /* that was done: another program, which does not know what it is asked, also ends in good order */
 	PROGRAM_BYTES_MAX = 64 << 20,
 	TRIAL_MS = 5000, /* what is tried needs a thousandth of that */
-	HANGS_MS = 2000, /* since then, it may be for ever */
+	HANGS_MS = 2000, /* since then, it may be forever */
 	/* linux/memfd.h and fcntl.h */
 	X_MFD_EXEC = 0x10, /* Linux 6.3 */
 	X_F_ADD_SEALS = 1033,
