@@ -11,27 +11,48 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 
 enum { PART_BYTES = 64 << 10 }; /* of bits: so many are written at a time */
+
+/* The caller frees it. */
+static char *directory_of(const char *path)
+{
+	char *dir = xstrdup(path);
+	char *slash = strrchr(dir, '/');
+
+	slash[slash == dir] = '\0';
+	return dir;
+}
 
 /* A file's name survives a power cut only with this (fsync(2)). */
 static void sync_directory(const char *path)
 {
-	char *dir = xstrdup(path);
-	char *slash = strrchr(dir, '/');
-	int fd;
+	char *dir = directory_of(path);
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	slash[slash == dir] = '\0';
-	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0 || (fsync(fd) < 0 && errno != EINVAL)) /* that: the file system has no such thing */
 		bb_perror_msg_and_die("cannot sync '%s'", dir);
 	close(fd);
 	free(dir);
 }
 
+/* What is missing in /dev is a device that has not come yet, or a name that is mistyped: a file in its place would be in memory,
+ * and gone with it. /dev/shm is another file system. */
+static void check_place(const char *path)
+{
+	char *dir = directory_of(path);
+	struct stat there, dev;
+
+	if (strncmp(path, "/dev/", 5) == 0 && stat(dir, &there) == 0 && stat("/dev", &dev) == 0 && there.st_dev == dev.st_dev)
+		bb_error_msg_and_die("there is no device '%s'", path);
+	free(dir);
+}
+
 /* A file that was not there: it goes again if the start fails. */
 static void create_file(struct disk *d, enum io_file file)
 {
+	check_place(d->path[file]);
 	d->fd[file] = open(d->path[file], O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (d->fd[file] < 0 && errno == EEXIST) /* not when we looked: it is somebody else's */
 		bb_error_msg_and_die("'%s' has just been created by another: is a second server starting?", d->path[file]);
@@ -121,6 +142,7 @@ static char *prepare_commit(struct disk *d, uint64_t size_bytes, bool with_bits,
 
 	if (d->fd[FILE_COMMIT] >= 0)
 		close(d->fd[FILE_COMMIT]);
+	check_place(name);
 	d->fd[FILE_COMMIT] = open(name, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (d->fd[FILE_COMMIT] < 0)
 		bb_perror_msg_and_die("cannot create '%s'", name);
