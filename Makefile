@@ -273,7 +273,7 @@ $(sim_files): $(O)/unit/sim_core/%.o: applet/storage/%.c Makefile $(wildcard tes
 	@mkdir -p $(dir $@)
 	$(say) "  CC      $@"
 	$(q)$(sim_cc) -include tests/sim/store_calls.h -c -o $@ $<
-$(O)/unit/sim: $(sim_core) $(sim_world) $(sim_files) applet/nbd/wire.c
+$(O)/unit/sim: $(sim_core) $(sim_world) $(sim_files) applet/nbd/wire.c applet/reactor/descriptors.c
 	$(say) "  LINK    $@"
 	$(q)$(sim_cc) -o $@ $^
 
