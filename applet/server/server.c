@@ -205,7 +205,7 @@ static int run_loop(void)
 
 	while (!server.stopping_ms && !(ENABLE_FEATURE_XNBD_SERVER_INETD && server_config->one_client && !sessions_count())) {
 		server_turn(UINT64_MAX);
-		if (ENABLE_FEATURE_XNBD_SERVER_UPGRADE && !server.stopping_ms) /* the next program would not know of it */
+		if (ENABLE_FEATURE_XNBD_SERVER_UPGRADE)
 			upgrade_now();
 	}
 	status = server_end();

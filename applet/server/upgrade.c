@@ -40,6 +40,7 @@ enum {
 	PROGRAM_BYTES_MAX = 64 << 20,
 	TRIAL_MS = 5000, /* what is tried needs a thousandth of that */
 	HANGS_MS = 2000, /* since then, it may be forever */
+	SYNCS_MS = 10000, /* a sync of a disk that is well less */
 	/* linux/memfd.h and fcntl.h */
 	X_MFD_EXEC = 0x10, /* Linux 6.3 */
 	X_F_ADD_SEALS = 1033,
@@ -62,6 +63,8 @@ static struct {
 	bool busy; /* from the request to its refusal */
 	bool read; /* the program has been, or could not be */
 	bool lacks; /* ... that */
+	struct timer patience; /* with the syncs that are under way */
+	uint64_t until_ms; /* ... how long; 0: it has not begun */
 } up;
 
 static void memory_free(struct memory *m)
@@ -257,8 +260,6 @@ static const char *refusal(void)
 	for (e = exports; e; e = e->next)
 		if (core_has_failed(e->disk.core))
 			return "a write to the disk has failed";
-	if (pool_hangs(HANGS_MS)) /* the kernel waits for it, and in the meantime neither program runs */
-		return "a thread has waited for a disk for seconds: nothing could end it";
 	return NULL;
 }
 
@@ -334,13 +335,46 @@ static const char *exchange(void)
 	return why;
 }
 
+static void no_patience(struct timer *t UNUSED_PARAM)
+{
+	/* it ends the wait for events */
+}
+
+/* The kernel tells an open file once that a sync has failed. Whoever waits for that goes with this program, and the next one would
+ * sync again, with success: so it is waited for, and meanwhile no other begins. */
+static bool has_to_wait(void)
+{
+	const struct export *e;
+	bool waits = disks_are_syncing() || exports_are_closing();
+
+	for (e = exports; e; e = e->next)
+		waits |= e->disk.save.write.busy;
+	if (waits && !up.until_ms) {
+		up.until_ms = loop_now_ms() + SYNCS_MS;
+		up.patience.fire = no_patience;
+		timer_set(&up.patience, up.until_ms);
+	}
+	return waits;
+}
+
 void upgrade_now(void)
 {
 	const char *why;
+	bool waits;
 
 	if (!up.read)
 		return;
 	why = refusal();
+	disks_hold_syncs(!why && !server.stopping_ms);
+	if (server.stopping_ms) /* the next program would not know of it */
+		return;
+	waits = !why && has_to_wait();
+	if (waits && loop_now_ms() < up.until_ms)
+		return;
+	if (waits)
+		why = "the disk takes long for a sync: try again";
+	if (!why && pool_hangs(HANGS_MS)) /* the kernel waits for it, and in the meantime neither program runs */
+		why = "a thread has waited for a disk for seconds: nothing could end it";
 	if (!why) {
 		fronts_stop();
 		handover_put(HANDED_TEXT, HANDOVER_VERSION, sizeof(HANDOVER_VERSION) - 1);
@@ -350,6 +384,9 @@ void upgrade_now(void)
 		free(handover.bytes);
 		memset(&handover, 0, sizeof(handover));
 	}
+	disks_hold_syncs(false);
+	timer_clear(&up.patience);
+	up.until_ms = 0;
 	memory_free(&up.program);
 	up.busy = up.read = false;
 	control_upgraded(why);

@@ -17,8 +17,9 @@
 /* Begins to read the program, which is program_fd's file; takes the descriptor. NULL: control_upgraded() will be
  * called, if this program goes on; else why not, in one line. */
 const char *upgrade_begin(int program_fd);
-/* Between two turns of the loop: when the program has been read, tries it, and becomes it. Returns if there is
- * nothing to do, or it was refused, as while a worker hangs: an exec would wait for its end. Blocks, with all loops standing, until the new program has looked at the state: some
+/* Between two turns of the loop: when the program has been read, and no sync is under way (for which it is to be called again,
+ * for 10 s at most), tries it, and becomes it. Returns if there is nothing to do yet, or it was refused, as while a worker
+ * hangs: an exec would wait for its end. Blocks, with all loops standing, until the new program has looked at the state: some
  * milliseconds; one that gives no answer is killed after 5 s. */
 void upgrade_now(void);
 

@@ -343,11 +343,55 @@ void disk_sync_failed(struct disk *d, int error)
 	} while (twin && twin != d);
 }
 
+/* ---- what the kernel tells once -------------------------------------------------------------- */
+
+static unsigned syncs; /* submitted, and not done */
+static bool syncs_wait;
+static struct job *waiting_syncs;
+
+/* Zeroes: see write_through(). */
+static bool is_sync(const struct io *io)
+{
+	return ENABLE_FEATURE_XNBD_SERVER_UPGRADE && (io->op == IO_SYNC || io->op == IO_ZERO);
+}
+
+static void submit(struct job *j)
+{
+	if (is_sync(io_of(j)) && syncs_wait) {
+		j->next = waiting_syncs;
+		waiting_syncs = j;
+		return;
+	}
+	syncs += is_sync(io_of(j));
+	pool_submit(j);
+}
+
+void disks_hold_syncs(bool hold)
+{
+	struct job *j = hold ? NULL : waiting_syncs, *next;
+
+	syncs_wait = hold;
+	if (!hold)
+		waiting_syncs = NULL;
+	for (; j; j = next) {
+		next = j->next;
+		submit(j);
+	}
+}
+
+bool disks_are_syncing(void)
+{
+	return syncs;
+}
+
+/* ---- the port ---------------------------------------------------------------------------------- */
+
 static void disk_job_done(struct job *j)
 {
 	struct io *io = io_of(j);
 	struct disk *d = disk_of(io->core);
 
+	syncs -= is_sync(io);
 	if (is_zeroing(io))
 		d->zeroing--;
 	if ((ENABLE_FEATURE_XNBD_SERVER_COUNTERS || ENABLE_FEATURE_XNBD_SERVER_VERBOSE) && io->error)
@@ -400,7 +444,7 @@ bool port_io(struct core *c, struct io *io)
 	/* A file system lets one writer at a time into a file. Others that wait for it spin, and would
 	 * take the processor from those who have work, as would looks for data, which wait for nothing. */
 	j->queue = &d->queues[j->class][!d->is_device && (is_image_write || j->class == JOB_LONG)];
-	pool_submit(j);
+	submit(j);
 	return false;
 }
 

@@ -94,6 +94,13 @@ void disk_error_msg(const struct disk *d, const char *format, ...) __attribute__
  * informed. Core's thread. */
 void disk_sync_failed(struct disk *d, int error);
 
+/* From now on no sync begins, of any disk, nor zeroes, which may be written through: they wait until the next call with false, or
+ * for ever, when another program takes the place of this one. Core's thread. */
+void disks_hold_syncs(bool hold);
+/* Whether one is under way of which the core has not heard yet. The kernel tells its error once: who does not wait for that loses
+ * it. Core's thread. */
+bool disks_are_syncing(void);
+
 /* pread(2) or pwrite(2) of all n bytes, which the file has: 0 or errno. Any thread; may block. */
 int disk_transfer(int fd, bool write, uint8_t *p, uint64_t n, uint64_t offset);
 

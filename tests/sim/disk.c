@@ -525,6 +525,34 @@ bool disk_step(void)
 	return true;
 }
 
+void disk_end_syncs(bool told)
+{
+	struct io *under_way[PENDING_MAX];
+	unsigned n = 0, i, at;
+
+	for (i = 0; i < pending_count; i++)
+		if (pending[i].io->op == IO_SYNC)
+			under_way[n++] = pending[i].io;
+	for (i = 0; i < n; i++) {
+		struct pending p;
+
+		for (at = 0; pending[at].io != under_way[i]; at++)
+			;
+		p = pending[at];
+		if (faults_on && plan.fault_mille[p.io->file][IO_SYNC] && chance(30))
+			fail_now(&p);
+		else
+			happen(&p);
+		trace("disk: %s, done%s", io_words(p.io), error_words(p.io->error));
+		if (!told)
+			continue;
+		pending[at] = pending[--pending_count];
+		free(p.snapshot);
+		free(p.cover);
+		p.io->done(p.io);
+	}
+}
+
 void disk_write_back(void)
 {
 	unsigned file = (unsigned)chance_of(FILES);

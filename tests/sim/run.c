@@ -995,14 +995,17 @@ static void do_again(struct slot *s)
 }
 
 /* Another program takes the place of the server's: kill -9 for the core and the files, but the requests
- * that are not answered come again, in their order. */
+ * that are not answered come again, in their order; and the errors of syncs are waited for, which the kernel tells once. */
 static void exchange(void)
 {
 	bool switched = core.mode == MODE_TARGET;
 	uint64_t sent = 0;
 	struct slot *s;
 
-	if (plan.target || switch_running || core.commit.error || core.bitmap_error)
+	if (plan.target)
+		return;
+	disk_end_syncs(true);
+	if (switch_running || core.commit.error || core.bitmap_error)
 		return;
 	traces_check();
 	fronts_audit();

@@ -227,6 +227,8 @@ void disk_begin(void);
 unsigned disk_pending(void);
 /* Something happens to one of the transfers under way. False: there is none. */
 bool disk_step(void);
+/* The syncs that are under way come to their end, well or not. told: and the core hears of it. */
+void disk_end_syncs(bool told);
 /* The kernel writes back what it likes. */
 void disk_write_back(void);
 void disk_crash(bool power);
