@@ -24,6 +24,7 @@ static struct snapshot {
 	struct disk *disk; /* NULL: none is under way */
 	char path[PATH_MAX + 32], unfinished[PATH_MAX + 40]; /* what has no room here the kernel does not open either */
 	int error;
+	bool sync_failed; /* ... that of the image: the kernel tells it once, and has told us */
 } snapshot;
 
 /* Data of [offset, end), a hole stays one. 0 or errno. */
@@ -42,12 +43,16 @@ static int copy_data(int from, int to, uint8_t *buf, uint64_t offset, uint64_t e
 	return error;
 }
 
-static int copy(int from, bool holes, int to, uint64_t size)
+static int copy(struct snapshot *s, int from, bool holes, int to, uint64_t size)
 {
 	uint8_t *buf = malloc(COPY_BYTES);
 	uint64_t data = 0, end;
-	int error = !buf ? ENOMEM : ftruncate(to, (off_t)size) < 0 || fdatasync(from) < 0 ? errno : 0;
+	int error = !buf ? ENOMEM : ftruncate(to, (off_t)size) < 0 ? errno : 0;
 
+	if (!error && fdatasync(from) < 0) {
+		error = errno;
+		s->sync_failed = true;
+	}
 	for (; !error && (data = holes_data(from, holes, data)) < size; data = end) {
 		end = holes_data_end(from, holes, data);
 		error = copy_data(from, to, buf, data, end < size ? end : size);
@@ -85,7 +90,7 @@ static void snapshot_run(struct job *j)
 
 	s->error = to < 0 ? errno : 0;
 	if (!s->error && ioctl(to, X_FICLONE, from) < 0)
-		s->error = copy(from, s->disk->holes_known, to, core_size_bytes(s->disk->core));
+		s->error = copy(s, from, s->disk->holes_known, to, core_size_bytes(s->disk->core));
 	if (!s->error && (fsync(to) < 0 || rename(s->unfinished, s->path) < 0))
 		s->error = errno;
 	if (s->error && to >= 0)
@@ -101,6 +106,8 @@ static void snapshot_done(struct job *j)
 
 	if (s->error)
 		bb_error_msg("snapshot '%s': %s", s->path, strerror(s->error));
+	if (s->sync_failed)
+		disk_sync_failed(d, s->error);
 	s->disk = NULL;
 	core_thaw(d->core, &s->freeze);
 }
@@ -127,6 +134,7 @@ void snapshot_begin(struct disk *d)
 	if (s->disk)
 		return; /* one is being made */
 	s->disk = d;
+	s->sync_failed = false;
 	s->job.run = snapshot_run;
 	s->job.done = snapshot_done;
 	s->job.class = JOB_SLOW;
