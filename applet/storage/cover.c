@@ -134,6 +134,15 @@ static int hide(struct disk *d, uint64_t offset, uint64_t n, bool *changed)
 	return image_transfer(d, true, buf, n, offset);
 }
 
+/* Clients' FLUSHes sync the same open file, which tells once that it failed: 0 or errno. */
+static int sync_image(struct disk *d)
+{
+	int error = fdatasync(d->fd[FILE_IMAGE]) < 0 ? errno : 0;
+
+	d->switching.sync_failed |= error != 0;
+	return error;
+}
+
 int cover_hide(struct disk *d)
 {
 	uint64_t size_bytes = d->header.size_bytes, head = cover_head(size_bytes), end, n;
@@ -141,15 +150,15 @@ int cover_hide(struct disk *d)
 	/* The mark is there, durably, before anything else is not. */
 	int error = hide(d, 0, head < COPY_BYTES ? head : COPY_BYTES, &changed);
 
-	if (!error && fdatasync(d->fd[FILE_IMAGE]) < 0)
-		error = errno;
+	if (!error)
+		error = sync_image(d);
 	for (end = size_bytes; !error && end; end -= n) {
 		end = step_down(size_bytes, end, &n) + n;
 		error = hide(d, end - n, n, &changed);
 	}
 	/* Not only if something was changed: a start that was killed may have done that. */
-	if (!error && fdatasync(d->fd[FILE_IMAGE]) < 0)
-		error = errno;
+	if (!error)
+		error = sync_image(d);
 	if (changed && d->is_device) /* the kernel forgets the partitions that were there; not all devices have any */
 		(void)ioctl(d->fd[FILE_IMAGE], X_BLKRRPART, NULL);
 	return error;
@@ -195,9 +204,8 @@ static void uncover_run(struct job *j)
 		if (!error)
 			error = image_transfer(d, true, buf, n, end - n);
 	}
-	d->switching.sync_failed = !error && fdatasync(d->fd[FILE_IMAGE]) < 0;
-	if (d->switching.sync_failed)
-		error = errno;
+	if (!error)
+		error = sync_image(d);
 	if (error)
 		cover_hide(d); /* as far as it can; a start does it again */
 	d->switching.error = error;
@@ -221,6 +229,7 @@ static void uncover_done(struct job *j)
 void cover_lift(struct disk *d)
 {
 	d->switching.step = SWITCH_COPIES;
+	d->switching.sync_failed = false;
 	d->switching.job.run = uncover_run;
 	d->switching.job.done = uncover_done;
 	d->switching.job.class = JOB_LONG; /* writes wait for it: what hangs elsewhere does not hold it up */

@@ -686,6 +686,11 @@ void disk_sync(unsigned slot, bool all)
 	sync_now(&files[slot], files[slot].stable, all);
 }
 
+void disk_sync_fails(unsigned slot)
+{
+	sync_fails(&files[slot]);
+}
+
 uint64_t disk_next_data(unsigned slot, uint64_t offset)
 {
 	const struct file *f = &files[slot];

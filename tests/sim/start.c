@@ -58,6 +58,7 @@ static unsigned boots;
 static int calls_left; /* until the crash; < 0: none */
 static jmp_buf over;
 static bool no_faults;
+static bool sync_lost; /* one of the image has failed since then */
 static bool saving; /* the header, while it runs: what is read for it is not worth a crash */
 
 NORETURN static void die(void)
@@ -426,8 +427,13 @@ static int sync_file(int fd, bool all)
 {
 	unsigned slot = fd_slot(fd);
 
-	if (call(all ? "fsync" : "fdatasync", slot))
+	if (call(all ? "fsync" : "fdatasync", slot)) {
+		if (saving && slot == FILE_IMAGE) {
+			disk_sync_fails(slot);
+			sync_lost = true;
+		}
 		return -1;
+	}
 	if (slot == FILE_BITMAP && !all && faults_on && !no_faults && chance(10)) { /* a start does without */
 		errno = EIO;
 		return -1;
@@ -639,12 +645,15 @@ static bool save(void (*what)(struct disk *d), unsigned crash_percent)
 	if (!plan.blind)
 		memcpy(own.recent, core.recent, sizeof(core.recent));
 	own.commit.error = core.commit.error;
+	sync_lost = false;
 	saving = true;
 	over_now = setjmp(over);
 	if (!over_now)
 		what(&files);
 	saving = false;
 	calls_left = -1;
+	if (!over_now && sync_lost && !own.commit.error)
+		broken("a sync of the image has failed, and the core does not know it");
 	if (!over_now && own.commit.error)
 		core_sync_failed(&core, own.commit.error);
 	return !over_now;
