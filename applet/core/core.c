@@ -246,27 +246,12 @@ static bool is_whole(const struct core *c)
 	return map_is_complete(&c->map) && !c->map.dirty_chunks && c->commit.state == COMMIT_IDLE;
 }
 
-static void switch_frozen_committed(struct commit_waiter *own, int error)
-{
-	struct core *c = (struct core *)(void *)((char *)own - offsetof(struct core, switch_commit));
-
-	if (error)
-		core_switched(c, error);
-	else
-		port_switch(c, is_whole(c));
-}
-
 /* Writes wait from now on: each would have to go to both places. */
 static void switch_frozen(struct freeze *f)
 {
 	struct core *c = (struct core *)(void *)((char *)f - offsetof(struct core, switch_freeze));
 
-	if (map_is_complete(&c->map) && !is_whole(c)) { /* another commit has begun; that no block is missing is to be recorded */
-		c->switch_commit.done = switch_frozen_committed;
-		core_commit(c, &c->switch_commit);
-	} else {
-		port_switch(c, is_whole(c));
-	}
+	port_switch(c, c->switch_whole);
 }
 
 /* The next start knows of it. */
@@ -299,7 +284,8 @@ static void switch_committed(struct commit_waiter *own, int error)
 {
 	struct core *c = (struct core *)(void *)((char *)own - offsetof(struct core, switch_commit));
 
-	if (error || (!c->covered && !is_whole(c))) {
+	c->switch_whole = is_whole(c); /* and so it stays: bits are never cleared. Another commit may begin before the freeze is granted */
+	if (error || (!c->covered && !c->switch_whole)) {
 		switch_end(c, error);
 	} else if (!ENABLE_FEATURE_XNBD_SERVER_COVER || !c->covered) {
 		port_switch(c, true);

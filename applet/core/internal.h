@@ -173,6 +173,7 @@ struct core {
 	struct persist switch_note;
 	struct commit_waiter switch_commit, *switch_waiters;
 	struct freeze switch_freeze;
+	bool switch_whole; /* it has made every bit durable, and no block is missing */
 	struct copier copier;
 	struct prefetch prefetch;
 	struct trace trace;

@@ -806,6 +806,8 @@ void port_switch(struct core *c, bool complete)
 		broken("a switch with blocks missing is recorded as complete, or one without as not");
 	if (!complete && !start_is_covered())
 		broken("there is nothing to record");
+	if (!complete && !switch_forced)
+		broken("a switch without missing blocks is not recorded as complete");
 	switching = true;
 	switches_complete = complete;
 }

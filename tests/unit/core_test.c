@@ -481,6 +481,7 @@ static struct {
 	} asked[ASKED_MAX];
 	unsigned asked_count, replies;
 	bool hold; /* writes to the image stay under way */
+	bool hold_syncs; /* ... and syncs of it */
 	bool hold_bits, no_bits; /* writes to the bitmap stay under way, or fail */
 	bool no_commit_file; /* it cannot be written */
 	unsigned commit_syncs; /* of that file */
@@ -497,7 +498,7 @@ static struct {
 bool port_io(struct core *c, struct io *io)
 {
 	(void)c;
-	if (w.hold && io->file == FILE_IMAGE && (io->op == IO_WRITE || io->op == IO_EXTENTS)) {
+	if (io->file == FILE_IMAGE && ((w.hold && (io->op == IO_WRITE || io->op == IO_EXTENTS)) || (w.hold_syncs && io->op == IO_SYNC))) {
 		w.held[w.held_count++] = io;
 		return false;
 	}
@@ -1856,6 +1857,32 @@ static void write_blocks(uint64_t first, uint64_t end)
 	core_submit(&w.core, &r);
 }
 
+/* What is covered, and whole, is recorded as that, although another commit begins before writes stand still. */
+static void test_switch_is_whole(void)
+{
+	struct commit_waiter waiter = { .done = switched };
+	struct request flush = { .type = NBD_CMD_FLUSH };
+	const uint64_t words = 0xf;
+	struct request *r;
+
+	published_begin(4, &words);
+	w.core.covered = w.hold = w.hold_syncs = true;
+	records_switch = false;
+	r = write_block(0);
+	CHECK(!core_switch(&w.core, false, &waiter) && w.held_count == 2);
+	core_submit(&w.core, &flush);
+	w.core.commit.image_dirty = true;
+	w.held[1]->done(w.held[1]);
+	CHECK(w.held_count == 3 && !records_switch);
+	w.held[0]->done(w.held[0]);
+	CHECK(records_switch);
+	core_switched(&w.core, 0);
+	w.held[2]->done(w.held[2]);
+	CHECK(!w.core.in_flight && w.core.mode == MODE_TARGET);
+	free(r);
+	copy_end();
+}
+
 /* Every run of blocks, from its first to its last byte, and without some bytes of both ends. */
 static bool published_is(const bool *model, uint64_t blocks)
 {
@@ -2109,6 +2136,7 @@ int main(int argc, char **argv)
 	test_readahead_follows();
 	test_wide();
 	test_forced_switch();
+	test_switch_is_whole();
 	test_verify_then_switch();
 	test_hold();
 	test_hold_once();
