@@ -239,8 +239,10 @@ static void open_files(struct disk *d, const char *image, const char *bitmap, co
 		file_lock(d, FILE_IMAGE, how);
 	if (file_open(d, FILE_BITMAP, flags))
 		file_lock(d, FILE_BITMAP, how);
-	if (file_open(d, FILE_COMMIT, flags))
+	if (file_open(d, FILE_COMMIT, flags)) {
+		file_lock(d, FILE_COMMIT, how);
 		read_header(d);
+	}
 	if (d->in_use && (d->commit_found != COMMIT_GOOD || !d->header.switched))
 		file_die_in_use(d, FILE_IMAGE);
 }

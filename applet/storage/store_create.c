@@ -12,8 +12,12 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
-enum { PART_BYTES = 64 << 10 }; /* of bits: so many are written at a time */
+enum {
+	PART_BYTES = 64 << 10, /* of bits: so many are written at a time */
+	X_RENAME_NOREPLACE = 1, /* linux/fs.h */
+};
 
 /* The caller frees it. */
 static char *directory_of(const char *path)
@@ -49,13 +53,19 @@ static void check_place(const char *path)
 	free(dir);
 }
 
+/* A file that was not there when we looked is somebody else's. */
+NORETURN static void die_too_late(const struct disk *d, enum io_file file)
+{
+	bb_error_msg_and_die("'%s' has just been created by another: is a second server starting?", d->path[file]);
+}
+
 /* A file that was not there: it goes again if the start fails. */
 static void create_file(struct disk *d, enum io_file file)
 {
 	check_place(d->path[file]);
 	d->fd[file] = open(d->path[file], O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (d->fd[file] < 0 && errno == EEXIST) /* not when we looked: it is somebody else's */
-		bb_error_msg_and_die("'%s' has just been created by another: is a second server starting?", d->path[file]);
+	if (d->fd[file] < 0 && errno == EEXIST)
+		die_too_late(d, file);
 	if (d->fd[file] < 0)
 		bb_perror_msg_and_die("cannot create '%s'", d->path[file]);
 	file_lock(d, file, LOCK_EX); /* else another was quicker, and it is his */
@@ -135,18 +145,21 @@ static void prepare_commit_device(struct disk *d, uint64_t size_bytes, uint64_t 
 
 /* Creates a new commit file under a temporary name, with its space allocated: everything but the
  * header. with_bits: with the bits in memory, whose blocks must be on the disk; else without any.
- * Returns the name, which the caller frees. */
+ * Returns the name, which the caller frees. Both it and the one that it replaces are locked until it has its place; the
+ * old one's descriptor is d->header_fd until then. */
 static char *prepare_commit(struct disk *d, uint64_t size_bytes, bool with_bits, bool covered)
 {
 	char *name = xasprintf("%s.new", d->path[FILE_COMMIT]);
 
-	if (d->fd[FILE_COMMIT] >= 0)
-		close(d->fd[FILE_COMMIT]);
+	d->header_fd = d->fd[FILE_COMMIT];
 	check_place(name);
-	d->fd[FILE_COMMIT] = open(name, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+	d->fd[FILE_COMMIT] = open(name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (d->fd[FILE_COMMIT] < 0)
 		bb_perror_msg_and_die("cannot create '%s'", name);
+	file_lock(d, FILE_COMMIT, LOCK_EX); /* else it is that of another start */
 	path_own(d, name, true);
+	if (ftruncate(d->fd[FILE_COMMIT], 0) < 0)
+		bb_perror_msg_and_die("cannot empty '%s'", name);
 	allocate(d, FILE_COMMIT, commit_file_bytes(size_bytes, covered));
 	if (with_bits)
 		write_bits(d, FILE_COMMIT, COMMIT_HEADER_BYTES, d->words, map_bytes(size_bytes));
@@ -156,10 +169,17 @@ static char *prepare_commit(struct disk *d, uint64_t size_bytes, bool with_bits,
 
 static void place_commit(struct disk *d, char *name)
 {
-	if (rename(name, d->path[FILE_COMMIT]) < 0)
+	bool is_first = d->commit_found == COMMIT_ABSENT; /* and so nothing is locked that another start could have found */
+	long placed = is_first ? syscall(SYS_renameat2, AT_FDCWD, name, AT_FDCWD, d->path[FILE_COMMIT], X_RENAME_NOREPLACE) : -1;
+
+	if (is_first && placed < 0 && errno == EEXIST)
+		die_too_late(d, FILE_COMMIT);
+	if (placed < 0 && rename(name, d->path[FILE_COMMIT]) < 0) /* not all file systems know the other one */
 		bb_perror_msg_and_die("cannot rename '%s'", name);
-	if (d->commit_found == COMMIT_ABSENT)
+	if (is_first)
 		path_own(d, d->path[FILE_COMMIT], true);
+	if (d->header_fd >= 0)
+		close(d->header_fd);
 	free(name);
 }
 

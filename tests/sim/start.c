@@ -350,11 +350,21 @@ int k_stat(const char *path, struct stat *st)
 	return 0;
 }
 
-/* statx(2), the only one: nothing is known but what is here for good. */
+/* statx(2): nothing is known but what is here for good. And renameat2(2), which not all file systems know. */
 long k_syscall(long number, int fd, ...)
 {
+	const char *from, *to;
 	va_list list;
 
+	if (number == SYS_renameat2) {
+		va_start(list, fd);
+		from = va_arg(list, const char *);
+		(void)va_arg(list, int);
+		to = va_arg(list, const char *);
+		va_end(list);
+		errno = EINVAL;
+		return chance(10) ? -1 : exists[path_slot(to)] ? (errno = EEXIST, -1) : k_rename(from, to);
+	}
 	if (number != SYS_statx)
 		broken("start: syscall");
 	va_start(list, fd);
