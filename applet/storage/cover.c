@@ -204,11 +204,7 @@ static void uncover_run(struct job *j)
 		if (!error)
 			error = image_transfer(d, true, buf, n, end - n);
 	}
-	if (!error)
-		error = sync_image(d);
-	if (error)
-		cover_hide(d); /* as far as it can; a start does it again */
-	d->switching.error = error;
+	d->switching.error = error ? error : sync_image(d);
 }
 
 static void uncover_done(struct job *j)
@@ -219,19 +215,42 @@ static void uncover_done(struct job *j)
 		core_sync_failed(d->core, d->switching.error);
 	else if (!d->switching.error && core_has_failed(d->core)) /* the error may have been told to a FLUSH instead */
 		d->switching.error = EIO;
-	if (d->switching.error) {
-		header_switched(d);
-		return;
-	}
-	header_switch(d);
+	if (d->switching.error)
+		cover_again(d);
+	else
+		header_switch(d);
+}
+
+static void hide_run(struct job *j)
+{
+	cover_hide(disk_of_uncover(j)); /* as far as it can; a start does it again */
+}
+
+static void hide_done(struct job *j)
+{
+	struct disk *d = disk_of_uncover(j);
+
+	if (d->switching.sync_failed)
+		core_sync_failed(d->core, d->switching.error);
+	header_switched(d);
+}
+
+static void submit(struct disk *d, void (*run)(struct job *j), void (*done)(struct job *j))
+{
+	d->switching.step = SWITCH_COPIES;
+	d->switching.sync_failed = false;
+	d->switching.job.run = run;
+	d->switching.job.done = done;
+	d->switching.job.class = JOB_LONG; /* writes wait for it: what hangs elsewhere does not hold it up */
+	pool_submit(&d->switching.job);
 }
 
 void cover_lift(struct disk *d)
 {
-	d->switching.step = SWITCH_COPIES;
-	d->switching.sync_failed = false;
-	d->switching.job.run = uncover_run;
-	d->switching.job.done = uncover_done;
-	d->switching.job.class = JOB_LONG; /* writes wait for it: what hangs elsewhere does not hold it up */
-	pool_submit(&d->switching.job);
+	submit(d, uncover_run, uncover_done);
+}
+
+void cover_again(struct disk *d)
+{
+	submit(d, hide_run, hide_done);
 }

@@ -113,7 +113,11 @@ static void switch_saved(struct disk *d)
 		d->covered = false;
 		header_switched(d);
 	} else if (d->switching.step == SWITCH_REVERTS) {
-		header_switched(d);
+		/* If that failed, the next start may find that there is none: then the image has to have its ends. */
+		if (cover_is_on(d) && !d->save.error)
+			cover_again(d);
+		else
+			header_switched(d);
 	}
 }
 

@@ -189,7 +189,7 @@ void disk_audit_cover(void)
 	uint64_t head = cover_head(plan.size_bytes), mark = head < SECTOR ? 0 : SECTOR;
 
 	/* After a sync that failed, nobody can tell what is on the platter. */
-	if (!start_is_covered() || plan.fault_mille[FILE_IMAGE][IO_SYNC] || plan.start_mille)
+	if (!start_has_hidden() || plan.fault_mille[FILE_IMAGE][IO_SYNC])
 		return;
 	audit_zeroes(mark, head);
 	audit_zeroes(cover_tail(plan.size_bytes), plan.size_bytes);

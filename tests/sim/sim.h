@@ -286,6 +286,8 @@ const uint64_t *start_words(void);
 void start_save(void);
 /* Whether the image is covered, and where a byte of the disk is then: see cover_place(). */
 bool start_is_covered(void);
+/* ... and its own ends show nothing, as far as the kernel has done what it was told. */
+bool start_has_hidden(void);
 /* After start_files(): the commit file says that it was switched. */
 bool start_is_switched(void);
 uint64_t start_cover_place(uint64_t offset, uint64_t *n);

@@ -59,6 +59,8 @@ static int calls_left; /* until the crash; < 0: none */
 static jmp_buf over;
 static bool no_faults;
 static bool sync_lost; /* one of the image has failed since then */
+static bool image_failed; /* ... a call for the image, in the job that ran last */
+static bool hiding_failed; /* the ends of the image may show, although it is covered, until the next start */
 static bool saving; /* the header, while it runs: what is read for it is not worth a crash */
 
 NORETURN static void die(void)
@@ -208,6 +210,7 @@ void paths_disown(const void *owner, bool remove)
 /* The jobs of header.c: nothing else happens meanwhile. */
 void pool_submit(struct job *j)
 {
+	image_failed = false;
 	j->run(j);
 	j->done(j);
 }
@@ -365,6 +368,8 @@ long k_syscall(long number, int fd, ...)
 		errno = EINVAL;
 		return chance(10) ? -1 : exists[path_slot(to)] ? (errno = EEXIST, -1) : k_rename(from, to);
 	}
+	if (number == SYS_fcntl) /* the lock of a device */
+		return 0;
 	if (number != SYS_statx)
 		broken("start: syscall");
 	va_start(list, fd);
@@ -418,6 +423,7 @@ ssize_t k_pread(int fd, void *to, size_t n, off_t offset)
 ssize_t k_pwrite(int fd, const void *from, size_t n, off_t offset)
 {
 	if (call("pwrite", fd_slot(fd))) {
+		image_failed |= fd_slot(fd) == FILE_IMAGE;
 		if (saving)
 			disk_tear(fd_slot(fd), from, n, (uint64_t)offset);
 		return -1;
@@ -440,7 +446,7 @@ static int sync_file(int fd, bool all)
 	if (call(all ? "fsync" : "fdatasync", slot)) {
 		if (saving && slot == FILE_IMAGE) {
 			disk_sync_fails(slot);
-			sync_lost = true;
+			sync_lost = image_failed = true;
 		}
 		return -1;
 	}
@@ -587,6 +593,7 @@ enum start_end start_files(uint64_t **words, bool *all_dirty, bool switched)
 	files.fd[0] = files.fd[1] = files.fd[2] = -1;
 	files.cover_fd = files.direct_fd = -1;
 	files.adopt = plan.adopt;
+	hiding_failed = false;
 	files.wants_cover = plan.cover && !switched && chance(80);
 	calls_left = faults_on && plan.crashes && chance(begun ? 40 : 80) ? (int)chance_of(CALLS_MAX) : -1;
 	how = setjmp(over);
@@ -694,6 +701,11 @@ bool start_is_covered(void)
 	return !plan.target && cover_is_on(&files);
 }
 
+bool start_has_hidden(void)
+{
+	return start_is_covered() && !hiding_failed;
+}
+
 uint64_t start_cover_place(uint64_t offset, uint64_t *n)
 {
 	return plan.target ? UINT64_MAX : cover_part(&files, offset, n);
@@ -707,6 +719,7 @@ enum start_end start_switch(bool complete, int *error)
 		return START_CRASHED;
 	if (!switch_ended)
 		broken("the core is not told of its switch");
+	hiding_failed |= switch_error && (image_failed || files.save.error);
 	*error = switch_error;
 	return START_GOOD;
 }
