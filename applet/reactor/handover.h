@@ -27,7 +27,7 @@
 /* The first record, a HANDED_TEXT, which all versions begin with. After the version come the features that the sequence
  * of records depends on, and those that were negotiated with clients or are recorded on the disk. */
 #define HANDOVER_VERSION "xnbd state 5" IF_FEATURE_XNBD_SERVER_INIT(" init") IF_FEATURE_XNBD_SERVER_AUTO(" auto") \
-	IF_FEATURE_XNBD_SERVER_STRUCTURED(" structured") IF_FEATURE_XNBD_SERVER_VERIFY(" verify")
+	IF_FEATURE_XNBD_SERVER_STRUCTURED(" structured") IF_FEATURE_XNBD_SERVER_VERIFY(" verify") IF_FEATURE_XNBD_SERVER_COVER(" cover")
 
 enum handed {
 	HANDED_NUMBER,
