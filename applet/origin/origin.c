@@ -415,10 +415,15 @@ static void conns_drop(struct origin *o)
 	}
 }
 
+bool origin_is_busy(const struct origin *o)
+{
+	return o->done || o->header_busy;
+}
+
 /* NULL, or why not: then all is as it was. */
 static const char *reconnect_begin(struct origin *o, const struct origin_address *a)
 {
-	if (o->done || o->header_busy)
+	if (origin_is_busy(o))
 		return "another reconnect is under way";
 	if (!address_set(&o->candidate, a))
 		return "out of memory";

@@ -44,6 +44,8 @@ const char *origin_reconnect(struct origin *o, const struct origin_address *a, b
 /* The same with a connection to the new address that is past its handshake and gives
  * simple replies. NULL: fd is the origin's; done() gets the disk. */
 const char *origin_adopt(struct origin *o, int fd, origin_callback *done);
+/* Whether a reconnect is not done yet, even if nobody waits for it any more. */
+bool origin_is_busy(const struct origin *o);
 /* Tries to reach it now, without waiting for the end of a pause. */
 void origin_hurry(struct origin *o);
 /* Of the origin that is in use, or looked for: valid until the next turn of the loop. */

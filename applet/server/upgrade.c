@@ -255,7 +255,7 @@ static const char *refusal(void)
 		return "a boot trace is being recorded, until the switch";
 	/* A hook would be lost, or get our descriptors; a switch may be by a signal: nobody would ask again. */
 	if ((ENABLE_FEATURE_XNBD_SERVER_SNAPSHOT && snapshot_is_busy()) || (ENABLE_FEATURE_XNBD_SERVER_AUTO && server.one.policy.hook.busy) ||
-	    (ENABLE_FEATURE_XNBD_SERVER_PROXY && e && core_is_switching(e->disk.core)))
+	    (ENABLE_FEATURE_XNBD_SERVER_PROXY && e && (core_is_switching(e->disk.core) || (e->disk.origin && origin_is_busy(e->disk.origin)))))
 		return handover_busy;
 	for (e = exports; e; e = e->next)
 		if (core_has_failed(e->disk.core))
