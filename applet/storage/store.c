@@ -104,20 +104,23 @@ bool store_is_complete(const struct disk *d, uint64_t size_bytes)
 
 /* ---- deciding ------------------------------------------------------------------- */
 
-/* Whether a block device that is to be the commit file is a new one. What is neither new nor ours, a file
- * system for example, is nothing that may be written over, whatever the options. */
+/* Whether what is to be the commit file is a new block device, or a file that was one, in its first bytes. What is neither new nor
+ * ours, a file system for example, is nothing that may be written over, whatever the options. */
 static bool is_blank(struct disk *d)
 {
 	uint8_t *begin = xmalloc(BLANK_BYTES);
-	ssize_t n = pread(d->fd[FILE_COMMIT], begin, BLANK_BYTES, 0);
+	size_t n = d->commit_is_device ? BLANK_BYTES : COMMIT_HEADER_BYTES;
 	bool blank, ours;
 
-	if (n < STATE_COPY_BYTES)
+	memset(begin, 0, n);
+	if (pread(d->fd[FILE_COMMIT], begin, n, 0) < 0)
 		bb_perror_msg_and_die("cannot read '%s'", d->path[FILE_COMMIT]);
-	ours = state_is_commit(begin);
+	ours = state_is_commit(begin) || state_is_commit(begin + STATE_COPY_BYTES);
 	memset(begin + SECTOR_BYTES, 0, STATE_HEADER_BYTES - SECTOR_BYTES); /* see header_announce() */
-	blank = !begin[0] && memcmp(begin, begin + 1, (size_t)n - 1) == 0;
+	blank = !begin[0] && memcmp(begin, begin + 1, n - 1) == 0;
 	free(begin);
+	if (!blank && !ours && !d->commit_is_device)
+		bb_error_msg_and_die("'%s' is no commit file: is the name right?", d->path[FILE_COMMIT]);
 	if (!blank && !ours)
 		bb_error_msg_and_die("'%s' has something else on it; if nobody needs that: dd if=/dev/zero of='%s' bs=1M count=1",
 				     d->path[FILE_COMMIT], d->path[FILE_COMMIT]);
@@ -132,6 +135,8 @@ static void read_header(struct disk *d)
 	if (d->commit_is_device && is_blank(d))
 		return;
 	why = header_read(d->fd[FILE_COMMIT], &d->header);
+	if (why && !d->commit_is_device)
+		(void)is_blank(d);
 	if (!why && file_bytes(d, FILE_COMMIT) < commit_file_bytes(d->header.size_bytes, d->header.cover))
 		why = "cut short"; /* bits that are not there are not zero */
 	d->covered = !why && d->header.cover;
