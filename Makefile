@@ -239,7 +239,7 @@ $(O)/unit/nbd_test: $(wildcard applet/nbd/*.c)
 $(O)/unit/core_test: $(wildcard applet/core/*.c) applet/nbd/wire.c
 $(O)/unit/libbb_test: $(wildcard applet/libbb/*.c)
 $(O)/unit/loop_test: applet/reactor/loop.c $(wildcard applet/libbb/*.c)
-$(O)/unit/pool_test: $(addprefix applet/reactor/,pool.c loop.c lock.c) $(wildcard applet/libbb/*.c)
+$(O)/unit/pool_test: $(addprefix applet/reactor/,pool.c loop.c lock.c) applet/core/job.c $(wildcard applet/libbb/*.c)
 tls_crypto := $(addprefix applet/tls/,chacha20.c chacha20_poly1305.c poly1305.c sha256.c x25519.c)
 $(O)/unit/tls_crypto_test $(O)/unit/tls_crypto32_test: $(tls_crypto) $(wildcard tests/unit/vectors/*.h)
 $(O)/unit/tls_test: $(wildcard applet/tls/*.c)

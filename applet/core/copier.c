@@ -163,7 +163,7 @@ static bool has_room(const struct core *c, const struct conn_state *conn)
 	uint64_t used = c->fetch_bytes[CONN_COPIER];
 	uint64_t n = (uint64_t)k->run_blocks * BLOCK_BYTES;
 
-	if (!conn || fetch_is_queued(c) || k->in_flight >= COPIER_IN_FLIGHT_MAX)
+	if (!conn || c->queue[CONN_COPIER] || k->in_flight >= COPIER_IN_FLIGHT_MAX)
 		return false;
 	if (k->status.rate_limit && k->tokens <= 0)
 		return false;

@@ -42,10 +42,8 @@ bool core_init(struct core *c, const struct core_config *config)
 	c->granted_tail = &c->granted;
 	c->zero_blocks = ZERO_BLOCKS_MIN;
 	set_windows(c, config->fetch_window ? config->fetch_window : FETCH_WINDOW_BYTES, config->fixed_window);
-	for (i = 0; i < CONNS; i++) {
-		c->queue_tail[i] = &c->queue[i];
+	for (i = 0; i < CONNS; i++)
 		c->sent_tail[i] = &c->sent[i];
-	}
 	rtt_reset(c);
 	commit_init(c);
 	c->commit.told = !config->proxy; /* there is no commit file */

@@ -23,6 +23,7 @@
  *
  * Files: map.c the bitmap; range.c block ranges in flight; request.c client requests;
  * request_check.c what they may do and which blocks they need; fetch.c requests to the origin;
+ * job.c whose turn it is;
  * fetch_table.c which blocks are being fetched; fetch_store.c storing the replies; rtt.c response
  * times and fetch windows; copier.c the background copy; block_status.c BLOCK_STATUS; verify.c the
  * comparison with the origin; readahead.c read-ahead; trace.c and prefetch.c the boot trace;
@@ -79,7 +80,7 @@ struct request {
 	uint32_t length; /* bytes */
 	uint16_t type;   /* NBD_CMD_x */
 	uint16_t flags;  /* NBD_CMD_FLAG_x */
-	const void *owner; /* whose it is: the disk is shared fairly between owners */
+	const void *owner; /* whose it is: disk and origin are shared fairly between owners */
 	void *buf;       /* READ: length bytes to fill, or NULL: the reply only says that its
 			    blocks are local, and core_read() reads them; WRITE: the data;
 			    BLOCK_STATUS: a struct extents to fill */

@@ -5,7 +5,7 @@
  *
  * A fetch is a run of missing blocks inside one word of the bitmap:
  *
- *   QUEUED   no connection is up, or the window is full
+ *   QUEUED   no connection is up, or the window is full: clients take turns
  *   SENT     asked over a connection; falls back to QUEUED when the connection is lost
  *   STORING  the bytes have come and go to the image, under an exclusive range
  *
@@ -32,25 +32,21 @@ static uint32_t fetch_bytes(const struct core *c, const struct fetch *f)
 
 /* ---- queue ---------------------------------------------------------------- */
 
-static void queue_append(struct core *c, struct fetch *f)
+#define FETCH_OF_JOB(j) FETCH_OF(j, io.job)
+
+static void queue_append(struct core *c, struct fetch *f, const void *owner)
 {
 	f->state = FETCH_QUEUED;
-	f->next = NULL;
-	*c->queue_tail[f->kind] = f;
-	c->queue_tail[f->kind] = &f->next;
+	f->io.job.owner = owner;
+	queue_put(&c->queue[f->kind], &f->io.job);
 	c->kick = true;
 }
 
-static void queue_pop(struct core *c, unsigned kind)
+/* This client waits for f, too. What the copy has asked for is in no client's way: it has a window of its own. */
+static void fetch_hurry(struct core *c, struct fetch *f, const void *owner)
 {
-	c->queue[kind] = c->queue[kind]->next;
-	if (!c->queue[kind])
-		c->queue_tail[kind] = &c->queue[kind];
-}
-
-bool fetch_is_queued(const struct core *c)
-{
-	return c->queue[CONN_CLIENT] || c->queue[CONN_COPIER];
+	if (f->state == FETCH_QUEUED && f->kind == CONN_CLIENT && f->io.job.owner != owner)
+		queue_hurry(&c->queue[CONN_CLIENT], &f->io.job, owner);
 }
 
 /* Removes the fetch with this cookie from those asked over the connection. */
@@ -109,7 +105,7 @@ static struct fetch *fetch_new(struct core *c, uint64_t first, uint64_t end, uin
 
 /* An origin with large blocks gets whole ones, so that the next miss beside this
  * one finds it in the table. */
-static struct fetch *fetch_start(struct core *c, uint64_t first, uint64_t end, uint8_t kind)
+static struct fetch *fetch_start(struct core *c, const void *owner, uint64_t first, uint64_t end, uint8_t kind)
 {
 	struct fetch *f = fetch_new(c, first, end, kind);
 	const struct conn_state *conn;
@@ -122,7 +118,7 @@ static struct fetch *fetch_start(struct core *c, uint64_t first, uint64_t end, u
 	if (conn)
 		fetch_align(c, f, conn->unit_blocks);
 	fetch_enter(c, f);
-	queue_append(c, f);
+	queue_append(c, f, owner);
 	return f;
 }
 
@@ -151,10 +147,10 @@ static void fetch_widen(const struct core *c, struct fetch *f)
 	f->wide = f->first < f->want_first || f->end > f->want_end;
 }
 
-/* Begins fetches of the blocks of [first, end) that are missing and in no fetch yet: of `first` in
- * any case, of others while there are fewer than FETCH_AHEAD_MAX. wide: also of the blocks around
+/* Begins fetches, for this client, of the blocks of [first, end) that are missing and in no fetch yet: of
+ * `first` in any case, of others while there are fewer than FETCH_AHEAD_MAX. wide: also of the blocks around
  * the first. */
-void fetch_missing(struct core *c, uint64_t first, uint64_t end, bool wide)
+void fetch_missing(struct core *c, const void *owner, uint64_t first, uint64_t end, bool wide)
 {
 	struct fetch *f;
 	uint64_t run_first, run_end;
@@ -165,7 +161,7 @@ void fetch_missing(struct core *c, uint64_t first, uint64_t end, bool wide)
 	while (fetch_next_run(c, at, end, conn, FETCH_BLOCKS_MAX, &run_first, &run_end)) {
 		if (run_first != first && c->fetch_count >= FETCH_AHEAD_MAX)
 			return;
-		f = fetch_start(c, run_first, run_end, CONN_CLIENT);
+		f = fetch_start(c, owner, run_first, run_end, CONN_CLIENT);
 		if (!f)
 			return;
 		if (wide && run_first == first && can_widen(conn))
@@ -177,7 +173,7 @@ void fetch_missing(struct core *c, uint64_t first, uint64_t end, bool wide)
 /* Asks for [first, end), a run from fetch_next_run(), for which nobody waits yet. */
 bool fetch_ahead(struct core *c, uint64_t first, uint64_t end)
 {
-	return fetch_start(c, first, end, CONN_CLIENT);
+	return fetch_start(c, NULL, first, end, CONN_CLIENT);
 }
 
 void fetch_wait(struct fetch *f, struct request *r)
@@ -185,6 +181,7 @@ void fetch_wait(struct fetch *f, struct request *r)
 	r->fetch = f;
 	r->next = f->waiters;
 	f->waiters = r;
+	fetch_hurry(f->core, f, r->owner);
 }
 
 void fetch_unwait(struct fetch *f, struct request *r)
@@ -194,26 +191,35 @@ void fetch_unwait(struct fetch *f, struct request *r)
 	while (*p != r)
 		p = &(*p)->next;
 	*p = r->next;
+	/* The client goes, and another one may come with the same owner. */
+	if (f->waiters && f->state == FETCH_QUEUED && f->io.job.owner == r->owner)
+		queue_move(&f->core->queue[f->kind], &f->io.job, f->waiters->owner);
 }
 
 /* Drops queued client fetches that nobody waits for. A request that needs one of them later, such
  * as a long READ that waits for another part now, will ask for it again. */
 void fetch_forget(struct core *c)
 {
-	struct fetch **p = &c->queue[CONN_CLIENT];
-	struct fetch *f;
+	struct job **first = &c->queue[CONN_CLIENT], *j, *next;
 
-	while ((f = *p)) {
-		if (f->waiters) {
-			p = &f->next;
-			continue;
+	while ((j = *first)) {
+		struct job *others = j->next_owner;
+
+		for (; j; j = next) {
+			struct fetch *f = FETCH_OF_JOB(j);
+
+			next = j->next;
+			if (f->waiters)
+				continue;
+			queue_remove(first, j);
+			fetch_remove(c, f);
+			free(f);
+			c->kick = true; /* the copy may have waited for the end of it */
+			c->copier.pass_error = 0; /* ... or passed over it: another pass will find it missing */
 		}
-		*p = f->next;
-		fetch_remove(c, f);
-		free(f);
-		c->kick = true; /* the copy may have waited for the end of it */
+		if (*first != others)
+			first = &(*first)->next_owner;
 	}
-	c->queue_tail[CONN_CLIENT] = p;
 }
 
 /* ---- the end -------------------------------------------------------------- */
@@ -236,7 +242,7 @@ void fetch_finish(struct core *c, struct fetch *f, enum fetch_end how, int error
 	fetch_release(c, f);
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && f->verify) {
 		if (verify_fetch_done(c, f, error, how == END_ORIGIN))
-			queue_append(c, f);
+			queue_append(c, f, NULL);
 		else
 			free(f);
 		c->kick = true;
@@ -263,14 +269,11 @@ void fetch_finish(struct core *c, struct fetch *f, enum fetch_end how, int error
 /* With the core: nobody waits any more. */
 void fetch_free_queued(struct core *c)
 {
-	struct fetch *f;
 	unsigned kind;
 
 	for (kind = 0; kind < CONNS; kind++)
-		while ((f = c->queue[kind])) {
-			c->queue[kind] = f->next;
-			free(f);
-		}
+		while (c->queue[kind])
+			free(FETCH_OF_JOB(queue_pop(&c->queue[kind])));
 }
 
 /* Nobody will bring what is queued: those who wait for it are told. */
@@ -279,16 +282,11 @@ void fetch_fail_queued(struct core *c, int error)
 	unsigned kind;
 
 	for (kind = 0; kind < CONNS; kind++) {
-		struct fetch *f = c->queue[kind];
+		struct job *all = c->queue[kind];
 
 		c->queue[kind] = NULL;
-		c->queue_tail[kind] = &c->queue[kind];
-		while (f) {
-			struct fetch *next = f->next;
-
-			fetch_finish(c, f, END_GIVE_UP, error);
-			f = next;
-		}
+		while (all)
+			fetch_finish(c, FETCH_OF_JOB(queue_pop(&all)), END_GIVE_UP, error);
 	}
 }
 
@@ -336,7 +334,7 @@ void fetch_expire(struct core *c)
 /* [first, end): a run from fetch_next_run(). */
 void fetch_copy(struct core *c, uint64_t first, uint64_t end)
 {
-	if (fetch_start(c, first, end, CONN_COPIER))
+	if (fetch_start(c, NULL, first, end, CONN_COPIER))
 		c->copier.in_flight++;
 	else
 		c->copier.status.error = c->copier.pass_error = ENOMEM;
@@ -368,7 +366,7 @@ bool fetch_verify(struct core *c, uint64_t first, uint64_t end)
 		return false;
 	f->verify = true;
 	f->rest_end = end;
-	queue_append(c, f);
+	queue_append(c, f, NULL);
 	return true;
 }
 
@@ -398,7 +396,7 @@ static bool fetch_send(struct core *c, struct fetch *f)
 	n = fetch_bytes(c, f);
 	if (*used && *used + n > (f->kind == CONN_CLIENT ? rtt_client_window(c) : c->fetch_window[f->kind]))
 		return false;
-	queue_pop(c, f->kind);
+	queue_pop(&c->queue[f->kind]);
 	if (f->end - f->first > conn->max_blocks) {
 		/* By now another origin, with a smaller limit: whoever waits asks again, for less at a time. */
 		fetch_finish(c, f, f->verify ? END_ORIGIN : END_OK, f->verify ? EMSGSIZE : 0);
@@ -426,7 +424,7 @@ void fetch_pump(struct core *c)
 	unsigned kind;
 
 	for (kind = 0; kind < CONNS; kind++)
-		while (c->queue[kind] && fetch_send(c, c->queue[kind]))
+		while (c->queue[kind] && fetch_send(c, FETCH_OF_JOB(c->queue[kind])))
 			;
 }
 
@@ -474,10 +472,11 @@ void core_conn_up(struct core *c, unsigned conn, const struct conn_state *state)
 	core_run(c);
 }
 
-/* What was asked over this connection is asked again. */
+/* What was asked over this connection is asked again, but for what was read ahead and nobody waits for. */
 void fetch_conn_lost(struct core *c, unsigned conn)
 {
 	struct fetch *f = c->sent[conn];
+	const struct request *r;
 
 	c->conn[conn].up = false;
 	c->sent[conn] = NULL;
@@ -486,7 +485,13 @@ void fetch_conn_lost(struct core *c, unsigned conn)
 		struct fetch *next = f->next;
 
 		fetch_release(c, f);
-		queue_append(c, f);
+		r = f->waiters;
+		if (f->kind == CONN_CLIENT && !r && !f->io.job.owner)
+			fetch_finish(c, f, END_GIVE_UP, EIO);
+		else
+			queue_append(c, f, r ? r->owner : f->io.job.owner);
+		for (; r; r = r->next)
+			fetch_hurry(c, f, r->owner);
 		f = next;
 	}
 	copier_conn_down(c, conn);

@@ -29,9 +29,9 @@ struct fetch {
 	uint8_t *buf;
 	struct core *core;
 	struct request *waiters;
-	struct fetch *next_hash, *next; /* next in queue or sent */
+	struct fetch *next_hash, *next; /* next: sent */
 	struct range range;
-	struct io io;
+	struct io io; /* its job: in the queue; the owner is the client in whose turn it is sent, NULL: of the copy or read-ahead */
 	struct persist persist;
 };
 

@@ -140,7 +140,7 @@ struct core {
 	unsigned fetch_count;              /* how many are in the table */
 	unsigned fetch_pass, fetch_old;    /* walks of the copy that have ended; how many in the table
 					      were begun before the last one ended */
-	struct fetch *queue[CONNS], **queue_tail[CONNS]; /* to be sent: one list per kind, by age */
+	struct job *queue[CONNS]; /* fetches to be sent, by io.job: one queue per kind */
 	struct fetch *sent[CONNS], **sent_tail[CONNS]; /* sent: one list per connection, by age */
 	uint64_t last_cookie;
 	uint64_t fetch_bytes[CONNS];  /* memory of those sent or being stored, per kind */
@@ -223,7 +223,7 @@ void status_abandon(struct core *c, struct request *r);
 
 /* fetch.c */
 struct fetch *fetch_find(const struct core *c, uint64_t block);
-void fetch_missing(struct core *c, uint64_t first, uint64_t end, bool wide);
+void fetch_missing(struct core *c, const void *owner, uint64_t first, uint64_t end, bool wide);
 bool fetch_ahead(struct core *c, uint64_t first, uint64_t end);
 bool fetch_next_run(const struct core *c, uint64_t first, uint64_t end, const struct conn_state *conn,
 		    uint32_t max_blocks, uint64_t *run_first, uint64_t *run_end);
@@ -238,7 +238,6 @@ void fetch_free_queued(struct core *c);
 void fetch_answered(struct core *c);
 void fetch_expire(struct core *c);
 void fetch_pump(struct core *c);
-bool fetch_is_queued(const struct core *c);
 void fetch_conn_lost(struct core *c, unsigned conn);
 const struct conn_state *fetch_conn(const struct core *c, unsigned kind, unsigned *slot);
 

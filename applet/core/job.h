@@ -2,7 +2,8 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
  * A job: work for another thread, see reactor/pool.h. Each struct io has one, for the port
- * to the disk; the core only provides the space.
+ * to the disk; the core only provides the space. And queues of jobs, whose owners take turns: also the fetches that
+ * wait to be sent are in one (core/fetch.c), by the job that stores them later.
  */
 #ifndef CORE_JOB_H
 #define CORE_JOB_H
@@ -35,5 +36,17 @@ struct job {
 	struct job *next_owner;      /* in a queue, in an owner's first job: the next owner's first job */
 	struct job *last;            /* in a queue, in an owner's first job: this owner's last job */
 };
+
+/* A queue is NULL at first. Any thread, one at a time. */
+/* The last job of its owner, which, if it has no other, is the last owner. */
+void queue_put(struct job **queue, struct job *j);
+/* The first owner's first job, *queue; this owner is the last now. NULL: there is none. */
+struct job *queue_pop(struct job **queue);
+/* j is in the queue. Takes as long as its owner has jobs before it. */
+void queue_remove(struct job **queue, struct job *j);
+/* j, which is in the queue, becomes the last job of this owner. */
+void queue_move(struct job **queue, struct job *j, const void *owner);
+/* The same if it comes sooner by that, in turns; it does not if the owner is its own. */
+void queue_hurry(struct job **queue, struct job *j, const void *owner);
 
 #endif

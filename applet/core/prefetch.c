@@ -59,7 +59,7 @@ bool prefetch_pump(struct core *c)
 			prefetch_stop(c);
 			break;
 		}
-		if (!conn || fetch_is_queued(c) || c->copier.in_flight >= COPIER_IN_FLIGHT_MAX)
+		if (!conn || c->queue[CONN_COPIER] || c->copier.in_flight >= COPIER_IN_FLIGHT_MAX)
 			break;
 		if (k->cursor < run->first)
 			k->cursor = run->first;

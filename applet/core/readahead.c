@@ -18,6 +18,8 @@
 #include "core/internal.h"
 #include "core/fetch.h"
 
+#include <string.h>
+
 /* ---- the connection ---------------------------------------------------------------- */
 
 static void sample_end(struct readahead *a)
@@ -103,6 +105,7 @@ void readahead_reset(struct core *c)
 	a->since = 0;
 	a->rest = 1;
 	a->answers = 0;
+	memset(a->stream, 0, sizeof(a->stream)); /* what was asked for is forgotten: fetch_conn_lost() */
 }
 
 bool readahead_is_wide(const struct core *c)
@@ -155,10 +158,14 @@ static uint64_t fetch_stretch(struct core *c, uint64_t first, uint64_t end)
 	used = c->fetch_bytes[CONN_CLIENT];
 	while (fetch_next_run(c, first, end, conn, FETCH_BLOCKS_MAX, &run_first, &run_end)) {
 		used += (run_end - run_first) * BLOCK_BYTES;
-		if (used > room || c->fetch_count >= FETCH_AHEAD_MAX || !fetch_ahead(c, run_first, run_end))
-			return run_first;
+		if (used > room || c->fetch_count >= FETCH_AHEAD_MAX || !fetch_ahead(c, run_first, run_end)) {
+			end = run_first;
+			break;
+		}
 		first = run_end;
 	}
+	fetch_pump(c);
+	fetch_forget(c); /* it waits for nothing */
 	return end;
 }
 

@@ -32,13 +32,13 @@ static void fetch_needed(struct core *c, const struct request *r, bool wide)
 	uint64_t end = touched_end(r);
 
 	if (!is_write(r)) {
-		fetch_missing(c, r->scan, end - r->scan < FETCH_AHEAD_BLOCKS ? end : r->scan + FETCH_AHEAD_BLOCKS, wide);
+		fetch_missing(c, r->owner, r->scan, end - r->scan < FETCH_AHEAD_BLOCKS ? end : r->scan + FETCH_AHEAD_BLOCKS, wide);
 		return;
 	}
 	if (first < whole_first(r))
-		fetch_missing(c, first, first + 1, false);
+		fetch_missing(c, r->owner, first, first + 1, false);
 	if (end > whole_end(c, r))
-		fetch_missing(c, end - 1, end, false);
+		fetch_missing(c, r->owner, end - 1, end, false);
 }
 
 /* For the boot trace: what r would have to fetch if nothing were local yet. A trace does not

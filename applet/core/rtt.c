@@ -40,10 +40,12 @@ uint64_t rtt_client_window(const struct core *c)
 	return has_delay(&c->rtt[CONN_CLIENT]) ? c->client_window_max : c->fetch_window[CONN_CLIENT];
 }
 
-/* Whether copy and comparison ask for one thing at a time, because of clients. */
+/* Whether copy and comparison ask for one thing at a time, because of clients. While these have more in the queue than
+ * may be under way, no connection has room for more of others. */
 bool rtt_backs_off(const struct core *c)
 {
-	return !has_delay(&c->rtt[CONN_COPIER]) && (c->waiting || c->now_ms - c->waited_ms < COPY_POLITE_MS);
+	return c->queue[CONN_CLIENT] ||
+	       (!has_delay(&c->rtt[CONN_COPIER]) && (c->waiting || c->now_ms - c->waited_ms < COPY_POLITE_MS));
 }
 
 /*

@@ -59,7 +59,7 @@ static bool has_room(const struct core *c, const struct conn_state *conn)
 	const struct verify *v = &c->verify;
 	uint64_t used = c->fetch_bytes[CONN_COPIER];
 
-	if (!conn || fetch_is_queued(c) || v->in_flight >= COPIER_IN_FLIGHT_MAX)
+	if (!conn || c->queue[CONN_COPIER] || v->in_flight >= COPIER_IN_FLIGHT_MAX)
 		return false;
 	if (v->status.rate_limit && v->next_us > c->now_ms * 1000)
 		return false;

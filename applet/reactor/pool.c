@@ -81,40 +81,6 @@ static struct job *list_pop(struct job_list *l)
 	return j;
 }
 
-/* ---- queues: a list of owners, each with the list of its jobs --------------------------- */
-
-static void queue_put(struct job **owner, struct job *j)
-{
-	j->next = j->next_owner = NULL;
-	j->last = j;
-	while (*owner && (*owner)->owner != j->owner)
-		owner = &(*owner)->next_owner;
-	if (*owner) {
-		(*owner)->last->next = j;
-		(*owner)->last = j;
-	} else {
-		*owner = j;
-	}
-}
-
-/* The first owner's first job; this owner is the last now. */
-static struct job *queue_pop(struct job **owner)
-{
-	struct job *j = *owner;
-	struct job *rest = j ? j->next : NULL;
-
-	if (j)
-		*owner = j->next_owner;
-	if (rest) {
-		rest->last = j->last;
-		rest->next_owner = NULL;
-		while (*owner)
-			owner = &(*owner)->next_owner;
-		*owner = rest;
-	}
-	return j;
-}
-
 /* ---- workers ----------------------------------------------------------------------------- */
 
 bool thread_start(void *(*run)(void *), void *arg, size_t stack_bytes)

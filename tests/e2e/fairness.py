@@ -5,7 +5,9 @@
 # neighbour to without, measured in turns. The best of each counts: what is unfair is so in all of
 # them, what else the machine does is not. DISK_MS: a flush may also wait so long, for what the
 # disk itself has in hand.
-import os, random, signal, struct, sys, time
+# fairness.py misses SOCKET: how much a neighbour, who asks for 64 MiB at a time, gets from an origin with little bandwidth
+# while a client waits for one missing block. Prints "fair" if it is less than 20 MiB, or else that: 10 may be under way.
+import mmap, os, random, signal, struct, sys, time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import peer
 
@@ -104,6 +106,39 @@ def window(s):
     return p99(reads), p99(flushes)
 
 
+def misses(path):
+    """256 reads of 256 KiB all the time; how many bytes have come is at the beginning of this memory."""
+    got, n = mmap.mmap(-1, 8), 256 << 10
+    pid = os.fork()
+    if not pid:
+        s = peer.session(path, 300)
+        at = iter(range(0, 1 << 62, n))
+        s.sendall(b"".join(peer.request(peer.READ, i, next(at), n) for i in range(256)))
+        for sum in range(n, 1 << 62, n):
+            peer.receive(s, 16)
+            peer.receive(s, n)
+            got[:] = struct.pack("=Q", sum)
+            s.sendall(peer.request(peer.READ, 0, next(at), n))
+
+    def mib():
+        return struct.unpack("=Q", got[:])[0] / (1 << 20)
+
+    s = peer.connect(path, 300)
+    size, most = peer.shake_hands(s), 0
+    while mib() < 24:  # by then nothing is left of what the origin has saved up
+        time.sleep(.01)
+    for i in range(1, 5):
+        before = mib()
+        ask(s, peer.READ, size - i * (1 << 20), 4096)
+        most = max(most, mib() - before)
+        if most >= 20:
+            break
+    assert mib() > 25, "the neighbour has hardly anything to ask for"
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    print("fair" if most < 20 else "unfair: %.0f MiB of the neighbour's came first" % most)
+
+
 def main(neighbour, path, disk_ms=0):
     s = peer.session(path, 300)
     quiet, noisy = [], []
@@ -129,4 +164,7 @@ def main(neighbour, path, disk_ms=0):
     print("fair" if fair else "unfair: " + "; ".join(text))
 
 
-main(globals()[sys.argv[1]], *sys.argv[2:])
+if sys.argv[1] == "misses":
+    misses(sys.argv[2])
+else:
+    main(globals()[sys.argv[1]], *sys.argv[2:])

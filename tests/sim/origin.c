@@ -145,21 +145,24 @@ static void ask(unsigned link, bool status, uint64_t cookie, uint64_t offset, ui
 	      (unsigned long long)offset, length, (unsigned long long)cookie, a->silent ? ": it will not answer" : "");
 }
 
-static bool is_of_comparison(unsigned link, uint64_t cookie)
+static const struct fetch *sent_fetch(unsigned link, uint64_t cookie)
 {
 	const struct fetch *f;
 
 	for (f = core.sent[link]; f && f->cookie != cookie; f = f->next)
 		;
-	return f && f->verify;
+	if (!f)
+		broken("cookie %llu is of no fetch", (unsigned long long)cookie);
+	return f;
 }
 
 void port_conn_read(struct core *c, unsigned link, uint64_t cookie, uint64_t offset, uint32_t length)
 {
-	bool verify = is_of_comparison(link, cookie);
+	bool verify = sent_fetch(link, cookie)->verify;
 	unsigned i;
 
 	(void)c;
+	turns_sent(sent_fetch(link, cookie));
 	if (length > core.conn[link].max_blocks * BLOCK_BYTES)
 		broken("a longer request than the origin takes");
 	/* Where the origin has larger blocks, what lies around a miss may come twice. And what a

@@ -33,6 +33,7 @@ static const char *const names[COUNTS] = {
 	[COUNT_KILLS] = "crashes",
 	[COUNT_POWER_CUTS] = "power losses",
 	[COUNT_SWITCHED] = "switches",
+	[COUNT_OVERTAKINGS] = "fetches of others that a request has waited for",
 	[COUNT_STARTS_WITHOUT] = "starts without the origin",
 	[COUNT_SWITCHED_BY_FORCE] = "switches by force",
 	[COUNT_UNCOVERED] = "covers that came to their end",

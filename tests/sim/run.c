@@ -34,6 +34,15 @@ uint64_t now_ms;
 bool faults_on;
 
 static struct slot slots[DEPTH_MAX];
+
+/* A few clients, with several requests each. */
+static const void *owner_of(const struct slot *s)
+{
+	enum { CLIENTS = 3 };
+
+	return &slots[(s - slots) % CLIENTS];
+}
+
 static uint64_t range_end; /* of the last request */
 static uint64_t handed; /* requests that had to be handed over */
 static bool adopted; /* nothing of another program is left that is not ours */
@@ -501,6 +510,7 @@ static void submit(struct slot *s)
 		s->req.flags |= NBD_CMD_FLAG_NO_HOLE;
 	s->req.offset = s->offset;
 	s->req.length = s->length;
+	s->req.owner = owner_of(s);
 	s->buf = malloc(buffer_bytes(s));
 	s->req.buf = s->buf;
 	s->sent = sim_time;
@@ -572,10 +582,8 @@ static bool read_one(void)
 	return false;
 }
 
-static void abandon_one(void)
+static void abandon(struct slot *s)
 {
-	struct slot *s = &slots[chance_of(DEPTH_MAX)];
-
 	while (s->queued && hand_over_one())
 		;
 	if (!s->live)
@@ -587,6 +595,17 @@ static void abandon_one(void)
 		port_reply(&core, (s->ready = false, &s->req));
 	else
 		core_abandon(&core, &s->req);
+}
+
+/* With all of its requests. */
+static void client_leaves(void)
+{
+	const void *owner = owner_of(&slots[chance_of(DEPTH_MAX)]);
+	struct slot *s;
+
+	for (s = slots; s < slots + DEPTH_MAX; s++)
+		if (owner_of(s) == owner)
+			abandon(s);
 }
 
 void run_check_lost(void)
@@ -1138,7 +1157,7 @@ static void step(void)
 	else if (what < 950)
 		disk_write_back();
 	else if (what < 960)
-		abandon_one();
+		client_leaves();
 	else if (what < 970)
 		audit();
 	else if (what < 974)
@@ -1215,6 +1234,7 @@ static void drain(void)
 
 	for (n = 0; n < DRAIN_MAX; n++) {
 		sim_time++;
+		turns_look();
 		ask_again();
 		if (!origin_closed) {
 			origin_up(CONN_CLIENT);
@@ -1240,6 +1260,7 @@ static void read_begin(struct slot *s, uint64_t first, uint64_t end)
 	s->offset = s->req.offset = first;
 	s->length = s->req.length = (uint32_t)(end - first);
 	s->req.buf = s->buf = malloc(s->length);
+	s->req.owner = owner_of(s);
 	s->sent = sim_time;
 	s->sent_ms = now_ms;
 	s->live = true;
@@ -1306,6 +1327,7 @@ static void begin(void)
 	origin_begin();
 	traces_begin();
 	fronts_begin();
+	turns_begin();
 	event("%s of %llu bytes%s, requests in units of %u", plan.target ? "a target" : "a proxy",
 	      (unsigned long long)plan.size_bytes,
 	      plan.gap == GAP_NONE ? "" : plan.gap == GAP_ZERO ? ", zero between the windows" : ", local between the windows",
@@ -1374,6 +1396,7 @@ void run(uint64_t seed, const uint8_t *keep)
 		else if (crash_last && plan.crashes)
 			crash(chance(50));
 		tick_header();
+		turns_look();
 	}
 	end();
 }

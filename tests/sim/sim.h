@@ -139,6 +139,7 @@ enum count {
 	EVENTS_END,
 	/* what became of them */
 	COUNT_SWITCHED = EVENTS_END,
+	COUNT_OVERTAKINGS,
 	COUNT_STARTS_WITHOUT,
 	COUNT_SWITCHED_BY_FORCE,
 	COUNT_UNCOVERED,
@@ -322,6 +323,15 @@ void compare_spoil(uint64_t offset, uint64_t length, uint8_t *p);
 
 /* While the origin is lost and no link is up, no request waits for it. */
 void run_check_lost(void);
+
+/* ---- turns.c: whose fetch is sent next ------------------------------------------------------- */
+
+void turns_begin(void);
+/* After each step. */
+void turns_look(void);
+/* This one was sent. */
+struct fetch;
+void turns_sent(const struct fetch *f);
 
 /* ---- origin.c: port_link_*() ---------------------------------------------------------------- */
 

@@ -2,6 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /* The pure pieces of the core: block map, ranges, what a start makes of its files; and how
  * the copy follows the link and its clients. How all of it plays together is for the simulator. */
+#include "core/fetch.h"
 #include "core/internal.h"
 #include "core/map.h"
 #include "core/range.h"
@@ -928,17 +929,19 @@ static void test_read_memory(void)
 static uint8_t read_buf[256 * KIB];
 
 /* 40 MiB asked at once: how much of it is under way. */
+static struct request crowd[160];
+
 static void crowd_reads(uint64_t first)
 {
-	static struct request clients[160];
 	unsigned i;
 
 	for (i = 0; i < 160; i++, first += FETCH_BLOCKS_MAX) {
-		memset(&clients[i], 0, sizeof(clients[i]));
-		clients[i].offset = first * BLOCK_BYTES;
-		clients[i].length = FETCH_BLOCKS_MAX * BLOCK_BYTES;
-		clients[i].buf = read_buf;
-		core_submit(&w.core, &clients[i]);
+		memset(&crowd[i], 0, sizeof(crowd[i]));
+		crowd[i].offset = first * BLOCK_BYTES;
+		crowd[i].length = FETCH_BLOCKS_MAX * BLOCK_BYTES;
+		crowd[i].buf = read_buf;
+		crowd[i].owner = crowd;
+		core_submit(&w.core, &crowd[i]);
 	}
 }
 
@@ -973,6 +976,126 @@ static void test_client_window(void)
 	}
 }
 
+/* ---- turns of clients ------------------------------------------------------------------------- */
+
+/* This client reads this block. */
+static struct request *client_read(const void *client, uint64_t block)
+{
+	static struct request requests[256];
+	static unsigned turn;
+	struct request *r = &requests[turn++ % 256];
+
+	memset(r, 0, sizeof(*r));
+	r->offset = block * BLOCK_BYTES;
+	r->length = BLOCK_BYTES;
+	r->buf = read_buf;
+	r->owner = client;
+	core_submit(&w.core, r);
+	return r;
+}
+
+/* How many answers come until this block is asked for. */
+static unsigned answers_until(uint64_t block)
+{
+	unsigned n, i;
+
+	for (n = 0; n < 200; n++) {
+		for (i = 0; i < w.asked_count; i++)
+			if (w.asked[i].offset == block * BLOCK_BYTES)
+				return n;
+		answer(CONN_CLIENT, 0);
+	}
+	return n;
+}
+
+/* One client asks for 40 MiB, of which 35 have to wait: nobody else has to wait for these. */
+static void test_turns(void)
+{
+	static const char a = 1, b = 2;
+	const uint64_t from = 64 * 200, far = 64 * 10000; /* blocks */
+	struct request *r, *shared, *again;
+
+	copy_begin(0, false);
+	core_job_cancel(&w.core);
+	answers(w.asked_count, 0);
+	crowd_reads(from);
+	CHECK(w.asked_count == 20);
+	r = client_read(&a, far);
+	again = client_read(&a, far + 1024);
+	CHECK(answers_until(far) == 2);
+	CHECK(answers_until(far + 1024) <= 3);
+	/* Both wait for the last one of the crowd: it has its turn among those of the one who has fewer. */
+	shared = client_read(&b, from + 159 * 64);
+	CHECK(answers_until(from + 159 * 64) <= 2);
+	/* The connection is lost: who waits for one of the crowd's waits no longer for that. */
+	client_read(&b, w.asked[w.asked_count - 2].offset / BLOCK_BYTES);
+	w.asked_count = 0;
+	links_down();
+	links_up();
+	CHECK(w.core.fetch_bytes[CONN_CLIENT] <= WINDOW && shared->fetch->state == FETCH_SENT);
+	while (w.core.waiting)
+		answer(CONN_CLIENT, 0);
+	CHECK(!r->error && !again->error && !shared->error && !w.core.queue[CONN_CLIENT]);
+	copy_end();
+}
+
+/* The crowd leaves, while another client waits for the same: whoever comes next, and may look like the crowd, does not
+ * wait for that. */
+static void test_turns_left(void)
+{
+	static const char b = 2;
+	const uint64_t from = 64 * 200, far = 64 * 10000;
+	unsigned i;
+
+	copy_begin(0, false);
+	core_job_cancel(&w.core);
+	answers(w.asked_count, 0);
+	crowd_reads(from);
+	for (i = 160; i-- > 0;)
+		client_read(&b, from + i * 64);
+	for (i = 0; i < 160; i++)
+		core_abandon(&w.core, &crowd[i]);
+	CHECK(w.core.waiting == 160);
+	client_read(crowd, far);
+	CHECK(answers_until(far) <= 2);
+	while (w.core.waiting)
+		answer(CONN_CLIENT, 0);
+	copy_end();
+}
+
+/* As long as clients have more in the queue than may be under way, the copy has one short fetch at a time, and is not
+ * held up; the comparison likewise. */
+static void test_copy_share(void)
+{
+	static const unsigned delays[] = { 0, 50 };
+	unsigned i, n;
+
+	for (i = 0; i < 2; i++) {
+		copy_begin(0, false);
+		answers(200, delays[i]);
+		crowd_reads(64 * 10000);
+		CHECK(w.core.queue[CONN_CLIENT]);
+		answers(w.core.copier.in_flight, delays[i]);
+		for (n = 0; n < 50; n++) {
+			CHECK(w.core.copier.in_flight == 1 && w.core.fetch_bytes[CONN_COPIER] == 64 * KIB);
+			answers(1, delays[i]);
+		}
+		CHECK(w.core.queue[CONN_CLIENT] && core_verify(&w.core, 0) == 0);
+		core_job_cancel(&w.core);
+		answers(1, delays[i]);
+		for (n = 0; n < 50; n++) {
+			CHECK(w.core.verify.in_flight == 1);
+			answers(1, delays[i]);
+		}
+		core_verify_cancel(&w.core);
+		answers(1, delays[i]);
+		CHECK(w.core.queue[CONN_CLIENT]);
+		while (w.core.waiting)
+			answer(CONN_CLIENT, 0);
+		copy_end();
+	}
+}
+
 /* ---- read-ahead ------------------------------------------------------------------------------ */
 
 /* One of so many clients reads these blocks. */
@@ -986,6 +1109,7 @@ static struct request *read_blocks(uint64_t first, uint64_t end)
 	r->offset = first * 4096;
 	r->length = (uint32_t)(end - first) * 4096;
 	r->buf = read_buf;
+	r->owner = r;
 	core_submit(&w.core, r);
 	return r;
 }
@@ -2132,6 +2256,9 @@ int main(int argc, char **argv)
 	test_politeness_of_verify();
 	test_read_memory();
 	test_client_window();
+	test_turns();
+	test_turns_left();
+	test_copy_share();
 	test_readahead();
 	test_readahead_follows();
 	test_wide();
