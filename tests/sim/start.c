@@ -19,7 +19,6 @@
 #undef vsnprintf /* libc has them */
 #undef snprintf
 #include "sim.h"
-#include "reactor/descriptors.h"
 #include "reactor/loop.h"
 #include "storage/cover.h"
 #include "storage/header.h"
@@ -291,13 +290,6 @@ int k_flock(int fd, int how)
 	(void)how;
 	fd_slot(fd);
 	return 0;
-}
-
-/* There are as many descriptors as anybody wants. */
-int fd_within(int fd, enum fd_share share)
-{
-	(void)share;
-	return fd;
 }
 
 static bool file_system_lies;
