@@ -207,7 +207,7 @@ static void session_ready(struct event *e, uint32_t events)
 			session_close(s);
 	} else if (events & (EPOLLHUP | EPOLLERR)) {
 		if (ENABLE_FEATURE_XNBD_SERVER_DEVICE && s->ended && !session_is_ublk(s) && s->state == SESSION_TRANSMISSION)
-			s->disconnected = session_said_disc(s); /* it was not being read */
+			s->disconnected = session_has_disc(s); /* it was not being read */
 		session_close(s);
 	} else if (events & EPOLLRDHUP) {
 		session_gone(s);

@@ -356,7 +356,7 @@ void payload_fail(struct session *s, uint32_t error);
 /* Receives, and takes what has come. False: the same. */
 bool session_receive(struct session *s);
 /* Of a peer that has gone: throws away all that was not taken of it. Whether that had a DISC. */
-bool session_said_disc(struct session *s);
+bool session_has_disc(struct session *s);
 /* Whether r may be done: NBD_SUCCESS, or the error to answer. */
 uint32_t session_check(const struct session *s, const struct request *r);
 /* Whether r covers whole sectors of its export. Any thread. */

@@ -304,7 +304,7 @@ bool session_parse(struct session *s)
 	return true;
 }
 
-bool session_said_disc(struct session *s)
+bool session_has_disc(struct session *s)
 {
 	uint64_t skip = (s->payload ? s->payload->rest : 0) + (s->piece ? s->piece->buf_bytes - s->piece_have : 0);
 	uint32_t have = 0; /* of the next header, behind what is skipped */

@@ -245,7 +245,7 @@ mutant "the copy stands back over a connection with a delay" rtt.c 's|(!has_dela
 mutant "nobody notes when a client has waited" request.c 's|c->waited_ms = c->now_ms;|;|'
 mutant "the comparison does not stand back" verify.c 's|if (rtt_backs_off(c))|if (c->waiting)|'
 mutant "the comparison has the window that the copy left" verify.c 's|c->fetch_window\[CONN_COPIER\] = c->copy_window;|;|'
-mutant "a file is not synced before it is asked for its data" ../storage/store.c 's|known = (d->resumed || fdatasync(d->fd\[file\]) == 0) \&\& |known = |'
+mutant "a file is not synced before it is asked for its data" ../storage/store.c 's#known = (d->resumed || fdatasync(d->fd\[file\]) == 0) && #known = #'
 mutant "a sync that failed does not keep a file from being asked" ../storage/store.c 's|fdatasync(d->fd\[file\]) == 0|fdatasync(d->fd[file]) <= 0|'
 mutant "a file system that lies is asked" ../storage/holes.c 's| \&\& (uint32_t)s.f_type != ZFS||'
 mutant "a file system that is a program is asked" ../storage/holes.c 's| \&\& (uint32_t)s.f_type != FUSE||'
