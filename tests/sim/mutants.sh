@@ -113,7 +113,6 @@ mutant "a sync that failed is answered before the next start knows" commit.c '/^
 mutant "a write whose note could not be synced is answered before the next start knows" request.c '/^static void request_end_write/,/^}/s|error ? sync_is_untold(c) :|error ? false :|'
 mutant "a switch whose sync failed is answered before the next start knows" core.c '/^void core_switched/,/^}/s|error \&\& sync_is_untold(c)|false|'
 mutant "the core is told before the header says that a sync failed" ../storage/header.c '/^void header_tick/,/^}/s|^\tbool failed = .*;|&\n\n\tif (failed) { core_sync_told(d->core); }|'
-mutant "a program takes the place of another, and a sync fails between them" ../../tests/sim/run.c 's|disk_end_syncs(true);|disk_end_syncs(false);|'
 mutant "bits are noted after the sync" commit.c '/^static bool commit_write/,/^}/s|k->state = COMMIT_WRITE;|k->state = COMMIT_WRITE; { unsigned i; for (i = first; i < end; i++) memcpy(k->snapshot + (size_t)i * MAP_CHUNK_BYTES, (uint8_t *)c->map.words + k->chunk[i] * MAP_CHUNK_BYTES, map_chunk_bytes(\&c->map, k->chunk[i])); }|; s|#include <stdlib.h>|#include <stdlib.h>\n#include <string.h>|'
 mutant "the image is not synced before its bits" commit.c '/^static bool commit_pass/,/^}/s|return commit_io(c, IO_SYNC, FILE_IMAGE);|return true;|'
 mutant "the commit file is not synced" commit.c '/^static bool commit_sync_file/,/^}/s|written_sync(c, &c->commit.note);|return true;|'
