@@ -58,7 +58,7 @@ systemd_root() {
 	cp tests/vm/userland/etc/line "$root/etc"
 	cat >"$root/etc/systemd/system/line.service" <<-'END'
 		[Unit]
-		After=xnbd-parts.service multi-user.target
+		After=xnbd-parts.service xnbd-journal.service multi-user.target
 		[Service]
 		ExecStart=/bin/sh /etc/line
 		StandardInput=tty

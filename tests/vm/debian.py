@@ -20,10 +20,10 @@ def moves_from(port, export=""):
     return f"ip=10.0.2.15::10.0.2.2:255.255.255.0:::off xnbd.origin={HOST}:{port}{export} xnbd.cache=/dev/vdb xnbd.bitmap=/dev/vda"
 
 
-def boot(initrd, *words, drives=("state.img", "disk.img")):
-    """Returns the machine, and how many seconds it took. A busy host is no error."""
+def boot(initrd, *words, drives=("state.img", "disk.img"), ready=True):
+    """Returns the machine, and how many seconds it took. A busy host is no error. ready: waits until it is."""
     began = time.monotonic()
-    m = Machine(*drives, initrd=initrd, memory=512,
+    m = Machine(*drives, initrd=initrd, memory=512, ready=ready,
                 line=("-device", "virtio-serial-pci", "-device", "virtconsole,chardev=line"), append=(
                     "loglevel=7 nosoftlockup rcupdate.rcu_cpu_stall_suppress=1"
                     f" systemd.default_timeout_start_sec={PATIENCE} systemd.default_device_timeout_sec={PATIENCE} udev.event_timeout={PATIENCE} {' '.join(words)}"))
