@@ -66,14 +66,17 @@ static struct disk *disk_of_job(struct job *j)
 static void save_run(struct job *j)
 {
 	struct disk *d = disk_of_job(j);
+	struct state_header *h = &d->save.header;
 
-	if (d->save.header.boot_id[0])
-		identity_remember(d, &d->save.header);
+	if (h->clean && identity_leave(d, h)) { /* the last sync of all: who starts next is told as by header_tick() */
+		h->clean = 0;
+		h->boot_id[0] = '\0';
+	}
+	if (h->boot_id[0])
+		identity_remember(d, h);
 	else /* a sync failed: this is urgent, and the disk may hang */
-		memset(d->save.header.recent, 0, sizeof(d->save.header.recent));
-	d->save.error = d->save.header.clean ? identity_leave(d, &d->save.header) : 0;
-	if (!d->save.error)
-		d->save.error = header_write(d->header_fd, &d->save.header);
+		memset(h->recent, 0, sizeof(h->recent));
+	d->save.error = header_write(d->header_fd, h);
 }
 
 void header_switched(struct disk *d)

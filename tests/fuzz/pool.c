@@ -99,6 +99,11 @@ bool pool_step(bool newest)
 }
 
 /* Nothing is quick here. */
+bool pool_hangs(unsigned ms UNUSED_PARAM)
+{
+	return false;
+}
+
 bool pool_flush(bool at_once UNUSED_PARAM)
 {
 	struct job *j;

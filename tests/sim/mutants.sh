@@ -354,6 +354,7 @@ mutant "a switch whose record failed hides nothing again" ../storage/header.c '/
 mutant "ends are hidden although the header may say that there is no cover" ../storage/header.c '/^static void switch_saved/,/^}/s|cover_is_on(d) \&\& !d->save.error|cover_is_on(d)|'
 mutant "the cover of what is local already is empty" ../storage/store_create.c '/^static void cover_begin/,/^}/s|errno = cover_copy(d, size_bytes, image_bytes);|errno = 0;|'
 mutant "a part behind the border is taken for covered" state.c '/^uint64_t cover_place/,/^}/s|if (\*n > end - offset)|if (false)|'
+mutant "a sync that fails at a good end is not told to the next start" ../storage/header.c 's|if (h->clean && identity_leave(d, h))|if (h->clean \&\& identity_leave(d, h) \&\& false)|'
 mutant "a switch is not recorded" ../storage/header.c 's|d->header.switched = d->switching.complete;|;|'
 mutant "a switch is answered before its record" core.c '/^static void switch_committed/,/^}/s|port_switch(c, true);|switch_end(c, 0);|'
 mutant "a switch by force is recorded as one without missing blocks" core.c '/^static void switch_frozen/,/^}/s|c->switch_whole|true|'

@@ -958,9 +958,9 @@ static void slot_free(struct slot *s)
 
 static void crash(bool power)
 {
-	/* After a sync that failed the next start trusts what was committed, as after a
+	/* After a sync that failed, one of the end among them, the next start trusts what was committed, as after a
 	 * power cut (store_distrust()). */
-	bool committed_only = power || core.commit.error;
+	bool committed_only = power || core.commit.error || (!plan.target && start_distrusts());
 	unsigned i;
 
 	traces_check();

@@ -669,8 +669,8 @@ static bool save(void (*what)(struct disk *d), unsigned crash_percent)
 		what(&files);
 	saving = false;
 	calls_left = -1;
-	if (!over_now && sync_lost && !own.commit.error)
-		broken("a sync of the image has failed, and the core does not know it");
+	if (!over_now && sync_lost && !own.commit.error && !start_distrusts())
+		broken("a sync of the image has failed, and neither the core nor the next start knows it");
 	if (!over_now && own.commit.error)
 		core_sync_failed(&core, own.commit.error);
 	return !over_now;
