@@ -62,12 +62,6 @@ static void listen_on(const char *path)
 		finding("the fuzzer cannot listen");
 }
 
-/* main.c's, which is not here. */
-void bb_show_usage(void)
-{
-	xfunc_die();
-}
-
 static int ask(void *arg UNUSED_PARAM)
 {
 	char *argv[16] = { (char *)"xnbd-bgctl" };

@@ -494,3 +494,9 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	globals_keep();
 	return 0;
 }
+
+/* main.c's, which is not here. */
+void bb_show_usage(void)
+{
+	xfunc_die();
+}
