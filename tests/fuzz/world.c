@@ -496,6 +496,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 }
 
 /* main.c's, which is not here. */
+void bb_show_usage(void);
+void xfunc_die(void) __attribute__((noreturn));
 void bb_show_usage(void)
 {
 	xfunc_die();
