@@ -167,7 +167,7 @@ static bool begins_with(const struct input *in, const char *text)
 /* The greeting, which ends with the prompt. A target or proxy of ours sends none: it is asked what it is. */
 static void skip_greeting(struct input *in)
 {
-	unsigned long long until_ms = monotonic_ms() + GREETING_S * 1000;
+	unsigned long long until_ms = monotonic_ms() + GREETING_S * 1000ULL;
 
 	while (!begins_with(in, prompt)) {
 		const char *end = memchr(in->text, '\n', in->n);

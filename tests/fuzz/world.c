@@ -395,7 +395,7 @@ int fuzz_ioctl(int fd, unsigned long request, struct winsize *w)
 	if (request == FIOCLEX)
 		return world_peers.handed && world_peers.handed(fd) ? 0 : -1;
 	w->ws_col = world_columns;
-	return world_columns ? 0 : -1;
+	return world_terminal && world_columns ? 0 : -1;
 }
 
 /* ---- globals ------------------------------------------------------------------------------ */
