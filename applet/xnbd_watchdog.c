@@ -191,6 +191,6 @@ int xnbd_watchdog_main(int argc UNUSED_PARAM, char **argv)
 	(void)mlockall(MCL_CURRENT | MCL_FUTURE); /* the program may be on that device */
 	for (;;) {
 		check_device(&w);
-		sleep(w.interval_s);
+		(void)poll(NULL, 0, (int)w.interval_s * 1000);
 	}
 }
