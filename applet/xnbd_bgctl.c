@@ -22,21 +22,21 @@
 //config:	Copies in the background of the proxy, and returns at once.
 //config:
 //config:config FEATURE_XNBD_BGCTL_JOB
-//config:	bool "--pause, --resume, --cancel and --rate (430 bytes)"
+//config:	bool "--pause, --resume, --cancel and --rate (350 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
 //config:	Controls a running copy.
 //config:
 //config:config FEATURE_XNBD_BGCTL_VERIFY
-//config:	bool "--verify (320 bytes)"
+//config:	bool "--verify (310 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
 //config:	Compares the copy with the origin, before the switch.
 //config:
 //config:config FEATURE_XNBD_BGCTL_HOLD
-//config:	bool "--hold (310 bytes)"
+//config:	bool "--hold (260 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
@@ -44,14 +44,14 @@
 //config:	runs.
 //config:
 //config:config FEATURE_XNBD_BGCTL_UPGRADE
-//config:	bool "--upgrade (390 bytes)"
+//config:	bool "--upgrade (310 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
 //config:	Exchanges the program of a running server.
 //config:
 //config:config FEATURE_XNBD_BGCTL_CLIENTS
-//config:	bool "--clients and --export-metrics (860 bytes)"
+//config:	bool "--clients and --export-metrics (830 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
@@ -80,7 +80,7 @@
 //config:	has that in it (FEATURE_XNBD_SERVER_RECONNECT_URI).
 //config:
 //config:config FEATURE_XNBD_BGCTL_ALL
-//config:	bool "--all (7.0 kb)"
+//config:	bool "--all (7.1 kb)"
 //config:	default y
 //config:	depends on XNBD_BGCTL && FEATURE_XNBD_WRAPPER_DBPATH
 //config:	help

@@ -5,7 +5,7 @@
  * leaves to its control tool: the count of local blocks, the copy, the connection to a new origin.
  */
 //config:config FEATURE_XNBD_BGCTL_BINARY
-//config:	bool "Servers of xNBD (23 kb)"
+//config:	bool "Servers of xNBD (24 kb)"
 //config:	default n
 //config:	depends on XNBD_BGCTL && !NOMMU
 //config:	help

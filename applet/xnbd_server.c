@@ -5,7 +5,7 @@
  * origin while the disk moves here. This file is its command line.
  */
 //config:config XNBD_SERVER
-//config:	bool "xnbd-server (181 kb)"
+//config:	bool "xnbd-server (184 kb)"
 //config:	default y
 //config:	help
 //config:	Serves a disk image or block device over NBD (target mode), or stands
@@ -13,7 +13,7 @@
 //config:	touches in a local image (proxy mode).
 //config:
 //config:config FEATURE_XNBD_SERVER_PROXY
-//config:	bool "--proxy (67 kb)"
+//config:	bool "--proxy (69 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -51,7 +51,7 @@
 //config:	Only clients of some addresses may connect.
 //config:
 //config:config FEATURE_XNBD_EXPORT_NAMES
-//config:	bool "Names and descriptions of exports (1.2 kb)"
+//config:	bool "Names and descriptions of exports (1.1 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -68,7 +68,7 @@
 //config:	SIGHUP opens what has replaced a file.
 //config:
 //config:config FEATURE_XNBD_SERVER_SECTORS
-//config:	bool "--sector-size (710 bytes)"
+//config:	bool "--sector-size (700 bytes)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -76,14 +76,14 @@
 //config:	are not for whole sectors are refused.
 //config:
 //config:config FEATURE_XNBD_SERVER_DISCARD
-//config:	bool "--discard (330 bytes)"
+//config:	bool "--discard (350 bytes)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
 //config:	For preallocated images: TRIM is ignored, and zeroes leave no holes.
 //config:
 //config:config FEATURE_XNBD_SERVER_RECONNECT_URI
-//config:	bool "A new origin as a URI (870 bytes)"
+//config:	bool "A new origin as a URI (940 bytes)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
@@ -116,14 +116,14 @@
 //config:	origin without it.
 //config:
 //config:config FEATURE_XNBD_SERVER_DAEMONIZE
-//config:	bool "--daemonize, --pidfile and --logpath (1.8 kb)"
+//config:	bool "--daemonize, --pidfile and --logpath (1.7 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
 //config:	Going to the background, when nothing else does that.
 //config:
 //config:config FEATURE_XNBD_SERVER_COW
-//config:	bool "--cow-target (2.5 kb)"
+//config:	bool "--cow-target (2.6 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -131,28 +131,28 @@
 //config:	that vanishes at the end.
 //config:
 //config:config FEATURE_XNBD_SERVER_COW_CLIENT
-//config:	bool "--cow-client (1.4 kb)"
+//config:	bool "--cow-client (1.5 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_COW
 //config:	help
 //config:	The same with a file for each client, which vanishes with it.
 //config:
 //config:config FEATURE_XNBD_SERVER_INETD
-//config:	bool "--inetd and --connected-fd (1.7 kb)"
+//config:	bool "--inetd and --connected-fd (1.6 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
 //config:	Serves one client that is connected already, by a socket or by pipes.
 //config:
 //config:config FEATURE_XNBD_SERVER_SNAPSHOT
-//config:	bool "SIGUSR1 makes a snapshot (1.2 kb)"
+//config:	bool "SIGUSR1 makes a snapshot (1.3 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
 //config:	A copy of the image of a target as it is at one moment.
 //config:
 //config:config FEATURE_XNBD_SERVER_INIT
-//config:	bool "--root-storage, and sockets and readiness of systemd (2.6 kb)"
+//config:	bool "--root-storage, and sockets and readiness of systemd (2.3 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -160,14 +160,14 @@
 //config:	NOTIFY_SOCKET are understood.
 //config:
 //config:config FEATURE_XNBD_SERVER_AUTO
-//config:	bool "--auto-switch and --exec (1.5 kb)"
+//config:	bool "--auto-switch and --exec (1.4 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
 //config:	The switch as soon as all blocks are here, and a program to run then:
 //config:
 //config:config FEATURE_XNBD_SERVER_COVER
-//config:	bool "--cover (4.1 kb)"
+//config:	bool "--cover (4.0 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
@@ -176,7 +176,7 @@
 //config:	UUIDs, physical volumes.
 //config:
 //config:config FEATURE_XNBD_SERVER_TRACE
-//config:	bool "--record-trace and --prefetch (3.7 kb)"
+//config:	bool "--record-trace and --prefetch (3.6 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
@@ -184,7 +184,7 @@
 //config:	names fetched before it is asked for.
 //config:
 //config:config FEATURE_XNBD_SERVER_READAHEAD
-//config:	bool "Read-ahead (1.4 kb)"
+//config:	bool "Read-ahead (1.5 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help
@@ -210,14 +210,14 @@
 //config:	together, how much is local, how much survives a power cut.
 //config:
 //config:config FEATURE_XNBD_SERVER_SYSLOG
-//config:	bool "--syslog (450 bytes)"
+//config:	bool "--syslog (460 bytes)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
 //config:	Messages go to syslogd, or to the kernel's log when there is none.
 //config:
 //config:config FEATURE_XNBD_SERVER_VERBOSE
-//config:	bool "--verbose (4.3 kb)"
+//config:	bool "--verbose (4.4 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -225,14 +225,14 @@
 //config:	the disk and of the origin; a few of each kind in a second at most.
 //config:
 //config:config FEATURE_XNBD_SERVER_CONTROL
-//config:	bool "--control (170 bytes)"
+//config:	bool "--control (150 bytes)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
 //config:	A control socket for a target, as a proxy has one.
 //config:
 //config:config FEATURE_XNBD_SERVER_COUNTERS
-//config:	bool "Counters, and the list of clients (6.5 kb)"
+//config:	bool "Counters, and the list of clients (6.7 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY || XNBD_WRAPPER || FEATURE_XNBD_SERVER_CONTROL
 //config:	help
@@ -256,7 +256,7 @@
 //config:	and libc's resolver is left out, if nothing else needs it.
 //config:
 //config:config FEATURE_XNBD_SERVER_UPGRADE
-//config:	bool "xnbd-bgctl --upgrade (9.3 kb)"
+//config:	bool "xnbd-bgctl --upgrade (10 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY || XNBD_WRAPPER || FEATURE_XNBD_SERVER_CONTROL
 //config:	help
@@ -264,7 +264,7 @@
 //config:	clients and devices notice a short pause.
 //config:
 //config:config FEATURE_XNBD_SERVER_DEVICE
-//config:	bool "--device (13 kb)"
+//config:	bool "--device (14 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help

@@ -10,14 +10,14 @@
 //config:	removed while it runs.
 //config:
 //config:config FEATURE_XNBD_WRAPPER_ALLOW_KEY
-//config:	bool "--allow-key (810 bytes)"
+//config:	bool "--allow-key (820 bytes)"
 //config:	default y
 //config:	depends on XNBD_WRAPPER && FEATURE_XNBD_TLS
 //config:	help
 //config:	Some images are only for clients with some TLS keys.
 //config:
 //config:config FEATURE_XNBD_WRAPPER_PROXY
-//config:	bool "--proxy (8.4 kb)"
+//config:	bool "--proxy (8.5 kb)"
 //config:	default y
 //config:	depends on XNBD_WRAPPER && FEATURE_XNBD_SERVER_PROXY
 //config:	help
@@ -25,7 +25,7 @@
 //config:	a control socket of its own.
 //config:
 //config:config FEATURE_XNBD_WRAPPER_CONVERSATION
-//config:	bool "Conversation of xNBD (5.1 kb)"
+//config:	bool "Conversation of xNBD (5.2 kb)"
 //config:	default y
 //config:	depends on XNBD_WRAPPER
 //config:	help
@@ -33,7 +33,7 @@
 //config:	own xnbd-wrapper-ctl, and for ours.
 //config:
 //config:config FEATURE_XNBD_WRAPPER_DBPATH
-//config:	bool "--dbpath (14 kb)"
+//config:	bool "--dbpath (13 kb)"
 //config:	default y
 //config:	depends on XNBD_WRAPPER
 //config:	help
