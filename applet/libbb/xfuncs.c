@@ -202,7 +202,7 @@ unsigned long long xatoull_range_sfx(const char *s, unsigned long long lower, un
 	if (suffixes && *p)
 		n = multiply(n, p, s, suffixes);
 	if (n < lower || n > upper)
-		die_number(s, xasprintf("not in %llu..%llu", lower, upper));
+		bb_error_msg_and_die("%s: '%s' is not in %llu..%llu", bb_option_of(s), s, lower, upper); /* xasprintf() is 4 KB of malloc(3) */
 	return n;
 }
 
