@@ -26,7 +26,7 @@ known=tests/sim/mutants.seeds
 one() {
 	name=$1 file=$2 script=$3 d=$T/$4
 	if [ "${CHECK:-}" ]; then
-		if sed "$script" "applet/core/$file" | cmp -s - "applet/core/$file"; then
+		if ! sed "$script" "applet/core/$file" >"$d" || cmp -s "$d" "applet/core/$file"; then
 			echo "$name: changes nothing" | tee "$d.result"
 		else
 			echo "changes something" >"$d.result"
