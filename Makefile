@@ -154,7 +154,7 @@ $(config):
 	@cp config/full_defconfig $@
 
 # The whole menu.
-$(O)/Config.in: Kconfig $(wildcard applet/*.c) config/generate
+$(O)/Config.in: Kconfig $(wildcard applet/*.c applet/*/*.c) config/generate
 	@config/generate kconfig $(O)
 	@touch $@
 
@@ -162,7 +162,7 @@ $(O)/Config.in: Kconfig $(wildcard applet/*.c) config/generate
 # the stamp tells that it was looked at.
 generated := $(addprefix $(O)/,objects.mk include/autoconf.h include/applets.h include/usage.h include/version.h)
 $(generated): $(O)/generated.stamp ;
-$(O)/generated.stamp: Makefile $(config) Kconfig $(wildcard applet/*.c) config/generate
+$(O)/generated.stamp: Makefile $(config) Kconfig $(wildcard applet/*.c applet/*/*.c) config/generate
 	@config/generate headers $(config) $(O)
 	@touch $@
 
@@ -231,7 +231,8 @@ unit_tests := $(O)/unit/nbd_test $(O)/unit/core_test $(O)/unit/libbb_test $(O)/u
 	$(addprefix $(O)/unit/,tls_crypto_test tls_crypto32_test tls_test)
 
 # They test everything, whatever .config leaves out.
-$(O)/unit/include/autoconf.h: config/full_defconfig Kconfig $(wildcard applet/*.c) config/generate
+$(O)/unit/include/autoconf.h: $(O)/unit/generated.stamp ;
+$(O)/unit/generated.stamp: config/full_defconfig Kconfig $(wildcard applet/*.c applet/*/*.c) config/generate
 	@config/generate headers config/full_defconfig $(O)/unit
 	@touch $@
 

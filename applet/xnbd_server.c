@@ -35,21 +35,6 @@
 //config:	A READ with structured replies is answered with a hole chunk where
 //config:	64 KiB and more are zero.
 //config:
-//config:config FEATURE_XNBD_SERVER_ORIGIN_HOLES
-//config:	bool "Holes of the origin (800 bytes)"
-//config:	default y
-//config:	depends on FEATURE_XNBD_SERVER_PROXY && FEATURE_XNBD_SERVER_STRUCTURED
-//config:	help
-//config:	Clients of a proxy are told where the origin has holes, so that nobody
-//config:	fetches them. Without this, what is not here is data.
-//config:
-//config:config FEATURE_XNBD_SERVER_ALLOW
-//config:	bool "--allow (950 bytes)"
-//config:	default y
-//config:	depends on XNBD_SERVER
-//config:	help
-//config:	Only clients of some addresses may connect.
-//config:
 //config:config FEATURE_XNBD_EXPORT_NAMES
 //config:	bool "Names and descriptions of exports (1.1 kb)"
 //config:	default y
@@ -58,14 +43,6 @@
 //config:	--exportname, --description and --hide-exports of xnbd-server; --export and
 //config:	--default of xnbd-wrapper. A client whose export is unknown is told
 //config:	which there are.
-//config:
-//config:config FEATURE_XNBD_SERVER_RENEW
-//config:	bool "Images that grow or are replaced (1.6 kb)"
-//config:	default y
-//config:	depends on XNBD_SERVER
-//config:	help
-//config:	A target tells each new client the size that its image has then, and
-//config:	SIGHUP opens what has replaced a file.
 //config:
 //config:config FEATURE_XNBD_SERVER_SECTORS
 //config:	bool "--sector-size (700 bytes)"
@@ -82,31 +59,6 @@
 //config:	help
 //config:	For preallocated images: TRIM is ignored, and zeroes leave no holes.
 //config:
-//config:config FEATURE_XNBD_SERVER_RECONNECT_URI
-//config:	bool "A new origin as a URI (940 bytes)"
-//config:	default y
-//config:	depends on FEATURE_XNBD_SERVER_PROXY
-//config:	help
-//config:	The control socket takes the new address of the origin as a URI, too,
-//config:	also one with TLS: xnbd-bgctl --reconnect CONTROL_SOCKET URI.
-//config:
-//config:config FEATURE_XNBD_TLS
-//config:	bool "TLS with pre-shared keys (25 kb)"
-//config:	default y
-//config:	depends on XNBD_SERVER || XNBD_CLIENT
-//config:	help
-//config:	TLS 1.3: for clients of the server, for its connections to the origin,
-//config:	and for xnbd-client.
-//config:
-//config:config FEATURE_XNBD_TLS_KERNEL
-//config:	bool "The kernel's TLS (1.6 kb)"
-//config:	default y
-//config:	depends on FEATURE_XNBD_TLS
-//config:	help
-//config:	Over TCP, the kernel makes and opens the records after the handshake,
-//config:	where it has the module tls, from Linux 5.11 on. Without this, threads
-//config:	of the server do.
-//config:
 //config:config FEATURE_XNBD_SERVER_OLDSTYLE
 //config:	bool "--oldstyle (330 bytes)"
 //config:	default y
@@ -115,137 +67,12 @@
 //config:	The oldstyle handshake, for old clients. A proxy understands an oldstyle
 //config:	origin without it.
 //config:
-//config:config FEATURE_XNBD_SERVER_DAEMONIZE
-//config:	bool "--daemonize, --pidfile and --logpath (1.7 kb)"
-//config:	default y
-//config:	depends on XNBD_SERVER
-//config:	help
-//config:	Going to the background, when nothing else does that.
-//config:
-//config:config FEATURE_XNBD_SERVER_COW
-//config:	bool "--cow-target (2.6 kb)"
-//config:	default y
-//config:	depends on XNBD_SERVER
-//config:	help
-//config:	Serves an image that is only read; what clients write goes to a file
-//config:	that vanishes at the end.
-//config:
-//config:config FEATURE_XNBD_SERVER_COW_CLIENT
-//config:	bool "--cow-client (1.5 kb)"
-//config:	default y
-//config:	depends on FEATURE_XNBD_SERVER_COW
-//config:	help
-//config:	The same with a file for each client, which vanishes with it.
-//config:
-//config:config FEATURE_XNBD_SERVER_INETD
-//config:	bool "--inetd and --connected-fd (1.6 kb)"
-//config:	default y
-//config:	depends on XNBD_SERVER
-//config:	help
-//config:	Serves one client that is connected already, by a socket or by pipes.
-//config:
-//config:config FEATURE_XNBD_SERVER_SNAPSHOT
-//config:	bool "SIGUSR1 makes a snapshot (1.3 kb)"
-//config:	default y
-//config:	depends on XNBD_SERVER
-//config:	help
-//config:	A copy of the image of a target as it is at one moment.
-//config:
-//config:config FEATURE_XNBD_SERVER_INIT
-//config:	bool "--root-storage, and sockets and readiness of systemd (2.3 kb)"
-//config:	default y
-//config:	depends on XNBD_SERVER
-//config:	help
-//config:	For a server that the root file system depends on; LISTEN_FDS and
-//config:	NOTIFY_SOCKET are understood.
-//config:
-//config:config FEATURE_XNBD_SERVER_AUTO
-//config:	bool "--auto-switch and --exec (1.4 kb)"
-//config:	default y
-//config:	depends on FEATURE_XNBD_SERVER_PROXY
-//config:	help
-//config:	The switch as soon as all blocks are here, and a program to run then:
-//config:
-//config:config FEATURE_XNBD_SERVER_COVER
-//config:	bool "--cover (4.0 kb)"
-//config:	default y
-//config:	depends on FEATURE_XNBD_SERVER_PROXY
-//config:	help
-//config:	Until the switch, the first and last bytes of the disk are in the commit
-//config:	file, so that nothing finds the half-copied one: no partitions, labels,
-//config:	UUIDs, physical volumes.
-//config:
-//config:config FEATURE_XNBD_SERVER_TRACE
-//config:	bool "--record-trace and --prefetch (3.6 kb)"
-//config:	default y
-//config:	depends on FEATURE_XNBD_SERVER_PROXY
-//config:	help
-//config:	Which blocks a boot asks for, written to a small file; and what such a file
-//config:	names fetched before it is asked for.
-//config:
-//config:config FEATURE_XNBD_SERVER_READAHEAD
-//config:	bool "Read-ahead (1.5 kb)"
-//config:	default y
-//config:	depends on FEATURE_XNBD_SERVER_PROXY
-//config:	help
-//config:	A proxy fetches more than is asked for: ahead of clients who read in order,
-//config:	and around what others miss, where the connection has the bandwidth for it.
-//config:
-//config:config FEATURE_XNBD_SERVER_VERIFY
-//config:	bool "Comparison with the origin (7.5 kb)"
-//config:	default y
-//config:	depends on FEATURE_XNBD_SERVER_PROXY
-//config:	help
-//config:	It is remembered where clients have written, so that all else can be
-//config:	compared with the origin before the switch: when xnbd-bgctl asks for
-//config:	it, with --verify before --auto-switch, and by --check. It takes
-//config:	4 MiB of memory for each TiB of the disk.
-//config:
-//config:config FEATURE_XNBD_SERVER_CHECK
-//config:	bool "--check (2.7 kb)"
-//config:	default y
-//config:	depends on FEATURE_XNBD_SERVER_PROXY
-//config:	help
-//config:	Looks at the files of a proxy that does not run: do they belong
-//config:	together, how much is local, how much survives a power cut.
-//config:
-//config:config FEATURE_XNBD_SERVER_SYSLOG
-//config:	bool "--syslog (460 bytes)"
-//config:	default y
-//config:	depends on XNBD_SERVER
-//config:	help
-//config:	Messages go to syslogd, or to the kernel's log when there is none.
-//config:
-//config:config FEATURE_XNBD_SERVER_VERBOSE
-//config:	bool "--verbose (4.4 kb)"
-//config:	default y
-//config:	depends on XNBD_SERVER
-//config:	help
-//config:	A line for each client that comes, goes or is refused, and for errors of
-//config:	the disk and of the origin; a few of each kind in a second at most.
-//config:
 //config:config FEATURE_XNBD_SERVER_CONTROL
 //config:	bool "--control (150 bytes)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
 //config:	A control socket for a target, as a proxy has one.
-//config:
-//config:config FEATURE_XNBD_SERVER_COUNTERS
-//config:	bool "Counters, and the list of clients (6.7 kb)"
-//config:	default y
-//config:	depends on FEATURE_XNBD_SERVER_PROXY || XNBD_WRAPPER || FEATURE_XNBD_SERVER_CONTROL
-//config:	help
-//config:	The control socket tells who is connected, and counts requests, bytes,
-//config:	errors, refused clients, waits for the origin and latencies, also as
-//config:	Prometheus wants them.
-//config:
-//config:config FEATURE_XNBD_SERVER_OLD_CONTROL
-//config:	bool "xNBD's control protocol (1.6 kb)"
-//config:	default y
-//config:	depends on FEATURE_XNBD_SERVER_PROXY
-//config:	help
-//config:	The control socket also serves the xnbd-bgctl of xNBD 0.4.
 //config:
 //config:config FEATURE_XNBD_SERVER_NAMES
 //config:	bool "Host names (19 kb)"
@@ -254,37 +81,6 @@
 //config:	help
 //config:	Hosts and services by name. Without this, addresses and ports are numbers,
 //config:	and libc's resolver is left out, if nothing else needs it.
-//config:
-//config:config FEATURE_XNBD_SERVER_UPGRADE
-//config:	bool "xnbd-bgctl --upgrade (10 kb)"
-//config:	default y
-//config:	depends on FEATURE_XNBD_SERVER_PROXY || XNBD_WRAPPER || FEATURE_XNBD_SERVER_CONTROL
-//config:	help
-//config:	Another program replaces the one that runs, in the same process:
-//config:	clients and devices notice a short pause.
-//config:
-//config:config FEATURE_XNBD_SERVER_DEVICE
-//config:	bool "--device (14 kb)"
-//config:	default y
-//config:	depends on XNBD_SERVER
-//config:	help
-//config:	The disk is /dev/nbdN of this machine, which outlives a server that
-//config:	is killed: the next one takes it over, and what waits for it goes on.
-//config:
-//config:config FEATURE_XNBD_SERVER_UBLK
-//config:	bool "--device /dev/ublkbN (7.9 kb)"
-//config:	default y
-//config:	depends on FEATURE_XNBD_SERVER_DEVICE && FEATURE_XNBD_SERVER_THREADS
-//config:	help
-//config:	The same without NBD between the kernel and the server. Linux 6.5.
-//config:
-//config:config FEATURE_XNBD_SERVER_THREADS
-//config:	bool "Threads: several processors serve clients (12 kb)"
-//config:	default y
-//config:	depends on XNBD_SERVER
-//config:	help
-//config:	Clients are served by several threads. Without this, one serves all of
-//config:	them, and others only do what has to wait for the disk.
 //applet:IF_XNBD_SERVER(APPLET_ODDNAME(xnbd-server, xnbd_server, BB_DIR_USR_SBIN, BB_SUID_DROP, xnbd_server))
 //kbuild:lib-$(CONFIG_XNBD_SERVER) += xnbd_server.o nbd/ tls/ device/ core/ reactor/ storage/ secure/ origin/ export/ client/ control/ server/
 //usage:#define xnbd_server_trivial_usage

@@ -221,7 +221,7 @@ with_figures() {
 }
 
 prompts() {
-	for file in Kconfig applet/*.c; do
+	for file in Kconfig $(grep -l "^//config:" applet/*.c applet/*/*.c); do
 		with_figures "$file" >"$T/file"
 		cmp -s "$T/file" "$file" || cat "$T/file" >"$file"
 	done
@@ -229,7 +229,7 @@ prompts() {
 }
 
 prompts_are_true() {
-	for file in Kconfig applet/*.c; do
+	for file in Kconfig $(grep -l "^//config:" applet/*.c applet/*/*.c); do
 		with_figures "$file" | diff "$file" - || {
 			echo "$file: the figures of README.md: config/bloat.sh prompts"
 			return 1

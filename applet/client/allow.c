@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /* Which addresses may connect. */
+//config:config FEATURE_XNBD_SERVER_ALLOW
+//config:	bool "--allow (950 bytes)"
+//config:	default y
+//config:	depends on XNBD_SERVER
+//config:	help
+//config:	Only clients of some addresses may connect.
 #include "libbb.h"
 #include "client/listen.h"
 

@@ -1,6 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /* Counters of requests, and what all loops tell of their sessions. */
+//config:config FEATURE_XNBD_SERVER_COUNTERS
+//config:	bool "Counters, and the list of clients (6.7 kb)"
+//config:	default y
+//config:	depends on FEATURE_XNBD_SERVER_PROXY || XNBD_WRAPPER || FEATURE_XNBD_SERVER_CONTROL
+//config:	help
+//config:	The control socket tells who is connected, and counts requests, bytes,
+//config:	errors, refused clients, waits for the origin and latencies, also as
+//config:	Prometheus wants them.
 #include "client/session.h"
 
 enum { SESSION_LINE = 768 };

@@ -7,6 +7,13 @@
  * it back when it is closed. At shutdown, all loops give their sessions back, so that only the core's thread is
  * involved from then on.
  */
+//config:config FEATURE_XNBD_SERVER_THREADS
+//config:	bool "Threads: several processors serve clients (12 kb)"
+//config:	default y
+//config:	depends on XNBD_SERVER
+//config:	help
+//config:	Clients are served by several threads. Without this, one serves all of
+//config:	them, and others only do what has to wait for the disk.
 #include "client/session.h"
 #include "reactor/descriptors.h"
 #include "reactor/lock.h"

@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /* A single client that is already connected, by a socket or by two pipes. */
+//config:config FEATURE_XNBD_SERVER_INETD
+//config:	bool "--inetd and --connected-fd (1.6 kb)"
+//config:	default y
+//config:	depends on XNBD_SERVER
+//config:	help
+//config:	Serves one client that is connected already, by a socket or by pipes.
 #include "libbb.h"
 #include "client/client.h"
 #include "client/listen.h"

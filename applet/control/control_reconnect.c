@@ -1,6 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /* The control socket: changes the address of a proxy's origin. */
+//config:config FEATURE_XNBD_SERVER_RECONNECT_URI
+//config:	bool "A new origin as a URI (940 bytes)"
+//config:	default y
+//config:	depends on FEATURE_XNBD_SERVER_PROXY
+//config:	help
+//config:	The control socket takes the new address of the origin as a URI, too,
+//config:	also one with TLS: xnbd-bgctl --reconnect CONTROL_SOCKET URI.
 #include "libbb.h"
 #include "control/connection.h"
 #include "origin/origin.h"

@@ -4,6 +4,12 @@
  * The control protocol of xNBD: a native 32-bit command, and what that command needs.
  * For its own xnbd-bgctl, and the scripts around it.
  */
+//config:config FEATURE_XNBD_SERVER_OLD_CONTROL
+//config:	bool "xNBD's control protocol (1.6 kb)"
+//config:	default y
+//config:	depends on FEATURE_XNBD_SERVER_PROXY
+//config:	help
+//config:	The control socket also serves the xnbd-bgctl of xNBD 0.4.
 #include "libbb.h"
 #include "client/client.h"
 #include "control/connection.h"

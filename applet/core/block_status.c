@@ -11,6 +11,13 @@
  * "Data" is never wrong. It is the answer wherever the origin has none: it is lost, refuses, or
  * takes longer than STATUS_WAIT_MS or --hold. So nobody waits for an origin that is silent.
  */
+//config:config FEATURE_XNBD_SERVER_ORIGIN_HOLES
+//config:	bool "Holes of the origin (800 bytes)"
+//config:	default y
+//config:	depends on FEATURE_XNBD_SERVER_PROXY && FEATURE_XNBD_SERVER_STRUCTURED
+//config:	help
+//config:	Clients of a proxy are told where the origin has holes, so that nobody
+//config:	fetches them. Without this, what is not here is data.
 #include "core/checked.h"
 #include "nbd/nbd.h"
 

@@ -15,6 +15,13 @@
  * All of this is best effort: it uses only what is free in the clients' window, waits for
  * nothing, and where it fails, whoever needs a block asks for that block alone.
  */
+//config:config FEATURE_XNBD_SERVER_READAHEAD
+//config:	bool "Read-ahead (1.5 kb)"
+//config:	default y
+//config:	depends on FEATURE_XNBD_SERVER_PROXY
+//config:	help
+//config:	A proxy fetches more than is asked for: ahead of clients who read in order,
+//config:	and around what others miss, where the connection has the bandwidth for it.
 #include "core/internal.h"
 #include "core/fetch.h"
 

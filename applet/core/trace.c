@@ -1,6 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /* The boot trace: how it is recorded, and its text. Pure. */
+//config:config FEATURE_XNBD_SERVER_TRACE
+//config:	bool "--record-trace and --prefetch (3.6 kb)"
+//config:	default y
+//config:	depends on FEATURE_XNBD_SERVER_PROXY
+//config:	help
+//config:	Which blocks a boot asks for, written to a small file; and what such a file
+//config:	names fetched before it is asked for.
 #include "core/trace.h"
 
 #include <stdlib.h>

@@ -15,6 +15,15 @@
  * Politeness: like the copier, whose window it shares. While clients have lately waited for the origin, one fetch at a
  * time.
  */
+//config:config FEATURE_XNBD_SERVER_VERIFY
+//config:	bool "Comparison with the origin (7.5 kb)"
+//config:	default y
+//config:	depends on FEATURE_XNBD_SERVER_PROXY
+//config:	help
+//config:	It is remembered where clients have written, so that all else can be
+//config:	compared with the origin before the switch: when xnbd-bgctl asks for
+//config:	it, with --verify before --auto-switch, and by --check. It takes
+//config:	4 MiB of memory for each TiB of the disk.
 #include "core/checked.h"
 #include "core/fetch.h"
 

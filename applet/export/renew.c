@@ -4,6 +4,13 @@
  * Targets whose image has another size, or whose path leads to another file: a new export of the same name replaces the
  * old one. Sessions that use the old one keep it, with its size and file.
  */
+//config:config FEATURE_XNBD_SERVER_RENEW
+//config:	bool "Images that grow or are replaced (1.6 kb)"
+//config:	default y
+//config:	depends on XNBD_SERVER
+//config:	help
+//config:	A target tells each new client the size that its image has then, and
+//config:	SIGHUP opens what has replaced a file.
 #include "libbb.h"
 #include "export/export.h"
 #include "reactor/descriptors.h"

@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /* The queue of messages, and the thread that writes them. */
+//config:config FEATURE_XNBD_SERVER_SYSLOG
+//config:	bool "--syslog (460 bytes)"
+//config:	default y
+//config:	depends on XNBD_SERVER
+//config:	help
+//config:	Messages go to syslogd, or to the kernel's log when there is none.
 #include "libbb.h"
 #include "reactor/lock.h"
 #include "reactor/log.h"

@@ -1,6 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /* Lines of --verbose, and how many of them. */
+//config:config FEATURE_XNBD_SERVER_VERBOSE
+//config:	bool "--verbose (4.4 kb)"
+//config:	default y
+//config:	depends on XNBD_SERVER
+//config:	help
+//config:	A line for each client that comes, goes or is refused, and for errors of
+//config:	the disk and of the origin; a few of each kind in a second at most.
 #include "libbb.h"
 #include "reactor/lock.h"
 #include "reactor/loop.h"

@@ -1,6 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /* The kernel's TLS: start, control records, end. */
+//config:config FEATURE_XNBD_TLS_KERNEL
+//config:	bool "The kernel's TLS (1.6 kb)"
+//config:	default y
+//config:	depends on FEATURE_XNBD_TLS
+//config:	help
+//config:	Over TCP, the kernel makes and opens the records after the handshake,
+//config:	where it has the module tls, from Linux 5.11 on. Without this, threads
+//config:	of the server do.
 #include "secure/kernel_tls.h"
 
 #include <stdatomic.h>

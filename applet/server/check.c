@@ -6,6 +6,13 @@
  * It takes the same steps as a start (store.c), which fail with the same messages. Nothing is changed. With an origin,
  * the core compares what is local with it, as in a proxy without clients.
  */
+//config:config FEATURE_XNBD_SERVER_CHECK
+//config:	bool "--check (2.7 kb)"
+//config:	default y
+//config:	depends on FEATURE_XNBD_SERVER_PROXY
+//config:	help
+//config:	Looks at the files of a proxy that does not run: do they belong
+//config:	together, how much is local, how much survives a power cut.
 #include "libbb.h"
 #include "control/connection.h"
 #include "control/control.h"

@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /* A server in the background: its parent, pid file and log. */
+//config:config FEATURE_XNBD_SERVER_DAEMONIZE
+//config:	bool "--daemonize, --pidfile and --logpath (1.7 kb)"
+//config:	default y
+//config:	depends on XNBD_SERVER
+//config:	help
+//config:	Going to the background, when nothing else does that.
 #include "libbb.h"
 #include "reactor/log.h"
 #include "reactor/pool.h"

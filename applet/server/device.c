@@ -1,6 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /* The export as /dev/nbdN, and what it has in common with /dev/ublkbN. */
+//config:config FEATURE_XNBD_SERVER_DEVICE
+//config:	bool "--device (14 kb)"
+//config:	default y
+//config:	depends on XNBD_SERVER
+//config:	help
+//config:	The disk is /dev/nbdN of this machine, which outlives a server that
+//config:	is killed: the next one takes it over, and what waits for it goes on.
 #include "libbb.h"
 #include "client/client.h"
 #include "reactor/loop.h"

@@ -15,6 +15,12 @@
  * Only one thing identifies what a device of a dead server was: 64 bits that the kernel keeps for servers.
  * They are a hash of our identifier.
  */
+//config:config FEATURE_XNBD_SERVER_UBLK
+//config:	bool "--device /dev/ublkbN (7.9 kb)"
+//config:	default y
+//config:	depends on FEATURE_XNBD_SERVER_DEVICE && FEATURE_XNBD_SERVER_THREADS
+//config:	help
+//config:	The same without NBD between the kernel and the server. Linux 6.5.
 #include "libbb.h"
 #include "client/client.h"
 #include "origin/origin.h"

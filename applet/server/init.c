@@ -1,6 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /* --root-storage and --exec. */
+//config:config FEATURE_XNBD_SERVER_INIT
+//config:	bool "--root-storage, and sockets and readiness of systemd (2.3 kb)"
+//config:	default y
+//config:	depends on XNBD_SERVER
+//config:	help
+//config:	For a server that the root file system depends on; LISTEN_FDS and
+//config:	NOTIFY_SOCKET are understood.
 #include "libbb.h"
 #include "core/ports.h"
 #include "reactor/descriptors.h"

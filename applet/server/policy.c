@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /* What a proxy does by itself when its disk is complete: compare, switch, run the hook. */
+//config:config FEATURE_XNBD_SERVER_AUTO
+//config:	bool "--auto-switch and --exec (1.4 kb)"
+//config:	default y
+//config:	depends on FEATURE_XNBD_SERVER_PROXY
+//config:	help
+//config:	The switch as soon as all blocks are here, and a program to run then:
 #include "libbb.h"
 #include "control/control.h"
 #include "server/life.h"

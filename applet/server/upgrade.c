@@ -1,6 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /* The live upgrade: replaces the running program. */
+//config:config FEATURE_XNBD_SERVER_UPGRADE
+//config:	bool "xnbd-bgctl --upgrade (10 kb)"
+//config:	default y
+//config:	depends on FEATURE_XNBD_SERVER_PROXY || XNBD_WRAPPER || FEATURE_XNBD_SERVER_CONTROL
+//config:	help
+//config:	Another program replaces the one that runs, in the same process:
+//config:	clients and devices notice a short pause.
 #include "libbb.h"
 #include "client/client.h"
 #include "client/listen.h"

@@ -1,6 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /* The ends of a disk, in the commit file until the switch. */
+//config:config FEATURE_XNBD_SERVER_COVER
+//config:	bool "--cover (4.0 kb)"
+//config:	default y
+//config:	depends on FEATURE_XNBD_SERVER_PROXY
+//config:	help
+//config:	Until the switch, the first and last bytes of the disk are in the commit
+//config:	file, so that nothing finds the half-copied one: no partitions, labels,
+//config:	UUIDs, physical volumes.
 #include "libbb.h"
 #include "nbd/nbd.h"
 #include "storage/cover.h"

@@ -7,6 +7,20 @@
  * All of this runs on workers, or as a quick write on the core's thread. The core lets nobody else
  * touch the blocks of a write (core/range.h), so the words of the bits are all that they share.
  */
+//config:config FEATURE_XNBD_SERVER_COW
+//config:	bool "--cow-target (2.6 kb)"
+//config:	default y
+//config:	depends on XNBD_SERVER
+//config:	help
+//config:	Serves an image that is only read; what clients write goes to a file
+//config:	that vanishes at the end.
+//config:
+//config:config FEATURE_XNBD_SERVER_COW_CLIENT
+//config:	bool "--cow-client (1.5 kb)"
+//config:	default y
+//config:	depends on FEATURE_XNBD_SERVER_COW
+//config:	help
+//config:	The same with a file for each client, which vanishes with it.
 #include "libbb.h"
 #include "reactor/descriptors.h"
 #include "reactor/lock.h"

@@ -6,6 +6,12 @@
  * While it is made nothing is written to the image: writes wait. Where the file system
  * shares blocks between files (FICLONE) that is a moment, else as long as the copy takes.
  */
+//config:config FEATURE_XNBD_SERVER_SNAPSHOT
+//config:	bool "SIGUSR1 makes a snapshot (1.3 kb)"
+//config:	default y
+//config:	depends on XNBD_SERVER
+//config:	help
+//config:	A copy of the image of a target as it is at one moment.
 #include "libbb.h"
 #include "storage/holes.h"
 #include "storage/snapshot.h"

@@ -2,6 +2,13 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /* The handshake: what both sides have in common. Records to messages, messages
  * to records, the ways it fails. */
+//config:config FEATURE_XNBD_TLS
+//config:	bool "TLS with pre-shared keys (25 kb)"
+//config:	default y
+//config:	depends on XNBD_SERVER || XNBD_CLIENT
+//config:	help
+//config:	TLS 1.3: for clients of the server, for its connections to the origin,
+//config:	and for xnbd-client.
 #include "tls/internal.h"
 
 /* The SHA-256 of "HelloRetryRequest" */
