@@ -29,8 +29,8 @@
  * comparison with the origin; readahead.c read-ahead; trace.c and prefetch.c the boot trace;
  * written.c the record of client writes; commit.c the bitmap file and the commit file;
  * published.c what other threads may read;
- * state.c what a start makes of these files; core.c start, time, switch; report.c what the core
- * tells of itself.
+ * state.c what a start makes of these files; core.c start, time; switch.c the switch; report.c what the
+ * core tells of itself.
  */
 #ifndef CORE_CORE_H
 #define CORE_CORE_H
