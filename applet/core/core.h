@@ -21,7 +21,7 @@
  * struct core is opaque; use the functions below to query it. Its members, and what the files of core/ call of each
  * other, are in internal.h.
  *
- * Files: map.c the bitmap; range.c block ranges in flight; request.c client requests;
+ * Files: map.c the bitmap; range.c block ranges in flight; request.c client requests; request_pieces.c long ones;
  * request_check.c what they may do and which blocks they need; fetch.c requests to the origin;
  * job.c whose turn it is;
  * fetch_table.c which blocks are being fetched; fetch_store.c storing the replies; rtt.c response

@@ -209,6 +209,8 @@ void request_resume(struct core *c, struct request *r, int error);
 void request_reply(struct core *c, struct request *r, uint32_t error);
 /* r, a BLOCK_STATUS, needs nothing but the image: looks for data there. */
 void request_find_data(struct core *c, struct request *r);
+
+/* request_pieces.c */
 /* Zeroes, or a trim, of this many blocks took this long: sets the length of the next piece. */
 void zero_measure(struct core *c, uint64_t blocks, uint64_t ms);
 

@@ -90,8 +90,6 @@ static void commit_done(struct commit_waiter *w, int error)
 	request_reply(r->core, r, error ? NBD_EIO : NBD_SUCCESS);
 }
 
-static void piece_next(struct core *c, struct request *r);
-
 static void wait_for_commit(struct core *c, struct request *r)
 {
 	r->state = REQ_COMMIT;
@@ -228,8 +226,7 @@ static void range_granted(struct range *range)
 		disk_begin(r->core, r);
 }
 
-/* True: nobody else has any of it. */
-static bool lock_granted(struct core *c, struct request *r, uint64_t first, uint64_t end)
+bool request_lock(struct core *c, struct request *r, uint64_t first, uint64_t end)
 {
 	r->state = REQ_RANGE;
 	r->range.first = first;
@@ -239,57 +236,10 @@ static bool lock_granted(struct core *c, struct request *r, uint64_t first, uint
 	return range_lock(&c->ranges, &r->range);
 }
 
-static void lock_range(struct core *c, struct request *r, uint64_t first, uint64_t end)
+void request_lock_and_go(struct core *c, struct request *r, uint64_t first, uint64_t end)
 {
-	if (lock_granted(c, r, first, end))
+	if (request_lock(c, r, first, end))
 		range_granted(&r->range);
-}
-
-/*
- * Zeroes and trims may be as long as the disk, so they are done in pieces, each under its own
- * range: others who want these blocks wait for one piece at most, and the port serves others
- * between two pieces. An error ends the request.
- */
-static void piece_cut(const struct core *c, struct request *r, uint32_t all)
-{
-	uint64_t most = (touched_first(r) + c->zero_blocks) * BLOCK_BYTES - r->offset;
-
-	r->length = all < most ? all : (uint32_t)most;
-	r->rest = all - r->length;
-	r->begun_ms = c->now_ms;
-}
-
-static void piece_begin(struct core *c, struct request *r)
-{
-	piece_cut(c, r, r->length);
-	lock_range(c, r, touched_first(r), touched_end(r));
-}
-
-/* Behind one that went well. core_run() begins it: pieces do not call each other. */
-static void piece_next(struct core *c, struct request *r)
-{
-	r->offset += r->length;
-	r->flags &= (uint16_t)~NBD_CMD_FLAG_FAST_ZERO; /* too late to refuse it */
-	piece_cut(c, r, r->rest);
-	if (!lock_granted(c, r, touched_first(r), touched_end(r)))
-		return;
-	r->range.next_granted = NULL;
-	*c->granted_tail = &r->range;
-	c->granted_tail = &r->range.next_granted;
-}
-
-/* Longer pieces while the disk does them in no time, shorter ones when somebody had to wait. */
-void zero_measure(struct core *c, uint64_t blocks, uint64_t ms)
-{
-	if (blocks < c->zero_blocks && (ms <= ZERO_MS || c->zero_blocks == ZERO_BLOCKS_MIN))
-		return;
-	if (ms > ZERO_MS)
-		blocks = blocks * ZERO_MS / ms;
-	else if (ms < ZERO_MS / 4)
-		blocks *= 2;
-	if (blocks > ZERO_BLOCKS_MAX)
-		blocks = ZERO_BLOCKS_MAX;
-	c->zero_blocks = blocks > ZERO_BLOCKS_MIN ? blocks : ZERO_BLOCKS_MIN;
 }
 
 /*
@@ -302,7 +252,7 @@ static void request_read(struct core *c, struct request *r)
 	uint64_t end = touched_end(r);
 
 	if (range_is_busy(&c->ranges, first, end, false)) {
-		lock_range(c, r, first, end);
+		request_lock_and_go(c, r, first, end);
 		return;
 	}
 	r->state = REQ_DISK;
@@ -329,24 +279,6 @@ void request_find_data(struct core *c, struct request *r)
 		read_done(c, r);
 }
 
-/* A trim only touches whole blocks: part of one cannot become local. */
-static void trim(struct core *c, struct request *r)
-{
-	uint64_t first = whole_first(r);
-	uint64_t end = whole_end(c, r);
-	uint64_t stop = request_end(r);
-
-	if (first >= end) {
-		request_reply(c, r, NBD_SUCCESS);
-		return;
-	}
-	r->offset = first * BLOCK_BYTES;
-	if (stop > end * BLOCK_BYTES)
-		stop = end * BLOCK_BYTES;
-	r->length = (uint32_t)(stop - r->offset);
-	piece_begin(c, r);
-}
-
 /* Nothing that r needs is missing. */
 static void request_go(struct core *c, struct request *r)
 {
@@ -364,13 +296,13 @@ static void request_go(struct core *c, struct request *r)
 		status_begin(c, r);
 		break;
 	case NBD_CMD_TRIM:
-		trim(c, r);
+		piece_trim(c, r);
 		break;
 	case NBD_CMD_WRITE_ZEROES:
 		piece_begin(c, r);
 		break;
 	default:
-		lock_range(c, r, touched_first(r), touched_end(r));
+		request_lock_and_go(c, r, touched_first(r), touched_end(r));
 	}
 }
 

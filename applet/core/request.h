@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* The blocks of a client's request: which it touches, which it covers, which it needs. Pure. For the
- * files request*.c. */
+/* A client's request, between the files request*.c: the blocks that it touches, covers and needs, its range lock, its
+ * pieces. The core's thread. */
 #ifndef CORE_REQUEST_H
 #define CORE_REQUEST_H
 
@@ -48,5 +48,18 @@ static inline uint64_t whole_end(const struct core *c, const struct request *r)
 uint64_t request_first_needed(const struct core *c, struct request *r);
 /* The one that it has to wait for, or UINT64_MAX: BLOCK_STATUS needs none, see block_status.c. */
 uint64_t request_first_awaited(const struct core *c, struct request *r);
+
+/* request.c. Asks for the range lock of blocks [first, end): exclusive if r writes. True: r has it. Else
+ * r->range.granted() is called when it has; r goes to the disk then. */
+bool request_lock(struct core *c, struct request *r, uint64_t first, uint64_t end);
+/* The same; if r has the lock at once, it goes to the disk at once. */
+void request_lock_and_go(struct core *c, struct request *r, uint64_t first, uint64_t end);
+
+/* request_pieces.c, of zeroes and trims: the first piece of r. */
+void piece_begin(struct core *c, struct request *r);
+/* The same for the part of a trim that consists of whole blocks; the reply if there is none. */
+void piece_trim(struct core *c, struct request *r);
+/* The next piece, behind one that went well and left some of r. */
+void piece_next(struct core *c, struct request *r);
 
 #endif
