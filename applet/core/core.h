@@ -22,7 +22,7 @@
  * other, are in internal.h.
  *
  * Files: map.c the bitmap; range.c block ranges in flight; request.c client requests; request_pieces.c long ones;
- * request_check.c what they may do and which blocks they need; fetch.c requests to the origin;
+ * request_check.c what they may do and which blocks they need; fetch.c and fetch_conn.c requests to the origin;
  * job.c whose turn it is;
  * fetch_table.c which blocks are being fetched; fetch_store.c storing the replies; rtt.c response
  * times and fetch windows; copier.c the background copy; block_status.c BLOCK_STATUS; verify.c the

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * A fetch: one read from the origin. For fetch.c, which sends it, fetch_table.c, which finds it,
- * fetch_store.c, which stores the reply, and verify.c, which compares it. The core's thread.
+ * A fetch: one read from the origin. For fetch.c, which begins and ends it, fetch_table.c, which finds it, fetch_conn.c,
+ * which sends it, fetch_store.c, which stores the reply, and verify.c, which compares it. The core's thread.
  */
 #ifndef CORE_FETCH_H
 #define CORE_FETCH_H
@@ -37,6 +37,7 @@ struct fetch {
 
 /* The fetch that has this member. */
 #define FETCH_OF(ptr, member) ((struct fetch *)(void *)((char *)(ptr)-offsetof(struct fetch, member)))
+#define FETCH_OF_JOB(j) FETCH_OF(j, io.job)
 
 /* Where blocks before end_block end in the disk: bytes. The last block may be short. */
 static inline uint64_t fetch_bytes_end(const struct core *c, uint64_t end_block)
@@ -51,6 +52,17 @@ void fetch_enter(struct core *c, struct fetch *f);
 void fetch_remove(struct core *c, struct fetch *f);
 /* Bits of this word that somebody has asked for already. */
 uint64_t fetch_in_flight(const struct core *c, uint64_t word);
+
+/* fetch.c. The length of f in the disk. */
+uint32_t fetch_bytes(const struct core *c, const struct fetch *f);
+/* f, which is in no list, waits to be sent, in the turn of this client (NULL: of the copy or read-ahead). */
+void fetch_queue(struct core *c, struct fetch *f, const void *owner);
+/* This client waits for f, too. What the copy has asked for is in no client's way: it has a window of its own. */
+void fetch_hurry(struct core *c, struct fetch *f, const void *owner);
+/* Grows f to the origin's minimum block size, in blocks; that divides a word. */
+void fetch_align(const struct core *c, struct fetch *f, uint32_t unit);
+/* Frees the memory for the reply, if f has any. */
+void fetch_release(struct core *c, struct fetch *f);
 
 enum fetch_end { END_OK, END_ORIGIN, END_LOCAL, END_GIVE_UP };
 

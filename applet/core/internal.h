@@ -239,12 +239,14 @@ void fetch_fail_queued(struct core *c, int error);
 void fetch_free_queued(struct core *c);
 void fetch_answered(struct core *c);
 void fetch_expire(struct core *c);
-void fetch_pump(struct core *c);
-void fetch_conn_lost(struct core *c, unsigned conn);
-const struct conn_state *fetch_conn(const struct core *c, unsigned kind, unsigned *slot);
 
 bool fetch_verify(struct core *c, uint64_t first, uint64_t end);
 void fetch_compared(struct core *c, struct fetch *f, int error);
+
+/* fetch_conn.c */
+const struct conn_state *fetch_conn(const struct core *c, unsigned kind, unsigned *slot);
+void fetch_pump(struct core *c);
+void fetch_conn_lost(struct core *c, unsigned conn);
 
 /* written.c */
 /* safe: what they say is on the disk. */

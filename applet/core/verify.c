@@ -253,7 +253,7 @@ static struct fetch *pop_arrived(struct verify *v)
 	return f;
 }
 
-/* ---- what fetch.c calls ------------------------------------------------------------- */
+/* ---- what fetches call ------------------------------------------------------------- */
 
 static void shrink(struct fetch *f, uint64_t first)
 {
