@@ -4,7 +4,7 @@
  * The handshake as a server: greeting, client flags, then one option after the
  * other until the client goes into transmission or gives up ("Handshake").
  */
-#include "nbd/nbd.h"
+#include "nbd/server_handshake.h"
 #include "autoconf.h"
 
 #include <string.h>
@@ -65,8 +65,8 @@ static void reply_strings(struct nbd_server_handshake *h, uint32_t option, uint3
 		h->ops->send(h->ctx, more, more_bytes);
 }
 
-static void reply_data(struct nbd_server_handshake *h, uint32_t option, uint32_t type, const uint8_t *numbers, size_t n,
-		       const char *string)
+void option_reply(struct nbd_server_handshake *h, uint32_t option, uint32_t type, const uint8_t *numbers, size_t n,
+		  const char *string)
 {
 	reply_strings(h, option, type, numbers, n, string, "");
 }
@@ -74,37 +74,25 @@ static void reply_data(struct nbd_server_handshake *h, uint32_t option, uint32_t
 /* The final reply to an option that does not end the handshake; text: what a person is told of an error. */
 static enum nbd_handshake_state answer_text(struct nbd_server_handshake *h, uint32_t option, uint32_t type, const char *text)
 {
-	reply_data(h, option, type, (const uint8_t *)"", 0, text);
+	option_reply(h, option, type, (const uint8_t *)"", 0, text);
 	return NBD_HS_MORE;
 }
 
-static enum nbd_handshake_state acknowledge(struct nbd_server_handshake *h, uint32_t option)
+enum nbd_handshake_state option_acknowledge(struct nbd_server_handshake *h, uint32_t option)
 {
 	return answer_text(h, option, NBD_REP_ACK, "");
 }
 
-static enum nbd_handshake_state invalid(struct nbd_server_handshake *h, uint32_t option, const char *text)
+enum nbd_handshake_state option_invalid(struct nbd_server_handshake *h, uint32_t option, const char *text)
 {
 	return answer_text(h, option, NBD_REP_ERR_INVALID, text);
 }
 
-static const char malformed[] = "malformed";
 static const char no_data[] = "it takes no data";
 
 /* ---- reading an option's data ------------------------------------------------- */
 
-struct cursor {
-	const uint8_t *p;
-	uint32_t left;
-};
-
-struct string {
-	const char *p;
-	uint32_t bytes;
-};
-
-/* The next n bytes, or NULL if there are fewer. */
-static const uint8_t *cursor_get(struct cursor *c, uint32_t n)
+const uint8_t *cursor_get(struct cursor *c, uint32_t n)
 {
 	const uint8_t *p = c->p;
 
@@ -124,8 +112,7 @@ static bool parse_string_of(struct cursor *c, uint32_t n, struct string *s)
 	return s->p && n <= NBD_NAME_MAX && !memchr(s->p, '\0', n);
 }
 
-/* The same, its length in front. */
-static bool parse_string(struct cursor *c, struct string *s)
+bool cursor_string(struct cursor *c, struct string *s)
 {
 	const uint8_t *p = cursor_get(c, 4);
 
@@ -172,18 +159,29 @@ static void put_names(struct nbd_server_handshake *h, char *text)
 	}
 }
 
-static enum nbd_handshake_state not_found(struct nbd_server_handshake *h, uint32_t option, uint32_t error)
+static void not_found(struct nbd_server_handshake *h, uint32_t option, uint32_t error)
 {
 	char names[NAMES_BYTES];
 
-	if (ENABLE_FEATURE_XNBD_WRAPPER_ALLOW_KEY && error == NBD_REP_ERR_POLICY)
-		return answer_text(h, option, error, "this export is for other keys of TLS");
-	if (!ENABLE_FEATURE_XNBD_EXPORT_NAMES || h->hides)
-		return answer_text(h, option, error, "no such export");
-	put_names(h, names);
-	reply_strings(h, option, error, (const uint8_t *)"", 0, *names ? "no such export; there is:" : "no such export; there is none",
-		      names);
-	return NBD_HS_MORE;
+	if (ENABLE_FEATURE_XNBD_WRAPPER_ALLOW_KEY && error == NBD_REP_ERR_POLICY) {
+		answer_text(h, option, error, "this export is for other keys of TLS");
+	} else if (!ENABLE_FEATURE_XNBD_EXPORT_NAMES || h->hides) {
+		answer_text(h, option, error, "no such export");
+	} else {
+		put_names(h, names);
+		reply_strings(h, option, error, (const uint8_t *)"", 0,
+			      *names ? "no such export; there is:" : "no such export; there is none", names);
+	}
+}
+
+const struct nbd_export *option_export(struct nbd_server_handshake *h, uint32_t option, const struct string *name)
+{
+	uint32_t error;
+	const struct nbd_export *e = find_export(h, name, &error);
+
+	if (!e)
+		not_found(h, option, error);
+	return e;
 }
 
 /* ---- the options --------------------------------------------------------------- */
@@ -232,7 +230,7 @@ static enum nbd_handshake_state list(struct nbd_server_handshake *h, const struc
 	unsigned i;
 
 	if (c->left)
-		return invalid(h, NBD_OPT_LIST, no_data);
+		return option_invalid(h, NBD_OPT_LIST, no_data);
 	if (ENABLE_FEATURE_XNBD_EXPORT_NAMES && h->hides)
 		return answer_text(h, NBD_OPT_LIST, NBD_REP_ERR_POLICY, "names of exports are not told");
 	for (i = 0; (e = h->ops->list(h->ctx, i)); i++) {
@@ -241,7 +239,7 @@ static enum nbd_handshake_state list(struct nbd_server_handshake *h, const struc
 		nbd_put32(bytes, (uint32_t)strlen(e->name));
 		reply_strings(h, NBD_OPT_LIST, NBD_REP_SERVER, bytes, sizeof(bytes), e->name, description(e));
 	}
-	return acknowledge(h, NBD_OPT_LIST);
+	return option_acknowledge(h, NBD_OPT_LIST);
 }
 
 static void send_info(struct nbd_server_handshake *h, uint32_t option, uint16_t type, const struct nbd_export *e)
@@ -262,7 +260,7 @@ static void send_info(struct nbd_server_handshake *h, uint32_t option, uint16_t 
 		p = nbd_put32(p, e->preferred_block);
 		p = nbd_put32(p, e->max_payload);
 	}
-	reply_data(h, option, NBD_REP_INFO, numbers, (size_t)(p - numbers), text);
+	option_reply(h, option, NBD_REP_INFO, numbers, (size_t)(p - numbers), text);
 }
 
 /* A list of wanted information -> bit mask. Each is sent once, however often it is
@@ -285,18 +283,17 @@ static enum nbd_handshake_state info_or_go(struct nbd_server_handshake *h, uint3
 	const struct nbd_export *e;
 	struct string name;
 	unsigned wanted, type;
-	uint32_t error;
 
-	if (!parse_string(c, &name) || !parse_info_list(c, &wanted))
-		return invalid(h, option, malformed);
-	e = find_export(h, &name, &error);
+	if (!cursor_string(c, &name) || !parse_info_list(c, &wanted))
+		return option_invalid(h, option, OPTION_MALFORMED);
+	e = option_export(h, option, &name);
 	if (!e)
-		return not_found(h, option, error);
+		return NBD_HS_MORE;
 	for (type = NBD_INFO_EXPORT; type <= NBD_INFO_BLOCK_SIZE; type++)
 		if ((wanted >> type & 1) && (type != NBD_INFO_DESCRIPTION || *description(e)) &&
 		    (type != NBD_INFO_NAME || !ENABLE_FEATURE_XNBD_EXPORT_NAMES || !h->hides))
 			send_info(h, option, (uint16_t)type, e);
-	acknowledge(h, option);
+	option_acknowledge(h, option);
 	if (option == NBD_OPT_INFO)
 		return NBD_HS_MORE;
 	h->sized = wanted >> NBD_INFO_BLOCK_SIZE & 1; /* "Size constraints": INFO commits to nothing */
@@ -306,9 +303,9 @@ static enum nbd_handshake_state info_or_go(struct nbd_server_handshake *h, uint3
 static enum nbd_handshake_state structured_reply(struct nbd_server_handshake *h, const struct cursor *c)
 {
 	if (c->left)
-		return invalid(h, NBD_OPT_STRUCTURED_REPLY, no_data);
+		return option_invalid(h, NBD_OPT_STRUCTURED_REPLY, no_data);
 	h->structured = true;
-	return acknowledge(h, NBD_OPT_STRUCTURED_REPLY);
+	return option_acknowledge(h, NBD_OPT_STRUCTURED_REPLY);
 }
 
 /* "FORCEDTLS mode", "SELECTIVETLS mode". What was negotiated in cleartext may have been somebody else's. */
@@ -317,98 +314,11 @@ static enum nbd_handshake_state starttls(struct nbd_server_handshake *h, const s
 	if (h->tls == NBD_TLS_OFF)
 		return answer_text(h, NBD_OPT_STARTTLS, NBD_REP_ERR_POLICY, "no TLS here");
 	if (h->tls == NBD_TLS_DONE || c->left)
-		return invalid(h, NBD_OPT_STARTTLS, c->left ? no_data : "TLS was begun before");
-	acknowledge(h, NBD_OPT_STARTTLS);
+		return option_invalid(h, NBD_OPT_STARTTLS, c->left ? no_data : "TLS was begun before");
+	option_acknowledge(h, NBD_OPT_STARTTLS);
 	h->structured = h->allocation = h->local = false;
 	h->tls = NBD_TLS_DONE;
 	return NBD_HS_TLS;
-}
-
-/* ---- metadata contexts ------------------------------------------------------------ */
-
-enum { CONTEXTS = 3 };
-
-static const struct context {
-	const char *name;
-	uint8_t space_bytes; /* of its namespace and the colon */
-	uint8_t id;
-} contexts[CONTEXTS] = {
-	{ "base:allocation", 5, NBD_BASE_ALLOCATION_ID },
-	{ "x-xnbd:local", 7, NBD_XNBD_LOCAL_ID },
-	/* An alias in a namespace that is not ours to use (one must be registered, or begin with
-	 * x-): accepted from clients that ask for it, but not listed. */
-	{ "xnbd:local", 0, NBD_XNBD_LOCAL_ID },
-};
-
-static bool is_offered(const struct nbd_export *e, unsigned i)
-{
-	return i ? e->local : e->allocation;
-}
-
-/* LIST_META_CONTEXT also accepts a namespace alone. */
-static bool query_matches(const struct string *query, const struct context *c, bool is_list)
-{
-	return (query->bytes == strlen(c->name) || (is_list && query->bytes == c->space_bytes)) &&
-	       !memcmp(query->p, c->name, query->bytes);
-}
-
-/*
- * A list of queries: which contexts do they match, bit i for contexts[i]? An empty list
- * of LIST asks for everything. Other names, also of other namespaces, are ignored.
- * False: the list is not well formed.
- */
-static bool parse_queries(struct cursor *c, bool is_list, unsigned *matches)
-{
-	const uint8_t *p = cursor_get(c, 4);
-	struct string query;
-	uint32_t count;
-	unsigned i;
-
-	if (!p)
-		return false;
-	count = nbd_get32(p);
-	*matches = is_list && !count ? ~0U : 0;
-	/* Ends early when there are fewer than they say: no count is too large. */
-	for (; count; count--) {
-		if (!parse_string(c, &query) || !memchr(query.p, ':', query.bytes))
-			return false;
-		for (i = 0; i < CONTEXTS; i++)
-			*matches |= (unsigned)query_matches(&query, &contexts[i], is_list) << i;
-	}
-	return !c->left;
-}
-
-/* A failed SET_META_CONTEXT leaves nothing selected: option_step() has cleared that before. */
-static enum nbd_handshake_state meta_context(struct nbd_server_handshake *h, uint32_t option, struct cursor *c)
-{
-	bool is_list = option == NBD_OPT_LIST_META_CONTEXT;
-	const struct nbd_export *e;
-	struct string name;
-	unsigned matches, i;
-	uint8_t id[4];
-	uint32_t error;
-
-	if (!h->structured)
-		return invalid(h, option, "STRUCTURED_REPLY comes first");
-	if (!parse_string(c, &name) || !parse_queries(c, is_list, &matches))
-		return invalid(h, option, malformed);
-	e = find_export(h, &name, &error);
-	if (!e)
-		return not_found(h, option, error);
-	for (i = 0; i < CONTEXTS; i++) {
-		if (!(matches >> i & 1) || !is_offered(e, i) || (i > 1 && (is_list || h->local)))
-			continue;
-		nbd_put32(id, is_list ? 0 : contexts[i].id);
-		reply_data(h, option, NBD_REP_META_CONTEXT, id, sizeof(id), contexts[i].name);
-		if (is_list)
-			continue;
-		h->meta_serial = e->serial;
-		if (i)
-			h->local = true;
-		else
-			h->allocation = true;
-	}
-	return acknowledge(h, option);
 }
 
 static enum nbd_handshake_state unsupported(struct nbd_server_handshake *h, uint32_t option)
@@ -435,7 +345,7 @@ static enum nbd_handshake_state option_run(struct nbd_server_handshake *h, uint3
 		return structured_reply(h, c);
 	case NBD_OPT_LIST_META_CONTEXT:
 	case NBD_OPT_SET_META_CONTEXT:
-		return meta_context(h, option, c);
+		return option_meta_context(h, option, c);
 	default: /* STARTTLS too, of who knows nothing of it: "NOTLS mode" */
 		return unsupported(h, option);
 	}
@@ -501,7 +411,7 @@ static enum nbd_handshake_state option_step(struct nbd_server_handshake *h, cons
 	if (ENABLE_FEATURE_XNBD_TLS && h->tls == NBD_TLS_REQUIRE && option != NBD_OPT_STARTTLS && option != NBD_OPT_ABORT)
 		return refuse_clear(h, option, c.left, used);
 	if (option == NBD_OPT_ABORT) { /* whatever data it may have */
-		acknowledge(h, option);
+		option_acknowledge(h, option);
 		return NBD_HS_CLOSE;
 	}
 	if (option == NBD_OPT_EXPORT_NAME && c.left > NBD_NAME_MAX)
