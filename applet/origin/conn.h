@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * One connection to an origin, as an NBD client. For origin.c and the files of a connection only: conn_connect.c leads
+ * One connection to an origin, as an NBD client. For origin*.c and the files of a connection only: conn_connect.c leads
  * from DOWN to HANDSHAKE, conn.c to VERIFY; it sends, receives and closes; conn_reply.c parses replies; conn_verify.c
  * leads from VERIFY to UP.
  *

@@ -1,48 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * An origin: its address, connections and identity.
+ * An origin: its connections, and the core's ports to them.
  *
  * The client connection is kept up as long as the origin is needed: lost, it is tried
  * again with a growing pause; the copier's connection exists while the copy runs, when
  * the origin says that it takes several connections ("NBD_FLAG_CAN_MULTI_CONN").
  */
 #include "libbb.h"
-#include "origin/conn.h"
-#include "reactor/pool.h"
-#include "storage/header.h"
-#include "storage/paths.h"
+#include "origin/internal.h"
 
 enum {
 	PAUSE_MIN_MS = 100,
 	PAUSE_MAX_MS = 5000,
 	PAUSE_HOLD_MAX_MS = 1000, /* with --hold, requests fail while the origin is back and we do not know it */
-};
-
-struct address {
-	struct origin_address at; /* ours; host NULL: none */
-	bool plain; /* its server takes no option but EXPORT_NAME */
-};
-
-struct origin {
-	struct disk *disk;
-	struct address address;   /* of the origin we trust */
-	struct address candidate; /* of the one we try, if any */
-	bool force;               /* the candidate may have another fingerprint */
-	origin_callback *done;    /* tells how the candidate, or the first attempt, fared */
-	void *done_ctx;
-	bool known;   /* size and fingerprint are those of our disk */
-	bool started; /* the core exists */
-	bool closed;  /* no longer needed */
-	bool copy_wanted;
-	bool header_busy; /* the commit file does not know this origin yet: it is not used */
-	uint64_t size_bytes;
-	struct fingerprint fingerprint;
-	struct conn conn[CONNS];
-	struct timer retry[CONNS];
-	unsigned pause_ms[CONNS];
-	uint64_t up_ms; /* when it was last seen connected; before: the begin */
-	char last_error[CONN_ERROR_BYTES]; /* logged once */
 };
 
 void (*origin_closed)(const struct disk *d);
@@ -107,48 +78,7 @@ static void retry_later(struct origin *o, unsigned slot)
 	timer_set(&o->retry[slot], loop_now_ms() + pause / 2 + chance % (pause / 2));
 }
 
-/* Our copy of a host, or NULL. A path is made absolute: a daemon leaves its directory. */
-static char *host_dup(const char *host)
-{
-	char *path, *full;
-
-	if (strncmp(host, "unix:", 5) != 0)
-		return strdup(host);
-	path = path_absolute(host + 5);
-	full = path ? bb_asprintf("unix:%s", path) : NULL;
-	free(path);
-	return full;
-}
-
-/* a holds nothing from now on. */
-static void address_clear(struct address *a)
-{
-	free((char *)a->at.host);
-	free((char *)a->at.port);
-	free((char *)a->at.name);
-	free((char *)a->at.psk_file);
-	if (ENABLE_FEATURE_XNBD_TLS && a->at.psk)
-		secret_free((struct psk *)a->at.psk, sizeof(*a->at.psk));
-	memset(a, 0, sizeof(*a));
-}
-
-/* a, which holds nothing, gets copies. False: out of memory, and it still does. */
-static bool address_set(struct address *a, const struct origin_address *from)
-{
-	a->at.host = host_dup(from->host);
-	a->at.port = strdup(from->port);
-	a->at.name = strdup(from->name);
-	if (ENABLE_FEATURE_XNBD_TLS && from->psk)
-		a->at.psk = psk_dup(from->psk);
-	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && from->psk_file)
-		a->at.psk_file = strdup(from->psk_file);
-	if (a->at.host && a->at.port && a->at.name && !a->at.psk == !from->psk && (!ENABLE_FEATURE_XNBD_WRAPPER_DBPATH || !a->at.psk_file == !from->psk_file))
-		return true;
-	address_clear(a);
-	return false;
-}
-
-static void report(struct origin *o, const char *error, bool refused)
+void origin_report(struct origin *o, const char *error, bool refused)
 {
 	origin_callback *done = o->done;
 
@@ -187,7 +117,7 @@ void origin_conn_failed(struct origin *o, unsigned slot, const char *why)
 	if (o->candidate.at.host) {
 		/* The old one stays; it is tried at once. */
 		address_clear(&o->candidate);
-		report(o, why, true);
+		origin_report(o, why, true);
 		if (!first)
 			attempt(o, slot);
 		return;
@@ -195,7 +125,7 @@ void origin_conn_failed(struct origin *o, unsigned slot, const char *why)
 	if (first || strcmp(o->last_error, why) != 0) {
 		snprintf(o->last_error, sizeof(o->last_error), "%s", why);
 		if (first) {
-			report(o, why, true);
+			origin_report(o, why, true);
 			return;
 		}
 		disk_error_msg(o->disk, "origin %s:%s: %s; trying again", o->address.at.host, o->address.at.port, why);
@@ -203,7 +133,7 @@ void origin_conn_failed(struct origin *o, unsigned slot, const char *why)
 	retry_later(o, slot);
 }
 
-static void tell_core(struct origin *o, unsigned slot)
+void origin_tell_core(struct origin *o, unsigned slot)
 {
 	const struct nbd_client_handshake *h = &o->conn[slot].handshake;
 	uint32_t unit = h->min_block > BLOCK_BYTES ? h->min_block / BLOCK_BYTES : 1;
@@ -217,91 +147,12 @@ static void tell_core(struct origin *o, unsigned slot)
 	core_conn_up(o->disk->core, slot, &state);
 }
 
-/* The client connection is to our disk: it may be used. */
-static void client_conn_use(struct origin *o, const char *error)
+void origin_conn_use(struct origin *o, const char *error)
 {
 	if (o->started && o->conn[CONN_CLIENT].phase == CONN_UP)
-		tell_core(o, CONN_CLIENT);
-	report(o, error, false);
+		origin_tell_core(o, CONN_CLIENT);
+	origin_report(o, error, false);
 	copy_conn_begin(o);
-}
-
-/* Only now may bytes of other content come in, and the caller of the reconnect get its answer: from
- * now on a start would recognise the new origin. */
-static void header_saved(struct disk *d, int error)
-{
-	struct origin *o = d->origin;
-
-	if (!o->header_busy)
-		return;
-	o->header_busy = false;
-	client_conn_use(o, error ? "the new origin is in use, but the commit file cannot be written: do not restart this server" : NULL);
-}
-
-/* fp is our origin's fingerprint from now on; the header is saved before the connection is used. */
-static void fingerprint_accept(struct origin *o, const struct fingerprint *fp)
-{
-	o->fingerprint = o->disk->header.fingerprint = *fp;
-	o->header_busy = true;
-	header_save(o->disk);
-}
-
-/* NULL: this is our disk. */
-static const char *identify(struct origin *o, const struct conn *l)
-{
-	bool force = o->candidate.at.host && o->force;
-
-	if (l->differs && !force)
-		return o->known ? "it serves a disk of other content" : "it is not the one that this cache was filled from";
-	if (!o->known)
-		return NULL;
-	return fingerprint_refuse(o->size_bytes, &o->fingerprint, l->handshake.size_bytes, &l->fingerprint, force);
-}
-
-void origin_conn_ready(struct origin *o, unsigned slot)
-{
-	struct conn *l = &o->conn[slot];
-	const char *why = identify(o, l);
-	struct fingerprint known = o->fingerprint;
-	bool other;
-
-	if (why) {
-		conn_close(l);
-		if (o->known)
-			origin_conn_failed(o, slot, why);
-		else
-			report(o, why, false); /* the start ends */
-		return;
-	}
-	if (slot == CONN_COPIER) {
-		tell_core(o, slot);
-		return;
-	}
-	/* By force: nothing that is known of the old content is of the new one. */
-	other = l->differs || !fingerprint_match(&l->fingerprint, &known);
-	if (other) {
-		memset(&known, 0, sizeof(known));
-		o->disk->header.mixed = 1;
-	}
-	fingerprint_add(&known, &l->fingerprint);
-	if (!o->known)
-		o->fingerprint = known;
-	o->known = true;
-	o->size_bytes = l->handshake.size_bytes;
-	if (o->candidate.at.host) {
-		address_clear(&o->address);
-		o->address = o->candidate;
-		memset(&o->candidate, 0, sizeof(o->candidate));
-	}
-	o->address.plain = l->handshake.plain;
-	l->handshake.export_name = o->address.at.name;
-	if (o->header_busy)
-		return; /* header_saved() goes on */
-	/* Without a descriptor there is nothing to be changed (--check). */
-	if ((other || memcmp(&known, &o->fingerprint, sizeof(known)) != 0) && o->disk->header_fd >= 0)
-		fingerprint_accept(o, &known);
-	else
-		client_conn_use(o, NULL);
 }
 
 /* One that comes up only to go down again is not back. */
@@ -325,7 +176,7 @@ struct origin *origin_new(struct disk *d, const struct origin_address *a, origin
 
 	o->disk = d;
 	o->up_ms = loop_now_ms();
-	d->header_saved = header_saved;
+	d->header_saved = origin_header_saved;
 	if (!address_set(&o->address, a))
 		bb_simple_error_msg_and_die("out of memory");
 	for (i = 0; i < CONNS; i++)
@@ -341,28 +192,6 @@ struct origin *origin_new(struct disk *d, const struct origin_address *a, origin
 	return o;
 }
 
-uint64_t origin_size_bytes(const struct origin *o)
-{
-	return o->size_bytes;
-}
-
-const struct fingerprint *origin_fingerprint(const struct origin *o)
-{
-	return &o->fingerprint;
-}
-
-/* Takes size and fingerprint of the origin from the header of the commit file: a complete cache
- * needs no origin until somebody asks for one; an incomplete one can wait for it. */
-static void restore_identity(struct origin *o)
-{
-	if (o->known)
-		return;
-	o->size_bytes = core_size_bytes(o->disk->core);
-	o->fingerprint = o->disk->header.fingerprint;
-	o->known = true;
-	o->closed = false;
-}
-
 /* The start no longer waits for the first attempt: it goes on, or is repeated as after a loss. */
 static void start_without(struct origin *o)
 {
@@ -370,7 +199,7 @@ static void start_without(struct origin *o)
 		strcpy(o->last_error, "no answer yet");
 	disk_error_msg(o->disk, "origin %s:%s: %s; going on with what is here", o->address.at.host, o->address.at.port, o->last_error);
 	o->done = NULL;
-	restore_identity(o);
+	origin_restore_identity(o);
 }
 
 void origin_start(struct origin *o)
@@ -382,14 +211,14 @@ void origin_start(struct origin *o)
 	else if (!o->closed)
 		start_without(o);
 	if (o->conn[CONN_CLIENT].phase == CONN_UP)
-		tell_core(o, CONN_CLIENT);
+		origin_tell_core(o, CONN_CLIENT);
 	else if (!o->closed)
 		attempt(o, CONN_CLIENT);
 }
 
 void origin_resume(struct origin *o)
 {
-	restore_identity(o);
+	origin_restore_identity(o);
 	origin_start(o);
 }
 
@@ -427,7 +256,7 @@ static const char *reconnect_begin(struct origin *o, const struct origin_address
 		return "another reconnect is under way";
 	if (!address_set(&o->candidate, a))
 		return "out of memory";
-	restore_identity(o);
+	origin_restore_identity(o);
 	/* The old connections first: one that is half open would else block what comes. */
 	conns_drop(o);
 	return NULL;
@@ -538,7 +367,7 @@ void port_copy_conn(struct core *c, bool wanted)
 
 	o->copy_wanted = wanted;
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && o->started && !o->known && core_verify_is_running(c)) {
-		restore_identity(o);
+		origin_restore_identity(o);
 		timer_set(&o->retry[CONN_CLIENT], loop_now_ms());
 	}
 	if (wanted)
@@ -556,7 +385,7 @@ void port_conns_close(struct core *c)
 	address_clear(&o->candidate);
 	if (origin_closed)
 		origin_closed(o->disk);
-	report(o, "the proxy was switched meanwhile and needs no origin", true);
+	origin_report(o, "the proxy was switched meanwhile and needs no origin", true);
 }
 
 #if ENABLE_FEATURE_XNBD_WRAPPER_PROXY
@@ -569,7 +398,7 @@ void origin_delete(struct origin *o)
 		free(o->conn[i].in);
 		free(o->conn[i].out);
 	}
-	report(o, "the proxy has ended", true);
+	origin_report(o, "the proxy has ended", true);
 	o->disk->origin = NULL;
 	o->disk->header_saved = NULL;
 	address_clear(&o->candidate);
