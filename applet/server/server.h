@@ -60,6 +60,8 @@ struct server_config {
 #define SERVER_BUF_BYTES "33554432"
 #define SERVER_THREADS   "0" /* one a processor */
 
+/* ---- options.c: options of both command lines ------------------------------------------------- */
+
 /* Takes these numbers, and looks whether there is something to listen on. Dies with one
  * line. */
 void server_limits(struct server_config *config, const char *clients, const char *queue, const char *buf, const char *threads);
@@ -75,6 +77,8 @@ void server_tls(struct server_config *config, const char *mode);
 
 /* --allow-key: rules of client_limits, behind server_tls(). Dies of what makes no sense. */
 void server_key_rules(struct server_config *config, const llist_t *rules);
+
+/* ------------------------------------------------------------------------------------------------ */
 
 /* Serves until SIGTERM or SIGINT; returns the exit status. Dies with one line
  * when it cannot begin. */

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* TLS of clients: whether they have to use it, and their keys, which are read at the start and again while the server
- * runs. */
+/* The keys of clients with TLS, which are read at the start and again while the server runs. */
 #include "libbb.h"
 #include "reactor/pool.h"
 #include "server/life.h"
@@ -45,21 +44,4 @@ void keys_begin(const char *path)
 	if (!l)
 		bb_simple_error_msg_and_die(keys.error);
 	psk_use(l);
-}
-
-void server_tls(struct server_config *config, const char *mode)
-{
-	config->limits.tls = config->tls_psk ? NBD_TLS_ON : NBD_TLS_UNKNOWN;
-	if (!mode)
-		return;
-	if (strcmp(mode, "off") == 0)
-		config->limits.tls = NBD_TLS_OFF;
-	else if (strcmp(mode, "require") == 0)
-		config->limits.tls = NBD_TLS_REQUIRE;
-	else if (strcmp(mode, "on") != 0)
-		bb_error_msg_and_die("TLS is off, on or require, not '%s'", mode);
-	if (config->limits.tls != NBD_TLS_OFF && !config->tls_psk)
-		bb_simple_error_msg_and_die("TLS needs keys: give " IF_LONG_OPTS("--tls-psk") IF_NOT_LONG_OPTS("-E"));
-	if (config->limits.tls == NBD_TLS_REQUIRE && (config->limits.oldstyle || config->past_handshake))
-		bb_simple_error_msg_and_die("TLS cannot be required of clients without a newstyle handshake");
 }
