@@ -238,7 +238,7 @@ void server_begin(void)
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && s->record)
 		server.one.record = record_open(s->record);
 	if (ENABLE_FEATURE_XNBD_SERVER_AUTO && s->hook)
-		init_hook(&server.one.policy.hook, xpath_absolute(s->hook), xpath_absolute(s->image)); /* a daemon leaves its directory */
+		hook_init(&server.one.policy.hook, xpath_absolute(s->hook), xpath_absolute(s->image)); /* a daemon leaves its directory */
 	/* Before the workers are born: they inherit it. */
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT && s->exports.root_storage)
 		init_root_storage(false);

@@ -74,7 +74,7 @@ void policy_apply(struct policy *p, struct core *c)
 			policy_switch(p, c); /* refused until it can be done */
 	} else if (p->hook.argv[0] && !p->hook_done && map_is_complete(core_map(c))) {
 		p->hook_done = true;
-		init_run_hook(&p->hook);
+		hook_begin(&p->hook);
 	}
 }
 
@@ -97,7 +97,7 @@ void policy_handover(struct policy *p)
 {
 	uint64_t done = p->hook_done;
 
-	init_handover(&p->hook);
+	hook_handover(&p->hook);
 	handover_number(&done);
 	p->hook_done = done;
 }

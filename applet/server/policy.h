@@ -9,7 +9,7 @@
 
 #include "core/core.h"
 #include "reactor/handover.h"
-#include "server/init.h"
+#include "server/hook.h"
 
 /* Zeroed but for the first three; its memory is the caller's, and lives as long as c. */
 struct policy {

@@ -111,7 +111,7 @@ static void proxy_write_files(void *arg)
 	store_open(d, p->size_bytes, p->has_fingerprint ? &p->fingerprint : NULL, p->words.clear, &p->all_dirty);
 	d->holes_known = holes_known(d->fd[FILE_IMAGE]);
 	if (ENABLE_FEATURE_XNBD_SERVER_AUTO && p->words.hook)
-		init_hook(&p->served.policy.hook, xpath_absolute(p->words.hook), xpath_absolute(p->words.image));
+		hook_init(&p->served.policy.hook, xpath_absolute(p->words.hook), xpath_absolute(p->words.image));
 	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH)
 		remember(p);
 }
