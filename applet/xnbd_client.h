@@ -65,4 +65,62 @@ int client_dial(const struct client *c, struct nbd_client_handshake *h, struct s
 /* Connects the device. Returns the exit status, at once or when the device has been disconnected. */
 int client_attach(const struct client *c);
 
+enum { CLIENT_NOTICE_MS = 100 }; /* the kernel tells of a lost connection before it accepts another one */
+
+enum { CLIENT_IDENTIFIER_BYTES = 96 };
+
+/* A device, and what is behind it. */
+struct attachment {
+	const struct client *c;
+	struct kernel_nbd_device device;
+	uint64_t size_bytes; /* as the server says it */
+	uint32_t max_payload; /* bytes; the longest request of the device, or more */
+	struct server *server; /* of the present connections */
+	bool is_gone;          /* disconnected, although it may still be open, or another one's */
+	unsigned count, pid; /* pid: whoever has connected it, as the kernel says; another one has another device */
+	int fds[KERNEL_NBD_CONNECTIONS_MAX]; /* until the kernel has them; without --persist also while their loss is waited for */
+	char identifier[CLIENT_IDENTIFIER_BYTES];
+};
+
+extern struct kernel_nbd client_kernel, client_events;
+
+/* How long the kernel's requests may be, and when it sends them again. To be called before there are any: from Linux 6.12
+ * on, who writes to a file in queue/ waits until all are answered, and cannot be killed; to have them answered may be
+ * up to us. So a device that is taken over keeps what it has. */
+void client_set_limits(struct attachment *a);
+/* Whoever opens a device that is new has its partitions read. */
+void client_scan(const struct attachment *a);
+void client_die_busy(const struct attachment *a) NORETURN;
+void client_die_unconnected(const struct attachment *a, int error) NORETURN;
+
+/* ---- xnbd_client_identity.c: whether this is our disk ------------------------------------------ */
+
+/* Whether a connection made later is to the disk that the device has, and to a server that can what the device was told
+ * of the first one. False: server_error tells. */
+bool client_is_same_disk(const struct attachment *a, const struct nbd_client_handshake *h);
+/* Makes the device's identifier. */
+void client_identify(struct attachment *a);
+/* Whether the device is of what we serve, and the server can what the device was told of the first one; it stays what
+ * it is. */
+bool client_is_ours(struct attachment *a);
+
+/* ---- xnbd_client_keep.c: the process that stays with the device -------------------------------- */
+
+/* Memory is locked from now on, as the machine swaps onto the device. Dies if that is not allowed. */
+void client_lock_memory(void);
+/* Two processes from here on: one keeps the device, and gets true; the other one has its partitions found, and
+ * ends. --nofork decides which of the two is the one that was started. */
+bool client_divide(const struct client *c);
+/* Nobody may wait for our end, or for what we have open. Messages go to the kernel's log. */
+void client_to_background(const struct client *c);
+/* A server that is waited for has to be found dead: soon, and also while requests wait for it. */
+void client_prepare_socket(const struct client *c, int fd);
+/* Keeps the device connected, or sees that it is not. Returns the exit status when the device has ended. */
+int client_follow(struct attachment *a);
+
+/* ---- xnbd_client_ioctl.c ----------------------------------------------------------------------- */
+
+/* Connects the device for a kernel without netlink for nbd. Returns the exit status. */
+int client_attach_by_ioctl(struct attachment *a);
+
 #endif
