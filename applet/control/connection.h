@@ -80,6 +80,8 @@ void control_emit_string(struct control *k, const char *key, const char *value);
 void control_emit_number(struct control *k, const char *key, uint64_t value);
 /* Sends what can be sent. */
 void control_flush(struct control *k);
+/* Whether there is room for another part of a list, after what can be sent has been. */
+bool control_has_room(struct control *k);
 /* The last line of a reply. error: NULL for "ok". */
 void control_answer(struct control *k, const char *error);
 /* The last line of a reply to one that was `waiting`, and may have gone meanwhile. */
@@ -136,6 +138,11 @@ void control_emit_progress(struct control *k);
 void control_counters(struct control *k, bool metrics);
 /* The counters of each export of a wrapper, or the rest of them, as far as there is room. */
 void control_tallies_list(struct control *k);
+/* A report that k has waited for is there. False: k has gone meanwhile, and the report too. */
+bool control_report_arrived(struct control *k, struct client_report *r);
+
+/* ---- control_clients.c ----------------------------------------------------------------- */
+
 /* Answers k later, with the list of clients. */
 void control_clients(struct control *k);
 /* Their list, or the rest of it, as far as there is room. */

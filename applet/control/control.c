@@ -40,6 +40,13 @@ void control_flush(struct control *k)
 	event_set(&k->event, (k->eof || k->in_bytes == CONTROL_IN_BYTES ? 0 : EPOLLIN) | (k->out_bytes ? EPOLLOUT : 0));
 }
 
+bool control_has_room(struct control *k)
+{
+	if (k->out_bytes > CONTROL_OUT_BYTES_MAX / 2)
+		control_flush(k);
+	return k->out_bytes <= CONTROL_OUT_BYTES_MAX / 2;
+}
+
 void control_emit(struct control *k, const void *p, size_t n)
 {
 	if (k->dead || k->out_bytes + n > CONTROL_OUT_BYTES_MAX)

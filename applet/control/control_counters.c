@@ -2,7 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
  * The control socket: counters, as lines of "KEY VALUE" or in the text format of Prometheus, each line of which follows
- * "metric "; and the list of clients. All loops are asked first, so the reply is sent later.
+ * "metric ". All loops are asked first, so the reply is sent later.
  */
 #include "libbb.h"
 #include "client/client.h"
@@ -257,9 +257,7 @@ void control_tallies_list(struct control *k)
 		for (e = exports; e; e = e->next) {
 			if (e->nbd.serial < k->list_next || e->removed)
 				continue;
-			if (k->out_bytes > CONTROL_OUT_BYTES_MAX / 2)
-				control_flush(k);
-			if (k->out_bytes > CONTROL_OUT_BYTES_MAX / 2)
+			if (!control_has_room(k))
 				return; /* goes on when that has been read */
 			emit_tally(k, e);
 			k->list_next = e->nbd.serial + 1;
@@ -271,8 +269,7 @@ void control_tallies_list(struct control *k)
 
 /* ---- the answer ------------------------------------------------------------------------------------- */
 
-/* The report is there. False: the connection has gone meanwhile. */
-static bool report_arrived(struct control *k, struct client_report *r)
+bool control_report_arrived(struct control *k, struct client_report *r)
 {
 	k->waiting = false;
 	if (!k->dead)
@@ -286,7 +283,7 @@ static void counters_done(void *ctx, struct client_report *r)
 {
 	struct control *k = ctx;
 
-	if (!report_arrived(k, r))
+	if (!control_report_arrived(k, r))
 		return;
 	emit_counters(k, k->metrics, &r->sum);
 	client_report_free(r);
@@ -303,63 +300,6 @@ void control_counters(struct control *k, bool metrics)
 	k->metrics = metrics;
 	k->waiting = true;
 	if (client_report(false, counters_done, k))
-		return;
-	k->waiting = false;
-	control_answer(k, "out of memory");
-}
-
-/* ---- clients ------------------------------------------------------------------------------------------ */
-
-void control_clients_list(struct control *k)
-{
-	struct client_report *r = k->report;
-
-	k->listing = true;
-	for (; k->list_part < LOOPS_MAX; k->list_part++, k->list_next = 0) {
-		const struct report_part *p = &r->part[k->list_part];
-
-		if (p->lacks) {
-			client_report_free(r);
-			k->report = NULL;
-			k->listing = false;
-			control_answer(k, "out of memory");
-			return;
-		}
-		while (k->list_next < p->bytes) {
-			const char *line = p->text + k->list_next;
-			size_t n = (size_t)((const char *)memchr(line, '\n', p->bytes - k->list_next) - line) + 1;
-
-			if (k->out_bytes > CONTROL_OUT_BYTES_MAX / 2)
-				control_flush(k);
-			if (k->out_bytes > CONTROL_OUT_BYTES_MAX / 2)
-				return; /* goes on when that has been read */
-			control_emit(k, "client ", 7);
-			control_emit(k, line, n);
-			k->list_next += n;
-		}
-	}
-	client_report_free(r);
-	k->report = NULL;
-	k->listing = false;
-	control_answer(k, NULL);
-}
-
-static void clients_done(void *ctx, struct client_report *r)
-{
-	struct control *k = ctx;
-
-	if (!report_arrived(k, r))
-		return;
-	k->report = r;
-	k->list_part = 0;
-	k->list_next = 0;
-	control_clients_list(k);
-}
-
-void control_clients(struct control *k)
-{
-	k->waiting = true;
-	if (client_report(true, clients_done, k))
 		return;
 	k->waiting = false;
 	control_answer(k, "out of memory");

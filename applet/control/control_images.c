@@ -4,14 +4,6 @@
 #include "libbb.h"
 #include "control/connection.h"
 
-/* For another image in the list. */
-static bool images_room(struct control *k)
-{
-	if (k->out_bytes > CONTROL_OUT_BYTES_MAX / 2)
-		control_flush(k);
-	return k->out_bytes <= CONTROL_OUT_BYTES_MAX / 2;
-}
-
 /* What is told of a proxy, or of what was one before its switch. */
 static void emit_proxy(struct control *k, const struct export *e)
 {
@@ -28,7 +20,7 @@ static bool list_kept(struct control *k)
 	const struct kept_image *i;
 
 	while ((i = control_database->next_kept(k->list_next))) {
-		if (!images_room(k))
+		if (!control_has_room(k))
 			return false;
 		k->list_next = i->serial + 1;
 		if (ENABLE_FEATURE_XNBD_WRAPPER_CONVERSATION && k->talks) {
@@ -51,7 +43,7 @@ void images_list(struct control *k)
 	for (e = exports; e; e = e->next) {
 		if (e->nbd.serial < k->list_next)
 			continue;
-		if (!images_room(k))
+		if (!control_has_room(k))
 			return; /* goes on when that has been read */
 		k->list_next = e->nbd.serial + 1;
 		if (ENABLE_FEATURE_XNBD_WRAPPER_CONVERSATION && k->talks) {
