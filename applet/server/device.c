@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* The export as /dev/nbdN, and what it has in common with /dev/ublkbN. */
+/* The export as /dev/nbdN: its start, its connections. */
 //config:config FEATURE_XNBD_SERVER_DEVICE
 //config:	bool "--device (14 kb)"
 //config:	default y
@@ -13,7 +13,6 @@
 #include "reactor/loop.h"
 #include "server/device_nbd.h"
 #include "server/server.h"
-#include "storage/identity.h"
 
 struct device *devices;
 
@@ -197,38 +196,6 @@ void device_prepare(const char *name, const char *path, unsigned connections, bo
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && server_config->clear_bitmap && !again && kernel_nbd_pid((unsigned)index))
 		bb_error_msg_and_die("'%s' is in use: what uses it would lose its disk by " IF_LONG_OPTS("--clear-bitmap") IF_NOT_LONG_OPTS("-c"), path);
 	device_new(name, path, index, connections);
-}
-
-struct export *device_export(const char *name, const char *path)
-{
-	struct export *e = export_find(name, strlen(name));
-	unsigned rest;
-
-	if (!e)
-		bb_error_msg_and_die("'%s' cannot be the device of '%s': there is no such export", path, name);
-	rest = (unsigned)(e->nbd.size_bytes % 512);
-	if (rest)
-		bb_error_msg("'%s' lacks the last %u bytes of the disk: a device has whole sectors of 512", path, rest);
-	export_hold(e); /* it may be removed, and its session's last connection lost */
-	return e;
-}
-
-/* The smallest that the kernel has, or --sector-size. */
-uint32_t device_block_bytes(const struct export *e)
-{
-	return ENABLE_FEATURE_XNBD_SERVER_SECTORS && e->nbd.min_block > 512 ? e->nbd.min_block : 512;
-}
-
-/* What --cow-target serves is gone with its server. */
-const char *device_identify(const struct export *e, unsigned connections, char *to)
-{
-	if (e->disk.base_fd >= 0)
-		return NULL;
-	snprintf(to, DEVICE_IDENTIFIER_BYTES, "xnbd %llx %llu %s%s%s%u", (unsigned long long)identity_now(e->disk.fd[FILE_IMAGE]),
-		 (unsigned long long)e->nbd.size_bytes, e->disk.words ? "proxy " : "",
-		 e->nbd.transmission_flags & NBD_FLAG_READ_ONLY ? "readonly " : "",
-		 device_block_bytes(e) > 512 ? "sectors " : "", connections);
-	return to;
 }
 
 void device_describe(struct device *d, struct export *e)

@@ -43,7 +43,7 @@ enum {
 	DEVICE_IDENTIFIER_BYTES = 80,
 };
 
-/* The export of this name, held; dies with one line if there is none. */
+/* device_export.c. The export of this name, held; dies with one line if there is none. */
 struct export *device_export(const char *name, const char *path);
 /* Of the logical blocks of a device. */
 uint32_t device_block_bytes(const struct export *e);
