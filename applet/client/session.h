@@ -132,6 +132,7 @@ struct session {
 				   holes, count, too */
 	bool backlogged;              /* OUT_BYTES wait: takes no request until some have left */
 	unsigned work;          /* done in this turn, of TURN_WORK */
+	unsigned turn_work;     /* the only client's turn: at most so much of TURN_WORK. 0: its first one */
 	unsigned batches;       /* how often it was full in this turn, of BATCHES_MAX */
 	uint32_t read_bytes;    /* of buffers for what is read */
 	uint32_t write_bytes;   /* of buffers for what is written */

@@ -8,6 +8,8 @@
 
 enum {
 	DIRECT_BYTES = 32 << 10, /* so much of a WRITE's data is worth a recvmsg of its own */
+	TURN_WORK_FIRST = 2,     /* TURN_WORK in turn_is_over() */
+	TURN_GROWTH = 4,
 	TURN_BYTES = 256 << 10,  /* that a session may receive in a turn of the loop; the last recvmsg
 				    may bring more */
 };
@@ -265,6 +267,24 @@ static bool out_is_low(struct session *s)
 	return true;
 }
 
+/*
+ * A client sends its next requests when it has replies. If it is the only one, nobody else's requests keep the
+ * processors busy meanwhile: with all replies at the end of its turn, server and client would take turns at being idle.
+ * So its first turn is short, each of the next ones TURN_GROWTH times as long, until no request is left.
+ */
+static bool turn_is_over(struct session *s)
+{
+	if (session_count > 1)
+		return s->work >= TURN_WORK;
+	if (!s->turn_work)
+		s->turn_work = TURN_WORK_FIRST;
+	if (s->work < s->turn_work)
+		return false;
+	if (s->turn_work < TURN_WORK)
+		s->turn_work *= TURN_GROWTH;
+	return true;
+}
+
 /* What has been received, in the transmission phase. False: protocol broken. */
 bool session_parse(struct session *s)
 {
@@ -277,9 +297,11 @@ bool session_parse(struct session *s)
 				return true;
 			continue;
 		}
-		if (have < NBD_REQUEST_BYTES)
+		if (have < NBD_REQUEST_BYTES) {
+			s->turn_work = 0;
 			return true;
-		if (s->work >= TURN_WORK) { /* EPOLLOUT brings its next turn, at once */
+		}
+		if (turn_is_over(s)) { /* EPOLLOUT brings its next turn, at once */
 			s->backlogged = true;
 			s->batches = BATCHES_MAX;
 			return true;
