@@ -153,5 +153,5 @@ int main(int argc, char **argv)
 	if (ENABLE_FEATURE_INSTALLER && strcmp(argv[1], "--install") == 0)
 		return install(argv + 2);
 	xfunc_error_retval = 127;
-	bb_error_msg_and_die("%s: applet not found; xnbdbox --list names those there are", argv[1]);
+	bb_error_msg_and_die("%s: applet not found; see xnbdbox --list", argv[1]);
 }

@@ -106,13 +106,13 @@
 //usage:	IF_FEATURE_XNBD_BGCTL_RECONNECT("\n"
 //usage:       "xnbd-bgctl " IF_LONG_OPTS("--reconnect") IF_NOT_LONG_OPTS("-r") " [OPTIONS] CONTROL_SOCKET " IF_FEATURE_XNBD_BGCTL_RECONNECT_URI("{") "REMOTE_HOST REMOTE_PORT" IF_FEATURE_XNBD_BGCTL_RECONNECT_URI("|URI}"))
 //usage:#define xnbd_bgctl_full_usage "\n\n"
-//usage:       "Drive a running xnbd-server proxy\n"
+//usage:       "Control a running xnbd-server proxy\n"
 //usage:     "\n	-q,--query		Print its state, 'key value' lines"
 //usage:     "\n	-c,--cache-all		Copy all missing blocks; return when done"
 //usage:	IF_FEATURE_XNBD_BGCTL_CACHE_ALL2(
 //usage:     "\n	-C,--cache-all2		Same, but return at once"
 //usage:	)
-//usage:     "\n	-s,--switch		Go on without the remote server"
+//usage:     "\n	-s,--switch		Stop using the remote server"
 //usage:	IF_LONG_OPTS(" (also --shutdown)")
 //usage:	IF_FEATURE_XNBD_BGCTL_RECONNECT(
 //usage:     "\n	-r,--reconnect		Reach the remote server at another address"
@@ -121,37 +121,37 @@
 //usage:     "\n	-v,--verify		Compare what no client has written with the remote server"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_BGCTL_HOLD(
-//usage:     "\n	-H,--hold SECONDS	Fail what waits so long for the remote server (0 = never)"
+//usage:     "\n	-H,--hold SECONDS	How long requests wait for the remote server (0 = forever)"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_BGCTL_CLIENTS(
-//usage:     "\n	-l,--clients		List who is connected"
-//usage:     "\n	-m,--export-metrics	Print counters as Prometheus reads them"
+//usage:     "\n	-l,--clients		List the clients"
+//usage:     "\n	-m,--export-metrics	Print counters for Prometheus"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_BGCTL_WATCH(
-//usage:     "\n	-w,--watch		Show state and clients, again and again"
+//usage:     "\n	-w,--watch		Show state and clients every 2 seconds"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_BGCTL_UPGRADE(
-//usage:     "\n	-U,--upgrade PROGRAM	Let it go on as another program"
+//usage:     "\n	-U,--upgrade PROGRAM	Replace its program with PROGRAM"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_BGCTL_ALL(
-//usage:     "\n	-a,--all		To all proxies of an xnbd-wrapper"
-//usage:     "\n	-B,--dbpath FILE	... that its database names"
+//usage:     "\n	-a,--all		Control all proxies of an xnbd-wrapper"
+//usage:     "\n	-B,--dbpath FILE	... listed in its database"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_BGCTL_EXPORTNAME(
 //usage:     "\n	-n,--exportname NAME	Ask it for this export"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_BGCTL_PROGRESS(
-//usage:     "\n	-p,--progress		Show how the copy goes on, on stderr"
+//usage:     "\n	-p,--progress		Show progress on stderr"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_BGCTL_JOB(
-//usage:     "\n	-P,--pause		Let the copy pause"
-//usage:     "\n	-G,--resume		Let it go on"
+//usage:     "\n	-P,--pause		Pause the copy"
+//usage:     "\n	-G,--resume		Resume it"
 //usage:     "\n	-X,--cancel		Stop it; what was copied is kept"
-//usage:     "\n	-R,--rate BYTES		Copy so much a second (0 = no limit)"
+//usage:     "\n	-R,--rate BYTES		Copy at most BYTES per second (0 = no limit)"
 //usage:	)
-//usage:     "\n	-b,--blocks-per-request N	Copy so many blocks at a time"
+//usage:     "\n	-b,--blocks-per-request N	Copy N blocks per request"
 //usage:     "\n	-f,--force		Switch with blocks missing"
-//usage:	IF_FEATURE_XNBD_BGCTL_RECONNECT("; accept another content")
+//usage:	IF_FEATURE_XNBD_BGCTL_RECONNECT("; accept other content")
 #include "libbb.h"
 #include "xnbd_bgctl.h"
 

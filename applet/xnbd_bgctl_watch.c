@@ -23,7 +23,7 @@ void bgctl_picture_begin(struct picture *p)
 	struct winsize w;
 
 	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) < 0)
-		bb_simple_error_msg_and_die("only a terminal can be watched");
+		bb_simple_error_msg_and_die(IF_LONG_OPTS("--watch") IF_NOT_LONG_OPTS("-w") " needs a terminal");
 	p->rows = w.ws_row ? w.ws_row - 1U : 23; /* the last one is for a message */
 	p->columns = w.ws_col ? w.ws_col - 1U : 79; /* behind the very last one, some terminals clear what they have shown */
 	p->at = 0;

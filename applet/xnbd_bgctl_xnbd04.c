@@ -207,7 +207,7 @@ static void xnbd04_receive_reply(struct xnbd04 *o, int fd)
 	struct xnbd04_reply r;
 
 	if (full_read(fd, &r, sizeof(r)) != sizeof(r) || r.magic != SWAP_BE32(NBD_REPLY_MAGIC))
-		bb_error_msg_and_die("%s: the server broke off; start this again to go on", o->path);
+		bb_error_msg_and_die("%s: connection lost; run this again to continue", o->path);
 	o->refused += r.error != 0;
 	o->outstanding--;
 }
@@ -249,7 +249,7 @@ static void xnbd04_copy(struct xnbd04 *o, int fd, int control, unsigned run_bloc
 	}
 	xnbd04_send(fd, NBD_CMD_DISC, 0, 0);
 	if (safe_read(control, &byte, 1) != 1)
-		bb_error_msg_and_die("%s: the server broke off; start this again to go on", o->path);
+		bb_error_msg_and_die("%s: connection lost; run this again to continue", o->path);
 	xnbd04_count(o);
 	if (opt & OPT_PROGRESS) {
 		xnbd04_show(&progress, o, found, began_ms);

@@ -38,7 +38,7 @@
 //usage:     "\n	-C,--connect DEVICE	Connect it to the first SERVER that answers"
 //usage:     "\n	-d,--disconnect DEVICE	Disconnect it"
 //usage:     "\n	-c,--check DEVICE	Is it connected? Exit status 0, with the process id, or 2"
-//usage:     "\n	-f,--flush DEVICE	Have all written data on the server's disk"
+//usage:     "\n	-f,--flush DEVICE	Flush written data to the server's disk"
 //usage:     "\n	-g,--getsize64		Print the size of the disk, in bytes"
 //usage:	IF_FEATURE_XNBD_CLIENT_LIST(
 //usage:     "\n	-l,--list		Print the names of the exports"
@@ -46,19 +46,19 @@
 //usage:     "\n	-u,--unix PATH		SERVER is this Unix socket"
 //usage:     "\n	-N,--exportname NAME	Use this export"
 //usage:     "\n	-m,--connections N	Connections to the server (1)"
-//usage:     "\n	-r,--readonly		Nothing can be written"
+//usage:     "\n	-r,--readonly		Make it read-only"
 //usage:     "\n	-b,--blocksize SIZE	512, 1024, 2048 or 4096"
-//usage:     "\n	-t,--timeout SECONDS	For a request; then its connection is lost (0 = no limit)"
+//usage:     "\n	-t,--timeout SECONDS	Per request; then its connection is dropped (0 = no limit)"
 //usage:	IF_FEATURE_XNBD_CLIENT_PERSIST(
-//usage:     "\n	-p,--persist		Connect again, for ever; requests wait"
+//usage:     "\n	-p,--persist		Reconnect forever; requests wait"
 //usage:     "\n	-e,--recovery-command COMMAND	Run it when the server is lost"
 //usage:     "\n	-E,--recovery-command-reboot	Reboot then"
 //usage:	)
-//usage:     "\n	-R,--retry N		Try the SERVERs N times at the start (1; 0 = for ever)"
-//usage:     "\n	-s,--swap		The machine swaps onto it"
+//usage:     "\n	-R,--retry N		Try the SERVERs N times at the start (1; 0 = forever)"
+//usage:     "\n	-s,--swap		Make it safe for swap"
 //usage:     "\n	-n,--nofork		Stay in the foreground until it is disconnected"
 //usage:	IF_FEATURE_XNBD_CLIENT_IOCTL(
-//usage:     "\n	-L,--nonetlink		Use ioctl, as for old kernels"
+//usage:     "\n	-L,--nonetlink		Use ioctl, for old kernels"
 //usage:	)
 #include "libbb.h"
 #include "xnbd_client.h"
@@ -305,7 +305,7 @@ int xnbd_client_main(int argc UNUSED_PARAM, char **argv)
 	c.readonly = opt & OPT_READONLY;
 	c.swap = opt & OPT_SWAP;
 	if (ENABLE_FEATURE_XNBD_TLS && c.swap && servers_use_tls())
-		bb_simple_error_msg_and_die("no swap over TLS: its process could wait for memory that only swapping frees");
+		bb_simple_error_msg_and_die("no swap over TLS: TLS could wait for memory that only swapping frees");
 	c.stay = opt & OPT_STAY;
 	c.persist = opt & OPT_PERSIST;
 	if (ENABLE_FEATURE_XNBD_CLIENT_PERSIST && c.persist && c.connections == 1 && !kernel_nbd_is_since(5, 7))

@@ -16,10 +16,10 @@
 //usage:#define xnbd_watchdog_trivial_usage
 //usage:       "[OPTIONS] DEVICE"
 //usage:#define xnbd_watchdog_full_usage "\n\n"
-//usage:       "Read a block of DEVICE now and then; when that takes too long, run a command\n"
-//usage:     "\n	-t,--timeout SECONDS	So long a read may take (10)"
+//usage:       "Read from DEVICE periodically; run a command when a read takes too long\n"
+//usage:     "\n	-t,--timeout SECONDS	Limit for a read (10)"
 //usage:     "\n	-i,--interval SECONDS	Pause between two reads (10)"
-//usage:     "\n	-e,--recovery-command COMMAND	Run it then, and go on. Without: end with status 1"
+//usage:     "\n	-e,--recovery-command COMMAND	Run it then and continue (default: exit with status 1)"
 //usage:     "\n	-E,--recovery-command-reboot	Reboot then"
 #include "libbb.h"
 
@@ -184,7 +184,7 @@ int xnbd_watchdog_main(int argc UNUSED_PARAM, char **argv)
 	w.reboot = opt & OPT_REBOOT;
 	w.device = argv[optind];
 	if (!w.device || argv[optind + 1])
-		bb_simple_error_msg_and_die("one device is wanted; try --help");
+		bb_simple_error_msg_and_die("give one device; try --help");
 	if (w.reboot && w.command)
 		bb_simple_error_msg_and_die("either a recovery command or a reboot");
 	signal(SIGCHLD, SIG_DFL); /* a parent may have left it ignored: no child could be waited for */

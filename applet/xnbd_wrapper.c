@@ -46,18 +46,18 @@
 //usage:	IF_FEATURE_XNBD_EXPORT_NAMES(" " IF_LONG_OPTS("[--export NAME=PATH]...") IF_NOT_LONG_OPTS("[-x NAME=PATH]...")) " [OPTIONS]"
 //usage:#define xnbd_wrapper_full_usage "\n\n"
 //usage:       "Serve many disks by name over NBD\n"
-//usage:     "\n	-i,--imgfile IMAGE	Serve this one, by its path as its name"
+//usage:     "\n	-i,--imgfile IMAGE	Serve IMAGE, named by its path"
 //usage:	IF_FEATURE_XNBD_EXPORT_NAMES(
-//usage:     "\n	-x,--export NAME=PATH	Serve this one, by this name"
-//usage:     "\n	-n,--default NAME	The empty name is this one, too"
-//usage:     "\n	-Z,--hide-exports	Tell no client the names"
+//usage:     "\n	-x,--export NAME=PATH	Serve PATH as NAME"
+//usage:     "\n	-n,--default NAME	Serve NAME as the empty name, too"
+//usage:     "\n	-Z,--hide-exports	Hide the names from clients"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_WRAPPER_PROXY(
 //usage:     "\n	-p,--proxy NAME=URI,cache=FILE,bitmap=FILE,control=PATH"
-//usage:     "\n				Proxy the disk at URI, by this name"
+//usage:     "\n				Proxy the disk at URI as NAME"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_WRAPPER_DBPATH(
-//usage:     "\n	-B,--dbpath FILE	Keep the list of all that is served in FILE"
+//usage:     "\n	-B,--dbpath FILE	Keep the list of exports in FILE"
 //usage:	)
 //usage:     "\n	-s,--socket PATH	Control socket: list, add NAME PATH, remove NAME"
 //usage:     "\n	-l,--lport PORT		Listen on PORT (8520; 0 = not on TCP)"
@@ -67,38 +67,38 @@
 //usage:     "\n	-w,--allow LIST		Serve only ADDRESS/BITS[,ADDRESS/BITS]..."
 //usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_DEVICE(
-//usage:     "\n	-D,--device NAME=DEVICE	Be DEVICE (/dev/nbdN" IF_FEATURE_XNBD_SERVER_UBLK(", /dev/ublkbN") "), too"
+//usage:     "\n	-D,--device NAME=DEVICE	Also serve NAME as DEVICE (/dev/nbdN" IF_FEATURE_XNBD_SERVER_UBLK(", /dev/ublkbN") ")"
 //usage:     "\n	-N,--connections N	Connections to each (1)"
-//usage:     "\n	-J,--keep-device	Leave them to the next server at the end"
+//usage:     "\n	-J,--keep-device	Keep them at exit, for the next server"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_TLS(
 //usage:     "\n	-E,--tls-psk FILE	Clients may use TLS with the keys of FILE"
 //usage:     "\n	-e,--tls MODE		off, on, or require"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_WRAPPER_ALLOW_KEY(
-//usage:     "\n	-k,--allow-key NAME=IMAGE	IMAGE is for clients with this key of TLS"
+//usage:     "\n	-k,--allow-key NAME=IMAGE	IMAGE is for clients with this TLS key"
 //usage:	)
 //usage:     "\n	-r,--readonly		Refuse writes"
 //usage:	IF_FEATURE_XNBD_SERVER_SECTORS(
-//usage:     "\n	-z,--sector-size BYTES	Sectors have 512 or 4096 bytes"
+//usage:     "\n	-z,--sector-size BYTES	Sector size: 512 or 4096"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_DISCARD(
 //usage:     "\n	-U,--discard MODE	unmap, or ignore: make no holes"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_COW(
-//usage:     "\n	-c,--cow		Keep what is written in a file that vanishes at the end"
+//usage:     "\n	-c,--cow		Keep writes in a file that is lost at exit"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_COW_CLIENT(
-//usage:     "\n	-O,--cow-client		... in one for each client"
-//usage:     "\n	-G,--cow-limit BYTES	So much may each write (0 = no limit)"
+//usage:     "\n	-O,--cow-client		... in one file per client"
+//usage:     "\n	-G,--cow-limit BYTES	Limit per client (0 = no limit)"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_DAEMONIZE(
-//usage:     "\n	-d,--daemonize		Go to the background when ready"
+//usage:     "\n	-d,--daemonize		Run in the background when ready"
 //usage:     "\n	-P,--pidfile FILE	Write the process id to FILE"
 //usage:     "\n	-L,--logpath FILE	Append messages to FILE"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_VERBOSE(
-//usage:     "\n	-v,--verbose		Tell of clients, and of errors"
+//usage:     "\n	-v,--verbose		Log clients and errors"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_SYSLOG(
 //usage:     "\n	-S,--syslog		Send messages to syslogd"
@@ -107,7 +107,7 @@
 //usage:     "\n	-q,--max-queue-size N	Requests in flight (4096; 0 = no limit)"
 //usage:     "\n	-b,--max-buf-size BYTES	Memory for them (33554432; 0 = no limit)"
 //usage:	IF_FEATURE_XNBD_SERVER_THREADS(
-//usage:     "\n	-j,--threads N		Threads for clients (0 = one a processor)"
+//usage:     "\n	-j,--threads N		Threads for clients (0 = one per processor)"
 //usage:	)
 #include "libbb.h"
 #include "device/kernel_nbd.h"
@@ -228,7 +228,7 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 	c.exports.cow = opt & OPT_COW;
 	IF_FEATURE_XNBD_SERVER_COW_CLIENT(c.exports.cow_client = opt & OPT_COW_CLIENT;
 	if (c.exports.cow && c.exports.cow_client)
-		bb_simple_error_msg_and_die("one file for all clients, or one for each");)
+		bb_simple_error_msg_and_die(IF_LONG_OPTS("--cow cannot be combined with --cow-client") IF_NOT_LONG_OPTS("-c cannot be combined with -O"));)
 	c.daemonize = opt & OPT_DAEMONIZE;
 	c.syslog = opt & OPT_SYSLOG;
 	c.verbose = opt & OPT_VERBOSE;

@@ -15,12 +15,12 @@
 //usage:#define xnbd_wrapper_ctl_trivial_usage
 //usage:       "COMMAND [ARGUMENT]... [OPTIONS]"
 //usage:#define xnbd_wrapper_ctl_full_usage "\n\n"
-//usage:       "Drive a running xnbd-wrapper\n"
+//usage:       "Control a running xnbd-wrapper\n"
 //usage:     "\n	-l,--list		List what is served"
 //usage:     "\n	-A,--add-target NAME FILE"
-//usage:     "\n	-a,--add FILE		... by its path as its name"
+//usage:     "\n	-a,--add FILE		... named by its path"
 //usage:     "\n	-p,--add-proxy NAME HOST PORT CACHE_IMAGE BITMAP_IMAGE CONTROL_SOCKET"
-//usage:     "\n	-r,--remove INDEX	The first number of the list"
+//usage:     "\n	-r,--remove INDEX	Its number in the list"
 //usage:     "\n	-f,--remove-by-file FILE"
 //usage:     "\n	-n,--remove-by-exportname NAME"
 //usage:     "\n	-q,--bgctl-query NAME	State of a proxy"
@@ -28,10 +28,10 @@
 //usage:     "\n	-w,--bgctl-switch NAME	Make it a target"
 //usage:     "\n	-R,--bgctl-reconnect NAME HOST PORT"
 //usage:     "\n	-e,--target-exportname NAME	For -p and -R"
-//usage:     "\n	-L,--reload		Try again what could not be opened"
+//usage:     "\n	-L,--reload		Retry what could not be opened"
 //usage:     "\n	-S,--save		Write the database"
-//usage:     "\n	-d,--shutdown		End the server"
-//usage:     "\n	-o,--orphan		... not those that it has started"
+//usage:     "\n	-d,--shutdown		Stop the server"
+//usage:     "\n	-o,--orphan		... but not those that it has started"
 //usage:     "\n	-s,--socket PATH	Control socket (/var/run/xnbd-wrapper.ctl)"
 #include "libbb.h"
 
@@ -179,7 +179,7 @@ static void skip_greeting(struct input *in)
 		if (end)
 			drop(in, (size_t)(end - in->text) + 1);
 		else if (in->n == sizeof(in->text))
-			bb_simple_error_msg_and_die("that is no xnbd-wrapper");
+			bb_simple_error_msg_and_die("not an xnbd-wrapper");
 		else
 			receive(in);
 	}

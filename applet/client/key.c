@@ -76,7 +76,7 @@ void key_rules_check(const llist_t *rules)
 		const char *equals = strchr(rules->data, '=');
 
 		if (!equals || equals == rules->data || equals - (char *)rules->data > TLS_NAME_MAX || !equals[1])
-			bb_error_msg_and_die("'%s' has to be NAME=EXPORT, with the name of a key", (char *)rules->data);
+			bb_error_msg_and_die("'%s' must be NAME=EXPORT, with the name of a TLS key", (char *)rules->data);
 	}
 }
 #endif

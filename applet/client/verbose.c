@@ -117,10 +117,10 @@ enum { ALWAYS = 1 << REFUSED_PLACE | 1 << REFUSED_ADDRESS | 1 << REFUSED_KEY | 1
 #define IF_TOLD(text) (ENABLE_FEATURE_XNBD_SERVER_VERBOSE ? (text) : NULL)
 
 static const char *const refusals[REFUSALS] = {
-	[REFUSED_PLACE] = "as many clients are here as may be (--max-clients)",
-	[REFUSED_ADDRESS] = "not of an address of --allow",
+	[REFUSED_PLACE] = "too many clients (--max-clients)",
+	[REFUSED_ADDRESS] = "its address is not in --allow",
 	[REFUSED_NAME] = IF_TOLD("there is no export of this name"),
-	[REFUSED_KEY] = "no --allow-key lets it have this export",
+	[REFUSED_KEY] = "no --allow-key gives it this export",
 	[REFUSED_NO_TLS] = IF_TOLD("it does not use TLS, which --tls requires"),
 	[REFUSED_RELAY] = "there is no thread, memory or descriptor for TLS",
 	[REFUSED_HANDSHAKE] = IF_TOLD("TLS has failed"), /* the relay has told why */
@@ -161,7 +161,7 @@ void client_refused(const char *peer, enum refusal why, const char *key, const c
 		verbose_line(VERBOSE_REFUSALS, "client %s is refused: %s event=refuse client=%s%s reason=%s", peer,
 			     refusals[why], peer, words, refusal_word(why));
 	else
-		bb_error_msg("client %s is refused, and %u more were: %s%s", peer, more, refusals[why], words);
+		bb_error_msg("client %s is refused (%u more before): %s%s", peer, more, refusals[why], words);
 }
 
 void session_refused(struct session *s, enum refusal why, const char *name, size_t n)

@@ -91,7 +91,7 @@ static void find_place(void *p)
 		bb_error_msg_and_die("the URI of the origin %s", wrong);
 	/* Who asks may be in another directory. */
 	if ((u.path && *u.path != '/') || (u.psk_file && *u.psk_file != '/'))
-		bb_simple_error_msg_and_die("in the URI of the origin, paths have to begin with a slash");
+		bb_simple_error_msg_and_die("in the URI of the origin, paths must begin with a slash");
 	to->a.host = u.path ? xasprintf("unix:%s", u.path) : xstrdup(u.host);
 	to->a.port = u.path ? "-" : u.port;
 	to->a.name = u.export_name;

@@ -73,7 +73,7 @@ void request_reply(struct core *c, struct request *r, uint32_t error)
 /* Switched by force: nobody will bring what r needs. */
 static void request_lacks(struct core *c, struct request *r)
 {
-	r->why = "not here, and the origin was given up";
+	r->why = "missing since a forced switch";
 	request_reply(c, r, NBD_EIO);
 }
 

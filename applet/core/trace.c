@@ -159,7 +159,7 @@ const char *trace_decode(const char *text, size_t n, uint64_t size_bytes, struct
 
 	*runs = 0;
 	if (n < sizeof(magic) || memcmp(text, magic, sizeof(magic) - 1) != 0 || !parse_number(&p, stop, &size, '\n'))
-		return "this is no boot trace";
+		return "not a boot trace";
 	if (size != size_bytes)
 		return "it is of a disk of another size";
 	while (p < stop) {

@@ -270,7 +270,7 @@ const char *export_misfit(struct export *e, uint64_t size_bytes)
 
 	if (!ENABLE_FEATURE_XNBD_SERVER_SECTORS || !sector || size_bytes % sector == 0)
 		return NULL;
-	snprintf(e->disk.wrong, sizeof(e->disk.wrong), "'%s' has %llu bytes, which are no whole sectors of %u",
+	snprintf(e->disk.wrong, sizeof(e->disk.wrong), "'%s' has %llu bytes, which is not a multiple of %u",
 		 e->disk.path[FILE_IMAGE], (unsigned long long)size_bytes, sector);
 	return e->disk.wrong;
 }

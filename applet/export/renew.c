@@ -159,7 +159,7 @@ static void reopen_done(struct job *j)
 	if (!r->same && !r->why && !export_begin(r->new, r->new->disk.header.size_bytes, false))
 		r->why = "out of memory";
 	if (r->why)
-		bb_error_msg("%s; the image of before stays", r->why);
+		bb_error_msg("%s; the old image stays in use", r->why);
 	now = r->old->replaced ? successor(r->old) : r->old; /* it may have grown meanwhile */
 	if (r->same || r->why || !now || now->removed)
 		export_drop(r->new);
@@ -187,7 +187,7 @@ static void reopen(struct export *e)
 		r->new = export_new(e->nbd.name);
 	if (!r || !r->new) {
 		free(r);
-		bb_error_msg("'%s' is not opened again: out of memory", e->disk.path[FILE_IMAGE]);
+		bb_error_msg("'%s' cannot be reopened: out of memory", e->disk.path[FILE_IMAGE]);
 		return;
 	}
 	export_hold(e);

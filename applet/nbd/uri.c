@@ -133,11 +133,11 @@ const char *nbd_uri_parse(char *text, struct nbd_uri *u)
 	if (u->tls)
 		rest = parse_user(rest, u);
 	else if (strchr(rest, '@'))
-		return "has a user name, which NBD without TLS has not";
+		return "has a user name, which needs TLS: nbds://";
 	if (u->tls && !u->psk_file)
 		return "has no ?tls-psk-file=FILE";
 	if (!u->tls && u->psk_file)
-		return "has a file of keys, but is without TLS: nbds://";
+		return "has tls-psk-file=, which needs TLS: nbds://";
 	if (!is_local) {
 		u->path = NULL;
 		return parse_authority(rest, u);

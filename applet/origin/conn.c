@@ -138,7 +138,7 @@ static void secure(struct conn *l)
 	int fd = -1;
 
 	if (l->in_first != l->in_end || l->out_bytes) { /* or it has answered what it was not asked yet */
-		conn_fail(l, "it sends in the clear what should come over TLS");
+		conn_fail(l, "it sends unencrypted data instead of TLS");
 		return;
 	}
 	event_remove(&l->event); /* it is another thread's soon */

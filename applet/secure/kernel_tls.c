@@ -140,7 +140,7 @@ static void tell_new_keys(void)
 	unsigned last = told_s, now = (unsigned)(monotonic_ms() / 1000) + 1; /* never 0 */
 
 	if ((!last || now - last >= TELL_S) && atomic_compare_exchange_strong(&told_s, &last, now))
-		bb_simple_error_msg("TLS: a peer has sent new keys, which this kernel does not take: its connection ends");
+		bb_simple_error_msg("TLS: this kernel does not support the KeyUpdate of a peer: its connection ends");
 }
 
 /* Tickets are skipped, if they are whole: nobody begins a connection with one here. */

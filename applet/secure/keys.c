@@ -92,7 +92,7 @@ static const char *parse_line(const char *line, const char *end, struct psk *k)
 	if (!name_bytes || name_bytes > TLS_NAME_MAX)
 		return "this is not NAME:KEY with a name of 1 to 128 bytes";
 	if (digits % 2 || digits / 2 < TLS_PSK_MIN || digits / 2 > TLS_PSK_MAX)
-		return "the key has to be 16 to 64 bytes, in hexadecimal";
+		return "the key must be 16 to 64 bytes, in hexadecimal";
 	k->name_bytes = (uint8_t)name_bytes;
 	memcpy(k->name, line, name_bytes);
 	k->key_bytes = 0;
@@ -160,7 +160,7 @@ struct psk_list *psk_read(const char *path, char *error)
 
 	if (!text_read(&t, path)) {
 		snprintf(error, PSK_ERROR_BYTES, "keys of '%s': %s", path,
-			 errno == EPERM ? "others may read or change this file: chmod 600" : errno == EFBIG ? "this is no small file" : strerror(errno));
+			 errno == EPERM ? "others may read or change this file: chmod 600" : errno == EFBIG ? "the file is too large" : strerror(errno));
 		return NULL;
 	}
 	bytes = sizeof(*l) + count_lines(t.bytes) * sizeof(l->psk[0]);

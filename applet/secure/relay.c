@@ -97,8 +97,8 @@ static void tell(const struct relay *r, const char *what)
 		return;
 	}
 	name_text(r, name, sizeof(name));
-	bb_error_msg("%s, key '%s': TLS: %s; %u more have %s", r->who, name, what ? what : "is here", atomic_exchange(&t->more, 0),
-		     what ? "failed" : "come");
+	bb_error_msg("%s, key '%s': TLS: %s; %u more have %s", r->who, name, what ? what : "connected", atomic_exchange(&t->more, 0),
+		     what ? "failed" : "connected");
 }
 
 /* The end of r, with the last record to the peer, if it takes one. */
@@ -399,7 +399,7 @@ static void wait_for_more(struct relay *r, unsigned *checks)
 		p[1].events |= POLLIN;
 	if (r->data_bytes)
 		p[1].events |= POLLOUT;
-	if (!p[0].events) /* an error of it, which nobody would take, is no reason to wake up */
+	if (!p[0].events) /* an error of it, which nobody would take, is not a reason to wake up */
 		p[0].fd = -1;
 	n = poll(p, 2, CHECK_MS);
 	*checks = n ? 0 : *checks + 1;

@@ -115,7 +115,7 @@ static const char *add_named(const char *text)
 	const char *why;
 
 	if (!equals)
-		bb_error_msg_and_die("'%s' has to be NAME=PATH", text);
+		bb_error_msg_and_die("'%s' must be NAME=PATH", text);
 	name = xstrdup(text);
 	name[equals - text] = '\0';
 	why = strlen(name) > NBD_NAME_MAX ? "the name of an export has at most 4096 bytes" : export_add(name, equals + 1);
@@ -151,12 +151,12 @@ static void begin_exports(void)
 		if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && !why && s->dbpath)
 			database_begin(s->dbpath);
 		if (!why && !s->control && s->exports.default_name && !export_find("", 0))
-			why = "there is no image of the name of " IF_LONG_OPTS("--default") IF_NOT_LONG_OPTS("-n");
+			why = IF_LONG_OPTS("--default") IF_NOT_LONG_OPTS("-n") ": there is no image of this name";
 		for (l = why || s->control ? NULL : s->limits.key_rules; l; l = l->link) {
 			const char *image = strchr(l->data, '=') + 1; /* key_rules_check() */
 
 			if (!export_find(image, strlen(image)))
-				bb_error_msg_and_die("'%s': there is no image of this name, and others are for everybody", (char *)l->data);
+				bb_error_msg_and_die("'%s': there is no image of this name", (char *)l->data);
 		}
 	}
 	if (why)
@@ -173,7 +173,7 @@ static void prepare_devices(const struct server_config *s, bool again)
 		char *name = xstrdup(l->data), *equals = strrchr(name, '=');
 
 		if (!equals)
-			bb_error_msg_and_die("'%s' has to be NAME=DEVICE", name);
+			bb_error_msg_and_die("'%s' must be NAME=DEVICE", name);
 		*equals = '\0';
 		device_prepare(name, equals + 1, s->connections, again);
 	}

@@ -14,7 +14,7 @@ char *database_xread(int fd, const char *path, size_t *bytes)
 	if (!S_ISREG(st.st_mode))
 		bb_error_msg_and_die("'%s' is not a regular file", path);
 	if (st.st_size > DATABASE_BYTES_MAX)
-		bb_error_msg_and_die("'%s' is no database of an xnbd-wrapper: it has more than 16 MiB", path);
+		bb_error_msg_and_die("'%s' is not a database of xnbd-wrapper: it is larger than 16 MiB", path);
 	*bytes = (size_t)st.st_size;
 	text = xzalloc(*bytes + 1);
 	if (full_read(fd, text, *bytes) != (ssize_t)*bytes)

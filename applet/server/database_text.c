@@ -121,7 +121,7 @@ static void parse_version(struct json *r)
 	json_skip_space(r);
 	at = r->p;
 	if (*at != '-' && (*at < '0' || *at > '9'))
-		json_wrong(r, at, "the version is no number");
+		json_wrong(r, at, "the version is not a number");
 	else
 		json_skip_number(r);
 	if (r->p - at != 1 || *at != '2')

@@ -150,7 +150,7 @@ static void open_kernel(unsigned connections)
 	int error;
 
 	if (connections == 1 && !kernel_nbd_is_since(5, 7))
-		bb_simple_error_msg_and_die("a device /dev/nbdN with one connection needs Linux 5.7: earlier ones do not send again what was in flight");
+		bb_simple_error_msg_and_die("/dev/nbdN with one connection needs Linux 5.7: earlier kernels do not resend requests in flight");
 	error = devices ? 0 : kernel_nbd_open(&device_kernel);
 	if (error == ENOENT)
 		bb_simple_error_msg_and_die("the kernel has no nbd devices: modprobe nbd");
@@ -192,7 +192,7 @@ void device_prepare(const char *name, const char *path, unsigned connections, bo
 	if (!again)
 		index = kernel_nbd_index(path);
 	if (index < 0)
-		bb_perror_msg_and_die("'%s' cannot be the device: it has to be one as /dev/nbd0" IF_FEATURE_XNBD_SERVER_UBLK(" or /dev/ublkb0"), path);
+		bb_perror_msg_and_die("'%s' is not a device such as /dev/nbd0" IF_FEATURE_XNBD_SERVER_UBLK(" or /dev/ublkb0"), path);
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && server_config->clear_bitmap && !again && kernel_nbd_pid((unsigned)index))
 		bb_error_msg_and_die("'%s' is in use: what uses it would lose its disk by " IF_LONG_OPTS("--clear-bitmap") IF_NOT_LONG_OPTS("-c"), path);
 	device_new(name, path, index, connections);
@@ -242,7 +242,7 @@ void devices_die(void)
 		bb_error_msg_and_die("'%s' cannot be connected: %s", d->path, strerror(d->error));
 	if (!d->pid)
 		bb_error_msg_and_die("'%s' is in use: somebody has it open", d->path);
-	bb_error_msg_and_die("'%s' is in use, by process %u or what it has begun: give the same image and options, choose another device, or disconnect it", d->path, d->pid);
+	bb_error_msg_and_die("'%s' is in use by process %u or a child of it: use the same image and options or another device, or disconnect it", d->path, d->pid);
 }
 
 bool devices_are_ready(void)

@@ -22,7 +22,7 @@ static void stay(struct device *d)
 	timer_clear(&d->again);
 	device_child_forget(d);
 	d->has_ended = true;
-	bb_error_msg("'%s' is in use and stays: %s", d->path, device_is_ours(d) ? "a server with the same options takes it over" : "disconnect it when nobody needs it");
+	bb_error_msg("'%s' is in use and is kept: %s", d->path, device_is_ours(d) ? "a server with the same options takes it over" : "disconnect it when it is unused");
 }
 
 static void child_late(struct timer *t)

@@ -14,7 +14,7 @@ struct export *device_export(const char *name, const char *path)
 		bb_error_msg_and_die("'%s' cannot be the device of '%s': there is no such export", path, name);
 	rest = (unsigned)(e->nbd.size_bytes % 512);
 	if (rest)
-		bb_error_msg("'%s' lacks the last %u bytes of the disk: a device has whole sectors of 512", path, rest);
+		bb_error_msg("'%s' lacks the last %u bytes of the disk: a device has 512-byte sectors", path, rest);
 	export_hold(e); /* it may be removed, and its session's last connection lost */
 	return e;
 }

@@ -14,7 +14,7 @@ static void device_put(const struct device *d)
 		handover.why = handover_busy;
 	for (other = d->next; other; other = other->next) /* sessions are found by their export */
 		if (other->export == d->export)
-			handover.why = "two devices are of one export";
+			handover.why = "one export has two devices";
 	r->is_new = d->is_new;
 	r->is_scanned = d->is_scanned;
 	r->pid = d->pid;

@@ -212,7 +212,7 @@ static void use_done(struct job *j)
 
 	d->busy = false;
 	if (d->in_use) {
-		bb_error_msg("'%s' is in use and stays: a server with the same options takes it over", d->path);
+		bb_error_msg("'%s' is in use and is kept: a server with the same options takes it over", d->path);
 		d->state = ENDED;
 		return;
 	}
@@ -335,9 +335,9 @@ void ublk_device_prepare(const char *name, const char *path)
 	if (error == ENOENT)
 		bb_simple_error_msg_and_die("the kernel has no ublk devices: modprobe ublk_drv");
 	if (error == EOPNOTSUPP)
-		bb_simple_error_msg_and_die("the kernel's ublk devices lack what is needed here, user copy and recovery: Linux 6.5 has it");
+		bb_simple_error_msg_and_die("ublk devices need user copy and recovery: Linux 6.5");
 	if (error)
-		bb_error_msg_and_die("ublk devices cannot be had: %s", strerror(error));
+		bb_error_msg_and_die("cannot use ublk devices: %s", strerror(error));
 	d = xzalloc(sizeof(*d));
 	d->name = name;
 	d->path = path;
@@ -395,7 +395,7 @@ void ublk_devices_die(void)
 
 	if (d->why != EBUSY && d->why != EEXIST)
 		bb_error_msg_and_die("'%s' cannot be started: %s", d->path, strerror(d->why));
-	bb_error_msg_and_die("'%s' is in use, by process %d or what it has begun: give the same image and options, choose another device, or delete it", d->path, d->info.pid);
+	bb_error_msg_and_die("'%s' is in use by process %d or a child of it: use the same image and options or another device, or delete it", d->path, d->info.pid);
 }
 
 void ublk_devices_end(bool keep)

@@ -44,7 +44,7 @@ static void wait_for_end(bool (*is_done)(void))
 		server_turn(loop_now_ms() + 100);
 		if (loop_now_ms() < tell_ms)
 			continue;
-		bb_error_msg("the end waits for the disk, a second signal would not: %s", server_end_awaits());
+		bb_error_msg("shutdown is waiting (a second signal ends it at once): %s", server_end_awaits());
 		tell_ms = loop_now_ms() + TELL_MS;
 	}
 }

@@ -57,14 +57,14 @@ void server_sectors(struct server_config *config, const char *sector, const char
 		uint64_t n = xatoull_sfx(sector, kMG_suffixes);
 
 		if (n != 512 && n != BLOCK_BYTES)
-			bb_error_msg_and_die("sectors have 512 or 4096 bytes, not '%s'", sector);
+			bb_error_msg_and_die("the sector size is 512 or 4096, not '%s'", sector);
 		config->exports.sector_bytes = (uint32_t)n;
 	}
 	if (!discard)
 		return;
 	config->exports.keeps_space = strcmp(discard, "ignore") == 0;
 	if (!config->exports.keeps_space && strcmp(discard, "unmap") != 0)
-		bb_error_msg_and_die("what is discarded is to 'ignore' or to 'unmap', not '%s'", discard);
+		bb_error_msg_and_die(IF_LONG_OPTS("--discard") IF_NOT_LONG_OPTS("-U") " is 'ignore' or 'unmap', not '%s'", discard);
 }
 
 void server_cow_client(struct server_config *config, const char *limit)
@@ -74,7 +74,7 @@ void server_cow_client(struct server_config *config, const char *limit)
 	if (limit)
 		cow_limit_bytes = xatoull_sfx(limit, kMG_suffixes);
 	if (config->exports.cow_client && (config->device || config->devices))
-		bb_simple_error_msg_and_die("a device is no client with a copy of its own");
+		bb_simple_error_msg_and_die(IF_LONG_OPTS("--device cannot be combined with --cow-client") IF_NOT_LONG_OPTS("-D cannot be combined with -O"));
 }
 
 void server_tls(struct server_config *config, const char *mode)
@@ -87,7 +87,7 @@ void server_tls(struct server_config *config, const char *mode)
 	else if (strcmp(mode, "require") == 0)
 		config->limits.tls = NBD_TLS_REQUIRE;
 	else if (strcmp(mode, "on") != 0)
-		bb_error_msg_and_die("TLS is off, on or require, not '%s'", mode);
+		bb_error_msg_and_die(IF_LONG_OPTS("--tls") IF_NOT_LONG_OPTS("-e") " is off, on or require, not '%s'", mode);
 	if (config->limits.tls != NBD_TLS_OFF && !config->tls_psk)
 		bb_simple_error_msg_and_die("TLS needs keys: give " IF_LONG_OPTS("--tls-psk") IF_NOT_LONG_OPTS("-E"));
 	if (config->limits.tls == NBD_TLS_REQUIRE && (config->limits.oldstyle || config->past_handshake))
@@ -100,6 +100,6 @@ void server_key_rules(struct server_config *config, const llist_t *rules)
 	key_rules_check(rules);
 	config->limits.key_rules = rules;
 	if (rules && config->limits.tls < NBD_TLS_ON)
-		bb_simple_error_msg_and_die("nobody has a key without TLS: give " IF_LONG_OPTS("--tls-psk") IF_NOT_LONG_OPTS("-E"));
+		bb_simple_error_msg_and_die(IF_LONG_OPTS("--allow-key needs TLS: give --tls-psk") IF_NOT_LONG_OPTS("-k needs TLS: give -E"));
 }
 #endif

@@ -63,9 +63,9 @@ void proxy_unlist(struct served **list, const struct proxy *p)
 static void check_switched(const struct disk *d)
 {
 	if (!d->words)
-		bb_simple_error_msg_and_die("it was switched, and is not there with its commit file: serve its image as a target, or begin anew with clear-bitmap");
+		bb_simple_error_msg_and_die("it was switched, but its image or commit file is missing: serve its image as a target, or start over with clear-bitmap");
 	if (cover_is_on(d) || d->wants_cover)
-		bb_simple_error_msg_and_die("it was switched, and its image is covered: that is another one");
+		bb_simple_error_msg_and_die("it was switched, but the image is covered: it is another one");
 }
 
 static void proxy_open_files(void *arg)
@@ -445,7 +445,7 @@ void proxies_begin(const llist_t *list)
 		const char *why;
 
 		if (!equals)
-			bb_error_msg_and_die("'%s' has to be NAME=URI,cache=FILE,bitmap=FILE,control=PATH", text);
+			bb_error_msg_and_die("'%s' must be NAME=URI,cache=FILE,bitmap=FILE,control=PATH", text);
 		*equals = '\0';
 		why = strlen(text) > NBD_NAME_MAX ? "the name of an export has at most 4096 bytes" :
 						    begin_to_add(text, equals + 1, ",", false, begun, text);

@@ -106,7 +106,7 @@ static void signal_ready(struct event *e, uint32_t events UNUSED_PARAM)
 		if (!server.stopping_ms)
 			server.stopping_ms = loop_now_ms();
 		else if (loop_now_ms() - server.stopping_ms >= SAME_SIGNAL_MS)
-			bb_error_msg_and_die("ended by a second signal before the end was reached: %s", server_end_awaits());
+			bb_error_msg_and_die("ended by a second signal during shutdown: %s", server_end_awaits());
 	} else if (ENABLE_FEATURE_XNBD_SERVER_PROXY) {
 		switch_by_signal(&server.one);
 		if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && ENABLE_FEATURE_XNBD_SERVER_OLD_CONTROL)

@@ -20,7 +20,7 @@ static void keys_run(struct job *j UNUSED_PARAM)
 	if (l)
 		psk_use(l);
 	else
-		bb_error_msg("%s; those that were read before stay", keys.error);
+		bb_error_msg("%s; the old keys stay in use", keys.error);
 }
 
 static void keys_done(struct job *j UNUSED_PARAM)

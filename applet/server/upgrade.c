@@ -110,7 +110,7 @@ const char *upgrade_begin(int program_fd)
 	if (up.busy)
 		why = handover_busy;
 	else if (fstat(program_fd, &st) < 0 || !S_ISREG(st.st_mode) || !st.st_size || st.st_size > PROGRAM_BYTES_MAX)
-		why = "no program: it has to be a file of at most 64 MiB";
+		why = "not a program: it must be a file of at most 64 MiB";
 	if (why) {
 		close(program_fd);
 		return why;
@@ -144,9 +144,9 @@ static const char *refusal(void)
 	if (up.lacks)
 		return "the program cannot be read";
 	if (server_config->one_client)
-		return "a server of one client ends with it";
+		return "a server for one client ends with it";
 	if (ENABLE_FEATURE_XNBD_TLS && relays_up())
-		return "clients are here over TLS, whose state cannot be handed over";
+		return "clients use TLS, whose state cannot be handed over";
 	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && !server_config->image && proxies_are_there())
 		return "the proxies of a wrapper cannot be handed over";
 	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && server_config->dbpath)

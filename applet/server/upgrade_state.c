@@ -55,7 +55,7 @@ static void proxy_begin(struct disk *d, const struct handed_proxy *r)
 static void die(void) NORETURN;
 static void die(void)
 {
-	bb_simple_error_msg_and_die("the state that is handed over is of another version");
+	bb_simple_error_msg_and_die("the handed-over state has another version");
 }
 
 static void proxy_handover(struct disk *d)

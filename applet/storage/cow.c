@@ -79,7 +79,7 @@ const char *cow_begin(struct disk *d)
 	d->base_fd = d->fd[FILE_IMAGE];
 	d->fd[FILE_IMAGE] = open_nameless();
 	if (d->fd[FILE_IMAGE] < 0 || ftruncate(d->fd[FILE_IMAGE], (off_t)d->header.size_bytes) < 0)
-		return "no file can be made for what is written: give another TMPDIR";
+		return "cannot create a temporary file: set another TMPDIR";
 	return words_new(d) ? NULL : "out of memory";
 }
 

@@ -146,7 +146,7 @@ static void save_done(struct job *j)
 			core_sync_failed(d->core, d->save.error);
 	}
 	if (d->save.error && !d->header.boot_id[0])
-		bb_error_msg("a sync failed, and '%s' cannot tell the next start: do not restart this server",
+		bb_error_msg("a sync failed, and '%s' cannot record it: do not restart this server",
 			     d->path[FILE_COMMIT]);
 	switch_saved(d);
 	if (again)

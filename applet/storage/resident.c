@@ -48,5 +48,5 @@ void resident_files(struct disk *d)
 	if (!S_ISBLK(st.st_mode))
 		pin(d->fd[FILE_COMMIT]);
 	else if (fcntl(d->fd[FILE_COMMIT], F_SETFL, O_DIRECT) < 0 || fcntl(d->header_fd, F_SETFL, O_DIRECT) < 0)
-		bb_perror_msg("'%s' is written by the page cache", d->path[FILE_COMMIT]);
+		bb_perror_msg("'%s' is written through the page cache", d->path[FILE_COMMIT]);
 }

@@ -26,7 +26,7 @@ NORETURN static void refuse(const struct disk *d, enum io_file file, const char 
 	if (d->commit_found == COMMIT_GOOD && d->header.switched)
 		bb_error_msg_and_die("'%s': %s; it was switched, so '%s' is the only copy: serve that by --target%s", d->path[file], why,
 				     d->path[FILE_IMAGE], acceptable ? "; --accept-image would take the files as they are" : "");
-	bb_error_msg_and_die("'%s': %s%s; --clear-bitmap would forget all that is cached (client writes too) and start anew", d->path[file], why,
+	bb_error_msg_and_die("'%s': %s%s; --clear-bitmap would discard the cache, including client writes, and start over", d->path[file], why,
 			     acceptable ? "; --accept-image would take the files as they are" : "");
 }
 
@@ -120,9 +120,9 @@ static bool is_blank(struct disk *d)
 	blank = !begin[0] && memcmp(begin, begin + 1, n - 1) == 0;
 	free(begin);
 	if (!blank && !ours && !d->commit_is_device)
-		bb_error_msg_and_die("'%s' is no commit file: is the name right?", d->path[FILE_COMMIT]);
+		bb_error_msg_and_die("'%s' is not a commit file: is the name right?", d->path[FILE_COMMIT]);
 	if (!blank && !ours)
-		bb_error_msg_and_die("'%s' has something else on it; if nobody needs that: dd if=/dev/zero of='%s' bs=1M count=1",
+		bb_error_msg_and_die("'%s' has other data on it; if it is not needed: dd if=/dev/zero of='%s' bs=1M count=1",
 				     d->path[FILE_COMMIT], d->path[FILE_COMMIT]);
 	return blank;
 }
@@ -145,8 +145,8 @@ static void read_header(struct disk *d)
 }
 
 /* A new cache does not begin on what may be somebody's only copy: the bitmap's name, or the image's, may be mistyped.
- * The bytes count, since unwritten space that was read is no hole for ext4. What has nothing in its first GiB of them is
- * long: hardly a disk, which has its table or its file system there.
+ * The bytes count, since unwritten space that was read is not a hole for ext4. What has nothing in its first GiB of
+ * them is long: hardly a disk, which has its table or its file system there.
  * Devices are not looked at: hardly one is zeroes. */
 static bool image_has_data(struct disk *d, bool when_long)
 {
@@ -292,7 +292,7 @@ void store_check_content(struct disk *d, enum state_start how)
 	/* An image that others have changed has other bytes, but it has some. */
 	if (d->accept && how != START_NEW && file_is_regular(d, FILE_IMAGE) && !image_has_data(d, true) &&
 	    bits_next(d->words, 0, map_blocks(d->header.size_bytes), 0) < map_blocks(d->header.size_bytes))
-		bb_error_msg_and_die("'%s' has nothing but zeroes: is that the right image? If so, --clear-bitmap begins anew", d->path[FILE_IMAGE]);
+		bb_error_msg_and_die("'%s' contains only zeroes: is it the right image? If so, --clear-bitmap starts over", d->path[FILE_IMAGE]);
 }
 
 void store_check_room(struct disk *d, uint64_t size_bytes, uint64_t have_bytes)
@@ -310,14 +310,14 @@ bool store_was_switched(const struct disk *d, enum state_start how, uint64_t siz
 	if (store_is_complete(d, size_bytes))
 		return true;
 	if (how != START_ADOPT) /* else xNBD has used it as a cache since */
-		bb_error_msg_and_die("'%s' says that its proxy was switched, but not that all blocks are local: it is damaged; if '%s' is whole, serve that as a target",
+		bb_error_msg_and_die("'%s' records a switch, but not all blocks as local: it is damaged; if '%s' is complete, serve that as a target",
 				     d->path[FILE_COMMIT], d->path[FILE_IMAGE]);
 	return false;
 }
 
 void store_die_in_use(const struct disk *d)
 {
-	bb_error_msg_and_die("'%s' is in use, as it may be: it was switched, and is no cache any more", d->path[FILE_IMAGE]);
+	bb_error_msg_and_die("'%s' was switched: it is an ordinary disk now, and in use", d->path[FILE_IMAGE]);
 }
 
 bool store_inspect(struct disk *d, const char *image, const char *bitmap, const char *commit, bool clear)
@@ -345,7 +345,7 @@ void store_resume(struct disk *d)
 	fcntl(d->fd[FILE_COMMIT], F_SETFL, 0); /* a device: read by the page cache; see resident.c */
 	read_header(d);
 	if (d->commit_found != COMMIT_GOOD || d->header.size_bytes != size_bytes)
-		bb_error_msg_and_die("'%s' is not what was handed over", d->path[FILE_COMMIT]);
+		bb_error_msg_and_die("'%s' does not match the handed-over state", d->path[FILE_COMMIT]);
 	d->resumed = true; /* nothing is synced: that may take any time, and clients wait */
 	store_load_all(d, START_BOTH, size_bytes);
 }

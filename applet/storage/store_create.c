@@ -321,7 +321,7 @@ void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *f
 			bb_perror_msg_and_die("cannot write '%s'", d->path[FILE_IMAGE]);
 	}
 	if (clear && d->commit_found == COMMIT_GOOD)
-		bb_error_msg("'%s': all that was cached is forgotten, %s", d->path[FILE_IMAGE],
+		bb_error_msg("'%s': the cache was discarded, %s", d->path[FILE_IMAGE],
 			     d->header.switched ? "and it was switched: this was the only copy" : "client writes too");
 	d->covered = covered;
 	set_header(d, how, size_bytes, fp);

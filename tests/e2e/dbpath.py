@@ -35,7 +35,7 @@ ROWS = [
     (b'{"version":2.0,"images":{}}', 1, 11, 'the version is not 2'),
     (b'{"version":2e0,"images":{}}', 1, 11, 'the version is not 2'),
     (b'{"version":18446744073709551618,"images":{}}', 1, 11, 'the version is not 2'),
-    (b'{"version":"2","images":{}}', 1, 11, 'the version is no number'),
+    (b'{"version":"2","images":{}}', 1, 11, 'the version is not a number'),
     (b'{"version":2,"version":2,"images":{}}', 1, 13, 'a key is there twice'),
     (b'{"version":2,"images":{},"images":{}}', 1, 25, 'a key is there twice'),
     (b'{"version":2,"images":[]}', 1, 22, 'a JSON object is wanted here'),

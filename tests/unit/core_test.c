@@ -436,7 +436,7 @@ static const char *decode(const char *text, uint64_t size_bytes)
 
 static void test_trace_strangers(void)
 {
-	static const char none[] = "this is no boot trace", damaged[] = "a line is damaged",
+	static const char none[] = "not a boot trace", damaged[] = "a line is damaged",
 			  outside[] = "it names blocks that are not on the disk";
 	struct trace_run run;
 	unsigned runs;

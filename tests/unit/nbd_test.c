@@ -1719,8 +1719,8 @@ static void test_uri(void)
 	check_uri("nbd://:10809/x", "it has no host");
 	check_uri("nbd://[::1/x", "it has no address between its brackets");
 	check_uri("nbd://[::1]x", "it has no address between its brackets");
-	check_uri("nbd://host?tls-psk-file=k", "it has a file of keys, but is without TLS: nbds://");
-	check_uri("nbd://me@host", "it has a user name, which NBD without TLS has not");
+	check_uri("nbd://host?tls-psk-file=k", "it has tls-psk-file=, which needs TLS: nbds://");
+	check_uri("nbd://me@host", "it has a user name, which needs TLS: nbds://");
 	check_uri("nbd://host/%", "it has a % that no byte follows");
 	check_uri("nbd://host/%4", "it has a % that no byte follows");
 	check_uri("nbd://host/%g0", "it has a % that no byte follows");

@@ -58,7 +58,7 @@ def somebody_looks(d):
 @part
 def open_without_a_claim(d):
     """As QEMU has it."""
-    m.run(f"{d.server()} && exec 4<>{d.path} && {d.ends()} && ! {d.gone} && grep 'in use and stays' /run/{d.name}.log")
+    m.run(f"{d.server()} && exec 4<>{d.path} && {d.ends()} && ! {d.gone} && grep 'in use and is kept' /run/{d.name}.log")
     m.run("{ dd bs=4k count=1 conv=fsync if=/dev/zero >&4 2>/run/dd; echo $? >/run/dd; } & sleep 0.3; "
           f"{d.server()} && until_true 300 grep '^0$' /run/dd")
     m.run(f"exec 4>&-; {d.ends()} && {d.gone}")

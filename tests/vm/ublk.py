@@ -39,7 +39,7 @@ m.run("kill -9 $(cat /run/a.pid)")
 refused("in use, by process", target("b"))
 m.run(f"{target('a')} && echo 3 >/proc/sys/vm/drop_caches && grep kept /c/file")
 m.run(ended("a"))
-if "is in use and stays" not in m.run("cat /run/a.log"):
+if "is in use and is kept" not in m.run("cat /run/a.log"):
     sys.exit("the device is mounted, and the server that ends does not say so")
 m.run(f"{target('a')} && echo 3 >/proc/sys/vm/drop_caches && grep kept /c/file && umount /c")
 m.run(f"{ended('a')} && [ ! -e /dev/ublkb1 ] && [ ! -e /dev/ublkc1 ]")
@@ -48,7 +48,7 @@ m.run(f"{ended('c')} && [ $(blockdev --getsize64 /dev/ublkb1) = 19999744 ] && {t
 m.run("xnbd-wrapper --daemonize --lport 0 --pidfile /run/w.pid --imgfile /t/a.img --imgfile /t/b.img --device /t/a.img=/dev/ublkb1 "
       "--device /t/b.img=/dev/ublkb7 && cmp /dev/ublkb1 /t/a.img && cmp /dev/ublkb7 /t/b.img")
 m.run(f"{ended('w')} && [ ! -e /dev/ublkb1 ] && [ ! -e /dev/ublkb7 ]")
-refused("it has to be one as /dev/nbd0 or /dev/ublkb0", target("a", "/dev/ublkb"))
+refused("is not a device such as /dev/nbd0 or /dev/ublkb0", target("a", "/dev/ublkb"))
 
 # ---- what it can do
 m.run("dd if=/dev/urandom of=/t/a.img bs=1M count=20 2>/dev/null")
