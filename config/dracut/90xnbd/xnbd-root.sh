@@ -16,7 +16,7 @@ xnbd_is_due() {
 }
 if getarg xnbd.origin= >/dev/null && [ ! -e /run/xnbd/root ] && xnbd_is_due; then
 	modprobe nbd
-	/bin/xnbd-root || die "xnbd: the root file system cannot be had"
+	/bin/xnbd-root || die "xnbd: the root file system is not available"
 	# What root= names is what dracut, or systemd, mounts.
 	_root=$(cat /run/xnbd/root)
 	if [ -n "$_root" ] && _name=$(getarg root=); then
