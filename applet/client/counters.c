@@ -46,7 +46,7 @@ const char *command_word(unsigned type)
 /* ---- requests: the session's thread ----------------------------------------------------------- */
 
 #if ENABLE_FEATURE_XNBD_SERVER_COUNTERS
-/* DISC is no request: its place is for what is no command at all. */
+/* DISC is not a request: its place is for unknown commands. */
 static unsigned type_index(const struct command *x)
 {
 	return x->given_type < COUNTED_TYPES ? x->given_type : NBD_CMD_DISC;

@@ -47,7 +47,7 @@ enum refusal {
 	REFUSALS
 };
 
-/* Since the program began; another program (--upgrade) begins anew. */
+/* Since the program began; another program (--upgrade) counts from 0. */
 struct counters {
 	struct {
 		uint64_t requests, bytes; /* that were done well */

@@ -24,7 +24,7 @@ enum {
 	BACKLOG = 128,
 	TELL_MS = 60000, /* so seldom this is told */
 	PAUSE_MS = 200, /* after accept failed for lack of descriptors */
-	LOCK_TRIES = 100, LOCK_TRY_MS = 10, /* who locks a directory for longer is no server that starts */
+	LOCK_TRIES = 100, LOCK_TRY_MS = 10, /* a process that locks a directory for longer is not a starting server */
 };
 
 static struct listener listeners[LISTENERS_MAX];
@@ -39,7 +39,7 @@ static void bind_address(const struct endpoint *e, const char *laddr, const char
 	const int on = 1;
 	int fd = endpoint_socket(e);
 
-	/* A kernel without IPv6 is no reason to fail while IPv4 works. */
+	/* A kernel without IPv6 is not a reason to fail while IPv4 works. */
 	if (fd < 0)
 		return;
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));

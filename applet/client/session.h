@@ -75,7 +75,7 @@ struct command {
 	uint64_t given_offset;
 	uint32_t given_bytes;
 	uint16_t given_type;
-	bool is_timed;      /* it is no piece, and its reply has not left */
+	bool is_timed;      /* it is not a piece, and its reply has not left */
 	bool awaits;        /* it has waited for the origin: see command_awaits() */
 	uint64_t begun_us;
 	/* As in struct handed_command. */
@@ -237,7 +237,7 @@ static inline void session_note_end(struct session *s, enum session_end why)
 	if (!s->end)
 		s->end = (uint8_t)why;
 }
-/* Hangs up. Requests in flight go on without it; it is freed after the last. */
+/* Disconnects. Requests in flight go on without it; it is freed after the last. */
 void session_close(struct session *s);
 /* s goes to the loop it wants. */
 void session_move(struct session *s);

@@ -148,7 +148,7 @@ void command_submit(struct command *x, bool local)
 	}
 }
 
-/* --root-storage reads and writes past the page cache: there, only the core's ranges keep reads and writes apart. */
+/* --root-storage reads and writes with direct I/O: there, only the core's ranges keep reads and writes apart. */
 static bool may_read_here(void)
 {
 	return !is_core_here() && !(ENABLE_FEATURE_XNBD_SERVER_INIT && export_config.root_storage);

@@ -68,7 +68,7 @@ extern const struct control_database *control_database;
 /* The same in xNBD's words: NAME, HOST, PORT, CACHE_IMAGE, BITMAP_IMAGE, CONTROL_SOCKET, and the name of the export or
  * NULL. */
 extern const char *(*control_add_proxy_words)(const char *const *words, control_done *added, void *ctx);
-/* For that program: connections, and what they have asked for. There it takes the place of control_begin(). */
+/* For that program: connections, and what they have asked for. There it replaces control_begin(). */
 void control_handover(struct control_socket *s, struct export *e);
 /* new has replaced old, which may end now. */
 void control_renewed(struct control_socket *s, const struct export *old, struct export *new);

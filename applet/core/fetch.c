@@ -181,7 +181,7 @@ void fetch_forget(struct core *c)
 			fetch_remove(c, f);
 			free(f);
 			c->kick = true; /* the copy may have waited for the end of it */
-			c->copier.pass_error = 0; /* ... or passed over it: another pass will find it missing */
+			c->copier.pass_error = 0; /* ... or skipped it: another pass will find it missing */
 		}
 		if (*first != others)
 			first = &(*first)->next_owner;
@@ -256,7 +256,7 @@ void fetch_fail_queued(struct core *c, int error)
 	}
 }
 
-/* The origin has answered: --hold begins anew. */
+/* The origin has answered: the time of --hold restarts. */
 void fetch_answered(struct core *c)
 {
 	c->answered_ms = c->now_ms;

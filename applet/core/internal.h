@@ -216,7 +216,7 @@ void zero_measure(struct core *c, uint64_t blocks, uint64_t ms);
 
 /* block_status.c */
 void status_begin(struct core *c, struct request *r);
-/* False: it is no answer to a client's question. */
+/* False: it does not answer a client's question. */
 bool status_answered(struct core *c, uint64_t cookie, int error, const struct extent *e, unsigned count);
 void status_conn_lost(struct core *c, unsigned conn);
 void status_expire(struct core *c);

@@ -263,7 +263,7 @@ static void shrink(struct fetch *f, uint64_t first)
 
 /*
  * A fetch has ended: compared, or with an error of the origin or of ours. True: f was changed
- * to other blocks, and is to be sent again.
+ * to other blocks, and is to be resent.
  */
 bool verify_fetch_done(struct core *c, struct fetch *f, int error, bool of_origin)
 {

@@ -86,9 +86,9 @@ bool kernel_nbd_set(uint32_t index, const char *attribute, unsigned value);
 
 /*
  * By ioctl(2), for kernels without netlink: a process opens the device, gives it sockets, and then is the device's:
- * kernel_nbd_ioctl_run() returns when the device has ended, which it does with its first lost connection; 0 is no sign
- * that it was disconnected. fd: the device. 0, or an errno; EBUSY: it is connected; EFBIG: too many blocks. d: without
- * dead_s and identifier.
+ * kernel_nbd_ioctl_run() returns when the device has ended, which it does with its first lost connection; 0 does not
+ * mean that it was disconnected. fd: the device. 0, or an errno; EBUSY: it is connected; EFBIG: too many blocks. d:
+ * without dead_s and identifier.
  */
 int kernel_nbd_ioctl_connect(int fd, const struct kernel_nbd_device *d, const int *fds, unsigned count);
 int kernel_nbd_ioctl_run(int fd);

@@ -15,7 +15,7 @@ enum fd_share { FD_IMAGES = 3, FD_CLIENTS = 6 };
 
 /* At the start: raises the limit as far as the process may. Before that, all is everybody's. */
 void descriptors_begin(void);
-/* So many at most, for a program that is about to take the place of a child of vfork(2); shares stay as they are. */
+/* So many at most, for a program that is about to replace a child of vfork(2); shares stay as they are. */
 void descriptors_limit(unsigned most);
 /* Whether fd, which is open, is one of those that such a user leaves to others. Any thread. */
 bool fd_is_kept(int fd, enum fd_share share);

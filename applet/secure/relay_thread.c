@@ -7,7 +7,7 @@
 #include "secure/relay.h"
 
 enum {
-	STACK_BYTES = 64 << 10, /* what is not used of it is no memory, but with locked memory */
+	STACK_BYTES = 64 << 10, /* takes memory only as it is used, unless memory is locked */
 };
 
 int relay_begin(int net, const struct psk *psk, const char *who, bool (*is_dead)(int net))

@@ -31,7 +31,7 @@ void devices_die(void) NORETURN;
 void devices_end(bool keep);
 bool devices_have_ended(void);
 
-/* For another program in this process. There it takes the place of devices_begin(), behind sessions_handover(). */
+/* For another program in this process. There it replaces devices_begin(), behind sessions_handover(). */
 void devices_handover(void);
 
 /* ---- for the files of devices ------------------------------------------------------------------------ */

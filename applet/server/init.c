@@ -75,7 +75,7 @@ void init_root_storage(bool again)
 	if (again) /* all else belongs to the process, not to its program */
 		return;
 	/* The kernel then makes no memory for us by writing to our own disk; a setting of each
-	 * thread. A failure of this or the next one is no reason to end: it works without, only
+	 * thread. A failure of this or the next one does not end the server: it works without, only
 	 * less safely. */
 	if (prctl(X_PR_SET_IO_FLUSHER, 1, 0, 0, 0) < 0)
 		bb_simple_perror_msg("PR_SET_IO_FLUSHER");

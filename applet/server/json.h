@@ -39,7 +39,7 @@ void json_object(struct json *r, void (*member)(struct json *r, void *ctx, const
 void json_skip_space(struct json *r);
 /* Skips a number, as JSON has them; the value of none is needed. */
 void json_skip_number(struct json *r);
-/* Skips this word, if it comes next, without space before it. False: it does not, which is no error. */
+/* Skips this word, if it comes next, without space before it. False: it does not, which is not an error. */
 bool json_skip_word(struct json *r, const char *word);
 /* Skips a value of any kind. depth: the levels around it, less than JSON_DEPTH_MAX; so many with those inside it are
  * an error. */

@@ -48,7 +48,7 @@ extern struct server {
 /* ---- begin.c ----------------------------------------------------------------------------------- */
 
 void server_begin(void);
-/* In the place of another program, whose state upgrade_found() has found. */
+/* Instead of another program, whose state upgrade_found() has found. */
 void server_begin_again(void);
 
 /* ---- server.c ---------------------------------------------------------------------------------- */

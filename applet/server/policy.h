@@ -29,7 +29,7 @@ void policy_apply(struct policy *p, struct core *c);
 /* Once a turn: tells when all blocks are local, and of the switch, whoever wanted it. */
 void policy_tell(struct policy *p, const struct core *c);
 
-/* For another program in this process. The comparison of --verify begins anew. */
+/* For another program in this process. The comparison of --verify restarts. */
 void policy_handover(struct policy *p);
 
 #endif

@@ -39,7 +39,7 @@ bool cover_touches(const struct disk *d, uint64_t offset, uint64_t n)
 	return cover_part(d, offset, &part) != UINT64_MAX || part < n;
 }
 
-/* With --root-storage, fd[FILE_COMMIT] of a device goes past the page cache: see resident.c, also for why pages must not be
+/* With --root-storage, fd[FILE_COMMIT] of a device uses direct I/O: see resident.c, also for why pages must not be
  * larger than blocks. */
 int cover_fd(const struct disk *d, const void *buf, uint64_t n, uint64_t offset)
 {

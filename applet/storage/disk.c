@@ -188,7 +188,7 @@ static bool is_for_direct(const struct disk *d, const void *buf, uint64_t n, uin
 	return ENABLE_FEATURE_XNBD_SERVER_INIT && d->direct_fd >= 0 && ((uintptr_t)buf | n | offset) % d->direct_unit == 0;
 }
 
-/* Whether it may go past the page cache. */
+/* Whether it may use direct I/O. */
 static bool is_direct(const struct disk *d, const struct io *io)
 {
 	return io->file == FILE_IMAGE && (io->op == IO_READ || io->op == IO_WRITE || io->op == IO_ZERO || io->op == IO_TRIM) &&
@@ -297,7 +297,7 @@ const char *io_word(enum io_op op)
 	return words[op];
 }
 
-/* "Not supported" is no error: whatever it was is done in another way. What is beyond the limit of a copy is the client's. */
+/* "Not supported" is not an error: it is then done in another way. What is beyond a copy's limit is the client's. */
 static void has_failed(struct disk *d, const struct io *io)
 {
 	uint8_t *told = &(ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT && d->cow_of ? d->cow_of : d)->told_errors;

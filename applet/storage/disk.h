@@ -95,7 +95,7 @@ void disk_error_msg(const struct disk *d, const char *format, ...) __attribute__
 void disk_sync_failed(struct disk *d, int error);
 
 /* From now on no sync begins, of any disk, nor zeroes, which may be written through: they wait until the next call with false, or
- * forever, when another program takes the place of this one. Core's thread. */
+ * forever, when another program replaces this one. Core's thread. */
 void disks_hold_syncs(bool hold);
 /* Whether one is under way of which the core has not heard yet. The kernel tells its error once: who does not wait for that loses
  * it. Core's thread. */

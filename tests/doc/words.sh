@@ -62,12 +62,17 @@ handshakes? of tls    TLS handshake
 thread switch(es)?    context switch
 tables? of partitions    partition table
 times? of birth    birth time
+(begins?|starts?) anew    starts over, restarts
+passed over        skipped
+sent again         resent, retransmitted
+past the page cache    with direct I/O
+in the clear       unencrypted
+is no (error|multiple|file|socket|number|rule|reason)    is not a
 '
 # Lines that stay, by a pattern over FILE:TEXT, and why: they speak of names in directories, of a list, of
-# what the linker does, or of the file NEWS.md; or they are what a program prints.
+# what the linker does, or of the file NEWS.md.
 stay='([Ss]ymbolic|hard) links?|[Ss]ymbolic .* copy|^man/xnbdbox\.1:(The links|creates the links|Links to it|A link could)'
 stay="$stay"'|^README\.md:.*creates the links|^applet/main\.c:|^applet/reactor/buf\.c:|^applet/libbb/|NEWS\.md'
-stay="$stay"'|//usage:|"this export is for other keys of TLS"'
 
 T=$(mktemp -d "${TMPDIR:-/tmp}/xnbd-words.XXXXXX") || exit 1
 trap 'rm -rf "$T"' EXIT
