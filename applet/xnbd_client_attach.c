@@ -50,7 +50,7 @@ static void describe(struct attachment *a, const struct nbd_client_handshake *h)
 		bb_error_msg_and_die("%s:%s: it needs a block size of %u; a device has %s", host, port, h->min_block,
 				     d->block_bytes > 4096 ? "at most 4096" : "what was given");
 	if (!h->size_bytes || h->size_bytes % d->block_bytes)
-		bb_error_msg_and_die("%s:%s: its size, %llu bytes, is no multiple of the block size, %u", host, port,
+		bb_error_msg_and_die("%s:%s: its size, %llu bytes, is not a multiple of the block size, %u", host, port,
 				     (unsigned long long)h->size_bytes, d->block_bytes);
 	a->size_bytes = d->size_bytes = h->size_bytes;
 	a->max_payload = h->max_payload;
@@ -68,7 +68,7 @@ static void dial_all(struct attachment *a)
 	a->fds[a->count++] = client_dial(a->c, &h, &a->server);
 	describe(a, &h);
 	if (wanted > 1 && !(a->device.transmission_flags & (NBD_FLAG_CAN_MULTI_CONN | NBD_FLAG_READ_ONLY))) {
-		bb_error_msg("%s:%s: one connection, not %u: it does not say that they see each other's writes", a->server->host,
+		bb_error_msg("%s:%s: one connection, not %u: the server lacks CAN_MULTI_CONN", a->server->host,
 			     a->server->port, wanted);
 		wanted = 1;
 	}

@@ -97,35 +97,35 @@
 //usage:       "Serve a disk over NBD\n"
 //usage:     "\n	-t,--target		Serve DISK_IMAGE"
 //usage:	IF_FEATURE_XNBD_SERVER_COW(
-//usage:     "\n	-C,--cow-target		Same, but what is written vanishes at the end"
+//usage:     "\n	-C,--cow-target		Same, but writes are lost at exit"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_COW_CLIENT(
-//usage:     "\n	-O,--cow-client		Same, but each client sees what it has written itself"
-//usage:     "\n	-G,--cow-limit BYTES	So much may each write (0 = no limit)"
+//usage:     "\n	-O,--cow-client		Same, but each client sees only its own writes"
+//usage:     "\n	-G,--cow-limit BYTES	Limit per client (0 = no limit)"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_PROXY(
 //usage:     "\n	-p,--proxy		Serve the disk of a remote server, caching it"
-//usage:     "\n	-n,--target-exportname NAME	Export to ask the remote server for"
+//usage:     "\n	-n,--target-exportname NAME	Export of the remote server"
 //usage:	)
 //usage:     "\n	-l,--lport PORT		Listen on PORT (8520; 0 = not on TCP)"
 //usage:     "\n	-a,--laddr ADDR		Listen on ADDR only"
 //usage:     "\n	-u,--unix PATH		Listen on a Unix socket"
 //usage:	IF_FEATURE_XNBD_EXPORT_NAMES(
-//usage:     "\n	-M,--exportname NAME	Name of the export, beside the empty one"
-//usage:     "\n	-y,--description TEXT	What clients are told of it"
-//usage:     "\n	-Z,--hide-exports	Tell no client the name"
+//usage:     "\n	-M,--exportname NAME	Name of the export, besides the empty one"
+//usage:     "\n	-y,--description TEXT	Description for clients"
+//usage:     "\n	-Z,--hide-exports	Hide the name from clients"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_ALLOW(
 //usage:     "\n	-w,--allow LIST		Serve only ADDRESS/BITS[,ADDRESS/BITS]..."
 //usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_INETD(
-//usage:     "\n	-i,--inetd		Serve the client on standard input, then end"
-//usage:     "\n	-F,--connected-fd N	Same on descriptor N, past its handshake"
+//usage:     "\n	-i,--inetd		Serve the client on standard input, then exit"
+//usage:     "\n	-F,--connected-fd N	Same on descriptor N, after its handshake"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_DEVICE(
-//usage:     "\n	-D,--device DEVICE	Be DEVICE (/dev/nbdN" IF_FEATURE_XNBD_SERVER_UBLK(", /dev/ublkbN") "), too"
+//usage:     "\n	-D,--device DEVICE	Also serve it as DEVICE (/dev/nbdN" IF_FEATURE_XNBD_SERVER_UBLK(", /dev/ublkbN") ")"
 //usage:     "\n	-N,--connections N	Connections to it (1)"
-//usage:     "\n	-J,--keep-device	Leave it to the next server at the end"
+//usage:     "\n	-J,--keep-device	Keep it at exit, for the next server"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_TLS(
 //usage:     "\n	-E,--tls-psk FILE	Clients may use TLS with the keys of FILE"
@@ -133,7 +133,7 @@
 //usage:	)
 //usage:     "\n	-r,--readonly		Refuse writes"
 //usage:	IF_FEATURE_XNBD_SERVER_SECTORS(
-//usage:     "\n	-z,--sector-size BYTES	Sectors have 512 or 4096 bytes"
+//usage:     "\n	-z,--sector-size BYTES	Sector size: 512 or 4096"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_DISCARD(
 //usage:     "\n	-U,--discard MODE	unmap, or ignore: make no holes"
@@ -142,7 +142,7 @@
 //usage:     "\n	-o,--oldstyle		Use the oldstyle handshake"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_DAEMONIZE(
-//usage:     "\n	-d,--daemonize		Go to the background when ready"
+//usage:     "\n	-d,--daemonize		Run in the background when ready"
 //usage:     "\n	-P,--pidfile FILE	Write the process id to FILE"
 //usage:     "\n	-L,--logpath FILE	Append messages to FILE"
 //usage:	)
@@ -150,44 +150,44 @@
 //usage:     "\n	-s,--control PATH	Control socket of a target"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_VERBOSE(
-//usage:     "\n	-v,--verbose		Tell of clients, and of errors"
+//usage:     "\n	-v,--verbose		Log clients and errors"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_SYSLOG(
 //usage:     "\n	-S,--syslog		Send messages to syslogd"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_INIT(
 //usage:     "\n	-K,--root-storage	The root file system depends on this server"
-//usage:     "\n	-B,--commit-file FILE	What survives a power cut (CACHE_BITMAP_IMAGE.commit)"
+//usage:     "\n	-B,--commit-file FILE	State that survives a power cut (CACHE_BITMAP_IMAGE.commit)"
 //usage:	)
 //usage:     "\n	-m,--max-clients N	Sessions at a time (128; 0 = no limit)"
 //usage:     "\n	-q,--max-queue-size N	Requests in flight (4096; 0 = no limit)"
 //usage:     "\n	-b,--max-buf-size BYTES	Memory for them (33554432; 0 = no limit)"
 //usage:	IF_FEATURE_XNBD_SERVER_THREADS(
-//usage:     "\n	-j,--threads N		Threads for clients (0 = one a processor)"
+//usage:     "\n	-j,--threads N		Threads for clients (0 = one per processor)"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_PROXY(
-//usage:     "\n	-c,--clear-bitmap	Forget what is cached"
+//usage:     "\n	-c,--clear-bitmap	Discard the cache"
 //usage:     "\n	-X,--adopt-bitmap	Take over a cache of xNBD"
 //usage:	IF_FEATURE_XNBD_SERVER_COVER(
-//usage:     "\n	-Q,--cover		Nothing finds the half-copied disk before the switch"
+//usage:     "\n	-Q,--cover		Hide the half-copied disk until the switch"
 //usage:	)
-//usage:     "\n	-I,--accept-image	Take image and bitmap although others have changed or exchanged them"
-//usage:     "\n	-R,--rate BYTES		Background copy per second (0 = no limit)"
-//usage:     "\n	-H,--hold SECONDS	Fail what waits so long for the remote server (0 = never)"
+//usage:     "\n	-I,--accept-image	Accept image and bitmap even if changed or replaced"
+//usage:     "\n	-R,--rate BYTES		Copy at most BYTES per second (0 = no limit)"
+//usage:     "\n	-H,--hold SECONDS	How long requests wait for the remote server (0 = forever)"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_AUTO(
-//usage:     "\n	-A,--auto-switch	Switch as soon as all blocks are here"
+//usage:     "\n	-A,--auto-switch	Switch as soon as all blocks are local"
 //usage:     "\n	-x,--exec PROGRAM	Run PROGRAM IMAGE once when that is done"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_TRACE(
-//usage:     "\n	-T,--record-trace FILE	Write to FILE which blocks are asked for, in order"
-//usage:     "\n	-f,--prefetch FILE	Fetch what such a FILE names before anything else"
+//usage:     "\n	-T,--record-trace FILE	Record the blocks that clients request, in order"
+//usage:     "\n	-f,--prefetch FILE	Fetch the blocks of such a FILE first"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_AUTO(IF_FEATURE_XNBD_SERVER_VERIFY(
 //usage:     "\n	-V,--verify		Compare with the remote server before that"
 //usage:	))
 //usage:	IF_FEATURE_XNBD_SERVER_CHECK(
-//usage:     "\n	-k,--check		Look at the files of a proxy; change nothing"
+//usage:     "\n	-k,--check		Check the files of a proxy; change nothing"
 //usage:	)
 #include "libbb.h"
 #include "device/kernel_nbd.h"
@@ -471,11 +471,11 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	if (c.verify && !c.auto_switch)
 		bb_simple_error_msg_and_die(IF_LONG_OPTS("--verify is for --auto-switch") IF_NOT_LONG_OPTS("-V is for -A") "; a proxy that runs is asked to compare by xnbd-bgctl");
 	if (ENABLE_FEATURE_XNBD_SERVER_INETD && c.one_client && c.daemonize)
-		bb_simple_error_msg_and_die("a client that is connected already is not served in the background");
+		bb_simple_error_msg_and_die(IF_LONG_OPTS("--daemonize cannot be combined with --inetd or --connected-fd") IF_NOT_LONG_OPTS("-d cannot be combined with -i or -F"));
 	if (ENABLE_FEATURE_XNBD_SERVER_ALLOW && c.allow && c.one_client)
-		bb_simple_error_msg_and_die("a client that is connected already came from where it was let in: " IF_LONG_OPTS("--allow") IF_NOT_LONG_OPTS("-w") " is for a server that listens");
+		bb_simple_error_msg_and_die(IF_LONG_OPTS("--allow cannot be combined with --inetd or --connected-fd") IF_NOT_LONG_OPTS("-w cannot be combined with -i or -F"));
 	if (ENABLE_FEATURE_XNBD_SERVER_DEVICE && c.device && c.one_client)
-		bb_simple_error_msg_and_die("a server for one client ends with it: it cannot be a device, too");
+		bb_simple_error_msg_and_die(IF_LONG_OPTS("--device cannot be combined with --inetd or --connected-fd") IF_NOT_LONG_OPTS("-D cannot be combined with -i or -F"));
 	IF_FEATURE_XNBD_SERVER_COW_CLIENT(server_cow_client(&c, cow_limit);)
 	if (opt & OPT_CHECK)
 		return server_check(&c);

@@ -232,7 +232,7 @@ static enum nbd_handshake_state list(struct nbd_server_handshake *h, const struc
 	if (c->left)
 		return option_invalid(h, NBD_OPT_LIST, no_data);
 	if (ENABLE_FEATURE_XNBD_EXPORT_NAMES && h->hides)
-		return answer_text(h, NBD_OPT_LIST, NBD_REP_ERR_POLICY, "names of exports are not told");
+		return answer_text(h, NBD_OPT_LIST, NBD_REP_ERR_POLICY, "export names are hidden");
 	for (i = 0; (e = h->ops->list(h->ctx, i)); i++) {
 		if (!may_know(h, e))
 			continue;

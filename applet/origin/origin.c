@@ -197,7 +197,7 @@ static void start_without(struct origin *o)
 {
 	if (!o->last_error[0])
 		strcpy(o->last_error, "no answer yet");
-	disk_error_msg(o->disk, "origin %s:%s: %s; going on with what is here", o->address.at.host, o->address.at.port, o->last_error);
+	disk_error_msg(o->disk, "origin %s:%s: %s; continuing with local blocks", o->address.at.host, o->address.at.port, o->last_error);
 	o->done = NULL;
 	origin_restore_identity(o);
 }

@@ -112,7 +112,7 @@ void database_make_text(struct database_text *t)
 
 static void tell_kept(const struct kept *k)
 {
-	bb_error_msg("'%.100s' of the database is not served: %s; it is kept, and tried again at \"reload\"", k->image->name, k->why);
+	bb_error_msg("'%.100s' of the database is not served: %s; it is kept, and retried by \"reload\"", k->image->name, k->why);
 }
 
 /* unsaved: why the file has not what was opened, or NULL. */
@@ -236,7 +236,7 @@ static void check_switched(const struct database_image *i, const struct export *
 	const char *words = i->field[DATABASE_WORDS], *at = words ? strstr(words, "switched") : NULL;
 
 	if (at && (at == words || at[-1] == ' ') && core_is_proxy(e->disk.core) && strcmp(i->field[DATABASE_IMAGE], e->disk.path[FILE_IMAGE]) == 0)
-		bb_error_msg_and_die("proxy '%s' was switched, says '%s': let the command line not name it, or take its 'switched' out there",
+		bb_error_msg_and_die("proxy '%s' was switched, according to '%s': remove it from the command line, or 'switched' from that file",
 				     i->name, database_path);
 }
 

@@ -217,7 +217,7 @@ static void step_origin(struct proxy *p)
 		if (!d->words || (p->has_answered && !p->is_away))
 			p->step = STEP_FAILED;
 		else
-			disk_error_msg(d, "%s; going on with what is here", why);
+			disk_error_msg(d, "%s; continuing with local blocks", why);
 	}
 	proxy_check_again(p, 0);
 }

@@ -660,7 +660,7 @@ static void test_list(void)
 
 static void test_hides(void)
 {
-	static const char refusal[] = "names of exports are not told", unknown[] = "no such export";
+	static const char refusal[] = "export names are hidden", unknown[] = "no such export";
 	struct buf data = { 0 };
 	struct talk t;
 

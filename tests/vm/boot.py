@@ -472,7 +472,7 @@ def cut_and_boot_without_origin():
     files = {**origin.files, **progress.written}
     m.run("rm -f /data/torn")
     check_files(m, files)
-    power_off(m, "xnbd: more: cache= is missing", "going on with what is here", "it serves a disk of other content", "is back")
+    power_off(m, "xnbd: more: cache= is missing", "continuing with local blocks", "it serves a disk of other content", "is back")
     power.disk.wait()
     check_disk(bytes(power.disk.now), files)
 

@@ -104,20 +104,20 @@ def refusals():
     says("'/dev/vda' is not a device such as /dev/nbd0: Block device required", f"{HOST} {port} /dev/vda")
     says(f"{where}: Connection refused", f"{HOST} {port} /dev/nbd0")
     p = start(f"{kit} memory 1000001", port)
-    says(f"{where}: its size, 1000001 bytes, is no multiple of the block size, 512", f"{HOST} {port} /dev/nbd0")
+    says(f"{where}: its size, 1000001 bytes, is not a multiple of the block size, 512", f"{HOST} {port} /dev/nbd0")
     end(p)
     p = start(f"{kit} memory 1049088", port)
-    says(f"{where}: its size, 1049088 bytes, is no multiple of the block size, 4096", f"-b 4096 {HOST} {port} /dev/nbd0")
+    says(f"{where}: its size, 1049088 bytes, is not a multiple of the block size, 4096", f"-b 4096 {HOST} {port} /dev/nbd0")
     end(p)
     p = start(f"{kit} memory 0", port)
-    says(f"{where}: its size, 0 bytes, is no multiple of the block size, 512", f"{HOST} {port} /dev/nbd0")
+    says(f"{where}: its size, 0 bytes, is not a multiple of the block size, 512", f"{HOST} {port} /dev/nbd0")
     end(p)
     for minimum, words, line in (8192, "", "a device has at most 4096"), (2048, "-b 512 ", "a device has what was given"):
         p = start(f"{kit} --filter=blocksize-policy memory 1M blocksize-minimum={minimum} blocksize-preferred={minimum}", port)
         says(f"{where}: it needs a block size of {minimum}; {line}", f"{words}{HOST} {port} /dev/nbd0")
         end(p)
     p = start(f"{kit} --filter=multi-conn memory 1M multi-conn-mode=disable", port)
-    line = f"xnbd-client: {where}: one connection, not 3: it does not say that they see each other's writes\n"
+    line = f"xnbd-client: {where}: one connection, not 3: the server lacks CAN_MULTI_CONN\n"
     if m.run(f"xnbd-client -m 3 {HOST} {port} /dev/nbd0") != line or sockets(port) != 1:
         sys.exit(f"{sockets(port)} connections to a server that does not allow it")
     client("-d /dev/nbd0")
