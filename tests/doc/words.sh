@@ -67,7 +67,7 @@ passed over        skipped
 sent again         resent, retransmitted
 past the page cache    with direct I/O
 in the clear       unencrypted
-is no (error|multiple|file|socket|number|rule|reason)    is not a
+is no (error|multiple|number|rule)    is not a
 '
 # Lines that stay, by a pattern over FILE:TEXT, and why: they speak of names in directories, of a list, of
 # what the linker does, or of the file NEWS.md.
