@@ -164,7 +164,7 @@ static void not_found(struct nbd_server_handshake *h, uint32_t option, uint32_t 
 	char names[NAMES_BYTES];
 
 	if (ENABLE_FEATURE_XNBD_WRAPPER_ALLOW_KEY && error == NBD_REP_ERR_POLICY) {
-		answer_text(h, option, error, "this export is for other keys of TLS");
+		answer_text(h, option, error, "this export is for other TLS keys");
 	} else if (!ENABLE_FEATURE_XNBD_EXPORT_NAMES || h->hides) {
 		answer_text(h, option, error, "no such export");
 	} else {

@@ -177,9 +177,9 @@ static void write_failed(const char *error)
 {
 	char why[400];
 
-	snprintf(why, sizeof(why), "that is done, but cannot be written to '%.250s': %s; it is tried again", database_path, error);
+	snprintf(why, sizeof(why), "that is done, but cannot be written to '%.250s': %s; trying again", database_path, error);
 	if (!file.has_failed)
-		bb_error_msg("cannot write '%s': %s; it is tried again", database_path, error);
+		bb_error_msg("cannot write '%s': %s; trying again", database_path, error);
 	file.has_failed = true;
 	file.retry.fire = write_again;
 	timer_set(&file.retry, loop_now_ms() + RETRY_MS);
@@ -193,7 +193,7 @@ static void write_done(struct job *j UNUSED_PARAM)
 		write_failed(strerror(file.error));
 	} else {
 		if (file.has_failed)
-			bb_error_msg("'%s' is written again", database_path);
+			bb_error_msg("'%s' can be written again", database_path);
 		file.has_failed = false;
 		waiters_answer(&file.writing, NULL);
 	}
@@ -239,5 +239,5 @@ void database_end(void)
 	while (file.write.busy && loop_now_ms() < until_ms)
 		server_turn(until_ms);
 	if (file.has_failed || file.write.busy)
-		bb_error_msg("'%s' lacks the last changes", database_path);
+		bb_error_msg("'%s' lacks the latest changes", database_path);
 }
