@@ -191,7 +191,7 @@ static void NORETURN relay(int net, int local, const struct psk *psk)
 		if (s->psk)
 			secret_free((struct psk *)s->psk, sizeof(*s->psk));
 	setsid();
-	program_invocation_name[0] = '@'; /* systemd lets it live as long as the device */
+	name_storage_daemon(); /* it lives as long as the device */
 	for (fd = 0; fd < FDS_MAX; fd++) /* other connections' ends must not stay open here */
 		if (fd != net && fd != local)
 			close(fd);

@@ -21,7 +21,6 @@
 
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/reboot.h>
 #include <sys/wait.h>
@@ -29,24 +28,17 @@
 enum {
 	RETRY_MS = 1000,
 	POLL_MS = 2000, /* how often a follower sees whether the device is still connected */
-	X_PR_SET_IO_FLUSHER = 57, /* linux/prctl.h, of Linux 5.6 */
 };
 
 /* ---- its beginning --------------------------------------------------------------------------------- */
 
 void client_lock_memory(void)
 {
-	int fd;
-
-	if (mlockall(MCL_CURRENT | MCL_FUTURE) < 0)
-		bb_simple_perror_msg_and_die("cannot lock the memory: be root, or raise RLIMIT_MEMLOCK");
+	xlock_memory();
 	/* Only safer: the kernel then makes no memory for us by writing to the device. */
 	prctl(X_PR_SET_IO_FLUSHER, 1, 0, 0, 0);
-	fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || full_write(fd, "-1000", 5) != 5)
+	if (!set_oom_score("-1000"))
 		bb_simple_perror_msg("oom_score_adj");
-	if (fd >= 0)
-		close(fd);
 }
 
 bool client_divide(const struct client *c)
@@ -55,9 +47,7 @@ bool client_divide(const struct client *c)
 
 	if (c->stay ? !pid : pid > 0)
 		return false;
-	/* systemd leaves a process alone whose name begins so, also when it is about to
-	 * unmount everything ("Storage Daemons for the Root File System"). */
-	program_invocation_name[0] = '@';
+	name_storage_daemon();
 	if (c->swap)
 		client_lock_memory(); /* of each process */
 	if (ENABLE_FEATURE_XNBD_TLS)

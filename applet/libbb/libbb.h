@@ -177,6 +177,18 @@ typedef struct llist_t {
 /* data stays the caller's. */
 void llist_add_to_end(llist_t **list_head, void *data);
 
+/* ---- storage_process.c: that the root file system or swap space depends on ------------------------ */
+
+enum { X_PR_SET_IO_FLUSHER = 57 }; /* linux/prctl.h, of Linux 5.6 */
+
+/* All memory of this process, also what comes, is locked. Dies if that is not allowed. */
+void xlock_memory(void);
+/* "-1000": the OOM killer leaves this process alone; "0": it does not. False: not set. */
+bool set_oom_score(const char *text);
+/* systemd leaves a process alone whose name begins so, also when it is about to unmount everything ("Storage Daemons for
+ * the Root File System"). */
+void name_storage_daemon(void);
+
 /* ---- getopt32.c -------------------------------------------------------------------------- */
 
 #define No_argument       "\0"

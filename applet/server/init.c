@@ -13,26 +13,13 @@
 #include "server/init.h"
 
 #include <sched.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
 enum {
 	HEAP_PIECES = 1024, /* of each size; half of them are free */
 	EXTENTS_PIECES = 32,
-	X_PR_SET_IO_FLUSHER = 57, /* linux/prctl.h, of Linux 5.6 */
 };
-
-static bool set_oom_score(const char *text)
-{
-	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-	size_t n = strlen(text);
-	bool well = fd >= 0 && full_write(fd, text, n) == (ssize_t)n;
-
-	if (fd >= 0)
-		close(fd);
-	return well;
-}
 
 static long set_scheduler(int policy, int priority)
 {
@@ -66,11 +53,8 @@ static void grow_heap(void)
 
 void init_root_storage(bool again)
 {
-	/* systemd leaves a process alone whose name begins so, also when it is about to
-	 * unmount everything ("Storage Daemons for the Root File System"). */
-	program_invocation_name[0] = '@';
-	if (mlockall(MCL_CURRENT | MCL_FUTURE) < 0)
-		bb_simple_perror_msg_and_die("cannot lock the memory: be root, or raise RLIMIT_MEMLOCK");
+	name_storage_daemon();
+	xlock_memory();
 	grow_heap();
 	if (again) /* all else belongs to the process, not to its program */
 		return;
