@@ -17,11 +17,8 @@
  */
 #include "core/checked.h"
 
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define CORE_OF(ptr, member) ((struct core *)(void *)((char *)(ptr)-offsetof(struct core, member)))
 
 /* ---- bitmap file ---------------------------------------------------------- */
 
@@ -81,7 +78,7 @@ static void persist_round(struct core *c);
 
 static void persist_event(struct io *io)
 {
-	struct core *c = CORE_OF(io, persist_io);
+	struct core *c = container_of(io, struct core, persist_io);
 
 	persist_written(c);
 	persist_round(c);
@@ -131,7 +128,7 @@ static void commit_step(struct core *c);
 
 static void commit_event(struct io *io)
 {
-	struct core *c = CORE_OF(io, commit.io);
+	struct core *c = container_of(io, struct core, commit.io);
 
 	commit_step(c);
 	core_run(c);
@@ -150,7 +147,7 @@ static bool commit_io(struct core *c, uint8_t op, uint8_t file)
 static void commit_file_synced(struct persist *p, int error)
 {
 	(void)error; /* latched */
-	commit_step(CORE_OF(p, commit.note));
+	commit_step(container_of(p, struct core, commit.note));
 }
 
 /* Syncs the commit file. Where client writes are noted, notes and commit share the sync: the kernel

@@ -172,7 +172,7 @@ void fetch_forget(struct core *c)
 		struct job *others = j->next_owner;
 
 		for (; j; j = next) {
-			struct fetch *f = FETCH_OF_JOB(j);
+			struct fetch *f = container_of(j, struct fetch, io.job);
 
 			next = j->next;
 			if (f->waiters)
@@ -239,7 +239,7 @@ void fetch_free_queued(struct core *c)
 
 	for (kind = 0; kind < CONNS; kind++)
 		while (c->queue[kind])
-			free(FETCH_OF_JOB(queue_pop(&c->queue[kind])));
+			free(container_of(queue_pop(&c->queue[kind]), struct fetch, io.job));
 }
 
 /* Nobody will bring what is queued: those who wait for it are told. */
@@ -252,7 +252,7 @@ void fetch_fail_queued(struct core *c, int error)
 
 		c->queue[kind] = NULL;
 		while (all)
-			fetch_finish(c, FETCH_OF_JOB(queue_pop(&all)), END_GIVE_UP, error);
+			fetch_finish(c, container_of(queue_pop(&all), struct fetch, io.job), END_GIVE_UP, error);
 	}
 }
 

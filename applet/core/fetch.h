@@ -35,10 +35,6 @@ struct fetch {
 	struct persist persist;
 };
 
-/* The fetch that has this member. */
-#define FETCH_OF(ptr, member) ((struct fetch *)(void *)((char *)(ptr)-offsetof(struct fetch, member)))
-#define FETCH_OF_JOB(j) FETCH_OF(j, io.job)
-
 /* Where blocks before end_block end in the disk: bytes. The last block may be short. */
 static inline uint64_t fetch_bytes_end(const struct core *c, uint64_t end_block)
 {

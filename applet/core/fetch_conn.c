@@ -85,7 +85,7 @@ void fetch_pump(struct core *c)
 	unsigned kind;
 
 	for (kind = 0; kind < CONNS; kind++)
-		while (c->queue[kind] && fetch_send(c, FETCH_OF_JOB(c->queue[kind])))
+		while (c->queue[kind] && fetch_send(c, container_of(c->queue[kind], struct fetch, io.job)))
 			;
 }
 

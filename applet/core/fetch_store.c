@@ -17,7 +17,7 @@ static bool block_is_zero(const struct core *c, const struct fetch *f, uint64_t 
 
 static void store_is_in_file(struct persist *p, int error)
 {
-	struct fetch *f = FETCH_OF(p, persist);
+	struct fetch *f = container_of(p, struct fetch, persist);
 	struct core *c = f->core;
 
 	/* An error is latched and keeps clients from writing; what was fetched is
@@ -88,7 +88,7 @@ static void store_step(struct core *c, struct fetch *f)
 
 static void store_event(struct io *io)
 {
-	struct fetch *f = FETCH_OF(io, io);
+	struct fetch *f = container_of(io, struct fetch, io);
 	struct core *c = f->core;
 
 	store_step(c, f);
@@ -97,7 +97,7 @@ static void store_event(struct io *io)
 
 static void store_granted(struct range *range)
 {
-	struct fetch *f = FETCH_OF(range, range);
+	struct fetch *f = container_of(range, struct fetch, range);
 
 	store_step(f->core, f);
 }

@@ -10,6 +10,7 @@
 #define CORE_PRIVATE /* that is: public, here */
 #include "core/core.h"
 #include "core/trace.h"
+#include "libbb/container_of.h"
 
 enum core_mode { MODE_TARGET, MODE_PROXY };
 

@@ -18,11 +18,8 @@
 #include "nbd/nbd.h"
 
 #include <errno.h>
-#include <stddef.h>
 
 enum { REQ_NEW, REQ_FETCH, REQ_RANGE, REQ_NOTE, REQ_DISK, REQ_BITMAP, REQ_COMMIT };
-
-#define REQUEST_OF(ptr, member) ((struct request *)(void *)((char *)(ptr)-offsetof(struct request, member)))
 
 /* Fetches everything that r needs in parallel; of a long CACHE (up to 4 GiB) only the next
  * part, so that memory stays bounded. */
@@ -84,7 +81,7 @@ static void release_range(struct core *c, struct request *r)
 
 static void commit_done(struct commit_waiter *w, int error)
 {
-	struct request *r = REQUEST_OF(w, commit);
+	struct request *r = container_of(w, struct request, commit);
 
 	/* Whatever went wrong, what the client must know is that nothing is safe. */
 	request_reply(r->core, r, error ? NBD_EIO : NBD_SUCCESS);
@@ -112,7 +109,7 @@ static void request_end_write(struct core *c, struct request *r, int error)
 
 static void bits_are_in_file(struct persist *p, int error)
 {
-	struct request *r = REQUEST_OF(p, persist);
+	struct request *r = container_of(p, struct request, persist);
 
 	request_end_write(r->core, r, error);
 }
@@ -163,7 +160,7 @@ static void disk_done(struct core *c, struct request *r)
 
 static void disk_event(struct io *io)
 {
-	struct request *r = REQUEST_OF(io, io);
+	struct request *r = container_of(io, struct request, io);
 	struct core *c = r->core;
 
 	disk_done(c, r);
@@ -206,7 +203,7 @@ static void disk_begin(struct core *c, struct request *r)
 
 static void noted(struct persist *p, int error)
 {
-	struct request *r = REQUEST_OF(p, persist);
+	struct request *r = container_of(p, struct request, persist);
 
 	if (error)
 		request_end_write(r->core, r, error);
@@ -216,7 +213,7 @@ static void noted(struct persist *p, int error)
 
 static void range_granted(struct range *range)
 {
-	struct request *r = REQUEST_OF(range, range);
+	struct request *r = container_of(range, struct request, range);
 
 	r->state = REQ_NOTE;
 	r->persist.done = noted;

@@ -7,7 +7,6 @@
 #include "core/checked.h"
 
 #include <errno.h>
-#include <stddef.h>
 
 /* Everything is committed: the origin is no longer needed. */
 static void become_target(struct core *c)
@@ -50,7 +49,7 @@ static bool is_whole(const struct core *c)
 /* Writes wait from now on: each would have to go to both places. */
 static void switch_frozen(struct freeze *f)
 {
-	struct core *c = (struct core *)(void *)((char *)f - offsetof(struct core, switch_freeze));
+	struct core *c = container_of(f, struct core, switch_freeze);
 
 	port_switch(c, c->switch_whole);
 }
@@ -58,7 +57,7 @@ static void switch_frozen(struct freeze *f)
 /* The next start knows of it. */
 static void switch_failed(struct commit_waiter *own, int error)
 {
-	switch_end((struct core *)(void *)((char *)own - offsetof(struct core, switch_commit)), error);
+	switch_end(container_of(own, struct core, switch_commit), error);
 }
 
 void core_switched(struct core *c, int error)
@@ -83,7 +82,7 @@ void core_switched(struct core *c, int error)
 
 static void switch_committed(struct commit_waiter *own, int error)
 {
-	struct core *c = (struct core *)(void *)((char *)own - offsetof(struct core, switch_commit));
+	struct core *c = container_of(own, struct core, switch_commit);
 
 	c->switch_whole = is_whole(c); /* and so it stays: bits are never cleared. Another commit may begin before the freeze is granted */
 	if (error || (!c->covered && !c->switch_whole)) {
@@ -99,7 +98,7 @@ static void switch_committed(struct commit_waiter *own, int error)
 /* The record of client writes is marked, on the disk, as incomplete: the commit may follow. */
 static void switch_noted(struct persist *p, int error)
 {
-	struct core *c = (struct core *)(void *)((char *)p - offsetof(struct core, switch_note));
+	struct core *c = container_of(p, struct core, switch_note);
 
 	(void)error; /* latched */
 	core_commit(c, &c->switch_commit);
@@ -139,7 +138,7 @@ bool core_is_switching(const struct core *c)
 
 static void freeze_granted(struct range *r)
 {
-	struct freeze *f = (struct freeze *)(void *)((char *)r - offsetof(struct freeze, range));
+	struct freeze *f = container_of(r, struct freeze, range);
 
 	f->frozen(f);
 }

@@ -28,7 +28,6 @@
 #include "core/fetch.h"
 
 #include <errno.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -205,7 +204,7 @@ static void compare_step(struct core *c, struct fetch *f)
 
 static void compare_event(struct io *io)
 {
-	struct fetch *f = FETCH_OF(io, io);
+	struct fetch *f = container_of(io, struct fetch, io);
 	struct core *c = f->core;
 
 	if (!io->error)
@@ -216,7 +215,7 @@ static void compare_event(struct io *io)
 
 static void compare_granted(struct range *range)
 {
-	struct fetch *f = FETCH_OF(range, range);
+	struct fetch *f = container_of(range, struct fetch, range);
 
 	compare_step(f->core, f);
 }

@@ -19,10 +19,7 @@
 #include "core/checked.h"
 #include "core/state.h"
 
-#include <stddef.h>
 #include <stdlib.h>
-
-#define CORE_OF(ptr, member) ((struct core *)(void *)((char *)(ptr)-offsetof(struct core, member)))
 
 static void set_bits(uint64_t *words, uint64_t first, uint64_t end)
 {
@@ -184,7 +181,7 @@ static void write_chunks(struct core *c)
 
 static void write_event(struct io *io)
 {
-	struct core *c = CORE_OF(io, written.write);
+	struct core *c = container_of(io, struct core, written.write);
 
 	write_chunks(c);
 	core_run(c);
@@ -203,7 +200,7 @@ static void synced(struct core *c)
 
 static void sync_event(struct io *io)
 {
-	struct core *c = CORE_OF(io, written.sync);
+	struct core *c = container_of(io, struct core, written.sync);
 
 	synced(c);
 	core_run(c);

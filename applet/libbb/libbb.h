@@ -30,6 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "container_of.h"
 #include "autoconf.h" /* CONFIG_x, ENABLE_x, IF_x(), IF_NOT_x(): made from .config */
 
 #define FAST_FUNC
@@ -40,8 +41,6 @@
 #define MAIN_EXTERNALLY_VISIBLE __attribute__((visibility("default")))
 #define PACKED                  __attribute__((packed))
 #define ARRAY_SIZE(x)           (sizeof(x) / sizeof((x)[0]))
-/* The struct that has *p as its member, as in Linux. */
-#define container_of(p, type, member) ((type *)(void *)((char *)(p) - offsetof(type, member)))
 #define PRINTF_LIKE(text, first) __attribute__((format(printf, text, first)))
 
 /* Declares a buffer of n bytes (a constant) that is too large for the stack. All calls of the function

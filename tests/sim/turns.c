@@ -84,7 +84,7 @@ static void look(const struct fetch *sent)
 		waiting[i].seen = false;
 	for (first = core.queue[CONN_CLIENT]; first; first = first->next_owner)
 		for (j = first, before = sent && sent->io.job.owner == first->owner; j; j = j->next, before++) {
-			const struct fetch *f = FETCH_OF(j, io.job);
+			const struct fetch *f = container_of(j, struct fetch, io.job);
 
 			for (r = f->waiters; r; r = r->next)
 				note(r, f, sent, before);
