@@ -237,7 +237,7 @@ $(O)/unit/generated.stamp: config/full_defconfig Kconfig $(wildcard applet/*.c a
 	@touch $@
 
 $(O)/unit/nbd_test: $(wildcard applet/nbd/*.c)
-$(O)/unit/core_test: $(wildcard applet/core/*.c) applet/nbd/wire.c
+$(O)/unit/core_test: $(wildcard applet/core/*.c) applet/nbd/wire.c applet/nbd/zeroes.c
 $(O)/unit/libbb_test: $(wildcard applet/libbb/*.c)
 $(O)/unit/loop_test: applet/reactor/loop.c $(wildcard applet/libbb/*.c)
 $(O)/unit/pool_test: $(addprefix applet/reactor/,pool.c loop.c lock.c) applet/core/job.c $(wildcard applet/libbb/*.c)
@@ -274,7 +274,7 @@ $(sim_files): $(O)/unit/sim_core/%.o: applet/storage/%.c Makefile $(wildcard tes
 	@mkdir -p $(dir $@)
 	$(say) "  CC      $@"
 	$(q)$(sim_cc) -include tests/sim/store_calls.h -c -o $@ $<
-$(O)/unit/sim: $(sim_core) $(sim_world) $(sim_files) applet/nbd/wire.c applet/reactor/descriptors.c
+$(O)/unit/sim: $(sim_core) $(sim_world) $(sim_files) applet/nbd/wire.c applet/nbd/zeroes.c applet/reactor/descriptors.c
 	$(say) "  LINK    $@"
 	$(q)$(sim_cc) -o $@ $^
 

@@ -16,6 +16,6 @@ for file in ${FILES:-proxy hangs threads upgrade}; do
 	}
 done
 make -s build/unit/include/autoconf.h && gcc -std=gnu11 -g -O1 -fsanitize=thread -Iapplet -Iapplet/libbb -Ibuild/unit/include \
-	-Itests/unit -o "$reports/core_test" tests/unit/core_test.c applet/core/*.c applet/nbd/wire.c && "$reports/core_test" threads || exit 1
+	-Itests/unit -o "$reports/core_test" tests/unit/core_test.c applet/core/*.c applet/nbd/wire.c applet/nbd/zeroes.c && "$reports/core_test" threads || exit 1
 cat "$reports"/report.* 2>/dev/null && exit 1
 exit 0

@@ -194,7 +194,7 @@ struct nbd_reply_header {
  */
 int nbd_reply_decode(const uint8_t *p, size_t n, struct nbd_reply_header *h);
 
-/* How many of the n bytes at p are zero before the first that is not. */
+/* zeroes.c. How many of the n bytes at p are zero before the first that is not. */
 uint32_t nbd_zeroes(const uint8_t *p, uint32_t n);
 
 /* errno -> "Error values" (EDQUOT and EFBIG are ENOSPC; unknown ones EIO). */

@@ -29,9 +29,9 @@ for name in $STORAGE; do
 		-c -o "$T/sim/$name.o" "applet/storage/$name.c"
 done
 $CC -include tests/sim/limits.h -O2 --coverage -fno-profile-arcs -fno-test-coverage -o "$T/run_sim" \
-	"$T"/sim/*.o tests/sim/*.c applet/nbd/wire.c -lgcov
+	"$T"/sim/*.o tests/sim/*.c applet/nbd/wire.c applet/nbd/zeroes.c -lgcov
 $CC --coverage -fno-profile-arcs -fno-test-coverage -o "$T/run_unit" \
-	"$T"/unit/*.o tests/unit/core_test.c applet/nbd/wire.c -lgcov
+	"$T"/unit/*.o tests/unit/core_test.c applet/nbd/wire.c applet/nbd/zeroes.c -lgcov
 "$T/run_sim" "${SEEDS:-1000}" | tail -1
 "$T/run_unit" | tail -1
 

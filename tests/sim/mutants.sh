@@ -89,8 +89,8 @@ mutant() {
 list() {
 mutant "the bit is set before the data is written" fetch_store.c '/^void fetch_store(/,/^}/s|f->io.error = 0;|f->io.error = 0; map_set(\&c->map, f->first, f->end);|'
 mutant "fetched blocks overwrite what clients wrote" fetch_store.c '/^static bool store_prepare/,/^}/s|map_next_missing(&c->map, f->position, f->end)|f->position|; /^static bool store_prepare/,/^}/s|map_next_local(&c->map, first, f->end)|f->end|'
-mutant "a block whose first words are zero is taken for zeroes" ../nbd/wire.c 's/if (w\[0\] | w\[1\] | w\[2\] | w\[3\])/if (at == p \&\& w[0])/'
-mutant "the last bytes of a short block are not looked at" ../nbd/wire.c 's/while (at < end && !\*at)/while (at < end)/'
+mutant "a block whose first words are zero is taken for zeroes" ../nbd/zeroes.c 's/if (w\[0\] | w\[1\] | w\[2\] | w\[3\])/if (at == p \&\& w[0])/'
+mutant "the last bytes of a short block are not looked at" ../nbd/zeroes.c 's/while (at < end && !\*at)/while (at < end)/'
 mutant "a store takes a shared range" fetch_store.c '/^void fetch_store(/,/^}/s|exclusive = true|exclusive = false|'
 mutant "a write takes a shared range" request.c 's|r->range.exclusive = is_write(r);|r->range.exclusive = false;|'
 mutant "a read does not wait for writes" request.c 's|if (range_is_busy(&c->ranges, first, end, false))|if (false)|'
