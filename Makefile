@@ -268,7 +268,7 @@ $(sim_world): $(O)/unit/sim_world/%.o: tests/sim/%.c Makefile $(wildcard tests/s
 	$(say) "  CC      $@"
 	$(q)$(sim_cc) -fno-sanitize=all -c -o $@ $<
 # What a start makes of the files, with system calls that are the simulator's.
-sim_storage := store store_create files header identity holes paths cover
+sim_storage := store store_create files header disk_switch identity holes paths cover
 sim_files := $(patsubst %,$(O)/unit/sim_core/%.o,$(sim_storage))
 $(sim_files): $(O)/unit/sim_core/%.o: applet/storage/%.c Makefile $(wildcard tests/sim/*.h applet/*/*.h) $(O)/unit/include/autoconf.h
 	@mkdir -p $(dir $@)

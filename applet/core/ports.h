@@ -5,7 +5,7 @@
  *
  * The core has no clock, no thread and makes no system call. It reaches disks, connections and sessions only through
  * the functions declared here. They have three implementations: the rooms above (the real world: storage/disk.c and
- * header.c, origin/origin.c, client/session_core.c, control/control_text.c), tests/sim/ (a simulated one), and
+ * disk_switch.c, origin/origin.c, client/session_core.c, control/control_text.c), tests/sim/ (a simulated one), and
  * tests/unit/core_test.c. Everything runs on the thread that owns the core.
  */
 #ifndef CORE_PORTS_H

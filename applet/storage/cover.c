@@ -12,7 +12,7 @@
 #include "libbb.h"
 #include "nbd/nbd.h"
 #include "storage/cover.h"
-#include "storage/header.h"
+#include "storage/disk_switch.h"
 
 #include <sys/ioctl.h>
 
@@ -226,7 +226,7 @@ static void uncover_done(struct job *j)
 	if (d->switching.error)
 		cover_again(d);
 	else
-		header_switch(d);
+		disk_switch_record(d);
 }
 
 static void hide_run(struct job *j)
@@ -240,7 +240,7 @@ static void hide_done(struct job *j)
 
 	if (d->switching.sync_failed)
 		core_sync_failed(d->core, d->switching.error);
-	header_switched(d);
+	disk_switch_end(d);
 }
 
 static void submit(struct disk *d, void (*run)(struct job *j), void (*done)(struct job *j))

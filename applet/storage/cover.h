@@ -48,10 +48,10 @@ bool cover_reserve(struct disk *d);
 int cover_hide(struct disk *d);
 /* Before a new header that has another number, or none: no mark, durably. 0 or errno. At a start; may block. */
 int cover_unmark(struct disk *d);
-/* For header.c: has a worker copy the ends into the image, then calls header_switch(), or header_switched() with
+/* For disk_switch.c: has a worker copy the ends into the image, then calls disk_switch_record(), or disk_switch_end() with
  * d->switching.error, after cover_again(). Core's thread. */
 void cover_lift(struct disk *d);
-/* ... hide them again, as the header says, durably, that there is a cover; then calls header_switched(). */
+/* ... hide them again, as the header says, durably, that there is a cover; then calls disk_switch_end(). */
 void cover_again(struct disk *d);
 
 #endif

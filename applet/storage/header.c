@@ -3,7 +3,7 @@
 /* The header of the commit file on the disk: see struct state_header. */
 #include "libbb.h"
 #include "reactor/loop.h"
-#include "storage/cover.h"
+#include "storage/disk_switch.h"
 #include "storage/header.h"
 #include "storage/identity.h"
 
@@ -79,62 +79,6 @@ static void save_run(struct job *j)
 	d->save.error = header_write(d->header_fd, h);
 }
 
-void header_switched(struct disk *d)
-{
-	d->switching.step = SWITCH_NONE;
-	core_switched(d->core, d->switching.error);
-}
-
-void header_switch(struct disk *d)
-{
-	d->switching.step = SWITCH_RECORDS;
-	d->switching.error = 0;
-	d->switching.cover = d->header.cover;
-	d->header.cover = 0;
-	d->header.switched = d->switching.complete;
-	header_save(d);
-}
-
-/* The switch is recorded in both copies, so that the older one does not say otherwise if the newer one is damaged
- * later. If the first record failed, it may be on the disk or not. Nothing is written to the image or the cover before
- * another header says that there was no switch, or has failed, too. */
-static void switch_saved(struct disk *d)
-{
-	if (d->save.header.cover != d->header.cover || d->save.header.switched != d->header.switched)
-		return; /* that was one from before */
-	if (d->switching.step == SWITCH_RECORDS && d->save.error) {
-		d->switching.step = SWITCH_REVERTS;
-		d->switching.error = d->save.error;
-		d->header.cover = d->switching.cover;
-		d->header.switched = 0;
-		d->header.boot_id[0] = '\0'; /* as header_tick() */
-		header_save(d);
-	} else if (d->switching.step == SWITCH_RECORDS) {
-		d->switching.step = SWITCH_REPEATS;
-		header_save(d);
-	} else if (d->switching.step == SWITCH_REPEATS) { /* even if that failed: the first says so */
-		d->covered = false;
-		header_switched(d);
-	} else if (d->switching.step == SWITCH_REVERTS) {
-		/* If that failed, the next start may find that there is none: then the image has to have its ends. */
-		if (cover_is_on(d) && !d->save.error)
-			cover_again(d);
-		else
-			header_switched(d);
-	}
-}
-
-void port_switch(struct core *c, bool complete)
-{
-	struct disk *d = disk_of(c);
-
-	d->switching.complete = complete;
-	if (cover_is_on(d))
-		cover_lift(d);
-	else
-		header_switch(d);
-}
-
 static void save_done(struct job *j)
 {
 	struct disk *d = disk_of_job(j);
@@ -148,10 +92,10 @@ static void save_done(struct job *j)
 	if (d->save.error && !d->header.boot_id[0])
 		bb_error_msg("a sync failed, and '%s' cannot record it: do not restart this server",
 			     d->path[FILE_COMMIT]);
-	switch_saved(d);
+	disk_switch_saved(d);
 	if (again)
 		header_save(d);
-	else if (!d->save.write.busy && d->header_saved) /* else switch_saved() has more to save */
+	else if (!d->save.write.busy && d->header_saved) /* else disk_switch_saved() has more to save */
 		d->header_saved(d, d->save.error);
 }
 

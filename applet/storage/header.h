@@ -23,11 +23,6 @@ int header_announce(int fd, const struct state_header *h);
 /* Has a worker write d->header; one write at a time, so that the other copy is always whole. Then
  * d->header_saved() is called. A failure counts as a failed sync: the core is told. */
 void header_save(struct disk *d);
-/* Records a switch, whose cover is gone and d->switching.complete set, in both copies; then calls header_switched().
- * The core's port port_switch() is here, too. Like header_save(). */
-void header_switch(struct disk *d);
-/* Tells the core of d->switching.error. */
-void header_switched(struct disk *d);
 /* At a good end, when nothing is written any more and everything is committed: saves a header that
  * says so, and how the files were left. Like header_save(). */
 void header_finish(struct disk *d);

@@ -7,8 +7,8 @@ set -u
 cd "$(dirname "$0")/../../applet" || exit 1
 rooms="libbb nbd tls device core reactor storage secure origin export client control server" # from the ground up
 own="nbd/server_handshake.h tls/internal.h core/checked.h core/fetch.h core/internal.h core/request.h origin/conn.h"
-own="$own origin/internal.h client/session.h server/database_file.h server/device_nbd.h server/life.h server/proxy.h"
-own="$own server/upgrade_state.h"
+own="$own storage/disk_switch.h origin/internal.h client/session.h server/database_file.h server/device_nbd.h server/life.h"
+own="$own server/proxy.h server/upgrade_state.h"
 for room in $rooms; do
 	ls "$room"/*.c >/dev/null || exit 1
 done
