@@ -285,7 +285,7 @@ print-cflags:
 	@echo '$(CFLAGS)'
 
 fuzzers: $(O)/unit/include/autoconf.h
-	@$(MAKE) -s -j2 -f tests/fuzz/fuzz.mk
+	@$(MAKE) -s $(if $(findstring jobserver,$(MAKEFLAGS)),,-j2) -f tests/fuzz/fuzz.mk
 
 # make fuzz TIME=60: each fuzzer, so many seconds. TARGET=session: only this one.
 fuzz:
@@ -381,9 +381,9 @@ help:
 	@echo 'make                  build/xnbdbox, and a link for each applet beside it'
 	@echo 'make demo             moves a disk before your eyes (installs what it needs)'
 	@echo 'make check-unit       what any user can test, without a network; 2 minutes of two processors'
-	@echo 'make check            quick tests of the whole program, as root (installs what they need); 6 minutes'
-	@echo 'make check-all        these, and all others in turn: with sanitizers, in virtual machines; 35 minutes'
-	@echo '                      (SHARE=0 to 3: that quarter of those in turn; SHARE=all: all of them, 110 minutes)'
+	@echo 'make check            quick tests of the whole program, as root (installs what they need); 5 minutes'
+	@echo 'make check-all        these, and all others in turn: with sanitizers, in virtual machines; 25 minutes'
+	@echo '                      (SHARE=0 to 3: that quarter of those in turn; SHARE=all: all of them, 75 minutes)'
 	@echo 'make lint             static analysis, all of it (make check has the quick part)'
 	@echo 'make demo-vm          a machine boots from the network and moves onto its own disk'
 	@echo 'make check-vm         power cuts and the kernel in a virtual machine (ROUNDS=26 SEED=1)'

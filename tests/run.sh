@@ -3,8 +3,9 @@
 # Copyright (C) 2026 the xnbdbox authors
 # run.sh: make check. run.sh --all: make check-all. run.sh NAME...: the parts of all tests whose names
 # contain one of these. run.sh --list: the names. tests/parts tells what is in which, and what may run
-# beside what. Half as many more parts run at a time as there are processors, as most of them wait now and
-# then (JOBS=n: n); the output of each is shown when it ends, and what failed once more in the end. The last line is "N passed, N failed".
+# beside what. Five parts run at a time on two processors, as most of them wait most of the time (JOBS=n: n), and
+# beside these two that only need a processor, at a low priority. The output of each is shown when it ends, and what
+# failed once more in the end. The last line is "N passed, N failed".
 # SHARE=0 to 3: that quarter of the tests in turn, instead of the one of this commit; SHARE=all: all.
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -27,12 +28,12 @@ parts() {
 # table: of each part "SECONDS SIZE HOW NAME", as tests/parts has it. What is not in it is in
 # make check if it is a file of tests for the plain program. With sanitizers it has its turn.
 table() {
-	parts | awk '
-	FNR == NR { if (!/^#/) row[$4] = $1 " " $2 " " $3; next }
+	parts | awk -v all="$([ "${SIZE-}" != all ] || echo 1)" '
+	FNR == NR { if (!/^#/) { n = split($1, s, ","); row[$4] = s[all ? n : 1] " " $2 " " $3 }; next }
 	$1 in row { print row[$1], $1; used[$1] = 1; next }
-	sub(/^sanitizers\//, "") { split(($1 in row) ? row[$1] : "20 check beside", r); print int(r[1] * 1.5), "turn", r[3], "sanitizers/" $1; next }
+	sub(/^sanitizers\//, "") { split(($1 in row) ? row[$1] : "10 check beside", r); print int(r[1] * 1.5), "turn", r[3], "sanitizers/" $1; next }
 	/^vm\// { print 150, "turn machines", $1; next }
-	{ print 20, "check beside", $1 }
+	{ print 10, "check beside", $1 }
 	END { for (name in row) if (!(name in used)) { print "tests/parts: there is no " name >"/dev/stderr"; exit 1 } }' tests/parts -
 }
 
@@ -43,7 +44,7 @@ chosen() {
 	{ for (i = 1; i <= n; i++) if (word[i] == "--all" || (word[i] == "--check" ? $2 == "check" : index($4 ".tests", word[i]))) { print; next } }'
 }
 
-# shared: without those of the tests in turn that are not in $SHARE. They are dealt out by their length.
+# shared: without those of the tests in turn that are not in $SHARE. They are dealt out by their length; the longest are first.
 shared() {
 	sort -rn | awk -v share="$SHARE" '$2 != "turn" || share == "all" || n++ % 4 == share'
 }
@@ -60,7 +61,7 @@ case $1 in
 	;;
 --check) export SIZE=check ;;
 -*)
-	sed -n '4,7s/^# //p' "$0" >&2
+	sed -n '4,8s/^# //p' "$0" >&2
 	exit 1
 	;;
 *) export SIZE=all ;;
@@ -103,17 +104,19 @@ trap 'exit 1' INT TERM HUP
 
 HANGS=3000 # seconds: so long takes nothing that goes on, on whatever machine
 
-# start PART [COMMAND...]: in a process group of its own, so that nothing of it is left afterwards, and
-# with mounts of its own: nobody else holds a disk that it has unmounted.
+# start PART HOW: in a process group of its own, so that nothing of it is left afterwards, and with mounts
+# of its own: nobody else holds a disk that it has unmounted.
 start() {
 	part=$1
-	shift
+	priority=0
+	[ "$2" != anywhere ] || priority=10 # it has no clock
 	n=$((n + 1))
 	mkdir "$T/$n"
 	echo "$part" >"$T/$n.name"
+	echo "$2" >"$T/$n.how"
 	date +%s >"$T/$n.begun"
 	TMPDIR=$T/$n TALLY=$T/$n.tally setsid env --default-signal=INT,QUIT unshare -m \
-		"$@" timeout --foreground "$HANGS" sh -c 'sh tests/part.sh "$1"; status=$?; times >"$2"; exit $status' - "$part" "$T/$n.times" >"$T/$n.out" 2>&1 </dev/null &
+		nice -n "$priority" timeout --foreground "$HANGS" sh -c 'sh tests/part.sh "$1"; status=$?; times >"$2"; exit $status' - "$part" "$T/$n.times" >"$T/$n.out" 2>&1 </dev/null 8<&- 9<&- &
 	running="$running $!:$n"
 }
 
@@ -164,53 +167,59 @@ reap() {
 	done
 }
 
-# until_at_most N: parts run.
-until_at_most() {
-	reap
-	while [ "$(echo "$running" | wc -w)" -gt "$1" ]; do
-		sleep 0.2
-		reap
+# count [HOW]: how many parts run, or run so.
+count() {
+	cat "$T"/*.how 2>/dev/null | grep -c "^${1-}"
+}
+
+# begin HOW N: of the parts that run so, and have not begun, until N of them run. They are on standard input.
+begin() {
+	while [ "$(count "$1")" -lt "$2" ] && [ "$(count)" -lt $((JOBS + JOBS / 2)) ] && read -r part; do
+		start "$part" "$1"
 	done
 }
 
-# pool HOW N: the parts that run so, N at a time; those that take longest begin first.
+# pool HOW N: the parts that run so, N at a time, and beside those that run "beside" the ones that only need a
+# processor; those that take longest begin first. Until all have ended.
 pool() {
-	awk -v how="$1" 'index(how, $3)' "$T/chosen" | sort -rn >"$T/order"
-	while read -r _ _ how part; do
-		until_at_most $(($2 - 1))
-		case $how in
-		anywhere) start "$part" nice -n 10 ;; # it has no clock
-		*) start "$part" ;;
-		esac
-	done <"$T/order"
+	awk -v how="$1" '$3 == how { print $4 }' "$T/chosen" >"$T/first"
+	awk -v how="$1" 'how == "beside" && $3 == "anywhere" { print $4 }' "$T/chosen" >"$T/second"
+	exec 8<"$T/first" 9<"$T/second"
+	while
+		reap
+		begin "$1" "$2" <&8
+		begin anywhere $(((JOBS + 2) / 3)) <&9
+		[ "$running" ]
+	do
+		sleep 0.2
+	done
 }
 
-JOBS=${JOBS:-$(($(nproc) * 3 / 2))}
+JOBS=${JOBS:-$(($(nproc) * 5 / 2))}
 : "${SHARE:=all}"
 table >"$T/table" && chosen "$@" <"$T/table" | shared >"$T/chosen" || exit 1
 [ -s "$T/chosen" ] || {
 	echo "no part has a name with: $*"
 	exit 1
 }
+# What runs beside others needs a third of a processor. And a minute is for building.
 awk -v jobs="$JOBS" -v "processors=$(nproc)" '
-{ if ($3 == "alone") s += $1; else s += $1 / processors }
-END { printf "%d parts, %d at a time; about %d minutes on %d idle processors\n", NR, jobs, s / 60 + 1.5, processors }' "$T/chosen"
+{ seconds[$3] += $1 }
+END {
+	s = seconds["beside"] / jobs
+	busy = (seconds["anywhere"] + seconds["beside"] / 3) / processors
+	s = (s > busy ? s : busy) + seconds["alone"] + seconds["machines"] / processors
+	printf "%d parts, %d at a time; about %d minutes on %d idle processors\n", NR, jobs, s / 60 + 1.5, processors
+}' "$T/chosen"
 [ "$SHARE" = all ] || echo "of what has its turn, one of four: SHARE=$SHARE"
-make -s "-j$JOBS" all unit-tests && make -s fuzzers || exit 1
-! grep -q ' sanitizers/' "$T/chosen" || make -s "-j$JOBS" SANITIZE=1 all || exit 1
+make -s "-j$(((JOBS + 1) / 2))" all unit-tests fuzzers || exit 1
+! grep -q ' sanitizers/' "$T/chosen" || make -s "-j$(((JOBS + 1) / 2))" SANITIZE=1 all || exit 1
 ! grep -q ' vm/' "$T/chosen" || { sh tests/vm/build.sh && sh tests/vm/build_boot.sh; } || exit 1
 
-if grep -q ' machines ' "$T/chosen"; then
-	pool beside "$JOBS"
-	pool alone 1
-	# Virtual machines are patient, and leave a processor idle now and then.
-	until_at_most 0
-	pool "machines anywhere" $((JOBS + 1))
-else
-	pool "beside anywhere" "$JOBS"
-	pool alone 1
-fi
-until_at_most 0
+pool beside "$JOBS"
+pool alone 1
+# Virtual machines are patient, and leave a processor idle now and then.
+pool machines $(((JOBS * 2 + 2) / 3))
 
 [ ! -s "$T/failed" ] || {
 	echo "=== failed:"
