@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
-# watch.py ROWS COLUMNS SECONDS COMMAND...: runs it on a terminal of this size, ends it by Ctrl-C, and prints what the screen
-# shows then: a screen that knows what the command may use: text, CR, LF, and "home", "clear the rest of the row, or of all".
+# watch.py ROWS COLUMNS SECONDS COMMAND...: runs it on a terminal of this size, ends it by Ctrl-C after two pictures, or so
+# many seconds, and prints what the screen shows then: a screen that knows what the command may use: text, CR, LF, and
+# "home", "clear the rest of the row, or of all".
 import fcntl, os, pty, re, select, signal, struct, sys, termios, time
 
 rows, columns, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
@@ -13,11 +14,13 @@ if not pid:
 fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 end, data = time.time() + seconds, b""
 while time.time() < end:
-    if select.select([fd], [], [], 0.1)[0]:
+    if select.select([fd], [], [], 0.3)[0]:
         try:
             data += os.read(fd, 65536)
         except OSError:
             break
+    elif data.count(b"\x1b[H") >= 2:  # and nothing more comes
+        break
 os.write(fd, b"\x03")
 try:
     while os.read(fd, 65536):
