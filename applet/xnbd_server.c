@@ -190,7 +190,6 @@
 //usage:     "\n	-k,--check		Check the files of a proxy; change nothing"
 //usage:	)
 #include "libbb.h"
-#include "device/kernel_nbd.h"
 #include "server/server.h"
 
 #include <limits.h>
@@ -234,6 +233,7 @@ enum {
 	OPT_CLEAR = ENABLE_FEATURE_XNBD_SERVER_PROXY << (OPTBIT_PROXY + 1),
 	OPT_ADOPT = ENABLE_FEATURE_XNBD_SERVER_PROXY << (OPTBIT_PROXY + 2),
 	OPT_ACCEPT = ENABLE_FEATURE_XNBD_SERVER_PROXY << (OPTBIT_PROXY + 3),
+	OPT_RATE_HOLD = ENABLE_FEATURE_XNBD_SERVER_PROXY * 3 << (OPTBIT_PROXY + 5),
 };
 
 /* Those without an argument first, and lists (":*"): getopt32long() has bits for 32 options. */
@@ -363,6 +363,8 @@ static void parse_uri(struct server_config *c, const char *uri)
 		bb_error_msg_and_die("the URI of the origin %s", wrong);
 	c->origin.host = u.path ? xasprintf("unix:%s", u.path) : u.host;
 	c->origin.port = u.path ? "-" : u.port;
+	if (*u.export_name && *c->origin.name)
+		bb_simple_error_msg_and_die("the name of the export is a part of the URI");
 	if (*u.export_name)
 		c->origin.name = u.export_name;
 	if (ENABLE_FEATURE_XNBD_TLS && u.tls)
@@ -384,8 +386,10 @@ static void parse_mode(struct server_config *c, unsigned opt, char **argv)
 		bb_error_msg_and_die("give %s" MODES "; try --help", modes ? "only one: " : "");
 	/* Else what is meant for a proxy would pass for a target that has it. */
 	if (!(modes & (OPT_PROXY | OPT_CHECK)) &&
-	    (opt & (OPT_CLEAR | OPT_ADOPT | OPT_ACCEPT | OPT_COVER | OPT_AUTO_SWITCH) || c->commit || c->hook || c->record || *c->origin.name))
+	    (opt & (OPT_CLEAR | OPT_ADOPT | OPT_ACCEPT | OPT_COVER | OPT_AUTO_SWITCH) || c->commit || c->hook || c->record || c->prefetch || (opt & OPT_RATE_HOLD) || *c->origin.name))
 		bb_simple_error_msg_and_die("an option for a proxy is given to a target");
+	if (modes == OPT_CHECK && (opt & OPT_CLEAR))
+		bb_simple_error_msg_and_die(IF_LONG_OPTS("--check cannot be combined with --clear-bitmap") IF_NOT_LONG_OPTS("-k cannot be combined with -c"));
 	if (modes == OPT_CHECK) {
 		bool has_uri = argv[0] && argv[1] && argv[2] && nbd_is_uri(argv[2]);
 
@@ -414,7 +418,7 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	const char *clients = SERVER_CLIENTS, *queue = SERVER_QUEUE, *buf = SERVER_BUF_BYTES, *threads = SERVER_THREADS;
 	IF_FEATURE_XNBD_SERVER_INETD(const char *fd = "0";)
 	IF_FEATURE_XNBD_SERVER_PROXY(const char *rate = "0"; const char *hold = "0";)
-	IF_FEATURE_XNBD_SERVER_DEVICE(const char *connections = "1";)
+	IF_FEATURE_XNBD_SERVER_DEVICE(const char *connections = NULL;)
 	IF_FEATURE_XNBD_TLS(const char *tls = NULL;)
 	IF_FEATURE_XNBD_SERVER_CONTROL(const char *control = NULL;)
 	const char *sector = NULL, *discard = NULL;
@@ -461,7 +465,7 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	c.keep_device = opt & OPT_KEEP_DEVICE;
 	IF_FEATURE_XNBD_TLS(server_tls(&c, tls);)
 	IF_FEATURE_XNBD_SERVER_INETD(c.client_fd = (int)xatou_range(fd, 0, INT_MAX);)
-	IF_FEATURE_XNBD_SERVER_DEVICE(c.connections = xatou_range(connections, 1, KERNEL_NBD_CONNECTIONS_MAX);)
+	IF_FEATURE_XNBD_SERVER_DEVICE(server_devices(&c, connections);)
 	IF_FEATURE_XNBD_SERVER_PROXY(c.rate_bytes = xatoull_sfx(rate, kMG_suffixes);)
 	IF_FEATURE_XNBD_SERVER_PROXY(c.exports.hold_s = xatou(hold);)
 	if (strlen(c.origin.name) > NBD_NAME_MAX || is_long(c.exports.default_name))

@@ -110,7 +110,6 @@
 //usage:     "\n	-j,--threads N		Threads for clients (0 = one per processor)"
 //usage:	)
 #include "libbb.h"
-#include "device/kernel_nbd.h"
 #include "server/server.h"
 
 enum {
@@ -149,7 +148,8 @@ static const char options[] ALIGN1 = "ri:*s:l:a:u:m:q:b:"
 	IF_FEATURE_XNBD_WRAPPER_PROXY("p:*")
 	IF_FEATURE_XNBD_WRAPPER_DBPATH("B:")
 	IF_FEATURE_XNBD_SERVER_SECTORS("z:")
-	IF_FEATURE_XNBD_SERVER_DISCARD("U:");
+	IF_FEATURE_XNBD_SERVER_DISCARD("U:")
+	IF_FEATURE_XNBD_WRAPPER_CONVERSATION(IF_LONG_OPTS("X:"));
 
 #if ENABLE_LONG_OPTS
 static const char long_options[] ALIGN1 =
@@ -189,7 +189,12 @@ static const char long_options[] ALIGN1 =
 	IF_FEATURE_XNBD_SERVER_DISCARD("discard\0" Required_argument "U")
 	IF_FEATURE_XNBD_SERVER_COW_CLIENT(
 	"cow-client\0" No_argument "O"
-	"cow-limit\0" Required_argument "G");
+	"cow-limit\0" Required_argument "G")
+	IF_FEATURE_XNBD_WRAPPER_CONVERSATION( /* of xNBD, whose programs are all one here */
+	"port\0" Required_argument "l"
+	"xnbd-server\0" Required_argument "X"
+	"xnbd-bgctl\0" Required_argument "X"
+	"xnbd-binary\0" Required_argument "X");
 #endif
 
 int xnbd_wrapper_main(int argc, char **argv) MAIN_EXTERNALLY_VISIBLE;
@@ -199,9 +204,10 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 	const char *clients = SERVER_CLIENTS, *queue = SERVER_QUEUE, *buf = SERVER_BUF_BYTES, *threads = SERVER_THREADS;
 	llist_t *images = NULL, *named = NULL;
 	const char *sector = NULL, *discard = NULL;
+	IF_FEATURE_XNBD_WRAPPER_CONVERSATION(IF_LONG_OPTS(const char *ignored;))
 	IF_FEATURE_XNBD_SERVER_COW_CLIENT(const char *cow_limit = NULL;)
 	IF_FEATURE_XNBD_TLS(const char *tls = NULL;)
-	IF_FEATURE_XNBD_SERVER_DEVICE(llist_t *devices = NULL; const char *connections = "1";)
+	IF_FEATURE_XNBD_SERVER_DEVICE(llist_t *devices = NULL; const char *connections = NULL;)
 	IF_FEATURE_XNBD_WRAPPER_ALLOW_KEY(llist_t *key_rules = NULL;)
 	IF_FEATURE_XNBD_WRAPPER_PROXY(llist_t *proxies = NULL;)
 	unsigned opt = getopt32long(argv, options, long_options, &images, &c.control, &c.lport, &c.laddr, &c.unix_path,
@@ -216,7 +222,8 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 				    IF_FEATURE_XNBD_WRAPPER_PROXY(, &proxies)
 				    IF_FEATURE_XNBD_WRAPPER_DBPATH(, &c.dbpath)
 				    IF_FEATURE_XNBD_SERVER_SECTORS(, &sector)
-				    IF_FEATURE_XNBD_SERVER_DISCARD(, &discard));
+				    IF_FEATURE_XNBD_SERVER_DISCARD(, &discard)
+				    IF_FEATURE_XNBD_WRAPPER_CONVERSATION(IF_LONG_OPTS(, &ignored)));
 
 	if (argv[optind])
 		bb_error_msg_and_die("too many arguments: '%s'", argv[optind]);
@@ -233,7 +240,7 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 	c.syslog = opt & OPT_SYSLOG;
 	c.verbose = opt & OPT_VERBOSE;
 	c.keep_device = opt & OPT_KEEP_DEVICE;
-	IF_FEATURE_XNBD_SERVER_DEVICE(c.devices = devices; c.connections = xatou_range(connections, 1, KERNEL_NBD_CONNECTIONS_MAX);)
+	IF_FEATURE_XNBD_SERVER_DEVICE(c.devices = devices; server_devices(&c, connections);)
 	IF_FEATURE_XNBD_TLS(server_tls(&c, tls);)
 	IF_FEATURE_XNBD_WRAPPER_ALLOW_KEY(server_key_rules(&c, key_rules);)
 	if (ENABLE_FEATURE_XNBD_SERVER_SECTORS || ENABLE_FEATURE_XNBD_SERVER_DISCARD)

@@ -29,7 +29,7 @@ enum {
 
 static struct listener listeners[LISTENERS_MAX];
 static unsigned count;
-pid_t listen_pid;
+static pid_t listen_pid; /* LISTEN_PID is compared with that */
 static const char *unix_path; /* of a socket that is made when clients are served */
 
 /* ---- binding ------------------------------------------------------------------ */
@@ -185,6 +185,12 @@ static bool bind_inherited(void)
 	while (count < LISTENERS_MAX && (listeners[count].event.fd = socket_inherited(count)) >= 0)
 		count++;
 	return count;
+}
+
+bool listen_is_passed(void)
+{
+	listen_pid = getpid();
+	return ENABLE_FEATURE_XNBD_SERVER_INIT && socket_inherited(0) >= 0;
 }
 
 void listen_bind(const char *laddr, const char *lport, const char *unix_socket)

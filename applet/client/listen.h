@@ -15,9 +15,9 @@
 #include "reactor/loop.h"
 #include "secure/keys.h"
 
-/* The pid of the process before it daemonized, for which systemd has opened the sockets (LISTEN_PID). Set before
- * listen_bind(). */
-extern pid_t listen_pid;
+/* Whether systemd has opened sockets for this process, the one that was started. To be called first, before it
+ * daemonizes and becomes another. */
+bool listen_is_passed(void);
 /* At the start: takes the sockets that systemd has opened; else binds TCP port lport (NULL: none) of address laddr
  * (NULL: of all), and checks that the Unix socket (NULL: none) can be created. Dies when that fails. No client is
  * accepted before listen_begin(), which also creates the Unix socket: once its file exists, clients are served. */

@@ -118,7 +118,7 @@ static const char *add_named(const char *text)
 		bb_error_msg_and_die("'%s' must be NAME=PATH", text);
 	name = xstrdup(text);
 	name[equals - text] = '\0';
-	why = strlen(name) > NBD_NAME_MAX ? "the name of an export has at most 4096 bytes" : export_add(name, equals + 1);
+	why = !*name ? "a name has at least one byte" : strlen(name) > NBD_NAME_MAX ? "the name of an export has at most 4096 bytes" : export_add(name, equals + 1);
 	free(name);
 	return why;
 }

@@ -3,6 +3,8 @@
 /* Options of the command lines of both servers: what they set, and which values and combinations make no sense. */
 #include "libbb.h"
 #include "client/client.h"
+#include "client/listen.h"
+#include "device/kernel_nbd.h"
 #include "device/ublk.h"
 #include "reactor/message.h"
 #include "server/server.h"
@@ -38,6 +40,8 @@ static bool has_ublk(const struct server_config *config)
 
 void server_limits(struct server_config *config, const char *clients, const char *queue, const char *buf, const char *threads)
 {
+	bool is_passed = listen_is_passed();
+
 	config->limits.sessions = xatou_range(clients, 0, CLIENTS_MAX);
 	config->limits.requests = xatou(queue);
 	config->max_buf_bytes = xatoull_sfx(buf, kMG_suffixes);
@@ -47,9 +51,20 @@ void server_limits(struct server_config *config, const char *clients, const char
 	config->exports.fronts = config->threads > 1;
 	if (xatou_range(config->lport, 0, 65535) == 0)
 		config->lport = NULL;
-	if (!config->lport && !config->unix_path && !config->one_client && !config->device && !config->devices)
+	if (!config->lport && !config->unix_path && !config->one_client && !config->device && !config->devices && !is_passed)
 		bb_simple_error_msg_and_die("nothing to listen on: give " IF_LONG_OPTS("--lport or --unix") IF_NOT_LONG_OPTS("-l or -u"));
 }
+
+#if ENABLE_FEATURE_XNBD_SERVER_DEVICE
+void server_devices(struct server_config *config, const char *connections)
+{
+	config->connections = connections ? xatou_range(connections, 1, KERNEL_NBD_CONNECTIONS_MAX) : 1;
+	if ((connections || config->keep_device) && !config->device && !config->devices)
+		bb_simple_error_msg_and_die(IF_LONG_OPTS("--connections and --keep-device are for --device") IF_NOT_LONG_OPTS("-N and -J are for -D"));
+	if (config->keep_device && config->exports.cow)
+		bb_simple_error_msg_and_die(IF_LONG_OPTS("--keep-device") IF_NOT_LONG_OPTS("-J") " of a copy-on-write target: its data ends with the server");
+}
+#endif
 
 void server_sectors(struct server_config *config, const char *sector, const char *discard)
 {

@@ -237,7 +237,6 @@ int server_run(const struct server_config *config)
 		server_begin_again();
 		return run_loop();
 	}
-	listen_pid = getpid();
 	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && config->daemonize) {
 		daemonize();
 		if (ENABLE_FEATURE_XNBD_TLS)

@@ -66,6 +66,9 @@ struct server_config {
  * line. */
 void server_limits(struct server_config *config, const char *clients, const char *queue, const char *buf, const char *threads);
 
+/* --connections (NULL: not given) and --keep-device; the devices are set. Dies if there is none, or it cannot be kept. */
+void server_devices(struct server_config *config, const char *connections);
+
 /* --sector-size and --discard (NULL: not given). Dies if a value is invalid. */
 void server_sectors(struct server_config *config, const char *sector, const char *discard);
 
