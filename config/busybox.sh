@@ -48,7 +48,7 @@ patches() {
 		cat <<-'TEXT'
 		xnbd-bgctl: new applet
 
-		Drives a running xnbd-server of xnbdbox through its control socket.
+		Controls a running xnbd-server of xnbdbox through its control socket.
 		This patch is generated: "make busybox-patches" in the source of xnbdbox.
 
 		TEXT
