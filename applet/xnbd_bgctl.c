@@ -10,7 +10,7 @@
 //config:	bool "xnbd-bgctl (13 kb)"
 //config:	default y
 //config:	help
-//config:	Drives a running xnbd-server proxy through its control socket:
+//config:	Controls a running xnbd-server proxy through its control socket:
 //config:	asks for its state, copies all blocks to the local cache,
 //config:	switches the proxy to a plain server of the copy.
 //config:

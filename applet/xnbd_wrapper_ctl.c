@@ -8,7 +8,7 @@
 //config:	bool "xnbd-wrapper-ctl (3.0 kb)"
 //config:	default y
 //config:	help
-//config:	Drives a running xnbd-wrapper: adds and removes images and proxies, with
+//config:	Controls a running xnbd-wrapper: adds and removes images and proxies, with
 //config:	the options of xNBD's.
 //applet:IF_XNBD_WRAPPER_CTL(APPLET_ODDNAME(xnbd-wrapper-ctl, xnbd_wrapper_ctl, BB_DIR_USR_SBIN, BB_SUID_DROP, xnbd_wrapper_ctl))
 //kbuild:lib-$(CONFIG_XNBD_WRAPPER_CTL) += xnbd_wrapper_ctl.o
@@ -39,7 +39,7 @@
 #include <sys/un.h>
 
 enum {
-	GREETING_S = 30,       /* so long a server has until its prompt, */
+	GREETING_S = 30,       /* how long a server has until its prompt, */
 	SILENT_S = 3,          /* ... and may be silent before it is asked what it is: ours greets after half a second; */
 	PROMPT_S = 5,          /* ... and until the next one, behind its reply */
 	LINE_BYTES = 16384,    /* of a request, and of a line of a reply that is looked at as a whole */

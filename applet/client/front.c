@@ -23,7 +23,7 @@
 
 enum {
 	THROTTLED_MS = 10, /* memory may come from another loop, which does not tell */
-	PLACE_MS = 100,    /* so long a new client waits for fronts to look for a place */
+	PLACE_MS = 100,    /* how long a new client waits for fronts to look for a place */
 };
 
 unsigned fronts_used = 1;

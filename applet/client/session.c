@@ -116,7 +116,7 @@ static void session_late(struct timer *t)
 	session_close(s);
 }
 
-/* Whether s, with nothing left to answer, has to stay until the kernel's TLS has sent it all; for so long at most. */
+/* Whether s, with nothing left to answer, has to stay until the kernel's TLS has sent it all; for this long at most. */
 static bool session_lingers(struct session *s)
 {
 	if (!ENABLE_FEATURE_XNBD_TLS_KERNEL || !kernel_tls_is_sending(s->event.fd))

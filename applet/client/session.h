@@ -39,7 +39,7 @@ enum {
 	OUT_BYTES = 512 << 10,       /* replies that wait: with so many, no more is read for a session until
 				        some have left, while the processor's cache has them */
 	AHEAD_BYTES = 2 << 20,       /* the same, with buffers that the disk has not filled yet */
-	DRAIN_MS = 30000,            /* after DISC, a client that takes no reply for so long is closed */
+	DRAIN_MS = 30000,            /* after DISC, a client that takes no reply for this long is closed */
 };
 
 enum session_state { SESSION_HANDSHAKE, SESSION_TRANSMISSION, SESSION_DRAINING, SESSION_CLOSED };
@@ -262,7 +262,7 @@ void sessions_watch(void);
 /* Closes a session of this loop that makes no progress. False: there is none. */
 bool session_close_late(void);
 /* Whether the machine behind this TCP connection no longer answers at all, not even that its window is closed. (With
- * TCP_USER_TIMEOUT the kernel would disconnect a client whose window is closed for so long.) Any thread. */
+ * TCP_USER_TIMEOUT the kernel would disconnect a client whose window is closed for this long.) Any thread. */
 bool session_peer_is_dead(int fd);
 
 /* ---- session_handover.c --------------------------------------------------------------- */

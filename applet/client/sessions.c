@@ -8,12 +8,12 @@
 #include <sys/socket.h>
 
 enum {
-	HANDSHAKE_MS = 10000, /* after so long in the handshake, a client may lose its place to a new one */
+	HANDSHAKE_MS = 10000, /* after this long in the handshake, a client may lose its place to a new one */
 	SHAKING_MS = 500,     /* ... and so soon if it has shown no key, and nobody else makes no progress: a handshake is a few
 				 round trips, and strangers could take all places */
-	PAYLOAD_MS = 30000,   /* ... and after so long with one piece of the data of a WRITE */
+	PAYLOAD_MS = 30000,   /* ... and after this long with one piece of the data of a WRITE */
 	CHECK_MS = 5000,      /* how often to look for clients that are gone */
-	SILENT_MS = 40000,    /* no TCP acknowledgement for so long, and after */
+	SILENT_MS = 40000,    /* no TCP acknowledgement for this long, and after */
 	SILENT_TRIES = 4,     /* so many retransmissions or probes: the client's machine is gone */
 };
 

@@ -27,7 +27,7 @@ struct export_config {
 	unsigned sector_bytes; /* requests have to be multiples of it; 512, 4096, or 0: any */
 	bool keeps_space;  /* nothing is discarded: an image that is preallocated stays so */
 	unsigned proxies;  /* they share the budget for what comes from origins; 0 is 1 */
-	unsigned hold_s;   /* seconds; proxy: requests that wait so long for the origin fail; 0 = never */
+	unsigned hold_s;   /* seconds; proxy: requests that wait this long for the origin fail; 0 = never */
 };
 extern struct export_config export_config;
 

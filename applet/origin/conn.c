@@ -8,7 +8,7 @@
 #include <sys/uio.h>
 
 enum {
-	REPLY_MS = 30000, /* an origin that owes an answer and is silent for so long is dead */
+	REPLY_MS = 30000, /* an origin that owes an answer and is silent for this long is dead */
 	OWED_MS = 120000, /* as is one that talks, but does not give this one answer */
 };
 

@@ -53,7 +53,7 @@ const struct origin_address *origin_address(const struct origin *o);
 const char *origin_state(const struct origin *o);
 /* Why it is lost, or refused: one line; "none" */
 const char *origin_error(const struct origin *o);
-/* For so long it has not been connected, or a second longer; 0: it is, or is not needed. */
+/* For this long it has not been connected, or a second longer; 0: it is, or is not needed. */
 uint64_t origin_lost_ms(const struct origin *o);
 /* Since the program began, of all origins: READs that one has answered with an error; connections, and attempts to have
  * one, that have failed. */

@@ -17,7 +17,7 @@ enum {
 	LONG_PART = 8, /* long jobs keep a disk busy: workers for this part of the number of short ones */
 	CALLS_MAX = 2, /* threads on their way at a time, see call_more() */
 	TICK_MS = 1,
-	DISTRUST_MS = 100, /* so long nothing is quick, after the loop was taken over */
+	DISTRUST_MS = 100, /* how long nothing is quick, after the loop was taken over */
 };
 
 static struct mutex lock;

@@ -15,7 +15,7 @@ enum {
 	WHO_BYTES = 128,
 	CHECK_MS = 5000,     /* how often a peer that is silent is looked at */
 	LINGER_CHECKS = 6,   /* ... and after so many, one that takes nothing of what is left for it is given up */
-	LEAVE_MS = LINGER_CHECKS * CHECK_MS, /* so long one that has all of it in its queue may take to acknowledge it */
+	LEAVE_MS = LINGER_CHECKS * CHECK_MS, /* how long one that has all of it in its queue may take to acknowledge it */
 	LEAVE_POLL_MS = 20,
 	TELL_S = 10,         /* a failed handshake is told no more often, nor is one that has not */
 };

@@ -5,7 +5,7 @@
 #include "reactor/loop.h"
 #include "server/device_nbd.h"
 
-enum { LATE_MS = 10000 }; /* an end waits for its child so long */
+enum { LATE_MS = 10000 }; /* how long an end waits for its child */
 
 static void end_done(struct job *j)
 {

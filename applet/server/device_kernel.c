@@ -17,7 +17,7 @@
 
 enum {
 	AGAIN_MS = 5000,
-	OPEN_MS = 5000, /* an end waits so long for who just reads the device */
+	OPEN_MS = 5000, /* how long an end waits for a process that only reads the device */
 	FDS_MAX = 1024,
 };
 
