@@ -106,12 +106,13 @@ static int recover(const struct attachment *a)
 
 	bb_error_msg("'%s' has lost its server, %s:%s", c->path, a->server->host, a->server->port);
 	kernel_nbd_disconnect(&client_kernel, a->device.index);
-	if (c->reboot)
-		reboot(RB_AUTOBOOT);
+	if (c->reboot && reboot(RB_AUTOBOOT) < 0)
+		bb_simple_perror_msg("cannot reboot");
 	if (c->recovery) {
 		char *argv[] = { (char *)"sh", (char *)"-c", (char *)c->recovery, NULL };
 
 		execv("/bin/sh", argv);
+		bb_simple_perror_msg("cannot run '/bin/sh'");
 	}
 	return 1;
 }
@@ -187,8 +188,11 @@ int client_follow(struct attachment *a)
 	bool failed = false;
 
 	for (;;) {
+		/* Only --persist does something about a part of the connections. */
+		bool is_due = lost && (a->c->persist || lost == a->count);
+
 		waitpid(-1, NULL, WNOHANG); /* of client_divide() */
-		if (poll(&p, 1, lost ? failed ? RETRY_MS : CLIENT_NOTICE_MS : POLL_MS) > 0) {
+		if (poll(&p, 1, !is_due ? POLL_MS : failed ? RETRY_MS : CLIENT_NOTICE_MS) > 0) {
 			int index = kernel_nbd_lost(&client_events);
 
 			if (index == (int)a->device.index)

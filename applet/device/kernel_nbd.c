@@ -273,8 +273,10 @@ int kernel_nbd_open(struct kernel_nbd *k)
 	message_begin(&m, CTRL_FAMILY, CTRL_GET_FAMILY);
 	put(&m, CTRL_ATTR_FAMILY_NAME, "nbd", sizeof("nbd"));
 	error = converse(k, &m, &answer, &n);
-	if (error)
+	if (error) {
+		close(k->fd);
 		return error;
+	}
 	k->family = (uint16_t)find32(answer.attributes, (size_t)n, CTRL_ATTR_FAMILY_ID);
 	/* It has one group. */
 	groups = find(answer.attributes, (size_t)n, CTRL_ATTR_GROUPS, &groups_bytes);

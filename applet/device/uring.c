@@ -50,8 +50,10 @@ static int map(struct uring *u, const struct uring_params *p)
 		return errno;
 	u->sqes = mmap(NULL, sqes_bytes(u), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, u->fd, OFFSET_SQES);
 	if (u->sqes == MAP_FAILED) {
+		int error = errno;
+
 		munmap(u->rings, u->rings_bytes);
-		return errno;
+		return error;
 	}
 	/* A child that cannot be killed would keep the ring. */
 	madvise(u->rings, u->rings_bytes, MADV_DONTFORK);

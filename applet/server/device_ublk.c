@@ -95,9 +95,14 @@ static void open_run(struct job *j)
 {
 	struct ublk_device *d = device_of(j);
 
+	bool is_acquired;
+
 	d->error = acquire(d);
-	if (!d->error)
+	is_acquired = !d->error;
+	if (is_acquired)
 		d->error = ublk_queue_open(&d->client.queue, d->index);
+	if (d->error && is_acquired && !d->is_recovered) /* nobody will use it: without this it stayed in the kernel */
+		ublk_delete(d->index);
 }
 
 static void start_run(struct job *j)
@@ -308,6 +313,11 @@ static void open_done(struct job *j)
 	d->busy = false;
 	if (d->is_ending) {
 		d->state = ENDED;
+		if (d->error)
+			return;
+		ublk_queue_close(&d->client.queue);
+		if (!d->is_recovered)
+			delete(d);
 		return;
 	}
 	if ((d->error == EBUSY || d->error == EEXIST) && loop_now_ms() - d->begun_ms <= DEVICE_BUSY_MS) {

@@ -56,6 +56,7 @@ static void write_run(struct job *j)
 	int fd = openat(r->dir, r->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
 
 	r->error = 0;
+	errno = ENOSPC; /* a short write sets none */
 	if (fd < 0 || full_write(fd, r->text, r->bytes) != (ssize_t)r->bytes ||
 	    renameat(r->dir, r->temporary, r->dir, r->name) < 0)
 		r->error = errno;
