@@ -19,7 +19,8 @@ if command -v ccache >/dev/null; then
 	mkdir "$T/bin"
 	ln -s "$(command -v ccache)" "$T/bin/musl-gcc"
 	PATH=$T/bin:$PATH
-	export CCACHE_DIR="$T/ccache"
+	: "${BLOAT_CCACHE:=$T/ccache}" # of all its processes
+	export BLOAT_CCACHE CCACHE_DIR="$BLOAT_CCACHE"
 fi
 
 config/generate kconfig "$T"
@@ -171,9 +172,20 @@ table() {
 	echo
 	echo '| bytes of a feature; in brackets: what it would add | symbol | in `full` | in `initramfs` |'
 	echo '| --- | --- | --- | --- |'
-	sed -n 's/^\(# \)*CONFIG_\([A-Z0-9_]*\)\(=y\| is not set\)$/\2/p' config/full_defconfig | while read -r symbol; do
-		echo "| $(prompt "$symbol") | \`$symbol\` | $(worth full "$full" "$symbol") |" \
-			"$(if [ "$1" = check ]; then echo '?'; else worth initramfs "$initramfs" "$symbol"; fi) |"
+	sed -n 's/^\(# \)*CONFIG_\([A-Z0-9_]*\)\(=y\| is not set\)$/\2/p' config/full_defconfig >"$T/symbols"
+	config/bloat.sh share 0 2 "$1" "$full" "$initramfs" <"$T/symbols" >"$T/rows.0" &
+	config/bloat.sh share 1 2 "$1" "$full" "$initramfs" <"$T/symbols" >"$T/rows.1"
+	wait $!
+	# A row of the one, a row of the other.
+	paste -d '\n' "$T/rows.0" "$T/rows.1" | sed '/^$/d'
+}
+
+# share I N HOW FULL INITRAMFS: of the features in standard input every N-th, from the I-th on; a process with a tree
+# of its own, as linking takes longest, and uses one processor. The bytes of those two configurations are known.
+share() {
+	awk -v i="$1" -v n="$2" 'NR % n == (i + 1) % n' | while read -r symbol; do
+		echo "| $(prompt "$symbol") | \`$symbol\` | $(worth full "$4" "$symbol") |" \
+			"$(if [ "$3" = check ]; then echo '?'; else worth initramfs "$5" "$symbol"; fi) |"
 	done
 }
 
@@ -290,6 +302,10 @@ base() {
 
 case ${1-} in
 table | write | check) "$1" "$1" ;;
+share)
+	shift
+	share "$@"
+	;;
 prompts) prompts ;;
 base) base "$2" ;;
 *)
