@@ -353,7 +353,7 @@ static void parse_arguments(const struct argument *a, unsigned needed, char **ar
 		bb_error_msg_and_die("too many arguments: '%s'", argv[i]);
 }
 
-/* In the place of REMOTE_HOST and REMOTE_PORT. */
+/* Instead of REMOTE_HOST and REMOTE_PORT. */
 static void parse_uri(struct server_config *c, const char *uri)
 {
 	struct nbd_uri u;

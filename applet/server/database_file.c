@@ -124,7 +124,7 @@ static int write_text(const struct database_text *t)
 	return error;
 }
 
-/* It takes the place of the old one, locked, and not open for writing: its file system may be remounted. -1 with errno. */
+/* It replaces the old one, locked, and not open for writing: its file system may be remounted. -1 with errno. */
 static int put_in_place(void)
 {
 	int error, fd = open(file.new_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);

@@ -67,6 +67,8 @@ passed over        skipped
 sent again         resent, retransmitted
 past the page cache    with direct I/O
 in the clear       unencrypted
+(takes?|took|taken) the place of    replaces
+in the place of    instead of
 is no (error|multiple|number|rule)    is not a
 '
 # Lines that stay, by a pattern over FILE:TEXT, and why: they speak of names in directories, of a list, of
