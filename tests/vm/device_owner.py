@@ -129,7 +129,7 @@ def one_of_two(d):
     m.run(f"{d.server()} && truncate -s 20M /b/other.img")
     said = m.run(f"xnbd-wrapper --lport 0 --imgfile /b/other.img --device /b/other.img=/dev/nbd14 --imgfile /b/{d.name}.img "
                  f"--device /b/{d.name}.img={d.path} || true")
-    if said.count("\n") != 1 or "in use, by process" not in said:
+    if said.count("\n") != 1 or "in use by process" not in said:
         sys.exit(said)
     m.run(f"[ $(cat /sys/block/nbd14/size) = 0 ] && ! {d.gone} && {d.ends()}")
 
