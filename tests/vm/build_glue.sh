@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
-# build_glue.sh initramfs-tools|initramfs-tools-luks|dracut|dracut-systemd: an initramfs as Debian's own tool makes
-# it with what is in config/, into build/vm/NAME.initrd; luks: with a crypttab and its key. After build.sh and build_boot.sh.
+# build_glue.sh initramfs-tools|initramfs-tools-luks|dracut|dracut-systemd|dracut-systemd-luks: an initramfs as Debian's own tool
+# makes it with what is in config/, into build/vm/NAME.initrd; luks: with a key, and with a crypttab where the tool reads that of
+# this machine. After build.sh and build_boot.sh.
 # dracut: and what a shutdown needs of such an initramfs, into build/vm/NAME-shutdown.initrd.
 # build_glue.sh udev: that of build.sh, with Debian's udev and LVM in /d.
 # build_glue.sh systemd: no initramfs but a root file system of Debian's systemd, systemd.img.
@@ -117,27 +118,28 @@ sum=$(cat "$0" "$tree"/config/initramfs/* "$tree"/config/initramfs-tools/*/* "$t
 rm -f "$dir/$name.sum"
 make -s -C "$dir/boot/tree" install DESTDIR="$system"
 rm -f "$system/etc/crypttab"
+mkdir -p "$system/etc/keys"
+cp tests/vm/userland/luks/root.key "$system/etc/keys"
 case $name in
 initramfs-tools | initramfs-tools-luks)
 	if [ "$name" = initramfs-tools-luks ]; then
-		mkdir -p "$system/etc/keys"
 		cp tests/vm/userland/luks/crypttab "$system/etc"
-		cp tests/vm/userland/luks/root.key "$system/etc/keys"
 		echo 'KEYFILE_PATTERN="/etc/keys/*.key"' >"$system/etc/cryptsetup-initramfs/conf-hook"
 	fi
 	cp -r config/initramfs-tools/* "$system/etc/initramfs-tools"
 	echo virtio_console >"$system/etc/initramfs-tools/modules"
 	make="mkinitramfs -o /tmp/initrd $version"
 	;;
-dracut | dracut-systemd)
+dracut | dracut-systemd | dracut-systemd-luks)
 	rm -rf "$system/usr/lib/dracut/modules.d/90xnbd"
 	cp -r config/dracut/90xnbd "$system/usr/lib/dracut/modules.d"
 	make="dracut --no-hostonly --compress \"zstd -q -1\" --kver $version --add-drivers virtio_console --add xnbd"
 	[ "$name" != dracut ] || make="$make --add network-legacy --omit systemd"
+	[ "$name" != dracut-systemd-luks ] || make="$make --install /etc/keys/root.key"
 	make="$make --force /tmp/initrd"
 	;;
 *)
-	echo "usage: build_glue.sh initramfs-tools|initramfs-tools-luks|dracut|dracut-systemd|udev|systemd" >&2
+	echo "usage: build_glue.sh initramfs-tools|initramfs-tools-luks|dracut|dracut-systemd|dracut-systemd-luks|udev|systemd" >&2
 	exit 1
 	;;
 esac
