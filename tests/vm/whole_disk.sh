@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
-# For whole_disk*.tests and proxy_unit.tests.
+# For whole_disk*.tests, disks*.tests and proxy_unit.tests.
 . "$(dirname "$0")/../e2e/testing.sh"
 
 # glue WHAT...: each is built (build_glue.sh).
