@@ -3,7 +3,8 @@
 # whole_disk.py INITRD LAYOUT [WORD...]: a whole disk of a Debian with systemd moves (layouts.py). The kernel's command line has root=
 # and fstab has names as such a system has; that they are on this disk or that one, nothing in the system is told. WORD: more for the
 # command line, as this initramfs wants it in each boot.
-#   1. a boot over the network, and a shutdown in the middle
+#   1. a boot over the network, and a shutdown in the middle. A WORD that limits how long systemd waits for a device is of this boot
+#      alone, and the origin comes later than that
 #   2. the next boot goes on; the origin is lost for a minute, while a package is installed; the copy, the switch; a shutdown. The
 #      origin is gone then
 #   3. a boot without the words xnbd...=, from the local disk
@@ -14,12 +15,13 @@ import subprocess, sys, time
 from debian import HOLD, boot, moves_from, power_off, start_origin
 from debian_disk import LOCAL, SERVED, DebianDisk, expect, expect_hidden, expect_no_server
 from layouts import MIB, read, write
-from machine import PATIENCE, expect_quiet
+from machine import PATIENCE, expect_quiet, free_port
 from model import BLOCK, is_covered, uncover
 
 INITRD = sys.argv[1]
 OUTAGE = 60  # seconds without an origin
 SWITCHES = sys.argv[2] != "lvm"
+LIMITS = [w for w in sys.argv[3:] if "device-timeout=" in w]
 
 
 def shut_down(m, booted):
@@ -51,10 +53,10 @@ def check_hidden_disk():
 
 
 disk = DebianDisk(INITRD, sys.argv[2])
-words = " ".join([f"root={disk.layout.root} ro", *sys.argv[3:]])
+words = " ".join([f"root={disk.layout.root} ro", *(w for w in sys.argv[3:] if w not in LIMITS)])
 write("state.img", bytes(MIB * 16))
 write("disk.img", bytes(disk.size))
-port, origin = start_origin("origin.img")
+port = free_port()
 moves = moves_from(port)
 files, times = {}, []
 
@@ -64,7 +66,19 @@ def create(m, name):
     files[f"/root/{name}"] = f"{name}\n".encode()
 
 
-m, booted = boot(INITRD, words, moves)
+def first_boot():
+    if not LIMITS:
+        _, process = start_origin("origin.img", port)
+        return process, *boot(INITRD, words, moves)
+    m, _ = boot(INITRD, words, moves, *LIMITS, ready=False)
+    time.sleep(2 * int(LIMITS[0].split("=")[-1]))
+    began = time.monotonic()
+    _, process = start_origin("origin.img", port)
+    m.until("ready")
+    return process, m, time.monotonic() - began
+
+
+origin, m, booted = first_boot()
 disk.check_system(m, SERVED)
 expect_hidden(m)
 create(m, "first")

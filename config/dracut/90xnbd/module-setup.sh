@@ -27,5 +27,6 @@ install() {
 	[ ! -e /etc/xnbd.trace ] || inst_simple /etc/xnbd.trace # for xnbd.trace=
 	inst_hook cmdline 90 "$moddir/xnbd-cmdline.sh"
 	inst_hook initqueue/settled zz "$moddir/xnbd-root.sh"
+	! dracut_module_included systemd || inst_script "$moddir/xnbd-generator.sh" "$systemdutildir/system-generators/xnbd-generator"
 	inst_hook mount 10 "$moddir/xnbd-mount.sh"
 }

@@ -17,6 +17,10 @@ xnbd_is_due() {
 if getarg xnbd.origin= >/dev/null && [ ! -e /run/xnbd/root ] && xnbd_is_due; then
 	modprobe nbd
 	/bin/xnbd-root || die "xnbd: the root file system is not available"
+	if [ -n "$(ls /run/systemd/generator/*.device.d/xnbd.conf 2>/dev/null)" ]; then # of xnbd-generator.sh
+		udevadm settle
+		systemctl daemon-reload
+	fi
 	# What root= names is what dracut, or systemd, mounts.
 	_root=$(cat /run/xnbd/root)
 	if [ -n "$_root" ] && _name=$(getarg root=); then
