@@ -283,7 +283,6 @@ void upgrade_now(void)
 		why = "a thread has waited for a disk for seconds: nothing could end it";
 	if (!why) {
 		fronts_stop();
-		handover_put(HANDED_TEXT, HANDOVER_VERSION, sizeof(HANDOVER_VERSION) - 1);
 		upgrade_handover();
 		why = handover.why ? handover.why : exchange();
 		fronts_go_on();

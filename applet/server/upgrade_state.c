@@ -88,6 +88,8 @@ void upgrade_handover(void)
 {
 	struct export *e;
 
+	if (!handover.reads) /* else upgrade_found() has taken it */
+		handover_put(HANDED_TEXT, HANDOVER_VERSION, sizeof(HANDOVER_VERSION) - 1);
 	paths_handover();
 	daemon_handover();
 	log_handover();
