@@ -67,7 +67,7 @@ def open_without_a_claim(d):
 @part
 def open_without_an_image(d):
     """What was written is gone with the server: nobody can take the device over."""
-    m.run(f"TMPDIR=/b {d.server(mode='--cow-target')} && exec 4<{d.path} && {d.ends()} && ! {d.gone} && grep 'stays: disconnect it' /run/{d.name}.log")
+    m.run(f"TMPDIR=/b {d.server(mode='--cow-target')} && exec 4<{d.path} && {d.ends()} && ! {d.gone} && grep 'is kept: disconnect it' /run/{d.name}.log")
     d.refused()
     m.run(f"exec 4<&-; {d.gone}")  # the kernel has removed it
 
