@@ -34,12 +34,12 @@ extern struct client_limits client_limits;
 struct session *session_begin(int fd, struct export *e);
 /* Whether there is a place for one more client, whose descriptor is fd (0: that is not to count). If not, closes a session of
  * this loop that makes no progress, if there is one, to make a place. On the thread of any loop. */
-bool session_place(int fd);
+bool session_make_place(int fd);
 /* For when the fronts have found no place either: closes the session that has been in the handshake for the longest
  * time, if that is at least half a second, and it has shown no TLS key. False: there is no such session, or such
  * sessions have less than half of the places. */
 bool session_close_shaking(void);
-/* Asks the fronts to do the same as session_place(); answered() is called when all have replied, or after a timeout.
+/* Asks the fronts to do the same as session_make_place(); answered() is called when all have replied, or after a timeout.
  * False: there are no fronts, or an earlier request is still pending. */
 bool session_place_request(void (*answered)(void));
 /* ended(ctx) is to be called when the client has gone and its last request is done. */

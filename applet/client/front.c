@@ -103,12 +103,12 @@ static void place_answer(struct message *m UNUSED_PARAM)
 /* On a front. */
 static void place_wanted(struct message *m)
 {
-	session_place(0);
+	session_make_place(0);
 	m->deliver = place_answer;
 	message_post(LOOP_CORE, m);
 }
 
-bool session_place(int fd)
+bool session_make_place(int fd)
 {
 	bool is_full = client_limits.sessions && session_count >= client_limits.sessions;
 

@@ -265,7 +265,7 @@ static void turn_away(int fd, enum refusal why, const struct endpoint *from)
 
 static void serve(int fd, const struct endpoint *from)
 {
-	if (session_place(fd) || session_close_shaking())
+	if (session_make_place(fd) || session_close_shaking())
 		session_begin(fd, NULL);
 	else
 		turn_away(fd, fd_is_kept(fd, FD_CLIENTS) ? REFUSED_MEMORY : REFUSED_PLACE, from);
@@ -301,7 +301,7 @@ static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
 		turn_away(fd, REFUSED_ADDRESS, &from);
 		return;
 	}
-	if (ENABLE_FEATURE_XNBD_SERVER_THREADS && !session_place(fd) && session_place_request(place_answered)) {
+	if (ENABLE_FEATURE_XNBD_SERVER_THREADS && !session_make_place(fd) && session_place_request(place_answered)) {
 		waiting.fd = fd;
 		waiting.from = from;
 		return;

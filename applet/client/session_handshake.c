@@ -39,7 +39,7 @@ static struct export *renewed_for(const struct session *s, struct export *e)
 {
 	if (s->export && s->export->replaced && strcmp(s->export->nbd.name, e->nbd.name) == 0)
 		return s->export;
-	return s->export == e ? e : export_measure(e);
+	return s->export == e ? e : export_current(e);
 }
 
 static const struct nbd_export *handshake_find(void *ctx, const char *name, size_t n)

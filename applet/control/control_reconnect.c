@@ -29,13 +29,13 @@ static void reconnect_done(void *ctx, const char *error, bool refused)
 	control_answer_late(k, error ? text : NULL);
 }
 
-/* Whether there is anything to be done; else k has its answer. */
-static bool needs_origin(struct control *k)
+/* True: there is nothing to be done, and k has its answer. */
+static bool refuse_switched(struct control *k)
 {
 	if (core_is_proxy(k->export->disk.core))
-		return true;
+		return false;
 	control_answer_late(k, "this server was switched: it needs no origin");
-	return false;
+	return true;
 }
 
 static bool is_text(const char *p)
@@ -59,7 +59,7 @@ void reconnect_to(struct control *k, const char *host, const char *port, const c
 	struct origin_address a;
 
 	k->waiting = true;
-	if (!needs_origin(k))
+	if (refuse_switched(k))
 		return;
 	a = *origin_address(k->export->disk.origin);
 	a.host = host;
@@ -114,7 +114,7 @@ static void place_done(struct job *j)
 
 	if (!to->well || to->k->dead)
 		control_answer_late(to->k, to->why);
-	else if (needs_origin(to->k))
+	else if (!refuse_switched(to->k))
 		begin(to->k, &to->a, to->force);
 	if (ENABLE_FEATURE_XNBD_TLS && to->a.psk)
 		secret_free((struct psk *)to->a.psk, sizeof(*to->a.psk));

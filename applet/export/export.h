@@ -104,7 +104,7 @@ void export_remove(struct export *e);
 const char *export_open(struct export *e, const char *image);
 /* What a new client of e gets: e, or another of its name that replaces it, because the image of a target has
  * another size now. Does not wait for the disk. */
-struct export *export_measure(struct export *e);
+struct export *export_current(struct export *e);
 /* Each target whose path leads to another file gets that, for clients that come later. Workers open it; what keeps
  * them from it is a message. */
 void exports_reopen(void);

@@ -88,7 +88,7 @@ static bool is_being_copied(void)
 	return ENABLE_FEATURE_XNBD_SERVER_SNAPSHOT && snapshot_is_busy();
 }
 
-struct export *export_measure(struct export *e)
+struct export *export_current(struct export *e)
 {
 	struct export *new = NULL;
 	uint64_t n;

@@ -47,7 +47,7 @@ const char *policy_switch(struct policy *p, struct core *c)
 
 /* --verify: all is compared with the origin as soon as all is here. True: it was found
  * well. */
-static bool is_verified(struct policy *p, struct core *c)
+static bool verify_before_switch(struct policy *p, struct core *c)
 {
 	struct core_status s;
 	const char *text;
@@ -70,7 +70,7 @@ static bool is_verified(struct policy *p, struct core *c)
 void policy_apply(struct policy *p, struct core *c)
 {
 	if (core_is_proxy(c)) {
-		if (p->auto_switch && loop_now_ms() >= p->again_ms && (!ENABLE_FEATURE_XNBD_SERVER_VERIFY || !p->verify || is_verified(p, c)))
+		if (p->auto_switch && loop_now_ms() >= p->again_ms && (!ENABLE_FEATURE_XNBD_SERVER_VERIFY || !p->verify || verify_before_switch(p, c)))
 			policy_switch(p, c); /* refused until it can be done */
 	} else if (p->hook.argv[0] && !p->hook_done && map_is_complete(core_map(c))) {
 		p->hook_done = true;

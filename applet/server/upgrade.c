@@ -248,7 +248,7 @@ static void no_patience(struct timer *t UNUSED_PARAM)
 
 /* The kernel tells an open file once that a sync has failed. Whoever waits for that goes with this program, and the next one would
  * sync again, with success: so it is waited for, and meanwhile no other begins. */
-static bool has_to_wait(void)
+static bool wait_for_syncs(void)
 {
 	const struct export *e;
 	bool waits = disks_are_syncing() || exports_are_closing();
@@ -274,7 +274,7 @@ void upgrade_now(void)
 	disks_hold_syncs(!why && !server.stopping_ms);
 	if (server.stopping_ms) /* the next program would not know of it */
 		return;
-	waits = !why && has_to_wait();
+	waits = !why && wait_for_syncs();
 	if (waits && loop_now_ms() < up.until_ms)
 		return;
 	if (waits)

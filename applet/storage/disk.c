@@ -298,7 +298,7 @@ const char *io_word(enum io_op op)
 }
 
 /* "Not supported" is not an error: it is then done in another way. What is beyond a copy's limit is the client's. */
-static void has_failed(struct disk *d, const struct io *io)
+static void note_failure(struct disk *d, const struct io *io)
 {
 	uint8_t *told = &(ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT && d->cow_of ? d->cow_of : d)->told_errors;
 	const char *path = d->path[io->file], *word = io_word(io->op);
@@ -395,7 +395,7 @@ static void disk_job_done(struct job *j)
 	if (is_zeroing(io))
 		d->zeroing--;
 	if ((ENABLE_FEATURE_XNBD_SERVER_COUNTERS || ENABLE_FEATURE_XNBD_SERVER_VERBOSE) && io->error)
-		has_failed(d, io);
+		note_failure(d, io);
 	if (io->sync_failed || (io->op == IO_SYNC && io->error && d->twin))
 		disk_sync_failed(d, io->error);
 	io->done(io);
