@@ -147,6 +147,7 @@ static void stop_here(struct message *m UNUSED_PARAM)
 	stop.stopped++;
 	mutex_lock(&stop.lock);
 	mutex_unlock(&stop.lock);
+	stop.stopped--;
 }
 
 void fronts_stop(void)
@@ -155,8 +156,10 @@ void fronts_stop(void)
 
 	if (front_count() < 2)
 		return;
+	/* A front that had not left the last stop yet would be waiting for the end of this one, and never answer. */
+	while (stop.stopped)
+		sched_yield();
 	mutex_lock(&stop.lock);
-	stop.stopped = 0;
 	for (i = LOOP_CORE + 1; i < front_count(); i++) {
 		stop.message[i].deliver = stop_here;
 		message_post(i, &stop.message[i]);

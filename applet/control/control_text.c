@@ -11,11 +11,25 @@ enum {
 	RANGES_MAX = 8, /* failed ranges that are named */
 };
 
-/* The words behind the verb of a request. */
+/* Words that may stand behind the verb of a request; as bits, those that are given. */
+enum {
+	WORD_FORCE = 1 << 0,
+	WORD_FOLLOW = 1 << 1,
+	WORD_COUNTERS = ENABLE_FEATURE_XNBD_SERVER_COUNTERS << 2,
+	WORD_BLOCKS = 1 << 3,
+	WORD_RATE = 1 << 4,
+	WORD_SECONDS = 1 << 5,
+	WORD_HOST = 1 << 6,
+	WORD_PORT = 1 << 7,
+	WORD_NAME = 1 << 8,
+	WORD_URI = ENABLE_FEATURE_XNBD_SERVER_RECONNECT_URI << 9,
+	WORDS = 10,
+};
+
 struct args {
+	unsigned given;
 	char *host, *port, *name, *uri;
 	uint64_t blocks, rate, seconds;
-	bool force, follow, counters, rate_given, seconds_given;
 };
 
 /* ---- the copy, and the comparison --------------------------------------------------------- */
@@ -124,12 +138,12 @@ static void begin_copy(struct control *k, struct args *w)
 	uint64_t rate;
 	bool was_open = job_is_open(k, false, &rate);
 
-	if (!w->rate_given)
+	if (!(w->given & WORD_RATE))
 		w->rate = was_open ? rate : control_config.rate_bytes;
 	if (core_job_start(k->export->disk.core, w->blocks > FETCH_BLOCKS_MAX ? 0 : (uint32_t)w->blocks, w->rate))
 		control_answer(k, "this server was switched with blocks missing: there is no origin to copy from");
 	else
-		job_begun(k, w->follow, false, was_open);
+		job_begun(k, w->given & WORD_FOLLOW, false, was_open);
 }
 
 static void begin_verify(struct control *k, struct args *w)
@@ -138,7 +152,7 @@ static void begin_verify(struct control *k, struct args *w)
 	bool was_open = job_is_open(k, true, &rate);
 	int error;
 
-	if (!w->rate_given)
+	if (!(w->given & WORD_RATE))
 		w->rate = was_open ? rate : control_config.rate_bytes;
 	error = core_verify(k->export->disk.core, w->rate);
 	if (error == ENOLINK)
@@ -146,7 +160,7 @@ static void begin_verify(struct control *k, struct args *w)
 	else if (error)
 		control_answer(k, strerror(error));
 	else
-		job_begun(k, w->follow, true, was_open);
+		job_begun(k, w->given & WORD_FOLLOW, true, was_open);
 }
 
 void control_follow_again(struct control *k)
@@ -224,37 +238,32 @@ static bool number(const char *p, uint64_t *n)
 	return true;
 }
 
-static bool parse_arg(struct args *w, char *p)
+/* Adds the word p, which this request may have if it is one of `words`. False: it may not, or is malformed. */
+static bool parse_arg(struct args *w, char *p, unsigned words)
 {
+	static const char names[] ALIGN1 = "force\0follow\0counters\0blocks\0rate\0seconds\0host\0port\0exportname\0uri";
 	char *value = strchr(p, '=');
+	const char *name = names;
+	unsigned i;
 
-	if (!value) {
-		if (strcmp(p, "force") == 0)
-			return w->force = true;
-		if (strcmp(p, "follow") == 0)
-			return w->follow = true;
-		if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS && strcmp(p, "counters") == 0)
-			return w->counters = true;
+	if (value)
+		*value++ = '\0';
+	for (i = 0; i < WORDS && strcmp(p, name) != 0; i++)
+		name += strlen(name) + 1;
+	i = i < WORDS ? words & 1U << i : 0;
+	if (!i || !value != !(i & ~(WORD_FORCE | WORD_FOLLOW | WORD_COUNTERS)) || (value && !nbd_percent_decode(value)))
 		return false;
+	w->given |= i;
+	switch (i) {
+	case WORD_BLOCKS: return number(value, &w->blocks);
+	case WORD_RATE: return number(value, &w->rate);
+	case WORD_SECONDS: return number(value, &w->seconds) && w->seconds <= UINT32_MAX;
+	case WORD_HOST: w->host = value; break;
+	case WORD_PORT: w->port = value; break;
+	case WORD_NAME: w->name = value; return strlen(value) <= NBD_NAME_MAX;
+	case 1 << 9: w->uri = value; break; /* WORD_URI, which may be 0 */
 	}
-	*value++ = '\0';
-	if (!nbd_percent_decode(value))
-		return false;
-	if (strcmp(p, "blocks") == 0)
-		return number(value, &w->blocks);
-	if (strcmp(p, "rate") == 0)
-		return w->rate_given = number(value, &w->rate);
-	if (strcmp(p, "seconds") == 0)
-		return w->seconds_given = number(value, &w->seconds) && w->seconds <= UINT32_MAX;
-	if (strcmp(p, "host") == 0)
-		return (w->host = value) != NULL;
-	if (strcmp(p, "port") == 0)
-		return (w->port = value) != NULL;
-	if (ENABLE_FEATURE_XNBD_SERVER_RECONNECT_URI && strcmp(p, "uri") == 0)
-		return (w->uri = value) != NULL;
-	if (strcmp(p, "exportname") == 0)
-		return (w->name = value) != NULL && strlen(value) <= NBD_NAME_MAX;
-	return false;
+	return true;
 }
 
 /* What each kind of server tells of itself. False: it is none of these. */
@@ -278,86 +287,134 @@ static bool request_seen(struct control *k, const char *verb, const char *rest)
 	return true;
 }
 
+/* ---- what a proxy can be asked for ----------------------------------------------------------- */
+
+static void do_status(struct control *k, struct args *w)
+{
+	control_emit_status(k);
+	if (w->given & WORD_COUNTERS)
+		control_counters(k, false);
+	else
+		control_answer(k, NULL);
+}
+
+static void do_switch(struct control *k, struct args *w)
+{
+	begin_switch(k, w->given & WORD_FORCE);
+}
+
+static void do_reconnect(struct control *k, struct args *w)
+{
+	bool force = w->given & WORD_FORCE;
+
+	if (ENABLE_FEATURE_XNBD_SERVER_RECONNECT_URI && w->uri && !w->host && !w->port && !w->name)
+		reconnect_to_uri(k, w->uri, force);
+	else if (w->host && *w->host && w->port && *w->port && !w->uri)
+		reconnect_to(k, w->host, w->port, w->name, force);
+	else
+		control_answer(k, "reconnect needs " IF_FEATURE_XNBD_SERVER_RECONNECT_URI("uri=, or ") "host= and port=");
+}
+
+static void do_hold(struct control *k, struct args *w)
+{
+	if (!(w->given & WORD_SECONDS)) {
+		control_answer(k, "hold needs seconds=");
+		return;
+	}
+	core_hold(k->export->disk.core, w->seconds * 1000);
+	if (k->export->disk.origin)
+		origin_hurry(k->export->disk.origin); /* its pauses are shorter with --hold */
+	control_answer(k, NULL);
+}
+
+static void do_pause(struct control *k, struct args *w UNUSED_PARAM)
+{
+	control_answer(k, core_job_pause(k->export->disk.core) ? NULL : "no copy is running");
+}
+
+static void do_resume(struct control *k, struct args *w UNUSED_PARAM)
+{
+	control_answer(k, core_job_resume(k->export->disk.core) ? NULL : "no copy is paused");
+}
+
+static void do_cancel(struct control *k, struct args *w UNUSED_PARAM)
+{
+	core_job_cancel(k->export->disk.core);
+	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY)
+		core_verify_cancel(k->export->disk.core);
+	control_answer(k, NULL);
+}
+
+static const struct verb {
+	char name[10];
+	uint16_t words;
+	void (*run)(struct control *k, struct args *w);
+} proxy_verbs[] = {
+	{ "status", WORD_COUNTERS, do_status },
+	{ "switch", WORD_FORCE, do_switch },
+	{ "cache-all", WORD_BLOCKS | WORD_RATE | WORD_FOLLOW, begin_copy },
+	IF_FEATURE_XNBD_SERVER_VERIFY({ "verify", WORD_RATE | WORD_FOLLOW, begin_verify },)
+	{ "reconnect", WORD_HOST | WORD_PORT | WORD_NAME | WORD_URI | WORD_FORCE, do_reconnect },
+	{ "hold", WORD_SECONDS, do_hold },
+	{ "pause", 0, do_pause },
+	{ "resume", 0, do_resume },
+	{ "cancel", 0, do_cancel },
+};
+
+/* NULL: there is none of this name. */
+static const struct verb *find_verb(const char *name)
+{
+	const struct verb *v;
+
+	for (v = proxy_verbs; v < proxy_verbs + ARRAY_SIZE(proxy_verbs); v++)
+		if (strcmp(v->name, name) == 0)
+			return v;
+	return NULL;
+}
+
 void control_bgctl(struct control *k, const char *verb, const char *host, const char *port, const char *name)
 {
-	struct args w = { .follow = true };
+	struct args w = { .given = WORD_FOLLOW };
 
-	if (strcmp(verb, "query") == 0) {
-		control_emit_status(k);
-		control_answer(k, NULL);
-	} else if (strcmp(verb, "switch") == 0) {
+	if (strcmp(verb, "query") == 0)
+		do_status(k, &w);
+	else if (strcmp(verb, "switch") == 0)
 		begin_switch(k, false);
-	} else if (strcmp(verb, "cache-all") == 0) {
+	else if (strcmp(verb, "cache-all") == 0)
 		begin_copy(k, &w);
-	} else {
+	else
 		reconnect_to(k, host, port, name, false);
-	}
 }
 
 static void request(struct control *k, char *line)
 {
-	struct core *c;
 	struct args w = { 0 };
-	char *verb = strsep(&line, " ");
+	char *name = strsep(&line, " ");
+	const struct verb *v;
 	char *p;
 
 	/* What each server has comes first, then what a wrapper, a target and a proxy have. */
-	if (ENABLE_FEATURE_XNBD_SERVER_UPGRADE && strcmp(verb, "upgrade") == 0) {
+	if (ENABLE_FEATURE_XNBD_SERVER_UPGRADE && strcmp(name, "upgrade") == 0) {
 		begin_upgrade(k);
 		return;
 	}
-	if (request_seen(k, verb, line))
+	if (request_seen(k, name, line))
 		return;
 	if (ENABLE_XNBD_WRAPPER && !k->export) {
-		images_request(k, verb, line);
+		images_request(k, name, line);
 		return;
 	}
-	if (!control_is_proxy(k)) {
-		control_answer(k, "this is a target's control socket: that is for a proxy's");
+	v = find_verb(name);
+	if (!v || !control_is_proxy(k)) {
+		control_answer(k, v ? "this is a target's control socket: that is for a proxy's" : "unknown request");
 		return;
 	}
-	c = k->export->disk.core;
 	while ((p = strsep(&line, " ")))
-		if (*p && !parse_arg(&w, p)) {
+		if (*p && !parse_arg(&w, p, v->words)) {
 			control_answer(k, "unknown or malformed word in the request");
 			return;
 		}
-	if (strcmp(verb, "status") == 0) {
-		control_emit_status(k);
-		if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS && w.counters)
-			control_counters(k, false);
-		else
-			control_answer(k, NULL);
-	} else if (strcmp(verb, "switch") == 0) {
-		begin_switch(k, w.force);
-	} else if (strcmp(verb, "cache-all") == 0) {
-		begin_copy(k, &w);
-	} else if (strcmp(verb, "reconnect") == 0) {
-		if (ENABLE_FEATURE_XNBD_SERVER_RECONNECT_URI && w.uri && !w.host && !w.port && !w.name)
-			reconnect_to_uri(k, w.uri, w.force);
-		else if (w.host && *w.host && w.port && *w.port && !w.uri)
-			reconnect_to(k, w.host, w.port, w.name, w.force);
-		else
-			control_answer(k, "reconnect needs " IF_FEATURE_XNBD_SERVER_RECONNECT_URI("uri=, or ") "host= and port=");
-	} else if (strcmp(verb, "hold") == 0 && w.seconds_given) {
-		core_hold(c, w.seconds * 1000);
-		if (k->export->disk.origin)
-			origin_hurry(k->export->disk.origin); /* its pauses are shorter with --hold */
-		control_answer(k, NULL);
-	} else if (strcmp(verb, "pause") == 0) {
-		control_answer(k, core_job_pause(c) ? NULL : "no copy is running");
-	} else if (strcmp(verb, "resume") == 0) {
-		control_answer(k, core_job_resume(c) ? NULL : "no copy is paused");
-	} else if (strcmp(verb, "cancel") == 0) {
-		core_job_cancel(c);
-		if (ENABLE_FEATURE_XNBD_SERVER_VERIFY)
-			core_verify_cancel(c);
-		control_answer(k, NULL);
-	} else if (ENABLE_FEATURE_XNBD_SERVER_VERIFY && strcmp(verb, "verify") == 0) {
-		begin_verify(k, &w);
-	} else {
-		control_answer(k, "unknown request");
-	}
+	v->run(k, &w);
 }
 
 char *control_line_end(struct control *k)
