@@ -66,6 +66,9 @@ systemd_root() {
 		StandardOutput=tty
 		TTYPath=/dev/hvc0
 	END
+	# A busy host is no error (PATIENCE of machine.py): the kernel's command line cannot tell this one.
+	mkdir -p "$root/etc/systemd/system.conf.d"
+	printf '[Manager]\nDefaultDeviceTimeoutSec=900\n' >"$root/etc/systemd/system.conf.d/patience.conf"
 	# For shutdown.py network: systemd-networkd with DHCP, and a service that does at its end what that of
 	# ifupdown does. Both are started only if the kernel command line wants them.
 	printf '[Match]\nName=e*\n[Network]\nDHCP=ipv4\n' >"$root/etc/systemd/network/dhcp.network"

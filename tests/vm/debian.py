@@ -26,7 +26,7 @@ def boot(initrd, *words, drives=("state.img", "disk.img"), ready=True):
     m = Machine(*drives, initrd=initrd, memory=512, ready=ready,
                 line=("-device", "virtio-serial-pci", "-device", "virtconsole,chardev=line"), append=(
                     "loglevel=7 nosoftlockup rcupdate.rcu_cpu_stall_suppress=1"
-                    f" systemd.default_timeout_start_sec={PATIENCE} systemd.default_device_timeout_sec={PATIENCE} udev.event_timeout={PATIENCE} {' '.join(words)}"))
+                    f" systemd.default_timeout_start_sec={PATIENCE} udev.event_timeout={PATIENCE} {' '.join(words)}"))
     return m, time.monotonic() - began
 
 

@@ -3,15 +3,15 @@
 # whole_disk.py INITRD LAYOUT [WORD...]: a whole disk of a Debian with systemd moves (layouts.py). The kernel's command line has root=
 # and fstab has names as such a system has; that they are on this disk or that one, nothing in the system is told. WORD: more for the
 # command line, as this initramfs wants it in each boot.
-#   1. a boot over the network, and a shutdown in the middle. A WORD that limits how long systemd waits for a device is of this boot
-#      alone, and the origin comes later than that
+#   1. a boot over the network, and a shutdown in the middle. A WORD that limits how long systemd waits for a device limits this
+#      boot alone, and the origin comes later than that
 #   2. the next boot goes on; the origin is lost for a minute, while a package is installed; the copy, the switch; a shutdown. The
 #      origin is gone then
 #   3. a boot without the words xnbd...=, from the local disk
 #   4. one with them, from the local disk, too
 # With LVM there is no switch in 2: it is made by the next boot, with the words, before anything can find the volumes on a
 # device of the server. The one without them comes last.
-import subprocess, sys, time
+import re, subprocess, sys, time
 from debian import HOLD, boot, moves_from, power_off, start_origin
 from debian_disk import LOCAL, SERVED, DebianDisk, expect, expect_hidden, expect_no_server
 from layouts import MIB, read, write
@@ -53,7 +53,7 @@ def check_hidden_disk():
 
 
 disk = DebianDisk(INITRD, sys.argv[2])
-words = " ".join([f"root={disk.layout.root} ro", *(w for w in sys.argv[3:] if w not in LIMITS)])
+words = " ".join([f"root={disk.layout.root} ro", *(re.sub(r"(device-timeout=)\d+", rf"\g<1>{PATIENCE}", w) for w in sys.argv[3:])])
 write("state.img", bytes(MIB * 16))
 write("disk.img", bytes(disk.size))
 port = free_port()
