@@ -143,6 +143,9 @@
 //usage:	)
 //usage:	IF_FEATURE_XNBD_SERVER_DAEMONIZE(
 //usage:     "\n	-d,--daemonize		Run in the background when ready"
+//usage:	IF_FEATURE_XNBD_SERVER_RESTART(
+//usage:     "\n	-W,--restart		Start it again when it was killed"
+//usage:	)
 //usage:     "\n	-P,--pidfile FILE	Write the process id to FILE"
 //usage:     "\n	-L,--logpath FILE	Append messages to FILE"
 //usage:	)
@@ -202,15 +205,16 @@ enum {
 	OPTBIT_COW = OPTBIT_OLDSTYLE + ENABLE_FEATURE_XNBD_SERVER_OLDSTYLE,
 	OPTBIT_INETD = OPTBIT_COW + ENABLE_FEATURE_XNBD_SERVER_COW,
 	OPTBIT_DAEMONIZE = OPTBIT_INETD + 2 * ENABLE_FEATURE_XNBD_SERVER_INETD,
-	OPTBIT_SYSLOG = OPTBIT_DAEMONIZE + ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE,
+	OPTBIT_SYSLOG = OPTBIT_DAEMONIZE + ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE + ENABLE_FEATURE_XNBD_SERVER_RESTART,
 	OPTBIT_INIT = OPTBIT_SYSLOG + ENABLE_FEATURE_XNBD_SERVER_SYSLOG,
 	OPTBIT_PROXY = OPTBIT_INIT + ENABLE_FEATURE_XNBD_SERVER_INIT,
-	OPTBIT_AUTO = OPTBIT_PROXY + 7 * ENABLE_FEATURE_XNBD_SERVER_PROXY,
+	OPTBIT_AUTO = OPTBIT_PROXY + 4 * ENABLE_FEATURE_XNBD_SERVER_PROXY,
 	OPT_OLDSTYLE = ENABLE_FEATURE_XNBD_SERVER_OLDSTYLE << OPTBIT_OLDSTYLE,
 	OPT_COW = ENABLE_FEATURE_XNBD_SERVER_COW << OPTBIT_COW,
 	OPT_INETD = ENABLE_FEATURE_XNBD_SERVER_INETD << OPTBIT_INETD,
 	OPT_CONNECTED_FD = ENABLE_FEATURE_XNBD_SERVER_INETD << (OPTBIT_INETD + 1),
 	OPT_DAEMONIZE = ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE << OPTBIT_DAEMONIZE,
+	OPT_RESTART = ENABLE_FEATURE_XNBD_SERVER_RESTART << (OPTBIT_DAEMONIZE + 1),
 	OPT_SYSLOG = ENABLE_FEATURE_XNBD_SERVER_SYSLOG << OPTBIT_SYSLOG,
 	OPT_ROOT_STORAGE = ENABLE_FEATURE_XNBD_SERVER_INIT << OPTBIT_INIT,
 	OPT_AUTO_SWITCH = ENABLE_FEATURE_XNBD_SERVER_AUTO << OPTBIT_AUTO,
@@ -241,17 +245,19 @@ static const char options[] ALIGN1 = "trl:a:u:m:q:b:"
 	IF_FEATURE_XNBD_SERVER_OLDSTYLE("o")
 	IF_FEATURE_XNBD_SERVER_COW("C")
 	IF_FEATURE_XNBD_SERVER_INETD("iF:")
-	IF_FEATURE_XNBD_SERVER_DAEMONIZE("d")
+	IF_FEATURE_XNBD_SERVER_DAEMONIZE("d" IF_FEATURE_XNBD_SERVER_RESTART("W"))
 	IF_FEATURE_XNBD_SERVER_SYSLOG("S")
 	IF_FEATURE_XNBD_SERVER_INIT("K")
-	IF_FEATURE_XNBD_SERVER_PROXY("pcXIn:R:H:")
+	IF_FEATURE_XNBD_SERVER_PROXY("pcXI")
 	IF_FEATURE_XNBD_SERVER_AUTO("Ax:" IF_FEATURE_XNBD_SERVER_VERIFY("V"))
 	IF_FEATURE_XNBD_SERVER_CHECK("k")
 	IF_FEATURE_XNBD_EXPORT_NAMES("Z")
 	IF_FEATURE_XNBD_SERVER_VERBOSE("v")
 	IF_FEATURE_XNBD_SERVER_COW_CLIENT("O")
 	IF_FEATURE_XNBD_SERVER_COVER("Q")
-	IF_FEATURE_XNBD_SERVER_DEVICE("JD:N:")
+	IF_FEATURE_XNBD_SERVER_DEVICE("J")
+	IF_FEATURE_XNBD_SERVER_PROXY("n:R:H:")
+	IF_FEATURE_XNBD_SERVER_DEVICE("D:N:")
 	IF_FEATURE_XNBD_SERVER_THREADS("j:")
 	IF_FEATURE_XNBD_SERVER_ALLOW("w:")
 	IF_FEATURE_XNBD_TLS("E:e:")
@@ -281,6 +287,7 @@ static const char long_options[] ALIGN1 =
 	"connected-fd\0" Required_argument "F")
 	IF_FEATURE_XNBD_SERVER_DAEMONIZE(
 	"daemonize\0" No_argument "d"
+	IF_FEATURE_XNBD_SERVER_RESTART("restart\0" No_argument "W")
 	"pidfile\0" Required_argument "P"
 	"logpath\0" Required_argument "L")
 	IF_FEATURE_XNBD_SERVER_SYSLOG("syslog\0" No_argument "S")
@@ -425,8 +432,8 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	IF_FEATURE_XNBD_SERVER_COW_CLIENT(const char *cow_limit = NULL;)
 	unsigned opt = getopt32long(argv, options, long_options, &c.lport, &c.laddr, &c.unix_path, &clients, &queue, &buf
 		IF_FEATURE_XNBD_SERVER_INETD(, &fd)
-		IF_FEATURE_XNBD_SERVER_PROXY(, &c.origin.name, &rate, &hold)
 		IF_FEATURE_XNBD_SERVER_AUTO(, &c.hook)
+		IF_FEATURE_XNBD_SERVER_PROXY(, &c.origin.name, &rate, &hold)
 		IF_FEATURE_XNBD_SERVER_DEVICE(, &c.device, &connections)
 		IF_FEATURE_XNBD_SERVER_THREADS(, &threads)
 		IF_FEATURE_XNBD_SERVER_ALLOW(, &c.allow)
@@ -449,6 +456,7 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	c.limits.oldstyle = opt & OPT_OLDSTYLE;
 	c.limits.hides = opt & OPT_HIDE;
 	c.daemonize = opt & OPT_DAEMONIZE;
+	c.restart = opt & OPT_RESTART;
 	c.syslog = opt & OPT_SYSLOG;
 	c.verbose = opt & OPT_VERBOSE;
 	c.exports.root_storage = opt & OPT_ROOT_STORAGE;
@@ -474,6 +482,8 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 		bb_simple_error_msg_and_die("a description has at most 4096 bytes");
 	if (c.verify && !c.auto_switch)
 		bb_simple_error_msg_and_die(IF_LONG_OPTS("--verify is for --auto-switch") IF_NOT_LONG_OPTS("-V is for -A") "; a proxy that runs is asked to compare by xnbd-bgctl");
+	if (ENABLE_FEATURE_XNBD_SERVER_RESTART && c.restart && !c.daemonize)
+		bb_simple_error_msg_and_die(IF_LONG_OPTS("--restart is for --daemonize") IF_NOT_LONG_OPTS("-W is for -d"));
 	if (ENABLE_FEATURE_XNBD_SERVER_INETD && c.one_client && c.daemonize)
 		bb_simple_error_msg_and_die(IF_LONG_OPTS("--daemonize cannot be combined with --inetd or --connected-fd") IF_NOT_LONG_OPTS("-d cannot be combined with -i or -F"));
 	if (ENABLE_FEATURE_XNBD_SERVER_ALLOW && c.allow && c.one_client)

@@ -7,20 +7,36 @@
 //config:	depends on XNBD_SERVER
 //config:	help
 //config:	Going to the background, when nothing else does that.
+//config:
+//config:config FEATURE_XNBD_SERVER_RESTART
+//config:	bool "--restart (950 bytes)"
+//config:	default y
+//config:	depends on FEATURE_XNBD_SERVER_DAEMONIZE
+//config:	help
+//config:	Starts a daemon again that was killed: for a server of the root file
+//config:	system, which nothing that is on that could start.
 #include "libbb.h"
 #include "reactor/log.h"
 #include "reactor/pool.h"
 #include "server/daemon.h"
+#include "server/init.h"
 #include "server/server.h"
 #include "storage/own_paths.h"
 #include "storage/paths.h"
 
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <sys/file.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+
+enum { RESTART_MS = 1000 }; /* one that dies at once does so once a second */
 
 static int pid_fd = -1;
 static int ready_fd = -1; /* --daemonize: tells the parent */
+static unsigned killed_by; /* the signal that has ended the server before this one; 0: it is the first */
 static int log_fd = -1;   /* --logpath */
 
 /* The log may have been renamed, and its file system may hang. */
@@ -46,6 +62,8 @@ void daemon_open_log(const char *path)
 	else
 		log_fd = open_or_die(path, O_WRONLY | O_CREAT | O_APPEND);
 	log_file.path = xpath_absolute(path);
+	if (ENABLE_FEATURE_XNBD_SERVER_RESTART && killed_by) /* nobody else would see why it fails */
+		dup2(log_fd, STDERR_FILENO);
 }
 
 /* The lock on the pid file is held as long as this process lives: a file that a dead server has
@@ -75,28 +93,128 @@ void daemon_write_pidfile(const char *path)
 		bb_perror_msg_and_die("cannot write '%s'", path);
 }
 
-void daemonize(void)
+/* Returns 0 in the child. In the parent: the child's process ID, when it is ready or has ended; -1: there is no child. */
+static pid_t child_begin(bool *ready)
 {
-	int fd[2], status;
+	int fd[2];
 	char byte;
 	pid_t pid;
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd) < 0) /* a pipe, but inetd.c has this one */
-		bb_simple_perror_msg_and_die("socketpair");
-	pid = xfork();
+		return -1;
+	pid = bb_fork();
 	if (pid == 0) {
-		close(fd[0]);
+		close(ready_fd);
 		ready_fd = fd[1];
-		setsid();
-		return;
 	}
-	close(fd[1]);
-	if (safe_read(fd[0], &byte, 1) == 1)
-		_exit(0);
-	status = 0;
+	close(fd[pid != 0]);
+	if (pid == 0)
+		return 0;
+	*ready = pid > 0 && safe_read(fd[0], &byte, 1) == 1;
+	close(fd[0]);
+	return pid;
+}
+
+static int child_wait(pid_t pid)
+{
+	int status = 0;
+
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
-	_exit(WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : 1);
+	return status;
+}
+
+static void null_stdio(bool log_to_stderr)
+{
+	null_fd(STDIN_FILENO);
+	null_fd(STDOUT_FILENO);
+	if (!log_to_stderr)
+		null_fd(STDERR_FILENO);
+}
+
+#if ENABLE_FEATURE_XNBD_SERVER_RESTART
+/* What is said at a start that fails. */
+static void keeper_ready(void)
+{
+	int kmsg = server_config->syslog ? open("/dev/kmsg", O_WRONLY | O_CLOEXEC) : -1;
+
+	null_stdio(kmsg >= 0);
+	if (kmsg >= 0)
+		dup2(kmsg, STDERR_FILENO);
+	close(kmsg);
+	safe_write(ready_fd, "", 1);
+	close(ready_fd);
+	ready_fd = -1;
+}
+
+/* The root directory of an initramfs is empty when the system has another one, which process 1 has. All that is looked
+ * up for that are directories in memory: those of /proc, and those that something is mounted on. */
+static void root_follow(int proc, int here)
+{
+	if (syscall(SYS_fchdir, proc) < 0 || chroot("1/root") < 0) /* fchdir(2) of libc is larger */
+		bb_simple_perror_msg("the root directory of process 1");
+	syscall(SYS_fchdir, here);
+}
+
+/* The keeper: the parent of each server, which has nothing open but what it was started with, and needs nothing that
+ * could be on the disk. Returns in the servers. */
+static void keep(void)
+{
+	bool locks = ENABLE_FEATURE_XNBD_SERVER_INIT && server_config->exports.root_storage, ready = false;
+	int proc = -1, here = -1, status = 0;
+	sigset_t set;
+	pid_t pid;
+
+	if (locks) {
+		init_root_process();
+		proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		here = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	}
+	/* Whoever ends all processes means the server, whose end is this one's. */
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	for (;;) {
+		pid = child_begin(&ready);
+		if (pid == 0)
+			break;
+		if (ready && ready_fd >= 0)
+			keeper_ready();
+		if (pid > 0)
+			status = child_wait(pid);
+		if (ready ? WIFEXITED(status) : !killed_by)
+			_exit(pid > 0 && WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+		if (ready)
+			killed_by = (unsigned)WTERMSIG(status);
+		(void)poll(NULL, 0, RESTART_MS);
+	}
+	if (locks && killed_by)
+		root_follow(proc, here);
+	close(proc);
+	close(here);
+}
+#endif
+
+bool daemonize(void)
+{
+	bool ready;
+	pid_t pid = child_begin(&ready);
+
+	if (pid < 0)
+		bb_simple_perror_msg_and_die("fork");
+	if (pid) {
+		int status = ready ? 0 : child_wait(pid);
+
+		_exit(ready ? 0 : WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : 1);
+	}
+	setsid();
+#if ENABLE_FEATURE_XNBD_SERVER_RESTART
+	if (server_config->restart)
+		keep();
+#endif
+	return killed_by;
 }
 
 void daemon_ready(void)
@@ -112,14 +230,13 @@ void daemon_ready(void)
 		return;
 	if (ready_fd < 0)
 		return;
-	null_fd(STDIN_FILENO);
-	null_fd(STDOUT_FILENO);
-	if (!server_config->logpath)
-		null_fd(STDERR_FILENO);
+	null_stdio(server_config->logpath);
 	if (chdir("/") < 0)
 		bb_simple_perror_msg("chdir");
 	safe_write(ready_fd, "", 1);
 	close(ready_fd);
+	if (ENABLE_FEATURE_XNBD_SERVER_RESTART && killed_by)
+		bb_error_msg("the server was ended by signal %u: started again", killed_by);
 }
 
 /* ---- the log is opened anew ------------------------------------------------------------------ */

@@ -10,8 +10,9 @@
 
 #include "reactor/handover.h"
 
-/* Before anything else: returns in a child. The parent ends when the child is ready, or with the child's failure. */
-void daemonize(void);
+/* Before anything else: returns in a child. The parent ends when the child is ready, or with the child's failure. With
+ * --restart there is a keeper between them: it returns in another child whenever one was killed, and then true. */
+bool daemonize(void);
 /* Before anything is changed on disk. */
 void daemon_open_log(const char *path);
 void daemon_open_pidfile(const char *path);

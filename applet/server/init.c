@@ -51,13 +51,10 @@ static void grow_heap(void)
 	keep_room(sizeof(struct extents) + 512, EXTENTS_PIECES); /* what an origin is asked about extents */
 }
 
-void init_root_storage(bool again)
+void init_root_process(void)
 {
 	name_storage_daemon();
 	xlock_memory();
-	grow_heap();
-	if (again) /* all else belongs to the process, not to its program */
-		return;
 	/* The kernel then makes no memory for us by writing to our own disk; a setting of each
 	 * thread. A failure of this or the next one does not end the server: it works without, only
 	 * less safely. */
@@ -69,6 +66,17 @@ void init_root_storage(bool again)
 	 * part of vm.min_free_kbytes that it gives to nobody else. */
 	if (set_scheduler(SCHED_RR, 1) < 0)
 		bb_simple_perror_msg("SCHED_RR");
+}
+
+void init_root_storage(bool again)
+{
+	if (again) { /* all else belongs to the process, not to its program */
+		name_storage_daemon();
+		xlock_memory();
+	} else {
+		init_root_process();
+	}
+	grow_heap();
 }
 
 void init_is_other(void)

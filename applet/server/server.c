@@ -207,6 +207,17 @@ void server_lead(void)
 	exit(run_loop());
 }
 
+/* What was asked for once has been done, or nobody may do it to a disk that is in use. What an initramfs had is gone. */
+static void restarted(void)
+{
+	static struct server_config again;
+
+	again = *server_config;
+	again.clear_bitmap = again.adopt_bitmap = again.accept_image = false;
+	again.record = again.prefetch = NULL;
+	server_config = &again;
+}
+
 static void renewed(struct export *old, struct export *new)
 {
 	if (server.one.export == old)
@@ -238,7 +249,8 @@ int server_run(const struct server_config *config)
 		return run_loop();
 	}
 	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && config->daemonize) {
-		daemonize();
+		if (daemonize() && ENABLE_FEATURE_XNBD_SERVER_RESTART)
+			restarted();
 		if (ENABLE_FEATURE_XNBD_TLS)
 			psk_lock(config->origin.psk);
 	}

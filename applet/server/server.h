@@ -51,6 +51,7 @@ struct server_config {
 	bool auto_switch;           /* switch as soon as that can be done */
 	bool verify;                /* auto_switch only after a good comparison with the origin */
 	bool daemonize, clear_bitmap, adopt_bitmap, accept_image, cover, syslog, verbose;
+	bool restart;               /* with daemonize: what was killed is started again */
 };
 
 /* Defaults, as they are written on a command line. */

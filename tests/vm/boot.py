@@ -28,6 +28,7 @@ MIB = 1 << 20
 BITMAP, CACHE, END = 1 * MIB, 17 * MIB, 90 * MIB  # where the partitions are on the disk
 ROOT = 64 * MIB
 RATE = {"demo": 3 * MIB, "shutdown": MIB // 64}.get(KIND, MIB // 16)  # of the copy, a second: it is to last, on a busy host, too
+KILLS = int(os.environ.get("KILLS") or 5)
 CUTS = int(os.environ.get("ROUNDS") or 10)
 LOCAL = "/dev/vda2"
 BITMAP_UUID = "5a3f1c70-0d2b-4e6f-8a91-c3d4e5f60718"
@@ -199,6 +200,24 @@ def upgrade(m):
     check_server(m)
 
 
+def kill_server(m):
+    """Again and again, while others use their disk and nothing of it is in the page cache: its keeper starts it again, and
+    no request fails. Last while it starts."""
+    m.run(LOAD)
+    keeper = m.run(f"sed -n 's/^PPid:[^0-9]*//p' /proc/{query(m, 'pid')}/status").strip()
+    for i in range(KILLS):
+        pid = query(m, "pid")
+        rounds = int(m.run("cat /run/rounds"))
+        m.run(f"echo 3 >/proc/sys/vm/drop_caches; kill -9 {pid}")
+        if i == KILLS - 1:
+            m.run(f"until_true {PATIENCE} pkill -9 -P {keeper}")
+        m.run(f"is_so() {{ p=$(query pid 2>/dev/null); [ \"$p\" ] && [ \"$p\" != {pid} ]; }}; until_true {PATIENCE} is_so")
+        m.run(f"is_so() {{ [ $(cat /run/rounds) -gt {rounds} ]; }}; until_true {PATIENCE} is_so")
+    m.run(f"touch /run/enough; until_true {PATIENCE} test -s /run/loaded; cmp /run/l /data/load; rm /data/load")
+    expect("the origin of the new server", query(m, "mode"), "proxy")
+    check_server(m)
+
+
 def check_console(*messages):
     """No trouble in the kernel's log, and these messages of the server."""
     with open("console.log", errors="replace") as f:
@@ -275,6 +294,8 @@ def move_and_shut_down():
     expect("root file system", root, "/dev/nbd0")
     check_server(m)
     write(m, "early", files)
+    if not DEMO:
+        kill_server(m)
     upgrade(m)
     say("Three times another program has taken the server's place, each read from the root file system that it serves")
     write(m, "meanwhile", files)  # so that its inode, and the programs, are here
