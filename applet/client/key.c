@@ -52,31 +52,58 @@ bool clients_keys(void (*each)(void *ctx, const char *name, unsigned sessions), 
 /* ---- what they may --------------------------------------------------------------------------- */
 
 #if ENABLE_FEATURE_XNBD_WRAPPER_ALLOW_KEY
+static const char **rules; /* in the order of their exports: strangers ask for a thousand exports at once (LIST) */
+static size_t rule_count;
+
+static const char *rule_export(const char *rule)
+{
+	return strchr(rule, '=') + 1;
+}
+
 bool key_may(const struct session *s, const char *export)
 {
-	const llist_t *l;
+	size_t first = 0, end = rule_count;
 	bool all = true;
 
-	for (l = client_limits.key_rules; l; l = l->link) {
-		const char *rule = l->data, *equals = strchr(rule, '=');
-		size_t n = (size_t)(equals - rule);
+	while (first < end) { /* the first rule of this export lies from `first` to `end` */
+		size_t middle = (first + end) / 2;
 
-		if (strcmp(equals + 1, export) != 0)
-			continue;
+		if (strcmp(rule_export(rules[middle]), export) < 0)
+			first = middle + 1;
+		else
+			end = middle;
+	}
+	for (; first < rule_count && strcmp(rule_export(rules[first]), export) == 0; first++) {
+		size_t n = (size_t)(rule_export(rules[first]) - 1 - rules[first]);
+
 		all = false;
-		if (s->key && strlen(s->key->name) == n && memcmp(s->key->name, rule, n) == 0)
+		if (s->key && strlen(s->key->name) == n && memcmp(s->key->name, rules[first], n) == 0)
 			return true;
 	}
 	return all;
 }
 
-void key_rules_check(const llist_t *rules)
+static int compare_rules(const void *a, const void *b)
 {
-	for (; rules; rules = rules->link) {
-		const char *equals = strchr(rules->data, '=');
+	return strcmp(rule_export(*(const char *const *)a), rule_export(*(const char *const *)b));
+}
 
-		if (!equals || equals == rules->data || equals - (char *)rules->data > TLS_NAME_MAX || !equals[1])
-			bb_error_msg_and_die("'%s' must be NAME=EXPORT, with the name of a TLS key", (char *)rules->data);
+void key_rules_check(const llist_t *list)
+{
+	const llist_t *l;
+	size_t count = 0;
+
+	for (l = list; l; l = l->link, count++) {
+		const char *equals = strchr(l->data, '=');
+
+		if (!equals || equals == l->data || equals - (char *)l->data > TLS_NAME_MAX || !equals[1])
+			bb_error_msg_and_die("'%s' must be NAME=EXPORT, with the name of a TLS key", (char *)l->data);
 	}
+	if (!count)
+		return;
+	rules = xzalloc(count * sizeof(*rules));
+	for (l = list; l; l = l->link)
+		rules[rule_count++] = l->data;
+	qsort(rules, count, sizeof(*rules), compare_rules);
 }
 #endif

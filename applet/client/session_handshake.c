@@ -7,9 +7,12 @@
 enum {
 	OUT_ROOM_BYTES = 32768, /* replies to options that a client may leave unread and still
 				   ask for more; one alone (a list) may be longer */
-	STEPS_MAX = 32,         /* options that it may send without waiting for an answer: a list of a thousand
-				   images, each with its keys, takes milliseconds, and all other clients wait */
+	STEPS_MAX = 32,         /* options that it may send without waiting for an answer */
+	WALK_STEPS = 16,        /* what a list of all exports counts for: ten thousand of them, each with keys, take
+				   milliseconds, and all other clients wait */
 };
+
+static unsigned steps; /* of the handshake_step() that runs */
 
 void handshake_send(void *ctx, const void *p, size_t n)
 {
@@ -73,6 +76,8 @@ static const struct nbd_export *handshake_list(void *ctx UNUSED_PARAM, unsigned 
 	static const struct export *next; /* behind the one of i - 1: whoever lists begins with 0 and stops nowhere in between */
 	const struct export *e = i ? next : exports;
 
+	if (!i)
+		steps += WALK_STEPS - 1;
 	while (e && e->removed)
 		e = e->next;
 	next = e ? e->next : NULL;
@@ -96,9 +101,9 @@ bool handshake_step(struct session *s)
 {
 	enum nbd_handshake_state state = NBD_HS_CLOSE;
 	uint32_t before;
-	unsigned steps = 0;
 	size_t used;
 
+	steps = 0;
 	do {
 		before = s->in_first;
 		if ((s->hs_out_bytes > OUT_ROOM_BYTES || ++steps > STEPS_MAX) && s->in_first < s->in_end) {
