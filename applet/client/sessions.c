@@ -156,6 +156,9 @@ bool sessions_part(void)
 	bool more = false;
 
 	for (s = front_here()->sessions; s; s = s->next) {
+		int domain = AF_UNIX;
+		socklen_t n = sizeof(domain);
+
 		if (s->state == SESSION_CLOSED)
 			continue;
 		if (ENABLE_FEATURE_XNBD_TLS_KERNEL) {
@@ -165,7 +168,9 @@ bool sessions_part(void)
 			}
 			kernel_tls_end(s->event.fd);
 		}
-		shutdown(s->event.fd, SHUT_WR);
+		/* A relay need not wait for the end of its client, which may never come; TCP would reset the connection. */
+		getsockopt(s->event.fd, SOL_SOCKET, SO_DOMAIN, &domain, &n);
+		shutdown(s->event.fd, domain == AF_UNIX ? SHUT_RDWR : SHUT_WR);
 		more |= recv(s->event.fd, s->in, RECV_BYTES, MSG_DONTWAIT) > 0;
 	}
 	return more;

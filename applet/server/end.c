@@ -23,7 +23,7 @@
 enum {
 	TELL_MS = 5000, /* how often a shutdown that takes long says why */
 	PART_MS = 50,   /* for a client that is still sending to notice the end */
-	STOP_MS = 3000, /* how long a shutdown waits for clients to read their last replies */
+	STOP_MS = 3000, /* how long a shutdown waits for clients to read their last replies; then, for the last headers */
 };
 
 const char *server_end_awaits(void)
@@ -94,20 +94,34 @@ static void last_commits(void)
 	wait_for_end(commits_are_done);
 }
 
-/* Writes into the header how the files are left, if it is certain that nothing is missing: the next
- * start then compares them with that. */
-static void leave_files(struct disk *d, uint64_t deadline_ms)
+/* Writes into the headers of all proxies how their files are left, if it is certain that nothing is missing: the next
+ * start then compares them with that. False: not yet. */
+static bool files_are_left(void)
 {
-	const struct core *c = d->core;
+	const struct served *s;
+	bool all = true;
 
-	while ((!core_is_quiet(c) || d->save.write.busy) && loop_now_ms() < deadline_ms)
-		server_turn(deadline_ms);
-	if (!core_is_quiet(c) || core_has_failed(c) || d->save.write.busy)
-		return;
-	header_finish(d);
-	server_end_of_turn(); /* a turn begins with a wait */
-	while (d->save.write.busy && loop_now_ms() < deadline_ms)
-		server_turn(deadline_ms);
+	for_each_served(s) {
+		struct disk *d = &s->export->disk;
+
+		if (!ENABLE_FEATURE_XNBD_SERVER_PROXY || !d->words)
+			continue;
+		if (core_is_quiet(d->core) && !core_has_failed(d->core) && !d->save.write.busy && !d->header.clean)
+			header_finish(d);
+		all &= core_is_quiet(d->core) && !d->save.write.busy;
+	}
+	return all;
+}
+
+/* Behind everything else, so it has time of its own: nobody who was slow before has used that up. */
+static void leave_files(void)
+{
+	uint64_t deadline = loop_now_ms() + STOP_MS;
+
+	while (!files_are_left() && loop_now_ms() < deadline) {
+		server_end_of_turn(); /* a turn begins with a wait */
+		server_turn(loop_now_ms() + PART_MS);
+	}
 }
 
 static void end_recording(struct recording *r, uint64_t deadline_ms)
@@ -120,8 +134,8 @@ static void end_recording(struct recording *r, uint64_t deadline_ms)
 
 int server_end(void)
 {
-	uint64_t deadline = loop_now_ms() + STOP_MS;
 	const struct served *s;
+	uint64_t deadline;
 
 	server.ending = true;
 	if (ENABLE_FEATURE_XNBD_SERVER_INIT)
@@ -133,7 +147,7 @@ int server_end(void)
 		if (ENABLE_FEATURE_XNBD_SERVER_PROXY)
 			core_job_cancel(s->export->disk.core);
 		if (ENABLE_FEATURE_XNBD_SERVER_TRACE && s->record)
-			end_recording(s->record, deadline);
+			end_recording(s->record, loop_now_ms() + STOP_MS);
 		if (ENABLE_FEATURE_XNBD_SERVER_VERIFY)
 			core_verify_cancel(s->export->disk.core);
 	}
@@ -143,6 +157,7 @@ int server_end(void)
 		wait_for_end(fronts_have_left);
 	}
 	sessions_stop();
+	deadline = loop_now_ms() + STOP_MS; /* a device may have taken long */
 	server_end_of_turn(); /* what is given up is answered at once */
 	while (sessions_in_flight() && loop_now_ms() < deadline)
 		server_turn(deadline);
@@ -153,11 +168,10 @@ int server_end(void)
 		server_turn(loop_now_ms() + PART_MS);
 	for_each_served(s)
 		if (ENABLE_FEATURE_XNBD_SERVER_PROXY && s->export->disk.origin)
-			origin_end(s->export->disk.origin); /* nothing may change the files behind leave_files() */
+			origin_end(s->export->disk.origin); /* nothing may change the files behind files_are_left() */
 	last_commits();
-	for_each_served(s)
-		if (ENABLE_FEATURE_XNBD_SERVER_PROXY && s->export->disk.words)
-			leave_files(&s->export->disk, deadline);
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY)
+		leave_files();
 	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && server_config->dbpath)
 		database_end();
 	if (SERVER_HAS_CONTROL && server_config->control)
