@@ -123,6 +123,7 @@ struct input {
 	int fd;
 	size_t n;
 	bool has_requested; /* what it is */
+	bool is_second;     /* the second connection */
 	char text[LINE_BYTES];
 };
 
@@ -133,6 +134,7 @@ static void receive(struct input *in)
 
 	if (n < 0 && errno == EAGAIN && !in->has_requested) {
 		in->has_requested = true;
+		limit_wait(in->fd, GREETING_S);
 		full_write(in->fd, "status\n", 7);
 		return;
 	}
@@ -164,14 +166,17 @@ static bool begins_with(const struct input *in, const char *text)
 	return in->n >= strlen(text) && memcmp(in->text, text, strlen(text)) == 0;
 }
 
-/* The greeting, which ends with the prompt. A target or proxy of ours sends none: it is asked what it is. */
-static void skip_greeting(struct input *in)
+/* The greeting, which ends with the prompt. A target or proxy of ours sends none: it is asked what it is. False: a
+ * wrapper of ours has answered that, which may have been too slow to greet. */
+static bool skip_greeting(struct input *in)
 {
 	unsigned long long until_ms = monotonic_ms() + GREETING_S * 1000ULL;
 
 	while (!begins_with(in, prompt)) {
 		const char *end = memchr(in->text, '\n', in->n);
 
+		if (!in->is_second && end && in->has_requested && begins_with(in, "mode wrapper\n"))
+			return false;
 		if (end && in->has_requested && begins_with(in, "mode "))
 			bb_error_msg_and_die("this is a %.*s's control socket: use xnbd-bgctl", (int)(end - in->text) - 5, in->text + 5);
 		if (monotonic_ms() >= until_ms)
@@ -184,8 +189,7 @@ static void skip_greeting(struct input *in)
 			receive(in);
 	}
 	drop(in, sizeof(prompt) - 1);
-	if (in->has_requested) /* its reply to that would be taken for the one to the command */
-		bb_simple_error_msg_and_die("no answer");
+	return true;
 }
 
 /* Behind the last line of a reply, of n bytes. A client that disconnects earlier may kill xNBD's wrapper: it writes to
@@ -202,8 +206,8 @@ static void wait_for_prompt(struct input *in, size_t n)
 	}
 }
 
-/* Prints the reply. Returns its code. */
-static int print_reply(struct input *in)
+/* Prints the reply, or drops it. Returns its code. */
+static int read_reply(struct input *in, bool prints)
 {
 	static const char code[] = "return code ";
 	bool at_begin = true;
@@ -223,7 +227,7 @@ static int print_reply(struct input *in)
 		}
 		at_begin = in->text[n - 1] == '\n';
 		bb_make_printable(in->text, n - at_begin);
-		if (full_write(STDOUT_FILENO, in->text, n) != (ssize_t)n)
+		if (prints && full_write(STDOUT_FILENO, in->text, n) != (ssize_t)n)
 			bb_simple_perror_msg_and_die("standard output");
 		drop(in, n);
 	}
@@ -256,9 +260,19 @@ int xnbd_wrapper_ctl_main(int argc UNUSED_PARAM, char **argv)
 	to[-1] = '\n';
 	in.fd = connect_to(socket_path);
 	limit_wait(in.fd, SILENT_S);
-	skip_greeting(&in);
+	if (!skip_greeting(&in)) {
+		close(in.fd);
+		in = (struct input){ .fd = connect_to(socket_path), .is_second = true };
+		limit_wait(in.fd, SILENT_S);
+		skip_greeting(&in);
+	}
+	if (in.has_requested) { /* xNBD's wrapper, which was busy: its reply to that comes first */
+		read_reply(&in, false);
+		limit_wait(in.fd, GREETING_S);
+		skip_greeting(&in); /* the prompt behind it */
+	}
 	if (full_write(in.fd, line, (size_t)(to - line)) != to - line)
 		bb_simple_perror_msg_and_die("cannot send");
 	limit_wait(in.fd, 0); /* a copy takes its time */
-	return print_reply(&in);
+	return read_reply(&in, true);
 }
