@@ -229,13 +229,25 @@ static const struct control_database functions = { .save = database_save, .reloa
 
 /* ---- the start --------------------------------------------------------------------------------------- */
 
+/* Whether this word is one of those, which single spaces separate. */
+static bool has_word(const char *words, const char *word)
+{
+	size_t n = strlen(word);
+
+	while (words) {
+		if (strncmp(words, word, n) == 0 && (!words[n] || words[n] == ' '))
+			return true;
+		words = strchr(words, ' ');
+		words += words != NULL;
+	}
+	return false;
+}
+
 /* What clients wrote after a switch by force is nowhere but in the image, which a proxy would fill from the origin; and
  * only the database knows of that switch. */
 static void check_switched(const struct database_image *i, const struct export *e)
 {
-	const char *words = i->field[DATABASE_WORDS], *at = words ? strstr(words, "switched") : NULL;
-
-	if (at && (at == words || at[-1] == ' ') && core_is_proxy(e->disk.core) && strcmp(i->field[DATABASE_IMAGE], e->disk.path[FILE_IMAGE]) == 0)
+	if (has_word(i->field[DATABASE_WORDS], "switched") && core_is_proxy(e->disk.core) && strcmp(i->field[DATABASE_IMAGE], e->disk.path[FILE_IMAGE]) == 0)
 		bb_error_msg_and_die("proxy '%s' was switched, according to '%s': remove it from the command line, or 'switched' from that file",
 				     i->name, database_path);
 }

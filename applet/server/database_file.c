@@ -71,7 +71,7 @@ static void open_and_lock(void)
 {
 	struct stat st, there;
 
-	do {
+	for (;;) {
 		close(file.fd);
 		file.fd = open(database_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 		if (file.fd < 0 && errno == ENOENT) {
@@ -87,7 +87,9 @@ static void open_and_lock(void)
 			bb_error_msg_and_die("'%s' is not a regular file", database_path);
 		if (flock(file.fd, LOCK_EX | LOCK_NB) < 0)
 			bb_perror_msg_and_die("'%s' is the database of another server: cannot lock it", database_path);
-	} while (stat(database_path, &there) < 0 || !is_same_file(&there, &st));
+		if (stat(database_path, &there) == 0 && is_same_file(&there, &st))
+			return;
+	}
 }
 
 char *database_file_begin(const char *path, size_t *bytes)
