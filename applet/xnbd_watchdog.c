@@ -29,6 +29,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/reboot.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 enum {
@@ -106,7 +107,7 @@ static int exit_status(pid_t pid)
 
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
-	return WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : ENOMEM; /* killed: the machine has no memory, or a person was wrong */
 }
 
 static void run(const char *command)
@@ -137,9 +138,13 @@ static void recover(struct watch *w)
 	run(w->command);
 }
 
-/* A device that could never be read is a wrong name, and no reason to reboot. */
+/* A device that could never be read is a wrong name, and no reason to reboot; nor is what this machine lacks. */
 static void judge(struct watch *w, int error)
 {
+	if (error == ENOMEM || error == EMFILE || error == ENFILE || error == EAGAIN) {
+		bb_error_msg("no process to read with: %s", strerror(error));
+		return;
+	}
 	if (error && !w->was_read && !w->is_lost)
 		bb_error_msg_and_die("'%s' cannot be read: %s", w->device, strerror(error));
 	if (error) {
@@ -165,7 +170,8 @@ static void check_device(struct watch *w)
 	}
 	if (!ends_within(done, (int)w->timeout_s * 1000)) {
 		bb_error_msg("'%s' has not answered for %u s", w->device, w->timeout_s);
-		recover(w);
+		if (w->was_read || (!w->command && !w->reboot))
+			recover(w);
 		ends_within(done, -1);
 	}
 	close(done);
@@ -176,6 +182,7 @@ int xnbd_watchdog_main(int argc, char **argv) MAIN_EXTERNALLY_VISIBLE;
 int xnbd_watchdog_main(int argc UNUSED_PARAM, char **argv)
 {
 	struct watch w = { 0 };
+	struct stat st;
 	const char *timeout = "10", *interval = "10";
 	unsigned opt = getopt32long(argv, options, long_options, &timeout, &interval, &w.command);
 
@@ -187,6 +194,8 @@ int xnbd_watchdog_main(int argc UNUSED_PARAM, char **argv)
 		bb_simple_error_msg_and_die("give one device; try --help");
 	if (w.reboot && w.command)
 		bb_simple_error_msg_and_die("either a recovery command or a reboot");
+	if (stat(w.device, &st) == 0 && !S_ISBLK(st.st_mode) && !S_ISREG(st.st_mode)) /* a FIFO would never answer */
+		bb_error_msg_and_die("'%s' is no block device", w.device);
 	signal(SIGCHLD, SIG_DFL); /* a parent may have left it ignored: no child could be waited for */
 	(void)mlockall(MCL_CURRENT | MCL_FUTURE); /* the program may be on that device */
 	for (;;) {
