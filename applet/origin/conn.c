@@ -17,6 +17,7 @@ void conn_init(struct conn *l, struct origin *o, unsigned slot)
 	l->origin = o;
 	l->slot = slot;
 	l->event.fd = -1;
+	l->is_unknown = true;
 	l->pending_tail = &l->pending;
 }
 

@@ -77,7 +77,7 @@ struct conn {
 	struct resolving *resolving;
 	struct endpoints endpoints; /* of the running attempt */
 	unsigned tried;             /* how many of them */
-	bool is_unknown;            /* the last lookup has found none: others do not wait for the next one */
+	bool is_unknown;            /* the last lookup has found none, or there was none: others do not wait for the next one */
 	struct nbd_client_handshake handshake;
 	struct fingerprint fingerprint; /* as far as VERIFY has come */
 	struct spots *spots;

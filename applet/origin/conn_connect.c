@@ -13,8 +13,8 @@ enum {
 	ATTEMPT_MS = 15000, /* for each step on the way to UP, but ... */
 	CONNECT_MS = 5000,  /* for an address: the kernel repeats a SYN after 1, 3, 7 and 15 s, so an origin that
 			       is back would be found late */
-	LOOKUPS = 2, /* at a time, of names that were found the last time, and as many others: a resolver that hangs leaves workers
-			for the disk */
+	LOOKUPS = 2, /* at a time, of names that were found the last time, as many that were not, and as many that somebody waits
+			for: a resolver that hangs leaves workers for the disk */
 };
 
 /* Name lookup blocks, so it is a job. It may outlive the attempt: then conn is NULL. */
@@ -116,7 +116,8 @@ static void resolve_done(struct job *j)
 
 	if (l) {
 		l->resolving = NULL;
-		l->is_unknown = !r->ok;
+		if (r->ok || !origin_is_busy(l->origin)) /* else it is another address, which may never be used */
+			l->is_unknown = !r->ok;
 		l->endpoints = r->found;
 		if (r->ok)
 			try_address(l, 0);
@@ -128,10 +129,10 @@ static void resolve_done(struct job *j)
 
 static void resolve(struct conn *l, const char *host, const char *port)
 {
-	static struct serial_queue queues[2] = { { .most = LOOKUPS }, { .most = LOOKUPS } };
+	static struct serial_queue queues[3] = { { .most = LOOKUPS }, { .most = LOOKUPS }, { .most = LOOKUPS } };
 	struct resolving *r;
 
-	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && endpoints_number(&l->endpoints, host, port)) {
+	if (endpoints_number(&l->endpoints, host, port)) {
 		try_address(l, 0);
 		return;
 	}
@@ -154,7 +155,7 @@ static void resolve(struct conn *l, const char *host, const char *port)
 	r->job.class = JOB_SLOW;
 	r->job.killable = true;
 	r->job.owner = l->origin;
-	r->job.queue = &queues[l->is_unknown];
+	r->job.queue = &queues[origin_is_busy(l->origin) ? 2 : l->is_unknown];
 	pool_submit(&r->job);
 }
 
