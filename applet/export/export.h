@@ -55,7 +55,7 @@ struct export {
 	struct commit_waiter last_commit;
 	void (*unused)(struct export *e); /* is called when the last user has gone, and then has to call export_close(), sooner or later;
 					     NULL: it is called at once. Not from inside the core */
-	struct export *next;
+	struct export *next, *next_named; /* next_named: of those with the same hash of their names */
 };
 
 extern struct export *exports;

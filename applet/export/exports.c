@@ -58,36 +58,51 @@ struct export *export_new(const char *name)
 
 uint64_t export_next_serial;
 
+/* Exports by name: thousands are looked up for each write of a database, and by clients. */
+static struct export *named[512];
+
+static struct export **list_of(const char *name, size_t n)
+{
+	unsigned hash = 0;
+
+	while (n)
+		hash = hash * 31 + (unsigned char)name[--n];
+	return &named[hash % ARRAY_SIZE(named)];
+}
+
 void export_enlist(struct export *e)
 {
-	struct export **last = &exports;
+	struct export **last = &exports, **list = list_of(e->nbd.name, strlen(e->nbd.name));
 
 	e->nbd.serial = export_next_serial++;
+	e->next_named = *list;
+	*list = e;
 	while (*last)
 		last = &(*last)->next;
 	*last = e;
 }
 
+static struct export *find(const char *name, size_t n)
+{
+	struct export *e = *list_of(name, n);
+
+	while (e && (e->removed || strlen(e->nbd.name) != n || memcmp(e->nbd.name, name, n) != 0))
+		e = e->next_named;
+	return e;
+}
+
 struct export *export_find(const char *name, size_t n)
 {
-	struct export *e = exports;
-
 	if (ENABLE_FEATURE_XNBD_EXPORT_NAMES && !n && export_config.default_name) {
 		name = export_config.default_name;
 		n = strlen(name);
 	}
-	while (e && (e->removed || strlen(e->nbd.name) != n || memcmp(e->nbd.name, name, n) != 0))
-		e = e->next;
-	return e;
+	return find(name, n);
 }
 
 struct export *export_named(const char *name)
 {
-	struct export *e = exports;
-
-	while (e && (e->removed || strcmp(e->nbd.name, name) != 0))
-		e = e->next;
-	return e;
+	return find(name, strlen(name));
 }
 
 struct export *export_by_serial(uint64_t serial)
@@ -204,16 +219,20 @@ static void close_run(struct job *j)
 static void close_done(struct job *j)
 {
 	struct export *e = export_of_closing(j);
-	struct export **p = &exports;
+	struct export **p = &exports, **list = list_of(e->nbd.name, strlen(e->nbd.name));
 	struct disk *twin;
 	unsigned i;
 
 	closing--;
 	exports_unsynced |= e->unsynced;
-	while (*p && *p != e)
-		p = &(*p)->next;
-	if (*p) /* else it never came so far */
+	while (*list && *list != e)
+		list = &(*list)->next_named;
+	if (*list) { /* else it never came so far */
+		*list = e->next_named;
+		while (*p != e)
+			p = &(*p)->next;
 		*p = e->next;
+	}
 	if (e->disk.twin && e->unsynced)
 		disk_sync_failed(&e->disk, EIO);
 	for (twin = e->disk.twin; twin && twin->twin != &e->disk; twin = twin->twin)

@@ -16,6 +16,7 @@
 
 enum {
 	START_MS = 8000, /* so long a start waits for what it opens: longer than for an origin that a proxy can do without */
+	TOLD_MAX = 10,   /* of those that could not be opened together: others have messages, too */
 };
 
 /* An image that is not served. */
@@ -33,6 +34,7 @@ static struct {
 	char *parsed;                  /* its strings */
 	struct kept *kept; /* in the order of the file */
 	unsigned tried;    /* so many of them are */
+	unsigned told;     /* so many of them could not be, since the last time that none was tried */
 	struct waiter *reloads;
 } db;
 
@@ -133,7 +135,12 @@ static void reloaded(void *ctx UNUSED_PARAM, const char *unsaved)
 
 static void reload_done(void)
 {
-	if (!db.tried && db.reloads)
+	if (db.tried)
+		return;
+	if (db.told > TOLD_MAX)
+		bb_error_msg("%u more of the database are not served", db.told - TOLD_MAX);
+	db.told = 0;
+	if (control_database) /* the start itself writes at its end */
 		database_save(reloaded, NULL);
 }
 
@@ -151,9 +158,10 @@ static void kept_tried(void *ctx, const char *why)
 	} else {
 		snprintf(k->why, sizeof(k->why), "%s", why);
 		k->why[nbd_utf8(k->why, strlen(k->why))] = '\0'; /* it is cut, or an origin's */
-		tell_kept(k);
+		if (db.told++ < TOLD_MAX)
+			tell_kept(k);
 	}
-	if (control_database) /* words for one start, such as clear-bitmap, have had it; the start itself writes at its end */
+	if (control_database && !why) /* words for one start, such as clear-bitmap, have had it */
 		database_save(NULL, NULL);
 	reload_done();
 }
