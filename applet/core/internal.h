@@ -70,6 +70,7 @@ struct verify {
 	struct verify_status status;
 	uint64_t cursor;      /* block: everything before was looked at, or is in flight */
 	unsigned in_flight;   /* its fetches, until they are compared */
+	bool rests;           /* until the next core_tick() */
 	bool stale;           /* they belong to a comparison that has ended, and are ignored */
 	struct fetch *arrived, **arrived_tail; /* answered, not compared yet */
 	struct fetch *comparing;

@@ -119,6 +119,7 @@ enum {
 	READAHEAD_REST = 64,       /* samples until wide fetches are tried again on a connection that was too slow */
 	STATUS_WAIT_MS = 5000, /* how long to wait for a status reply before answering "data" */
 	ZERO_MS = 8,
+	VERIFY_WORDS = 4096,   /* of the bitmap, 1 GiB, that a comparison passes over in one turn: half a millisecond */
 	COPIER_IN_FLIGHT_MAX = 128, /* zeroings need no memory, but this bounds them */
 
 	TRACE_GAP_BLOCKS = 8,  /* a gap up to this size does not begin a new run: 32 KiB cost less than a wait */

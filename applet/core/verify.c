@@ -76,16 +76,21 @@ static bool has_room(const struct core *c, const struct conn_state *conn)
 	return !used || used + (uint64_t)FETCH_BLOCKS_MAX * BLOCK_BYTES <= c->fetch_window[CONN_COPIER];
 }
 
-/* The next blocks to compare: local, not written, in one word of the bitmap, not more than
- * the connection allows. False: there are none. Counts those that it skips. */
+/* The next blocks to compare: local, not written, in one word of the bitmap, not more than the connection allows. False:
+ * there are none before the cursor, which has moved; it may be a rest for the next turn. Counts those that it skips. */
 static bool next_run(struct core *c, const struct conn_state *conn, uint64_t *run_first, uint64_t *run_end)
 {
 	uint64_t first = c->verify.cursor, at, end, stop, blocks = c->map.blocks;
+	unsigned words = 0;
 
 	for (;;) {
-		first = map_next_local(&c->map, first, blocks);
+		c->verify.cursor = first = map_next_local(&c->map, first, blocks);
 		if (first == blocks)
 			return false;
+		if (words++ == VERIFY_WORDS) { /* a disk of many TiB, all of it written by clients: others have their turn */
+			c->verify.rests = true;
+			return false;
+		}
 		end = (first / MAP_WORD_BLOCKS + 1) * MAP_WORD_BLOCKS;
 		end = end < blocks ? end : blocks;
 		at = written_next(c, first, end, &stop);
@@ -117,9 +122,9 @@ static void compare_next(struct core *c, const struct conn_state *conn)
 	struct verify *v = &c->verify;
 	uint64_t first, end;
 
-	if (!next_run(c, conn, &first, &end)) {
-		v->cursor = c->map.blocks;
-	} else if (!fetch_verify(c, first, end)) {
+	if (!next_run(c, conn, &first, &end))
+		return;
+	if (!fetch_verify(c, first, end)) {
 		verify_fail(c, "comparison", ENOMEM);
 	} else {
 		v->in_flight++;
@@ -302,7 +307,7 @@ void verify_pump(struct core *c)
 		else
 			fetch_compared(c, f, 0);
 	}
-	while (counts(c) && !c->kick) {
+	while (counts(c) && !c->kick && !v->rests) {
 		const struct conn_state *conn = fetch_conn(c, CONN_COPIER, &slot);
 
 		if (v->cursor >= c->map.blocks) {
@@ -332,8 +337,9 @@ void verify_tick(struct core *c)
 
 	if (v->status.state != JOB_RUNNING)
 		return;
-	if (v->status.rate_limit && v->next_us <= c->now_ms * 1000)
+	if (v->rests || (v->status.rate_limit && v->next_us <= c->now_ms * 1000))
 		c->kick = true;
+	v->rests = false;
 	if (c->now_ms < v->sample_ms + JOB_SAMPLE_MS)
 		return;
 	now = (v->cursor - v->sample_cursor) * BLOCK_BYTES * 1000 / (c->now_ms - v->sample_ms);
@@ -349,6 +355,8 @@ uint64_t verify_deadline(const struct core *c)
 
 	if (v->status.state != JOB_RUNNING)
 		return UINT64_MAX;
+	if (v->rests)
+		return c->now_ms;
 	at = v->sample_ms + JOB_SAMPLE_MS;
 	return v->status.rate_limit && ready > c->now_ms && ready < at ? ready : at;
 }

@@ -242,6 +242,8 @@ mutant "the copy that stands back asks for as much as ever" copier.c 's|rtt_back
 mutant "the copy stands back for ever" rtt.c 's|c->now_ms - c->waited_ms < COPY_POLITE_MS|c->waited|'
 mutant "the copy stands back over a connection with a delay" rtt.c 's|(!has_delay(&c->rtt\[CONN_COPIER\]) \&\& (|((|'
 mutant "nobody notes when a client has waited" request.c 's|c->waited_ms = c->now_ms;|;|'
+mutant "the comparison passes over a whole disk in one turn" verify.c 's|if (words++ == VERIFY_WORDS)|if (false)|'
+mutant "the comparison does not go on behind its rest" verify.c 's/if (v->rests || (v->status.rate_limit/if ((v->status.rate_limit/'
 mutant "the comparison does not stand back" verify.c 's|if (rtt_backs_off(c))|if (c->waiting)|'
 mutant "the comparison has the window that the copy left" verify.c 's|c->fetch_window\[CONN_COPIER\] = c->copy_window;|;|'
 mutant "a file is not synced before it is asked for its data" ../storage/store.c 's#known = (d->resumed || fdatasync(d->fd\[file\]) == 0) && #known = #'

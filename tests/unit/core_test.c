@@ -1465,6 +1465,28 @@ static void test_forced_switch(void)
 	copy_end();
 }
 
+/* All of a large disk was written by clients: a comparison passes over it in many turns. */
+static void test_verify_rests(void)
+{
+	uint64_t last = 0;
+	unsigned turns = 0;
+
+	no_copy_begin();
+	memset(w.core.map.words, 0xff, map_bytes(w.core.size_bytes));
+	memset(w.core.written.map.words, 0xff, written_bytes(w.core.size_bytes));
+	w.core.map.local = w.core.map.blocks;
+	CHECK(!core_verify(&w.core, 0));
+	while (w.core.verify.status.state == JOB_RUNNING && turns < 1000) {
+		CHECK(w.core.verify.cursor <= last + VERIFY_WORDS * 64 && core_deadline(&w.core) <= w.core.now_ms);
+		last = w.core.verify.cursor;
+		turns++;
+		at(w.now_ms);
+	}
+	CHECK(turns == (w.core.map.blocks / 64 - 1) / VERIFY_WORDS && !w.asked_count);
+	CHECK(w.core.verify.status.state == JOB_DONE && w.core.verify.status.written == w.core.map.blocks);
+	copy_end();
+}
+
 /* A comparison that left out what clients had written is whole, also when a switch has forgotten
  * who wrote what. */
 static void test_verify_then_switch(void)
@@ -2264,6 +2286,7 @@ int main(int argc, char **argv)
 	test_wide();
 	test_forced_switch();
 	test_switch_is_whole();
+	test_verify_rests();
 	test_verify_then_switch();
 	test_hold();
 	test_hold_once();
