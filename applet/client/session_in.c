@@ -216,10 +216,13 @@ bool request_admit(struct session *s, struct command *x)
 	return true;
 }
 
-/* --discard ignore. What was there stays, which the client may not rely on; so a FUA has nothing to sync. */
+/* --discard ignore. What was there stays, which the client may not rely on; so a FUA has nothing to sync. A proxy may have nothing
+ * there yet: the core has to look. */
 static bool is_ignored(const struct command *x)
 {
-	return ENABLE_FEATURE_XNBD_SERVER_DISCARD && x->req.type == NBD_CMD_TRIM && x->session->export->disk.keeps_space;
+	const struct disk *d = &x->session->export->disk;
+
+	return ENABLE_FEATURE_XNBD_SERVER_DISCARD && x->req.type == NBD_CMD_TRIM && d->keeps_space && !core_is_proxy(d->core);
 }
 
 void request_begin(struct command *x)

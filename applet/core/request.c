@@ -114,17 +114,49 @@ static void bits_are_in_file(struct persist *p, int error)
 	request_end_write(r->core, r, error);
 }
 
+/*
+ * The disk cannot forget what a trim covers. What is local of it stays as it is. What is missing becomes
+ * local, so that nobody fetches it; and zero, since what the disk has there may be somebody else's.
+ * Its runs of missing blocks, one by one. False: the disk is at one of them.
+ */
+static bool trim_missing(struct core *c, struct request *r)
+{
+	uint64_t first = r->io.op == IO_TRIM ? r->range.first : map_blocks(r->io.offset + r->io.length);
+
+	while ((first = map_next_missing(&c->map, first, r->range.end)) < r->range.end) {
+		uint64_t stop = map_next_local(&c->map, first, r->range.end);
+
+		r->io.op = IO_ZERO;
+		r->io.error = 0;
+		r->io.offset = first * BLOCK_BYTES;
+		r->io.length = (stop < r->range.end ? stop * BLOCK_BYTES : request_end(r)) - r->io.offset;
+		if (!port_io(c, &r->io))
+			return false;
+		if (r->io.error)
+			break;
+		first = stop;
+	}
+	return true;
+}
+
 static void write_done(struct core *c, struct request *r)
 {
-	int error = r->io.error;
+	int error;
 
 	assert(r->range.exclusive && !r->range.blockers);
 	c->commit.image_dirty = true;
-	if (r->type != NBD_CMD_WRITE)
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && r->type == NBD_CMD_TRIM &&
+	    r->io.error == (r->io.op == IO_TRIM ? EOPNOTSUPP : 0) && !trim_missing(c, r))
+		return;
+	error = r->io.error;
+	if (r->type == NBD_CMD_TRIM && r->io.op == IO_TRIM && error == EOPNOTSUPP) {
+		error = 0; /* a hint, and all of it is local */
+		if (c->mode == MODE_TARGET && map_is_complete(&c->map))
+			r->rest = 0; /* and so is the rest; a proxy may still write their bits */
+	} else if (r->type != NBD_CMD_WRITE) {
 		zero_measure(c, r->range.end - r->range.first, c->now_ms - r->begun_ms);
-	if (error == EOPNOTSUPP && r->type == NBD_CMD_TRIM)
-		error = r->rest = 0; /* a hint that cannot be followed: missing blocks stay missing */
-	else if (error && error != EOPNOTSUPP) /* that is FAST_ZERO's: not fast */
+	}
+	if (error && error != EOPNOTSUPP) /* that is FAST_ZERO's: not fast */
 		core_note_error(c, "write to the image", error);
 	else if (ENABLE_FEATURE_XNBD_SERVER_PROXY && !error &&
 		 map_set(&c->map, whole_first(r), whole_end(c, r))) {

@@ -29,6 +29,8 @@ enum {
 	QUICK_BYTES = 256 << 10, /* a write of so many is copied in less time than another thread needs
 				    to take it, and to have it in its processor's cache */
 	SHORT_ZEROES_BYTES = 64 << 10,
+	SEEN_BYTES = 32 << 10,  /* on the stack */
+	UNSEEN_BYTES = 1 << 20,
 };
 
 static struct io *io_of(struct job *j)
@@ -83,11 +85,37 @@ static int write_zeroes(int fd, uint64_t offset, uint64_t n)
 	return 0;
 }
 
-/* Zeroes written as bytes are on the disk before the next piece: else a FLUSH would have to wait for
- * all that the page cache has taken. This sync may be the one that reports an error of others' writes. */
-static int write_through(struct io *io, int fd)
+/* Whether no hole may be left. */
+static bool wants_space(const struct disk *d, const struct io *io)
 {
-	int error = write_zeroes(fd, io->offset, io->length);
+	return io->flags & IO_NO_HOLE || (ENABLE_FEATURE_XNBD_SERVER_DISCARD && d->keeps_space);
+}
+
+/* Writes zeroes only where something else is: on a thin volume a write takes space. Behind that, the rest of a MiB is not
+ * looked at: a disk that was in use is rarely zero. */
+static int write_missing_zeroes(int fd, uint64_t offset, uint64_t n)
+{
+	uint8_t seen[SEEN_BYTES] __attribute__((aligned(BLOCK_BYTES)));
+	uint64_t step;
+	int error = 0;
+
+	for (; n && !error; offset += step, n -= step) {
+		step = n < sizeof(seen) ? n : sizeof(seen);
+		/* What cannot be read may be written all the same. */
+		if (!disk_transfer(fd, false, seen, step, offset) && nbd_zeroes(seen, (uint32_t)step) == step)
+			continue;
+		step = n < UNSEEN_BYTES ? n : UNSEEN_BYTES;
+		error = write_zeroes(fd, offset, step);
+	}
+	return error;
+}
+
+/* Zeroes written as bytes are on the disk before the next piece: else a FLUSH would have to wait for
+ * all that the page cache has taken. This sync may be the one that reports an error of others' writes.
+ * all: without a look at what is there. */
+static int write_through(struct io *io, int fd, bool all)
+{
+	int error = (all ? write_zeroes : write_missing_zeroes)(fd, io->offset, io->length);
 
 	if (error || io->length <= SHORT_ZEROES_BYTES ||
 	    sync_file_range(fd, (off_t)io->offset, (off_t)io->length,
@@ -98,17 +126,36 @@ static int write_through(struct io *io, int fd)
 	return errno;
 }
 
-static int zero(const struct disk *d, struct io *io, int fd)
+/* A block device that makes no holes says so after it has dropped its pages, also those that were not on the disk yet
+ * (block/fops.c, blkdev_fallocate()). So the first of these is done with bytes, whatever was asked, and no other is tried. */
+static int hole(struct disk *d, struct io *io, int fd)
 {
-	int error = EOPNOTSUPP;
+	int error;
 
-	if (!(io->flags & IO_NO_HOLE) && !(ENABLE_FEATURE_XNBD_SERVER_DISCARD && d->keeps_space))
-		error = punch(fd, X_FALLOC_PUNCH_HOLE, io->offset, io->length);
-	if (error == EOPNOTSUPP)
-		error = punch(fd, X_FALLOC_ZERO_RANGE, io->offset, io->length);
+	if (d->no_holes)
+		return EOPNOTSUPP;
+	error = punch(fd, X_FALLOC_PUNCH_HOLE, io->offset, io->length);
+	if (error != EOPNOTSUPP || !d->is_device)
+		return error;
+	d->no_holes = true;
+	return write_through(io, fd, true);
+}
+
+static int zero(struct disk *d, struct io *io, int fd)
+{
+	bool all = wants_space(d, io);
+	int error = all ? punch(fd, X_FALLOC_ZERO_RANGE, io->offset, io->length) : hole(d, io, fd);
+
 	/* EINVAL: a block device wants whole sectors. */
 	if ((error == EOPNOTSUPP || error == EINVAL) && !(io->flags & IO_FAST))
-		error = write_through(io, fd);
+		error = write_through(io, fd, all);
+	return error == EINVAL ? EOPNOTSUPP : error;
+}
+
+static int trim(struct disk *d, struct io *io, int fd)
+{
+	int error = wants_space(d, io) ? EOPNOTSUPP : hole(d, io, fd);
+
 	return error == EINVAL ? EOPNOTSUPP : error;
 }
 
@@ -139,7 +186,7 @@ static int extents(const struct disk *d, struct extents *out, uint64_t offset, u
 	return 0;
 }
 
-static void disk_do(const struct disk *d, struct io *io, int fd)
+static void disk_do(struct disk *d, struct io *io, int fd)
 {
 	switch (io->op) {
 	case IO_READ:
@@ -150,9 +197,7 @@ static void disk_do(const struct disk *d, struct io *io, int fd)
 		io->error = zero(d, io, fd);
 		break;
 	case IO_TRIM:
-		io->error = punch(fd, X_FALLOC_PUNCH_HOLE, io->offset, io->length);
-		if (io->error == EINVAL)
-			io->error = EOPNOTSUPP;
+		io->error = trim(d, io, fd);
 		break;
 	case IO_SYNC:
 		io->error = fdatasync(fd) < 0 ? errno : 0;
@@ -197,12 +242,12 @@ static bool is_direct(const struct disk *d, const struct io *io)
 
 /* Zeroes are written as bytes, and nothing is discarded: the kernel's own ways of doing either take
  * memory that others, who wait for us, may hold. */
-static void direct_do(const struct disk *d, struct io *io, int fd)
+static void direct_do(struct disk *d, struct io *io, int fd)
 {
 	if (io->op == IO_TRIM || (io->op == IO_ZERO && io->flags & IO_FAST))
 		io->error = EOPNOTSUPP;
 	else if (io->op == IO_ZERO)
-		io->error = write_zeroes(fd, io->offset, io->length);
+		io->error = (wants_space(d, io) ? write_zeroes : write_missing_zeroes)(fd, io->offset, io->length);
 	else
 		disk_do(d, io, fd);
 }
@@ -222,7 +267,7 @@ static void disk_own(struct disk *d, struct io *io)
 }
 
 /* A hole in the cover would be one in the commit file, whose space is reserved. */
-static void cover_do(const struct disk *d, struct io *io)
+static void cover_do(struct disk *d, struct io *io)
 {
 	int fd = cover_fd(d, io->buf, io->length, io->offset);
 

@@ -186,9 +186,13 @@ static const uint64_t *committed_bits(void)
 static void check_bits(const struct slot *s)
 {
 	const uint64_t *file = (const uint64_t *)(const void *)disk_bytes(FILE_BITMAP);
-	uint64_t b;
+	uint64_t b = s->offset / BLOCK_BYTES, end = map_blocks(s->offset + s->length);
 
-	for (b = s->offset / BLOCK_BYTES; !plan.target && b < map_blocks(s->offset + s->length); b++)
+	if (s->req.type == NBD_CMD_TRIM) { /* whole blocks (rule 6) */
+		b = map_blocks(s->offset);
+		end = s->offset + s->length == plan.size_bytes ? end : (s->offset + s->length) / BLOCK_BYTES;
+	}
+	for (; !plan.target && b < end; b++)
 		if (!((file[b / 64] | committed_bits()[b / 64]) >> (b % 64) & 1))
 			broken("a write is answered, the bit of block %llu is in no file", (unsigned long long)b);
 }
@@ -200,6 +204,7 @@ static void check_answer(const struct slot *s)
 	switch (s->req.type) {
 	case NBD_CMD_WRITE:
 	case NBD_CMD_WRITE_ZEROES:
+	case NBD_CMD_TRIM:
 		check_bits(s);
 		break;
 	case NBD_CMD_READ:
