@@ -127,7 +127,7 @@ static int write_through(struct io *io, int fd, bool all)
 }
 
 /* A block device that makes no holes says so after it has dropped its pages, also those that were not on the disk yet
- * (block/fops.c, blkdev_fallocate()). So the first of these is done with bytes, whatever was asked, and no other is tried. */
+ * (block/fops.c in the kernel). So the first of these is done with bytes, whatever was asked, and no other is tried. */
 static int hole(struct disk *d, struct io *io, int fd)
 {
 	int error;

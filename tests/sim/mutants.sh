@@ -136,7 +136,7 @@ mutant "a trim that the disk cannot follow makes blocks local before they are ze
 mutant "a trim that the disk cannot follow zeroes the first missing blocks, and no others" request.c '/^static bool trim_missing/,/^}/s|: map_blocks(r->io.offset + r->io.length)|: r->range.end|'
 mutant "a trim that the disk cannot follow ends with its first piece" request.c 's|if (c->mode == MODE_TARGET \&\& map_is_complete(&c->map))|if (true)|'
 mutant "a trim that the disk cannot follow is answered before others have written its bits" request.c 's|if (c->mode == MODE_TARGET \&\& map_is_complete|if (map_is_complete|'
-mutant "a trim that the disk cannot follow leaves missing what is missing" request.c '/^static void write_done/,/^}/s|else if (ENABLE_FEATURE_XNBD_SERVER_PROXY \&\& !error \&\&|else if (!error \&\& !(r->type == NBD_CMD_TRIM \&\& r->io.op == IO_ZERO) \&\&|\'
+mutant "a trim that the disk cannot follow leaves missing what is missing" request.c '/^static void write_done/,/^}/s|else if (ENABLE_FEATURE_XNBD_SERVER_PROXY \&\& !error \&\&|else if (!error \&\& !(r->type == NBD_CMD_TRIM \&\& r->io.op == IO_ZERO) \&\&|'
 mutant "zeroes for a trim fail, and it is answered well" request.c '/^static void write_done/,/^}/s|r->io.op == IO_TRIM \&\& error == EOPNOTSUPP|(error == EOPNOTSUPP \|\| r->io.op == IO_ZERO)|'
 mutant "a trim covers blocks in part" request_pieces.c '/^void piece_trim/,/^}/s|whole_first(r)|touched_first(r)|'
 mutant "a range is granted to the first of those it held up only" range.c 's|tail = &a->next_granted;|tail = \&a->next_granted; break;|'

@@ -10,7 +10,8 @@ cd "$(dirname "$0")/../.."
 dir=$PWD/build/vm
 # Those that a kernel has not as modules are part of it.
 modules="virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk
-	failover net_failover virtio_net dm-mod dm-log-writes nbd ublk_drv
+	failover net_failover virtio_net loop dm-mod dm-log-writes nbd ublk_drv
+	libcrc32c dm-bufio dm-persistent-data dm-bio-prison dm-thin-pool
 	libchacha chacha-x86_64 libpoly1305 poly1305-x86_64 chacha_generic poly1305_generic chacha20poly1305 tls"
 
 # fetch DIRECTORY KERNEL PACKAGE...: the packages, and that which KERNEL stands for, unpacked there.
