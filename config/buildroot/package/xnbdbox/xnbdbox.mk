@@ -12,11 +12,11 @@ XNBDBOX_SITE_METHOD = local
 XNBDBOX_LICENSE = GPL-2.0-or-later
 XNBDBOX_LICENSE_FILES = LICENSE
 
-XNBDBOX_DEFCONFIG_$(BR2_PACKAGE_XNBDBOX_FULL) = config/full_defconfig
-XNBDBOX_DEFCONFIG_$(BR2_PACKAGE_XNBDBOX_INITRAMFS) = config/initramfs_defconfig
-XNBDBOX_DEFCONFIG_$(BR2_PACKAGE_XNBDBOX_RESCUE) = config/rescue_defconfig
-XNBDBOX_DEFCONFIG_$(BR2_PACKAGE_XNBDBOX_BGCTL) = config/bgctl_defconfig
-XNBDBOX_DEFCONFIG_$(BR2_PACKAGE_XNBDBOX_BGCTL_MIN) = config/bgctl-min_defconfig
+XNBDBOX_DEFCONFIG_$(BR2_PACKAGE_XNBDBOX_FULL) = $(@D)/config/full_defconfig
+XNBDBOX_DEFCONFIG_$(BR2_PACKAGE_XNBDBOX_INITRAMFS) = $(@D)/config/initramfs_defconfig
+XNBDBOX_DEFCONFIG_$(BR2_PACKAGE_XNBDBOX_RESCUE) = $(@D)/config/rescue_defconfig
+XNBDBOX_DEFCONFIG_$(BR2_PACKAGE_XNBDBOX_BGCTL) = $(@D)/config/bgctl_defconfig
+XNBDBOX_DEFCONFIG_$(BR2_PACKAGE_XNBDBOX_BGCTL_MIN) = $(@D)/config/bgctl-min_defconfig
 XNBDBOX_DEFCONFIG_$(BR2_PACKAGE_XNBDBOX_CUSTOM) = $(call qstrip,$(BR2_PACKAGE_XNBDBOX_CONFIG))
 
 # Without BR2_SHARED_LIBS there is a static libc.
@@ -34,7 +34,7 @@ XNBDBOX_MAKE_OPTS = \
 
 # A build that was in the source is for another machine.
 define XNBDBOX_CONFIGURE_CMDS
-	cd $(@D) && rm -rf build && cp $(XNBDBOX_DEFCONFIG_y) .config
+	rm -rf $(@D)/build && cp $(XNBDBOX_DEFCONFIG_y) $(@D)/.config
 endef
 
 define XNBDBOX_BUILD_CMDS
