@@ -210,7 +210,7 @@ def kill_server(m):
         rounds = int(m.run("cat /run/rounds"))
         m.run(f"echo 3 >/proc/sys/vm/drop_caches; kill -9 {pid}")
         if i == KILLS - 1:
-            m.run(f"until_true {PATIENCE} pkill -9 -P {keeper}")
+            m.run(f"is_so() {{ p=$(grep -l '^PPid:[^0-9]*{keeper}$' /proc/[0-9]*/status | tr -dc 0-9); [ \"$p\" ] && [ \"$p\" != {pid} ] && kill -9 $p; }}; until_true {PATIENCE} is_so")
         m.run(f"is_so() {{ p=$(query pid 2>/dev/null); [ \"$p\" ] && [ \"$p\" != {pid} ]; }}; until_true {PATIENCE} is_so")
         m.run(f"is_so() {{ [ $(cat /run/rounds) -gt {rounds} ]; }}; until_true {PATIENCE} is_so")
     m.run(f"touch /run/enough; until_true {PATIENCE} test -s /run/loaded; cmp /run/l /data/load; rm /data/load")
