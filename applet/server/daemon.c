@@ -139,9 +139,10 @@ static void keeper_ready(void)
 	int kmsg = server_config->syslog ? open("/dev/kmsg", O_WRONLY | O_CLOEXEC) : -1;
 
 	null_stdio(kmsg >= 0);
-	if (kmsg >= 0)
+	if (kmsg >= 0) {
 		dup2(kmsg, STDERR_FILENO);
-	close(kmsg);
+		close(kmsg);
+	}
 	safe_write(ready_fd, "", 1);
 	close(ready_fd);
 	ready_fd = -1;
