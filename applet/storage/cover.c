@@ -110,6 +110,22 @@ int cover_copy(struct disk *d, uint64_t size_bytes, uint64_t have_bytes)
 	return error ? error : fdatasync(d->fd[FILE_COMMIT]) < 0 ? errno : 0;
 }
 
+int cover_rewrite(struct disk *d)
+{
+	uint64_t at = commit_cover_offset(d->header.size_bytes), end = commit_file_bytes(d->header.size_bytes, true), n;
+	uint8_t *buf = xmalloc(COPY_BYTES);
+	int error = 0;
+
+	for (; !error && at < end; at += n) {
+		n = end - at < COPY_BYTES ? end - at : COPY_BYTES;
+		error = disk_transfer(d->fd[FILE_COMMIT], false, buf, n, at);
+		if (!error)
+			error = disk_transfer(d->fd[FILE_COMMIT], true, buf, n, at);
+	}
+	free(buf);
+	return error;
+}
+
 /* The image itself, whatever covers it. */
 static int image_transfer(struct disk *d, bool write, uint8_t *buf, uint64_t n, uint64_t offset)
 {
@@ -125,8 +141,8 @@ static bool is_hidden(const uint8_t *buf, uint64_t n, const char *mark, uint64_t
 	return memcmp(buf, mark, mark_bytes) == 0 && nbd_zeroes(buf + mark_bytes, rest) == rest;
 }
 
-/* n bytes of it, unless they are so already. */
-static int hide(struct disk *d, uint64_t offset, uint64_t n, bool *changed)
+/* n bytes of it. known: those that look so already are. */
+static int hide(struct disk *d, uint64_t offset, uint64_t n, bool known, bool *changed)
 {
 	char mark[MARK_BYTES] = { 0 };
 	uint64_t mark_bytes = !offset && n >= MARK_BYTES ? MARK_BYTES : 0;
@@ -134,7 +150,7 @@ static int hide(struct disk *d, uint64_t offset, uint64_t n, bool *changed)
 	int error = image_transfer(d, false, buf, n, offset);
 
 	write_mark(mark, d->header.cover);
-	if (error || is_hidden(buf, n, mark, mark_bytes))
+	if (error || (known && is_hidden(buf, n, mark, mark_bytes)))
 		return error;
 	*changed = true;
 	memset(buf, 0, n);
@@ -151,18 +167,18 @@ static int sync_image(struct disk *d)
 	return error;
 }
 
-int cover_hide(struct disk *d)
+int cover_hide(struct disk *d, bool known)
 {
 	uint64_t size_bytes = d->header.size_bytes, head = cover_head(size_bytes), end, n;
 	bool changed = false;
 	/* The mark is there, durably, before anything else is not. */
-	int error = hide(d, 0, head < COPY_BYTES ? head : COPY_BYTES, &changed);
+	int error = hide(d, 0, head < COPY_BYTES ? head : COPY_BYTES, known, &changed);
 
 	if (!error)
 		error = sync_image(d);
 	for (end = size_bytes; !error && end; end -= n) {
 		end = step_down(size_bytes, end, &n) + n;
-		error = hide(d, end - n, n, &changed);
+		error = hide(d, end - n, n, known, &changed);
 	}
 	/* Not only if something was changed: a start that was killed may have done that. */
 	if (!error)
@@ -231,7 +247,7 @@ static void uncover_done(struct job *j)
 
 static void hide_run(struct job *j)
 {
-	cover_hide(disk_of_uncover(j)); /* as far as it can; a start does it again */
+	cover_hide(disk_of_uncover(j), true); /* as far as it can; a start does it again */
 }
 
 static void hide_done(struct job *j)

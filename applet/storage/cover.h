@@ -41,11 +41,14 @@ uint64_t cover_mark(const struct disk *d);
 /* At a start: copies the ends of an image of have_bytes into the commit file, and syncs it. The image is not covered
  * yet. 0 or errno; may block. */
 int cover_copy(struct disk *d, uint64_t size_bytes, uint64_t have_bytes);
+/* At a start: writes the whole cover again, as it is read: after a sync that failed, and was told to a server that is no more,
+ * it may not be on the disk, and never would be. It is synced with the header. 0 or errno; may block. */
+int cover_rewrite(struct disk *d);
 /* Memory for the next one, and for the switch. At a start, also after an upgrade. False: there is none. */
 bool cover_reserve(struct disk *d);
-/* When the header says, durably, that the image is covered: zeroes its ends, and marks it, unless they are so. 0 or
- * errno. A start, or a worker; may block. */
-int cover_hide(struct disk *d);
+/* When the header says, durably, that the image is covered: zeroes its ends, and marks it. known: unless they are so;
+ * else a sync may have failed, and they look so in memory only. 0 or errno. A start, or a worker; may block. */
+int cover_hide(struct disk *d, bool known);
 /* Before a new header that has another number, or none: no mark, durably. 0 or errno. At a start; may block. */
 int cover_unmark(struct disk *d);
 /* For disk_switch.c: has a worker copy the ends into the image, then calls disk_switch_record(), or disk_switch_end() with

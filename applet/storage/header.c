@@ -56,6 +56,23 @@ int header_write(int fd, const struct state_header *h)
 	return error;
 }
 
+void header_untold(const struct disk *d)
+{
+	bb_error_msg("a sync failed, and '%s' cannot record it: do not restart this server", d->path[FILE_COMMIT]);
+}
+
+int header_tell(struct disk *d, bool same_boot)
+{
+	struct state_header *h = &d->header;
+
+	if (!same_boot)
+		h->boot_id[0] = '\0'; /* as header_tick() */
+	memset(h->recent, 0, sizeof(h->recent));
+	h->clean = 0;
+	h->counter++;
+	return header_write(d->fd[FILE_COMMIT], h);
+}
+
 /* ---- while the server runs ------------------------------------------------------------ */
 
 static struct disk *disk_of_job(struct job *j)
@@ -90,8 +107,7 @@ static void save_done(struct job *j)
 			core_sync_failed(d->core, d->save.error);
 	}
 	if (d->save.error && !d->header.boot_id[0])
-		bb_error_msg("a sync failed, and '%s' cannot record it: do not restart this server",
-			     d->path[FILE_COMMIT]);
+		header_untold(d);
 	disk_switch_saved(d);
 	if (again)
 		header_save(d);

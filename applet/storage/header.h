@@ -20,6 +20,11 @@ int header_write(int fd, const struct state_header *h);
 /* Before header_write() of the first header: everything except its first sector, so that a torn write leaves a valid
  * header or none. 0 or errno. May block. */
 int header_announce(int fd, const struct state_header *h);
+/* At a start, of d->header, which is that on the disk: the image is changed before its own is written. same_boot: else the next
+ * start trusts only what was committed, whatever becomes of this one. 0 or errno; may block. */
+int header_tell(struct disk *d, bool same_boot);
+/* A sync has failed, and that could not be told: a message. */
+void header_untold(const struct disk *d);
 /* Has a worker write d->header; one write at a time, so that the other copy is always whole. Then
  * d->header_saved() is called. A failure counts as a failed sync: the core is told. */
 void header_save(struct disk *d);

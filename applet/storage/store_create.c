@@ -225,17 +225,35 @@ static void cover_begin(struct disk *d, enum state_start how, uint64_t size_byte
 		bb_perror_msg_and_die("cannot cover '%s'", d->path[FILE_IMAGE]);
 }
 
-static void cover_end(struct disk *d)
+static void cover_end(struct disk *d, bool known)
 {
+	int error;
+
 	d->cover_fd = open(d->path[FILE_COMMIT], O_RDWR | O_CLOEXEC);
 	if (d->cover_fd < 0)
 		bb_perror_msg_and_die("cannot open '%s'", d->path[FILE_COMMIT]);
 	if (!cover_reserve(d))
 		bb_simple_error_msg_and_die("out of memory");
 	paths_disown(d, false); /* soon these files alone have the bytes: a start that fails leaves them to the next one */
-	errno = cover_hide(d);
+	error = cover_hide(d, known);
+	if (d->switching.sync_failed && header_tell(d, false))
+		header_untold(d);
+	errno = error;
 	if (errno)
 		bb_perror_msg_and_die("cannot cover '%s'", d->path[FILE_IMAGE]);
+}
+
+/* The same of an image that the header of before calls covered. Only what comes behind says that its bits are of this boot: a sync
+ * that fails here is told to nobody again. */
+static void cover_go_on(struct disk *d, enum state_start how, uint64_t size_bytes, uint64_t image_bytes)
+{
+	errno = cover_rewrite(d);
+	if (!errno)
+		errno = header_tell(d, how == START_BOTH);
+	if (errno)
+		bb_perror_msg_and_die("cannot write '%s'", d->path[FILE_COMMIT]);
+	grow_image(d, size_bytes, image_bytes);
+	cover_end(d, how == START_BOTH);
 }
 
 /* What the header says from now on. */
@@ -280,12 +298,13 @@ void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *f
 	bool fresh = how == START_NEW || how == START_ADOPT;
 	bool in_place = fresh && d->commit_is_device;
 	char *new_commit = NULL;
-	bool covered, was_covered = d->header.cover;
+	bool covered, was_covered = d->header.cover, covered_before;
 
 	if (!d->written) /* else store_inspect() has read all; nobody else writes these files */
 		store_load_all(d, how, size_bytes);
 	store_check_room(d, size_bytes, image_bytes);
 	covered = is_to_be_covered(d, how, size_bytes);
+	covered_before = covered && was_covered && !fresh;
 	if (d->fd[FILE_IMAGE] < 0)
 		create_file(d, FILE_IMAGE);
 	/* From now on only what is committed survives a power cut: so what xNBD has left, clients' writes
@@ -312,6 +331,8 @@ void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *f
 	/* Only now may the header say that the bitmap belongs to this boot. */
 	if (!fresh)
 		write_written(d, size_bytes);
+	if (ENABLE_FEATURE_XNBD_SERVER_COVER && covered_before)
+		cover_go_on(d, how, size_bytes, image_bytes);
 	/* A header on a device may be there after a power cut, and the file that it names not. In any case: the
 	 * server that created it, or the commit file below, may have died before it came here. */
 	sync_directory(d->path[FILE_IMAGE]);
@@ -335,7 +356,7 @@ void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *f
 		bb_perror_msg_and_die("cannot open '%s'", d->path[FILE_COMMIT]);
 	grow_image(d, size_bytes, image_bytes);
 	sync_directory(d->path[FILE_COMMIT]);
-	if (covered) /* the header is there, whatever happens */
-		cover_end(d);
+	if (covered && !covered_before) /* the header is there, whatever happens */
+		cover_end(d, true);
 	*all_dirty = how == START_BOTH || how == START_COMMIT; /* they may have been written, but not synced */
 }

@@ -624,6 +624,8 @@ void disk_resize(unsigned slot, uint64_t n)
 		broken("start: a file of %llu bytes", (unsigned long long)n);
 	f->changed += n != f->size;
 	f->size = n;
+	if (!n) /* those pages are no more */
+		memset(f->gone, 0, f->bytes / SECTOR);
 	forget_behind(f);
 }
 

@@ -885,6 +885,11 @@ static uint64_t *start_store(bool *all_dirty, bool switched)
 			return words;
 		case START_DIED:
 			memory_crash();
+			if (start_trusts_committed()) {
+				event("a start has died of a sync, and said so");
+				model_crash(false, true);
+				fronts_crash(true);
+			}
 			break;
 		case START_CRASHED:
 			/* What another program has left is not safe before it is adopted. */

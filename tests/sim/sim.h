@@ -272,6 +272,8 @@ enum start_end { START_GOOD, START_DIED, START_CRASHED };
 void start_begin(bool adopt);
 /* What a server does before it has a core. *words: the bitmap. switched: as in struct core_config. */
 enum start_end start_files(uint64_t **words, bool *all_dirty, bool switched);
+/* One that has died: the next takes only what was committed, as after a power cut. */
+bool start_trusts_committed(void);
 /* What it knows of its disk. */
 struct state_header;
 const struct state_header *start_header(void);

@@ -50,6 +50,7 @@ static struct loop own_loop; /* its clock */
 _Thread_local
 #endif
 struct loop *this_loop = &own_loop;
+static bool begun; /* a start has succeeded */
 static bool exists[SLOTS];
 static unsigned slot_of_fd[SLOTS];
 static struct change journal[JOURNAL_MAX];
@@ -439,15 +440,35 @@ int disk_transfer(int fd, bool write, uint8_t *p, uint64_t n, uint64_t offset)
 	return got == (ssize_t)n ? 0 : got < 0 ? errno : EIO;
 }
 
+/* What the server before has left, killed, is seldom lost; so seldom is often here. */
+static bool lost_what_was_left(void)
+{
+	bool lost = !saving && begun && faults_on && !no_faults && plan.start_mille && chance(20);
+
+	if (lost) {
+		trace("start: ... fails, and what was written before is lost");
+		count(COUNT_DISK_FAULTS);
+		errno = EIO;
+	}
+	return lost;
+}
+
 static int sync_file(int fd, bool all)
 {
 	unsigned slot = fd_slot(fd);
 
-	if (call(all ? "fsync" : "fdatasync", slot)) {
-		if (saving && slot == FILE_IMAGE) {
+	if (call(all ? "fsync" : "fdatasync", slot) || (slot != FILE_BITMAP && lost_what_was_left())) {
+		/* This one was told, and no later one is. While the header is saved, the commit has a descriptor of its own. */
+		if (slot == FILE_IMAGE || (!saving && slot != FILE_BITMAP))
 			disk_sync_fails(slot);
-			sync_lost = image_failed = true;
+		if (slot != FILE_IMAGE)
+			return -1;
+		sync_lost = image_failed = true;
+		if (!saving) { /* a start can but say so */
+			no_faults = true;
+			calls_left = -1;
 		}
+		errno = EIO;
 		return -1;
 	}
 	if (slot == FILE_BITMAP && !all && faults_on && !no_faults && chance(10)) { /* a start does without */
@@ -535,8 +556,6 @@ void start_power_cut(void)
 
 /* ---- the start --------------------------------------------------------------------------------------- */
 
-static bool begun; /* a start has succeeded */
-
 void start_begin(bool adopt)
 {
 	begun = false;
@@ -598,15 +617,30 @@ enum start_end start_files(uint64_t **words, bool *all_dirty, bool switched)
 	calls_left = faults_on && plan.crashes && chance(begun ? 40 : 80) ? (int)chance_of(CALLS_MAX) : -1;
 	how = setjmp(over);
 	if (!how) {
+		sync_lost = false;
 		look_and_open(all_dirty);
 		begun = true;
 		calls_left = -1;
 		*words = files.words;
 		return START_GOOD;
 	}
+	no_faults = false;
 	if (how == 1 && report->count[COUNT_DISK_FAULTS] == faults && !memory_has_failed())
 		broken("a start is refused: %s", last_words);
 	return how == 1 ? START_DIED : START_CRASHED;
+}
+
+bool start_trusts_committed(void)
+{
+	struct state_header h;
+
+	if (!exists[FILE_COMMIT])
+		return false;
+	slot_of_fd[FILE_COMMIT] = FILE_COMMIT;
+	saving = true;
+	h.boot_id[0] = header_read(FD_FILE + FILE_COMMIT, &h) ? ' ' : h.boot_id[0];
+	saving = false;
+	return !h.boot_id[0];
 }
 
 static bool switch_ended;
