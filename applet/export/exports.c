@@ -23,7 +23,7 @@ unsigned export_workers(void)
 	return ENABLE_FEATURE_XNBD_SERVER_INIT && export_config.root_storage ? LOCKED_WORKERS : WORKERS;
 }
 
-void export_submit_files(struct job *j, bool batch)
+static void prepare_files(struct job *j, bool batch)
 {
 	/* Others do not wait for an export that is opened or closed: a log file, keys, names, hooks, devices, the
 	 * database. */
@@ -34,6 +34,11 @@ void export_submit_files(struct job *j, bool batch)
 	j->queue = &files[batch];
 	if (!j->queue->most) /* nobody reads it yet */
 		j->queue->most = (ENABLE_FEATURE_XNBD_SERVER_INIT && export_config.root_storage ? SLOW_WORKERS_AT_ONCE - OTHERS_AT_ONCE : SLOW_WORKERS - OTHERS) / 2;
+}
+
+void export_submit_files(struct job *j, bool batch)
+{
+	prepare_files(j, batch);
 	pool_submit(j);
 }
 
@@ -235,6 +240,7 @@ static void close_done(struct job *j)
 	}
 	if (e->disk.twin && e->unsynced)
 		disk_sync_failed(&e->disk, EIO);
+	disk_sync_end(&e->disk);
 	for (twin = e->disk.twin; twin && twin->twin != &e->disk; twin = twin->twin)
 		;
 	if (twin)
@@ -259,7 +265,8 @@ void export_close(struct export *e)
 	closing++;
 	e->closing.run = close_run;
 	e->closing.done = close_done;
-	export_submit_files(&e->closing, false);
+	prepare_files(&e->closing, false);
+	disk_sync_begin(&e->disk, &e->closing);
 }
 
 void export_drop(struct export *e)

@@ -237,8 +237,9 @@ static void uncover_done(struct job *j)
 
 	if (d->switching.sync_failed)
 		core_sync_failed(d->core, d->switching.error);
-	else if (!d->switching.error && core_has_failed(d->core)) /* the error may have been told to a FLUSH instead */
+	else if (!d->switching.error && core_has_failed(d->core)) /* the error may have been told to a FLUSH before */
 		d->switching.error = EIO;
+	disk_sync_end(d);
 	if (d->switching.error)
 		cover_again(d);
 	else
@@ -256,6 +257,7 @@ static void hide_done(struct job *j)
 
 	if (d->switching.sync_failed)
 		core_sync_failed(d->core, d->switching.error);
+	disk_sync_end(d);
 	disk_switch_end(d);
 }
 
@@ -266,7 +268,7 @@ static void submit(struct disk *d, void (*run)(struct job *j), void (*done)(stru
 	d->switching.job.run = run;
 	d->switching.job.done = done;
 	d->switching.job.class = JOB_LONG; /* writes wait for it: what hangs elsewhere does not hold it up */
-	pool_submit(&d->switching.job);
+	disk_sync_begin(d, &d->switching.job);
 }
 
 void cover_lift(struct disk *d)

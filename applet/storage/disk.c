@@ -400,6 +400,39 @@ static bool is_sync(const struct io *io)
 	return ENABLE_FEATURE_XNBD_SERVER_UPGRADE && (io->op == IO_SYNC || io->op == IO_ZERO);
 }
 
+static bool is_image_sync(const struct io *io)
+{
+	return io->op == IO_SYNC && io->file == FILE_IMAGE;
+}
+
+void disk_sync_begin(struct disk *d, struct job *j)
+{
+	const struct disk *other = d;
+
+	while (!other->syncing && other->twin && other->twin != d)
+		other = other->twin;
+	if (other->syncing) {
+		queue_put(&d->waiting_syncs, j);
+		return;
+	}
+	d->syncing = true;
+	pool_submit(j);
+}
+
+void disk_sync_end(struct disk *d)
+{
+	struct disk *next = d;
+	struct job *j;
+
+	d->syncing = false;
+	do { /* its own turn comes last */
+		next = next->twin ? next->twin : next;
+		j = queue_pop(&next->waiting_syncs);
+	} while (!j && next != d);
+	if (j)
+		disk_sync_begin(next, j);
+}
+
 static void submit(struct job *j)
 {
 	if (is_sync(io_of(j)) && syncs_wait) {
@@ -408,7 +441,10 @@ static void submit(struct job *j)
 		return;
 	}
 	syncs += is_sync(io_of(j));
-	pool_submit(j);
+	if (is_image_sync(io_of(j)))
+		disk_sync_begin(disk_of(io_of(j)->core), j);
+	else
+		pool_submit(j);
 }
 
 void disks_hold_syncs(bool hold)
@@ -443,6 +479,8 @@ static void disk_job_done(struct job *j)
 		note_failure(d, io);
 	if (io->sync_failed || (io->op == IO_SYNC && io->error && d->twin))
 		disk_sync_failed(d, io->error);
+	if (is_image_sync(io))
+		disk_sync_end(d);
 	io->done(io);
 }
 

@@ -73,6 +73,8 @@ struct disk {
 	unsigned comparisons;      /* of spots, in flight */
 	struct serial_queue spots; /* of comparisons at a new connection: while the image hangs, each would take a worker */
 	unsigned zeroing;       /* zeroings and trims in flight */
+	bool syncing;              /* a job of disk_sync_begin() runs */
+	struct job *waiting_syncs; /* a queue of such jobs */
 	struct disk *twin;      /* a ring of disks that share the open file of the image; NULL: it is alone */
 	void (*header_saved)(struct disk *d, int error); /* header_save() is done, 0 or errno;
 							    may call it again; NULL: no callback */
@@ -94,6 +96,12 @@ void disk_error_msg(const struct disk *d, const char *format, ...) __attribute__
 /* The image could not be synced. The kernel reports that only once per open file, so all disks that share it are
  * informed. Core's thread. */
 void disk_sync_failed(struct disk *d, int error);
+
+/* Runs a job that syncs the image. One at a time of all disks that share the open file: the kernel tells an error to one of
+ * those that wait for the same page, and whoever is not told must not have its result before the error has been delivered. The
+ * job is ready for pool_submit(); its done() calls disk_sync_end() when the core knows of its error. Core's thread. */
+void disk_sync_begin(struct disk *d, struct job *j);
+void disk_sync_end(struct disk *d);
 
 /* From now on no sync begins, of any disk, nor zeroes, which may be written through: they wait until the next call with false, or
  * forever, when another program replaces this one. Core's thread. */

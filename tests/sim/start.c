@@ -216,6 +216,24 @@ void pool_submit(struct job *j)
 	j->done(j);
 }
 
+static bool sync_turn; /* the turn of those that sync the image is a job's */
+
+void disk_sync_begin(struct disk *d, struct job *j)
+{
+	if (d->syncing || sync_turn)
+		broken("two jobs that sync the image at a time");
+	sync_turn = true;
+	pool_submit(j);
+}
+
+void disk_sync_end(struct disk *d)
+{
+	(void)d;
+	if (!sync_turn)
+		broken("the turn of who syncs the image ends twice");
+	sync_turn = false;
+}
+
 /* ---- system calls ----------------------------------------------------------------------------- */
 
 static unsigned path_slot(const char *path)
@@ -457,6 +475,8 @@ static int sync_file(int fd, bool all)
 {
 	unsigned slot = fd_slot(fd);
 
+	if (saving && slot == FILE_IMAGE && !sync_turn && !files.save.header.clean)
+		broken("a FLUSH may sync the image at the same time, and the kernel tells an error to one of the two");
 	if (call(all ? "fsync" : "fdatasync", slot) || (slot != FILE_BITMAP && lost_what_was_left())) {
 		/* This one was told, and no later one is. While the header is saved, the commit has a descriptor of its own. */
 		if (slot == FILE_IMAGE || (!saving && slot != FILE_BITMAP))
@@ -612,7 +632,7 @@ enum start_end start_files(uint64_t **words, bool *all_dirty, bool switched)
 	files.fd[0] = files.fd[1] = files.fd[2] = -1;
 	files.cover_fd = files.direct_fd = -1;
 	files.adopt = plan.adopt;
-	hiding_failed = false;
+	hiding_failed = sync_turn = false;
 	files.wants_cover = plan.cover && !switched && chance(80);
 	calls_left = faults_on && plan.crashes && chance(begun ? 40 : 80) ? (int)chance_of(CALLS_MAX) : -1;
 	how = setjmp(over);
