@@ -13,6 +13,7 @@
 //config:	help
 //config:	A copy of the image of a target as it is at one moment.
 #include "libbb.h"
+#include "reactor/loop.h"
 #include "storage/holes.h"
 #include "storage/snapshot.h"
 
@@ -30,7 +31,7 @@ static struct snapshot {
 	struct disk *disk; /* NULL: none is under way */
 	char path[PATH_MAX + 32], unfinished[PATH_MAX + 40]; /* what has no room here the kernel does not open either */
 	int error;
-	bool sync_failed; /* ... that of the image: the kernel tells it once, and has told us */
+	struct commit_waiter commit;
 } snapshot;
 
 /* Data of [offset, end), a hole stays one. 0 or errno. */
@@ -49,16 +50,12 @@ static int copy_data(int from, int to, uint8_t *buf, uint64_t offset, uint64_t e
 	return error;
 }
 
-static int copy(struct snapshot *s, int from, bool holes, int to, uint64_t size)
+static int copy(int from, bool holes, int to, uint64_t size)
 {
 	uint8_t *buf = malloc(COPY_BYTES);
 	uint64_t data = 0, end;
 	int error = !buf ? ENOMEM : ftruncate(to, (off_t)size) < 0 ? errno : 0;
 
-	if (!error && fdatasync(from) < 0) {
-		error = errno;
-		s->sync_failed = true;
-	}
 	for (; !error && (data = holes_data(from, holes, data)) < size; data = end) {
 		end = holes_data_end(from, holes, data);
 		error = copy_data(from, to, buf, data, end < size ? end : size);
@@ -94,9 +91,10 @@ static void snapshot_run(struct job *j)
 	int from = s->disk->fd[FILE_IMAGE];
 	int to = open_new(s);
 
-	s->error = to < 0 ? errno : 0;
+	if (!s->error && to < 0)
+		s->error = errno;
 	if (!s->error && ioctl(to, X_FICLONE, from) < 0)
-		s->error = copy(s, from, s->disk->holes_known, to, core_size_bytes(s->disk->core));
+		s->error = copy(from, s->disk->holes_known, to, core_size_bytes(s->disk->core));
 	if (!s->error && (fsync(to) < 0 || rename(s->unfinished, s->path) < 0))
 		s->error = errno;
 	if (s->error && to >= 0)
@@ -112,15 +110,20 @@ static void snapshot_done(struct job *j)
 
 	if (s->error)
 		bb_error_msg("snapshot '%s': %s", s->path, strerror(s->error));
-	if (s->sync_failed)
-		disk_sync_failed(d, s->error);
 	s->disk = NULL;
 	core_thaw(d->core, &s->freeze);
 }
 
+static void synced(struct commit_waiter *w UNUSED_PARAM, int error)
+{
+	snapshot.error = error;
+	pool_submit(&snapshot.job);
+}
+
+/* The core syncs, as for a FLUSH: the kernel tells an error to one of two syncs, and the other would be a lie. */
 static void frozen(struct freeze *f UNUSED_PARAM)
 {
-	pool_submit(&snapshot.job);
+	core_commit(snapshot.disk->core, &snapshot.commit);
 }
 
 /* Missing blocks, after a switch by force, would be zeroes in the copy: wrong bytes. */
@@ -140,12 +143,13 @@ void snapshot_begin(struct disk *d)
 	if (s->disk)
 		return; /* one is being made */
 	s->disk = d;
-	s->sync_failed = false;
+	s->commit.done = synced;
 	s->job.run = snapshot_run;
 	s->job.done = snapshot_done;
 	s->job.class = JOB_SLOW;
 	s->freeze.frozen = frozen;
 	core_freeze(d->core, &s->freeze);
+	core_tick(d->core, loop_now_ms()); /* for the commit, if it is frozen already */
 }
 
 bool snapshot_is_busy(void)
