@@ -126,10 +126,11 @@ static void frozen(struct freeze *f UNUSED_PARAM)
 	core_commit(snapshot.disk->core, &snapshot.commit);
 }
 
-/* Missing blocks, after a switch by force, would be zeroes in the copy: wrong bytes. */
+/* Missing blocks, after a switch by force, would be zeroes in the copy: wrong bytes. Clients with another size have a core of their
+ * own, which is not frozen, and write to the same file. */
 static bool can_be_copied(const struct disk *d)
 {
-	return d->core && !core_is_proxy(d->core) && map_is_complete(core_map(d->core)) && !d->is_device && d->base_fd < 0;
+	return d->core && !core_is_proxy(d->core) && map_is_complete(core_map(d->core)) && !d->is_device && d->base_fd < 0 && !d->twin;
 }
 
 void snapshot_begin(struct disk *d)
@@ -137,7 +138,7 @@ void snapshot_begin(struct disk *d)
 	struct snapshot *s = &snapshot;
 
 	if (!can_be_copied(d)) {
-		bb_simple_error_msg("no snapshot: it is made of the image of a target, when that is a regular file and complete");
+		bb_simple_error_msg("no snapshot: it is made of the image of a target, when that is a regular file and complete, and no client has another size of it");
 		return;
 	}
 	if (s->disk)
