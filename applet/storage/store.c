@@ -132,11 +132,9 @@ static void read_header(struct disk *d)
 	const char *why;
 
 	d->commit_is_device = ENABLE_FEATURE_XNBD_SERVER_INIT && !file_is_regular(d, FILE_COMMIT);
-	if (d->commit_is_device && is_blank(d))
+	why = header_read(d->fd[FILE_COMMIT], &d->header); /* one good copy is enough, also beside a sector that cannot be read */
+	if (why && is_blank(d) && d->commit_is_device)
 		return;
-	why = header_read(d->fd[FILE_COMMIT], &d->header);
-	if (why && !d->commit_is_device)
-		(void)is_blank(d);
 	if (!why && file_bytes(d, FILE_COMMIT) < commit_file_bytes(d->header.size_bytes, d->header.cover))
 		why = "cut short"; /* bits that are not there are not zero */
 	d->covered = !why && d->header.cover;

@@ -363,6 +363,7 @@ mutant "a cover that a sync has lost is not written again" ../storage/cover.c '/
 mutant "ends that look hidden are so, after a sync that failed, too" ../storage/store_create.c 's|cover_end(d, how == START_BOTH);|cover_end(d, true);|'
 mutant "a start that hides the ends again says before that the bits are of this boot" ../storage/store_create.c 's|header_tell(d, how == START_BOTH)|0|'
 mutant "the ends are synced beside a FLUSH" ../storage/cover.c 's|disk_sync_begin(d, &d->switching.job);|pool_submit(\&d->switching.job);|; s|disk_sync_end(d);|;|'
+mutant "a bad sector in one copy of the header hides the other" ../storage/header.c 's|trouble = n < 0 ? strerror(errno) : |if (n < 0) return strerror(errno); trouble = |'
 mutant "ends that were shown for a switch that failed are not hidden again" ../storage/cover.c '/^static void hide_run/,/^}/s|cover_hide(.*);|(void)j;|; s|^int cover_hide|UNUSED_PARAM &|'
 mutant "a switch whose record failed hides nothing again" ../storage/disk_switch.c '/^void disk_switch_saved/,/^}/s|if (cover_is_on(d) \&\& !d->save.error)|if (false)|'
 mutant "ends are hidden although the header may say that there is no cover" ../storage/disk_switch.c '/^void disk_switch_saved/,/^}/s|cover_is_on(d) \&\& !d->save.error|cover_is_on(d)|'

@@ -216,6 +216,29 @@ void pool_submit(struct job *j)
 	j->done(j);
 }
 
+static int64_t bad_at; /* a copy of the header, on a device, that cannot be read until it is written; -1: none */
+
+static bool touches_bad(unsigned slot, uint64_t offset, uint64_t n)
+{
+	return slot == FILE_COMMIT && bad_at >= 0 && offset < (uint64_t)bad_at + STATE_COPY_BYTES && (uint64_t)bad_at < offset + n;
+}
+
+/* The older one: the newer one is what the last server has said. */
+static void sector_goes_bad(void)
+{
+	struct state_header h[STATE_COPIES];
+	unsigned i;
+
+	bad_at = -1;
+	if (!plan.commit_device || !chance(20))
+		return;
+	for (i = 0; i < STATE_COPIES; i++)
+		if (state_header_decode(disk_platter(FILE_COMMIT) + (size_t)i * STATE_COPY_BYTES, STATE_HEADER_BYTES, &h[i]))
+			return;
+	bad_at = h[0].counter < h[1].counter ? 0 : STATE_COPY_BYTES;
+	trace("a sector of %s at %u cannot be read any more", device, (unsigned)bad_at);
+}
+
 static bool sync_turn; /* the turn of those that sync the image is a job's */
 
 void disk_sync_begin(struct disk *d, struct job *j)
@@ -436,6 +459,10 @@ ssize_t k_pread(int fd, void *to, size_t n, off_t offset)
 {
 	if (!saving && call("pread", fd_slot(fd)))
 		return -1;
+	if (touches_bad(fd_slot(fd), (uint64_t)offset, n)) {
+		errno = EIO;
+		return -1;
+	}
 	return (ssize_t)disk_pread(fd_slot(fd), to, n, (uint64_t)offset);
 }
 
@@ -447,6 +474,8 @@ ssize_t k_pwrite(int fd, const void *from, size_t n, off_t offset)
 			disk_tear(fd_slot(fd), from, n, (uint64_t)offset);
 		return -1;
 	}
+	if (touches_bad(fd_slot(fd), (uint64_t)offset, n))
+		bad_at = -1;
 	disk_pwrite(fd_slot(fd), from, n, (uint64_t)offset);
 	return (ssize_t)n;
 }
@@ -571,6 +600,7 @@ void start_power_cut(void)
 	journal_count = 0;
 	if (plan.commit_device)
 		exists[FILE_BITMAP] = false;
+	sector_goes_bad();
 	boots++;
 }
 
@@ -589,6 +619,7 @@ void start_begin(bool adopt)
 	journal_count = 0;
 	boots = 1;
 	calls_left = -1;
+	bad_at = -1;
 	memset(&files, 0, sizeof(files));
 }
 
