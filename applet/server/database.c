@@ -316,5 +316,8 @@ void database_begin(const char *path)
 	server_end_of_turn(); /* a turn begins with a wait */
 	while (database_is_writing() && !server.stopping_ms && loop_now_ms() < until_ms)
 		server_turn(until_ms);
+	/* It is for one start; what clients write from now on would be lost by the next. */
+	if (!server.stopping_ms && database_is_unwritten() && strstr(text, "clear-bitmap"))
+		bb_error_msg_and_die("'%s' cannot be written, and has clear-bitmap, which each start would do again", database_path);
 	free(text);
 }

@@ -226,6 +226,11 @@ void database_save(control_done *saved, void *ctx)
 	write_begin();
 }
 
+bool database_is_unwritten(void)
+{
+	return file.has_failed || file.write.busy;
+}
+
 bool database_is_writing(void)
 {
 	return file.write.busy;

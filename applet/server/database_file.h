@@ -19,6 +19,8 @@ char *database_file_begin(const char *path, size_t *bytes);
 /* Has the file written, once more if that is under way; done (or NULL) is called behind that, as control_done. */
 void database_save(control_done *done, void *ctx);
 bool database_is_writing(void);
+/* ... or could not be, and is tried again. */
+bool database_is_unwritten(void);
 /* In database.c: what the file is to have now. The caller frees t->text. */
 void database_make_text(struct database_text *t);
 
