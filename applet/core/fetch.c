@@ -247,13 +247,10 @@ void fetch_fail_queued(struct core *c, int error)
 {
 	unsigned kind;
 
-	for (kind = 0; kind < CONNS; kind++) {
-		struct job *all = c->queue[kind];
-
-		c->queue[kind] = NULL;
-		while (all)
-			fetch_finish(c, container_of(queue_pop(&all), struct fetch, io.job), END_GIVE_UP, error);
-	}
+	/* From the queue itself: a fetch that is still to be finished has to be where others look for it. */
+	for (kind = 0; kind < CONNS; kind++)
+		while (c->queue[kind])
+			fetch_finish(c, container_of(queue_pop(&c->queue[kind]), struct fetch, io.job), END_GIVE_UP, error);
 }
 
 /* The origin has answered: the time of --hold restarts. */
