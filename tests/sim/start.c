@@ -507,8 +507,9 @@ static int sync_file(int fd, bool all)
 	if (saving && slot == FILE_IMAGE && !sync_turn && !files.save.header.clean)
 		broken("a FLUSH may sync the image at the same time, and the kernel tells an error to one of the two");
 	if (call(all ? "fsync" : "fdatasync", slot) || (slot != FILE_BITMAP && lost_what_was_left())) {
-		/* This one was told, and no later one is. While the header is saved, the commit has a descriptor of its own. */
-		if (slot == FILE_IMAGE || (!saving && slot != FILE_BITMAP))
+		/* This one was told, and no later one is. While the header is saved, the commit has a descriptor of its own. Before a
+		 * start has succeeded, whoever starts it is told, as there is no header yet: what xNBD has left is lost then. */
+		if (begun && (slot == FILE_IMAGE || (!saving && slot != FILE_BITMAP)))
 			disk_sync_fails(slot);
 		if (slot != FILE_IMAGE)
 			return -1;
