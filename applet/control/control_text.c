@@ -146,6 +146,7 @@ static void begin_copy(struct control *k, struct args *w)
 		job_begun(k, w->given & WORD_FOLLOW, false, was_open);
 }
 
+#if ENABLE_FEATURE_XNBD_SERVER_VERIFY
 static void begin_verify(struct control *k, struct args *w)
 {
 	uint64_t rate;
@@ -162,6 +163,7 @@ static void begin_verify(struct control *k, struct args *w)
 	else
 		job_begun(k, w->given & WORD_FOLLOW, true, was_open);
 }
+#endif
 
 void control_follow_again(struct control *k)
 {

@@ -103,12 +103,11 @@ static bool files_are_left(void)
 
 	for_each_served(s) {
 		struct disk *d = &s->export->disk;
+		bool is_proxy = ENABLE_FEATURE_XNBD_SERVER_PROXY && d->words;
 
-		if (!ENABLE_FEATURE_XNBD_SERVER_PROXY || !d->words)
-			continue;
-		if (core_is_quiet(d->core) && !core_has_failed(d->core) && !d->save.write.busy && !d->header.clean)
+		if (is_proxy && core_is_quiet(d->core) && !core_has_failed(d->core) && !d->save.write.busy && !d->header.clean)
 			header_finish(d);
-		all &= core_is_quiet(d->core) && !d->save.write.busy;
+		all &= !is_proxy || (core_is_quiet(d->core) && !d->save.write.busy);
 	}
 	return all;
 }
