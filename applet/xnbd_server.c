@@ -237,7 +237,6 @@ enum {
 	OPT_CLEAR = ENABLE_FEATURE_XNBD_SERVER_PROXY << (OPTBIT_PROXY + 1),
 	OPT_ADOPT = ENABLE_FEATURE_XNBD_SERVER_PROXY << (OPTBIT_PROXY + 2),
 	OPT_ACCEPT = ENABLE_FEATURE_XNBD_SERVER_PROXY << (OPTBIT_PROXY + 3),
-	OPT_RATE_HOLD = ENABLE_FEATURE_XNBD_SERVER_PROXY * 3 << (OPTBIT_PROXY + 5),
 };
 
 /* Those without an argument first, and lists (":*"): getopt32long() has bits for 32 options. */
@@ -378,7 +377,8 @@ static void parse_uri(struct server_config *c, const char *uri)
 		c->origin.psk = psk_one(u.psk_file, u.user);
 }
 
-static void parse_mode(struct server_config *c, unsigned opt, char **argv)
+/* is_paced: --rate or --hold is given, which have no bit. */
+static void parse_mode(struct server_config *c, unsigned opt, bool is_paced, char **argv)
 {
 	const struct argument target[] = { { "DISK_IMAGE", &c->image }, { NULL, NULL } };
 	const struct argument proxy[] = { { "REMOTE_HOST", &c->origin.host }, { "REMOTE_PORT", &c->origin.port },
@@ -393,7 +393,7 @@ static void parse_mode(struct server_config *c, unsigned opt, char **argv)
 		bb_error_msg_and_die("give %s" MODES "; try --help", modes ? "only one: " : "");
 	/* Else what is meant for a proxy would pass for a target that has it. */
 	if (!(modes & (OPT_PROXY | OPT_CHECK)) &&
-	    (opt & (OPT_CLEAR | OPT_ADOPT | OPT_ACCEPT | OPT_COVER | OPT_AUTO_SWITCH) || c->commit || c->hook || c->record || c->prefetch || (opt & OPT_RATE_HOLD) || *c->origin.name))
+	    (opt & (OPT_CLEAR | OPT_ADOPT | OPT_ACCEPT | OPT_COVER | OPT_AUTO_SWITCH) || c->commit || c->hook || c->record || c->prefetch || is_paced || *c->origin.name))
 		bb_simple_error_msg_and_die("an option for a proxy is given to a target");
 	if (modes == OPT_CHECK && (opt & OPT_CLEAR))
 		bb_simple_error_msg_and_die(IF_LONG_OPTS("--check cannot be combined with --clear-bitmap") IF_NOT_LONG_OPTS("-k cannot be combined with -c"));
@@ -424,7 +424,7 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	struct server_config c = { .origin.name = "", .lport = SERVER_PORT, .argv = argv };
 	const char *clients = SERVER_CLIENTS, *queue = SERVER_QUEUE, *buf = SERVER_BUF_BYTES, *threads = SERVER_THREADS;
 	IF_FEATURE_XNBD_SERVER_INETD(const char *fd = "0";)
-	IF_FEATURE_XNBD_SERVER_PROXY(const char *rate = "0"; const char *hold = "0";)
+	const char *rate = NULL, *hold = NULL;
 	IF_FEATURE_XNBD_SERVER_DEVICE(const char *connections = NULL;)
 	IF_FEATURE_XNBD_TLS(const char *tls = NULL;)
 	IF_FEATURE_XNBD_SERVER_CONTROL(const char *control = NULL;)
@@ -447,7 +447,7 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 		IF_FEATURE_XNBD_SERVER_DISCARD(, &discard)
 		IF_FEATURE_XNBD_SERVER_COW_CLIENT(, &cow_limit));
 
-	parse_mode(&c, opt, argv + optind);
+	parse_mode(&c, opt, rate || hold, argv + optind);
 	IF_FEATURE_XNBD_SERVER_CONTROL(if (control && !(opt & (OPT_TARGET | OPT_COW | OPT_COW_CLIENT)))
 		bb_simple_error_msg_and_die(IF_LONG_OPTS("--control") IF_NOT_LONG_OPTS("-s") " is for a target; a proxy has CONTROL_SOCKET");
 	if (control)
@@ -474,8 +474,10 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	IF_FEATURE_XNBD_TLS(server_tls(&c, tls);)
 	IF_FEATURE_XNBD_SERVER_INETD(c.client_fd = (int)xatou_range(fd, 0, INT_MAX);)
 	IF_FEATURE_XNBD_SERVER_DEVICE(server_devices(&c, connections);)
-	IF_FEATURE_XNBD_SERVER_PROXY(c.rate_bytes = xatoull_sfx(rate, kMG_suffixes);)
-	IF_FEATURE_XNBD_SERVER_PROXY(c.exports.hold_s = xatou(hold);)
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && rate)
+		c.rate_bytes = xatoull_sfx(rate, kMG_suffixes);
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && hold)
+		c.exports.hold_s = xatou(hold);
 	if (strlen(c.origin.name) > NBD_NAME_MAX || is_long(c.exports.default_name))
 		bb_simple_error_msg_and_die("the name of an export has at most 4096 bytes");
 	if (is_long(c.exports.description))
