@@ -486,6 +486,8 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 		bb_simple_error_msg_and_die(IF_LONG_OPTS("--verify is for --auto-switch") IF_NOT_LONG_OPTS("-V is for -A") "; a proxy that runs is asked to compare by xnbd-bgctl");
 	if (ENABLE_FEATURE_XNBD_SERVER_RESTART && c.restart && !c.daemonize)
 		bb_simple_error_msg_and_die(IF_LONG_OPTS("--restart is for --daemonize") IF_NOT_LONG_OPTS("-W is for -d"));
+	if (ENABLE_FEATURE_XNBD_SERVER_RESTART && c.restart && c.exports.cow)
+		bb_simple_error_msg_and_die(IF_LONG_OPTS("--restart") IF_NOT_LONG_OPTS("-W") " of a copy-on-write target: its data ends with the server");
 	if (ENABLE_FEATURE_XNBD_SERVER_INETD && c.one_client && c.daemonize)
 		bb_simple_error_msg_and_die(IF_LONG_OPTS("--daemonize cannot be combined with --inetd or --connected-fd") IF_NOT_LONG_OPTS("-d cannot be combined with -i or -F"));
 	if (ENABLE_FEATURE_XNBD_SERVER_ALLOW && c.allow && c.one_client)

@@ -262,7 +262,7 @@ static bool parse_arg(struct args *w, char *p, unsigned words)
 	case WORD_SECONDS: return number(value, &w->seconds) && w->seconds <= UINT32_MAX;
 	case WORD_HOST: w->host = value; break;
 	case WORD_PORT: w->port = value; break;
-	case WORD_NAME: w->name = value; return strlen(value) <= NBD_NAME_MAX;
+	case WORD_NAME: w->name = value; return value && strlen(value) <= NBD_NAME_MAX; /* it is there: for the analyzer */
 	case 1 << 9: w->uri = value; break; /* WORD_URI, which may be 0 */
 	}
 	return true;

@@ -14,9 +14,9 @@
  * What the core waits for comes back through done() of an io (disk) and the functions
  * below (origin, time). One thread makes all of these calls, none of them from inside a
  * port function, but for those that only look (const struct core) and core_conn_buffer().
- * Builds with sanitizers assert that. Six functions may be called by any thread between core_new() and
- * core_delete(), at any moment: core_check(), core_is_outside(), core_owner(), core_size_bytes(), core_is_published()
- * and core_wants_to_see(). Times are milliseconds of any monotonic clock.
+ * Builds with sanitizers assert that. Seven functions may be called by any thread between core_new() and
+ * core_delete(), at any moment: core_check(), core_is_outside(), core_is_proxy(), core_owner(), core_size_bytes(),
+ * core_is_published() and core_wants_to_see(). Times are milliseconds of any monotonic clock.
  *
  * struct core is opaque; use the functions below to query it. Its members, and what the files of core/ call of each
  * other, are in internal.h.

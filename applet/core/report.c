@@ -17,7 +17,7 @@ uint64_t core_size_bytes(const struct core *c)
 
 bool core_is_proxy(const struct core *c)
 {
-	return c->mode == MODE_PROXY;
+	return __atomic_load_n(&c->mode, __ATOMIC_RELAXED) == MODE_PROXY;
 }
 
 uint64_t core_hold_ms(const struct core *c)

@@ -266,6 +266,10 @@ void export_close(struct export *e)
 	e->closing.run = close_run;
 	e->closing.done = close_done;
 	prepare_files(&e->closing, false);
+	if (e->disk.twin) { /* syncs of the others wait for this one, which must not wait behind files that hang elsewhere */
+		e->closing.class = JOB_SHORT;
+		e->closing.queue = &e->disk.queues[JOB_SHORT][0];
+	}
 	disk_sync_begin(&e->disk, &e->closing);
 }
 

@@ -157,8 +157,17 @@ static void root_follow(int proc, int here)
 	syscall(SYS_fchdir, here);
 }
 
-/* The keeper: the parent of each server, which has nothing open but what it was started with, and needs nothing that
- * could be on the disk. Returns in the servers. */
+/* Whether a server is not started again: the first start has failed, it ended by itself, was told to while it started, or
+ * is not needed any more (EXIT STATUS in the manual). */
+static bool is_over(bool ready, int status)
+{
+	int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+
+	return ready ? code >= 0 : !killed_by || code == EXIT_SUCCESS || code == 3;
+}
+
+/* The keeper: the parent of each server, which has nothing open but what it was started with and directories in memory, and
+ * needs nothing that could be on the disk. Returns in the servers. */
 static void keep(void)
 {
 	bool locks = ENABLE_FEATURE_XNBD_SERVER_INIT && server_config->exports.root_storage, ready = false;
@@ -176,7 +185,11 @@ static void keep(void)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGPIPE); /* whoever has started it may be gone when it is ready */
 	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGCHLD, SIG_DFL); /* a parent may have left it ignored: no child could be waited for */
+	if (ENABLE_FEATURE_XNBD_TLS)
+		psk_lock(server_config->origin.psk);
 	for (;;) {
 		pid = child_begin(&ready);
 		if (pid == 0)
@@ -185,7 +198,9 @@ static void keep(void)
 			keeper_ready();
 		if (pid > 0)
 			status = child_wait(pid);
-		if (ready ? WIFEXITED(status) : !killed_by)
+		if (pid < 0 && !killed_by)
+			bb_simple_perror_msg_and_die("fork");
+		if (is_over(ready, pid > 0 ? status : EXIT_FAILURE << 8))
 			_exit(pid > 0 && WIFEXITED(status) ? WEXITSTATUS(status) : 1);
 		if (ready)
 			killed_by = (unsigned)WTERMSIG(status);

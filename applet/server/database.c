@@ -313,6 +313,7 @@ void database_begin(const char *path)
 		bb_simple_error_msg_and_die("ended by a signal before all images of the database had begun");
 	control_database = &functions; /* a switch may end from now on */
 	write_if_changed(text, n);
+	until_ms = loop_now_ms() + START_MS; /* what hung before has used up the other */
 	server_end_of_turn(); /* a turn begins with a wait */
 	while (database_is_writing() && !server.stopping_ms && loop_now_ms() < until_ms)
 		server_turn(until_ms);

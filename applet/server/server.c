@@ -228,6 +228,8 @@ static void renewed(struct export *old, struct export *new)
 
 int server_run(const struct server_config *config)
 {
+	bool is_again = false;
+
 	server_config = config;
 	descriptors_begin();
 	verbose_is_on = config->verbose;
@@ -249,12 +251,15 @@ int server_run(const struct server_config *config)
 		return run_loop();
 	}
 	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && config->daemonize) {
-		if (daemonize() && ENABLE_FEATURE_XNBD_SERVER_RESTART)
+		is_again = daemonize() && ENABLE_FEATURE_XNBD_SERVER_RESTART;
+		if (is_again)
 			restarted();
 		if (ENABLE_FEATURE_XNBD_TLS)
 			psk_lock(config->origin.psk);
 	}
 	server_begin();
+	if (ENABLE_FEATURE_XNBD_TLS && is_again)
+		keys_reload(); /* they may have changed since the keeper was started */
 	if (hangs_up)
 		hang_up();
 	return run_loop();

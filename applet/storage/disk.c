@@ -397,7 +397,7 @@ static struct job *waiting_syncs;
 /* Zeroes: see write_through(). */
 static bool is_sync(const struct io *io)
 {
-	return ENABLE_FEATURE_XNBD_SERVER_UPGRADE && (io->op == IO_SYNC || io->op == IO_ZERO);
+	return ENABLE_FEATURE_XNBD_SERVER_UPGRADE && (io->op == IO_SYNC || is_zeroing(io));
 }
 
 static bool is_image_sync(const struct io *io)

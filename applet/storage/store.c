@@ -162,9 +162,9 @@ static bool image_has_data(struct disk *d, bool when_long)
 	for (looked = 0; !found && looked < INSPECT_BYTES && (at = holes_data(fd, known, at)) < end; looked += LOAD_BYTES) {
 		ssize_t n = pread(fd, part, LOAD_BYTES, (off_t)at);
 
-		if (n < 0)
+		if (n < 0 && !when_long) /* --accept-image takes it as it is */
 			bb_perror_msg_and_die("cannot read '%s'", d->path[FILE_IMAGE]);
-		found = !n || part[0] || memcmp(part, part + 1, (size_t)n - 1) != 0;
+		found = n <= 0 || part[0] || memcmp(part, part + 1, (size_t)n - 1) != 0;
 		at += (uint64_t)n;
 	}
 	free(part);
