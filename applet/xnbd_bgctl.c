@@ -36,7 +36,7 @@
 //config:	Compares the copy with the origin, before the switch.
 //config:
 //config:config FEATURE_XNBD_BGCTL_HOLD
-//config:	bool "--hold (260 bytes)"
+//config:	bool "--hold (270 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
@@ -44,14 +44,14 @@
 //config:	runs.
 //config:
 //config:config FEATURE_XNBD_BGCTL_UPGRADE
-//config:	bool "--upgrade (310 bytes)"
+//config:	bool "--upgrade (330 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
 //config:	Exchanges the program of a running server.
 //config:
 //config:config FEATURE_XNBD_BGCTL_CLIENTS
-//config:	bool "--clients and --export-metrics (830 bytes)"
+//config:	bool "--clients and --export-metrics (810 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help

@@ -2,7 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /* xnbd-bgctl --watch: lines of the server, as a picture that fills a terminal. */
 //config:config FEATURE_XNBD_BGCTL_WATCH
-//config:	bool "--watch (560 bytes)"
+//config:	bool "--watch (570 bytes)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_BGCTL_CLIENTS
 //config:	help

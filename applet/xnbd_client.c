@@ -18,7 +18,7 @@
 //config:	Prints the names of a server's exports.
 //config:
 //config:config FEATURE_XNBD_CLIENT_NAMES
-//config:	bool "Names of servers (19 kb)"
+//config:	bool "Names of servers (20 kb)"
 //config:	default y
 //config:	depends on XNBD_CLIENT
 //config:	help

@@ -9,7 +9,7 @@
  * memory is locked.
  */
 //config:config FEATURE_XNBD_CLIENT_PERSIST
-//config:	bool "--persist and --recovery-command (1.8 kb)"
+//config:	bool "--persist and --recovery-command (1.7 kb)"
 //config:	default y
 //config:	depends on XNBD_CLIENT
 //config:	help

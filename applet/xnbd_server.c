@@ -5,7 +5,7 @@
  * origin while the disk moves here. This file is its command line.
  */
 //config:config XNBD_SERVER
-//config:	bool "xnbd-server (184 kb)"
+//config:	bool "xnbd-server (188 kb)"
 //config:	default y
 //config:	help
 //config:	Serves a disk image or block device over NBD (target mode), or stands
@@ -13,7 +13,7 @@
 //config:	touches in a local image (proxy mode).
 //config:
 //config:config FEATURE_XNBD_SERVER_PROXY
-//config:	bool "--proxy (69 kb)"
+//config:	bool "--proxy (71 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -45,7 +45,7 @@
 //config:	which there are.
 //config:
 //config:config FEATURE_XNBD_SERVER_SECTORS
-//config:	bool "--sector-size (700 bytes)"
+//config:	bool "--sector-size (730 bytes)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -53,7 +53,7 @@
 //config:	are not for whole sectors are refused.
 //config:
 //config:config FEATURE_XNBD_SERVER_DISCARD
-//config:	bool "--discard (350 bytes)"
+//config:	bool "--discard (370 bytes)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -75,7 +75,7 @@
 //config:	A control socket for a target, as a proxy has one.
 //config:
 //config:config FEATURE_XNBD_SERVER_NAMES
-//config:	bool "Host names (19 kb)"
+//config:	bool "Host names (20 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help

@@ -5,7 +5,7 @@
  * sends one line, prints the reply, and ends with its return code. xnbd-wrapper(8) describes the protocol.
  */
 //config:config XNBD_WRAPPER_CTL
-//config:	bool "xnbd-wrapper-ctl (3.0 kb)"
+//config:	bool "xnbd-wrapper-ctl (3.3 kb)"
 //config:	default y
 //config:	help
 //config:	Controls a running xnbd-wrapper: adds and removes images and proxies, with

@@ -2,7 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /* Lines of --verbose, and how many of them. */
 //config:config FEATURE_XNBD_SERVER_VERBOSE
-//config:	bool "--verbose (4.4 kb)"
+//config:	bool "--verbose (4.3 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help

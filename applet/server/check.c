@@ -7,7 +7,7 @@
  * the core compares what is local with it, as in a proxy without clients.
  */
 //config:config FEATURE_XNBD_SERVER_CHECK
-//config:	bool "--check (2.7 kb)"
+//config:	bool "--check (2.8 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help

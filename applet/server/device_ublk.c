@@ -16,7 +16,7 @@
  * They are a hash of our identifier.
  */
 //config:config FEATURE_XNBD_SERVER_UBLK
-//config:	bool "--device /dev/ublkbN (7.9 kb)"
+//config:	bool "--device /dev/ublkbN (8.0 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_DEVICE && FEATURE_XNBD_SERVER_THREADS
 //config:	help
