@@ -253,16 +253,20 @@ static bool parse_arg(struct args *w, char *p, unsigned words)
 	for (i = 0; i < WORDS && strcmp(p, name) != 0; i++)
 		name += strlen(name) + 1;
 	i = i < WORDS ? words & 1U << i : 0;
-	if (!i || !value != !(i & ~(WORD_FORCE | WORD_FOLLOW | WORD_COUNTERS)) || (value && !nbd_percent_decode(value)))
+	if (!i || !value != !(i & ~(WORD_FORCE | WORD_FOLLOW | WORD_COUNTERS)))
 		return false;
 	w->given |= i;
+	if (!value)
+		return true;
+	if (!nbd_percent_decode(value))
+		return false;
 	switch (i) {
 	case WORD_BLOCKS: return number(value, &w->blocks);
 	case WORD_RATE: return number(value, &w->rate);
 	case WORD_SECONDS: return number(value, &w->seconds) && w->seconds <= UINT32_MAX;
 	case WORD_HOST: w->host = value; break;
 	case WORD_PORT: w->port = value; break;
-	case WORD_NAME: w->name = value; return value && strlen(value) <= NBD_NAME_MAX; /* it is there: for the analyzer */
+	case WORD_NAME: w->name = value; return strlen(value) <= NBD_NAME_MAX;
 	case 1 << 9: w->uri = value; break; /* WORD_URI, which may be 0 */
 	}
 	return true;
