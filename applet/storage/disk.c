@@ -135,10 +135,13 @@ static int hole(struct disk *d, struct io *io, int fd)
 	if (d->no_holes)
 		return EOPNOTSUPP;
 	error = punch(fd, X_FALLOC_PUNCH_HOLE, io->offset, io->length);
-	if (error != EOPNOTSUPP || !d->is_device)
+	if (error != EOPNOTSUPP)
 		return error;
+	/* After a sync that failed, perhaps of the server before, a page may be zero in memory only: from now on zeroes are written
+	 * only where something else is read, so what is read must be what the disk has. */
+	posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 	d->no_holes = true;
-	return write_through(io, fd, true);
+	return d->is_device ? write_through(io, fd, true) : error;
 }
 
 static int zero(struct disk *d, struct io *io, int fd)
@@ -148,7 +151,7 @@ static int zero(struct disk *d, struct io *io, int fd)
 
 	/* EINVAL: a block device wants whole sectors. */
 	if ((error == EOPNOTSUPP || error == EINVAL) && !(io->flags & IO_FAST))
-		error = write_through(io, fd, all);
+		error = write_through(io, fd, all || !d->no_holes);
 	return error == EINVAL ? EOPNOTSUPP : error;
 }
 

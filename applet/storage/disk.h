@@ -44,7 +44,7 @@ struct disk {
 		int error;
 	} switching;
 	_Atomic bool no_nowait; /* the image's file system knows no RWF_NOWAIT */
-	_Atomic bool no_holes; /* the image is a block device, and makes none */
+	_Atomic bool no_holes; /* the image makes none: a block device, or a file system that cannot */
 	bool keeps_space; /* no hole is made of what is zeroed */
 	const char *name; /* for messages, the export's: the process has other disks, too; NULL: they need none */
 	char *path[3];  /* absolute */

@@ -186,10 +186,7 @@ const char *file_open_target(struct disk *d, const char *image, bool readonly)
 	/* Not refused: its clients may have written this. */
 	if (!error && ENABLE_FEATURE_XNBD_SERVER_COVER && cover_mark(d))
 		bb_error_msg("'%s' seems to be covered: then its first and last bytes are in a commit file until the switch of its proxy", image);
-	if (!error && d->is_device) {
+	if (!error && d->is_device)
 		warn_of_writers(d);
-		/* As in store_open(): what is zero in memory only must not be taken for zero. A file has holes instead. */
-		posix_fadvise(d->fd[FILE_IMAGE], 0, 0, POSIX_FADV_DONTNEED);
-	}
 	return error;
 }

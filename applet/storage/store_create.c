@@ -324,10 +324,6 @@ void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *f
 		create_bitmap(d, size_bytes);
 	if (in_place)
 		prepare_commit_device(d, size_bytes, d->commit_found == COMMIT_GOOD ? d->header.size_bytes : 0);
-	/* After a sync that failed, a page may be zero in memory only: zeroes that are written where something else is read
-	 * (write_missing_zeroes()) would never be on the disk. */
-	if (how != START_BOTH)
-		posix_fadvise(d->fd[FILE_IMAGE], 0, 0, POSIX_FADV_DONTNEED);
 	if (how == START_COMMIT) {
 		allocate(d, FILE_BITMAP, map_bytes(size_bytes));
 		write_bits(d, FILE_BITMAP, 0, d->words, map_bytes(size_bytes));

@@ -688,18 +688,6 @@ void disk_sync(unsigned slot, bool all)
 	sync_now(&files[slot], files[slot].stable, all);
 }
 
-void disk_drop_pages(unsigned slot)
-{
-	struct file *f = &files[slot];
-	uint64_t at;
-
-	for (at = 0; at < f->bytes; at += SECTOR) {
-		if (f->gone[at / SECTOR])
-			memcpy(f->cache + at, f->platter + at, SECTOR);
-		f->gone[at / SECTOR] = 0;
-	}
-}
-
 void disk_sync_fails(unsigned slot)
 {
 	sync_fails(&files[slot]);

@@ -552,12 +552,6 @@ int k_ftruncate(int fd, off_t n)
 	return 0;
 }
 
-int k_posix_fadvise(int fd, off_t offset UNUSED_PARAM, off_t n UNUSED_PARAM, int what UNUSED_PARAM)
-{
-	disk_drop_pages(fd_slot(fd));
-	return 0;
-}
-
 int k_fallocate(int fd, int mode, off_t offset, off_t n)
 {
 	(void)mode;
