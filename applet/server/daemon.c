@@ -100,6 +100,7 @@ static pid_t child_begin(bool *ready)
 	char byte;
 	pid_t pid;
 
+	*ready = false;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd) < 0) /* a pipe, but inetd.c has this one */
 		return -1;
 	pid = bb_fork();
@@ -115,11 +116,12 @@ static pid_t child_begin(bool *ready)
 	return pid;
 }
 
+/* -1: there is no child. */
 static int child_wait(pid_t pid)
 {
-	int status = 0;
+	int status = EXIT_FAILURE << 8;
 
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	return status;
 }
@@ -171,7 +173,7 @@ static bool is_over(bool ready, int status)
 static void keep(void)
 {
 	bool locks = ENABLE_FEATURE_XNBD_SERVER_INIT && server_config->exports.root_storage, ready = false;
-	int proc = -1, here = -1, status = 0;
+	int proc = -1, here = -1, status;
 	sigset_t set;
 	pid_t pid;
 
@@ -196,12 +198,11 @@ static void keep(void)
 			break;
 		if (ready && ready_fd >= 0)
 			keeper_ready();
-		if (pid > 0)
-			status = child_wait(pid);
 		if (pid < 0 && !killed_by)
 			bb_simple_perror_msg_and_die("fork");
-		if (is_over(ready, pid > 0 ? status : EXIT_FAILURE << 8))
-			_exit(pid > 0 && WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+		status = child_wait(pid);
+		if (is_over(ready, status))
+			_exit(WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE);
 		if (ready)
 			killed_by = (unsigned)WTERMSIG(status);
 		(void)poll(NULL, 0, RESTART_MS);
