@@ -15,14 +15,14 @@ enum {
 enum {
 	WORD_FORCE = 1 << 0,
 	WORD_FOLLOW = 1 << 1,
-	WORD_COUNTERS = ENABLE_FEATURE_XNBD_SERVER_COUNTERS << 2,
+	WORD_COUNTERS = 1 << 2,
 	WORD_BLOCKS = 1 << 3,
 	WORD_RATE = 1 << 4,
 	WORD_SECONDS = 1 << 5,
 	WORD_HOST = 1 << 6,
 	WORD_PORT = 1 << 7,
 	WORD_NAME = 1 << 8,
-	WORD_URI = ENABLE_FEATURE_XNBD_SERVER_RECONNECT_URI << 9,
+	WORD_URI = 1 << 9,
 	WORDS = 10,
 };
 
@@ -267,7 +267,7 @@ static bool parse_arg(struct args *w, char *p, unsigned words)
 	case WORD_HOST: w->host = value; break;
 	case WORD_PORT: w->port = value; break;
 	case WORD_NAME: w->name = value; return strlen(value) <= NBD_NAME_MAX;
-	case 1 << 9: w->uri = value; break; /* WORD_URI, which may be 0 */
+	case WORD_URI: w->uri = value; break;
 	}
 	return true;
 }
@@ -298,7 +298,7 @@ static bool request_seen(struct control *k, const char *verb, const char *rest)
 static void do_status(struct control *k, struct args *w)
 {
 	control_emit_status(k);
-	if (w->given & WORD_COUNTERS)
+	if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS && w->given & WORD_COUNTERS)
 		control_counters(k, false);
 	else
 		control_answer(k, NULL);
@@ -356,11 +356,11 @@ static const struct verb {
 	uint16_t words;
 	void (*run)(struct control *k, struct args *w);
 } proxy_verbs[] = {
-	{ "status", WORD_COUNTERS, do_status },
+	{ "status", ENABLE_FEATURE_XNBD_SERVER_COUNTERS * WORD_COUNTERS, do_status },
 	{ "switch", WORD_FORCE, do_switch },
 	{ "cache-all", WORD_BLOCKS | WORD_RATE | WORD_FOLLOW, begin_copy },
 	IF_FEATURE_XNBD_SERVER_VERIFY({ "verify", WORD_RATE | WORD_FOLLOW, begin_verify },)
-	{ "reconnect", WORD_HOST | WORD_PORT | WORD_NAME | WORD_URI | WORD_FORCE, do_reconnect },
+	{ "reconnect", WORD_HOST | WORD_PORT | WORD_NAME | ENABLE_FEATURE_XNBD_SERVER_RECONNECT_URI * WORD_URI | WORD_FORCE, do_reconnect },
 	{ "hold", WORD_SECONDS, do_hold },
 	{ "pause", 0, do_pause },
 	{ "resume", 0, do_resume },
