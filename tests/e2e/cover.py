@@ -5,6 +5,7 @@
 # is done the image shows nothing. Prints how often it was killed before and after the switch.
 import os, random, signal, subprocess, sys, time
 import nbd
+from peer import until_listens
 
 ROUNDS = int(sys.argv[1])
 SIZE = os.path.getsize("disk.img")
@@ -20,11 +21,9 @@ def start():
     log = open("log", "a")
     p = subprocess.Popen(["xnbd-server", "--proxy", "--cover", "--lport", "0", "--unix", "proxy.sock", "unix:origin.sock", "-",
                           "cache.img", "cache.bm", "ctl.sock"], stderr=log)
-    for _ in range(600):
-        if os.path.exists("ctl.sock") and os.path.exists("proxy.sock"):
-            return p
-        time.sleep(0.05)
-    sys.exit("the proxy does not start")
+    until_listens("ctl.sock", p)
+    until_listens("proxy.sock", p)
+    return p
 
 
 def client():

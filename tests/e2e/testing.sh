@@ -132,6 +132,12 @@ in_background() {
 	PIDS="$PIDS $pid"
 }
 
+# listens SOCKET: somebody listens there. Its file says less: bind(2) makes it, and until listen(2) who
+# connects is refused.
+listens() {
+	test -S "$1" && awk -v name="$1" -v path="$PWD/$1" '$4 == "00010000" && ($8 == name || $8 == path) { found = 1 } END { exit !found }' /proc/net/unix
+}
+
 # is_up SOCKET: somebody listens there and greets.
 is_up() {
 	nbdinfo --size "nbd+unix:///?socket=$1" >/dev/null 2>&1

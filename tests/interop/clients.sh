@@ -185,7 +185,7 @@ fill disk.img
 random other.img 1
 in_background xnbd-wrapper --laddr 127.0.0.1 --lport "$port" --unix w.sock --socket w.ctl --tls-psk keys --imgfile other.img
 server=$pid
-until_true 10 test -S w.ctl
+until_true 10 listens w.ctl
 echo "add disk-b disk.img" | socat -t 10 - UNIX-CONNECT:w.ctl >>log
 where w.sock disk-b
 each_client wrapper
