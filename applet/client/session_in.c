@@ -10,6 +10,7 @@ enum {
 	DIRECT_BYTES = 32 << 10, /* so much of a WRITE's data is worth a recvmsg of its own */
 	TURN_WORK_FIRST = 2,     /* TURN_WORK in turn_is_over() */
 	TURN_GROWTH = 4,
+	TURNS_ALONE = 8,         /* is_alone() */
 	TURN_BYTES = 256 << 10,  /* that a session may receive in a turn of the loop; the last recvmsg
 				    may bring more */
 };
@@ -270,17 +271,31 @@ static bool out_is_low(struct session *s)
 	return true;
 }
 
+/* Whether nobody else has asked for anything lately. A few turns are enough: who asks for little leaves the processors idle, too.
+ * Of what fronts write here at once, any is good. */
+static bool is_alone(struct session *s)
+{
+	static struct session *last;
+
+	if (__atomic_load_n(&last, __ATOMIC_RELAXED) != s) {
+		__atomic_store_n(&last, s, __ATOMIC_RELAXED);
+		s->turns_alone = 0;
+	}
+	if (s->turns_alone == TURNS_ALONE)
+		return true;
+	s->turns_alone++;
+	return false;
+}
+
 /*
- * A client sends its next requests when it has replies. If it is the only one, nobody else's requests keep the
- * processors busy meanwhile: with all replies at the end of its turn, server and client would take turns at being idle.
- * So its first turn is short, each of the next ones TURN_GROWTH times as long, until no request is left.
+ * A client sends its next requests when it has replies. If only this one asks for anything, nobody else's requests keep
+ * the processors busy meanwhile: with all replies at the end of its turn, server and client would take turns at being
+ * idle. So its first turn is short, each of the next ones TURN_GROWTH times as long, until no request is left.
  */
 static bool turn_is_over(struct session *s)
 {
-	if (session_count > 1)
-		return s->work >= TURN_WORK;
 	if (!s->turn_work)
-		s->turn_work = TURN_WORK_FIRST;
+		s->turn_work = is_alone(s) ? TURN_WORK_FIRST : TURN_WORK;
 	if (s->work < s->turn_work)
 		return false;
 	if (s->turn_work < TURN_WORK)
