@@ -10,7 +10,7 @@ enum {
 	DIRECT_BYTES = 32 << 10, /* so much of a WRITE's data is worth a recvmsg of its own */
 	TURN_WORK_FIRST = 2,     /* TURN_WORK in turn_is_over() */
 	TURN_GROWTH = 4,
-	TURNS_ALONE = 8,         /* is_alone() */
+	ALONE_AFTER = 8,         /* turns: is_alone() */
 	TURN_BYTES = 256 << 10,  /* that a session may receive in a turn of the loop; the last recvmsg
 				    may bring more */
 };
@@ -279,11 +279,11 @@ static bool is_alone(struct session *s)
 
 	if (__atomic_load_n(&last, __ATOMIC_RELAXED) != s) {
 		__atomic_store_n(&last, s, __ATOMIC_RELAXED);
-		s->turns_alone = 0;
+		s->alone_for = 0;
 	}
-	if (s->turns_alone == TURNS_ALONE)
+	if (s->alone_for == ALONE_AFTER)
 		return true;
-	s->turns_alone++;
+	s->alone_for++;
 	return false;
 }
 
