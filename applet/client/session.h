@@ -133,7 +133,7 @@ struct session {
 	bool backlogged;              /* OUT_BYTES wait: takes no request until some have left */
 	unsigned work;          /* done in this turn, of TURN_WORK */
 	unsigned turn_work;     /* at most so much of TURN_WORK: turn_is_over(). 0: the next turn is its first one */
-	unsigned alone_for;   /* in which nobody else has asked for anything; ALONE_AFTER at most */
+	unsigned alone_for;     /* turns in which nobody else has asked for anything; ALONE_AFTER at most */
 	unsigned batches;       /* how often it was full in this turn, of BATCHES_MAX */
 	uint32_t read_bytes;    /* of buffers for what is read */
 	uint32_t write_bytes;   /* of buffers for what is written */
