@@ -135,7 +135,7 @@ in_background() {
 # listens SOCKET: somebody listens there. Its file says less: bind(2) makes it, and until listen(2) who
 # connects is refused.
 listens() {
-	test -S "$1" && awk -v name="$1" -v path="$PWD/$1" '$4 == "00010000" && ($8 == name || $8 == path) { found = 1 } END { exit !found }' /proc/net/unix
+	test -S "$1" && ss -xlHe | grep -q " ino:$(stat -c %i "$1") "
 }
 
 # is_up SOCKET: somebody listens there and greets.
