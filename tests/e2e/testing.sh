@@ -13,6 +13,9 @@
 # shellcheck shell=sh
 
 set -u
+# Mounts of its own: what others clone of this machine's meanwhile (mmdebstrap does) would keep a device in use that was unmounted here.
+[ "$(id -u)" != 0 ] || [ "${OWN_MOUNTS:-}" ] || OWN_MOUNTS=1 exec unshare -m sh "$0" "$@"
+unset OWN_MOUNTS
 : "${XNBDBOX:=$(cd "$(dirname "$0")/../.." && pwd)/build/xnbdbox}"
 HERE=$(cd "$(dirname "$0")" && pwd)
 T=$(mktemp -d "${TMPDIR:-/tmp}/xnbd.XXXXXX")
