@@ -194,6 +194,7 @@
 //usage:	)
 #include "libbb.h"
 #include "server/server.h"
+#include "server/upgrade.h"
 
 #include <limits.h>
 
@@ -374,6 +375,8 @@ static void parse_uri(struct server_config *c, const char *uri)
 	if (*u.export_name)
 		c->origin.name = u.export_name;
 	if (ENABLE_FEATURE_XNBD_TLS && u.tls)
+		c->origin.psk_file = u.psk_file;
+	if (ENABLE_FEATURE_XNBD_TLS && u.tls && !(ENABLE_FEATURE_XNBD_SERVER_UPGRADE && upgrade_found()))
 		c->origin.psk = psk_one(u.psk_file, u.user);
 }
 

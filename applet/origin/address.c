@@ -24,6 +24,8 @@ void address_clear(struct address *a)
 	free((char *)a->at.port);
 	free((char *)a->at.name);
 	free((char *)a->at.psk_file);
+	if (ENABLE_FEATURE_XNBD_TLS && a->key_file)
+		a->key_file->origin = NULL;
 	if (ENABLE_FEATURE_XNBD_TLS && a->at.psk)
 		secret_free((struct psk *)a->at.psk, sizeof(*a->at.psk));
 	memset(a, 0, sizeof(*a));
@@ -36,9 +38,9 @@ bool address_set(struct address *a, const struct origin_address *from)
 	a->at.name = strdup(from->name);
 	if (ENABLE_FEATURE_XNBD_TLS && from->psk)
 		a->at.psk = psk_dup(from->psk);
-	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && from->psk_file)
-		a->at.psk_file = strdup(from->psk_file);
-	if (a->at.host && a->at.port && a->at.name && !a->at.psk == !from->psk && (!ENABLE_FEATURE_XNBD_WRAPPER_DBPATH || !a->at.psk_file == !from->psk_file))
+	if (ENABLE_FEATURE_XNBD_TLS && from->psk_file)
+		a->at.psk_file = path_absolute(from->psk_file);
+	if (a->at.host && a->at.port && a->at.name && !a->at.psk == !from->psk && (!ENABLE_FEATURE_XNBD_TLS || !a->at.psk_file == !from->psk_file))
 		return true;
 	address_clear(a);
 	return false;

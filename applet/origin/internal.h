@@ -1,13 +1,25 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* An origin, for origin.c, origin_identity.c and address.c. Core's thread; nothing here blocks. */
+/* An origin, for origin.c, origin_identity.c, origin_key.c and address.c. Core's thread; nothing here blocks. */
 #ifndef ORIGIN_INTERNAL_H
 #define ORIGIN_INTERNAL_H
 
 #include "origin/conn.h"
 
+/* A file of keys that a worker reads again. */
+struct key_file {
+	struct job job;
+	struct origin *origin; /* which uses a key from there; NULL: no more */
+	const struct psk *psk; /* what was found */
+	bool well;
+	char why[PSK_ERROR_BYTES + 32];
+	char name[TLS_NAME_MAX + 1];
+	char path[];
+};
+
 struct address {
 	struct origin_address at; /* ours; host NULL: none */
+	struct key_file *key_file; /* which is being read; NULL: none is */
 	bool plain; /* its server takes no option but EXPORT_NAME */
 };
 

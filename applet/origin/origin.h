@@ -23,7 +23,7 @@ struct origin_address {
 	const char *host, *port;
 	const char *name;      /* of the export */
 	const struct psk *psk; /* the key for TLS; NULL: no TLS */
-	const char *psk_file;  /* it comes from there; NULL: nobody has to know */
+	const char *psk_file;  /* it comes from there; NULL: no TLS */
 };
 
 /* An origin at this address. Connects at once, and calls `first` once when this
@@ -46,6 +46,9 @@ const char *origin_reconnect(struct origin *o, const struct origin_address *a, b
 const char *origin_adopt(struct origin *o, int fd, origin_callback *done);
 /* Whether a reconnect is not done yet, even if nobody waits for it any more. */
 bool origin_is_busy(const struct origin *o);
+/* Has a worker read its key again, from the same file by the same name: new connections use what is there then. An error is
+ * logged, and the key stays. */
+void origin_read_key(struct origin *o);
 /* Tries to reach it now, without waiting for the end of a pause. */
 void origin_hurry(struct origin *o);
 /* Of the origin that is in use, or looked for: valid until the next turn of the loop. */

@@ -5,13 +5,21 @@
 #include "reactor/handover.h"
 
 #include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
 
 struct record {
 	uint32_t type, more_bytes;
 	uint8_t data[];
 };
 
-enum { ROOM_BYTES_MIN = 4096 };
+enum {
+	ROOM_BYTES_MIN = 4096,
+	/* linux/memfd.h and fcntl.h */
+	X_MFD_EXEC = 0x10, /* Linux 6.3 */
+	X_F_ADD_SEALS = 1033,
+	X_F_SEAL_SHRINK = 2,
+};
 
 const struct handed_kind handed_kinds[HANDED_TYPES] = {
 	[HANDED_NUMBER] = { sizeof(uint64_t), 0, 0 },
@@ -36,6 +44,35 @@ _Static_assert(sizeof(struct handed_export) <= sizeof(struct handed_command) && 
 static size_t record_bytes(unsigned type, size_t more_bytes)
 {
 	return (sizeof(struct record) + handed_kinds[type].bytes + more_bytes + 8) & ~(size_t)7;
+}
+
+void handover_die(void)
+{
+	bb_simple_error_msg_and_die("the handed-over state has another version");
+}
+
+void memory_free(struct memory *m)
+{
+	if (m->map) {
+		memset(m->map, 0, m->bytes);
+		munmap(m->map, m->bytes);
+	}
+	close(m->fd);
+	m->map = NULL;
+}
+
+void *memory_new(struct memory *m, size_t bytes)
+{
+	void *p;
+
+	m->bytes = bytes;
+	m->fd = memfd_create(applet_name, MFD_CLOEXEC | MFD_ALLOW_SEALING | X_MFD_EXEC);
+	if (m->fd < 0)
+		m->fd = memfd_create(applet_name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	p = ftruncate(m->fd, (off_t)bytes) < 0 ? MAP_FAILED : mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, m->fd, 0);
+	syscall(SYS_fcntl, m->fd, X_F_ADD_SEALS, X_F_SEAL_SHRINK); /* or whoever is tried could kill us. fcntl(2) is 0.4 KB of libc */
+	m->map = p == MAP_FAILED ? NULL : p;
+	return m->map;
 }
 
 /* ---- writing ---------------------------------------------------------------------------------- */

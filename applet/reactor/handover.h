@@ -26,8 +26,9 @@
 
 /* The first record, a HANDED_TEXT, which all versions begin with. After the version come the features that the sequence
  * of records depends on, and those that were negotiated with clients or are recorded on the disk. */
-#define HANDOVER_VERSION "xnbd state 5" IF_FEATURE_XNBD_SERVER_INIT(" init") IF_FEATURE_XNBD_SERVER_AUTO(" auto") \
-	IF_FEATURE_XNBD_SERVER_STRUCTURED(" structured") IF_FEATURE_XNBD_SERVER_VERIFY(" verify") IF_FEATURE_XNBD_SERVER_COVER(" cover")
+#define HANDOVER_VERSION "xnbd state 6" IF_FEATURE_XNBD_SERVER_INIT(" init") IF_FEATURE_XNBD_SERVER_AUTO(" auto") \
+	IF_FEATURE_XNBD_SERVER_STRUCTURED(" structured") IF_FEATURE_XNBD_SERVER_VERIFY(" verify") IF_FEATURE_XNBD_SERVER_COVER(" cover") \
+	IF_FEATURE_XNBD_TLS(" tls")
 
 enum handed {
 	HANDED_NUMBER,
@@ -67,7 +68,7 @@ struct handed_export {
 	uint64_t size_bytes, serial;
 };
 
-/* Then a HANDED_TEXT for host, port and name of the origin. */
+/* Then a HANDED_TEXT for host, port and name of the origin, and for the file of its key. */
 struct handed_proxy {
 	uint64_t hold_ms, copy_rate, verify_rate;
 	uint32_t copy, verify; /* enum job_state */
@@ -157,6 +158,22 @@ extern struct handover {
 } handover;
 
 extern const char handover_busy[]; /* for why */
+
+/* At the start: what was handed over is not for this program. */
+void handover_die(void) NORETURN;
+
+/* Bytes in a file that is nowhere but in memory, and mapped: of a process whose memory is locked, it cannot be swapped
+ * out to the disk that this process serves. Any thread. */
+struct memory {
+	int fd; /* -1: none */
+	uint8_t *map;
+	size_t bytes;
+};
+
+/* The bytes, zeroed. NULL: there is none. To be freed in any case. */
+void *memory_new(struct memory *m, size_t bytes);
+/* Wipes it. */
+void memory_free(struct memory *m);
 
 /* Writes one with n bytes behind it. Returns its struct, zeroed, until the next call. */
 void *handover_put(enum handed type, const void *more, size_t n);

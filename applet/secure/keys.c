@@ -3,6 +3,7 @@
 /* Files of keys, and the keys of this process. */
 #include "libbb.h"
 #include "nbd/nbd.h"
+#include "reactor/handover.h"
 #include "reactor/lock.h"
 #include "secure/keys.h"
 
@@ -166,7 +167,7 @@ struct psk_list *psk_read(const char *path, char *error)
 	bytes = sizeof(*l) + count_lines(t.bytes) * sizeof(l->psk[0]);
 	l = secret_new(bytes);
 	if (l)
-		l->bytes = bytes;
+		l->bytes = (uint32_t)bytes;
 	wrong = l ? parse_text(t.bytes, l, &line) : "out of memory";
 	secret_free(t.bytes, t.size);
 	if (!wrong)
@@ -257,3 +258,81 @@ bool psk_find(const uint8_t *name, size_t bytes, struct psk *to)
 	mutex_unlock(&lock);
 	return k;
 }
+
+/* ---- for another program in this process ------------------------------------------------------- */
+
+#if ENABLE_FEATURE_XNBD_SERVER_UPGRADE
+static struct memory handed; /* a struct psk_list, and behind its keys one more; without a name: none */
+
+void psk_handover_end(void)
+{
+	if (handed.bytes)
+		memory_free(&handed);
+	handed.bytes = 0;
+}
+
+/* The descriptor; -1: there are no keys, or handover.why says why. */
+static int put(const struct psk *one)
+{
+	unsigned count = used ? used->count : 0;
+	struct psk_list *l;
+	size_t bytes = sizeof(*l) + (count + 1) * sizeof(*one);
+
+	if (!one && !count)
+		return -1;
+	l = memory_new(&handed, bytes);
+	if (!l) {
+		handover.why = "out of memory";
+		return -1;
+	}
+	keep_secret(l, bytes);
+	if (count)
+		memcpy(l, used, bytes - sizeof(*one));
+	l->bytes = (uint32_t)bytes;
+	if (one)
+		l->psk[count] = *one;
+	return handed.fd;
+}
+
+static const struct psk *get(int fd)
+{
+	struct psk_list *l = NULL;
+	const struct psk *k, *last;
+	struct stat st;
+	size_t bytes;
+
+	if (fstat(fd, &st) < 0 || st.st_size < (off_t)(sizeof(*l) + sizeof(*last)))
+		handover_die();
+	handed.fd = fd;
+	handed.bytes = bytes = (size_t)st.st_size;
+	handed.map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (handed.map != MAP_FAILED)
+		l = secret_new(bytes);
+	if (!l)
+		bb_simple_error_msg_and_die("out of memory");
+	memcpy(l, handed.map, bytes);
+	psk_handover_end();
+	l->bytes = (uint32_t)bytes;
+	l->count = (uint32_t)((bytes - sizeof(*l)) / sizeof(*last)) - 1;
+	last = &l->psk[l->count];
+	for (k = l->psk; k <= last; k++)
+		if (k->name_bytes > TLS_NAME_MAX || k->key_bytes > TLS_PSK_MAX)
+			handover_die();
+	psk_use(l);
+	return last->name_bytes ? last : NULL;
+}
+
+void psk_handover(const struct psk **one)
+{
+	int fd = -1;
+
+	if (!handover.reads) {
+		mutex_lock(&lock); /* a worker may have read others just now */
+		fd = put(*one);
+		mutex_unlock(&lock);
+	}
+	handover_fd(&fd);
+	if (handover.reads && fd >= 0)
+		*one = get(fd);
+}
+#endif

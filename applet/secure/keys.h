@@ -25,12 +25,15 @@ struct psk {
 };
 
 struct psk_list {
-	size_t bytes; /* of memory */
-	unsigned count;
+	uint32_t bytes; /* of memory */
+	uint32_t count;
 	struct psk psk[];
 };
 
 enum { PSK_ERROR_BYTES = 256 };
+
+/* For a message, when a file could not be read again, and this is why. */
+#define PSK_STAYS "%s; the old keys stay in use"
 
 /* Reads a file with one key per line, NAME:HEX; lines that begin with '#' are comments. NULL: error, which has room for
  * PSK_ERROR_BYTES, has one line. Blocks; any thread. The list is the caller's: psk_free(). */
@@ -52,5 +55,12 @@ void psk_lock(const struct psk *one);
 void psk_forget(const struct psk *one);
 /* Whether one of them has this name: copied to *to. Any thread. */
 bool psk_find(const uint8_t *name, size_t bytes, struct psk *to);
+
+/* For another program in this process, by handover.reads: hands over these and *one, which may be NULL, in a file in memory of
+ * their own. A program that is only tried does not get its descriptor. Or takes them: *one is then valid until psk_use(). Dies of
+ * what is no list of keys. Core's thread. */
+void psk_handover(const struct psk **one);
+/* Wipes what was handed over, as no program takes it. Harmless when there is nothing. Core's thread. */
+void psk_handover_end(void);
 
 #endif

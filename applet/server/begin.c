@@ -221,6 +221,8 @@ void server_begin_again(void)
 	listen_begin();
 	server.is_begun = server.is_ready = true;
 	daemon_ready();
+	if (ENABLE_FEATURE_XNBD_TLS)
+		keys_reload(); /* a file that is there counts */
 }
 
 void server_begin(void)

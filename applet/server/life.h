@@ -76,7 +76,9 @@ void server_leave(void);
 
 /* Reads the file of keys; dies when it cannot. */
 void keys_begin(const char *path);
-/* Has a worker read it again. */
+/* Has workers read it again, and those that the keys of origins come from. */
 void keys_reload(void);
+/* For another program in this process, or from it: the keys of clients, and *origin, that of the origin; as psk_handover(). */
+void keys_handover(const struct psk **origin);
 
 #endif

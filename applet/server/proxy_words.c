@@ -66,10 +66,10 @@ void proxy_words_parse(struct proxy_words *w)
 	if (w->verify && !w->auto_switch)
 		bb_simple_error_msg_and_die("verify is for auto-switch");
 	w->host = w->uri.path ? xasprintf("unix:%s", w->uri.path) : xstrdup(w->uri.host);
-	if (ENABLE_FEATURE_XNBD_TLS && w->uri.tls)
+	if (ENABLE_FEATURE_XNBD_TLS && w->uri.tls) {
 		w->psk = psk_one(w->uri.psk_file, w->uri.user);
-	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && w->psk)
 		w->psk_path = xpath_absolute(w->uri.psk_file);
+	}
 	if (w->hold)
 		w->hold_s = xatou(w->hold);
 }

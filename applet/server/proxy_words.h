@@ -20,7 +20,7 @@ struct proxy_words {
 	struct nbd_uri uri;    /* of the origin */
 	char *host;            /* of the same, as xnbd-server takes it; its own */
 	const struct psk *psk; /* NULL: no TLS; its own */
-	char *psk_path;        /* where that is from, from the root on; its own, with FEATURE_XNBD_WRAPPER_DBPATH */
+	char *psk_path;        /* where that is from, from the root on; its own */
 	const char *image, *bitmap, *socket;
 	const char *commit, *hook, *hold; /* NULL: not said */
 	bool clear, adopt, accept, cover, switched, auto_switch, verify;

@@ -236,8 +236,6 @@ int server_run(const struct server_config *config)
 	client_limits = config->limits;
 	if (ENABLE_FEATURE_XNBD_SERVER_ALLOW && config->allow)
 		allow_parse(config->allow);
-	if (ENABLE_FEATURE_XNBD_TLS && config->tls_psk && config->limits.tls != NBD_TLS_OFF)
-		keys_begin(config->tls_psk);
 	if (ENABLE_FEATURE_XNBD_TLS_KERNEL)
 		kernel_tls_off = ENABLE_FEATURE_XNBD_SERVER_INIT && config->exports.root_storage;
 	export_config = config->exports;
@@ -250,6 +248,8 @@ int server_run(const struct server_config *config)
 		server_begin_again();
 		return run_loop();
 	}
+	if (ENABLE_FEATURE_XNBD_TLS && config->tls_psk && config->limits.tls != NBD_TLS_OFF)
+		keys_begin(config->tls_psk);
 	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && config->daemonize) {
 		is_again = daemonize() && ENABLE_FEATURE_XNBD_SERVER_RESTART;
 		if (is_again)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
-/* The keys of clients with TLS, which are read at the start and again while the server runs. */
+/* The keys of clients with TLS, which are read at the start; these and those of origins are read again while the server runs. */
 #include "libbb.h"
 #include "reactor/pool.h"
 #include "server/life.h"
@@ -20,7 +20,7 @@ static void keys_run(struct job *j UNUSED_PARAM)
 	if (l)
 		psk_use(l);
 	else
-		bb_error_msg("%s; the old keys stay in use", keys.error);
+		bb_error_msg(PSK_STAYS, keys.error);
 }
 
 static void keys_done(struct job *j UNUSED_PARAM)
@@ -31,6 +31,11 @@ static void keys_done(struct job *j UNUSED_PARAM)
 
 void keys_reload(void)
 {
+	const struct served *s;
+
+	for_each_served(s)
+		if (ENABLE_FEATURE_XNBD_SERVER_PROXY && s->export->disk.origin)
+			origin_read_key(s->export->disk.origin);
 	if (keys.path && repeated_begin(&keys.reload))
 		repeated_submit(&keys.reload, JOB_SLOW, keys_run, keys_done);
 }
@@ -45,3 +50,11 @@ void keys_begin(const char *path)
 		bb_simple_error_msg_and_die(keys.error);
 	psk_use(l);
 }
+
+#if ENABLE_FEATURE_XNBD_SERVER_UPGRADE
+void keys_handover(const struct psk **origin)
+{
+	handover_text(&keys.path);
+	psk_handover(origin);
+}
+#endif

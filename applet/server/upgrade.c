@@ -36,18 +36,6 @@ enum {
 	TRIAL_MS = 5000, /* what is tried needs a thousandth of that */
 	HANGS_MS = 2000, /* since then, it may be forever */
 	SYNCS_MS = 10000, /* a sync of a disk that is well less */
-	/* linux/memfd.h and fcntl.h */
-	X_MFD_EXEC = 0x10, /* Linux 6.3 */
-	X_F_ADD_SEALS = 1033,
-	X_F_SEAL_SHRINK = 2,
-};
-
-/* Bytes in a file that is nowhere but in memory, and mapped: of a process whose memory is locked, it cannot be swapped
- * out to the disk that this process serves. */
-struct memory {
-	int fd; /* -1: none */
-	uint8_t *map;
-	size_t bytes;
 };
 
 static struct {
@@ -61,29 +49,6 @@ static struct {
 	struct timer patience; /* with the syncs that are under way */
 	uint64_t until_ms; /* ... how long; 0: it has not begun */
 } up;
-
-static void memory_free(struct memory *m)
-{
-	if (m->map)
-		munmap(m->map, m->bytes);
-	close(m->fd);
-	m->map = NULL;
-}
-
-/* NULL: there is none. To be freed in any case. */
-static uint8_t *memory_new(struct memory *m, size_t bytes)
-{
-	void *p;
-
-	m->bytes = bytes;
-	m->fd = memfd_create(applet_name, MFD_CLOEXEC | MFD_ALLOW_SEALING | X_MFD_EXEC);
-	if (m->fd < 0)
-		m->fd = memfd_create(applet_name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	p = ftruncate(m->fd, (off_t)bytes) < 0 ? MAP_FAILED : mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, m->fd, 0);
-	syscall(SYS_fcntl, m->fd, X_F_ADD_SEALS, X_F_SEAL_SHRINK); /* or whoever is tried could kill us. fcntl(2) is 0.4 KB of libc */
-	m->map = p == MAP_FAILED ? NULL : p;
-	return m->map;
-}
 
 /* ---- reading the program --------------------------------------------------------------------- */
 
@@ -128,14 +93,6 @@ const char *upgrade_begin(int program_fd)
 
 /* ---- the upgrade --------------------------------------------------------------------------------- */
 
-/* The other program reads the key again that is on the command line. */
-static bool is_other_key(const struct origin *o)
-{
-	const struct psk *is = origin_address(o)->psk, *told = server_config->origin.psk;
-
-	return is && told ? memcmp(is, told, sizeof(*is)) != 0 : is != told;
-}
-
 /* What this process does that another program could not go on with. */
 static const char *refusal(void)
 {
@@ -155,8 +112,6 @@ static const char *refusal(void)
 		return "what clients of --cow-client have written cannot be handed over";
 	if (export_config.cow)
 		return "what --cow-target has written cannot be handed over";
-	if (ENABLE_FEATURE_XNBD_TLS && ENABLE_FEATURE_XNBD_SERVER_PROXY && e && core_is_proxy(e->disk.core) && is_other_key(e->disk.origin))
-		return "since --reconnect, the key of the origin is not the one of the command line: restart the server with that URI instead";
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && server_config->record && e && core_is_recording(e->disk.core))
 		return "a boot trace is being recorded, until the switch";
 	/* A hook would be lost, or get our descriptors; a switch may be by a signal: nobody would ask again. */
@@ -285,6 +240,8 @@ void upgrade_now(void)
 		fronts_stop();
 		upgrade_handover();
 		why = handover.why ? handover.why : exchange();
+		if (ENABLE_FEATURE_XNBD_TLS)
+			psk_handover_end();
 		fronts_go_on();
 		free(handover.bytes);
 		memset(&handover, 0, sizeof(handover));

@@ -23,7 +23,8 @@ const char *upgrade_begin(int program_fd);
  * milliseconds; one that gives no answer is killed after 5 s. */
 void upgrade_now(void);
 
-/* At the start: whether there is another program's state. Dies when it is of another version, or not whole. */
+/* At the start: whether there is another program's state, which has the keys, too. Dies when it is of another version, or not
+ * whole. May be called again. */
 bool upgrade_found(void);
 /* If it is only to be looked at: says so to the other program, and ends. */
 void upgrade_is_tried(void);

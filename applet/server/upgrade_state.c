@@ -52,15 +52,10 @@ static void proxy_begin(struct disk *d, const struct handed_proxy *r)
 		core_verify(d->core, r->verify_rate);
 }
 
-static void die(void) NORETURN;
-static void die(void)
+/* psk: reading: the key of its origin, or NULL. */
+static void proxy_handover(struct disk *d, const struct psk *psk)
 {
-	bb_simple_error_msg_and_die("the handed-over state has another version");
-}
-
-static void proxy_handover(struct disk *d)
-{
-	static char *at[3];
+	static char *at[4];
 	const struct handed_proxy *r = NULL;
 	struct origin_address a;
 	unsigned i;
@@ -68,24 +63,29 @@ static void proxy_handover(struct disk *d)
 	if (handover.reads) {
 		r = handover_get(HANDED_PROXY);
 		if (!r) /* what clients have asked needs an origin */
-			die();
+			handover_die();
 	} else {
 		proxy_put(d->core);
 		at[0] = (char *)origin_address(d->origin)->host;
 		at[1] = (char *)origin_address(d->origin)->port;
 		at[2] = (char *)origin_address(d->origin)->name;
+		at[3] = (char *)origin_address(d->origin)->psk_file;
 	}
 	for (i = 0; i < ARRAY_SIZE(at); i++)
 		handover_text(&at[i]);
 	if (!r)
 		return;
-	a = (struct origin_address){ at[0] ? at[0] : "", at[1] ? at[1] : "", at[2] ? at[2] : "", server_config->origin.psk, NULL };
+	if (!psk != !at[3]) /* never without TLS where there was TLS */
+		handover_die();
+	a = (struct origin_address){ at[0] ? at[0] : "", at[1] ? at[1] : "", at[2] ? at[2] : "", psk, at[3] };
 	d->origin = origin_new(d, &a, NULL, NULL);
 	proxy_begin(d, r);
 }
 
 void upgrade_handover(void)
 {
+	const struct psk *psk = NULL; /* of the origin */
+	bool is_proxy;
 	struct export *e;
 
 	if (!handover.reads) /* else upgrade_found() has taken it */
@@ -98,8 +98,13 @@ void upgrade_handover(void)
 	listen_handover();
 	exports_handover();
 	e = server_config->image ? export_find("", 0) : NULL;
-	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && server_config->bitmap && e)
-		proxy_handover(&e->disk);
+	is_proxy = ENABLE_FEATURE_XNBD_SERVER_PROXY && server_config->bitmap && e;
+	if (is_proxy && !handover.reads)
+		psk = origin_address(e->disk.origin)->psk;
+	if (ENABLE_FEATURE_XNBD_TLS)
+		keys_handover(&psk);
+	if (is_proxy)
+		proxy_handover(&e->disk, psk);
 	if (handover.reads) {
 		server.one.export = e;
 		server.served = e ? &server.one : NULL;
@@ -124,19 +129,21 @@ bool upgrade_found(void)
 	struct stat st;
 	int fd;
 
+	if (handover.reads)
+		return true;
 	if (!text || !*text)
 		return false;
 	fd = (int)xatou_range(text, 0, INT_MAX);
 	*text = '\0'; /* who is called by this process does not get it: unsetenv(3) is 0.2 KB of libc */
 	handover.reads = true;
 	if (fstat(fd, &st) < 0 || !st.st_size)
-		die();
+		handover_die();
 	handover.count = (size_t)st.st_size - 1;
 	handover.bytes = mmap(NULL, handover.count + 1, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	close(fd);
 	if (handover.bytes == MAP_FAILED || !handover_walk(*what_becomes() == UPGRADE_NEW ? 0 : FIOCLEX) ||
 	    !handover_get(HANDED_TEXT) || strcmp(handover.more, HANDOVER_VERSION) != 0)
-		die();
+		handover_die();
 	prctl(PR_SET_NAME, applet_name); /* after execveat(2) it is the number of a descriptor */
 	control_upgrade = upgrade_begin;
 	return true;
@@ -154,7 +161,7 @@ void upgrade_restore(void)
 {
 	upgrade_handover();
 	if (handover.at != handover.count)
-		die();
+		handover_die();
 	exports_got();
 	munmap(handover.bytes, handover.count + 1);
 	memset(&handover, 0, sizeof(handover));

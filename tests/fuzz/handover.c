@@ -13,6 +13,7 @@
 #include "libbb.h"
 #include "reactor/handover.h"
 #include "script.h"
+#include "secure/keys.h"
 #include "world.h"
 
 #include <sys/mman.h>
@@ -20,7 +21,7 @@
 
 enum { DAMAGE = 2, RECORDS = 5, STATE_MAX = 64 << 10, FDS_MAX = 64 };
 
-enum what { FD_NONE, FD_NULL, FD_CLIENTS, FD_CONTROL, FD_SOCKET, FD_IMAGE, FD_BITMAP, FD_COMMIT, FD_KINDS };
+enum what { FD_NONE, FD_NULL, FD_CLIENTS, FD_CONTROL, FD_SOCKET, FD_IMAGE, FD_BITMAP, FD_COMMIT, FD_KEYS, FD_KINDS };
 
 static const uint8_t *input;
 static size_t input_bytes;
@@ -52,6 +53,20 @@ static int one_of_pair(void)
 	return pair[0];
 }
 
+/* One of clients, and the origin's: as in secure/keys.c. */
+static int keys(void)
+{
+	static const struct {
+		uint32_t bytes, count;
+		struct psk psk[2];
+	} list = { sizeof(list), 1, { { 3, TLS_PSK_MAX, "bob", "l" }, { 5, TLS_PSK_MIN, "alice", "k" } } };
+	int fd = memfd_create("keys", 0);
+
+	if (fd < 0 || pwrite(fd, &list, sizeof(list), 0) != sizeof(list))
+		finding("the fuzzer has no memory for keys");
+	return fd;
+}
+
 static int descriptor(enum what what)
 {
 	static const char *const files[] = { "image", "bitmap", "bitmap.commit" };
@@ -69,6 +84,8 @@ static int descriptor(enum what what)
 	case FD_BITMAP:
 	case FD_COMMIT:
 		return open(world_path(files[what - FD_IMAGE]), O_RDWR);
+	case FD_KEYS:
+		return keys();
 	default:
 		return -1;
 	}

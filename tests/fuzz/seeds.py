@@ -185,7 +185,7 @@ def replies():
 
 
 NUMBER, FD, TEXT, PATH, EXPORT, PROXIED, CONTROL, DEVICE, SESSION, REPLIED, REQUESTED, PIECE = range(12)
-AT_NULL, AT_CLIENTS, AT_CONTROL, AT_SOCKET, AT_IMAGE, AT_BITMAP, AT_COMMIT = range(1, 8)
+AT_NULL, AT_CLIENTS, AT_CONTROL, AT_SOCKET, AT_IMAGE, AT_BITMAP, AT_COMMIT, AT_KEYS = range(1, 9)
 
 
 def record(kind, data=b'', more=b''):
@@ -214,10 +214,12 @@ def states():
         begin += record(EXPORT, struct.pack('=5i4BIIQQ', *files, 0, 0, 0, 0, 512, 0, size, 0)) + record(TEXT, b'', b'/image') * 3
         begin += record(NUMBER, struct.pack('=Q', 1))
         copies = [(0, 0), (1, 0), (2, 1)] if proxy else [None]
-        for copy in copies:
-            at = begin
+        for i, copy in enumerate(copies):
+            keys = bool(i)
+            at = begin + record(TEXT, b'', b'/keys' if keys else b'') + record(FD, struct.pack('=i', AT_KEYS if keys or not proxy else 0))
             if proxy:
                 at += record(PROXIED, struct.pack('=QQQII', 5000, 0, 0, *copy)) + record(TEXT, b'', b'unix:/origin') + record(TEXT, b'', b'-') + record(TEXT)
+                at += record(TEXT, b'', b'/keys' if keys else b'')
             end = record(FD, struct.pack('=i', AT_CONTROL if proxy else 0))
             end += record(CONTROL, struct.pack('=i5B3B', AT_SOCKET, 0, 1, 0, 1, 0, 0, 0, 0), b'stat') + record(TEXT, b'', b'job running\n')
             works = [

@@ -174,27 +174,32 @@ void fuzz_free(void *v)
 	free(p);
 }
 
-/* No memory: each buffer is to be a piece of its own, which sanitizers watch. So is what another program hands over. */
+/* No arena: each buffer is to be a piece of its own, which sanitizers watch. So are secrets, and what another program hands
+ * over. */
 void *fuzz_mmap(void *at, size_t n, int protection, int flags, int fd, off_t offset);
 int fuzz_munmap(void *p, size_t n);
-static void *handed;
 
 void *fuzz_mmap(void *at, size_t n, int protection, int flags, int fd, off_t offset)
 {
-	if (fd < 0)
+	void *p;
+
+	if (fd < 0 && flags & MAP_NORESERVE)
 		return MAP_FAILED;
 	if (protection == PROT_READ)
 		return mmap(at, n, protection, flags, fd, offset);
-	handed = get(n, true);
-	return handed && pread(fd, handed, n, 0) == (ssize_t)n ? handed : MAP_FAILED;
+	p = get(n, true);
+	return p && (fd < 0 || pread(fd, p, n, 0) == (ssize_t)n) ? p : MAP_FAILED;
 }
 
-int fuzz_munmap(void *p, size_t n)
+int fuzz_munmap(void *v, size_t n)
 {
-	if (p != handed)
-		return munmap(p, n);
-	fuzz_free(p);
-	handed = NULL;
+	const struct piece *p = pieces;
+
+	while (p && p + 1 != v)
+		p = p->next;
+	if (!p)
+		return munmap(v, n);
+	fuzz_free(v);
 	return 0;
 }
 
