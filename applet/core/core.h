@@ -223,8 +223,13 @@ void core_job_cancel(struct core *c);
 
 /* ---- the boot trace -------------------------------------------------------- */
 
-/* Records from now on what clients ask for. False: out of memory. */
-bool core_record(struct core *c);
+/* Records from now on what clients ask for, behind these runs of an earlier recording, which fit (core/trace.h). Of a target
+ * there are only these. False: out of memory. */
+bool core_record(struct core *c, const struct trace_run *run, unsigned runs);
+/* What core_record() and core_prefetch() are to be given by a program that replaces this one: the runs so far; all runs that
+ * are fetched, of which some are here. NULL: nothing is recorded, or fetched, any more. Valid until the next call. */
+const struct trace_run *core_recorded(const struct core *c, unsigned *runs);
+const struct trace_run *core_prefetched(const struct core *c, unsigned *runs);
 /* Writes the trace so far to `to`, as text (core/trace.h; room for TRACE_BYTES_MAX), if it has grown
  * since the last call. Returns its length; 0: it has not. */
 size_t core_record_text(struct core *c, char *to);

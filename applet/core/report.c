@@ -80,9 +80,26 @@ void core_status(const struct core *c, struct core_status *s)
 
 /* ---- the boot trace ------------------------------------------------------------------ */
 
-bool core_record(struct core *c)
+bool core_record(struct core *c, const struct trace_run *run, unsigned runs)
 {
-	return trace_begin(&c->trace, c->size_bytes);
+	if (!trace_begin(&c->trace, c->size_bytes))
+		return false;
+	trace_resume(&c->trace, run, runs);
+	if (c->mode == MODE_TARGET || runs == TRACE_RUNS_MAX)
+		trace_stop(&c->trace);
+	return true;
+}
+
+const struct trace_run *core_recorded(const struct core *c, unsigned *runs)
+{
+	*runs = c->trace.runs;
+	return core_is_recording(c) ? c->trace.run : NULL;
+}
+
+const struct trace_run *core_prefetched(const struct core *c, unsigned *runs)
+{
+	*runs = c->prefetch.runs;
+	return c->prefetch.run;
 }
 
 size_t core_record_text(struct core *c, char *to)

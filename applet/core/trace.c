@@ -30,6 +30,15 @@ bool trace_begin(struct trace *t, uint64_t size_bytes)
 	return t->recording;
 }
 
+void trace_resume(struct trace *t, const struct trace_run *run, unsigned runs)
+{
+	for (; t->runs < runs; t->runs++) {
+		t->run[t->runs] = run[t->runs];
+		map_set(&t->seen, run[t->runs].first, run[t->runs].end);
+		t->changed = true;
+	}
+}
+
 void trace_stop(struct trace *t)
 {
 	__atomic_store_n(&t->recording, false, __ATOMIC_RELAXED);
@@ -104,6 +113,23 @@ void trace_forget(struct trace *t, uint64_t first, uint64_t end)
 		map_set(&t->seen, first, end);
 }
 
+/* ---- strangers' -------------------------------------------------------------------- */
+
+static bool run_fits(const struct trace_run *r, uint64_t blocks)
+{
+	return r->first < r->end && r->end <= blocks && r->end - r->first <= TRACE_RUN_BLOCKS_MAX;
+}
+
+bool trace_fits(const struct trace_run *run, size_t runs, uint64_t size_bytes)
+{
+	size_t i;
+
+	for (i = 0; i < runs; i++)
+		if (!run_fits(&run[i], map_blocks(size_bytes)))
+			return false;
+	return runs <= TRACE_RUNS_MAX;
+}
+
 /* ---- text ------------------------------------------------------------------------- */
 
 static const char magic[] = "xnbd-trace 1 ";
@@ -167,9 +193,9 @@ const char *trace_decode(const char *text, size_t n, uint64_t size_bytes, struct
 			return "it is too long";
 		if (!parse_number(&p, stop, &first, ' ') || !parse_number(&p, stop, &count, '\n'))
 			return "a line is damaged";
-		if (!count || count > TRACE_RUN_BLOCKS_MAX || first >= blocks || count > blocks - first)
+		run[*runs] = (struct trace_run){ first, first + count };
+		if (!run_fits(&run[(*runs)++], blocks))
 			return "it names blocks that are not on the disk";
-		run[(*runs)++] = (struct trace_run){ first, first + count };
 	}
 	return NULL;
 }

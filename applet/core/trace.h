@@ -32,6 +32,9 @@ struct trace {
 
 /* Begins to record. False: out of memory. */
 bool trace_begin(struct trace *t, uint64_t size_bytes);
+/* t has just begun: it goes on behind these runs, less than TRACE_RUNS_MAX, or has them and is to stop. They fit. What clients had
+ * written before they read it is not known any more. */
+void trace_resume(struct trace *t, const struct trace_run *run, unsigned runs);
 /* Records no more; what there is stays. */
 void trace_stop(struct trace *t);
 void trace_free(struct trace *t);
@@ -41,6 +44,8 @@ void trace_add(struct trace *t, uint64_t first, uint64_t end);
 /* It needs them no more from the origin: it has written them. */
 void trace_forget(struct trace *t, uint64_t first, uint64_t end);
 
+/* Whether these are runs of a trace of this disk. */
+bool trace_fits(const struct trace_run *run, size_t runs, uint64_t size_bytes);
 /* Writes the text to `to`, which has room for TRACE_BYTES_MAX. Returns its length. */
 size_t trace_encode(const struct trace *t, uint64_t size_bytes, char *to);
 /* run: room for TRACE_RUNS_MAX. NULL, or what is wrong with the n bytes of text: a few words. */

@@ -28,7 +28,7 @@
  * of records depends on, and those that were negotiated with clients or are recorded on the disk. */
 #define HANDOVER_VERSION "xnbd state 6" IF_FEATURE_XNBD_SERVER_INIT(" init") IF_FEATURE_XNBD_SERVER_AUTO(" auto") \
 	IF_FEATURE_XNBD_SERVER_STRUCTURED(" structured") IF_FEATURE_XNBD_SERVER_VERIFY(" verify") IF_FEATURE_XNBD_SERVER_COVER(" cover") \
-	IF_FEATURE_XNBD_TLS(" tls")
+	IF_FEATURE_XNBD_TLS(" tls") IF_FEATURE_XNBD_SERVER_TRACE(" trace")
 
 enum handed {
 	HANDED_NUMBER,

@@ -102,7 +102,7 @@ static void begin_proxy(struct served *proxy)
 	}
 	origin_start(d->origin);
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && s->record)
-		record_begin(proxy->record, d);
+		record_begin(proxy->record, d, NULL, 0);
 	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && s->prefetch)
 		prefetch_begin(d, s->prefetch);
 }

@@ -112,8 +112,6 @@ static const char *refusal(void)
 		return "what clients of --cow-client have written cannot be handed over";
 	if (export_config.cow)
 		return "what --cow-target has written cannot be handed over";
-	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && server_config->record && e && core_is_recording(e->disk.core))
-		return "a boot trace is being recorded, until the switch";
 	/* A hook would be lost, or get our descriptors; a switch may be by a signal: nobody would ask again. */
 	if ((ENABLE_FEATURE_XNBD_SERVER_SNAPSHOT && snapshot_is_busy()) || (ENABLE_FEATURE_XNBD_SERVER_AUTO && server.one.policy.hook.busy) ||
 	    (ENABLE_FEATURE_XNBD_SERVER_PROXY && e && (core_is_switching(e->disk.core) || (e->disk.origin && origin_is_busy(e->disk.origin)))))

@@ -16,6 +16,7 @@
 #include "server/upgrade_state.h"
 #include "storage/own_paths.h"
 #include "storage/resident.h"
+#include "storage/trace_file.h"
 
 #include <limits.h>
 #include <sys/ioctl.h>
@@ -105,6 +106,8 @@ void upgrade_handover(void)
 		keys_handover(&psk);
 	if (is_proxy)
 		proxy_handover(&e->disk, psk);
+	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && is_proxy)
+		trace_handover(&server.one.record, &e->disk, server_config->record);
 	if (handover.reads) {
 		server.one.export = e;
 		server.served = e ? &server.one : NULL;

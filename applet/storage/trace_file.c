@@ -9,6 +9,7 @@
  */
 #include "libbb.h"
 #include "core/trace.h"
+#include "reactor/handover.h"
 #include "reactor/loop.h"
 #include "reactor/pool.h"
 #include "storage/paths.h"
@@ -31,17 +32,26 @@ struct recording {
 
 /* ---- recording ---------------------------------------------------------------------- */
 
-struct recording *record_open(const char *path)
+/* name is copied; dir: the descriptor of its directory, owned. */
+static struct recording *recording_new(const char *name, int dir)
 {
 	struct recording *r = xzalloc(sizeof(*r));
+
+	r->name = xstrdup(name);
+	r->temporary = xasprintf("%s.new", name);
+	r->text = xmalloc(TRACE_BYTES_MAX);
+	r->dir = dir;
+	return r;
+}
+
+struct recording *record_open(const char *path)
+{
 	char *dir = xpath_absolute(path);
 	char *slash = strrchr(dir, '/');
+	struct recording *r = recording_new(slash + 1, -1);
 
-	r->name = xstrdup(slash + 1);
-	r->temporary = xasprintf("%s.new", r->name);
-	r->text = xmalloc(TRACE_BYTES_MAX);
 	slash[slash == dir] = '\0';
-	r->dir = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	r->dir = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* of an O_PATH, nothing could be told to handover_walk() */
 	if (!*r->name)
 		errno = EISDIR;
 	if (r->dir < 0 || !*r->name)
@@ -98,9 +108,9 @@ static void timer_fired(struct timer *t)
 		timer_set(t, loop_now_ms() + WRITE_MS);
 }
 
-void record_begin(struct recording *r, struct disk *d)
+void record_begin(struct recording *r, struct disk *d, const struct trace_run *run, unsigned runs)
 {
-	if (!core_record(d->core))
+	if (!core_record(d->core, run, runs))
 		bb_simple_error_msg_and_die("out of memory");
 	r->disk = d;
 	r->job.run = write_run;
@@ -154,3 +164,40 @@ void prefetch_begin(struct disk *d, const char *path)
 	free(run);
 	free(text);
 }
+
+/* ---- for another program in this process --------------------------------------------- */
+
+#if ENABLE_FEATURE_XNBD_SERVER_UPGRADE
+/* What was read stays where it is. */
+static void runs_handover(const struct disk *d, const struct trace_run **run, unsigned *runs)
+{
+	if (!handover.reads) {
+		handover_put(HANDED_TEXT, *run, *run ? *runs * sizeof(**run) : 0);
+	} else if (handover_get(HANDED_TEXT)) {
+		*run = handover.more;
+		*runs = (unsigned)(handover.more_bytes / sizeof(**run));
+		if (!trace_fits(*run, *runs, core_size_bytes(d->core)))
+			handover_die();
+	}
+}
+
+void trace_handover(struct recording **r, struct disk *d, const char *path)
+{
+	unsigned runs;
+	const struct trace_run *run = core_recorded(d->core, &runs);
+	int dir = run ? (*r)->dir : -1;
+
+	handover_fd(&dir);
+	runs_handover(d, &run, &runs);
+	if (handover.reads && path && dir >= 0) {
+		const char *slash = strrchr(path, '/');
+
+		*r = recording_new(slash ? slash + 1 : path, dir);
+		record_begin(*r, d, run, runs);
+	}
+	run = core_prefetched(d->core, &runs);
+	runs_handover(d, &run, &runs);
+	if (handover.reads)
+		core_prefetch(d->core, run, runs);
+}
+#endif

@@ -19,7 +19,8 @@ import collections, re, sys
 
 # Calls of functions that write a state for another program, or read one: that is done at a start only (handover.reads).
 AT_START = {("handover_text", "xstrdup"), ("paths_handover", "path_get"), ("hook_handover", "hook_init"),
-            ("exports_handover", "export_get"), ("control_handover", "control_begin"), ("proxy_handover", "origin_new")}
+            ("exports_handover", "export_get"), ("control_handover", "control_begin"), ("proxy_handover", "origin_new"),
+            ("trace_handover", "recording_new")}
 # What bb_survives() calls: it dies, the server does not.
 SURVIVED = {"find_place", "proxy_open_files", "proxy_open_origin", "proxy_write_files", "proxy_begin_export"}
 DEADLY = {"xmalloc", "xzalloc", "xrealloc", "xstrdup", "xasprintf", "xpath_absolute", "llist_add_to_end"}

@@ -21,7 +21,7 @@
 
 enum { DAMAGE = 2, RECORDS = 5, STATE_MAX = 64 << 10, FDS_MAX = 64 };
 
-enum what { FD_NONE, FD_NULL, FD_CLIENTS, FD_CONTROL, FD_SOCKET, FD_IMAGE, FD_BITMAP, FD_COMMIT, FD_KEYS, FD_KINDS };
+enum what { FD_NONE, FD_NULL, FD_CLIENTS, FD_CONTROL, FD_SOCKET, FD_IMAGE, FD_BITMAP, FD_COMMIT, FD_KEYS, FD_DIRECTORY, FD_KINDS };
 
 static const uint8_t *input;
 static size_t input_bytes;
@@ -67,6 +67,16 @@ static int keys(void)
 	return fd;
 }
 
+/* Where the boot trace is. */
+static int directory(void)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), "%s", world_path("trace"));
+	*strrchr(path, '/') = '\0';
+	return open(path, O_RDONLY | O_DIRECTORY);
+}
+
 static int descriptor(enum what what)
 {
 	static const char *const files[] = { "image", "bitmap", "bitmap.commit" };
@@ -86,6 +96,8 @@ static int descriptor(enum what what)
 		return open(world_path(files[what - FD_IMAGE]), O_RDWR);
 	case FD_KEYS:
 		return keys();
+	case FD_DIRECTORY:
+		return directory();
 	default:
 		return -1;
 	}

@@ -419,6 +419,8 @@ static int serve(void *arg)
 		c.origin.name = "";
 		c.bitmap = world_path("bitmap");
 		c.control = world_path("control");
+		if (script_begin) /* another program goes on with it */
+			c.record = world_path("trace");
 	}
 	if (script_begin && script_begin())
 		disturbed = client_disk.unknown = true;

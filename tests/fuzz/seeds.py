@@ -185,7 +185,7 @@ def replies():
 
 
 NUMBER, FD, TEXT, PATH, EXPORT, PROXIED, CONTROL, DEVICE, SESSION, REPLIED, REQUESTED, PIECE = range(12)
-AT_NULL, AT_CLIENTS, AT_CONTROL, AT_SOCKET, AT_IMAGE, AT_BITMAP, AT_COMMIT, AT_KEYS = range(1, 9)
+AT_NULL, AT_CLIENTS, AT_CONTROL, AT_SOCKET, AT_IMAGE, AT_BITMAP, AT_COMMIT, AT_KEYS, AT_DIRECTORY = range(1, 10)
 
 
 def record(kind, data=b'', more=b''):
@@ -218,8 +218,11 @@ def states():
             keys = bool(i)
             at = begin + record(TEXT, b'', b'/keys' if keys else b'') + record(FD, struct.pack('=i', AT_KEYS if keys or not proxy else 0))
             if proxy:
+                runs = struct.pack('=QQQQ', 7, 10, 1, 5)
                 at += record(PROXIED, struct.pack('=QQQII', 5000, 0, 0, *copy)) + record(TEXT, b'', b'unix:/origin') + record(TEXT, b'', b'-') + record(TEXT)
                 at += record(TEXT, b'', b'/keys' if keys else b'')
+                at += record(FD, struct.pack('=i', AT_DIRECTORY if i else 0))
+                at += record(TEXT, b'', runs if i else b'') + record(TEXT, b'', runs if i != 1 else b'')
             end = record(FD, struct.pack('=i', AT_CONTROL if proxy else 0))
             end += record(CONTROL, struct.pack('=i5B3B', AT_SOCKET, 0, 1, 0, 1, 0, 0, 0, 0), b'stat') + record(TEXT, b'', b'job running\n')
             works = [

@@ -46,7 +46,7 @@ void finding(const char *why)
 static char directory[128];
 static bool verbose; /* FUZZ_VERBOSE=1: what the program says is shown */
 static const char *const names[] = { "image", "bitmap", "bitmap.commit", "bitmap.commit.new", "clients", "control",
-				     "origin" };
+				     "origin", "trace", "trace.new" };
 enum { NAMES = sizeof(names) / sizeof(names[0]) };
 static char paths[NAMES][160];
 

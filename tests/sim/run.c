@@ -943,7 +943,7 @@ static void start(bool switched)
 			broken("allocations are left of a start that failed");
 		memory_crash();
 	}
-	traces_start(!config.switched);
+	traces_start(!config.switched, start_crashed);
 	adopted = true;
 	switch_running = switching = false;
 	forced_target = switched && !map_is_complete(&core.map);
@@ -1042,6 +1042,7 @@ static void exchange(void)
 	fronts_audit();
 	event("the program is exchanged");
 	count(COUNT_EXCHANGES);
+	traces_exchange();
 	disk_crash(false);
 	origin_crash();
 	memory_crash();

@@ -373,8 +373,11 @@ extern bool origin_closed;
 
 void traces_begin(void);
 void traces_end(void);
-/* A core has begun: it may have to record, and to fetch what some trace names. */
-void traces_start(bool asks); /* false: a server that was switched records and fetches nothing */
+/* A core has begun. After traces_exchange(), unless the new program has crashed, it goes on where that one was. Else it may have
+ * to record, and to fetch what some trace names. asks: false: a server that was switched records and fetches nothing. */
+void traces_start(bool asks, bool crashed);
+/* Another program takes the place of this one: what it is told. */
+void traces_exchange(void);
 /* A client sends this request. */
 void traces_note(const struct request *r);
 /* What is recorded is what was asked for. */

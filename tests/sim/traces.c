@@ -13,31 +13,106 @@ enum { RUNS_MAX = 40 };
 
 static bool *needed;  /* by block: a client has read it, or written a part of it */
 static bool *covered; /* ... or has written all of it before */
+static bool *before;  /* ... to the program before this one, which has not told that */
+static bool *allowed; /* a trace may name it */
 static uint64_t blocks;
+
+/* What the program before this one has left. */
+static struct {
+	bool is_there;
+	struct trace_run *recorded, *prefetched; /* NULL: nothing */
+	unsigned records, prefetches;
+} left;
 
 void traces_begin(void)
 {
 	blocks = map_blocks(plan.size_bytes);
 	needed = calloc(blocks, sizeof(*needed));
 	covered = calloc(blocks, sizeof(*covered));
+	before = calloc(blocks, sizeof(*before));
+	allowed = calloc(blocks, sizeof(*allowed));
 }
 
 void traces_end(void)
 {
 	free(needed);
 	free(covered);
+	free(before);
+	free(allowed);
 }
 
-void traces_start(bool asks)
+/* ---- start ------------------------------------------------------------------------------ */
+
+static struct trace_run *runs_copy(const struct trace_run *run, unsigned runs)
+{
+	struct trace_run *copy = run ? malloc((runs + 1) * sizeof(*run)) : NULL;
+
+	if (copy)
+		memcpy(copy, run, runs * sizeof(*run));
+	return copy;
+}
+
+void traces_exchange(void)
+{
+	const struct trace_run *run = core_recorded(&core, &left.records);
+
+	left.recorded = runs_copy(run, left.records);
+	run = core_prefetched(&core, &left.prefetches);
+	left.prefetched = runs_copy(run, left.prefetches);
+	left.is_there = true;
+	if (!left.prefetched != !prefetch_is_on(&core) || (left.prefetched && left.prefetches != core.prefetch.runs))
+		broken("not all that is to be fetched is handed over");
+}
+
+static void check_resumed(void)
+{
+	unsigned i;
+
+	if (core.trace.runs != left.records || memcmp(core.trace.run, left.recorded, left.records * sizeof(*left.recorded)) != 0)
+		broken("a trace that goes on has other runs");
+	if (left.records && !core.trace.changed)
+		broken("a trace that goes on is not to be written");
+	if (core.trace.recording != (core.mode != MODE_TARGET && left.records < TRACE_RUNS_MAX))
+		broken("a trace %s", core.trace.recording ? "goes on" : "does not go on");
+	for (i = 0; core.trace.recording && i < left.records; i++)
+		if (map_next_missing(&core.trace.seen, left.recorded[i].first, left.recorded[i].end) != left.recorded[i].end)
+			broken("a trace that goes on does not know what it has");
+}
+
+static void go_on(void)
+{
+	memcpy(before, covered, blocks);
+	if (left.recorded && !core_record(&core, left.recorded, left.records) && !memory_has_failed())
+		broken("no recording goes on, and nothing is wrong");
+	if (left.recorded && core.trace.run)
+		check_resumed();
+	if (left.prefetched && !core_prefetch(&core, left.prefetched, left.prefetches) && !memory_has_failed())
+		broken("a trace is not fetched any more, and nothing is wrong");
+}
+
+static void begin_anew(bool asks)
 {
 	memset(needed, 0, blocks);
 	memset(covered, 0, blocks);
+	memset(before, 0, blocks);
+	memset(allowed, 0, blocks);
 	if (!asks)
 		return;
-	if (chance(50) && !core_record(&core) && !memory_has_failed())
+	if (chance(50) && !core_record(&core, NULL, 0) && !memory_has_failed())
 		broken("no recording begins, and nothing is wrong");
 	if (chance(30))
 		traces_prefetch();
+}
+
+void traces_start(bool asks, bool crashed)
+{
+	if (left.is_there && !crashed)
+		go_on();
+	else
+		begin_anew(asks);
+	free(left.recorded);
+	free(left.prefetched);
+	memset(&left, 0, sizeof(left));
 }
 
 /* ---- recording -------------------------------------------------------------------------- */
@@ -45,6 +120,7 @@ void traces_start(bool asks)
 static void need(uint64_t block)
 {
 	needed[block] |= !covered[block];
+	allowed[block] |= !covered[block] || before[block];
 }
 
 void traces_note(const struct request *r)
@@ -79,7 +155,7 @@ static void check_runs(const struct trace_run *run, unsigned runs)
 	unsigned i;
 
 	for (i = 0; i < runs; i++) {
-		if (!needed[run[i].first] || !needed[run[i].end - 1])
+		if (!allowed[run[i].first] || !allowed[run[i].end - 1])
 			broken("a trace names block %llu, which nobody asked for", (unsigned long long)run[i].first);
 		memset(named + run[i].first, true, run[i].end - run[i].first);
 	}

@@ -392,12 +392,47 @@ static void test_trace_runs(void)
 	CHECK(!t.changed); /* else an empty trace would take the place of the last one that could be written */
 }
 
+/* Another program goes on with what this one has recorded. */
+static void test_trace_resumed(void)
+{
+	const struct trace_run run[] = { { 500, 510 }, { 100, 101 }, { TRACE_BLOCKS - 1, TRACE_BLOCKS } };
+	struct trace t = { 0 };
+
+	CHECK(trace_begin(&t, TRACE_SIZE));
+	trace_resume(&t, run, 0);
+	CHECK(t.recording && !t.changed && !t.runs);
+	trace_resume(&t, run, 3);
+	CHECK(t.recording && t.changed && t.runs == 3 && memcmp(t.run, run, sizeof(run)) == 0);
+	t.changed = false;
+	trace_add(&t, 505, 510); /* known */
+	CHECK(!t.changed && t.runs == 3);
+	trace_add(&t, 512, 513); /* near the first */
+	CHECK(t.changed && t.runs == 3 && t.run[0].end == 513);
+	trace_add(&t, 300, 301);
+	CHECK(t.runs == 4 && t.run[3].first == 300);
+	trace_free(&t);
+}
+
+static bool fits(uint64_t first, uint64_t end)
+{
+	const struct trace_run run[] = { { 0, TRACE_BLOCKS }, { first, end } };
+
+	return trace_fits(run, 2, TRACE_SIZE);
+}
+
+static void test_trace_fits(void)
+{
+	CHECK(fits(5, 6) && fits(TRACE_BLOCKS - 1, TRACE_BLOCKS));
+	CHECK(!fits(5, 5) && !fits(6, 5) && !fits(TRACE_BLOCKS, TRACE_BLOCKS + 1) && !fits(0, TRACE_BLOCKS + 1) && !fits(UINT64_MAX, 5));
+	CHECK(!fits(UINT64_MAX - 1, UINT64_MAX));
+}
+
 /* One that is full stops by itself, and its text is not longer than may be read. */
 static void test_trace_full(void)
 {
 	uint64_t size = (uint64_t)INT32_MAX * BLOCK_BYTES; /* numbers as long as memory for a test allows */
 	struct trace t = { 0 };
-	struct trace_run *run = malloc(TRACE_RUNS_MAX * sizeof(*run));
+	struct trace_run *run = calloc(TRACE_RUNS_MAX + 1, sizeof(*run));
 	char *text = malloc(TRACE_BYTES_MAX);
 	unsigned runs, i;
 	size_t n;
@@ -415,6 +450,12 @@ static void test_trace_full(void)
 	memcpy(text + n, "0 1\n", 4);
 	CHECK(trace_decode(text, n + 4, size, run, &runs)); /* one too many */
 	trace_free(&t);
+	CHECK(trace_begin(&t, size));
+	trace_resume(&t, run, TRACE_RUNS_MAX);
+	CHECK(t.runs == TRACE_RUNS_MAX && t.changed);
+	trace_free(&t);
+	run[TRACE_RUNS_MAX] = run[0];
+	CHECK(trace_fits(run, TRACE_RUNS_MAX, size) && !trace_fits(run, TRACE_RUNS_MAX + 1, size));
 	free(text);
 	free(run);
 }
@@ -2156,7 +2197,7 @@ static void test_wants_to_see(void)
 	CHECK(!wants(0) && !wants(5000 - READAHEAD_BLOCKS_MAX - 1) && wants(5000 - READAHEAD_BLOCKS_MAX) && wants(4999));
 	CHECK(!core_wants_to_see(&w.core, 2, (5000 - READAHEAD_BLOCKS_MAX) * 4096 - 2));
 	CHECK(core_wants_to_see(&w.core, 2, (5000 - READAHEAD_BLOCKS_MAX) * 4096 - 1));
-	CHECK(core_record(&w.core) && wants(0) && wants(last));
+	CHECK(core_record(&w.core, NULL, 0) && wants(0) && wants(last));
 	core_has_read(&w.core, 70 * 4096 + 5, 4096);
 	CHECK(w.core.trace.runs == 1 && w.core.trace.run[0].first == 70 && w.core.trace.run[0].end == 72);
 	core_record_end(&w.core);
@@ -2225,7 +2266,7 @@ static void test_published_thread(void)
 		image[block] = 1;
 		write_blocks(block, block + 1);
 		if (i == 500)
-			CHECK(core_record(&w.core));
+			CHECK(core_record(&w.core, NULL, 0));
 		if (i == 1000)
 			CHECK(!core_switch(&w.core, true, &waiter));
 		if (i % 50 == 0)
@@ -2267,6 +2308,8 @@ int main(int argc, char **argv)
 	test_decide();
 	test_unknown_origin();
 	test_trace_runs();
+	test_trace_resumed();
+	test_trace_fits();
 	test_trace_full();
 	test_trace_strangers();
 	test_window();
