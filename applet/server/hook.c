@@ -88,7 +88,7 @@ void hook_handover(struct hook *h)
 {
 	handover_text(&h->argv[0]);
 	handover_text(&h->argv[1]);
-	if (handover.reads && h->argv[0])
+	if (handover.reads && h->argv[0] && h->argv[1])
 		hook_init(h, h->argv[0], h->argv[1]);
 }
 #endif

@@ -21,7 +21,12 @@ void disk_put(struct handed_disk *r, const struct disk *d)
 
 void disk_get(const struct handed_disk *r, struct disk *d)
 {
+	unsigned i;
+
 	memcpy((char *)d + offsetof(struct disk, fd), r, HANDED);
+	for (i = 0; i < ARRAY_SIZE(d->path); i++)
+		if (!d->path[i] && (i == FILE_IMAGE || d->fd[FILE_BITMAP] >= 0))
+			handover_die();
 	if (d->fd[FILE_BITMAP] >= 0)
 		store_resume(d);
 }
