@@ -6,7 +6,8 @@
 #   shutdown: the origin is lost in the middle and comes back; after the switch it is gone
 #             for good; clean shutdown; next boot from the machine's own disk alone. Before, while and after
 #             that, the server's program is exchanged for one that is on the root file system. With dracut, the last boot has no
-#             network, and one with another root= than what moves is refused
+#             network, and one with another root= than what moves is refused. With our own initramfs, the origin is found by TLS,
+#             and a boot trace is recorded
 #   power:    the power is cut ROUNDS times between the first boot and the switch, and once
 #             after it; each time the next boot goes on
 #   away:     the power is cut, and the next boot has no origin; then there is a wrong one,
@@ -22,6 +23,7 @@ KIND, rng = sys.argv[1], random.Random(int(sys.argv[2]))
 INITRD = sys.argv[3] if len(sys.argv) > 3 else "boot/initrd"
 DEMO = KIND == "demo"
 DRACUT = INITRD.startswith("dracut")
+SECRET = KIND == "shutdown" and INITRD == "boot/initrd"  # key and trace are in the initramfs, which is gone later
 BLANK = KIND == "away"  # the partition of the bitmap has no file system
 OUTAGE = float(os.environ.get("OUTAGE", 30)) if DEMO else 3  # seconds without origin
 MIB = 1 << 20
@@ -76,7 +78,7 @@ class Origin:
 
     def start(self, image="origin.img"):
         self.process = spawn(XNBDBOX, "xnbd-server", "--target", "--readonly", "--laddr", "127.0.0.1",
-                             "--lport", str(self.port), image)
+                             "--lport", str(self.port), *(("--tls-psk", "keys") if SECRET else ()), image)
         connect(self.port).shutdown()
 
     def kill(self):
@@ -92,10 +94,26 @@ def empty_disk():
     return head + (bytes(CACHE - BITMAP) if BLANK else make_ext4("fs.img", CACHE - BITMAP, "-U", BITMAP_UUID)) + rng.randbytes(END - CACHE)
 
 
+def with_secrets(initrd):
+    """The initramfs, and behind it an archive with a key and a boot trace."""
+    with open("keys", "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as f:
+        f.write(f"move:{rng.randbytes(32).hex()}\n")
+    with open(f"{BUILD}/{initrd}", "rb") as f:
+        archive = f.read()
+    for name, content in (("etc/xnbd.keys", open("keys", "rb").read()), ("etc/xnbd.trace", b"xnbd-trace 1 %d\n16000 16\n" % ROOT), ("TRAILER!!!", b"")):
+        archive += b"\0" * (-len(archive) % 4)
+        fields = (0, 0o100600, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name) + 1, 0)
+        archive += b"070701" + b"".join(b"%08x" % n for n in fields) + name.encode() + b"\0"
+        archive += b"\0" * (-len(archive) % 4) + content
+    with open("initrd", "wb") as f:
+        f.write(archive)
+    return os.path.abspath("initrd")
+
+
 def switch_on(drive, ready=True, overwrite=True, words="", **more):
     return Machine(drive, initrd=INITRD, memory=512, ready=ready, **more, disk=",serial=XNBD-1", line=("-device", "virtio-serial-pci", "-device", "virtconsole,chardev=line"), append=(
         "loglevel=7 nosoftlockup rcupdate.rcu_cpu_stall_suppress=1"  # a busy host is no error
-        f" xnbd.origin={HOST}:{origin.port} xnbd.cache={NAMES[0]} xnbd.bitmap={NAMES[1]}"
+        f" xnbd.origin={f'nbds://move@{HOST}:{origin.port}/?tls-psk-file=/etc/xnbd.keys xnbd.trace=/etc/xnbd.trace' if SECRET else f'{HOST}:{origin.port}'} xnbd.cache={NAMES[0]} xnbd.bitmap={NAMES[1]}"
         f"{' xnbd.overwrite=yes' if overwrite else ''}"
         f" xnbd.auto=copy,switch xnbd.rate={RATE} {NET}{' xnbd.disk=more' * BLANK} {words}"))
 
@@ -294,6 +312,10 @@ def move_and_shut_down():
     expect("root file system", root, "/dev/nbd0")
     check_server(m)
     write(m, "early", files)
+    if SECRET:
+        upgrade(m)  # before a kill, after which nothing is recorded
+        m.run("runs=$(wc -l </run/xnbd/trace); cat /data/file0 >/dev/null;"
+              f" is_so() {{ [ $(wc -l </run/xnbd/trace) -gt $runs ]; }}; until_true {PATIENCE} is_so")
     if not DEMO:
         kill_server(m)
     upgrade(m)
@@ -499,6 +521,8 @@ def cut_and_boot_without_origin():
 
 
 origin = Origin()
+if SECRET:
+    INITRD = with_secrets(INITRD)
 origin.start()
 if KIND == "power":
     move_and_cut_power()
