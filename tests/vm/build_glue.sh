@@ -7,6 +7,7 @@
 # dracut: and what a shutdown needs of such an initramfs, into build/vm/NAME-shutdown.initrd.
 # build_glue.sh udev: that of build.sh, with Debian's udev and LVM in /d.
 # build_glue.sh systemd: no initramfs but a root file system of Debian's systemd, systemd.img.
+# build_glue.sh network-manager: the same with NetworkManager, network-manager.img.
 # The tools are in a small Debian in build/vm/bookworm; nothing is installed on this machine.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -43,7 +44,25 @@ debian_program() {
 	done
 }
 
-# systemd_root: small enough to be looked through after each test.
+# network_manager: its packages, and those that it needs and the small Debian has not; once.
+network_manager() {
+	[ ! -d "$dir/network-manager" ] || return 0
+	rm -rf "$dir/packages"
+	mkdir -p "$dir/packages/partial"
+	apt-get -y -qq --download-only --no-install-recommends -o Debug::NoLocking=1 -o Dir::State::status="$system/var/lib/dpkg/status" \
+		-o Dir::Cache::archives="$dir/packages" install network-manager && mv "$dir/packages" "$dir/network-manager"
+}
+
+# add_network_manager ROOT: not enabled. With a connection that would take the device and give it another address.
+add_network_manager() {
+	for package in "$dir"/network-manager/*.deb; do
+		dpkg-deb --fsys-tarfile "$package" | tar -C "$1" -x --keep-directory-symlink --exclude=./usr/share/doc --exclude=./usr/share/man --exclude=./usr/share/locale
+	done
+	printf '[connection]\nid=other\ntype=ethernet\ninterface-name=eth0\n[ipv4]\nmethod=manual\naddress1=10.0.2.77/24\n' >"$1/etc/NetworkManager/system-connections/other.nmconnection"
+	chmod 600 "$1/etc/NetworkManager/system-connections/other.nmconnection"
+}
+
+# systemd_root IMAGE: small enough to be looked through after each test.
 systemd_root() {
 	root=$dir/systemd
 	rm -rf "$root"
@@ -85,15 +104,25 @@ systemd_root() {
 	END
 	ln -s ../line.service "$root/etc/systemd/system/multi-user.target.wants"
 	ln -s /dev/null "$root/etc/systemd/system/serial-getty@hvc0.service"
-	rm -f "$dir/systemd.img"
-	mkfs.ext4 -q -F -b 4096 -J size=4 -d "$root" "$dir/systemd.img" 160M
+	[ "$1" != network-manager ] || add_network_manager "$root"
+	rm -f "$dir/$1.img"
+	mkfs.ext4 -q -F -b 4096 -J size=4 -d "$root" "$dir/$1.img" 160M
 	rm -rf "$root"
 }
 
-if [ "$name" = systemd ]; then
-	systemd_root
-	exit
+if [ "$name" = network-manager ]; then
+	network_manager >"$dir/network-manager.log" 2>&1 || {
+		tail -5 "$dir/network-manager.log" >&2
+		echo "the package network-manager could not be had" >&2
+		exit 1
+	}
 fi
+case $name in
+systemd | network-manager)
+	systemd_root "$name"
+	exit
+	;;
+esac
 if [ "$name" = udev ]; then
 	rm -rf "$dir/udev"
 	for d in dev proc sys run mnt tmp etc; do
@@ -142,7 +171,7 @@ dracut | dracut-systemd | dracut-systemd-luks)
 	make="$make --force /tmp/initrd"
 	;;
 *)
-	echo "usage: build_glue.sh initramfs-tools|initramfs-tools-luks|dracut|dracut-systemd|dracut-systemd-luks|udev|systemd" >&2
+	echo "usage: build_glue.sh initramfs-tools|initramfs-tools-luks|dracut|dracut-systemd|dracut-systemd-luks|udev|systemd|network-manager" >&2
 	exit 1
 	;;
 esac

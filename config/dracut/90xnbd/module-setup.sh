@@ -18,7 +18,7 @@ installkernel() {
 
 install() {
 	inst_multiple xnbdbox blockdev cat dd grep ip ln mkdir mount od readlink sed sleep tr umount wc
-	inst_multiple -o blkid findfs
+	inst_multiple -o blkid findfs getent
 	ln_r "$(command -v xnbdbox)" /bin/xnbd-server
 	ln_r "$(command -v xnbdbox)" /bin/xnbd-bgctl
 	inst_script /usr/share/xnbdbox/init /bin/xnbd-root
