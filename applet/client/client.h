@@ -87,9 +87,9 @@ unsigned sessions_in_flight(void);
 
 /* ---- key.c: clients with TLS ------------------------------------------------------------------ */
 
-/* Each key that a client has used for a session that is here; name: of any bytes but 0, a colon and a line feed. False:
- * there is none. */
-bool clients_keys(void (*each)(void *ctx, const char *name, unsigned sessions), void *ctx);
+/* Each key that a client has used for a session that is here, of e alone or, e NULL, of any export; name: of any bytes but
+ * 0, a colon and a line feed. False: there is none. */
+bool clients_keys(const struct export *e, void (*each)(void *ctx, const char *name, unsigned sessions), void *ctx);
 /* At the start, once: takes the rules NAME=EXPORT, which stay where they are; dies of one that is not a rule. */
 void key_rules_check(const llist_t *list);
 

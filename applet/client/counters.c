@@ -13,6 +13,8 @@
 
 enum { SESSION_LINE = 768 };
 
+uint64_t clients_refused[REFUSALS];
+
 static const struct { uint32_t error; const char *word; } error_words[COUNTED_ERRORS] = {
 	{ NBD_EPERM, "EPERM" }, { NBD_EIO, "EIO" }, { NBD_ENOMEM, "ENOMEM" }, { NBD_EINVAL, "EINVAL" },
 	{ NBD_ENOSPC, "ENOSPC" }, { NBD_EOVERFLOW, "EOVERFLOW" }, { NBD_ENOTSUP, "ENOTSUP" },
@@ -52,45 +54,47 @@ static unsigned type_index(const struct command *x)
 	return x->given_type < COUNTED_TYPES ? x->given_type : NBD_CMD_DISC;
 }
 
-/* Nobody else writes it. */
-static void tally_add(unsigned long *n, uint64_t more)
+/* NULL: there was no memory for it. */
+static struct tally *tally_here(const struct session *s)
 {
-	__atomic_store_n(n, *n + (unsigned long)more, __ATOMIC_RELAXED);
+	return s->tally && ENABLE_FEATURE_XNBD_SERVER_THREADS ? s->tally + this_loop->index : s->tally;
 }
 
-static struct export_tally *tally_here(const struct command *x)
+void count_client(const struct session *s)
 {
-	struct export *e = x->session->export;
+	struct tally *t = tally_here(s);
 
-	return &(e->base ? e->base : e)->tally[front_here() - fronts];
+	if (t)
+		tally_count(&t->clients, 1);
 }
 
-static void tally_done(const struct command *x)
+/* One that has used no export is of none, and on the core's thread. */
+void count_end(const struct session *s)
 {
-	struct export_tally *t = tally_here(x);
+	struct tally *t = s->state == SESSION_HANDSHAKE ? &tally_apart : tally_here(s);
 
-	tally_add(&t->requests, 1);
-	if (x->given_type == NBD_CMD_READ)
-		tally_add(&t->read, x->given_bytes);
-	else if (x->given_type == NBD_CMD_WRITE)
-		tally_add(&t->written, x->given_bytes);
+	if (t)
+		tally_count(&t->ended[s->end], 1);
 }
 
 void count_done(const struct command *x)
 {
-	struct counters *c = &front_here()->counters;
+	struct tally *t = tally_here(x->session);
+	struct tally_type *of;
 
-	c->of[type_index(x)].requests++;
-	c->of[type_index(x)].bytes += x->given_bytes;
-	if (ENABLE_XNBD_WRAPPER)
-		tally_done(x);
+	if (!t)
+		return;
+	of = &t->of[type_index(x)];
+	tally_count(&of->requests, 1);
+	tally_count(&of->bytes, x->given_bytes);
 }
 
 void count_failed(const struct command *x, uint32_t error)
 {
-	front_here()->counters.errors[error_index(error)]++;
-	if (ENABLE_XNBD_WRAPPER)
-		tally_add(&tally_here(x)->errors, 1);
+	struct tally *t = tally_here(x->session);
+
+	if (t)
+		tally_count(&t->errors[error_index(error)], 1);
 }
 
 static unsigned latency_index(uint64_t us)
@@ -102,15 +106,19 @@ static unsigned latency_index(uint64_t us)
 
 void count_left(struct command *x, uint64_t now_us)
 {
-	struct counters *c = &front_here()->counters;
+	struct tally *t = tally_here(x->session);
 	uint64_t us = now_us - x->begun_us;
+	struct tally_type *of;
 
 	x->is_timed = false;
-	c->of[type_index(x)].us += us;
-	c->of[type_index(x)].latency[latency_index(us)]++;
+	if (!t)
+		return;
+	of = &t->of[type_index(x)];
+	tally_count(&of->us, us);
+	tally_count(&of->latency[latency_index(us)], 1);
 	if (command_awaits(x)) {
-		c->waits++;
-		c->wait_us += us;
+		tally_count(&t->waits, 1);
+		tally_count(&t->wait_us, us);
 	}
 }
 
@@ -160,46 +168,39 @@ static size_t session_line(const struct session *s, char *to)
 				(unsigned long long)(x ? (loop_clock_us() - x->begun_us) / 1000 : 0), obstacle(s, x));
 }
 
+static bool is_wanted(const struct session *s, const struct export *e)
+{
+	return s->state != SESSION_CLOSED && (!ENABLE_FEATURE_XNBD_WRAPPER_PROXY || !e || s->export == e);
+}
+
 static void part_list(struct report_part *p)
 {
+	const struct export *e = p->report->export;
 	const struct session *s;
 	size_t n = 0;
 
 	for (s = front_here()->sessions; s; s = s->next)
-		n += s->state != SESSION_CLOSED;
+		n += is_wanted(s, e);
 	p->text = n ? malloc(n * SESSION_LINE) : NULL;
 	p->lacks = n && !p->text;
 	for (s = front_here()->sessions; s && p->text; s = s->next)
-		if (s->state != SESSION_CLOSED)
+		if (is_wanted(s, e))
 			p->bytes += session_line(s, p->text + p->bytes);
 }
 
 static void part_fill(struct report_part *p)
 {
-	p->counters = front_here()->counters;
 	if (p->report->lists)
 		part_list(p);
 }
 
 /* ---- a report -------------------------------------------------------------------------------------- */
 
-static void report_add(struct client_report *r, const struct counters *c)
-{
-	const uint64_t *from = (const void *)c;
-	uint64_t *to = (void *)&r->sum;
-	unsigned i;
-
-	_Static_assert(sizeof(*c) % sizeof(*to) == 0, "counters are nothing but numbers");
-	for (i = 0; i < sizeof(*c) / sizeof(*to); i++)
-		to[i] += from[i];
-}
-
 static void part_answered(struct message *m)
 {
 	struct report_part *p = container_of(m, struct report_part, message);
 	struct client_report *r = p->report;
 
-	report_add(r, &p->counters);
 	if (!--r->pending)
 		r->done(r->ctx, r);
 }
@@ -212,13 +213,14 @@ static void part_wanted(struct message *m)
 	message_post(LOOP_CORE, m);
 }
 
-bool client_report(bool lists, void (*done)(void *ctx, struct client_report *r), void *ctx)
+bool client_report(const struct export *e, bool lists, void (*done)(void *ctx, struct client_report *r), void *ctx)
 {
 	struct client_report *r = calloc(1, sizeof(*r));
 	unsigned i;
 
 	if (!r)
 		return false;
+	r->export = e;
 	r->lists = lists;
 	r->done = done;
 	r->ctx = ctx;
@@ -242,5 +244,17 @@ void client_report_free(struct client_report *r)
 	for (i = 0; r && i < LOOPS_MAX; i++)
 		free(r->part[i].text);
 	free(r);
+}
+
+void client_tally(const struct export *e, struct tally *sum)
+{
+	bool stops = sizeof(long) < sizeof(uint64_t); /* else half of a number could be new, and half old */
+
+	memset(sum, 0, sizeof(*sum));
+	if (stops)
+		fronts_stop();
+	tally_sum(e, sum);
+	if (stops)
+		fronts_go_on();
 }
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /*
- * Statistics of clients: counters, and a list of the sessions. Each loop counts for its own sessions, in memory that no
- * other thread touches, and reports by a message when asked. So counting costs a few plain additions.
+ * Statistics of clients: counters, and a list of the sessions. What is counted of an export is in its tally
+ * (export/tally.h). Each loop lists its own sessions, and reports by a message when asked.
  *
  * The core's thread, unless said otherwise; nothing here blocks.
  */
@@ -10,29 +10,9 @@
 #define CLIENT_COUNTERS_H
 
 #include "libbb.h"
+#include "export/tally.h"
 #include "reactor/loop.h"
 #include "reactor/message.h"
-
-enum {
-	COUNTED_TYPES = 8,    /* NBD_CMD_x, and what is none of them as the last one */
-	COUNTED_ERRORS = 9,   /* of error_words[]; the last one: any other */
-	LATENCY_BUCKETS = 27, /* the i-th: below 2^i microseconds, and not below half of that; the last one: all others */
-};
-
-/* Why a session has ended: the first reason that was found. */
-enum session_end {
-	END_LOST,       /* an error of the socket */
-	END_DISCONNECT, /* NBD_CMD_DISC */
-	END_ABORT,      /* NBD_OPT_ABORT */
-	END_HANG_UP,    /* end of input without either */
-	END_PROTOCOL,   /* the client broke it */
-	END_SILENT,     /* its machine does not answer any more */
-	END_LATE,       /* it made no progress, and another one needed its place */
-	END_STUCK,      /* it took no replies for DRAIN_MS */
-	END_BROKEN,     /* a reply that had begun met an error of the disk */
-	END_MEMORY,     /* there was none */
-	ENDS
-};
 
 /* Why a client was refused. */
 enum refusal {
@@ -47,18 +27,8 @@ enum refusal {
 	REFUSALS
 };
 
-/* Since the program began; another program (--upgrade) counts from 0. */
-struct counters {
-	struct {
-		uint64_t requests, bytes; /* that were done well */
-		uint64_t us;              /* microseconds from a request's arrival until its reply was sent; errors, too */
-		uint64_t latency[LATENCY_BUCKETS];
-	} of[COUNTED_TYPES];
-	uint64_t errors[COUNTED_ERRORS];
-	uint64_t waits, wait_us; /* READs that waited for the origin, and how long those took that have been answered */
-	uint64_t clients;        /* that have begun to use an export */
-	uint64_t ended[ENDS], refused[REFUSALS];
-};
+/* How many were, since the program began. Core's thread. */
+extern uint64_t clients_refused[REFUSALS];
 
 /* Words for messages and for programs. Any thread. */
 const char *command_word(unsigned type);
@@ -69,25 +39,27 @@ const char *refusal_word(enum refusal why);
 unsigned error_index(uint32_t error);
 
 struct client_report {
-	struct counters sum; /* of all loops */
 	struct report_part {
 		struct message message;
 		struct client_report *report;
-		struct counters counters;
 		char *text; /* a line for each session, n bytes; NULL: none, or there was no memory */
 		size_t bytes;
 		bool lacks; /* there was no memory for all of text */
 	} part[LOOPS_MAX];
+	const struct export *export; /* NULL: all */
 	unsigned pending;
 	bool lists;
 	void (*done)(void *ctx, struct client_report *r);
 	void *ctx;
 };
 
-/* Asks all loops. done() gets the report, which is then the caller's, perhaps before this returns. lists: with the
- * sessions. False: no memory; done() is not called. */
-bool client_report(bool lists, void (*done)(void *ctx, struct client_report *r), void *ctx);
+/* Asks all loops: what was counted before is seen from then on. done() gets the report, which is then the caller's, perhaps
+ * before this returns. lists: with the sessions, of e alone or, e NULL, of all exports; e may end meanwhile. False: no
+ * memory; done() is not called. */
+bool client_report(const struct export *e, bool lists, void (*done)(void *ctx, struct client_report *r), void *ctx);
 /* r: may be NULL. */
 void client_report_free(struct client_report *r);
+/* What the clients of e have done, NULL: of all exports, and clients of none. */
+void client_tally(const struct export *e, struct tally *sum);
 
 #endif

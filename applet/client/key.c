@@ -22,8 +22,12 @@ bool key_hold(struct session *s, const char *name)
 		u->next = uses;
 		uses = u;
 	}
-	u->sessions++;
 	s->key = u;
+	s->key_at = &u->sessions;
+	s->key_next = u->sessions;
+	if (s->key_next)
+		s->key_next->key_at = &s->key_next;
+	u->sessions = s;
 	return true;
 }
 
@@ -31,8 +35,13 @@ void key_drop(struct session *s)
 {
 	struct key_use *u = s->key, **p = &uses;
 
+	if (!u)
+		return;
 	s->key = NULL;
-	if (!u || --u->sessions)
+	*s->key_at = s->key_next;
+	if (s->key_next)
+		s->key_next->key_at = s->key_at;
+	if (u->sessions)
 		return;
 	while (*p != u)
 		p = &(*p)->next;
@@ -40,13 +49,22 @@ void key_drop(struct session *s)
 	free(u);
 }
 
-bool clients_keys(void (*each)(void *ctx, const char *name, unsigned sessions), void *ctx)
+bool clients_keys(const struct export *e, void (*each)(void *ctx, const char *name, unsigned sessions), void *ctx)
 {
 	const struct key_use *u;
+	const struct session *s;
+	bool any = false;
 
-	for (u = uses; u; u = u->next)
-		each(ctx, u->name, u->sessions);
-	return uses;
+	for (u = uses; u; u = u->next) {
+		unsigned n = 0;
+
+		for (s = u->sessions; s; s = s->key_next)
+			n += !e || s->export == e;
+		if (n)
+			each(ctx, u->name, n);
+		any |= n != 0;
+	}
+	return any;
 }
 
 /* ---- what they may --------------------------------------------------------------------------- */

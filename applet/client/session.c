@@ -84,6 +84,8 @@ void session_use(struct session *s, struct export *e)
 		export_drop(s->export);
 	}
 	s->export = e;
+	if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS)
+		s->tally = e ? export_tally(e) : NULL;
 }
 
 bool session_transmit(struct session *s)

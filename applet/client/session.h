@@ -90,7 +90,7 @@ struct command_list {
 /* Clients with the same key. */
 struct key_use {
 	struct key_use *next;
-	unsigned sessions;
+	struct session *sessions;
 	char name[];
 };
 
@@ -99,6 +99,7 @@ struct session {
 	enum session_state state;
 	uint32_t watched; /* EPOLLIN, ... as set */
 	struct export *export;
+	struct tally *tally; /* where what it does is counted: export_tally(); NULL: nowhere */
 	char peer[PEER_BYTES]; /* its address, without spaces */
 	uint64_t began_ms;
 	uint64_t read_total, written_total; /* bytes of requests that were done */
@@ -111,6 +112,7 @@ struct session {
 	bool starts_tls; /* TLS begins when hs_out has left */
 	bool securing;   /* TLS has begun: waits for the result of the relay */
 	struct key_use *key; /* core's thread; NULL: no TLS */
+	struct session *key_next, **key_at; /* core's thread: in the list of those with the same key */
 	bool gone;    /* the client has closed its side (EPOLLRDHUP): sends nothing any more */
 	bool broken;  /* a reply cannot be completed: to be closed */
 
@@ -175,7 +177,6 @@ static inline bool session_is_ublk(const struct session *s)
 struct front {
 	struct session *sessions, *dirty;
 	unsigned throttled; /* how many wait for memory */
-	struct counters counters;
 	struct command *spare; /* kept for the next requests */
 	unsigned spare_count;
 	struct timer check;
@@ -403,7 +404,10 @@ void verbose_fails(const struct command *x, uint32_t error);
 
 /* ---- counters.c ------------------------------------------------------------------------ */
 
-/* The session's thread. x is done; one was answered with this NBD error. */
+/* The session's thread. s begins to use its export; s ends. */
+void count_client(const struct session *s);
+void count_end(const struct session *s);
+/* x is done; one was answered with this NBD error. */
 void count_done(const struct command *x);
 void count_failed(const struct command *x, uint32_t error);
 /* The reply to x, which is_timed, has left. */

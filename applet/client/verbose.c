@@ -65,7 +65,7 @@ void client_begins(const struct session *s)
 	char name[VERBOSE_WORD];
 
 	if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS)
-		front_here()->counters.clients++;
+		count_client(s);
 	if (!is_verbose())
 		return;
 	export_word(s, name);
@@ -89,7 +89,7 @@ void client_ends(const struct session *s)
 	char name[VERBOSE_WORD];
 
 	if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS)
-		front_here()->counters.ended[s->end]++;
+		count_end(s);
 	if (s->state == SESSION_HANDSHAKE) {
 		leaves_handshake(s);
 		return;
@@ -150,7 +150,7 @@ void client_refused(const char *peer, enum refusal why, const char *key, const c
 	unsigned more = 0;
 
 	if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS)
-		front_here()->counters.refused[why]++;
+		clients_refused[why]++;
 	if (!is_verbose() && !is_to_tell(why, &more))
 		return;
 	if ((ENABLE_FEATURE_XNBD_WRAPPER_ALLOW_KEY || (ENABLE_FEATURE_XNBD_TLS && ENABLE_FEATURE_XNBD_SERVER_VERBOSE)) && key)

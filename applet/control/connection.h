@@ -60,6 +60,12 @@ static inline bool control_is_proxy(const struct control *k)
 	return ENABLE_FEATURE_XNBD_SERVER_PROXY && k->export && k->export->disk.words;
 }
 
+/* The only export whose clients k is told of; NULL: all. Where there is one, it tells what has no export, too. */
+static inline const struct export *control_subject(const struct control *k)
+{
+	return ENABLE_FEATURE_XNBD_WRAPPER_PROXY && control_config.is_wrapper ? k->export : NULL;
+}
+
 /* ---- control.c: connections --------------------------------------------------------------- */
 
 extern struct control *controls;

@@ -16,6 +16,7 @@
 struct control_config {
 	uint64_t max_buf_bytes; /* memory for requests; 0 = no limit */
 	uint64_t rate_bytes;    /* of the copy and the comparison, per second; 0 = no limit */
+	bool is_wrapper;        /* each export tells of itself alone */
 };
 extern struct control_config control_config;
 

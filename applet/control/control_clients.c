@@ -52,7 +52,7 @@ static void clients_done(void *ctx, struct client_report *r)
 void control_clients(struct control *k)
 {
 	k->waiting = true;
-	if (client_report(true, clients_done, k))
+	if (client_report(control_subject(k), true, clients_done, k))
 		return;
 	k->waiting = false;
 	control_answer(k, "out of memory");

@@ -17,6 +17,7 @@
 /* Where the numbers of one counter go. */
 struct sink {
 	struct control *k;
+	const struct export *only; /* control_subject() */
 	bool metrics;
 	const char *name, *label;
 	const char *suffix; /* of the name among metrics */
@@ -62,7 +63,7 @@ static void sink_time(struct sink *s, const char *name, const char *help, uint64
 
 /* ---- latency -------------------------------------------------------------------------------------- */
 
-static void histogram_metrics(struct control *k, const char *request, const struct counters *c, unsigned type)
+static void histogram_metrics(struct control *k, const char *request, const struct tally *c, unsigned type)
 {
 	uint64_t total = 0, us = c->of[type].us;
 	unsigned i;
@@ -81,7 +82,7 @@ static void histogram_metrics(struct control *k, const char *request, const stru
 }
 
 /* "latency_us_read 16:1 32:120": so many were below 16 us, so many more below 32 us. */
-static void histogram_line(struct control *k, const char *request, const struct counters *c, unsigned type)
+static void histogram_line(struct control *k, const char *request, const struct tally *c, unsigned type)
 {
 	unsigned i;
 
@@ -97,7 +98,7 @@ static void histogram_line(struct control *k, const char *request, const struct 
 	control_print(k, "\n");
 }
 
-static void emit_latency(struct sink *s, const struct counters *c)
+static void emit_latency(struct sink *s, const struct tally *c)
 {
 	unsigned i;
 
@@ -113,7 +114,7 @@ static void emit_latency(struct sink *s, const struct counters *c)
 
 /* ---- all of it --------------------------------------------------------------------------------------- */
 
-static void emit_requests(struct sink *s, const struct counters *c)
+static void emit_requests(struct sink *s, const struct tally *c)
 {
 	unsigned i;
 
@@ -129,14 +130,16 @@ static void emit_requests(struct sink *s, const struct counters *c)
 	emit_latency(s, c);
 }
 
-static void emit_clients(struct sink *s, const struct counters *c)
+static void emit_clients(struct sink *s, const struct tally *c)
 {
 	unsigned i;
 
 	sink_one(s, "clients", "counter", "Clients that have begun to use an export.", c->clients);
-	sink_begin(s, "clients_refused", "reason", "counter", "Clients that were refused.");
-	for (i = 0; i < REFUSALS; i++)
-		sink_put(s, refusal_word(i), c->refused[i]);
+	if (!s->only) {
+		sink_begin(s, "clients_refused", "reason", "counter", "Clients that were refused.");
+		for (i = 0; i < REFUSALS; i++)
+			sink_put(s, refusal_word(i), clients_refused[i]);
+	}
 	sink_begin(s, "clients_ended", "reason", "counter", "Clients that have gone.");
 	for (i = 0; i < ENDS; i++)
 		sink_put(s, end_word(i), c->ended[i]);
@@ -148,20 +151,21 @@ static void emit_disk(struct sink *s)
 
 	sink_begin(s, "disk_errors", "operation", "counter", "Errors of image, bitmap and commit file.");
 	for (i = 0; i < IO_OPS; i++)
-		sink_put(s, io_word(i), disk_errors[i]);
+		sink_put(s, io_word(i), tally_disk_errors(s->only, i));
 }
 
-static void emit_proxy(struct sink *s, const struct counters *c)
+static void emit_proxy(struct sink *s, const struct tally *c)
 {
-	const struct map *m = core_map(s->k->export->disk.core);
-	uint64_t lost_ms = origin_lost_ms(s->k->export->disk.origin);
+	const struct disk *d = &s->k->export->disk;
+	const struct map *m = core_map(d->core);
+	uint64_t lost_ms = origin_lost_ms(d->origin);
 	struct core_status status;
 
-	core_status(s->k->export->disk.core, &status);
+	core_status(d->core, &status);
 	sink_one(s, "origin_waits", "counter", "Reads that had to wait for the origin.", c->waits);
 	sink_time(s, "origin_wait_seconds", "Time that these reads took.", c->wait_us);
-	sink_one(s, "origin_errors", "counter", "Reads that the origin has answered with an error.", origin_errors);
-	sink_one(s, "origin_failures", "counter", "Connections to the origin, and attempts, that have failed.", origin_failures);
+	sink_one(s, "origin_errors", "counter", "Reads that the origin has answered with an error.", d->origin_errors);
+	sink_one(s, "origin_failures", "counter", "Connections to the origin, and attempts, that have failed.", d->origin_failures);
 	if (!s->metrics) /* the others are keys of "status" */
 		return;
 	sink_one(s, "origin_up", "gauge", "The origin is up, or not needed.", !lost_ms);
@@ -171,44 +175,60 @@ static void emit_proxy(struct sink *s, const struct counters *c)
 	sink_one(s, "blocks_local", "gauge", "Blocks that are local.", m->local);
 }
 
-static void emit_counters(struct control *k, bool metrics, const struct counters *c)
+static void emit_process(struct sink *s)
 {
-	struct sink s = { .k = k, .metrics = metrics };
+	if (s->metrics) {
+		sink_one(s, "buffer_bytes", "gauge", "Memory for data of requests.", buf_used());
+		sink_one(s, "messages_lost", "counter", "Messages that could not be written.", log_lost());
+	}
+	sink_one(s, "messages_left_out", "counter", "Messages that --verbose has left out.", verbose_left_out());
+}
 
-	emit_requests(&s, c);
-	emit_clients(&s, c);
+static void emit_counters(struct control *k)
+{
+	const struct export *e = control_subject(k);
+	struct sink s = { .k = k, .only = e, .metrics = k->metrics };
+	struct core_status status = { .in_flight = sessions_in_flight() };
+	struct tally c;
+
+	if (e)
+		core_status(e->disk.core, &status);
+	client_tally(e, &c);
+	emit_requests(&s, &c);
+	emit_clients(&s, &c);
 	emit_disk(&s);
 	if (control_is_proxy(k))
-		emit_proxy(&s, c);
-	if (metrics) {
-		sink_one(&s, "clients", "gauge", "Clients that are connected.", sessions_count());
-		sink_one(&s, "requests_in_flight", "gauge", "Requests that are not answered.", sessions_in_flight());
-		sink_one(&s, "buffer_bytes", "gauge", "Memory for data of requests.", buf_used());
-		sink_one(&s, "messages_lost", "counter", "Messages that could not be written.", log_lost());
+		emit_proxy(&s, &c);
+	if (s.metrics) {
+		sink_one(&s, "clients", "gauge", "Clients that are connected.", e ? e->sessions : sessions_count());
+		sink_one(&s, "requests_in_flight", "gauge", "Requests that are not answered.", status.in_flight);
 	}
-	sink_one(&s, "messages_left_out", "counter", "Messages that --verbose has left out.", verbose_left_out());
+	if (!e)
+		emit_process(&s);
 }
 
 /* ---- exports of a wrapper ---------------------------------------------------------------------------- */
 
-static const struct {
-	const char *name, *help;
-	size_t at;
-} tallies[] = {
-	{ "export_requests", "Requests that were done, by export.", offsetof(struct export_tally, requests) },
-	{ "export_errors", "Requests that got an error, by export.", offsetof(struct export_tally, errors) },
-	{ "export_read_bytes", "Bytes of reads, by export.", offsetof(struct export_tally, read) },
-	{ "export_written_bytes", "Bytes of writes, by export.", offsetof(struct export_tally, written) },
+static const struct { const char *name, *help; } tallies[] = {
+	{ "export_requests", "Requests that were done, by export." },
+	{ "export_errors", "Requests that got an error, by export." },
+	{ "export_read_bytes", "Bytes of reads, by export." },
+	{ "export_written_bytes", "Bytes of writes, by export." },
 };
 
-static uint64_t tally_of(const struct export *e, unsigned which)
+static void tallies_of(const struct export *e, uint64_t *value)
 {
-	uint64_t sum = 0;
+	struct tally t;
 	unsigned i;
 
-	for (i = 0; i < LOOPS_MAX; i++)
-		sum += __atomic_load_n((const unsigned long *)(const void *)((const char *)&e->tally[i] + tallies[which].at), __ATOMIC_RELAXED);
-	return sum;
+	client_tally(e, &t);
+	value[0] = value[1] = 0;
+	for (i = 0; i < COUNTED_TYPES; i++)
+		value[0] += t.of[i].requests;
+	for (i = 0; i < COUNTED_ERRORS; i++)
+		value[1] += t.errors[i];
+	value[2] = t.of[NBD_CMD_READ].bytes;
+	value[3] = t.of[NBD_CMD_WRITE].bytes;
 }
 
 /* As the value of a label. Prometheus takes UTF-8 only, and no two samples with the same labels; and a terminal is not to
@@ -231,20 +251,22 @@ static void emit_label(struct control *k, const char *name)
 
 static void emit_tally(struct control *k, const struct export *e)
 {
+	uint64_t value[ARRAY_SIZE(tallies)];
 	unsigned i;
 
+	tallies_of(e, value);
 	if (k->metrics) {
 		i = k->list_part;
 		if (!k->list_next)
 			control_print(k, "metric # HELP xnbd_%s_total %s\nmetric # TYPE xnbd_%s_total counter\n", tallies[i].name, tallies[i].help, tallies[i].name);
 		control_print(k, "metric xnbd_%s_total{export=\"", tallies[i].name);
 		emit_label(k, e->nbd.name);
-		control_print(k, "\"} %llu\n", (unsigned long long)tally_of(e, i));
+		control_print(k, "\"} %llu\n", (unsigned long long)value[i]);
 		return;
 	}
 	control_emit_string(k, "export", e->nbd.name);
 	for (i = 0; i < ARRAY_SIZE(tallies); i++)
-		control_emit_number(k, tallies[i].name, tally_of(e, i));
+		control_emit_number(k, tallies[i].name, value[i]);
 }
 
 void control_tallies_list(struct control *k)
@@ -285,8 +307,8 @@ static void counters_done(void *ctx, struct client_report *r)
 
 	if (!control_report_arrived(k, r))
 		return;
-	emit_counters(k, k->metrics, &r->sum);
 	client_report_free(r);
+	emit_counters(k);
 	k->list_part = 0;
 	k->list_next = 0;
 	if (ENABLE_XNBD_WRAPPER && !k->export)
@@ -299,7 +321,7 @@ void control_counters(struct control *k, bool metrics)
 {
 	k->metrics = metrics;
 	k->waiting = true;
-	if (client_report(false, counters_done, k))
+	if (client_report(NULL, false, counters_done, k))
 		return;
 	k->waiting = false;
 	control_answer(k, "out of memory");

@@ -78,11 +78,13 @@ static void emit_key(void *ctx, const char *name, unsigned sessions)
 
 void control_emit_clients(struct control *k)
 {
-	control_emit_number(k, "sessions", sessions_count());
+	const struct export *e = control_subject(k);
+
+	control_emit_number(k, "sessions", e ? e->sessions : sessions_count());
 	if (!ENABLE_FEATURE_XNBD_TLS)
 		return;
 	control_print(k, "tls_keys");
-	control_print(k, clients_keys(emit_key, k) ? "\n" : " none\n");
+	control_print(k, clients_keys(e, emit_key, k) ? "\n" : " none\n");
 }
 
 static void emit_process(struct control *k)

@@ -3,7 +3,7 @@
 /*
  * An export: a disk with a name, which lives as long as somebody uses it; and the list of all.
  *
- * The core's thread, except for what sessions use: disk.core, leaving, orphans, tally (of their own loop), and nbd,
+ * The core's thread, except for what sessions use: disk.core, leaving, orphans, and nbd,
  * which does not change once the export can be found. Only export_add() may block; it is for the start. A callback
  * comes later, from the loop, and may call any function here. This room owns the exports; whoever keeps a pointer to
  * one must hold it (export_hold(), export_drop()).
@@ -21,7 +21,7 @@ struct export_config {
 	bool readonly, cow;
 	bool cow_client;   /* copy on write, with a copy for each client */
 	bool root_storage; /* the root file system may depend on this server */
-	bool fronts;       /* other threads serve clients, too */
+	unsigned loops;    /* with sessions that use them: more than one if other threads serve clients, too; 0 is 1 */
 	const char *default_name; /* of the export that "" stands for, too; NULL: none */
 	const char *description;  /* of each export, for people; NULL: none */
 	unsigned sector_bytes; /* requests have to be multiples of it; 512, 4096, or 0: any */
@@ -31,13 +31,7 @@ struct export_config {
 };
 extern struct export_config export_config;
 
-/* What the sessions of one loop have done with an export. Only that loop writes it; others read it when they like. A
- * long of 32 bits wraps around. */
-struct export_tally {
-	unsigned long requests, errors; /* done; answered with an error */
-	unsigned long read, written;    /* bytes */
-	uint8_t apart[64 - 4 * sizeof(long)]; /* avoids that two loops share a cache line (false sharing) */
-};
+struct tally;
 
 struct export {
 	struct disk disk;
@@ -49,7 +43,7 @@ struct export {
 	_Atomic unsigned leaving; /* sessions that have gone, and still have requests in flight */
 	_Atomic unsigned orphans; /* requests of sessions that have gone */
 	struct export *base; /* --cow-client: that of which this one is a client's copy, held; nobody finds this one. NULL: none */
-	struct export_tally tally[ENABLE_FEATURE_XNBD_SERVER_COUNTERS && ENABLE_XNBD_WRAPPER ? LOOPS_MAX : 1]; /* by loop; of all copies, in their base */
+	struct tally *tally; /* see tally.h */
 	struct job closing;
 	bool unsynced; /* `closing` could not sync the image */
 	struct commit_waiter last_commit;

@@ -2,7 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /* The exports: found by name, and reference-counted. */
 #include "libbb.h"
-#include "export/export.h"
+#include "export/tally.h"
 #include "reactor/buf.h"
 #include "reactor/loop.h"
 #include "reactor/pool.h"
@@ -169,7 +169,7 @@ bool export_begin(struct export *e, uint64_t size_bytes, bool all_dirty)
 
 	if (ENABLE_FEATURE_XNBD_SERVER_COVER && e->disk.covered && !cover_reserve(&e->disk))
 		return false;
-	if (ENABLE_FEATURE_XNBD_SERVER_THREADS && s->fronts && e->disk.words) {
+	if (ENABLE_FEATURE_XNBD_SERVER_THREADS && s->loops > 1 && e->disk.words) {
 		config.published = calloc(1, (size_t)map_bytes(size_bytes));
 		if (!config.published)
 			return false;
@@ -255,6 +255,8 @@ static void close_done(struct job *j)
 	free(e->disk.published);
 	free(e->disk.cow_words);
 	free(e->disk.switching.buf);
+	if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS)
+		tally_end(e);
 	free((char *)e->nbd.name);
 	free(e);
 }

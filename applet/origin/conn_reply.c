@@ -47,7 +47,7 @@ static bool reply_end(struct conn *l, struct pending *p)
 	int error = p->error;
 
 	if (error && p->kind == PENDING_READ) {
-		origin_errors++;
+		origin_disk(l->origin)->origin_errors++;
 		if (is_verbose())
 			tell_error(l, p);
 	}

@@ -17,7 +17,6 @@ enum {
 };
 
 void (*origin_closed)(const struct disk *d);
-uint64_t origin_errors, origin_failures;
 
 struct core *origin_core(struct origin *o)
 {
@@ -105,7 +104,7 @@ void origin_conn_failed(struct origin *o, unsigned slot, const char *why)
 {
 	bool first = !o->known;
 
-	origin_failures += slot == CONN_CLIENT;
+	o->disk->origin_failures += slot == CONN_CLIENT;
 	if (o->started)
 		core_conn_down(o->disk->core, slot);
 	if (!o->conn[slot].shaken && try_plain(o, slot))

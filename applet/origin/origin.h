@@ -58,9 +58,6 @@ const char *origin_state(const struct origin *o);
 const char *origin_error(const struct origin *o);
 /* For this long it has not been connected, or a second longer; 0: it is, or is not needed. */
 uint64_t origin_lost_ms(const struct origin *o);
-/* Since the program began, of all origins: READs that one has answered with an error; connections, and attempts to have
- * one, that have failed. */
-extern uint64_t origin_errors, origin_failures;
 /* Called when the origin of d is no longer needed, after a switch; NULL, or set by who wants to know. It must
  * not call into the core. */
 extern void (*origin_closed)(const struct disk *d);

@@ -48,7 +48,7 @@ void server_limits(struct server_config *config, const char *clients, const char
 	config->threads = ENABLE_FEATURE_XNBD_SERVER_THREADS ? thread_count(config, threads) : 1;
 	if (ENABLE_FEATURE_XNBD_SERVER_UBLK && config->threads == 1 && has_ublk(config))
 		config->threads = 2;
-	config->exports.fronts = config->threads > 1;
+	config->exports.loops = config->threads;
 	if (xatou_range(config->lport, 0, 65535) == 0)
 		config->lport = NULL;
 	if (!config->lport && !config->unix_path && !config->one_client && !config->device && !config->devices && !is_passed)

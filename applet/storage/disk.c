@@ -335,8 +335,6 @@ static void disk_run(struct job *j)
 		io->error = fdatasync(d->cover_fd) < 0 ? errno : 0;
 }
 
-uint64_t disk_errors[IO_OPS];
-
 const char *io_word(enum io_op op)
 {
 	static const char *const words[IO_OPS] = { [IO_READ] = "read", [IO_WRITE] = "write", [IO_ZERO] = "zeroes",
@@ -348,14 +346,15 @@ const char *io_word(enum io_op op)
 /* "Not supported" is not an error: it is then done in another way. What is beyond a copy's limit is the client's. */
 static void note_failure(struct disk *d, const struct io *io)
 {
-	uint8_t *told = &(ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT && d->cow_of ? d->cow_of : d)->told_errors;
+	struct disk *shared = ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT && d->cow_of ? d->cow_of : d;
+	uint8_t *told = &shared->told_errors;
 	const char *path = d->path[io->file], *word = io_word(io->op);
 	char file[VERBOSE_WORD];
 
 	if (io->error == EOPNOTSUPP || (ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT && d->cow_of && io->error == EFBIG))
 		return;
 	if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS)
-		disk_errors[io->op]++;
+		shared->errors[io->op]++;
 	if (!is_verbose() && !(*told >> io->op & 1)) /* who asks for no details has to know that the disk is bad */
 		bb_error_msg("'%s': %s: %s", path, word, strerror(io->error));
 	*told |= (uint8_t)(1 << io->op);

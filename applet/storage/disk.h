@@ -48,6 +48,7 @@ struct disk {
 	bool keeps_space; /* no hole is made of what is zeroed */
 	const char *name; /* for messages, the export's: the process has other disks, too; NULL: they need none */
 	char *path[3];  /* absolute */
+	uint64_t errors[IO_OPS]; /* that the files have had, since they are open; of a copy, in the disk that it is one of */
 	uint8_t told_errors; /* a bit for each enum io_op that has failed; of a copy, in the disk that it is one of */
 	char wrong[512]; /* the line of file_open_target() */
 	enum state_commit commit_found; /* what store_inspect() found */
@@ -64,6 +65,8 @@ struct disk {
 		uint64_t next_ms; /* no save for new recent blocks before this time */
 		uint8_t block[BLOCK_BYTES]; /* of the image, for identity.c: the start's, then the worker's */
 	} save;
+	uint64_t origin_errors;    /* READs that the origin has answered with an error, since the disk is there */
+	uint64_t origin_failures;  /* connections to it, and attempts to have one, that have failed */
 	struct origin *origin; /* proxy only: from origin_new(); for the core's ports to the origin */
 	int base_fd;         /* copy on write: the base; fd[FILE_IMAGE] has what was written. Else -1 */
 	uint32_t *cow_words; /* copy on write: bits of the blocks that were written; 32 bits are atomic on every machine */
@@ -85,8 +88,6 @@ static inline struct disk *disk_of(struct core *c)
 	return core_owner(c);
 }
 
-/* Files that had errors, by enum io_op, since the program began: all disks together. Core's thread. */
-extern uint64_t disk_errors[IO_OPS];
 /* Any thread. */
 const char *io_word(enum io_op op);
 
