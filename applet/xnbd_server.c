@@ -40,8 +40,8 @@
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
-//config:	--exportname, --description and --hide-exports of xnbd-server; --export and
-//config:	--default of xnbd-wrapper. A client whose export is unknown is told
+//config:	--exportname, --description and --hide-exports of xnbd-server; --export,
+//config:	--default and --description of xnbd-wrapper. A client whose export is unknown is told
 //config:	which there are.
 //config:
 //config:config FEATURE_XNBD_SERVER_SECTORS
@@ -478,7 +478,7 @@ int xnbd_server_main(int argc UNUSED_PARAM, char **argv)
 	IF_FEATURE_XNBD_SERVER_INETD(c.client_fd = (int)xatou_range(fd, 0, INT_MAX);)
 	IF_FEATURE_XNBD_SERVER_DEVICE(server_devices(&c, connections);)
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && rate)
-		c.rate_bytes = xatoull_sfx(rate, kMG_suffixes);
+		c.exports.rate_bytes = xatoull_sfx(rate, kMG_suffixes);
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && hold)
 		c.exports.hold_s = xatou(hold);
 	if (strlen(c.origin.name) > NBD_NAME_MAX || is_long(c.exports.default_name))

@@ -50,6 +50,7 @@
 //usage:	IF_FEATURE_XNBD_EXPORT_NAMES(
 //usage:     "\n	-x,--export NAME=PATH	Serve PATH as NAME"
 //usage:     "\n	-n,--default NAME	Serve NAME as the empty name, too"
+//usage:     "\n	-y,--description NAME=TEXT	Description of NAME for clients"
 //usage:     "\n	-Z,--hide-exports	Hide the names from clients"
 //usage:	)
 //usage:	IF_FEATURE_XNBD_WRAPPER_PROXY(
@@ -103,6 +104,9 @@
 //usage:	IF_FEATURE_XNBD_SERVER_SYSLOG(
 //usage:     "\n	-S,--syslog		Send messages to syslogd"
 //usage:	)
+//usage:	IF_FEATURE_XNBD_SERVER_INIT(
+//usage:     "\n	-K,--root-storage	The root file system depends on this server"
+//usage:	)
 //usage:     "\n	-m,--max-clients N	Sessions at a time (128; 0 = no limit)"
 //usage:     "\n	-q,--max-queue-size N	Requests in flight (4096; 0 = no limit)"
 //usage:     "\n	-b,--max-buf-size BYTES	Memory for them (33554432; 0 = no limit)"
@@ -126,6 +130,8 @@ enum {
 	OPT_KEEP_DEVICE = ENABLE_FEATURE_XNBD_SERVER_DEVICE << OPTBIT_KEEP_DEVICE,
 	OPTBIT_COW_CLIENT = OPTBIT_KEEP_DEVICE + ENABLE_FEATURE_XNBD_SERVER_DEVICE,
 	OPT_COW_CLIENT = ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT << OPTBIT_COW_CLIENT,
+	OPTBIT_INIT = OPTBIT_COW_CLIENT + 2 * ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT,
+	OPT_ROOT_STORAGE = ENABLE_FEATURE_XNBD_SERVER_INIT << OPTBIT_INIT,
 	OPT_COW = ENABLE_FEATURE_XNBD_SERVER_COW << OPTBIT_COW,
 	OPT_DAEMONIZE = ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE << OPTBIT_DAEMONIZE,
 	OPT_SYSLOG = ENABLE_FEATURE_XNBD_SERVER_SYSLOG << OPTBIT_SYSLOG,
@@ -140,6 +146,8 @@ static const char options[] ALIGN1 = "ri:*s:l:a:u:m:q:b:"
 	IF_FEATURE_XNBD_SERVER_VERBOSE("v")
 	IF_FEATURE_XNBD_SERVER_DEVICE("J")
 	IF_FEATURE_XNBD_SERVER_COW_CLIENT("OG:")
+	IF_FEATURE_XNBD_SERVER_INIT("K")
+	IF_FEATURE_XNBD_EXPORT_NAMES("y:*")
 	IF_FEATURE_XNBD_SERVER_DEVICE("D:*N:")
 	IF_FEATURE_XNBD_SERVER_THREADS("j:")
 	IF_FEATURE_XNBD_SERVER_ALLOW("w:")
@@ -171,7 +179,9 @@ static const char long_options[] ALIGN1 =
 	IF_FEATURE_XNBD_EXPORT_NAMES(
 	"hide-exports\0" No_argument "Z"
 	"export\0" Required_argument "x"
-	"default\0" Required_argument "n")
+	"default\0" Required_argument "n"
+	"description\0" Required_argument "y")
+	IF_FEATURE_XNBD_SERVER_INIT("root-storage\0" No_argument "K")
 	IF_FEATURE_XNBD_SERVER_VERBOSE("verbose\0" No_argument "v")
 	IF_FEATURE_XNBD_SERVER_DEVICE(
 	"keep-device\0" No_argument "J"
@@ -203,6 +213,7 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 	static struct server_config c = { .lport = SERVER_PORT }; /* owns the list of images to the end */
 	const char *clients = SERVER_CLIENTS, *queue = SERVER_QUEUE, *buf = SERVER_BUF_BYTES, *threads = SERVER_THREADS;
 	llist_t *images = NULL, *named = NULL;
+	IF_FEATURE_XNBD_EXPORT_NAMES(llist_t *descriptions = NULL;)
 	const char *sector = NULL, *discard = NULL;
 	IF_FEATURE_XNBD_WRAPPER_CONVERSATION(IF_LONG_OPTS(const char *ignored;))
 	IF_FEATURE_XNBD_SERVER_COW_CLIENT(const char *cow_limit = NULL;)
@@ -214,6 +225,7 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 				    &clients, &queue, &buf IF_FEATURE_XNBD_SERVER_DAEMONIZE(, &c.pidfile, &c.logpath)
 				    IF_FEATURE_XNBD_EXPORT_NAMES(, &named, &c.exports.default_name)
 				    IF_FEATURE_XNBD_SERVER_COW_CLIENT(, &cow_limit)
+				    IF_FEATURE_XNBD_EXPORT_NAMES(, &descriptions)
 				    IF_FEATURE_XNBD_SERVER_DEVICE(, &devices, &connections)
 				    IF_FEATURE_XNBD_SERVER_THREADS(, &threads)
 				    IF_FEATURE_XNBD_SERVER_ALLOW(, &c.allow)
@@ -233,9 +245,13 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 	c.limits.hides = opt & OPT_HIDE;
 	c.exports.readonly = opt & OPT_READONLY;
 	c.exports.cow = opt & OPT_COW;
+	c.exports.root_storage = opt & OPT_ROOT_STORAGE;
+	IF_FEATURE_XNBD_EXPORT_NAMES(server_descriptions(&c, descriptions);)
 	IF_FEATURE_XNBD_SERVER_COW_CLIENT(c.exports.cow_client = opt & OPT_COW_CLIENT;
 	if (c.exports.cow && c.exports.cow_client)
 		bb_simple_error_msg_and_die(IF_LONG_OPTS("--cow cannot be combined with --cow-client") IF_NOT_LONG_OPTS("-c cannot be combined with -O"));)
+	if (ENABLE_FEATURE_XNBD_SERVER_INIT && c.exports.root_storage && (c.exports.cow || c.exports.cow_client))
+		bb_simple_error_msg_and_die(IF_LONG_OPTS("--root-storage") IF_NOT_LONG_OPTS("-K") " cannot be combined with copy on write");
 	c.daemonize = opt & OPT_DAEMONIZE;
 	c.syslog = opt & OPT_SYSLOG;
 	c.verbose = opt & OPT_VERBOSE;

@@ -12,10 +12,9 @@
 #include "export/export.h"
 #include "reactor/handover.h"
 
-/* What it tells, and what a job begins with. Set before control_begin(). */
+/* What it tells. Set before control_begin(). */
 struct control_config {
 	uint64_t max_buf_bytes; /* memory for requests; 0 = no limit */
-	uint64_t rate_bytes;    /* of the copy and the comparison, per second; 0 = no limit */
 	bool is_wrapper;        /* each export tells of itself alone */
 };
 extern struct control_config control_config;

@@ -139,7 +139,7 @@ static void begin_copy(struct control *k, struct args *w)
 	bool was_open = job_is_open(k, false, &rate);
 
 	if (!(w->given & WORD_RATE))
-		w->rate = was_open ? rate : control_config.rate_bytes;
+		w->rate = was_open ? rate : k->export->disk.rate_bytes;
 	if (core_job_start(k->export->disk.core, w->blocks > FETCH_BLOCKS_MAX ? 0 : (uint32_t)w->blocks, w->rate))
 		control_answer(k, "this server was switched with blocks missing: there is no origin to copy from");
 	else
@@ -154,7 +154,7 @@ static void begin_verify(struct control *k, struct args *w)
 	int error;
 
 	if (!(w->given & WORD_RATE))
-		w->rate = was_open ? rate : control_config.rate_bytes;
+		w->rate = was_open ? rate : k->export->disk.rate_bytes;
 	error = core_verify(k->export->disk.core, w->rate);
 	if (error == ENOLINK)
 		control_answer(k, "this server was switched: there is no origin to compare with");

@@ -24,9 +24,11 @@ struct export_config {
 	unsigned loops;    /* with sessions that use them: more than one if other threads serve clients, too; 0 is 1 */
 	const char *default_name; /* of the export that "" stands for, too; NULL: none */
 	const char *description;  /* of each export, for people; NULL: none */
+	const llist_t *descriptions; /* of a wrapper: NAME=TEXT; the first '=' ends the name */
 	unsigned sector_bytes; /* requests have to be multiples of it; 512, 4096, or 0: any */
 	bool keeps_space;  /* nothing is discarded: an image that is preallocated stays so */
 	unsigned proxies;  /* they share the budget for what comes from origins; 0 is 1 */
+	uint64_t rate_bytes; /* proxy: see struct disk */
 	unsigned hold_s;   /* seconds; proxy: requests that wait this long for the origin fail; 0 = never */
 };
 extern struct export_config export_config;

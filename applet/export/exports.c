@@ -10,6 +10,7 @@
 #include "storage/cow.h"
 #include "storage/holes.h"
 #include "storage/files.h"
+#include "storage/resident.h"
 
 struct export *exports;
 struct export_config export_config;
@@ -53,6 +54,7 @@ struct export *export_new(const char *name)
 	e->nbd.name = strdup(name);
 	e->disk.fd[FILE_IMAGE] = e->disk.fd[FILE_BITMAP] = e->disk.fd[FILE_COMMIT] = e->disk.base_fd = -1;
 	e->disk.header_fd = e->disk.direct_fd = e->disk.cover_fd = -1;
+	e->disk.rate_bytes = export_config.rate_bytes;
 	e->disk.keeps_space = ENABLE_FEATURE_XNBD_SERVER_DISCARD && export_config.keeps_space;
 	e->users = 1;
 	if (e->nbd.name)
@@ -119,6 +121,17 @@ struct export *export_by_serial(uint64_t serial)
 	return e;
 }
 
+static const char *description_of(const struct export *e)
+{
+	const llist_t *l;
+	size_t n = strlen(e->nbd.name);
+
+	for (l = ENABLE_XNBD_WRAPPER && ENABLE_FEATURE_XNBD_EXPORT_NAMES ? export_config.descriptions : NULL; l; l = l->link)
+		if (strncmp(l->data, e->nbd.name, n) == 0 && strchr(l->data, '=') == (char *)l->data + n)
+			return (char *)l->data + n + 1;
+	return export_config.description;
+}
+
 static void describe(struct export *e)
 {
 	e->nbd.size_bytes = core_size_bytes(e->disk.core);
@@ -134,7 +147,7 @@ static void describe(struct export *e)
 	e->nbd.preferred_block = BLOCK_BYTES;
 	e->nbd.max_payload = NBD_PAYLOAD_MAX;
 	e->nbd.allocation = true;
-	e->nbd.description = export_config.description;
+	e->nbd.description = description_of(e);
 	e->nbd.local = ENABLE_FEATURE_XNBD_SERVER_PROXY && e->disk.words;
 }
 
@@ -219,6 +232,8 @@ static void close_run(struct job *j)
 		close(e->disk.cover_fd);
 	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && e->disk.header_fd >= 0)
 		close(e->disk.header_fd);
+	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && ENABLE_FEATURE_XNBD_SERVER_INIT)
+		resident_end(&e->disk);
 }
 
 static void close_done(struct job *j)

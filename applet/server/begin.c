@@ -123,6 +123,26 @@ static const char *add_named(const char *text)
 	return why;
 }
 
+/* What is said of an image that nobody can add any more. */
+static void check_named(const char *option, const char *name, size_t n)
+{
+	if (!export_find(name, n))
+		bb_error_msg_and_die("'%s': there is no image of this name", option);
+}
+
+static void check_names(const struct server_config *s)
+{
+	const llist_t *l;
+
+	for (l = s->limits.key_rules; l; l = l->link) {
+		const char *image = strchr(l->data, '=') + 1; /* key_rules_check() */
+
+		check_named(l->data, image, strlen(image));
+	}
+	for (l = s->exports.descriptions; l; l = l->link)
+		check_named(l->data, l->data, (size_t)(strchr(l->data, '=') - (char *)l->data));
+}
+
 static void begin_exports(void)
 {
 	const struct server_config *s = server_config;
@@ -152,12 +172,8 @@ static void begin_exports(void)
 			database_begin(s->dbpath);
 		if (!why && !s->control && s->exports.default_name && !export_find("", 0))
 			why = IF_LONG_OPTS("--default") IF_NOT_LONG_OPTS("-n") ": there is no image of this name";
-		for (l = why || s->control ? NULL : s->limits.key_rules; l; l = l->link) {
-			const char *image = strchr(l->data, '=') + 1; /* key_rules_check() */
-
-			if (!export_find(image, strlen(image)))
-				bb_error_msg_and_die("'%s': there is no image of this name", (char *)l->data);
-		}
+		if (!why && !s->control)
+			check_names(s);
 	}
 	if (why)
 		bb_simple_error_msg_and_die(why);

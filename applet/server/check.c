@@ -114,7 +114,7 @@ static void compare(struct export *e, uint64_t size_bytes)
 	if (!export_begin(e, size_bytes, false))
 		bb_simple_error_msg_and_die("out of memory");
 	origin_start(d->origin);
-	if (core_verify(d->core, server_config->rate_bytes))
+	if (core_verify(d->core, server_config->exports.rate_bytes))
 		bb_simple_error_msg_and_die("out of memory");
 	while (core_verify_is_running(d->core)) {
 		origin_turn(d->origin);

@@ -82,6 +82,19 @@ void server_sectors(struct server_config *config, const char *sector, const char
 		bb_error_msg_and_die(IF_LONG_OPTS("--discard") IF_NOT_LONG_OPTS("-U") " is 'ignore' or 'unmap', not '%s'", discard);
 }
 
+void server_descriptions(struct server_config *config, const llist_t *list)
+{
+	config->exports.descriptions = list;
+	for (; list; list = list->link) {
+		const char *equals = strchr(list->data, '=');
+
+		if (!equals)
+			bb_error_msg_and_die("'%s' must be NAME=TEXT", (char *)list->data);
+		if (strlen(equals + 1) > NBD_NAME_MAX)
+			bb_simple_error_msg_and_die("a description has at most 4096 bytes");
+	}
+}
+
 void server_cow_client(struct server_config *config, const char *limit)
 {
 	if (limit && !config->exports.cow_client)

@@ -56,7 +56,7 @@ static bool verify_before_switch(struct policy *p, struct core *c)
 	if (core_verify_is_running(c)) /* also one that was asked for before */
 		return false;
 	if (!p->has_begun) {
-		p->has_begun = map_is_complete(core_map(c)) && core_verify(c, server_config->rate_bytes) == 0;
+		p->has_begun = map_is_complete(core_map(c)) && core_verify(c, disk_of(c)->rate_bytes) == 0;
 		return false;
 	}
 	core_status(c, &s);

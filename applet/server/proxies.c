@@ -21,6 +21,7 @@
 #include "storage/holes.h"
 #include "storage/own_paths.h"
 #include "storage/paths.h"
+#include "storage/resident.h"
 #include "storage/store.h"
 
 #include <limits.h>
@@ -80,6 +81,7 @@ static void proxy_open_files(void *arg)
 	d->adopt = p->words.adopt;
 	d->accept = p->words.accept;
 	d->wants_cover = p->words.cover;
+	d->rate_bytes = p->words.rate_bytes;
 	p->is_complete = store_inspect(d, p->words.image, p->words.bitmap, p->words.commit, p->words.clear);
 	if (d->in_use)
 		store_die_in_use(d);
@@ -110,6 +112,8 @@ static void proxy_write_files(void *arg)
 	p->control.listener.event.fd = listen_unix(p->words.socket, &p->control); /* first: a cache is not thrown away for nothing */
 	store_open(d, p->size_bytes, p->has_fingerprint ? &p->fingerprint : NULL, p->words.clear, &p->all_dirty);
 	d->holes_known = holes_known(d->fd[FILE_IMAGE]);
+	if (ENABLE_FEATURE_XNBD_SERVER_INIT && export_config.root_storage)
+		resident_files(d);
 	if (ENABLE_FEATURE_XNBD_SERVER_AUTO && p->words.hook)
 		hook_init(&p->served.policy.hook, xpath_absolute(p->words.hook), xpath_absolute(p->words.image));
 	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH)

@@ -16,6 +16,7 @@ static const struct word {
 	{ "control", offsetof(struct proxy_words, socket), true },
 	{ "commit-file", offsetof(struct proxy_words, commit), true },
 	{ "hold", offsetof(struct proxy_words, hold), true },
+	{ "rate", offsetof(struct proxy_words, rate), true },
 	{ "clear-bitmap", offsetof(struct proxy_words, clear), false },
 	{ "adopt-bitmap", offsetof(struct proxy_words, adopt), false },
 	{ "accept-image", offsetof(struct proxy_words, accept), false },
@@ -72,6 +73,8 @@ void proxy_words_parse(struct proxy_words *w)
 	}
 	if (w->hold)
 		w->hold_s = xatou(w->hold);
+	if (w->rate)
+		w->rate_bytes = xatoull_sfx(w->rate, kMG_suffixes);
 }
 
 void proxy_words_free(struct proxy_words *w)
@@ -138,15 +141,17 @@ char *proxy_words_text(const struct database_image *i)
 
 void proxy_words_put(const struct proxy_words *w, const char *commit, const char *hook, struct database_text *t)
 {
-	char hold[32];
-
 	if (w->commit) {
 		database_put_text(t, " commit-file=");
 		database_put_encoded(t, commit, "/");
 	}
-	if (w->hold_s) {
-		snprintf(hold, sizeof(hold), " hold=%u", w->hold_s);
-		database_put_text(t, hold);
+	if (w->hold) {
+		database_put_text(t, " hold=");
+		database_put_encoded(t, w->hold, "");
+	}
+	if (w->rate) {
+		database_put_text(t, " rate=");
+		database_put_encoded(t, w->rate, "");
 	}
 	if (w->switched)
 		database_put_text(t, " switched");

@@ -22,9 +22,10 @@ struct proxy_words {
 	const struct psk *psk; /* NULL: no TLS; its own */
 	char *psk_path;        /* where that is from, from the root on; its own */
 	const char *image, *bitmap, *socket;
-	const char *commit, *hook, *hold; /* NULL: not said */
+	const char *commit, *hook, *hold, *rate; /* NULL: not said */
 	bool clear, adopt, accept, cover, switched, auto_switch, verify;
 	unsigned hold_s;
+	uint64_t rate_bytes;
 };
 
 /* Dies with what is wrong, without the name of the proxy. Reads the file with the key, if there is one: may block. */

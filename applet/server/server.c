@@ -243,7 +243,7 @@ int server_run(const struct server_config *config)
 		export_replaced = renewed;
 	server.one.policy.auto_switch = config->auto_switch;
 	server.one.policy.verify = config->verify;
-	control_config = (struct control_config){ config->max_buf_bytes, config->rate_bytes, !config->image };
+	control_config = (struct control_config){ config->max_buf_bytes, !config->image };
 	if (ENABLE_FEATURE_XNBD_SERVER_UPGRADE && upgrade_found()) {
 		server_begin_again();
 		return run_loop();

@@ -34,7 +34,6 @@ struct server_config {
 	const char *pidfile, *logpath;
 	unsigned threads;           /* with a loop, 1..LOOPS_MAX */
 	uint64_t max_buf_bytes;     /* 0 = no limit */
-	uint64_t rate_bytes;        /* per second, of the copy and the comparison; 0 = no limit */
 	struct client_limits limits;
 	struct export_config exports;
 	bool one_client;            /* does not listen: serves the client on client_fd */
@@ -75,6 +74,9 @@ void server_sectors(struct server_config *config, const char *sector, const char
 
 /* --cow-client, with --cow-limit (NULL: not given). Dies if the combination makes no sense. */
 void server_cow_client(struct server_config *config, const char *limit);
+
+/* --description NAME=TEXT of a wrapper. Dies if one is malformed. */
+void server_descriptions(struct server_config *config, const llist_t *list);
 
 /* --tls MODE (NULL: not given), when c->tls_psk is set. Dies of what makes no sense. */
 void server_tls(struct server_config *config, const char *mode);

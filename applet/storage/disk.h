@@ -32,6 +32,7 @@ struct disk {
 	bool commit_is_device; /* the commit file is a block device */
 	bool adopt, accept; /* --adopt-bitmap, --accept-image */
 	bool wants_cover; /* --cover */
+	struct { void *at; size_t bytes; } pinned[3]; /* --root-storage: mappings of files, see resident.h; at NULL: not there */
 	bool in_use; /* others have the image, a device: it is open for reading, and not locked */
 	_Atomic bool covered; /* see cover.h */
 	struct {
@@ -45,6 +46,7 @@ struct disk {
 	} switching;
 	_Atomic bool no_nowait; /* the image's file system knows no RWF_NOWAIT */
 	_Atomic bool no_holes; /* the image makes none: a block device, or a file system that cannot */
+	uint64_t rate_bytes; /* proxy: limit of the copy and the comparison, per second, unless a request has another; 0 = none */
 	bool keeps_space; /* no hole is made of what is zeroed */
 	const char *name; /* for messages, the export's: the process has other disks, too; NULL: they need none */
 	char *path[3];  /* absolute */

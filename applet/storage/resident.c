@@ -26,15 +26,26 @@ static void open_direct(struct disk *d)
 }
 
 /* Its pages are there already when bits are written to them. */
-static void pin(int fd)
+static void pin(struct disk *d, enum io_file file)
 {
-	off_t n = lseek(fd, 0, SEEK_END);
-	void *kept = NULL; /* until the end */
+	off_t n = lseek(d->fd[file], 0, SEEK_END);
+	void *at = n > 0 ? mmap(NULL, (size_t)n, PROT_READ, MAP_SHARED, d->fd[file], 0) : NULL;
 
-	if (n > 0)
-		kept = mmap(NULL, (size_t)n, PROT_READ, MAP_SHARED, fd, 0);
-	if (kept == MAP_FAILED)
+	if (at == MAP_FAILED) {
 		bb_simple_perror_msg("cannot lock the bitmap in memory");
+		return;
+	}
+	d->pinned[file].at = at;
+	d->pinned[file].bytes = (size_t)n;
+}
+
+void resident_end(struct disk *d)
+{
+	unsigned i;
+
+	for (i = 0; i < ARRAY_SIZE(d->pinned); i++)
+		if (d->pinned[i].at)
+			munmap(d->pinned[i].at, d->pinned[i].bytes);
 }
 
 void resident_files(struct disk *d)
@@ -42,11 +53,11 @@ void resident_files(struct disk *d)
 	struct stat st;
 
 	open_direct(d);
-	pin(d->fd[FILE_BITMAP]);
+	pin(d, FILE_BITMAP);
 	if (d->header_fd < 0 || fstat(d->header_fd, &st) < 0) /* a target */
 		return;
 	if (!S_ISBLK(st.st_mode))
-		pin(d->fd[FILE_COMMIT]);
+		pin(d, FILE_COMMIT);
 	else if (fcntl(d->fd[FILE_COMMIT], F_SETFL, O_DIRECT) < 0 || fcntl(d->header_fd, F_SETFL, O_DIRECT) < 0)
 		bb_perror_msg("'%s' is written through the page cache", d->path[FILE_COMMIT]);
 }

@@ -8,8 +8,10 @@
 
 #include "storage/disk.h"
 
-/* As far as the kernel allows it; tells by a message where it does not. At the start, when the files of
- * d are open; may block. */
+/* As far as the kernel allows it; tells by a message where it does not. When the files of d have been opened; may block.
+ * Any thread. */
 void resident_files(struct disk *d);
+/* d is closed: nothing of its files stays in memory for it. The same. */
+void resident_end(struct disk *d);
 
 #endif
