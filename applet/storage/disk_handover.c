@@ -27,6 +27,8 @@ void disk_get(const struct handed_disk *r, struct disk *d)
 	for (i = 0; i < ARRAY_SIZE(d->path); i++)
 		if (!d->path[i] && (i == FILE_IMAGE || d->fd[FILE_BITMAP] >= 0))
 			handover_die();
+	if (d->direct_fd >= 0 && !d->direct_unit)
+		handover_die();
 	if (d->fd[FILE_BITMAP] >= 0)
 		store_resume(d);
 }
