@@ -118,9 +118,17 @@ check_vm() {
 	need cpio has cpio
 	need debootstrap has debootstrap
 	need dmsetup has dmsetup
+	need dosfstools has mkfs.vfat
+	need efibootmgr has efibootmgr
 	need fio has fio
+	need gdisk has sgdisk
+	need grub-efi-amd64-bin test -e /usr/lib/grub/x86_64-efi
+	need grub-pc-bin test -e /usr/lib/grub/i386-pc
+	need grub2-common has grub-install
+	need mtools has mdeltree
 	need nbd-client has nbd-client
 	need nbdkit has nbdkit
+	need ovmf test -e /usr/share/OVMF/OVMF_CODE_4M.fd
 	need qemu-system-x86 has qemu-system-x86_64
 	need socat has socat
 	need util-linux has setpriv

@@ -8,6 +8,9 @@ BUILD = os.environ["VM"]
 XNBDBOX = os.environ["XNBDBOX"]
 HOST = "10.0.2.2"  # as the machine sees it; there it is 127.0.0.1
 PATIENCE = 900  # seconds for what takes one or two: a busy host is no error
+# For each kernel. norandmaps: QEMU keeps what it has translated of a program by its addresses. A boot that
+# starts thousands of processes, each at addresses of its own, comes to a standstill.
+WORDS = "console=ttyS0 panic=-1 norandmaps no_timer_check mitigations=off random.trust_cpu=on sysrq_always_enabled"
 
 
 def free_port():
@@ -81,23 +84,20 @@ class Machine:
     """drives: what QEMU calls a file, with options if need be; raw. They are /dev/vda, vdb,
     ... 127.0.0.1:port of the host leads to port 8521 of the machine. Another initrd has to
     end in something that does as init does, too. memory: MiB. ready: waits until it is. disk: options of each disk. nic: () for a
-    machine without a network."""
-
-    # norandmaps: QEMU keeps what it has translated of a program by its addresses. A boot that
-    # starts thousands of processes, each at addresses of its own, comes to a standstill.
+    machine without a network. firmware: options of a machine that gets no kernel, initrd and append, as its firmware finds a boot
+    loader on its disks."""
 
     def __init__(self, *drives, kernel="vmlinuz", initrd="initrd", append="quiet", line=("-serial", "chardev:line"), memory=256, ready=True, disk="",
-                 nic=("-device", "virtio-net-pci,netdev=net,romfile=")):
+                 nic=("-device", "virtio-net-pci,netdev=net,romfile="), firmware=()):
         self.port = free_port()
         listener = socket.socket(socket.AF_UNIX)
         if os.path.exists("line.sock"):
             os.unlink("line.sock")
         listener.bind("line.sock")
         listener.listen(1)
+        start = firmware or ("-kernel", os.path.join(BUILD, kernel), "-initrd", os.path.join(BUILD, initrd), "-append", f"{append} {WORDS}")
         command = ["qemu-system-x86_64", "-M", "pc", "-accel", "tcg", "-cpu", "max", "-m", str(memory), "-nodefaults",
-                   "-no-user-config", "-display", "none", "-no-reboot",
-                   "-kernel", os.path.join(BUILD, kernel), "-initrd", os.path.join(BUILD, initrd),
-                   "-append", f"{append} console=ttyS0 panic=-1 norandmaps no_timer_check mitigations=off random.trust_cpu=on sysrq_always_enabled",
+                   "-no-user-config", "-display", "none", "-no-reboot", *start,
                    "-chardev", "socket,id=console,path=console.sock,server=on,wait=off,logfile=console.log", "-serial", "chardev:console",
                    "-qmp", "unix:qmp.sock,server=on,wait=off", "-chardev", "socket,id=line,path=line.sock", *line,
                    "-netdev", f"user,id=net,restrict=off,hostfwd=tcp:127.0.0.1:{self.port}-:8521", *nic]
