@@ -125,6 +125,8 @@ void reconnect_to_uri(struct control *k, const char *uri, bool force);
 
 /* ---- control_report.c: what is told ---------------------------------------------------------- */
 
+/* Where the commit file lies behind the disk's end, if it does. */
+void control_emit_commit_base(struct control *k, const struct disk *d);
 /* The lines about a cache, of which these are local. */
 void control_emit_cache(struct control *k, const struct disk *d, uint64_t size_bytes, const struct map *m);
 /* The lines about the comparison with the origin. */

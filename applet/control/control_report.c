@@ -106,6 +106,12 @@ static void emit_errors(struct control *k, const struct core_status *s)
 		control_print(k, "first_error none\n");
 }
 
+void control_emit_commit_base(struct control *k, const struct disk *d)
+{
+	if (commit_is_behind(d))
+		control_emit_number(k, "commit_file_at", d->commit_base);
+}
+
 void control_emit_cache(struct control *k, const struct disk *d, uint64_t size_bytes, const struct map *m)
 {
 	control_emit_string(k, "cache_image", d->path[FILE_IMAGE]);
@@ -129,6 +135,7 @@ void control_emit_status(struct control *k)
 	core_status(d->core, &s);
 	control_print(k, "mode %s\npid %u\n", core_is_proxy(d->core) ? "proxy" : "target", (unsigned)getpid());
 	control_emit_cache(k, d, k->export->nbd.size_bytes, m);
+	control_emit_commit_base(k, d);
 	emit_origin(k, d->origin);
 	emit_job(k, &s, m->local);
 	if (ENABLE_FEATURE_XNBD_SERVER_VERIFY)

@@ -128,6 +128,25 @@ uint64_t commit_file_bytes(uint64_t size_bytes, bool covered)
 	return commit_cover_offset(size_bytes) + (ENABLE_FEATURE_XNBD_SERVER_COVER && covered ? ends : 0);
 }
 
+#if ENABLE_FEATURE_XNBD_SERVER_BEHIND
+uint64_t commit_behind_offset(uint64_t device_bytes)
+{
+	const uint64_t mib = 1 << 20;
+	uint64_t needed = commit_file_bytes(device_bytes, true) + 2 * mib;
+
+	return device_bytes < needed ? mib : (device_bytes - needed + mib) & ~(mib - 1);
+}
+
+uint64_t commit_behind_device(uint64_t size_bytes)
+{
+	uint64_t bytes = size_bytes, at;
+
+	while ((at = commit_behind_offset(bytes)) < size_bytes)
+		bytes += size_bytes - at;
+	return bytes;
+}
+#endif
+
 uint64_t cover_head(uint64_t size_bytes)
 {
 	uint64_t head = (uint64_t)COVER_BLOCKS_HEAD * BLOCK_BYTES;

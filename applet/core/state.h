@@ -31,6 +31,12 @@ uint64_t written_runs(uint64_t blocks); /* how many bits of it speak of so many 
 uint64_t written_bytes(uint64_t size_bytes); /* of the second plane: whole words */
 uint64_t commit_cover_offset(uint64_t size_bytes); /* behind that one */
 uint64_t commit_file_bytes(uint64_t size_bytes, bool covered);
+/* Where the commit file lies behind the end of a disk on a device of so many bytes, > 0: known without the size of the disk, which
+ * must not be larger. It has room for every such disk, with its cover. The last MiB is left to the partition tables that have a copy
+ * there. */
+uint64_t commit_behind_offset(uint64_t device_bytes);
+/* How large a device has to be at least, for a disk of size_bytes. */
+uint64_t commit_behind_device(uint64_t size_bytes);
 
 /*
  * The cover of a disk: the bytes of its ends. They are in the commit file behind the planes, in whole pages: those before

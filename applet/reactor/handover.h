@@ -55,11 +55,12 @@ struct handed_path {
 	uint64_t dev, ino;
 };
 
-/* As in struct disk, from `fd` on. */
+/* As in struct disk, from `fd` on; commit_base is not behind the others there. */
 struct handed_disk {
 	int32_t fd[3], header_fd, direct_fd, cover_fd;
 	bool is_device, holes_known, switched, removed;
 	uint32_t direct_unit;
+	uint64_t commit_base;
 };
 
 /* Behind it: its name; then a HANDED_TEXT for the path of each file. */
@@ -135,7 +136,7 @@ struct handed_command {
 
 /* On i386 the alignment of uint64_t is less than its size, so -Wpadded has checked other layouts there: the sizes must
  * be the same. */
-_Static_assert(sizeof(struct handed_path) == 16 && sizeof(struct handed_export) == 48 && sizeof(struct handed_proxy) == 32 &&
+_Static_assert(sizeof(struct handed_path) == 16 && sizeof(struct handed_export) == 56 && sizeof(struct handed_proxy) == 32 &&
 	       sizeof(struct handed_control) == 12 && sizeof(struct handed_device) == 24 && sizeof(struct handed_session) == 48 &&
 	       sizeof(struct handed_command) == 88, "the same in a 32-bit program");
 

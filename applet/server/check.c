@@ -173,6 +173,7 @@ int server_check(const struct server_config *config)
 	store_peek(d, config->image, config->bitmap, config->commit);
 	check_exists(d);
 	control_emit_string(k, "commit_file", d->commit_trouble ? d->commit_trouble : found[d->commit_found]);
+	control_emit_commit_base(k, d);
 	print(k);
 	if (config->origin.host) {
 		begin_origin(d);

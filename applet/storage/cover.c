@@ -27,7 +27,9 @@ static const char mark_text[] = "Half-copied by xnbd-server: its first and last 
 
 uint64_t cover_part(const struct disk *d, uint64_t offset, uint64_t *n)
 {
-	return cover_is_on(d) ? cover_place(d->header.size_bytes, offset, n) : UINT64_MAX;
+	uint64_t at = cover_is_on(d) ? cover_place(d->header.size_bytes, offset, n) : UINT64_MAX;
+
+	return at == UINT64_MAX ? at : d->commit_base + at;
 }
 
 bool cover_touches(const struct disk *d, uint64_t offset, uint64_t n)
@@ -104,7 +106,7 @@ int cover_copy(struct disk *d, uint64_t size_bytes, uint64_t have_bytes)
 		part = n;
 		error = read_end(d, buf, n, end - n, have_bytes);
 		if (!error)
-			error = disk_transfer(d->fd[FILE_COMMIT], true, buf, n, cover_place(size_bytes, end - n, &part));
+			error = disk_transfer(d->fd[FILE_COMMIT], true, buf, n, d->commit_base + cover_place(size_bytes, end - n, &part));
 	}
 	free(buf);
 	return error ? error : fdatasync(d->fd[FILE_COMMIT]) < 0 ? errno : 0;
@@ -118,9 +120,9 @@ int cover_rewrite(struct disk *d)
 
 	for (; !error && at < end; at += n) {
 		n = end - at < COPY_BYTES ? end - at : COPY_BYTES;
-		error = disk_transfer(d->fd[FILE_COMMIT], false, buf, n, at);
+		error = disk_transfer(d->fd[FILE_COMMIT], false, buf, n, d->commit_base + at);
 		if (!error)
-			error = disk_transfer(d->fd[FILE_COMMIT], true, buf, n, at);
+			error = disk_transfer(d->fd[FILE_COMMIT], true, buf, n, d->commit_base + at);
 	}
 	free(buf);
 	return error;
@@ -222,7 +224,7 @@ static void uncover_run(struct job *j)
 
 		end = step_down(size_bytes, end, &n) + n;
 		part = n;
-		at = cover_place(size_bytes, end - n, &part);
+		at = d->commit_base + cover_place(size_bytes, end - n, &part);
 		pages = (n + BLOCK_BYTES - 1) & ~(uint64_t)(BLOCK_BYTES - 1);
 		error = disk_transfer(cover_fd(d, buf, pages, at), false, buf, pages, at);
 		if (!error)

@@ -29,8 +29,8 @@ static inline bool cover_is_on(const struct disk *d)
 	return ENABLE_FEATURE_XNBD_SERVER_COVER && d->covered;
 }
 
-/* As cover_place(), of the disk as it is now: where it is not covered, all is in the image. Any thread; but who asks of
- * bytes that may be written has to hold a range of them, for the answer to last. */
+/* As cover_place(), of the disk as it is now, and in the descriptor of cover_fd(): where it is not covered, all is in the image.
+ * Any thread; but who asks of bytes that may be written has to hold a range of them, for the answer to last. */
 uint64_t cover_part(const struct disk *d, uint64_t offset, uint64_t *n);
 bool cover_touches(const struct disk *d, uint64_t offset, uint64_t n);
 /* The descriptor for n bytes at `offset` of the commit file, which are of the cover. Any thread. */

@@ -194,7 +194,8 @@ static void disk_do(struct disk *d, struct io *io, int fd)
 	switch (io->op) {
 	case IO_READ:
 	case IO_WRITE:
-		io->error = disk_transfer(fd, io->op == IO_WRITE, io->buf, io->length, io->offset);
+		io->error = disk_transfer(fd, io->op == IO_WRITE, io->buf, io->length,
+					  io->offset + (io->file == FILE_COMMIT ? d->commit_base : 0));
 		break;
 	case IO_ZERO:
 		io->error = zero(d, io, fd);
@@ -306,7 +307,7 @@ static void parts_do(struct disk *d, struct io *io)
 			if (io->buf)
 				part.buf = (uint8_t *)io->buf + (part.offset - io->offset);
 			if (covered) {
-				part.offset = at;
+				part.offset = d->commit_base + at;
 				cover_do(d, &part);
 			} else {
 				disk_own(d, &part);

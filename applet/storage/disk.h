@@ -29,6 +29,8 @@ struct disk {
 	bool switched;  /* at the start: the switch is done */
 	bool resumed;   /* by store_resume(): of what is in the files nothing was synced by this program */
 	uint32_t direct_unit; /* bytes: direct_fd needs multiples of this */
+	uint64_t commit_base; /* where the commit file begins in its device, which is the image's; 0: it is one of its own. See
+				 commit_is_behind() */
 	bool commit_is_device; /* the commit file is a block device */
 	bool adopt, accept; /* --adopt-bitmap, --accept-image */
 	bool wants_cover; /* --cover */
@@ -84,6 +86,13 @@ struct disk {
 	void (*header_saved)(struct disk *d, int error); /* header_save() is done, 0 or errno;
 							    may call it again; NULL: no callback */
 };
+
+/* Whether the commit file lies behind the disk's end, on the image's device. Until the switch the image is covered, so that nobody
+ * takes that space for free; whoever has the disk after that may use it, so a start does not write there any more. Any thread. */
+static inline bool commit_is_behind(const struct disk *d)
+{
+	return ENABLE_FEATURE_XNBD_SERVER_BEHIND && d->commit_base;
+}
 
 static inline struct disk *disk_of(struct core *c)
 {

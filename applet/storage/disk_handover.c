@@ -7,7 +7,7 @@
 
 enum { HANDED = offsetof(struct disk, direct_unit) + sizeof(uint32_t) - offsetof(struct disk, fd) };
 
-_Static_assert(HANDED == sizeof(struct handed_disk) && offsetof(struct disk, header_fd) - offsetof(struct disk, fd) == offsetof(struct handed_disk, header_fd) &&
+_Static_assert(HANDED == offsetof(struct handed_disk, commit_base) && offsetof(struct disk, header_fd) - offsetof(struct disk, fd) == offsetof(struct handed_disk, header_fd) &&
 	       offsetof(struct disk, direct_fd) - offsetof(struct disk, fd) == offsetof(struct handed_disk, direct_fd) &&
 	       offsetof(struct disk, cover_fd) - offsetof(struct disk, fd) == offsetof(struct handed_disk, cover_fd) &&
 	       offsetof(struct disk, is_device) - offsetof(struct disk, fd) == offsetof(struct handed_disk, is_device) &&
@@ -17,6 +17,7 @@ void disk_put(struct handed_disk *r, const struct disk *d)
 {
 	memcpy(r, (const char *)d + offsetof(struct disk, fd), HANDED);
 	r->switched = !core_is_proxy(d->core);
+	r->commit_base = d->commit_base;
 }
 
 void disk_get(const struct handed_disk *r, struct disk *d)
@@ -24,6 +25,7 @@ void disk_get(const struct handed_disk *r, struct disk *d)
 	unsigned i;
 
 	memcpy((char *)d + offsetof(struct disk, fd), r, HANDED);
+	d->commit_base = r->commit_base;
 	for (i = 0; i < ARRAY_SIZE(d->path); i++)
 		if (!d->path[i] && (i == FILE_IMAGE || d->fd[FILE_BITMAP] >= 0))
 			handover_die();

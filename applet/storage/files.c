@@ -32,10 +32,11 @@ void file_die_in_use(const struct disk *d, enum io_file file)
  * Programs that udev runs after a write to the device are, for a moment. */
 bool file_open(struct disk *d, enum io_file file, int flags)
 {
+	int exclusive = file == FILE_COMMIT && commit_is_behind(d) ? 0 : O_EXCL; /* that one is the image, which we have */
 	unsigned tries = BUSY_TRIES;
 
 	do /* O_NONBLOCK: a FIFO is refused, not waited for. */
-		d->fd[file] = fd_within(open(d->path[file], flags | O_EXCL | O_CLOEXEC | O_NONBLOCK), FD_IMAGES);
+		d->fd[file] = fd_within(open(d->path[file], flags | exclusive | O_CLOEXEC | O_NONBLOCK), FD_IMAGES);
 	while (d->fd[file] < 0 && errno == EBUSY && --tries && poll(NULL, 0, BUSY_WAIT_MS) == 0);
 	if (d->fd[file] < 0 && errno == EBUSY && file == FILE_IMAGE) { /* to be looked at: it may be no cache any more */
 		d->in_use = true;

@@ -7,7 +7,7 @@
 #include "storage/header.h"
 #include "storage/identity.h"
 
-const char *header_read(int fd, struct state_header *h)
+const char *header_read(int fd, uint64_t base, struct state_header *h)
 {
 	uint8_t raw[STATE_HEADER_BYTES];
 	struct state_header copy;
@@ -16,7 +16,7 @@ const char *header_read(int fd, struct state_header *h)
 	unsigned i;
 
 	for (i = 0; i < STATE_COPIES; i++) {
-		ssize_t n = pread(fd, raw, sizeof(raw), (off_t)i * STATE_COPY_BYTES);
+		ssize_t n = pread(fd, raw, sizeof(raw), (off_t)(base + (uint64_t)i * STATE_COPY_BYTES));
 
 		trouble = n < 0 ? strerror(errno) : state_header_decode(raw, (size_t)n, &copy);
 		if (trouble) {
@@ -29,27 +29,33 @@ const char *header_read(int fd, struct state_header *h)
 	return found ? NULL : why;
 }
 
-/* Writes the copy's bytes from `from` on, and syncs. 0 or errno. */
-static int write_copy(int fd, const struct state_header *h, size_t from)
+/* Writes the copy's bytes from `from` on, and syncs. 0 or errno. On the image's device the first sync may fail for pages of the
+ * image, and is told once: then the header is written again. */
+static int write_copy(int fd, uint64_t base, const struct state_header *h, size_t from)
 {
+	unsigned tries = base ? 2 : 1;
 	uint8_t raw[STATE_COPY_BYTES] __attribute__((aligned(STATE_COPY_BYTES))) = { 0 }; /* as O_DIRECT wants it */
 	ssize_t n;
 
 	state_header_encode(raw, h);
-	n = pwrite(fd, raw + from, sizeof(raw) - from, (off_t)((h->counter - 1) % STATE_COPIES * STATE_COPY_BYTES + from));
-	if (n != (ssize_t)(sizeof(raw) - from))
-		return n < 0 ? errno : EIO;
-	return fdatasync(fd) < 0 ? errno : 0;
+	do {
+		n = pwrite(fd, raw + from, sizeof(raw) - from, (off_t)(base + (h->counter - 1) % STATE_COPIES * STATE_COPY_BYTES + from));
+		if (n != (ssize_t)(sizeof(raw) - from))
+			return n < 0 ? errno : EIO;
+		if (fdatasync(fd) == 0)
+			return 0;
+	} while (--tries);
+	return errno;
 }
 
-int header_announce(int fd, const struct state_header *h)
+int header_announce(int fd, uint64_t base, const struct state_header *h)
 {
-	return write_copy(fd, h, SECTOR_BYTES);
+	return write_copy(fd, base, h, SECTOR_BYTES);
 }
 
-int header_write(int fd, const struct state_header *h)
+int header_write(int fd, uint64_t base, const struct state_header *h)
 {
-	int error = write_copy(fd, h, 0);
+	int error = write_copy(fd, base, h, 0);
 
 	if (!error)
 		identity_stamp(fd, h->counter);
@@ -70,7 +76,7 @@ int header_tell(struct disk *d, bool same_boot)
 	memset(h->recent, 0, sizeof(h->recent));
 	h->clean = 0;
 	h->counter++;
-	return header_write(d->fd[FILE_COMMIT], h);
+	return header_write(d->fd[FILE_COMMIT], d->commit_base, h);
 }
 
 /* ---- while the server runs ------------------------------------------------------------ */
@@ -93,7 +99,7 @@ static void save_run(struct job *j)
 		identity_remember(d, h);
 	else /* a sync failed: this is urgent, and the disk may hang */
 		memset(h->recent, 0, sizeof(h->recent));
-	d->save.error = header_write(d->header_fd, h);
+	d->save.error = header_write(d->header_fd, d->commit_base, h);
 }
 
 static void save_done(struct job *j)
@@ -117,7 +123,7 @@ static void save_done(struct job *j)
 
 void header_save(struct disk *d)
 {
-	if (!repeated_begin(&d->save.write))
+	if (d->header_fd < 0 || !repeated_begin(&d->save.write))
 		return;
 	d->header.counter++;
 	d->save.header = d->header;

@@ -12,21 +12,22 @@
 
 #include "storage/disk.h"
 
-/* Reads the newest valid copy. NULL, or what is wrong: a few words. May block. */
-const char *header_read(int fd, struct state_header *h);
+/* Reads the newest valid copy. base: of all three, d->commit_base. NULL, or what is wrong: a few words. May block. */
+const char *header_read(int fd, uint64_t base, struct state_header *h);
 /* Writes h, whose counter must be larger than that of the last one, by this descriptor, and syncs it. 0 or errno. May
  * block. */
-int header_write(int fd, const struct state_header *h);
+int header_write(int fd, uint64_t base, const struct state_header *h);
 /* Before header_write() of the first header: everything except its first sector, so that a torn write leaves a valid
  * header or none. 0 or errno. May block. */
-int header_announce(int fd, const struct state_header *h);
+int header_announce(int fd, uint64_t base, const struct state_header *h);
 /* At a start, of d->header, which is that on the disk: the image is changed before its own is written. same_boot: else the next
  * start trusts only what was committed, whatever becomes of this one. 0 or errno; may block. */
 int header_tell(struct disk *d, bool same_boot);
 /* A sync has failed, and that could not be told: a message. */
 void header_untold(const struct disk *d);
 /* Has a worker write d->header; one write at a time, so that the other copy is always whole. Then
- * d->header_saved() is called. A failure counts as a failed sync: the core is told. */
+ * d->header_saved() is called. A failure counts as a failed sync: the core is told. Without d->header_fd there is nothing to be
+ * written. */
 void header_save(struct disk *d);
 /* At a good end, when nothing is written any more and everything is committed: saves a header that
  * says so, and how the files were left. Like header_save(). */

@@ -1,6 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) 2026 the xnbdbox authors */
 /* The files at a start: inspects image, bitmap and commit file. */
+//config:config FEATURE_XNBD_SERVER_BEHIND
+//config:	bool "--commit-file on the cache's own device (0.7 kb)"
+//config:	default y
+//config:	depends on FEATURE_XNBD_SERVER_COVER && FEATURE_XNBD_SERVER_INIT
+//config:	help
+//config:	The commit file may lie behind the end of the disk, on a device that is
+//config:	larger: a move then needs no second one.
 #include "libbb.h"
 #include "storage/cover.h"
 #include "storage/files.h"
@@ -76,14 +83,14 @@ void store_load(struct disk *d, enum state_start how, uint64_t size_bytes)
 	if (how == START_ADOPT || how == START_BOTH)
 		load_bits(d, d->words, FILE_BITMAP, 0, map_bytes(size_bytes));
 	if (how == START_COMMIT || how == START_BOTH)
-		load_bits(d, d->words, FILE_COMMIT, COMMIT_HEADER_BYTES, map_bytes(size_bytes));
+		load_bits(d, d->words, FILE_COMMIT, d->commit_base + COMMIT_HEADER_BYTES, map_bytes(size_bytes));
 }
 
 bool store_load_written(struct disk *d, enum state_start how, uint64_t size_bytes)
 {
 	d->written = store_alloc_words(d->written, written_bytes(size_bytes));
 	if (how == START_COMMIT || how == START_BOTH)
-		load_bits(d, d->written, FILE_COMMIT, commit_written_offset(size_bytes), written_bytes(size_bytes));
+		load_bits(d, d->written, FILE_COMMIT, d->commit_base + commit_written_offset(size_bytes), written_bytes(size_bytes));
 	/* Other programs do not note what they write; nor do targets, nor do we without FEATURE_XNBD_SERVER_VERIFY. */
 	if (how == START_ADOPT || d->header.switched || (d->accept && how != START_NEW) || !ENABLE_FEATURE_XNBD_SERVER_VERIFY)
 		written_forget(d->written, size_bytes);
@@ -105,7 +112,8 @@ bool store_is_complete(const struct disk *d, uint64_t size_bytes)
 /* ---- deciding ------------------------------------------------------------------- */
 
 /* Whether what is to be the commit file is a new block device, or a file that was one, in its first bytes. What is neither new nor
- * ours, a file system for example, is nothing that may be written over, whatever the options. */
+ * ours, a file system for example, is nothing that may be written over, whatever the options. On the cache's device all is
+ * overwritten that is not ours. */
 static bool is_blank(struct disk *d)
 {
 	uint8_t *begin = xmalloc(BLANK_BYTES);
@@ -113,11 +121,11 @@ static bool is_blank(struct disk *d)
 	bool blank, ours;
 
 	memset(begin, 0, n);
-	if (pread(d->fd[FILE_COMMIT], begin, n, 0) < 0)
+	if (pread(d->fd[FILE_COMMIT], begin, n, (off_t)d->commit_base) < 0)
 		bb_perror_msg_and_die("cannot read '%s'", d->path[FILE_COMMIT]);
 	ours = state_is_commit(begin) || state_is_commit(begin + STATE_COPY_BYTES);
 	memset(begin + SECTOR_BYTES, 0, STATE_HEADER_BYTES - SECTOR_BYTES); /* see header_announce() */
-	blank = !begin[0] && memcmp(begin, begin + 1, n - 1) == 0;
+	blank = commit_is_behind(d) ? !ours : !begin[0] && memcmp(begin, begin + 1, n - 1) == 0;
 	free(begin);
 	if (!blank && !ours && !d->commit_is_device)
 		bb_error_msg_and_die("'%s' is not a commit file: is the name right?", d->path[FILE_COMMIT]);
@@ -132,10 +140,10 @@ static void read_header(struct disk *d)
 	const char *why;
 
 	d->commit_is_device = ENABLE_FEATURE_XNBD_SERVER_INIT && !file_is_regular(d, FILE_COMMIT);
-	why = header_read(d->fd[FILE_COMMIT], &d->header); /* one good copy is enough, also beside a sector that cannot be read */
+	why = header_read(d->fd[FILE_COMMIT], d->commit_base, &d->header); /* one good copy is enough, also beside a sector that cannot be read */
 	if (why && is_blank(d) && d->commit_is_device)
 		return;
-	if (!why && file_bytes(d, FILE_COMMIT) < commit_file_bytes(d->header.size_bytes, d->header.cover))
+	if (!why && file_bytes(d, FILE_COMMIT) < d->commit_base + commit_file_bytes(d->header.size_bytes, d->header.cover))
 		why = "cut short"; /* bits that are not there are not zero */
 	d->covered = !why && d->header.cover;
 	d->commit_found = !why ? COMMIT_GOOD : why == state_old_version ? COMMIT_OLD_VERSION : COMMIT_DAMAGED;
@@ -145,21 +153,22 @@ static void read_header(struct disk *d)
 /* A new cache does not begin on what may be somebody's only copy: the bitmap's name, or the image's, may be mistyped.
  * The bytes count, since unwritten space that was read is not a hole for ext4. What has nothing in its first GiB of
  * them is long: hardly a disk, which has its table or its file system there.
- * Devices are not looked at: hardly one is zeroes. */
+ * Devices are not looked at: hardly one is zeroes. But where the commit file is behind the disk's end, it may be gone because the
+ * disk was switched, and its owner has taken that space: then there is something at the beginning. */
 static bool image_has_data(struct disk *d, bool when_long)
 {
 	int fd = d->fd[FILE_IMAGE];
 	bool known, found = false;
-	uint64_t at = 0, end, looked;
+	uint64_t at = 0, end, looked, most = commit_is_behind(d) ? BLANK_BYTES : INSPECT_BYTES;
 	uint8_t *part;
 
-	if (fd < 0 || !file_is_regular(d, FILE_IMAGE))
+	if (fd < 0 || (!file_is_regular(d, FILE_IMAGE) && !commit_is_behind(d)))
 		return false;
 	/* Of an image that is taken as it is, the first commit has to hear of a sync that fails, which the kernel tells once. */
 	known = !when_long && fdatasync(fd) == 0 && holes_known(fd);
 	end = file_bytes(d, FILE_IMAGE);
 	part = xmalloc(LOAD_BYTES);
-	for (looked = 0; !found && looked < INSPECT_BYTES && (at = holes_data(fd, known, at)) < end; looked += LOAD_BYTES) {
+	for (looked = 0; !found && looked < most && (at = holes_data(fd, known, at)) < end; looked += LOAD_BYTES) {
 		ssize_t n = pread(fd, part, LOAD_BYTES, (off_t)at);
 
 		if (n < 0 && !when_long) /* --accept-image takes it as it is */
@@ -205,7 +214,7 @@ enum state_start store_decide(struct disk *d, uint64_t size_bytes, const struct 
 	}
 	identity_check(d, &f);
 	how = state_decide(&f, &why);
-	if (how == START_NEW && !clear && d->fd[FILE_BITMAP] < 0)
+	if (how == START_NEW && !clear && (d->fd[FILE_BITMAP] < 0 || commit_is_behind(d)))
 		store_check_new(d);
 	/* No advice to forget what is here: the address may be mistyped. */
 	if (how == START_REFUSE && fp && why == state_other_size)
@@ -218,35 +227,47 @@ enum state_start store_decide(struct disk *d, uint64_t size_bytes, const struct 
 	return how;
 }
 
-/* Two of the files are one: writing one would destroy the other. */
-static void check_distinct(struct disk *d)
+/* Two of the files are one: writing one would destroy the other. True: image and commit file are, and a device, which may have space
+ * for both. */
+static bool check_distinct(struct disk *d)
 {
 	struct stat st[3];
+	bool behind = false;
 	int i, k;
 
 	for (i = 0; i < 3; i++) {
 		if (stat(d->path[i], &st[i]) < 0)
 			st[i].st_ino = 0;
-		for (k = 0; k < i; k++)
-			if (strcmp(d->path[i], d->path[k]) == 0 ||
-			    (st[i].st_ino && is_same_file(&st[i], &st[k])))
+		for (k = 0; k < i; k++) {
+			bool same = st[i].st_ino && is_same_file(&st[i], &st[k]);
+
+			if (same && i == FILE_COMMIT && k == FILE_IMAGE && S_ISBLK(st[i].st_mode) && ENABLE_FEATURE_XNBD_SERVER_BEHIND)
+				behind = true;
+			else if (same || strcmp(d->path[i], d->path[k]) == 0)
 				bb_error_msg_and_die("'%s' and '%s' are the same file", d->path[k], d->path[i]);
+		}
 	}
+	return behind;
 }
 
 /* Opens and locks those of the three files that exist, and reads the header. flags: of open(2); how: of file_lock(). */
 static void open_files(struct disk *d, const char *image, const char *bitmap, const char *commit, int flags, int how)
 {
+	bool behind;
+
 	d->path[FILE_IMAGE] = xpath_absolute(image);
 	d->path[FILE_BITMAP] = xpath_absolute(bitmap);
 	d->path[FILE_COMMIT] = commit ? xpath_absolute(commit) : xasprintf("%s.commit", d->path[FILE_BITMAP]);
-	check_distinct(d);
+	behind = check_distinct(d);
 	if (file_open(d, FILE_IMAGE, flags) && !d->in_use)
 		file_lock(d, FILE_IMAGE, how);
 	if (file_open(d, FILE_BITMAP, flags))
 		file_lock(d, FILE_BITMAP, how);
-	if (file_open(d, FILE_COMMIT, flags)) {
-		file_lock(d, FILE_COMMIT, how);
+	if (ENABLE_FEATURE_XNBD_SERVER_BEHIND && behind)
+		d->commit_base = commit_behind_offset(file_bytes(d, FILE_IMAGE));
+	if (file_open(d, FILE_COMMIT, d->in_use ? O_RDONLY : flags)) {
+		if (!commit_is_behind(d)) /* else it is the image that is locked */
+			file_lock(d, FILE_COMMIT, how);
 		read_header(d);
 	}
 	if (d->in_use && (d->commit_found != COMMIT_GOOD || !d->header.switched))
@@ -301,6 +322,9 @@ void store_check_room(struct disk *d, uint64_t size_bytes, uint64_t have_bytes)
 	if (d->fd[FILE_IMAGE] >= 0 && !file_is_regular(d, FILE_IMAGE) && have_bytes < size_bytes)
 		bb_error_msg_and_die("'%s' is too small: it has %llu bytes, the disk %llu", d->path[FILE_IMAGE],
 				     (unsigned long long)have_bytes, (unsigned long long)size_bytes);
+	if (commit_is_behind(d) && d->commit_base < size_bytes)
+		bb_error_msg_and_die("'%s' has no room for the commit file behind the disk's end: %llu bytes more are needed", d->path[FILE_IMAGE],
+				     (unsigned long long)(commit_behind_device(size_bytes) - have_bytes));
 	check_image(d, size_bytes, have_bytes);
 }
 
@@ -357,7 +381,7 @@ void store_warm(const struct disk *d)
 	unsigned i;
 
 	for (i = FILE_BITMAP; i <= FILE_COMMIT; i++) {
-		uint64_t at = 0;
+		uint64_t at = i == FILE_COMMIT ? d->commit_base : 0;
 
 		while ((at = holes_data(d->fd[i], true, at)) != UINT64_MAX && pread(d->fd[i], part, LOAD_BYTES, (off_t)at) > 0)
 			at += LOAD_BYTES;

@@ -23,7 +23,8 @@ bool store_inspect(struct disk *d, const char *image, const char *bitmap, const 
  * d->words), whether the image is long enough for them. */
 void store_peek(struct disk *d, const char *image, const char *bitmap, const char *commit);
 enum state_start store_decide(struct disk *d, uint64_t size_bytes, const struct fingerprint *fp, bool clear);
-/* Dies if a new cache would begin on a regular file that has data. store_decide() calls it. */
+/* Dies if a new cache would begin on a regular file that has data, or, with the commit file behind the disk's end, on a device.
+ * store_decide() calls it. */
 void store_check_new(struct disk *d);
 void store_load(struct disk *d, enum state_start how, uint64_t size_bytes);
 /* After store_load(): the record of client writes, into d->written. False: nobody knows who wrote

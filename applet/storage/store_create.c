@@ -92,6 +92,7 @@ static void write_bits(struct disk *d, enum io_file file, uint64_t offset, const
 {
 	uint64_t i;
 
+	offset += file == FILE_COMMIT ? d->commit_base : 0;
 	for (i = 0; i < n; i += PART_BYTES) {
 		size_t step = n - i < PART_BYTES ? (size_t)(n - i) : PART_BYTES;
 
@@ -115,7 +116,7 @@ static void sync_commit(struct disk *d)
 
 static void check_commit_device(struct disk *d, uint64_t size_bytes, bool covered)
 {
-	uint64_t have = file_bytes(d, FILE_COMMIT), needed = commit_file_bytes(size_bytes, covered);
+	uint64_t have = file_bytes(d, FILE_COMMIT), needed = d->commit_base + commit_file_bytes(size_bytes, covered);
 
 	if (have < needed)
 		bb_error_msg_and_die("'%s' is too small: it has %llu bytes, and %llu are needed", d->path[FILE_COMMIT],
@@ -206,9 +207,11 @@ static void grow_image(struct disk *d, uint64_t size_bytes, uint64_t have_bytes)
 /* --cover is for what is not complete: nobody wants a disk hidden again that has been switched. */
 static bool is_to_be_covered(const struct disk *d, enum state_start how, uint64_t size_bytes)
 {
+	bool wants = d->wants_cover || (commit_is_behind(d) && !d->switched);
+
 	if (!ENABLE_FEATURE_XNBD_SERVER_COVER)
 		return false;
-	return (how != START_NEW && d->header.cover) || (d->wants_cover && !store_is_complete(d, size_bytes));
+	return (how != START_NEW && d->header.cover) || (wants && !store_is_complete(d, size_bytes));
 }
 
 /* Room for the cover of an image that has none yet, and, unless nothing is local, what it covers. */
@@ -280,12 +283,12 @@ static void write_header(struct disk *d, const char *path, bool in_place, bool b
 {
 	int fd = d->fd[FILE_COMMIT];
 
-	errno = in_place ? header_announce(fd, &d->header) : 0;
+	errno = in_place ? header_announce(fd, d->commit_base, &d->header) : 0;
 	if (!errno)
-		errno = header_write(fd, &d->header);
+		errno = header_write(fd, d->commit_base, &d->header);
 	if (!errno && both) {
 		d->header.counter++;
-		errno = header_write(fd, &d->header);
+		errno = header_write(fd, d->commit_base, &d->header);
 	}
 	if (errno)
 		bb_perror_msg_and_die("cannot write '%s'", path);
@@ -328,6 +331,9 @@ void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *f
 		allocate(d, FILE_BITMAP, map_bytes(size_bytes));
 		write_bits(d, FILE_BITMAP, 0, d->words, map_bytes(size_bytes));
 	}
+	*all_dirty = false;
+	if (commit_is_behind(d) && d->switched && how != START_NEW)
+		return; /* the space behind the disk's end is not ours any more; nor is there anything to be written */
 	/* Only now may the header say that the bitmap belongs to this boot. */
 	if (!fresh)
 		write_written(d, size_bytes);
