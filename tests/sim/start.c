@@ -690,7 +690,7 @@ bool start_trusts_committed(void)
 		return false;
 	slot_of_fd[FILE_COMMIT] = FILE_COMMIT;
 	saving = true;
-	h.boot_id[0] = header_read(FD_FILE + FILE_COMMIT, &h) ? ' ' : h.boot_id[0];
+	h.boot_id[0] = header_read(FD_FILE + FILE_COMMIT, 0, &h) ? ' ' : h.boot_id[0];
 	saving = false;
 	return !h.boot_id[0];
 }
@@ -711,7 +711,7 @@ bool start_distrusts(void)
 	bool found, was = saving;
 
 	saving = true;
-	found = !header_read(files.header_fd, &h);
+	found = !header_read(files.header_fd, 0, &h);
 	saving = was;
 	return (found && !h.boot_id[0]) || (files.save.error && !files.save.header.boot_id[0]);
 }

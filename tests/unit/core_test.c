@@ -240,6 +240,26 @@ static void test_cover(void)
 	CHECK(commit_file_bytes(size, true) == planes + 10 * mib + 4096);
 }
 
+/* Whatever the device, there is room for the commit file of the largest disk that fits, and a MiB behind it. */
+static void test_behind(void)
+{
+	static const uint64_t mib = 1 << 20;
+	uint64_t sizes[] = { mib, mib + 1, 8 * mib, 32 * mib, 32 * mib + 512, 1ULL << 40, (1ULL << 44) + 513, 1ULL << 62 };
+	unsigned i, k;
+
+	for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		uint64_t device = commit_behind_device(sizes[i]);
+
+		for (k = 0; k < 3; k++, device += 511 * mib + 512) {
+			uint64_t at = commit_behind_offset(device);
+
+			CHECK(at >= sizes[i] && at % mib == 0 && (sizes[i] <= mib || at + commit_file_bytes(at, true) + mib <= device));
+		}
+		CHECK(sizes[i] <= 10 * mib || commit_behind_device(sizes[i]) < sizes[i] + sizes[i] / 29000 + 14 * mib);
+	}
+	CHECK(commit_behind_offset(0) == mib && commit_behind_offset(44 * mib) == 32 * mib && commit_behind_offset(43 * mib) == 31 * mib);
+}
+
 static void test_fingerprint(void)
 {
 	struct fingerprint a = { { 0 } }, b = { { 0 } };
@@ -2304,6 +2324,7 @@ int main(int argc, char **argv)
 	test_layout();
 	test_header_foreign();
 	test_cover();
+	test_behind();
 	test_fingerprint();
 	test_decide();
 	test_unknown_origin();
