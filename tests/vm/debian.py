@@ -15,9 +15,9 @@ def start_origin(image, port=None):
     return port, process
 
 
-def moves_from(port, export="", network="ip=10.0.2.15::10.0.2.2:255.255.255.0:::off"):
+def moves_from(port, export="", network="ip=10.0.2.15::10.0.2.2:255.255.255.0:::off", bitmap="/dev/vda"):
     """What the kernel's command line has of a move."""
-    return f"{network} xnbd.origin={HOST}:{port}{export} xnbd.cache=/dev/vdb xnbd.bitmap=/dev/vda"
+    return f"{network} xnbd.origin={HOST}:{port}{export} xnbd.cache=/dev/vdb xnbd.bitmap={bitmap}"
 
 
 def boot(initrd, *words, drives=("state.img", "disk.img"), ready=True):

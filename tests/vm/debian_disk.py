@@ -105,7 +105,7 @@ class DebianDisk:
     def check(self, files):
         """disk.img as a whole, after the switch: a valid table, the loader's partition, the ends, a clean file system; what the
         machine has written, and what it has not. Returns how much that is: files, and blocks that differ from the origin's."""
-        disk, origin = read("disk.img"), read("origin.img")
+        disk, origin = read("disk.img")[:self.size], read("origin.img")
         gpt.expect_valid(disk)
         if disk[:FIRST] != origin[:FIRST] or disk[-MIB:] != origin[-MIB:]:
             sys.exit("what is around the file systems has changed")

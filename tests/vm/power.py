@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
-# power.py file|device CUTS SEED: a machine with a proxy, whose disks have volatile write
+# power.py file|device|behind CUTS SEED: a machine with a proxy, whose disks have volatile write
 # caches, loses its power CUTS times, while two clients write and the background copy runs.
-# The cache image is a file on ext4 or a whole disk; the bitmap is a file on another disk.
+# The cache image is a file on ext4 or a whole disk; the bitmap is a file on another disk. behind: the commit file is on the
+# first one, behind the end of the disk that moves, which is covered then.
 #
 # After each cut, of each of several throws of the dice, the disks are looked at from the
 # host: what FLUSH or FUA has acknowledged is there, all else is old or new, sector by
@@ -14,11 +15,12 @@
 import random, sys, threading, time
 from disk import Disk, SECTOR, outcome
 from machine import HOST, Machine, connect, make_ext4, serve_origin
-from model import BLOCK, Model, Writer, bits, noted, read_files
+from model import BLOCK, Model, Writer, bits, noted, read_files, uncover
 
 KIND, CUTS, SEED = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 SIZE = (40 << 20) - 3 * SECTOR  # the last block is short
 RATE = SIZE // 2 // CUTS  # of the copy, a second: it is to last
+BEHIND = 40 << 20  # in a device of 52 MiB
 THROWS = 3
 rng = random.Random(SEED)
 log = open("power.log", "w", buffering=1)
@@ -39,10 +41,12 @@ class Cache:
     def __init__(self):
         lazy = ("-E", "lazy_itable_init=0,lazy_journal_init=0")
         # What a disk had before the cache came is no zero.
-        image = make_ext4("fs.img", 56 << 20, *lazy) if KIND == "file" else rng.randbytes(48 << 20)
+        image = make_ext4("fs.img", 56 << 20, *lazy) if KIND == "file" else rng.randbytes((52 if KIND == "behind" else 48) << 20)
         self.power = threading.Event()
         self.image = Disk("image.sock", image, self.power)
         self.bitmap = Disk("bitmap.sock", make_ext4("fs.img", 16 << 20, *lazy), self.power)
+        self.commit = self.image if KIND == "behind" else self.bitmap
+        self.begun = KIND != "behind"  # else what the disk had before has to be overwritten
         self.local = bits(b"", SIZE)
         self.comparable = []  # local, and not written by clients; None: that is not known
 
@@ -56,6 +60,12 @@ class Cache:
         return m
 
     def look(self, image, bitmap):
+        if KIND == "behind":
+            commit = image[BEHIND:]
+            self.begun = b"XNBDCMT" in (commit[:7], commit[4096:4103])
+            if not self.begun:
+                return image, bits(b"", SIZE), None
+            return uncover(image[:SIZE], commit)[0], bits(commit, SIZE), noted(commit, SIZE)
         commit = read_files(bitmap, "/cache.bm.commit")[0]
         if KIND == "file":
             image = read_files(image, "/cache.img")[0]
@@ -91,7 +101,8 @@ class Cache:
 
 def proxy_command(rate):
     image = "/a/cache.img" if KIND == "file" else "/dev/vda"
-    return (f"xnbd-server --proxy --daemonize --lport 8521 --rate {rate} {HOST} {port} {image} /b/cache.bm"
+    more = "" if KIND != "behind" else "--commit-file /dev/vda " if cache.begun else "--commit-file /dev/vda --clear-bitmap "
+    return (f"xnbd-server --proxy --daemonize --lport 8521 --rate {rate} {more}{HOST} {port} {image} /b/cache.bm"
             " /run/ctl.sock")
 
 
@@ -152,7 +163,7 @@ def one_cut():
     m = cache.boot()
     known, writers = 0, []
     if rng.random() < 0.2:  # while the proxy starts
-        cache.bitmap.flushes_left = rng.randrange(1, 6)
+        cache.commit.flushes_left = rng.randrange(1, 6)
         m.tell(proxy_command(RATE))
         cache.power.wait(rng.uniform(0, 1))
     else:

@@ -2,7 +2,8 @@
 # Copyright (C) 2026 the xnbdbox authors
 # whole_disk.py INITRD LAYOUT [WORD...]: a whole disk of a Debian with systemd moves (layouts.py). The kernel's command line has root=
 # and fstab has names as such a system has; that they are on this disk or that one, nothing in the system is told. WORD: more for the
-# command line, as this initramfs wants it in each boot.
+# command line, as this initramfs wants it in each boot; but "behind": the disk is larger than what moves, and has the commit file behind
+# that.
 #   1. a boot over the network, and a shutdown in the middle. A WORD that limits how long systemd waits for a device limits this
 #      boot alone, and the origin comes later than that
 #   2. the next boot goes on; the origin is lost for a minute, while a package is installed; the copy, the switch; a shutdown. The
@@ -21,7 +22,9 @@ from model import BLOCK, is_covered, uncover
 INITRD = sys.argv[1]
 OUTAGE = 60  # seconds without an origin
 SWITCHES = sys.argv[2] != "lvm"
-LIMITS = [w for w in sys.argv[3:] if "device-timeout=" in w]
+BEHIND = "behind" in sys.argv[3:]
+WORDS = [w for w in sys.argv[3:] if w != "behind"]
+LIMITS = [w for w in WORDS if "device-timeout=" in w]
 
 
 def shut_down(m, booted):
@@ -45,19 +48,23 @@ def lose_origin(m):
     return following
 
 
+def commit_file():
+    return read("disk.img")[disk.size:] if BEHIND else read("state.img")
+
+
 def check_hidden_disk():
     """Seen from outside, before the switch."""
-    _, shown = uncover(read("disk.img"), read("state.img"))
+    _, shown = uncover(read("disk.img")[:disk.size], commit_file())
     if any(shown) or subprocess.run(["blkid", "-p", "disk.img"], stdout=subprocess.PIPE).stdout:
         sys.exit("the half-copied disk is not covered")
 
 
 disk = DebianDisk(INITRD, sys.argv[2])
-words = " ".join([f"root={disk.layout.root} ro", *(re.sub(r"(device-timeout=)\d+", rf"\g<1>{PATIENCE}", w) for w in sys.argv[3:])])
+words = " ".join([f"root={disk.layout.root} ro", *(re.sub(r"(device-timeout=)\d+", rf"\g<1>{PATIENCE}", w) for w in WORDS)])
 write("state.img", bytes(MIB * 16))
-write("disk.img", bytes(disk.size))
+write("disk.img", bytes(disk.size + (12 * MIB if BEHIND else 0)))
 port = free_port()
-moves = moves_from(port)
+moves = moves_from(port, bitmap="/dev/vdb" if BEHIND else "/dev/vda")
 files, times = {}, []
 
 
@@ -104,7 +111,7 @@ create(m, "third")
 origin.kill()
 origin.wait()
 times.append((booted, shut_down(m, booted)))
-expect("cover", is_covered(read("state.img")), not SWITCHES)
+expect("cover", is_covered(commit_file()), not SWITCHES)
 if SWITCHES:
     print("{} of {} files are as on the origin; of the blocks differ {}".format(*disk.check(files)))
 else:
