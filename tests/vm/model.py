@@ -7,6 +7,7 @@ from disk import SECTOR
 
 BLOCK = 4096
 HEADER = 8192  # of the commit file, before its bits
+SWITCHED = 56 + 8 * 77  # in a copy of it: the number of this name of struct state_header
 
 
 class Model:
@@ -97,10 +98,18 @@ def bits(commit, size):
     return [len(commit) > HEADER and bool(commit[HEADER + b // 8] >> b % 8 & 1) for b in range(-(-size // BLOCK))]
 
 
+def newest_header(commit):
+    copies = [commit[at:at + 1024] for at in (0, HEADER // 2)]
+    return max(copies, key=lambda c: (c[:7] == b"XNBDCMT", c[56:64]))
+
+
 def is_covered(commit):
-    """By its newest header."""
-    copies = [commit[at:at + 64] for at in (0, HEADER // 2)]
-    return max(copies, key=lambda c: (c[:7] == b"XNBDCMT", c[56:64]))[7:8] == b"3"
+    return newest_header(commit)[7:8] == b"3"
+
+
+def is_switched(commit):
+    """What clients write after that is noted nowhere."""
+    return any(newest_header(commit)[SWITCHED:SWITCHED + 8])
 
 
 def ends(size):
@@ -132,7 +141,7 @@ def noted(commit, size):
     def bit(i):
         return commit[at + i // 8] >> i % 8 & 1
 
-    if len(commit) <= at or bit(-(-blocks // 16)):
+    if len(commit) <= at or is_switched(commit) or bit(-(-blocks // 16)):
         return None
     return [bool(bit(b // 16)) for b in range(blocks)]
 
