@@ -211,7 +211,7 @@ def states():
         files = (AT_IMAGE, AT_BITMAP, 0, AT_COMMIT, 0) if proxy else (AT_IMAGE, 0, 0, 0, 0)
         if proxy:
             files = (AT_IMAGE, AT_BITMAP, AT_COMMIT, AT_COMMIT, 0)
-        begin += record(EXPORT, struct.pack('=5i4BIIQQ', *files, 0, 0, 0, 0, 512, 0, size, 0)) + record(TEXT, b'', b'/image') * 3
+        begin += record(EXPORT, struct.pack('=6i4BIQQQ', *files, 0, 0, 0, 0, 0, 512, 0, size, 0)) + record(TEXT, b'', b'/image') * 3
         begin += record(NUMBER, struct.pack('=Q', 1))
         copies = [(0, 0), (1, 0), (2, 1)] if proxy else [None]
         for i, copy in enumerate(copies):

@@ -322,7 +322,7 @@ mutant "who goes is told of extents later" block_status.c '/^void status_abandon
 mutant "who writes waits for a look for data" request.c '/^void request_find_data/,/^}/{s|r->state = REQ_DISK;|request_read(c, r);|;s|prepare_io(r);|return;|}'
 mutant "a look for data gives a range back" request.c '/^static void disk_done/,/^}/s|if (r->type == NBD_CMD_READ)|if (true)|'
 mutant "an error about extents is an answer" block_status.c 's|error ? 0 : count|count|'
-mutant "the newest header is written over in place" ../storage/header.c 's|(off_t)((h->counter - 1) % STATE_COPIES \* STATE_COPY_BYTES + from)|(off_t)from|'
+mutant "the newest header is written over in place" ../storage/header.c 's|(off_t)(base + (h->counter - 1) % STATE_COPIES \* STATE_COPY_BYTES + from)|(off_t)from|'
 mutant "the copy asks for what clients ask for at its end" copier.c 's/ || (k->at_end \&\& !old))/)/'
 mutant "the copy does not ask for what clients had asked for before its end" copier.c 's/(k->at_end \&\& !old)/k->at_end/'
 mutant "the counter of the header is not raised" ../storage/header.c 's|d->header.counter++;|if (!d->header.counter) d->header.counter++;|'
