@@ -32,6 +32,9 @@ struct control {
 	bool follow;   /* gets the progress of the copy, or of the comparison, until that ends */
 	bool verifies; /* what it follows is the comparison */
 	bool owns_job; /* what it follows is cancelled when this connection ends */
+	bool heard;    /* it has sent something, so it gets no greeting */
+	bool talks;    /* it has got a greeting: see control_talk.c */
+	bool xnbd04_detects; /* binary protocol: waits for the switch */
 	bool eof;      /* the client will send no more requests, but may still read the reply */
 	bool listing;  /* the rest of a list is sent as the client reads: of clients, counters or images */
 	uint64_t list_next;
@@ -39,8 +42,6 @@ struct control {
 	bool tallies; /* the list is that of the counters of each export */
 	unsigned list_part;
 	bool metrics;  /* the counters are wanted as metrics */
-	bool heard;    /* it has sent something, so it gets no greeting */
-	bool talks;    /* it has got a greeting: see control_talk.c */
 	bool dead;     /* closed; freed when it no longer waits */
 	struct commit_waiter commit;
 	struct control_socket *socket; /* that it came from; NULL: it waits, and that has ended */
@@ -49,7 +50,6 @@ struct control {
 
 	/* binary protocol */
 	bool xnbd04;
-	bool xnbd04_detects;            /* waits for the switch */
 	struct session *xnbd04_session; /* the one it handed over */
 	int passed_fd;               /* came with a message; -1 = none */
 };

@@ -436,7 +436,7 @@ static void connection_put(const struct control *k)
 {
 	struct handed_control *r;
 
-	if (k->xnbd04 || k->talks || k->listing || (k->waiting && k != control_upgrades))
+	if (k->xnbd04_session || k->listing || (k->waiting && k != control_upgrades))
 		handover.why = handover_busy;
 	r = handover_put(HANDED_CONTROL, k->in, k->in_bytes);
 	r->fd = k->event.fd;
@@ -449,7 +449,6 @@ static void connection_get(struct control_socket *s, const struct handed_control
 	struct control *k = control_new(s, r->fd);
 
 	if (k && handover.more_bytes <= CONTROL_IN_BYTES) {
-		k->heard = true;
 		k->in_bytes = (unsigned)handover.more_bytes;
 		memcpy(k->in, handover.more, k->in_bytes);
 		memcpy(&k->waiting, &r->waiting, HANDED);
@@ -461,7 +460,7 @@ static void connection_get(struct control_socket *s, const struct handed_control
 		control_answer_late(k, NULL);
 	else if (k->follow)
 		control_follow_again(k);
-	else
+	else if (k->heard) /* else it may wait for a greeting */
 		control_answered(k);
 }
 

@@ -78,8 +78,7 @@ struct handed_proxy {
 /* Behind it: what it has sent. Then a HANDED_TEXT: what it has to be sent. */
 struct handed_control {
 	int32_t fd;
-	bool waiting, follow, verifies, owns_job, eof; /* as in struct control; waiting: for this upgrade */
-	uint8_t reserved[3];
+	bool waiting, follow, verifies, owns_job, heard, talks, xnbd04_detects, eof; /* as in struct control; waiting: for this upgrade */
 };
 
 struct handed_device {

@@ -36,6 +36,8 @@ enum { RESTART_MS = 1000 }; /* one that dies at once does so once a second */
 
 static int pid_fd = -1;
 static int ready_fd = -1; /* --daemonize: tells the parent */
+static int keeper_fd = -1; /* --restart: the same, from then on: tells the keeper of an end that has been asked for */
+static int child_fd = -1; /* a parent's end of that */
 static unsigned killed_by; /* the signal that has ended the server before this one; 0: it is the first */
 static int log_fd = -1;   /* --logpath */
 
@@ -112,7 +114,7 @@ static pid_t child_begin(bool *ready)
 	if (pid == 0)
 		return 0;
 	*ready = pid > 0 && safe_read(fd[0], &byte, 1) == 1;
-	close(fd[0]);
+	child_fd = fd[0];
 	return pid;
 }
 
@@ -159,13 +161,14 @@ static void root_follow(int proc, int here)
 	syscall(SYS_fchdir, here);
 }
 
-/* Whether a server is not started again: the first start has failed, it ended by itself, was told to while it started, or
- * is not needed any more (EXIT STATUS in the manual). */
+/* Whether a server is not started again: the first start has failed, it ended by itself, was told to (and perhaps killed,
+ * when its end took too long), or is not needed any more (EXIT STATUS in the manual). */
 static bool is_over(bool ready, int status)
 {
 	int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+	char byte;
 
-	return ready ? code >= 0 : !killed_by || code == EXIT_SUCCESS || code == 3;
+	return ready ? code >= 0 || recv(child_fd, &byte, 1, MSG_DONTWAIT) == 1 : !killed_by || code == EXIT_SUCCESS || code == 3;
 }
 
 /* The keeper: the parent of each server, which has nothing open but what it was started with and directories in memory, and
@@ -203,6 +206,8 @@ static void keep(void)
 		status = child_wait(pid);
 		if (is_over(ready, status))
 			_exit(WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE);
+		close(child_fd);
+		child_fd = -1;
 		if (ready)
 			killed_by = (unsigned)WTERMSIG(status);
 		(void)poll(NULL, 0, RESTART_MS);
@@ -251,9 +256,17 @@ void daemon_ready(void)
 	if (chdir("/") < 0)
 		bb_simple_perror_msg("chdir");
 	safe_write(ready_fd, "", 1);
-	close(ready_fd);
+	if (ENABLE_FEATURE_XNBD_SERVER_RESTART && server_config->restart)
+		keeper_fd = ready_fd;
+	else
+		close(ready_fd);
 	if (ENABLE_FEATURE_XNBD_SERVER_RESTART && killed_by)
 		bb_error_msg("the server was ended by signal %u: started again", killed_by);
+}
+
+void daemon_ends(void)
+{
+	safe_write(keeper_fd, "", 1);
 }
 
 /* ---- the log is opened anew ------------------------------------------------------------------ */
@@ -287,6 +300,7 @@ void daemon_reopen_log(void)
 void daemon_handover(void)
 {
 	handover_fd(&pid_fd);
+	handover_fd(&keeper_fd);
 	handover_text(&log_file.path);
 }
 #endif

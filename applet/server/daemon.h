@@ -21,6 +21,8 @@ void daemon_write_pidfile(const char *path);
 /* Clients can connect from now on. Messages go to the log from here on; before, they went to
  * whoever started us. */
 void daemon_ready(void);
+/* The end has been asked for: the keeper does not start the server again, also when that is killed before it has ended. */
+void daemon_ends(void);
 /* For another program in this process: the lock on the pid file, and where the log is. */
 void daemon_handover(void);
 /* The log's file may have been renamed: a worker opens it anew. */

@@ -103,6 +103,8 @@ static void signal_ready(struct event *e, uint32_t events UNUSED_PARAM)
 	} else if (info.ssi_signo == SIGHUP) {
 		hang_up();
 	} else if (info.ssi_signo != SIGUSR2) {
+		if (ENABLE_FEATURE_XNBD_SERVER_RESTART)
+			daemon_ends();
 		if (!server.stopping_ms)
 			server.stopping_ms = loop_now_ms();
 		else if (loop_now_ms() - server.stopping_ms >= SAME_SIGNAL_MS)

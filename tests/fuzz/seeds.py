@@ -206,12 +206,12 @@ def session(commands=b'', state=1, got=b'', sending=b'', flags=(1, 1, 0, 0, 0, 0
 def states():
     """What another program hands over. size: as of head(PROXY) and an origin of that number."""
     for proxy, index, size in ((0, 0, 75 * 4096 + 434), (1, 0, 75 * 4096 + 434), (1, 6, 1 << 20)):
-        begin = bytes([proxy, index, 0xff, 0xff, 0]) + record(FD, struct.pack('=i', 0)) + record(TEXT) + record(TEXT) * 2 + record(NUMBER, bytes(8))
+        begin = bytes([proxy, index, 0xff, 0xff, 0]) + record(FD, struct.pack('=i', 0)) * 2 + record(TEXT) + record(TEXT) * 2 + record(NUMBER, bytes(8))
         begin += record(NUMBER, struct.pack('=Q', 1)) + record(FD, struct.pack('=i', AT_CLIENTS))
-        files = (AT_IMAGE, AT_BITMAP, 0, AT_COMMIT, 0) if proxy else (AT_IMAGE, 0, 0, 0, 0)
+        files = (AT_IMAGE, 0, 0, 0, 0, 0)
         if proxy:
-            files = (AT_IMAGE, AT_BITMAP, AT_COMMIT, AT_COMMIT, 0)
-        begin += record(EXPORT, struct.pack('=6i4BIQQQ', *files, 0, 0, 0, 0, 0, 512, 0, size, 0)) + record(TEXT, b'', b'/image') * 3
+            files = (AT_IMAGE, AT_BITMAP, AT_COMMIT, AT_COMMIT, 0, 0)
+        begin += record(EXPORT, struct.pack('=6i4BIQQQ', *files, 0, 0, 0, 0, 512, 0, size, 0)) + record(TEXT, b'', b'/image') * 3
         begin += record(NUMBER, struct.pack('=Q', 1))
         copies = [(0, 0), (1, 0), (2, 1)] if proxy else [None]
         for i, copy in enumerate(copies):
@@ -224,7 +224,7 @@ def states():
                 at += record(FD, struct.pack('=i', AT_DIRECTORY if i else 0))
                 at += record(TEXT, b'', runs if i else b'') + record(TEXT, b'', runs if i != 1 else b'')
             end = record(FD, struct.pack('=i', AT_CONTROL if proxy else 0))
-            end += record(CONTROL, struct.pack('=i5B3B', AT_SOCKET, 0, 1, 0, 1, 0, 0, 0, 0), b'stat') + record(TEXT, b'', b'job running\n')
+            end += record(CONTROL, struct.pack('=i8B', AT_SOCKET, 0, 1, 0, 1, 1, 0, 0, 0), b'stat') + record(TEXT, b'', b'job running\n')
             works = [
                 b'', session(state=0, flags=(0,) * 6), session(state=0, got=b'IHAVEOPT', sending=GREETING), session(state=2),
                 session(command(READ, 0, 8192) + command(FLUSH, 0, 0) + command(ZERO, 4096, 65536) + command(TRIM, 0, 65536, flags=FUA)),
