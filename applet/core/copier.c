@@ -213,8 +213,8 @@ static bool pass_is_over(struct core *c)
 	return !k->in_flight && !c->fetch_old;
 }
 
-/* The pass that goes block by block has skipped these, because a client's fetch had them: now it
- * fetches them itself, before the client asks again. */
+/* The pass that goes block by block has skipped these, because a client's fetch had them, which has failed or was forgotten: now
+ * it fetches them itself, before the client asks again. */
 void copier_client_failed(struct core *c, uint64_t first, uint64_t end, bool old)
 {
 	struct copier *k = &c->copier;

@@ -179,9 +179,9 @@ void fetch_forget(struct core *c)
 				continue;
 			queue_remove(first, j);
 			fetch_remove(c, f);
+			copier_client_failed(c, f->first, f->end, f->pass != c->fetch_pass);
 			free(f);
 			c->kick = true; /* the copy may have waited for the end of it */
-			c->copier.pass_error = 0; /* ... or skipped it: another pass will find it missing */
 		}
 		if (*first != others)
 			first = &(*first)->next_owner;

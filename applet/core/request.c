@@ -145,17 +145,15 @@ static void write_done(struct core *c, struct request *r)
 
 	assert(r->range.exclusive && !r->range.blockers);
 	c->commit.image_dirty = true;
+	c->no_trims |= r->io.op == IO_TRIM && r->io.error == EOPNOTSUPP;
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && r->type == NBD_CMD_TRIM &&
 	    r->io.error == (r->io.op == IO_TRIM ? EOPNOTSUPP : 0) && !trim_missing(c, r))
 		return;
 	error = r->io.error;
-	if (r->type == NBD_CMD_TRIM && r->io.op == IO_TRIM && error == EOPNOTSUPP) {
+	if (r->io.op == IO_TRIM && error == EOPNOTSUPP)
 		error = 0; /* a hint, and all of it is local */
-		if (c->mode == MODE_TARGET && map_is_complete(&c->map))
-			r->rest = 0; /* and so is the rest; a proxy may still write their bits */
-	} else if (r->type != NBD_CMD_WRITE) {
+	else if (r->type != NBD_CMD_WRITE)
 		zero_measure(c, r->range.end - r->range.first, c->now_ms - r->begun_ms);
-	}
 	if (error && error != EOPNOTSUPP) /* that is FAST_ZERO's: not fast */
 		core_note_error(c, "write to the image", error);
 	else if (ENABLE_FEATURE_XNBD_SERVER_PROXY && !error &&
@@ -247,6 +245,10 @@ static void range_granted(struct range *range)
 {
 	struct request *r = container_of(range, struct request, range);
 
+	if (piece_idle_end(r->core, r, range->first, range->end) == range->end) {
+		request_end_write(r->core, r, r->core->bitmap_error);
+		return;
+	}
 	r->state = REQ_NOTE;
 	r->persist.done = noted;
 	/* Under the range: a comparison of these blocks is over, or will leave them out. */

@@ -55,7 +55,10 @@ bool request_lock(struct core *c, struct request *r, uint64_t first, uint64_t en
 /* The same; if r has the lock at once, it goes to the disk at once. */
 void request_lock_and_go(struct core *c, struct request *r, uint64_t first, uint64_t end);
 
-/* request_pieces.c, of zeroes and trims: the first piece of r. */
+/* request_pieces.c: up to where a trim of [first, end) changes nothing: the disk cannot, and all is local. first: it does, or r
+ * is no trim. */
+uint64_t piece_idle_end(const struct core *c, const struct request *r, uint64_t first, uint64_t end);
+/* Of zeroes and trims: the first piece of r. */
 void piece_begin(struct core *c, struct request *r);
 /* The same for the part of a trim that consists of whole blocks; the reply if there is none. */
 void piece_trim(struct core *c, struct request *r);

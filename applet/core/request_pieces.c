@@ -4,12 +4,22 @@
  * Zeroes and trims may be as long as the disk, so they are done in pieces, each under its own
  * range: others who want these blocks wait for one piece at most, and the port serves others
  * between two pieces. An error ends the request.
+ *
+ * Where the disk cannot trim, nothing is done to local blocks, not even noted. Their range is waited for all the same: who
+ * is answered may count on the bits of all of them.
  */
 #include "core/request.h"
 
+uint64_t piece_idle_end(const struct core *c, const struct request *r, uint64_t first, uint64_t end)
+{
+	return r->type == NBD_CMD_TRIM && c->no_trims ? map_next_missing(&c->map, first, end) : first;
+}
+
 static void piece_cut(const struct core *c, struct request *r, uint32_t all)
 {
-	uint64_t most = (touched_first(r) + c->zero_blocks) * BLOCK_BYTES - r->offset;
+	uint64_t first = touched_first(r), end = map_blocks(r->offset + all);
+	uint64_t idle = piece_idle_end(c, r, first, end < first + ZERO_BLOCKS_MAX ? end : first + ZERO_BLOCKS_MAX) - first;
+	uint64_t most = (first + (idle > c->zero_blocks ? idle : c->zero_blocks)) * BLOCK_BYTES - r->offset;
 
 	r->length = all < most ? all : (uint32_t)most;
 	r->rest = all - r->length;

@@ -11,6 +11,7 @@
 #include "nbd/nbd.h"
 #include "test.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -546,6 +547,8 @@ static struct {
 	bool hold_syncs; /* ... and syncs of it */
 	bool hold_bits, no_bits; /* writes to the bitmap stay under way, or fail */
 	bool no_commit_file; /* it cannot be written */
+	bool no_trims; /* the disk cannot */
+	unsigned trims, zeroes; /* that it was asked for */
 	unsigned commit_syncs; /* of that file */
 	struct io *held[ASKED_MAX];
 	unsigned held_count;
@@ -571,7 +574,12 @@ bool port_io(struct core *c, struct io *io)
 	w.commit_syncs += io->op == IO_SYNC && io->file == FILE_COMMIT;
 	if (io->op == IO_READ)
 		memset(io->buf, 1, io->length);
-	io->error = w.no_bits && io->file == FILE_BITMAP ? 5 : w.no_commit_file && io->file == FILE_COMMIT && io->op == IO_WRITE ? 5 : 0;
+	w.trims += io->op == IO_TRIM;
+	w.zeroes += io->op == IO_ZERO;
+	io->error = w.no_bits && io->file == FILE_BITMAP				       ? 5
+		    : w.no_commit_file && io->file == FILE_COMMIT && io->op == IO_WRITE ? 5
+		    : w.no_trims && io->op == IO_TRIM					       ? EOPNOTSUPP
+											       : 0;
 	if (io->op == IO_EXTENTS) /* no holes in the image */
 		*(struct extents *)io->buf = (struct extents){ .count = 1, .extent = { { .length = (uint32_t)io->length } } };
 	return true;
@@ -1850,6 +1858,71 @@ static void test_client_at_the_end(bool late)
 	copy_end();
 }
 
+/* The same, but what the client had asked for was not sent yet, and he goes. */
+static void test_client_goes_at_the_end(void)
+{
+	struct request *r;
+
+	no_copy_begin();
+	map_set(&w.core.map, 0, HERE);
+	map_set(&w.core.map, HERE + 1, HERE + 64);
+	map_set(&w.core.map, HERE + 65, HERE + 128);
+	map_set(&w.core.map, HERE + 129, w.core.map.blocks);
+	w.core.fetch_window[CONN_CLIENT] = 4096;
+	read_blocks(HERE + 128, HERE + 129);
+	r = read_blocks(HERE, HERE + 1);
+	CHECK(w.asked_count == 1 && w.core.fetch_count == 2);
+	CHECK(core_job_start(&w.core, 1, 0) == 0);
+	CHECK(w.asked_count == 2);
+	refuse(CONN_COPIER);
+	CHECK(w.asked_count == 1 && w.core.copier.at_end);
+	core_abandon(&w.core, r);
+	at(w.now_ms);
+	CHECK(w.asked_count == 2 && w.asked[1].link == CONN_COPIER && w.asked[1].offset == HERE * 4096ULL);
+	answer(CONN_COPIER, 1);
+	answer(CONN_CLIENT, 1);
+	CHECK(w.core.map.local == w.core.map.blocks - 1 && w.core.copier.status.state == JOB_FAILED);
+	copy_end();
+}
+
+static void trim(uint64_t first, uint64_t blocks)
+{
+	memset(&w.client, 0, sizeof(w.client));
+	w.client.type = NBD_CMD_TRIM;
+	w.client.offset = first * 4096;
+	w.client.length = (uint32_t)(blocks * 4096 - 1); /* not the whole last one */
+	core_submit(&w.core, &w.client);
+	at(w.now_ms + 1);
+}
+
+/* A trim of 4 GiB that the disk cannot do costs next to nothing where all is local: no I/O for each 256 KiB. */
+static void test_trim_of_local(void)
+{
+	struct request *r;
+
+	no_copy_begin();
+	map_set(&w.core.map, 0, HERE);
+	map_set(&w.core.map, HERE + 1, w.core.map.blocks);
+	w.no_trims = true;
+	trim(HERE + 1, 1 << 20);
+	CHECK(w.replies == 1 && w.trims == 1 && !w.zeroes && !map_is_local(&w.core.map, HERE));
+	trim(HERE + 1, 1 << 20);
+	CHECK(w.replies == 2 && w.trims == 1 && !w.zeroes && !w.core.in_flight);
+	trim(HERE - 1000, 1 << 20); /* what is missing becomes local, and zero */
+	CHECK(w.replies == 3 && w.trims == 2 && w.zeroes == 1 && map_is_complete(&w.core.map));
+	/* Who has one of the blocks is waited for. */
+	w.hold = true;
+	r = write_block(HERE + 500000);
+	trim(HERE + 1, 1 << 20);
+	CHECK(w.replies == 3 && w.held_count == 1);
+	w.hold = false;
+	w.held[0]->error = 0;
+	w.held[0]->done(w.held[0]);
+	CHECK(w.replies == 5 && w.trims == 2 && !w.core.in_flight);
+	free(r);
+	copy_end();
+}
+
 /* A queue that the copy has made does not hold up who reads in order. */
 static void test_readahead_beside_copy(void)
 {
@@ -2361,6 +2434,8 @@ int main(int argc, char **argv)
 	test_notes_of_before();
 	test_client_at_the_end(false);
 	test_client_at_the_end(true);
+	test_client_goes_at_the_end();
+	test_trim_of_local();
 	test_readahead_beside_copy();
 	test_alone();
 	test_status();
