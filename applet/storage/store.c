@@ -19,6 +19,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 enum {
@@ -375,16 +376,21 @@ void store_resume(struct disk *d)
 	store_load_all(d, START_BOTH, size_bytes);
 }
 
+/* By mapping: read(2) would pass by the page cache where resident.c has made a device direct. */
 void store_warm(const struct disk *d)
 {
-	static uint8_t part[LOAD_BYTES];
 	unsigned i;
 
 	for (i = FILE_BITMAP; i <= FILE_COMMIT; i++) {
-		uint64_t at = i == FILE_COMMIT ? d->commit_base : 0;
+		uint64_t base = i == FILE_COMMIT ? d->commit_base : 0, at = base;
+		uint64_t end = base + (i == FILE_BITMAP ? map_bytes(d->header.size_bytes) : commit_cover_offset(d->header.size_bytes));
 
-		while ((at = holes_data(d->fd[i], true, at)) != UINT64_MAX && pread(d->fd[i], part, LOAD_BYTES, (off_t)at) > 0)
-			at += LOAD_BYTES;
+		for (; (at = holes_data(d->fd[i], true, at) & ~(LOAD_BYTES - 1ULL)) < end; at += LOAD_BYTES) {
+			void *p = mmap(NULL, LOAD_BYTES, PROT_READ, MAP_SHARED | MAP_POPULATE, d->fd[i], (off_t)at);
+
+			if (p != MAP_FAILED)
+				munmap(p, LOAD_BYTES);
+		}
 	}
 }
 #endif
