@@ -39,9 +39,9 @@ bool session_make_place(int fd);
  * time, if that is at least half a second, and it has shown no TLS key. False: there is no such session, or such
  * sessions have less than half of the places. */
 bool session_close_shaking(void);
-/* Asks the fronts to do the same as session_make_place(); answered() is called when all have replied, or after a timeout.
- * False: there are no fronts, or an earlier request is still pending. */
-bool session_place_request(void (*answered)(void));
+/* Asks each front to close a session that makes no progress; answered() is called when all have replied, or after a timeout, with
+ * whether there was one. False: there are no fronts, or an earlier request is still pending. */
+bool session_place_request(void (*answered)(bool made));
 /* ended(ctx) is to be called when the client has gone and its last request is done. */
 void session_tell(struct session *s, void (*ended)(void *ctx), void *ctx);
 /* For its ended(): whether the client has sent a DISC. */

@@ -30,7 +30,8 @@ unsigned fronts_used = 1;
 static bool leaving;
 /* Core's thread: fronts that were asked for a place, or to leave, and have not answered. */
 static unsigned places_pending, leaves_pending;
-static void (*place_answered)(void);
+static void (*place_answered)(bool made);
+static _Atomic bool place_made; /* by a front */
 
 uint64_t sessions_deadline(void)
 {
@@ -89,7 +90,7 @@ unsigned front_choose(unsigned first)
 static void place_end(struct timer *t)
 {
 	timer_clear(t);
-	place_answered();
+	place_answered(place_made);
 }
 
 static struct timer place_timer = { .fire = place_end };
@@ -103,7 +104,8 @@ static void place_answer(struct message *m UNUSED_PARAM)
 /* On a front. */
 static void place_wanted(struct message *m)
 {
-	session_make_place(0);
+	if (session_close_late())
+		place_made = true;
 	m->deliver = place_answer;
 	message_post(LOOP_CORE, m);
 }
@@ -115,7 +117,7 @@ bool session_make_place(int fd)
 	return (!is_full && !fd_is_kept(fd, FD_CLIENTS)) || session_close_late();
 }
 
-bool session_place_request(void (*answered)(void))
+bool session_place_request(void (*answered)(bool made))
 {
 	unsigned i;
 
@@ -128,6 +130,7 @@ bool session_place_request(void (*answered)(void))
 	if (i == LOOP_CORE + 1)
 		return false;
 	places_pending = i - 1;
+	place_made = false;
 	place_answered = answered;
 	timer_set(&place_timer, loop_now_ms() + PLACE_MS);
 	return true;

@@ -263,15 +263,16 @@ static void turn_away(int fd, enum refusal why, const struct endpoint *from)
 	close(fd);
 }
 
-static void serve(int fd, const struct endpoint *from)
+/* has_place: as session_make_place(fd) has said, which is asked once for a client: each time may cost another one his session. */
+static void serve(int fd, const struct endpoint *from, bool has_place)
 {
-	if (session_make_place(fd) || session_close_shaking())
+	if (has_place || session_close_shaking())
 		session_begin(fd, NULL);
 	else
 		turn_away(fd, fd_is_kept(fd, FD_CLIENTS) ? REFUSED_MEMORY : REFUSED_PLACE, from);
 }
 
-static void place_answered(void)
+static void place_answered(bool made)
 {
 	int fd = waiting.fd;
 	unsigned i;
@@ -281,12 +282,13 @@ static void place_answered(void)
 	waiting.fd = -1;
 	for (i = 0; i < count; i++)
 		event_set(&listeners[i].event, EPOLLIN);
-	serve(fd, &waiting.from);
+	serve(fd, &waiting.from, session_make_place(made ? 0 : fd));
 }
 
 static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
 {
 	struct endpoint from;
+	bool has_place;
 	int fd;
 
 	if (ENABLE_FEATURE_XNBD_SERVER_THREADS && waiting.fd >= 0) {
@@ -301,12 +303,13 @@ static void listener_ready(struct event *e, uint32_t events UNUSED_PARAM)
 		turn_away(fd, REFUSED_ADDRESS, &from);
 		return;
 	}
-	if (ENABLE_FEATURE_XNBD_SERVER_THREADS && !session_make_place(fd) && session_place_request(place_answered)) {
+	has_place = session_make_place(fd);
+	if (ENABLE_FEATURE_XNBD_SERVER_THREADS && !has_place && session_place_request(place_answered)) {
 		waiting.fd = fd;
 		waiting.from = from;
 		return;
 	}
-	serve(fd, &from);
+	serve(fd, &from, has_place);
 }
 
 void listen_begin(void)
