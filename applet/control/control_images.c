@@ -163,12 +163,26 @@ static void proxy_request(struct control *k UNUSED_PARAM, char *rest UNUSED_PARA
 }
 #endif
 
+/* Those that follow the copy of a proxy which is removed hold it, and would until the copy is complete. */
+static void followers_end(const struct export *e)
+{
+	struct control *k;
+
+	for (k = controls; k; k = k->next)
+		if (k->talks && k->follow && k->export == e) {
+			k->follow = k->owns_job = false;
+			control_answer(k, "the image was removed");
+		}
+}
+
 void image_remove(struct control *k, const char *name)
 {
 	struct export *e = export_named(name);
 	bool keeps = ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && control_database;
 	bool was_kept = keeps && control_database->drop_kept(name);
 
+	if (ENABLE_FEATURE_XNBD_WRAPPER_CONVERSATION && ENABLE_FEATURE_XNBD_WRAPPER_PROXY && e)
+		followers_end(e);
 	if (e)
 		export_remove(e);
 	if (!e && !was_kept) {

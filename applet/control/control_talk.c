@@ -130,6 +130,16 @@ static const struct export *find_file(const char *path)
 	return e;
 }
 
+/* Of what is kept, as it is listed. */
+static const char *name_of_kept(const char *path)
+{
+	const struct kept_image *i = control_database->next_kept(0);
+
+	while (i && strcmp(i->path, path) != 0)
+		i = control_database->next_kept(i->serial + 1);
+	return i ? i->name : NULL;
+}
+
 static const char twice[] = "image cannot be added twice";
 
 static void talk_add(struct control *k, const struct words *w)
@@ -152,22 +162,29 @@ static void talk_add_proxy(struct control *k, const struct words *w)
 		control_answer(k, why);
 }
 
-static void talk_del(struct control *k, const struct export *e)
+static void talk_del(struct control *k, const char *name)
 {
-	if (e)
-		image_remove(k, e->nbd.name);
+	if (name)
+		image_remove(k, name);
 	else
 		control_answer(k, "there is no such image");
 }
 
 static void talk_del_file(struct control *k, const struct words *w)
 {
-	talk_del(k, find_file(w->at[1]));
+	const struct export *e = find_file(w->at[1]);
+	const char *name = e ? e->nbd.name : NULL;
+
+	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && !e && control_database)
+		name = name_of_kept(w->at[1]);
+	talk_del(k, name);
 }
 
 static void talk_del_index(struct control *k, const struct words *w)
 {
-	talk_del(k, find(w->at[1], is_of_index));
+	const struct export *e = find(w->at[1], is_of_index);
+
+	talk_del(k, e ? e->nbd.name : NULL);
 }
 
 static void talk_del_name(struct control *k, const struct words *w)
