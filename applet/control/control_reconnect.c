@@ -124,7 +124,7 @@ static void place_done(struct job *j)
 
 void reconnect_to_uri(struct control *k, const char *uri, bool force)
 {
-	static struct serial_queue queue = { .most = 4 }; /* files that hang leave workers to others */
+	static struct serial_queue queue = { .most = SLOW_KEYS }; /* files that hang leave workers to others */
 	struct place *to = calloc(1, sizeof(*to) + strlen(uri) + 1);
 
 	if (!to) {

@@ -26,15 +26,12 @@ unsigned export_workers(void)
 
 static void prepare_files(struct job *j, bool batch)
 {
-	/* Others do not wait for an export that is opened or closed: a log file, keys, names, hooks, devices, the
-	 * database. */
-	enum { OTHERS = 8, OTHERS_AT_ONCE = 4 };
 	static struct serial_queue files[2];
 
 	j->class = JOB_SLOW;
 	j->queue = &files[batch];
 	if (!j->queue->most) /* nobody reads it yet */
-		j->queue->most = (ENABLE_FEATURE_XNBD_SERVER_INIT && export_config.root_storage ? SLOW_WORKERS_AT_ONCE - OTHERS_AT_ONCE : SLOW_WORKERS - OTHERS) / 2;
+		j->queue->most = (ENABLE_FEATURE_XNBD_SERVER_INIT && export_config.root_storage ? SLOW_WORKERS_AT_ONCE - SLOW_OTHERS_AT_ONCE : SLOW_WORKERS - SLOW_OTHERS) / 2;
 }
 
 void export_submit_files(struct job *j, bool batch)

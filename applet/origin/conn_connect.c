@@ -13,8 +13,6 @@ enum {
 	ATTEMPT_MS = 15000, /* for each step on the way to UP, but ... */
 	CONNECT_MS = 5000,  /* for an address: the kernel repeats a SYN after 1, 3, 7 and 15 s, so an origin that
 			       is back would be found late */
-	LOOKUPS = 2, /* at a time, of names that were found the last time, as many that were not, and as many that somebody waits
-			for: a resolver that hangs leaves workers for the disk */
 };
 
 /* Name lookup blocks, so it is a job. It may outlive the attempt: then conn is NULL. */
@@ -129,7 +127,8 @@ static void resolve_done(struct job *j)
 
 static void resolve(struct conn *l, const char *host, const char *port)
 {
-	static struct serial_queue queues[3] = { { .most = LOOKUPS }, { .most = LOOKUPS }, { .most = LOOKUPS } };
+	/* Names that were found the last time, those that were not, and those that somebody waits for. */
+	static struct serial_queue queues[3] = { { .most = SLOW_LOOKUPS }, { .most = SLOW_LOOKUPS }, { .most = SLOW_LOOKUPS } };
 	struct resolving *r;
 
 	if (endpoints_number(&l->endpoints, host, port)) {

@@ -57,7 +57,7 @@ static void hook_done(struct job *j)
 
 void hook_init(struct hook *h, char *program, char *image)
 {
-	static struct serial_queue queue = { .most = 4 }; /* programs that hang before they begin leave workers to others */
+	static struct serial_queue queue = { .most = SLOW_HOOKS }; /* programs that hang before they begin leave workers to others */
 	static const char name[] = "XNBD_IMAGE=";
 	char **e;
 	size_t n;
