@@ -363,19 +363,17 @@ static void parse_arguments(const struct argument *a, unsigned needed, char **ar
 /* Instead of REMOTE_HOST and REMOTE_PORT. */
 static void parse_uri(struct server_config *c, const char *uri)
 {
+	const char *name = c->origin.name;
 	struct nbd_uri u;
 	const char *wrong = nbd_uri_parse(c->origin_uri = xstrdup(uri), &u);
 
 	if (wrong)
 		bb_error_msg_and_die("the URI of the origin %s", wrong);
-	c->origin.host = u.path ? xasprintf("unix:%s", u.path) : u.host;
-	c->origin.port = u.path ? "-" : u.port;
-	if (*u.export_name && *c->origin.name)
+	if (*u.export_name && *name)
 		bb_simple_error_msg_and_die("the name of the export is a part of the URI");
-	if (*u.export_name)
-		c->origin.name = u.export_name;
-	if (ENABLE_FEATURE_XNBD_TLS && u.tls)
-		c->origin.psk_file = u.psk_file;
+	origin_address_of(&c->origin, &u);
+	if (*name)
+		c->origin.name = name;
 	if (ENABLE_FEATURE_XNBD_TLS && u.tls && !(ENABLE_FEATURE_XNBD_SERVER_UPGRADE && upgrade_found()))
 		c->origin.psk = psk_one(u.psk_file, u.user);
 }

@@ -92,13 +92,9 @@ static void find_place(void *p)
 	/* Who asks may be in another directory. */
 	if ((u.path && *u.path != '/') || (u.psk_file && *u.psk_file != '/'))
 		bb_simple_error_msg_and_die("in the URI of the origin, paths must begin with a slash");
-	to->a.host = u.path ? xasprintf("unix:%s", u.path) : xstrdup(u.host);
-	to->a.port = u.path ? "-" : u.port;
-	to->a.name = u.export_name;
+	origin_address_of(&to->a, &u);
 	if (ENABLE_FEATURE_XNBD_TLS && u.tls)
 		to->a.psk = psk_one(u.psk_file, u.user);
-	if (to->a.psk)
-		to->a.psk_file = u.psk_file;
 }
 
 static void place_run(struct job *j)

@@ -18,6 +18,14 @@ static char *host_dup(const char *host)
 	return full;
 }
 
+void origin_address_of(struct origin_address *a, const struct nbd_uri *u)
+{
+	a->host = u->path ? xasprintf("unix:%s", u->path) : xstrdup(u->host);
+	a->port = u->path ? "-" : u->port;
+	a->name = u->export_name;
+	a->psk_file = u->psk_file;
+}
+
 void address_clear(struct address *a)
 {
 	free((char *)a->at.host);

@@ -10,6 +10,7 @@
 #ifndef ORIGIN_ORIGIN_H
 #define ORIGIN_ORIGIN_H
 
+#include "nbd/nbd.h"
 #include "secure/keys.h"
 #include "storage/disk.h"
 
@@ -26,6 +27,9 @@ struct origin_address {
 	const char *psk_file;  /* it comes from there; NULL: no TLS */
 };
 
+/* What a URI says: host, port, name, and where the key is, which is not read here. The host is the caller's to free; the other texts
+ * are those of the URI. */
+void origin_address_of(struct origin_address *a, const struct nbd_uri *u);
 /* An origin at this address. Connects at once, and calls `first` once when this
  * first attempt has ended; first NULL: does not connect. Dies when there is no memory. */
 struct origin *origin_new(struct disk *d, const struct origin_address *a, origin_callback *first, void *ctx);

@@ -151,7 +151,7 @@ static int compare_and_tell(struct control *k, struct export *e, uint64_t size_b
 
 int server_check(const struct server_config *config)
 {
-	static const char *const found[] = { "absent", "good", "damaged" };
+	static const char *const found[] = { "absent", "good" };
 	struct control *k = xzalloc(sizeof(*k));
 	const struct fingerprint *fp = NULL;
 	enum state_start how;

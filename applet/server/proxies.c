@@ -161,9 +161,8 @@ static void attempt_ended(void *ctx, const char *error, bool refused)
 static void new_origin(struct proxy *p, origin_callback *first)
 {
 	struct disk *d = disk_of_proxy(p);
-	const struct origin_address a = { p->words.host, p->words.uri.path ? "-" : p->words.uri.port, p->words.uri.export_name, p->words.psk, p->words.psk_path };
 
-	d->origin = origin_new(d, &a, first, p);
+	d->origin = origin_new(d, &p->words.origin, first, p);
 }
 
 static void proxy_open_origin(void *arg)
@@ -216,7 +215,7 @@ static void step_origin(struct proxy *p)
 	proxy_unlist(&asking, p);
 	origin_delete(d->origin); /* of the core, which is not there yet, it could not ask anything */
 	if (p->why[0]) {
-		snprintf(why, sizeof(why), "origin %s:%s: %.300s", p->words.host, p->words.uri.path ? "-" : p->words.uri.port, p->why);
+		snprintf(why, sizeof(why), "origin %s:%s: %.300s", p->words.origin.host, p->words.origin.port, p->why);
 		strcpy(p->why, why);
 		if (!d->words || (p->has_answered && !p->is_away))
 			p->step = STEP_FAILED;

@@ -66,10 +66,10 @@ void proxy_words_parse(struct proxy_words *w)
 		bb_simple_error_msg_and_die("a proxy needs cache=, bitmap= and control=");
 	if (w->verify && !w->auto_switch)
 		bb_simple_error_msg_and_die("verify is for auto-switch");
-	w->host = w->uri.path ? xasprintf("unix:%s", w->uri.path) : xstrdup(w->uri.host);
+	origin_address_of(&w->origin, &w->uri);
 	if (ENABLE_FEATURE_XNBD_TLS && w->uri.tls) {
-		w->psk = psk_one(w->uri.psk_file, w->uri.user);
-		w->psk_path = xpath_absolute(w->uri.psk_file);
+		w->origin.psk = psk_one(w->uri.psk_file, w->uri.user);
+		w->origin.psk_file = xpath_absolute(w->uri.psk_file);
 	}
 	if (w->hold)
 		w->hold_s = xatou(w->hold);
@@ -79,10 +79,10 @@ void proxy_words_parse(struct proxy_words *w)
 
 void proxy_words_free(struct proxy_words *w)
 {
-	if (ENABLE_FEATURE_XNBD_TLS && w->psk)
-		secret_free((struct psk *)w->psk, sizeof(*w->psk));
-	free(w->psk_path);
-	free(w->host);
+	if (ENABLE_FEATURE_XNBD_TLS && w->origin.psk)
+		secret_free((struct psk *)w->origin.psk, sizeof(*w->origin.psk));
+	free((char *)w->origin.psk_file);
+	free((char *)w->origin.host);
 	free(w->text);
 }
 

@@ -8,7 +8,7 @@
 #ifndef SERVER_PROXY_WORDS_H
 #define SERVER_PROXY_WORDS_H
 
-#include "nbd/nbd.h"
+#include "origin/origin.h"
 #include "server/database_text.h"
 
 struct psk;
@@ -18,9 +18,7 @@ struct proxy_words {
 	char *text;            /* its own, of malloc(3); cut into pieces by the parser */
 	const char *separator; /* one character */
 	struct nbd_uri uri;    /* of the origin */
-	char *host;            /* of the same, as xnbd-server takes it; its own */
-	const struct psk *psk; /* NULL: no TLS; its own */
-	char *psk_path;        /* where that is from, from the root on; its own */
+	struct origin_address origin; /* the same; host, key and psk_file (from the root on) are its own */
 	const char *image, *bitmap, *socket;
 	const char *commit, *hook, *hold, *rate; /* NULL: not said */
 	bool clear, adopt, accept, cover, switched, auto_switch, verify;

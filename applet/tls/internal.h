@@ -23,7 +23,6 @@ enum { /* alerts (6) */
        ALERT_MISSING_EXTENSION = 109,
        ALERT_UNSUPPORTED_EXTENSION = 110,
        ALERT_UNKNOWN_PSK_IDENTITY = 115,
-       ALERT_NONE = 255, /* nothing is to be sent: the peer has sent one */
 };
 
 enum { /* messages (4) */
