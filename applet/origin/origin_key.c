@@ -38,7 +38,7 @@ static void key_done(struct job *j)
 
 void origin_read_key(struct origin *o)
 {
-	static struct serial_queue queue = { .most = 4 }; /* files that hang leave workers to others */
+	static struct serial_queue queue = { .most = SLOW_KEYS }; /* files that hang leave workers to others */
 	struct address *a = &o->address;
 	struct key_file *k;
 
