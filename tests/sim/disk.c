@@ -118,6 +118,15 @@ unsigned disk_pending(void)
 	return pending_count;
 }
 
+bool disk_has(const struct io *io)
+{
+	unsigned i;
+
+	for (i = 0; i < pending_count && pending[i].io != io; i++)
+		;
+	return i < pending_count;
+}
+
 bool disk_has_failed(void)
 {
 	return failed;

@@ -637,7 +637,7 @@ static void check_status(void)
 
 	for (i = 0; i < DEPTH_MAX; i++)
 		if (slots[i].live && !slots[i].queued && slots[i].req.type == NBD_CMD_BLOCK_STATUS && core.queries && !core.ranges.oldest &&
-		    (now_ms - slots[i].sent_ms >= most || core_deadline(&core) > now_ms + 100))
+		    !disk_has(&slots[i].req.io) && (now_ms - slots[i].sent_ms >= most || core_deadline(&core) > now_ms + 100))
 			broken("BLOCK_STATUS waits for the origin for %llu ms", (unsigned long long)(now_ms - slots[i].sent_ms));
 }
 

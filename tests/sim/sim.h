@@ -226,6 +226,7 @@ void model_forget(unsigned write);
 
 void disk_begin(void);
 unsigned disk_pending(void);
+bool disk_has(const struct io *io);
 /* Something happens to one of the transfers under way. False: there is none. */
 bool disk_step(void);
 /* The syncs that are under way come to their end, well or not. told: and the core hears of it. */
