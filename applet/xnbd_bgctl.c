@@ -22,7 +22,7 @@
 //config:	Copies in the background of the proxy, and returns at once.
 //config:
 //config:config FEATURE_XNBD_BGCTL_JOB
-//config:	bool "--pause, --resume, --cancel and --rate (350 bytes)"
+//config:	bool "--pause, --resume, --cancel and --rate (380 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
@@ -44,7 +44,7 @@
 //config:	runs.
 //config:
 //config:config FEATURE_XNBD_BGCTL_UPGRADE
-//config:	bool "--upgrade (330 bytes)"
+//config:	bool "--upgrade (320 bytes)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
@@ -58,7 +58,7 @@
 //config:	Shows who is connected, and counters for Prometheus.
 //config:
 //config:config FEATURE_XNBD_BGCTL_RECONNECT
-//config:	bool "--reconnect (2.2 kb)"
+//config:	bool "--reconnect (2.1 kb)"
 //config:	default y
 //config:	depends on XNBD_BGCTL
 //config:	help
@@ -80,7 +80,7 @@
 //config:	has that in it (FEATURE_XNBD_SERVER_RECONNECT_URI).
 //config:
 //config:config FEATURE_XNBD_BGCTL_ALL
-//config:	bool "--all (7.1 kb)"
+//config:	bool "--all (6.2 kb)"
 //config:	default y
 //config:	depends on XNBD_BGCTL && FEATURE_XNBD_WRAPPER_DBPATH
 //config:	help

@@ -11,7 +11,7 @@
 //config:	Connects a device of the kernel, /dev/nbdN, to any NBD server.
 //config:
 //config:config FEATURE_XNBD_CLIENT_LIST
-//config:	bool "--list (410 bytes)"
+//config:	bool "--list (390 bytes)"
 //config:	default y
 //config:	depends on XNBD_CLIENT
 //config:	help

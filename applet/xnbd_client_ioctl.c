@@ -2,7 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /* xnbd-client: devices of kernels without netlink for nbd. They need a process. */
 //config:config FEATURE_XNBD_CLIENT_IOCTL
-//config:	bool "Kernels without netlink (760 bytes)"
+//config:	bool "Kernels without netlink (740 bytes)"
 //config:	default y
 //config:	depends on XNBD_CLIENT
 //config:	help

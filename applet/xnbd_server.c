@@ -5,7 +5,7 @@
  * origin while the disk moves here. This file is its command line.
  */
 //config:config XNBD_SERVER
-//config:	bool "xnbd-server (188 kb)"
+//config:	bool "xnbd-server (193 kb)"
 //config:	default y
 //config:	help
 //config:	Serves a disk image or block device over NBD (target mode), or stands
@@ -13,14 +13,14 @@
 //config:	touches in a local image (proxy mode).
 //config:
 //config:config FEATURE_XNBD_SERVER_PROXY
-//config:	bool "--proxy (71 kb)"
+//config:	bool "--proxy (74 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
 //config:	Without this it only serves a disk (or the copy of one) that is here.
 //config:
 //config:config FEATURE_XNBD_SERVER_STRUCTURED
-//config:	bool "Structured replies (2.8 kb)"
+//config:	bool "Structured replies (2.7 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -36,7 +36,7 @@
 //config:	64 KiB and more are zero.
 //config:
 //config:config FEATURE_XNBD_EXPORT_NAMES
-//config:	bool "Names and descriptions of exports (1.1 kb)"
+//config:	bool "Names and descriptions of exports (1.4 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help

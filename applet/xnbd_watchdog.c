@@ -6,7 +6,7 @@
  * A read of a device that hangs cannot be interrupted, by no signal. So a child reads, and this process waits for it.
  */
 //config:config XNBD_WATCHDOG
-//config:	bool "xnbd-watchdog (2.7 kb)"
+//config:	bool "xnbd-watchdog (1.9 kb)"
 //config:	default y
 //config:	help
 //config:	Reads a block of a device now and then, and runs a command, or reboots,

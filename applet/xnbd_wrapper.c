@@ -2,7 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /* xnbd-wrapper: serves many images by name on one port. This file is its command line. */
 //config:config XNBD_WRAPPER
-//config:	bool "xnbd-wrapper (30 kb)"
+//config:	bool "xnbd-wrapper (31 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
@@ -10,14 +10,14 @@
 //config:	removed while it runs.
 //config:
 //config:config FEATURE_XNBD_WRAPPER_ALLOW_KEY
-//config:	bool "--allow-key (1.0 kb)"
+//config:	bool "--allow-key (940 bytes)"
 //config:	default y
 //config:	depends on XNBD_WRAPPER && FEATURE_XNBD_TLS
 //config:	help
 //config:	Some images are only for clients with some TLS keys.
 //config:
 //config:config FEATURE_XNBD_WRAPPER_PROXY
-//config:	bool "--proxy (8.0 kb)"
+//config:	bool "--proxy (8.3 kb)"
 //config:	default y
 //config:	depends on XNBD_WRAPPER && FEATURE_XNBD_SERVER_PROXY
 //config:	help

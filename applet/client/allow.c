@@ -2,7 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /* Which addresses may connect. */
 //config:config FEATURE_XNBD_SERVER_ALLOW
-//config:	bool "--allow (900 bytes)"
+//config:	bool "--allow (860 bytes)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help

@@ -2,7 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /* A single client that is already connected, by a socket or by two pipes. */
 //config:config FEATURE_XNBD_SERVER_INETD
-//config:	bool "--inetd and --connected-fd (1.7 kb)"
+//config:	bool "--inetd and --connected-fd (1.6 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help

@@ -16,7 +16,7 @@
  * time.
  */
 //config:config FEATURE_XNBD_SERVER_VERIFY
-//config:	bool "Comparison with the origin (7.7 kb)"
+//config:	bool "Comparison with the origin (7.6 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help

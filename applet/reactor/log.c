@@ -2,7 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /* The queue of messages, and the thread that writes them. */
 //config:config FEATURE_XNBD_SERVER_SYSLOG
-//config:	bool "--syslog (460 bytes)"
+//config:	bool "--syslog (450 bytes)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help

@@ -2,14 +2,14 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /* A server in the background: its parent, pid file and log. */
 //config:config FEATURE_XNBD_SERVER_DAEMONIZE
-//config:	bool "--daemonize, --pidfile and --logpath (2.8 kb)"
+//config:	bool "--daemonize, --pidfile and --logpath (3.8 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help
 //config:	Going to the background, when nothing else does that.
 //config:
 //config:config FEATURE_XNBD_SERVER_RESTART
-//config:	bool "--restart (1.9 kb)"
+//config:	bool "--restart (2.0 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_DAEMONIZE
 //config:	help

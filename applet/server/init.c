@@ -2,7 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /* --root-storage: a server that the root file system depends on. */
 //config:config FEATURE_XNBD_SERVER_INIT
-//config:	bool "--root-storage, and sockets and readiness of systemd (2.5 kb)"
+//config:	bool "--root-storage, and sockets and readiness of systemd (3.0 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help

@@ -2,7 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /* The ends of a disk, in the commit file until the switch. */
 //config:config FEATURE_XNBD_SERVER_COVER
-//config:	bool "--cover (4.5 kb)"
+//config:	bool "--cover (5.3 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY
 //config:	help

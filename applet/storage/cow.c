@@ -8,7 +8,7 @@
  * touch the blocks of a write (core/range.h), so the words of the bits are all that they share.
  */
 //config:config FEATURE_XNBD_SERVER_COW
-//config:	bool "--cow-target (2.5 kb)"
+//config:	bool "--cow-target (2.6 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help

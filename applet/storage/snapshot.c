@@ -7,7 +7,7 @@
  * shares blocks between files (FICLONE) that is a moment, else as long as the copy takes.
  */
 //config:config FEATURE_XNBD_SERVER_SNAPSHOT
-//config:	bool "SIGUSR1 makes a snapshot (1.4 kb)"
+//config:	bool "SIGUSR1 makes a snapshot (1.3 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER
 //config:	help

@@ -2,7 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /* The files at a start: inspects image, bitmap and commit file. */
 //config:config FEATURE_XNBD_SERVER_BEHIND
-//config:	bool "--commit-file on the cache's own device (520 bytes)"
+//config:	bool "--commit-file on the cache's own device (500 bytes)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_COVER && FEATURE_XNBD_SERVER_INIT
 //config:	help

@@ -3,7 +3,7 @@
 /* The handshake: what both sides have in common. Records to messages, messages
  * to records, the ways it fails. */
 //config:config FEATURE_XNBD_TLS
-//config:	bool "TLS with pre-shared keys (26 kb)"
+//config:	bool "TLS with pre-shared keys (27 kb)"
 //config:	default y
 //config:	depends on XNBD_SERVER || XNBD_CLIENT
 //config:	help
