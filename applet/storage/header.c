@@ -15,6 +15,8 @@ const char *header_read(int fd, uint64_t base, struct state_header *h)
 	bool found = false;
 	unsigned i;
 
+	/* A copy whose sync has failed is in memory alone, and the next write would overwrite the only one on the disk. */
+	posix_fadvise(fd, (off_t)base, COMMIT_HEADER_BYTES, POSIX_FADV_DONTNEED);
 	for (i = 0; i < STATE_COPIES; i++) {
 		ssize_t n = pread(fd, raw, sizeof(raw), (off_t)(base + (uint64_t)i * STATE_COPY_BYTES));
 
@@ -48,16 +50,6 @@ static int write_copy(int fd, uint64_t base, const struct state_header *h, size_
 	return errno;
 }
 
-int header_rewrite(int fd, uint64_t base, uint64_t next)
-{
-	uint8_t raw[STATE_COPY_BYTES] __attribute__((aligned(STATE_COPY_BYTES)));
-	off_t at = (off_t)(base + next % STATE_COPIES * STATE_COPY_BYTES);
-
-	if (pread(fd, raw, sizeof(raw), at) != sizeof(raw) || pwrite(fd, raw, sizeof(raw), at) != sizeof(raw))
-		return errno ? errno : EIO;
-	return fdatasync(fd) < 0 ? errno : 0;
-}
-
 int header_announce(int fd, uint64_t base, const struct state_header *h)
 {
 	return write_copy(fd, base, h, SECTOR_BYTES);
@@ -80,15 +72,13 @@ void header_untold(const struct disk *d)
 int header_tell(struct disk *d, bool same_boot)
 {
 	struct state_header *h = &d->header;
-	int error;
 
 	if (!same_boot)
 		h->boot_id[0] = '\0'; /* as header_tick() */
 	memset(h->recent, 0, sizeof(h->recent));
 	h->clean = 0;
 	h->counter++;
-	error = header_rewrite(d->fd[FILE_COMMIT], d->commit_base, h->counter);
-	return error ? error : header_write(d->fd[FILE_COMMIT], d->commit_base, h);
+	return header_write(d->fd[FILE_COMMIT], d->commit_base, h);
 }
 
 /* ---- while the server runs ------------------------------------------------------------ */

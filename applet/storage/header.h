@@ -12,15 +12,11 @@
 
 #include "storage/disk.h"
 
-/* Reads the newest valid copy. base: of all three, d->commit_base. NULL, or what is wrong: a few words. May block. */
+/* Reads the newest valid copy that is on the disk, if what is in memory was synced, or could not be. base: of all three, d->commit_base. NULL, or what is wrong: a few words. May block. */
 const char *header_read(int fd, uint64_t base, struct state_header *h);
 /* Writes h, whose counter must be larger than that of the last one, by this descriptor, and syncs it. 0 or errno. May
  * block. */
 int header_write(int fd, uint64_t base, const struct state_header *h);
-/* At a start, before header_write() of a header with the counter `next`, which overwrites the older copy: writes the newer one again,
- * as it was read, and syncs it. It may have been in memory alone, when a server has died while it wrote it, or its sync has failed: then
- * the older one is the only one on the disk. 0 or errno. May block. */
-int header_rewrite(int fd, uint64_t base, uint64_t next);
 /* Before header_write() of the first header: everything except its first sector, so that a torn write leaves a valid
  * header or none. 0 or errno. May block. */
 int header_announce(int fd, uint64_t base, const struct state_header *h);

@@ -283,11 +283,7 @@ static void write_header(struct disk *d, const char *new_commit, bool in_place, 
 {
 	int fd = d->fd[FILE_COMMIT];
 
-	errno = 0;
-	if (in_place)
-		errno = header_announce(fd, d->commit_base, &d->header);
-	else if (!new_commit)
-		errno = header_rewrite(fd, d->commit_base, d->header.counter);
+	errno = in_place ? header_announce(fd, d->commit_base, &d->header) : 0;
 	if (!errno)
 		errno = header_write(fd, d->commit_base, &d->header);
 	if (!errno && both) {

@@ -697,6 +697,17 @@ void disk_sync(unsigned slot, bool all)
 	sync_now(&files[slot], files[slot].stable, all);
 }
 
+void disk_drop_pages(unsigned slot, uint64_t from, uint64_t end)
+{
+	struct file *f = &files[slot];
+
+	for (from /= SECTOR; from < end / SECTOR && from < f->bytes / SECTOR; from++) {
+		if (f->gone[from])
+			memcpy(f->cache + from * SECTOR, f->platter + from * SECTOR, SECTOR);
+		f->gone[from] = 0;
+	}
+}
+
 void disk_sync_fails(unsigned slot)
 {
 	sync_fails(&files[slot]);

@@ -255,6 +255,8 @@ void disk_tear(unsigned slot, const uint8_t *from, uint64_t n, uint64_t offset);
 void disk_sync(unsigned slot, bool all);
 /* What a sync had to bring to the platter never comes there. */
 void disk_sync_fails(unsigned slot);
+/* What a sync that failed has left in memory is read from the platter from now on. Bytes. */
+void disk_drop_pages(unsigned slot, uint64_t from, uint64_t end);
 /* Which file it is, how often it was changed, and its extended attribute. */
 uint64_t disk_birth(unsigned slot);
 uint64_t disk_changed(unsigned slot);

@@ -552,6 +552,12 @@ int k_ftruncate(int fd, off_t n)
 	return 0;
 }
 
+int k_posix_fadvise(int fd, off_t offset, off_t n, int what UNUSED_PARAM)
+{
+	disk_drop_pages(fd_slot(fd), (uint64_t)offset, (uint64_t)(offset + n));
+	return 0;
+}
+
 int k_fallocate(int fd, int mode, off_t offset, off_t n)
 {
 	(void)mode;

@@ -33,6 +33,7 @@ int k_fdatasync(int fd);
 int k_fsync(int fd);
 int k_ftruncate(int fd, off_t n);
 int k_fallocate(int fd, int mode, off_t offset, off_t n);
+int k_posix_fadvise(int fd, off_t offset, off_t n, int what);
 long k_syscall(long number, int fd, ...);
 int k_ioctl(int fd, unsigned long what, void *to);
 ssize_t k_fgetxattr(int fd, const char *name, void *to, size_t n);
@@ -60,6 +61,7 @@ void sim_free(void *p);
 #define fsync k_fsync
 #define ftruncate k_ftruncate
 #define fallocate k_fallocate
+#define posix_fadvise k_posix_fadvise
 #define rename k_rename
 #define syscall k_syscall
 #define ioctl k_ioctl
