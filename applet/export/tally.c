@@ -14,11 +14,16 @@ static unsigned loops(void)
 
 struct tally *export_tally(struct export *e)
 {
+	struct tally *t;
+
 	if (e->base)
 		e = e->base;
-	if (!e->tally) /* who never has a client needs none */
-		e->tally = calloc(loops(), sizeof(*e->tally));
-	return e->tally;
+	t = e->tally;
+	if (!t) { /* who never has a client needs none */
+		t = calloc(loops(), sizeof(*t));
+		e->tally = t;
+	}
+	return t;
 }
 
 static void add(struct tally *sum, const struct tally *t)
