@@ -67,6 +67,7 @@ void proxy_words_parse(struct proxy_words *w)
 	if (w->verify && !w->auto_switch)
 		bb_simple_error_msg_and_die("verify is for auto-switch");
 	origin_address_of(&w->origin, &w->uri);
+	w->origin.psk_file = NULL; /* it is to be one of its own, which proxy_words_free() frees; psk_one() may not come back */
 	if (ENABLE_FEATURE_XNBD_TLS && w->uri.tls) {
 		w->origin.psk = psk_one(w->uri.psk_file, w->uri.user);
 		w->origin.psk_file = xpath_absolute(w->uri.psk_file);
