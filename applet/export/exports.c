@@ -155,6 +155,12 @@ uint64_t export_share(void)
 	return share < FETCH_WINDOW_BYTES ? share : FETCH_WINDOW_BYTES;
 }
 
+/* The disk was switched, and the space behind its end, where its commit file was, is the owner's again. */
+static bool is_left(const struct disk *d)
+{
+	return commit_is_behind(d) && d->switched && d->header_fd < 0;
+}
+
 bool export_begin(struct export *e, uint64_t size_bytes, bool all_dirty)
 {
 	const struct export_config *s = &export_config;
@@ -168,9 +174,9 @@ bool export_begin(struct export *e, uint64_t size_bytes, bool all_dirty)
 		.words = e->disk.words,
 		.written = e->disk.written,
 		.covered = e->disk.covered,
-		.all_dirty = all_dirty,
+		.all_dirty = all_dirty && !is_left(&e->disk),
 		.notes_unsafe = e->disk.resumed,
-		.synced = e->disk.words && e->disk.header_fd < 0, /* --check: nothing is to be written */
+		.synced = e->disk.words && e->disk.header_fd < 0 && !is_left(&e->disk), /* --check: nothing is to be written */
 		.fetch_window = share,
 		.fixed_window = ENABLE_FEATURE_XNBD_SERVER_INIT && s->root_storage,
 		.hold_ms = s->hold_s * 1000ULL,
