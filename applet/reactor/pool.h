@@ -28,8 +28,7 @@ enum { LOOP_STACK_BYTES = 128 << 10 }; /* of a thread with a loop: a reader of c
 
 /* Enough that some jobs may hang forever. Of each kind only so many run at a time: lookups of names (three queues, of so many
  * each), keys of a new origin and keys that are read again, hooks; and one job each for the log, keys of clients, devices, the
- * database, a trace, a snapshot and
- * an upgrade. Exports that are opened or closed leave so many workers to all of these. */
+ * database, a trace, a snapshot and an upgrade. Exports that are opened or closed leave so many workers to all of these. */
 enum {
 	SLOW_WORKERS = 64,
 	SLOW_WORKERS_AT_ONCE = 8,

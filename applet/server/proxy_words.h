@@ -11,8 +11,6 @@
 #include "origin/origin.h"
 #include "server/database_text.h"
 
-struct psk;
-
 /* The caller sets text and separator; all else is zero at first. The strings point into text, if no other word is said. */
 struct proxy_words {
 	char *text;            /* its own, of malloc(3); cut into pieces by the parser */

@@ -12,7 +12,8 @@
 
 #include "storage/disk.h"
 
-/* Reads the newest valid copy that is on the disk, if what is in memory was synced, or could not be. base: of all three, d->commit_base. NULL, or what is wrong: a few words. May block. */
+/* base, of all three: d->commit_base. Reads the newest valid copy that is on the disk, if what is in memory was synced, or could
+ * not be. NULL, or what is wrong: a few words. May block. */
 const char *header_read(int fd, uint64_t base, struct state_header *h);
 /* Writes h, whose counter must be larger than that of the last one, by this descriptor, and syncs it. 0 or errno. May
  * block. */

@@ -278,8 +278,8 @@ static void set_header(struct disk *d, enum state_start how, uint64_t size_bytes
 		h->cover = fingerprint_sample((uint8_t *)h, sizeof(*h));
 }
 
-/* new_commit: what the commit file is named now, else NULL. both: no copy is left of what the header said before. */
-static void write_header(struct disk *d, const char *new_commit, bool in_place, bool both)
+/* path: what the commit file is named now. both: no copy is left of what the header said before. */
+static void write_header(struct disk *d, const char *path, bool in_place, bool both)
 {
 	int fd = d->fd[FILE_COMMIT];
 
@@ -291,7 +291,7 @@ static void write_header(struct disk *d, const char *new_commit, bool in_place, 
 		errno = header_write(fd, d->commit_base, &d->header);
 	}
 	if (errno)
-		bb_perror_msg_and_die("cannot write '%s'", new_commit ? new_commit : d->path[FILE_COMMIT]);
+		bb_perror_msg_and_die("cannot write '%s'", path);
 }
 
 void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *fp, bool clear, bool *all_dirty)
@@ -352,7 +352,7 @@ void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *f
 			     d->header.switched ? "and it was switched: this was the only copy" : "client writes too");
 	d->covered = covered;
 	set_header(d, how, size_bytes, fp);
-	write_header(d, new_commit, in_place, covered && !was_covered && !new_commit);
+	write_header(d, new_commit ? new_commit : d->path[FILE_COMMIT], in_place, covered && !was_covered && !new_commit);
 	if (new_commit)
 		place_commit(d, new_commit);
 	if (how == START_ADOPT)
