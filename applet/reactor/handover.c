@@ -53,10 +53,8 @@ void handover_die(void)
 
 void memory_free(struct memory *m)
 {
-	if (m->map) {
-		memset(m->map, 0, m->bytes);
+	if (m->map)
 		munmap(m->map, m->bytes);
-	}
 	close(m->fd);
 	m->map = NULL;
 }

@@ -172,7 +172,6 @@ struct memory {
 
 /* The bytes, zeroed. NULL: there is none. To be freed in any case. */
 void *memory_new(struct memory *m, size_t bytes);
-/* Wipes it. */
 void memory_free(struct memory *m);
 
 /* Writes one with n bytes behind it. Returns its struct, zeroed, until the next call. */

@@ -266,8 +266,12 @@ static struct memory handed; /* a struct psk_list, and behind its keys one more;
 
 void psk_handover_end(void)
 {
-	if (handed.bytes)
-		memory_free(&handed);
+	if (!handed.bytes)
+		return;
+	if (handed.map)
+		secret_free(handed.map, handed.bytes);
+	handed.map = NULL;
+	memory_free(&handed);
 	handed.bytes = 0;
 }
 
