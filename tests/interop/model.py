@@ -2,14 +2,15 @@
 # Copyright (C) 2026 the xnbdbox authors
 """Two clients use a disk, and a model knows what it has to be.
 
-  model.py SOCKET NAME MODEL use [tls]      they read, write and compare
-  model.py SOCKET NAME MODEL move [errors]  the same before, while and after it moves here
+  model.py SOCKET NAME MODEL use [tls]              they read, write and compare
+  model.py SOCKET NAME MODEL move [errors] [twice]  the same before, while and after it moves here
 
 MODEL is the file with what is on the disk now; it is what is to be there afterwards. The
 two share a block: their halves meet inside it. With `errors` the origin fails now and
-then, and what has failed with EIO is tried again.
+then, and what has failed with EIO is tried again. With `twice` the disk does not move before
+relay.py has counted two connections: two clients that read may have all blocks before that.
 """
-import errno, random, subprocess, sys, threading
+import errno, random, subprocess, sys, threading, time
 import nbd
 
 path, name, model_file, what = sys.argv[1:5]
@@ -98,14 +99,25 @@ def end(threads):
         sys.exit("; ".join(failures))
 
 
-def control(command):
-    r = subprocess.run(["xnbd-bgctl", command, "ctl.sock"], capture_output=True, text=True)
+def control(*command):
+    r = subprocess.run(["xnbd-bgctl", *command, "ctl.sock"], capture_output=True, text=True)
     return r.returncode, r.stderr.strip()
+
+
+def connections():
+    return int((open("count").read().split() or ["0"])[0])
+
+
+def connect_twice():
+    control("--cache-all2", "--rate", "1")
+    until = time.monotonic() + 60
+    while connections() < 2 and time.monotonic() < until:
+        time.sleep(0.01)
 
 
 def copy():
     for _ in range(100 if errors else 1):
-        code, told = control("--cache-all")
+        code, told = control("--cache-all", "--rate", "16000000")
         if code == 0:
             return
     done.set()
@@ -115,6 +127,8 @@ def copy():
 clients = [Client(1, 0, middle), Client(2, middle, len(model))]
 end(together(lambda c: c.some(ROUND)))
 if what == "move":
+    if "twice" in sys.argv:
+        connect_twice()
     threads = together(Client.while_it_moves)
     copy()
     done.set()

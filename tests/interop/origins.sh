@@ -20,11 +20,11 @@ in_front() {
 	until_true 20 listens origin.sock
 	cp content.img now.img
 	if [ "$tls" ]; then
-		in_background xnbd-server --proxy --lport 0 --unix proxy.sock --rate 16000000 "$(there origin.sock)" cache.img cache.bm ctl.sock
+		in_background xnbd-server --proxy --lport 0 --unix proxy.sock "$(there origin.sock)" cache.img cache.bm ctl.sock
 		proxy=$pid
 		until_true 10 is_up proxy.sock
 	else
-		proxy --rate 16000000 ${export:+--target-exportname "$export"}
+		proxy ${export:+--target-exportname "$export"}
 	fi
 	cell "$row" "used and moved" moves
 	cell "$row" connections links_are_right
@@ -44,7 +44,9 @@ there() {
 }
 
 moves() {
-	told=$("$PYTHON" "$HERE/model.py" proxy.sock "" now.img move ${errors:+"$errors"} 2>&1)
+	twice=
+	[ "$links" != 2 ] || twice=twice
+	told=$("$PYTHON" "$HERE/model.py" proxy.sock "" now.img move ${errors:+"$errors"} ${twice:+"$twice"} 2>&1)
 	stop "$proxy"
 	if [ "$told" = right ]; then right_if cmp -n "$(stat -c %s now.img)" cache.img now.img; else echo "$told"; fi
 }
