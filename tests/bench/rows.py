@@ -4,7 +4,7 @@
 # run(seconds) -> Result and end(). All contenders of a row have the same work.
 import os, subprocess
 from loads import MIB, Fio, Lean, bgctl, cache_all, copy_with, fio_across, fio_beside, read_all, read_then_write
-from servers import BEFORE, CROWD_TARGETS, LEAN_TARGETS, PROXIES, TARGETS, TARGETS_AND_MEMORY, XNBDBOX, nbdkit, relay, run, xnbd, xnbd_proxy, xnbd_proxy_before
+from servers import BEFORE, CROWD_TARGETS, LEAN_TARGETS, PROXIES, TARGETS, TARGETS_AND_MEMORY, TLS_TARGETS, XNBDBOX, nbdkit, relay, run, xnbd, xnbd_proxy, xnbd_proxy_before
 
 DELAYS_MS = 0, 1, 10, 50
 KIB = 1 << 10
@@ -145,6 +145,24 @@ class Rows:
                         name = "lean-%s-%s-c%d%s" % (rw, size, clients, "-stuck" if stuck else "")
                         yield self.target(name, load, servers=LEAN_TARGETS, disk=disk, quick=size in ("4k", "128k") and clients in (1, 50) and not stuck)
 
+    def keys(self):
+        """The file with the key for TLS."""
+        path = self.base + "/tls/keys.psk"  # the name that QEMU looks for
+        if not os.path.exists(path):
+            os.mkdir(os.path.dirname(path))
+            run("psktool", "-u", "alice", "-p", path, "-s", "32")
+        return path
+
+    def tls(self):
+        """nbdcopy's own part (GnuTLS) is the same for all whom it reads from."""
+        size = os.path.getsize(self.disk)
+        start = lambda make: lambda: make(self.base, self.disk, keys=self.keys())
+        read = lambda server, seconds: read_all(server, seconds, size)
+        yield Row("tls-nbdcopy-read", {who: Contender(start(make), read) for who, make in TLS_TARGETS.items()})
+        origin = nbdkit(self.base, self.disk, keys=self.keys())
+        self.running.append(origin)
+        yield self.copies("tls-copy", self.disk, origin.uri())
+
     def watched(self):
         """What --verbose and a control socket that is asked for the counters cost."""
         load = Lean(self.lean_program, "read", 4 * KIB, 8, 4)
@@ -185,13 +203,17 @@ class Rows:
     # ---- the copy
 
     def copies(self, name, image, origin, prepare=None, quick=False):
-        uri = "nbd+unix:///?socket=" + origin
+        """origin: a socket, or a URI, which only nbdcopy can read for TLS"""
+        uri = origin if "://" in origin else "nbd+unix:///?socket=" + origin
         out = self.base + "/out.img"
         contenders = {"xnbd": Fresh(lambda: xnbd_proxy(self.base, origin), lambda server, _: cache_all(server, image), prepare)}
         if BEFORE:
             contenders["before"] = Fresh(lambda: xnbd_proxy_before(self.base, origin), lambda server, _: cache_all(server, image), prepare)
             return Row(name, contenders, quick)
-        for who, argv in ("nbdcopy", ["nbdcopy", uri, out]), ("qemu-img", ["qemu-img", "convert", "-f", "raw", "-O", "raw", uri, out]):
+        copiers = {"nbdcopy": ["nbdcopy", uri, out]}
+        if not uri.startswith("nbds"):
+            copiers["qemu-img"] = ["qemu-img", "convert", "-f", "raw", "-O", "raw", uri, out]
+        for who, argv in copiers.items():
             contenders[who] = Program(lambda argv=argv: copy_with(argv, out, image))
         return Row(name, contenders, quick)
 
@@ -252,6 +274,7 @@ class Rows:
         yield from self.targets()
         yield from self.lean()
         yield self.watched()
+        yield from self.tls()
         yield from self.proxies()
         yield from self.background()
         yield from self.delayed()

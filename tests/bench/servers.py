@@ -43,14 +43,18 @@ def free_port():
 class Server:
     """One that runs. Its files are in a directory of its own, which goes with it."""
 
-    def __init__(self, base, tcp=False):
+    def __init__(self, base, tcp=False, keys=None):
+        """keys: the file with the key of "alice", for TLS."""
         self.dir = tempfile.mkdtemp(dir=base)
         self.socket = self.dir + "/s"
         self.port = free_port() if tcp else None
         self.export = ""
+        self.keys = keys
         self.pid = None
 
     def uri(self):
+        if self.keys:
+            return "nbds+unix://alice@/%s?socket=%s&tls-psk-file=%s" % (self.export, self.socket, self.keys)
         if self.port:
             return "nbd://127.0.0.1:%d/%s" % (self.port, self.export)
         return "nbd+unix:///%s?socket=%s" % (self.export, self.socket)
@@ -122,8 +126,9 @@ class Server:
 # ---- a disk that is here ---------------------------------------------------------
 
 
-def xnbd(base, image, tcp=False, binary=XNBDBOX, more=()):
-    s = Server(base, tcp)
+def xnbd(base, image, tcp=False, binary=XNBDBOX, more=(), keys=None):
+    s = Server(base, tcp, keys)
+    more = [*more, *(["--tls", "require", "--tls-psk", keys] if keys else [])]
     argv = [binary, "xnbd-server", "--target", "--laddr", "127.0.0.1", "--lport", str(s.port or 0), "--unix", s.socket, "--max-clients", "0", *more, image]
     return s.start(argv, lambda: size_at(s.uri()) == 0)
 
@@ -135,14 +140,15 @@ def xnbd_threads(n):
     return lambda base, image, tcp=False: xnbd(base, image, tcp, more=more)
 
 
-def nbdkit_plugin(base, tcp, *what):
-    s = Server(base, tcp)
+def nbdkit_plugin(base, tcp, *what, keys=None):
+    s = Server(base, tcp, keys)
+    what = [*(["--tls=require", "--tls-psk=" + keys] if keys else []), *what]
     where = ["-i", "127.0.0.1", "-p", str(s.port)] if tcp else ["-U", s.socket]
     return s.start(["nbdkit", "-f", *where, *what], lambda: size_at(s.uri()) == 0)
 
 
-def nbdkit(base, image, tcp=False):
-    return nbdkit_plugin(base, tcp, "file", image)
+def nbdkit(base, image, tcp=False, keys=None):
+    return nbdkit_plugin(base, tcp, "file", image, keys=keys)
 
 
 def nbdkit_64(base, image, tcp=False):
@@ -166,10 +172,12 @@ def nbdkit_memory(base, image, tcp=False):
     return s
 
 
-def qemu_nbd(base, image, tcp=False):
-    s = Server(base, tcp)
+def qemu_nbd(base, image, tcp=False, keys=None):
+    s = Server(base, tcp, keys)
     where = ["-b", "127.0.0.1", "-p", str(s.port)] if tcp else ["-k", s.socket]
     argv = ["qemu-nbd", "-t", "-e", "64", "-f", "raw", "--aio=threads", "--cache=writeback", *where, image]
+    if keys:
+        argv[1:1] = ["--object", "tls-creds-psk,id=t,endpoint=server,dir=" + os.path.dirname(keys), "--tls-creds", "t"]
     return s.start(argv, lambda: size_at(s.uri()) == 0)
 
 
@@ -187,9 +195,11 @@ def nbd_server(base, image, tcp=False):
 
 
 def xnbd_proxy(base, origin, binary=XNBDBOX):
+    """origin: a socket, or a URI"""
     s = Server(base)
     s.control = s.dir + "/ctl"
-    argv = [binary, "xnbd-server", "--proxy", "--laddr", "127.0.0.1", "--lport", "0", "--unix", s.socket, "unix:" + origin, "-", "img", "bm", "ctl"]
+    origin = [origin] if "://" in origin else ["unix:" + origin, "-"]
+    argv = [binary, "xnbd-server", "--proxy", "--laddr", "127.0.0.1", "--lport", "0", "--unix", s.socket, *origin, "img", "bm", "ctl"]
     return s.start(argv, lambda: size_at(s.uri()) == 0)
 
 
@@ -219,8 +229,8 @@ def relay(base, program, to, delay_ms):
 # ---- who takes part ----------------------------------------------------------------
 
 
-def xnbd_before(base, image, tcp=False):
-    return xnbd(base, image, tcp, BEFORE)
+def xnbd_before(base, image, tcp=False, keys=None):
+    return xnbd(base, image, tcp, BEFORE, keys=keys)
 
 
 def xnbd_proxy_before(base, origin):
@@ -235,6 +245,8 @@ else:
     TARGETS = {"xnbd": xnbd, "nbdkit": nbdkit, "qemu-nbd": qemu_nbd, "nbd-server": nbd_server}
     PROXIES = {"xnbd": xnbd_proxy, "nbdkit cache": nbdkit_cache, "nbdkit cow": nbdkit_cow, "qemu-nbd cor": qemu_copy_on_read}
     TARGETS_AND_MEMORY = dict(TARGETS, **{"nbdkit memory": nbdkit_memory})
+# nbd-server of Debian 12 has certificates only.
+TLS_TARGETS = {who: make for who, make in TARGETS.items() if make != nbd_server}
 # One peer is enough for rows of which there are many.
 LEAN_TARGETS = {who: make for who, make in TARGETS.items() if who in ("xnbd", "before", "nbdkit")}
 # nbd-server's queue of those who connect is too short for 16 at once.
