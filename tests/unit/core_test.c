@@ -1317,6 +1317,14 @@ static void test_readahead(void)
 	}
 	CHECK(!w.core.queue[CONN_CLIENT] && asked_bytes() > WINDOW / 2);
 	answer_all(90);
+	/* two who are read ahead of share that part, however far each could go */
+	for (i = 0; i < 20; i++, at += 32) {
+		read_blocks(at, at + 32);
+		read_blocks(HERE + 300960 + i * 32, HERE + 300960 + i * 32 + 32);
+		CHECK(asked_bytes() <= 2 * WINDOW / 4 * 3);
+	}
+	CHECK(asked_bytes() > 2 * WINDOW / 4 * 3 - 256 * KIB);
+	answer_all(90);
 	copy_end();
 
 	/* who has read in order long ago makes room for who does now */
