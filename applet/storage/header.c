@@ -12,7 +12,7 @@ const char *header_read(int fd, uint64_t base, struct state_header *h)
 	uint8_t raw[STATE_HEADER_BYTES];
 	struct state_header copy;
 	const char *why = NULL, *trouble;
-	bool found = false;
+	bool found = false, unread = false;
 	unsigned i;
 
 	/* A copy whose sync has failed is in memory alone, and the next write would overwrite the only one on the disk. */
@@ -20,6 +20,7 @@ const char *header_read(int fd, uint64_t base, struct state_header *h)
 	for (i = 0; i < STATE_COPIES; i++) {
 		ssize_t n = pread(fd, raw, sizeof(raw), (off_t)(base + (uint64_t)i * STATE_COPY_BYTES));
 
+		unread |= n < 0;
 		trouble = n < 0 ? strerror(errno) : state_header_decode(raw, (size_t)n, &copy);
 		if (trouble) {
 			why = why ? why : trouble;
@@ -27,6 +28,10 @@ const char *header_read(int fd, uint64_t base, struct state_header *h)
 			*h = copy;
 			found = true;
 		}
+	}
+	if (found && unread) { /* that may be the newer one, and say that a sync failed */
+		h->boot_id[0] = '\0'; /* as header_tick() */
+		h->clean = 0;
 	}
 	return found ? NULL : why;
 }

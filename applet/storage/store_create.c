@@ -108,12 +108,6 @@ static void write_written(struct disk *d, uint64_t size_bytes)
 	write_bits(d, FILE_COMMIT, commit_written_offset(size_bytes), d->written, written_bytes(size_bytes));
 }
 
-static void sync_commit(struct disk *d)
-{
-	if (fdatasync(d->fd[FILE_COMMIT]) < 0)
-		bb_perror_msg_and_die("cannot write '%s'", d->path[FILE_COMMIT]);
-}
-
 static void check_commit_device(struct disk *d, uint64_t size_bytes, bool covered)
 {
 	uint64_t have = file_bytes(d, FILE_COMMIT), needed = d->commit_base + commit_file_bytes(size_bytes, covered);
@@ -130,18 +124,16 @@ static void zero_plane(struct disk *d, uint64_t size_bytes)
 
 	write_bits(d, FILE_COMMIT, COMMIT_HEADER_BYTES, none, map_bytes(size_bytes));
 	free(none);
-	sync_commit(d);
 }
 
 /* The same in place, on a device, without bits: until the new header is there, an old one speaks of bits that
- * are not set any more. had_bytes: of the disk of the old one, 0 = there was none. */
+ * are not set any more. It is synced with what announces that one. had_bytes: of the disk of the old one, 0 = there was none. */
 static void prepare_commit_device(struct disk *d, uint64_t size_bytes, uint64_t had_bytes)
 {
 	if (had_bytes && had_bytes != size_bytes)
 		zero_plane(d, had_bytes);
 	zero_plane(d, size_bytes);
 	write_written(d, size_bytes);
-	sync_commit(d);
 }
 
 /* Creates a new commit file under a temporary name, with its space allocated: everything but the
@@ -300,6 +292,8 @@ void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *f
 	uint64_t image_bytes = file_bytes(d, FILE_IMAGE);
 	bool fresh = how == START_NEW || how == START_ADOPT;
 	bool in_place = fresh && d->commit_is_device;
+	/* The space behind the disk's end is not ours any more. */
+	bool is_left = commit_is_behind(d) && d->switched && how != START_NEW;
 	char *new_commit = NULL;
 	bool covered, was_covered = d->header.cover, covered_before;
 
@@ -328,12 +322,16 @@ void store_open(struct disk *d, uint64_t size_bytes, const struct fingerprint *f
 	if (in_place)
 		prepare_commit_device(d, size_bytes, d->commit_found == COMMIT_GOOD ? d->header.size_bytes : 0);
 	if (how == START_COMMIT) {
+		/* Another start may read what this one could not: it must not trust the fewer bits that are written here. */
+		errno = is_left ? 0 : header_tell(d, false);
+		if (errno)
+			bb_perror_msg_and_die("cannot write '%s'", d->path[FILE_COMMIT]);
 		allocate(d, FILE_BITMAP, map_bytes(size_bytes));
 		write_bits(d, FILE_BITMAP, 0, d->words, map_bytes(size_bytes));
 	}
 	*all_dirty = false;
-	if (commit_is_behind(d) && d->switched && how != START_NEW)
-		return; /* the space behind the disk's end is not ours any more; nor is there anything to be written */
+	if (is_left)
+		return; /* nor is there anything to be written */
 	/* Only now may the header say that the bitmap belongs to this boot. */
 	if (!fresh)
 		write_written(d, size_bytes);

@@ -90,6 +90,33 @@ static bool is_pristine(uint64_t block)
 	return !gap_end(block * BLOCK_BYTES);
 }
 
+static bool bit_of(const uint8_t *file, uint64_t plane, uint64_t bit)
+{
+	const uint64_t *words = (const uint64_t *)(const void *)(file + plane);
+
+	return words[bit / 64] >> (bit % 64) & 1;
+}
+
+static bool is_noted_in(const uint8_t *commit, uint64_t block)
+{
+	uint64_t notes = commit_written_offset(plan.size_bytes);
+
+	return bit_of(commit, notes, block / WRITTEN_BLOCKS) || bit_of(commit, notes, written_runs(blocks()));
+}
+
+/* A block that has what a client wrote is noted for the next start, if that takes it for local: after a death of the process by
+ * the bitmap, after a power cut by what is committed on the disk, perhaps, which is what the kernel may write now. */
+static void audit_files(uint64_t block)
+{
+	const uint8_t *commit = disk_bytes(FILE_COMMIT), *platter = disk_platter(FILE_COMMIT);
+	bool committed = bit_of(platter, COMMIT_HEADER_BYTES, block) || bit_of(commit, COMMIT_HEADER_BYTES, block);
+
+	if (bit_of(disk_bytes(FILE_BITMAP), 0, block) && !is_noted_in(commit, block) && !is_origins(block))
+		broken("block %llu was written by a client, and its note is not in the file", (unsigned long long)block);
+	if (committed && !is_noted_in(platter, block) && !is_origins(block))
+		broken("block %llu was written by a client, and its note is not on the disk", (unsigned long long)block);
+}
+
 /* A block that is local and not as the origin has it was written by a client: then it is noted.
  * A block near which no client has ever written is not. */
 void compare_audit(void)
@@ -109,6 +136,7 @@ void compare_audit(void)
 			broken("block %llu was written by a client, and is not noted", (unsigned long long)b);
 		if (is_noted(b) && is_pristine(b) && written_is_known(&core))
 			broken("block %llu is noted, and no client has written near it", (unsigned long long)b);
+		audit_files(b);
 	}
 }
 

@@ -91,6 +91,18 @@ static void adopted(void)
 	files[FILE_BITMAP].size = files[FILE_BITMAP].size_platter = map_bytes(plan.size_bytes);
 }
 
+/* What another move has left on the device of the commit file: all blocks are here, it says, of another origin. */
+static void old_commit(void)
+{
+	uint64_t half = plan.size_bytes / 2 / SECTOR * SECTOR;
+	struct state_header h = { .counter = OLD_COUNTER, .size_bytes = half && chance(50) ? half : plan.size_bytes, .fingerprint.sample = { 1 } };
+	uint8_t *commit = files[FILE_COMMIT].cache;
+
+	state_header_encode(commit, &h);
+	memset(commit + COMMIT_HEADER_BYTES, 0xff, map_bytes(h.size_bytes));
+	all_alike(&files[FILE_COMMIT]);
+}
+
 void disk_begin(void)
 {
 	uint64_t bits = map_bytes(plan.size_bytes), at;
@@ -104,6 +116,8 @@ void disk_begin(void)
 	all_alike(&files[FILE_IMAGE]);
 	file_begin(&files[FILE_BITMAP], bits);
 	file_begin(&files[FILE_COMMIT], commit_file_bytes(plan.size_bytes, true));
+	if (plan.old_commit)
+		old_commit();
 	file_begin(&files[SLOT_NEW], commit_file_bytes(plan.size_bytes, true));
 	if (plan.target)
 		files[FILE_IMAGE].size = files[FILE_IMAGE].size_platter = plan.size_bytes;

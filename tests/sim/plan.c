@@ -206,5 +206,6 @@ void draw_plan(void)
 	plan.commit_device = !plan.target && !plan.adopt && chance(40);
 	plan.cover = !plan.target && chance(50);
 	plan.overwrite = !plan.target && !plan.adopt && chance(plan.commit_device ? 30 : 70); /* what begins anew mends a device that was left half written */
+	plan.old_commit = plan.commit_device && plan.overwrite && chance(60);
 	draw_limits();
 }

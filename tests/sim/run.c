@@ -880,6 +880,11 @@ static uint64_t *start_store(bool *all_dirty, bool switched)
 		how = start_files(&words, all_dirty, switched);
 		if (how != START_DIED || !memory_has_failed()) /* of that */
 			compare_begun(start_words(), start_written());
+		if (start_missed_header()) {
+			event("a start could not read all of the header");
+			model_crash(false, true);
+			fronts_crash(true);
+		}
 		switch (how) {
 		case START_GOOD:
 			return words;

@@ -68,6 +68,7 @@ struct plan {
 	bool commit_device;     /* the commit file is a device, and the bitmap does not survive a power cut */
 	bool cover;             /* --cover at most starts */
 	bool overwrite;         /* the image has data before the first start, which is told to overwrite it */
+	bool old_commit;        /* ... and the device of the commit file has that of another move */
 	unsigned silent_mille;  /* requests that the origin never answers */
 	unsigned stray_mille;   /* answers that nobody asked for */
 	bool no_punch;          /* the image's file system knows no holes */
@@ -245,6 +246,7 @@ void disk_audit_cover(void);
 bool disk_has_failed(void);
 /* For start.c: each file of the core, and the next commit file. */
 enum { SLOT_NEW = FILES, SLOTS };
+enum { OLD_COUNTER = 1 }; /* of the header of plan.old_commit: it is the first copy */
 void disk_new_file(unsigned slot);
 uint64_t disk_size(unsigned slot);
 void disk_resize(unsigned slot, uint64_t n);
@@ -275,6 +277,9 @@ enum start_end { START_GOOD, START_DIED, START_CRASHED };
 void start_begin(bool adopt);
 /* What a server does before it has a core. *words: the bitmap. switched: as in struct core_config. */
 enum start_end start_files(uint64_t **words, bool *all_dirty, bool switched);
+/* The last one could not read a part of the header, which may have said that it is not to be trusted: so it took only what was
+ * committed. */
+bool start_missed_header(void);
 /* One that has died: the next takes only what was committed, as after a power cut. */
 bool start_trusts_committed(void);
 /* What it knows of its disk. */

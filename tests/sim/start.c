@@ -51,6 +51,7 @@ _Thread_local
 #endif
 struct loop *this_loop = &own_loop;
 static bool begun; /* a start has succeeded */
+static bool header_unread; /* the last start could not read all of it */
 static bool exists[SLOTS];
 static unsigned slot_of_fd[SLOTS];
 static struct change journal[JOURNAL_MAX];
@@ -457,12 +458,15 @@ int k_fsetxattr(int fd, const char *name, const void *from, size_t n, int flags)
 
 ssize_t k_pread(int fd, void *to, size_t n, off_t offset)
 {
-	if (!saving && call("pread", fd_slot(fd)))
-		return -1;
-	if (touches_bad(fd_slot(fd), (uint64_t)offset, n)) {
+	bool bad = !saving && call("pread", fd_slot(fd));
+
+	if (!bad && touches_bad(fd_slot(fd), (uint64_t)offset, n)) {
 		errno = EIO;
-		return -1;
+		bad = true;
 	}
+	header_unread |= bad && fd_slot(fd) == FILE_COMMIT && offset < COMMIT_HEADER_BYTES;
+	if (bad)
+		return -1;
 	return (ssize_t)disk_pread(fd_slot(fd), to, n, (uint64_t)offset);
 }
 
@@ -642,10 +646,23 @@ void start_free(void)
 	memset(&files, 0, sizeof(files));
 }
 
+/* A start that died has brought its header to the device: then no later one may need to be told to overwrite. */
+static bool old_commit_has_gone(void)
+{
+	struct state_header h;
+	bool gone;
+
+	slot_of_fd[FILE_COMMIT] = FILE_COMMIT;
+	saving = true;
+	gone = plan.old_commit && !header_read(FD_FILE + FILE_COMMIT, 0, &h) && h.counter > OLD_COUNTER;
+	saving = false;
+	return gone;
+}
+
 /* With data in the image, the first start is told to overwrite it; no later one may need that. */
 static void look_and_open(bool *all_dirty)
 {
-	bool clear = plan.overwrite && !begun;
+	bool clear = plan.overwrite && !begun && !old_commit_has_gone();
 	bool complete = store_inspect(&files, paths[FILE_IMAGE], paths[FILE_BITMAP], plan.commit_device ? device : NULL, clear);
 	struct fingerprint fp;
 
@@ -670,7 +687,7 @@ enum start_end start_files(uint64_t **words, bool *all_dirty, bool switched)
 	files.fd[0] = files.fd[1] = files.fd[2] = -1;
 	files.cover_fd = files.direct_fd = -1;
 	files.adopt = plan.adopt;
-	hiding_failed = sync_turn = false;
+	hiding_failed = sync_turn = header_unread = false;
 	files.wants_cover = plan.cover && !switched && chance(80);
 	calls_left = faults_on && plan.crashes && chance(begun ? 40 : 80) ? (int)chance_of(CALLS_MAX) : -1;
 	how = setjmp(over);
@@ -686,6 +703,11 @@ enum start_end start_files(uint64_t **words, bool *all_dirty, bool switched)
 	if (how == 1 && report->count[COUNT_DISK_FAULTS] == faults && !memory_has_failed())
 		broken("a start is refused: %s", last_words);
 	return how == 1 ? START_DIED : START_CRASHED;
+}
+
+bool start_missed_header(void)
+{
+	return header_unread;
 }
 
 bool start_trusts_committed(void)
