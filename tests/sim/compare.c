@@ -117,6 +117,15 @@ static void audit_files(uint64_t block)
 		broken("block %llu was written by a client, and its note is not on the disk", (unsigned long long)block);
 }
 
+void compare_bits(uint64_t first, uint64_t end)
+{
+	if (plan.target || core.mode == MODE_TARGET)
+		return;
+	for (; first < end && first < blocks(); first++)
+		if (!gap_end(first * BLOCK_BYTES))
+			audit_files(first);
+}
+
 /* A block that is local and not as the origin has it was written by a client: then it is noted.
  * A block near which no client has ever written is not. */
 void compare_audit(void)

@@ -439,6 +439,10 @@ static void happen(const struct pending *p)
 		break;
 	default:
 		write_now(io);
+		if (io->file == FILE_BITMAP)
+			compare_bits(io->offset * 8, (io->offset + io->length) * 8);
+		if (io->file == FILE_COMMIT && io->offset + io->length <= commit_written_offset(plan.size_bytes))
+			compare_bits((io->offset - COMMIT_HEADER_BYTES) * 8, (io->offset + io->length - COMMIT_HEADER_BYTES) * 8);
 	}
 }
 

@@ -299,6 +299,9 @@ static void audit(void)
 	for (w = 0; core.map.words && w < map_bytes(plan.size_bytes) / 8; w++)
 		if (file[w] & ~core.map.words[w])
 			broken("the bitmap file has bits that the map has not");
+	for (i = 0; core.map.words && i < STATE_RECENT; i++)
+		if (core.recent[i].sample && !(file[core.recent[i].block / 64] >> core.recent[i].block % 64 & 1))
+			broken("block %llu is to be remembered, and its bit is not in the bitmap file", (unsigned long long)core.recent[i].block);
 	for (i = 0; i < plan.windows; i++)
 		audit_window(&plan.window[i]);
 	disk_audit_cover();

@@ -320,6 +320,8 @@ void compare_begun(const uint64_t *words, const uint64_t *written);
 void compare_started(void);
 /* The same at any time. */
 void compare_audit(void);
+/* The bits of these blocks have been written to the bitmap, or to the commit file: what a start makes of them now. */
+void compare_bits(uint64_t first, uint64_t end);
 /* From now on a start need not know who has written what is local. */
 void compare_lose(void);
 /* An order, by chance. */
