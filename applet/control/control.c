@@ -441,6 +441,7 @@ static void connection_put(const struct control *k)
 	r = handover_put(HANDED_CONTROL, k->in, k->in_bytes);
 	r->fd = k->event.fd;
 	memcpy(&r->waiting, &k->waiting, HANDED);
+	r->export = k->export ? k->export->nbd.serial : NO_EXPORT;
 	handover_put(HANDED_TEXT, k->out, k->out_bytes);
 }
 
@@ -453,6 +454,10 @@ static void connection_get(struct control_socket *s, const struct handed_control
 		memcpy(k->in, handover.more, k->in_bytes);
 		memcpy(&k->waiting, &r->waiting, HANDED);
 	}
+	if (ENABLE_FEATURE_XNBD_WRAPPER_CONVERSATION && k && k->talks && (k->export = export_by_serial(r->export)))
+		export_hold(k->export);
+	if (k && (k->follow || k->xnbd04_detects) && !control_is_proxy(k))
+		handover_die();
 	if (!handover_get(HANDED_TEXT) || !k)
 		return;
 	control_emit(k, handover.more, handover.more_bytes);
@@ -471,7 +476,8 @@ void control_handover(struct control_socket *s, struct export *e)
 
 	handover_fd(&s->listener.event.fd);
 	for (k = handover.reads ? NULL : controls; k; k = k->next)
-		connection_put(k);
+		if (k->socket == s)
+			connection_put(k);
 	if (!handover.reads)
 		return;
 	control_begin(s, e, NULL);

@@ -26,9 +26,9 @@
 
 /* The first record, a HANDED_TEXT, which all versions begin with. After the version come the features that the sequence
  * of records depends on, and those that were negotiated with clients or are recorded on the disk. */
-#define HANDOVER_VERSION "xnbd state 6" IF_FEATURE_XNBD_SERVER_INIT(" init") IF_FEATURE_XNBD_SERVER_AUTO(" auto") \
+#define HANDOVER_VERSION "xnbd state 7" IF_FEATURE_XNBD_SERVER_INIT(" init") IF_FEATURE_XNBD_SERVER_AUTO(" auto") \
 	IF_FEATURE_XNBD_SERVER_STRUCTURED(" structured") IF_FEATURE_XNBD_SERVER_VERIFY(" verify") IF_FEATURE_XNBD_SERVER_COVER(" cover") \
-	IF_FEATURE_XNBD_TLS(" tls") IF_FEATURE_XNBD_SERVER_TRACE(" trace")
+	IF_FEATURE_XNBD_TLS(" tls") IF_FEATURE_XNBD_SERVER_TRACE(" trace") IF_FEATURE_XNBD_WRAPPER_PROXY(" proxies")
 
 enum handed {
 	HANDED_NUMBER,
@@ -69,8 +69,10 @@ struct handed_export {
 	uint64_t size_bytes, serial;
 };
 
-/* Then a HANDED_TEXT for host, port and name of the origin, and for the file of its key. */
+/* Of xnbd-wrapper: then a HANDED_TEXT, what it was added with. Then a HANDED_TEXT for host, port and name of the origin, and for the
+ * file of its key; what its policy and its boot trace have; of xnbd-wrapper: its control socket. */
 struct handed_proxy {
+	uint64_t export; /* serial */
 	uint64_t hold_ms, copy_rate, verify_rate;
 	uint32_t copy, verify; /* enum job_state */
 };
@@ -79,6 +81,8 @@ struct handed_proxy {
 struct handed_control {
 	int32_t fd;
 	bool waiting, follow, verifies, owns_job, heard, talks, xnbd04_detects, eof; /* as in struct control; waiting: for this upgrade */
+	uint32_t reserved;
+	uint64_t export; /* of one that talks: the serial of what its request is about, or NO_EXPORT */
 };
 
 struct handed_device {
@@ -135,8 +139,8 @@ struct handed_command {
 
 /* On i386 the alignment of uint64_t is less than its size, so -Wpadded has checked other layouts there: the sizes must
  * be the same. */
-_Static_assert(sizeof(struct handed_path) == 16 && sizeof(struct handed_export) == 56 && sizeof(struct handed_proxy) == 32 &&
-	       sizeof(struct handed_control) == 12 && sizeof(struct handed_device) == 24 && sizeof(struct handed_session) == 48 &&
+_Static_assert(sizeof(struct handed_path) == 16 && sizeof(struct handed_export) == 56 && sizeof(struct handed_proxy) == 40 &&
+	       sizeof(struct handed_control) == 24 && sizeof(struct handed_device) == 24 && sizeof(struct handed_session) == 48 &&
 	       sizeof(struct handed_command) == 88, "the same in a 32-bit program");
 
 /* Of each type: the bytes of its struct, and how many descriptors and bools it begins with. */

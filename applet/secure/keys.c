@@ -262,7 +262,8 @@ bool psk_find(const uint8_t *name, size_t bytes, struct psk *to)
 /* ---- for another program in this process ------------------------------------------------------- */
 
 #if ENABLE_FEATURE_XNBD_SERVER_UPGRADE
-static struct memory handed; /* a struct psk_list, and behind its keys one more; without a name: none */
+static struct memory handed; /* a struct psk_list; behind its keys, those of origins */
+static struct psk *next_key, *last_key; /* of an origin; behind the last one */
 
 void psk_handover_end(void)
 {
@@ -276,13 +277,13 @@ void psk_handover_end(void)
 }
 
 /* The descriptor; -1: there are no keys, or handover.why says why. */
-static int put(const struct psk *one)
+static int put(unsigned origins)
 {
 	unsigned count = used ? used->count : 0;
 	struct psk_list *l;
-	size_t bytes = sizeof(*l) + (count + 1) * sizeof(*one);
+	size_t bytes = sizeof(*l) + (count + origins) * sizeof(*l->psk);
 
-	if (!one && !count)
+	if (!count && !origins)
 		return -1;
 	l = memory_new(&handed, bytes);
 	if (!l) {
@@ -291,21 +292,19 @@ static int put(const struct psk *one)
 	}
 	keep_secret(l, bytes);
 	if (count)
-		memcpy(l, used, bytes - sizeof(*one));
-	l->bytes = (uint32_t)bytes;
-	if (one)
-		l->psk[count] = *one;
+		memcpy(l, used, sizeof(*l) + count * sizeof(*l->psk));
+	next_key = l->psk + count;
 	return handed.fd;
 }
 
-static const struct psk *get(int fd)
+static void get(int fd)
 {
 	struct psk_list *l = NULL;
-	const struct psk *k, *last;
+	const struct psk *k;
 	struct stat st;
-	size_t bytes;
+	size_t bytes, count;
 
-	if (fstat(fd, &st) < 0 || st.st_size < (off_t)(sizeof(*l) + sizeof(*last)))
+	if (fstat(fd, &st) < 0 || st.st_size < (off_t)sizeof(*l))
 		handover_die();
 	handed.fd = fd;
 	handed.bytes = bytes = (size_t)st.st_size;
@@ -317,26 +316,37 @@ static const struct psk *get(int fd)
 	memcpy(l, handed.map, bytes);
 	psk_handover_end();
 	l->bytes = (uint32_t)bytes;
-	l->count = (uint32_t)((bytes - sizeof(*l)) / sizeof(*last)) - 1;
-	last = &l->psk[l->count];
-	for (k = l->psk; k <= last; k++)
+	count = (bytes - sizeof(*l)) / sizeof(*l->psk);
+	last_key = l->psk + count;
+	for (k = l->psk; k < last_key; k++)
 		if (k->name_bytes > TLS_NAME_MAX || k->key_bytes > TLS_PSK_MAX)
 			handover_die();
+	if (l->count > count)
+		handover_die();
+	next_key = l->psk + l->count;
 	psk_use(l);
-	return last->name_bytes ? last : NULL;
 }
 
-void psk_handover(const struct psk **one)
+void psk_handover(unsigned origins)
 {
 	int fd = -1;
 
 	if (!handover.reads) {
 		mutex_lock(&lock); /* a worker may have read others just now */
-		fd = put(*one);
+		fd = put(origins);
 		mutex_unlock(&lock);
 	}
 	handover_fd(&fd);
 	if (handover.reads && fd >= 0)
-		*one = get(fd);
+		get(fd);
+}
+
+const struct psk *psk_handover_next(const struct psk *k)
+{
+	if (handover.reads)
+		return next_key < last_key ? next_key++ : NULL;
+	if (handed.map)
+		*next_key++ = *k;
+	return k;
 }
 #endif

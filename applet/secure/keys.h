@@ -56,10 +56,13 @@ void psk_forget(const struct psk *one);
 /* Whether one of them has this name: copied to *to. Any thread. */
 bool psk_find(const uint8_t *name, size_t bytes, struct psk *to);
 
-/* For another program in this process, by handover.reads: hands over these and *one, which may be NULL, in a file in memory of
- * their own. A program that is only tried does not get its descriptor. Or takes them: *one is then valid until psk_use(). Dies of
- * what is no list of keys. Core's thread. */
-void psk_handover(const struct psk **one);
+/* For another program in this process, by handover.reads: hands over these, with room for those of so many origins, in a file in
+ * memory of their own. A program that is only tried does not get its descriptor. Or takes them; dies of what is no list of keys.
+ * Core's thread. */
+void psk_handover(unsigned origins);
+/* Behind that, for each of these origins: hands its key over, and returns it; or takes the next one, which is valid until psk_use();
+ * NULL: there is none. Core's thread. */
+const struct psk *psk_handover_next(const struct psk *k);
 /* Wipes what was handed over, as no program takes it. Harmless when there is nothing. Core's thread. */
 void psk_handover_end(void);
 

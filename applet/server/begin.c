@@ -222,6 +222,17 @@ static void begin_threads(void)
 	fronts_begin(s->threads, !root_storage);
 }
 
+/* What the control sockets of all kinds of servers may ask for. */
+static void enable_requests(void)
+{
+	if (ENABLE_FEATURE_XNBD_SERVER_UPGRADE)
+		control_upgrade = upgrade_begin;
+	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && !server_config->image)
+		control_add_proxy = proxy_add;
+	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && ENABLE_FEATURE_XNBD_WRAPPER_CONVERSATION && !server_config->image)
+		control_add_proxy_words = proxy_add_xnbd;
+}
+
 void server_begin_again(void)
 {
 	const struct server_config *s = server_config;
@@ -233,6 +244,7 @@ void server_begin_again(void)
 	upgrade_is_tried();
 	die_func = server_leave;
 	begin_threads();
+	enable_requests();
 	upgrade_restore();
 	listen_begin();
 	server.is_begun = server.is_ready = true;
@@ -272,12 +284,7 @@ void server_begin(void)
 	if (ENABLE_FEATURE_XNBD_SERVER_DAEMONIZE && s->pidfile)
 		daemon_write_pidfile(s->pidfile);
 	/* First: a client that is greeted may use it at once. */
-	if (ENABLE_FEATURE_XNBD_SERVER_UPGRADE)
-		control_upgrade = upgrade_begin;
-	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && !s->image)
-		control_add_proxy = proxy_add;
-	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && ENABLE_FEATURE_XNBD_WRAPPER_CONVERSATION && !s->image)
-		control_add_proxy_words = proxy_add_xnbd;
+	enable_requests();
 	if (SERVER_HAS_CONTROL && s->control)
 		control_begin(&server.control, server.one.export, s->control);
 	if (!ENABLE_FEATURE_XNBD_SERVER_INETD || !s->one_client)

@@ -78,7 +78,7 @@ void server_leave(void);
 void keys_begin(const char *path);
 /* Has workers read it again, and those that the keys of origins come from. */
 void keys_reload(void);
-/* For another program in this process, or from it: the keys of clients, and *origin, that of the origin; as psk_handover(). */
-void keys_handover(const struct psk **origin);
+/* For another program in this process, or from it: the keys of clients; those of origins follow. As psk_handover(). */
+void keys_handover(void);
 
 #endif

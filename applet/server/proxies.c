@@ -69,19 +69,24 @@ static void check_switched(const struct disk *d)
 		bb_simple_error_msg_and_die("it was switched, but the image is covered: it is another one");
 }
 
+static void parse_words(struct proxy *p)
+{
+	proxy_words_parse(&p->words);
+	p->served.policy.auto_switch = p->words.auto_switch;
+	p->served.policy.verify = p->words.verify;
+	disk_of_proxy(p)->rate_bytes = p->words.rate_bytes;
+}
+
 static void proxy_open_files(void *arg)
 {
 	struct proxy *p = arg;
 	struct disk *d = disk_of_proxy(p);
 
-	proxy_words_parse(&p->words);
-	p->served.policy.auto_switch = p->words.auto_switch;
-	p->served.policy.verify = p->words.verify;
+	parse_words(p);
 	listen_check(p->words.socket);
 	d->adopt = p->words.adopt;
 	d->accept = p->words.accept;
 	d->wants_cover = p->words.cover;
-	d->rate_bytes = p->words.rate_bytes;
 	p->is_complete = store_inspect(d, p->words.image, p->words.bitmap, p->words.commit, p->words.clear);
 	if (d->in_use)
 		store_die_in_use(d);
@@ -116,7 +121,7 @@ static void proxy_write_files(void *arg)
 		resident_files(d);
 	if (ENABLE_FEATURE_XNBD_SERVER_AUTO && p->words.hook)
 		hook_init(&p->served.policy.hook, xpath_absolute(p->words.hook), xpath_absolute(p->words.image));
-	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH)
+	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH || ENABLE_FEATURE_XNBD_SERVER_UPGRADE)
 		remember(p);
 }
 
@@ -279,6 +284,16 @@ void proxy_answer(struct proxy *p, const char *why)
 	p->added(p->ctx, why);
 }
 
+static void serve(struct proxy *p)
+{
+	p->step = STEP_SERVED;
+	p->batch = false; /* its end is asked for */
+	p->served.export->unused = end_begin;
+	p->served.next = server.served;
+	server.served = &p->served;
+	proxies_share_memory();
+}
+
 static void step_write(struct proxy *p)
 {
 	struct export *e = p->served.export;
@@ -288,14 +303,9 @@ static void step_write(struct proxy *p)
 		proxy_check_again(p, 0);
 		return;
 	}
-	p->step = STEP_SERVED;
-	p->batch = false; /* its end is asked for */
 	paths_disown(&e->disk, false); /* from now on a failure removes nothing */
-	e->unused = end_begin;
 	export_enlist(e);
-	p->served.next = server.served;
-	server.served = &p->served;
-	proxies_share_memory();
+	serve(p);
 	proxy_answer(p, NULL);
 }
 
@@ -361,27 +371,34 @@ static void check_step(struct timer *t)
 
 /* ---- for the server ------------------------------------------------------------------------------------ */
 
+static void prepare(struct proxy *p, struct export *e, const char *separator)
+{
+	p->words.separator = separator;
+	p->timer.fire = check_step;
+	p->served.export = e;
+	e->disk.name = e->nbd.name;
+}
+
 static const char *begin_to_add(const char *name, const char *text, const char *separator, bool batch, void (*added)(void *ctx, const char *why), void *ctx)
 {
 	struct proxy *p = calloc(1, sizeof(*p));
+	struct export *e = NULL;
 
 	if (p) {
 		p->words.text = strdup(text);
-		p->served.export = p->words.text ? export_new(name) : NULL;
+		e = p->words.text ? export_new(name) : NULL;
 	}
-	if (!p || !p->served.export) {
+	if (!e) {
 		if (p)
 			free(p->words.text);
 		free(p);
 		return "out of memory";
 	}
-	p->words.separator = separator;
+	prepare(p, e, separator);
 	p->batch = batch;
-	p->timer.fire = check_step;
 	p->control.listener.event.fd = -1;
 	p->added = added;
 	p->ctx = ctx;
-	disk_of_proxy(p)->name = p->served.export->nbd.name;
 	beginning++;
 	proxy_submit(p, proxy_open_files);
 	return NULL;
@@ -423,10 +440,56 @@ void proxies_end(void)
 			control_end(&proxy_of(s)->control);
 }
 
-bool proxies_are_there(void)
+#if ENABLE_FEATURE_XNBD_SERVER_UPGRADE
+bool proxies_are_busy(void)
 {
-	return beginning || server.served;
+	struct served *s = server.served;
+
+	while (s && proxy_of(s)->step == STEP_SERVED)
+		s = s->next;
+	return beginning || s;
 }
+
+struct control_socket *proxy_control(struct served *s)
+{
+	return &proxy_of(s)->control;
+}
+
+/* Without its origin, whose name may be anything by now. */
+static char *words_of(const struct export *e)
+{
+	struct database_image i = { .name = NULL };
+	bool well = proxy_describe(e, &i);
+
+	i.field[DATABASE_IMAGE] = e->disk.path[FILE_IMAGE];
+	i.field[DATABASE_URI] = "nbd://-";
+	return well ? proxy_words_text(&i) : NULL;
+}
+
+struct served *proxy_handover(struct served *s, struct export *e)
+{
+	char *text = s ? words_of(e) : NULL;
+	struct proxy *p;
+
+	handover_text(&text);
+	if (!text && !handover.reads)
+		handover.why = "out of memory";
+	if (s) {
+		free(text);
+		return s;
+	}
+	if (!text)
+		handover_die();
+	p = xzalloc(sizeof(*p));
+	p->words.text = text;
+	prepare(p, e, " ");
+	parse_words(p);
+	p->socket_path = xstrdup(p->words.socket);
+	paths_give(&p->control, p->socket_path);
+	serve(p);
+	return &p->served;
+}
+#endif
 
 static char first_failure[512];
 

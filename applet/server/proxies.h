@@ -12,7 +12,9 @@
 #include "libbb.h"
 #include "server/database_text.h"
 
+struct control_socket;
 struct export;
+struct served;
 
 /* At the start: NAME=URI,KEY=VALUE,... of each. Takes turns of the loop; dies when one of them cannot begin. */
 void proxies_begin(const llist_t *list);
@@ -30,7 +32,12 @@ bool proxy_describe(const struct export *e, struct database_image *i);
 void proxies_turn(void);
 /* The server ends: so do their control sockets. */
 void proxies_end(void);
-/* Whether there is one, or is about to be. */
-bool proxies_are_there(void);
+/* Whether one begins, or comes to its end. */
+bool proxies_are_busy(void);
+
+/* For another program in this process, or from it: what s was added with. Reading: s is NULL, and e becomes one that is served, whose
+ * origin, policy and control socket are still to come. */
+struct served *proxy_handover(struct served *s, struct export *e);
+struct control_socket *proxy_control(struct served *s);
 
 #endif

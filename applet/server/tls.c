@@ -52,9 +52,15 @@ void keys_begin(const char *path)
 }
 
 #if ENABLE_FEATURE_XNBD_SERVER_UPGRADE
-void keys_handover(const struct psk **origin)
+void keys_handover(void)
 {
+	const struct served *s;
+	unsigned origins = 0;
+
+	for_each_served(s)
+		if (ENABLE_FEATURE_XNBD_SERVER_PROXY && s->export->disk.origin && origin_address(s->export->disk.origin)->psk)
+			origins++;
 	handover_text(&keys.path);
-	psk_handover(origin);
+	psk_handover(origins);
 }
 #endif

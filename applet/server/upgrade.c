@@ -42,7 +42,7 @@ static struct {
 	struct job job;
 	int program_fd;
 	struct memory program;
-	const struct disk *disk; /* whose bits it will read; NULL: none */
+	struct export *warms; /* a proxy whose bits it will read: held, as a worker reads them now; NULL: none yet, or no more */
 	bool busy; /* from the request to its refusal */
 	bool read; /* the program has been, or could not be */
 	bool lacks; /* ... that */
@@ -57,12 +57,30 @@ static void read_run(struct job *j UNUSED_PARAM)
 	size_t n = up.program.bytes;
 
 	up.lacks = !memory_new(&up.program, n) || pread(up.program_fd, up.program.map, n, 0) != (ssize_t)n;
-	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && up.disk)
-		store_warm(up.disk);
 }
 
-static void read_done(struct job *j UNUSED_PARAM)
+static void warm_run(struct job *j UNUSED_PARAM)
 {
+	store_warm(&up.warms->disk);
+}
+
+/* The next proxy, until there is none. */
+static void read_done(struct job *j)
+{
+	struct export *e = up.warms ? up.warms->next : exports;
+
+	while (e && (!ENABLE_FEATURE_XNBD_SERVER_PROXY || !e->disk.words || e->removed)) /* that: it may come to its end, whoever holds it */
+		e = e->next;
+	if (e)
+		export_hold(e);
+	if (up.warms)
+		export_drop(up.warms);
+	up.warms = e;
+	if (e) {
+		j->run = warm_run;
+		pool_submit(j);
+		return;
+	}
 	close(up.program_fd);
 	up.read = true;
 }
@@ -81,7 +99,6 @@ const char *upgrade_begin(int program_fd)
 		return why;
 	}
 	up.busy = true;
-	up.disk = server_config->image && server_config->bitmap ? &server.one.export->disk : NULL;
 	up.program_fd = program_fd;
 	up.program.bytes = (size_t)st.st_size;
 	up.job.run = read_run;
@@ -96,7 +113,8 @@ const char *upgrade_begin(int program_fd)
 /* What this process does that another program could not go on with. */
 static const char *refusal(void)
 {
-	const struct export *e = server.one.export;
+	const struct export *e;
+	const struct served *s;
 
 	if (up.lacks)
 		return "the program cannot be read";
@@ -104,18 +122,19 @@ static const char *refusal(void)
 		return "a server for one client ends with it";
 	if (ENABLE_FEATURE_XNBD_TLS && relays_up())
 		return "clients use TLS, whose state cannot be handed over";
-	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && !server_config->image && proxies_are_there())
-		return "the proxies of a wrapper cannot be handed over";
 	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && server_config->dbpath)
 		return "the database of a wrapper cannot be handed over";
 	if (ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT && export_config.cow_client)
 		return "what clients of --cow-client have written cannot be handed over";
 	if (export_config.cow)
 		return "what --cow-target has written cannot be handed over";
-	/* A hook would be lost, or get our descriptors; a switch may be by a signal: nobody would ask again. */
-	if ((ENABLE_FEATURE_XNBD_SERVER_SNAPSHOT && snapshot_is_busy()) || (ENABLE_FEATURE_XNBD_SERVER_AUTO && server.one.policy.hook.busy) ||
-	    (ENABLE_FEATURE_XNBD_SERVER_PROXY && e && (core_is_switching(e->disk.core) || (e->disk.origin && origin_is_busy(e->disk.origin)))))
+	if ((ENABLE_FEATURE_XNBD_SERVER_SNAPSHOT && snapshot_is_busy()) || (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && !server_config->image && proxies_are_busy()))
 		return handover_busy;
+	/* A hook would be lost, or get our descriptors; a switch may be by a signal: nobody would ask again. */
+	for_each_served(s)
+		if ((ENABLE_FEATURE_XNBD_SERVER_AUTO && s->policy.hook.busy) ||
+		    (ENABLE_FEATURE_XNBD_SERVER_PROXY && (core_is_switching(s->export->disk.core) || (s->export->disk.origin && origin_is_busy(s->export->disk.origin)))))
+			return handover_busy;
 	for (e = exports; e; e = e->next)
 		if (core_has_failed(e->disk.core))
 			return "a write to the disk has failed";

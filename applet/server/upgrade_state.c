@@ -11,6 +11,7 @@
 #include "server/daemon.h"
 #include "server/device.h"
 #include "server/life.h"
+#include "server/proxies.h"
 #include "server/server.h"
 #include "server/upgrade.h"
 #include "server/upgrade_state.h"
@@ -23,12 +24,14 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 
-static void proxy_put(const struct core *c)
+static void proxy_put(const struct export *e)
 {
 	struct handed_proxy *r = handover_put(HANDED_PROXY, NULL, 0);
+	const struct core *c = e->disk.core;
 	struct core_status s;
 
 	core_status(c, &s);
+	r->export = e->nbd.serial;
 	r->hold_ms = core_hold_ms(c);
 	r->copy = s.copy.state;
 	r->copy_rate = s.copy.rate_limit;
@@ -53,67 +56,103 @@ static void proxy_begin(struct disk *d, const struct handed_proxy *r)
 		core_verify(d->core, r->verify_rate);
 }
 
-/* psk: reading: the key of its origin, or NULL. */
-static void proxy_handover(struct disk *d, const struct psk *psk)
+static void origin_handover(struct disk *d)
 {
-	static char *at[4];
-	const struct handed_proxy *r = NULL;
-	struct origin_address a;
+	char *at[4] = { NULL };
+	struct origin_address a = { .psk = NULL };
 	unsigned i;
 
-	if (handover.reads) {
-		r = handover_get(HANDED_PROXY);
-		if (!r) /* what clients have asked needs an origin */
-			handover_die();
-	} else {
-		proxy_put(d->core);
-		at[0] = (char *)origin_address(d->origin)->host;
-		at[1] = (char *)origin_address(d->origin)->port;
-		at[2] = (char *)origin_address(d->origin)->name;
-		at[3] = (char *)origin_address(d->origin)->psk_file;
+	if (!handover.reads) {
+		a = *origin_address(d->origin);
+		at[0] = (char *)a.host;
+		at[1] = (char *)a.port;
+		at[2] = (char *)a.name;
+		at[3] = (char *)a.psk_file;
 	}
 	for (i = 0; i < ARRAY_SIZE(at); i++)
 		handover_text(&at[i]);
-	if (!r)
+	if (ENABLE_FEATURE_XNBD_TLS && at[3])
+		a.psk = psk_handover_next(a.psk);
+	if (!handover.reads)
 		return;
-	if (!psk != !at[3]) /* never without TLS where there was TLS */
+	if (!a.psk != !at[3]) /* never without TLS where there was TLS */
 		handover_die();
-	a = (struct origin_address){ at[0] ? at[0] : "", at[1] ? at[1] : "", at[2] ? at[2] : "", psk, at[3] };
+	a = (struct origin_address){ at[0] ? at[0] : "", at[1] ? at[1] : "", at[2] ? at[2] : "", a.psk, at[3] };
 	d->origin = origin_new(d, &a, NULL, NULL);
-	proxy_begin(d, r);
+	for (i = 0; i < ARRAY_SIZE(at); i++)
+		free(at[i]);
+}
+
+/* r: NULL when writing. */
+static void served_handover(struct served *s, const struct handed_proxy *r)
+{
+	struct disk *d = &s->export->disk;
+
+	origin_handover(d);
+	if (ENABLE_FEATURE_XNBD_SERVER_AUTO)
+		policy_handover(&s->policy);
+	if (r)
+		proxy_begin(d, r);
+	if (ENABLE_FEATURE_XNBD_SERVER_TRACE)
+		trace_handover(&s->record, d, server_config->record);
+	if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && s != &server.one)
+		control_handover(proxy_control(s), s->export);
+}
+
+static void proxies_put(void)
+{
+	struct served *s;
+
+	for_each_served(s)
+		if (s->export->disk.words) {
+			proxy_put(s->export);
+			if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && s != &server.one)
+				proxy_handover(s, s->export);
+			served_handover(s, NULL);
+		}
+}
+
+static void proxies_get(void)
+{
+	const struct handed_proxy *r;
+	struct export *e;
+
+	while ((r = handover_get(HANDED_PROXY))) {
+		struct served *s = &server.one;
+
+		e = export_by_serial(r->export);
+		if (!e || !e->disk.words || e->disk.origin)
+			handover_die();
+		if (ENABLE_FEATURE_XNBD_WRAPPER_PROXY && !server_config->image)
+			s = proxy_handover(NULL, e);
+		if (s->export != e)
+			handover_die();
+		served_handover(s, r);
+	}
+	for (e = exports; e; e = e->next)
+		if (e->disk.words && !e->disk.origin) /* what clients have asked needs it */
+			handover_die();
 }
 
 void upgrade_handover(void)
 {
-	const struct psk *psk = NULL; /* of the origin */
-	bool is_proxy;
-	struct export *e;
-
 	if (!handover.reads) /* else upgrade_found() has taken it */
 		handover_put(HANDED_TEXT, HANDOVER_VERSION, sizeof(HANDOVER_VERSION) - 1);
 	paths_handover();
 	daemon_handover();
 	log_handover();
-	if (ENABLE_FEATURE_XNBD_SERVER_AUTO)
-		policy_handover(&server.one.policy);
 	listen_handover();
 	exports_handover();
-	e = server_config->image ? export_find("", 0) : NULL;
-	is_proxy = ENABLE_FEATURE_XNBD_SERVER_PROXY && server_config->bitmap && e;
-	if (is_proxy && !handover.reads)
-		psk = origin_address(e->disk.origin)->psk;
 	if (ENABLE_FEATURE_XNBD_TLS)
-		keys_handover(&psk);
-	if (is_proxy)
-		proxy_handover(&e->disk, psk);
-	if (ENABLE_FEATURE_XNBD_SERVER_TRACE && is_proxy)
-		trace_handover(&server.one.record, &e->disk, server_config->record);
-	if (handover.reads) {
-		server.one.export = e;
-		server.served = e ? &server.one : NULL;
+		keys_handover();
+	if (handover.reads && server_config->image) {
+		server.one.export = export_find("", 0);
+		server.served = server.one.export ? &server.one : NULL;
 	}
+	if (ENABLE_FEATURE_XNBD_SERVER_PROXY)
+		handover.reads ? proxies_get() : proxies_put();
 	sessions_handover();
-	control_handover(&server.control, e);
+	control_handover(&server.control, server.one.export);
 	if (ENABLE_FEATURE_XNBD_SERVER_DEVICE)
 		devices_handover();
 }
@@ -148,7 +187,6 @@ bool upgrade_found(void)
 	    !handover_get(HANDED_TEXT) || strcmp(handover.more, HANDOVER_VERSION) != 0)
 		handover_die();
 	prctl(PR_SET_NAME, applet_name); /* after execveat(2) it is the number of a descriptor */
-	control_upgrade = upgrade_begin;
 	return true;
 }
 

@@ -105,4 +105,13 @@ void paths_handover(void)
 	while (handover.reads && (r = handover_get(HANDED_PATH)))
 		path_get(r);
 }
+
+void paths_give(const void *owner, const char *path)
+{
+	struct own *o;
+
+	for (o = own; o; o = o->next)
+		if (strcmp(o->path, path) == 0)
+			o->owner = owner;
+}
 #endif

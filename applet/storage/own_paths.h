@@ -23,7 +23,9 @@ void paths_disown(const void *owner, bool remove);
 /* At the end: removes them, where no other file has come in their place. ready: clients could connect. */
 void paths_remove(bool ready);
 
-/* For another program in this process, which then removes them at its end. */
+/* For another program in this process, which then removes them at its end. There all belong to the process, until
+ * paths_give() tells that one, an absolute path, is this owner's. */
 void paths_handover(void);
+void paths_give(const void *owner, const char *path);
 
 #endif

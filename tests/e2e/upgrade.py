@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
-# upgrade.py load|states|order|waiting|committing ...: clients of a server whose program is exchanged.
+# upgrade.py load|exports|states|order|waiting|committing ...: clients of a server whose program is exchanged.
 #   load SEED PORT SOCKET DISK COMMAND...: while COMMAND, which exchanges it, runs, three clients have 16
 #     requests each in flight and check every byte: two by TCP, with structured replies and without,
 #     one by a Unix socket. Each request must be answered once.
+#   exports SEED SOCKET NAME=DISK,NAME=DISK... COMMAND...: the same of a wrapper, with one client for each NAME=DISK; those of one name
+#     have different parts of it.
 #   states SOCKET DISK COMMAND...: clients that are in the middle of something when COMMAND runs.
 #   order SOCKET DISK PID COMMAND...: replies that wait; PID is the origin.
 #   waiting SOCKET DISK PID COMMIT_FILE COMMAND...: requests of each kind that wait for the origin, and handshakes.
@@ -78,9 +80,23 @@ def load(seed, port, path, disk, *command):
     rng = random.Random(int(seed))
     with open(disk, "rb") as f:
         content = f.read()
-    clients = [Client(0, content, rng, lambda h: h.connect_tcp("127.0.0.1", port)),
-               Client(1, content, rng, lambda h: h.connect_tcp("127.0.0.1", port), structured=False),
-               Client(2, content, rng, lambda h: h.connect_unix(path))]
+    return drive([Client(0, content, rng, lambda h: h.connect_tcp("127.0.0.1", port)),
+                  Client(1, content, rng, lambda h: h.connect_tcp("127.0.0.1", port), structured=False),
+                  Client(2, content, rng, lambda h: h.connect_unix(path))], command)
+
+
+def exports(seed, path, names, *command):
+    rng, clients, names = random.Random(int(seed)), [], [n.split("=") for n in names.split(",")]
+    for i, (name, disk) in enumerate(names):
+        def connect(h):
+            h.set_export_name(name)
+            h.connect_unix(path)
+        with open(disk, "rb") as f:
+            clients.append(Client([n for n, _ in names[:i]].count(name), f.read(), rng, connect, structured=i % 2 == 0))
+    return drive(clients, command)
+
+
+def drive(clients, command):
     p = subprocess.Popen(command)
     while p.poll() is None or any(c.flight for c in clients):
         for c in clients:
@@ -374,4 +390,4 @@ def committing(path, commit, *command):
     return status
 
 
-sys.exit({"load": load, "states": states, "order": order, "waiting": waiting, "committing": committing}[sys.argv[1]](*sys.argv[2:]))
+sys.exit({"load": load, "exports": exports, "states": states, "order": order, "waiting": waiting, "committing": committing}[sys.argv[1]](*sys.argv[2:]))

@@ -3,7 +3,7 @@
 /*
  * A server that takes another program's place, with a state that nobody has written.
  *
- * The input: two bytes for server and origin (script.h). Three for damage: an offset in the state, 16 bits, and what is there
+ * The input: two bytes for server and origin (script.h); 4 of the first: the one that goes on is xnbd-wrapper. Three for damage: an offset in the state, 16 bits, and what is there
  * exclusive-ored; 0: nothing. Then the records behind the first, which says the version: type, length of the bytes behind
  * the struct, 16 bits, the struct, these bytes. A descriptor is one of enum what; bools are 0 and 1.
  *
@@ -205,6 +205,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 
 	if (n < RECORDS)
 		return 0;
+	script_wrapper = data[0] & SERVER_OLDSTYLE;
 	input = data;
 	input_bytes = n;
 	starts = 0;

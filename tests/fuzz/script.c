@@ -31,6 +31,7 @@ static int origin_listener;
 
 void (*script_files)(uint64_t size_bytes);
 bool (*script_begin)(void);
+bool script_wrapper;
 
 /* ---- who speaks ------------------------------------------------------------------------ */
 
@@ -422,8 +423,13 @@ static int serve(void *arg)
 		if (script_begin) /* another program goes on with it */
 			c.record = world_path("trace");
 	}
-	if (script_begin && script_begin())
+	if (script_begin && script_begin()) {
 		disturbed = client_disk.unknown = true;
+		if (script_wrapper) {
+			applet_name = "xnbd-wrapper";
+			c.image = c.bitmap = c.record = NULL;
+		}
+	}
 	return server_run(&c);
 }
 

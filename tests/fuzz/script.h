@@ -57,6 +57,9 @@ enum script_more {
 	MORE_SMALL = 1 << 6,    /* origin's maximum payload */
 };
 
+/* When script_begin() has said yes: that server is xnbd-wrapper. */
+extern bool script_wrapper;
+
 /* One input, its bytes going to this channel first. The exit status of the last start. */
 int script_run(const uint8_t *data, size_t n, char channel);
 

@@ -205,13 +205,13 @@ def session(commands=b'', state=1, got=b'', sending=b'', flags=(1, 1, 0, 0, 0, 0
 
 def states():
     """What another program hands over. size: as of head(PROXY) and an origin of that number."""
-    for proxy, index, size in ((0, 0, 75 * 4096 + 434), (1, 0, 75 * 4096 + 434), (1, 6, 1 << 20)):
-        begin = bytes([proxy, index, 0xff, 0xff, 0]) + record(FD, struct.pack('=i', 0)) * 2 + record(TEXT) + record(TEXT) * 2 + record(NUMBER, bytes(8))
+    for proxy, wrapper, index, size in ((0, 0, 0, 75 * 4096 + 434), (1, 0, 0, 75 * 4096 + 434), (1, 1, 0, 75 * 4096 + 434), (1, 0, 6, 1 << 20)):
+        begin = bytes([proxy | wrapper * 4, index, 0xff, 0xff, 0]) + record(FD, struct.pack('=i', 0)) * 2 + record(TEXT)
         begin += record(NUMBER, struct.pack('=Q', 1)) + record(FD, struct.pack('=i', AT_CLIENTS))
         files = (AT_IMAGE, 0, 0, 0, 0, 0)
         if proxy:
             files = (AT_IMAGE, AT_BITMAP, AT_COMMIT, AT_COMMIT, 0, 0)
-        begin += record(EXPORT, struct.pack('=6i4BIQQQ', *files, 0, 0, 0, 0, 512, 0, size, 0)) + record(TEXT, b'', b'/image') * 3
+        begin += record(EXPORT, struct.pack('=6i4BIQQQ', *files, 0, 0, 0, 0, 512, 0, size, 0), b'a' * wrapper) + record(TEXT, b'', b'/image') * 3
         begin += record(NUMBER, struct.pack('=Q', 1))
         copies = [(0, 0), (1, 0), (2, 1)] if proxy else [None]
         for i, copy in enumerate(copies):
@@ -219,12 +219,18 @@ def states():
             at = begin + record(TEXT, b'', b'/keys' if keys else b'') + record(FD, struct.pack('=i', AT_KEYS if keys or not proxy else 0))
             if proxy:
                 runs = struct.pack('=QQQQ', 7, 10, 1, 5)
-                at += record(PROXIED, struct.pack('=QQQII', 5000, 0, 0, *copy)) + record(TEXT, b'', b'unix:/origin') + record(TEXT, b'', b'-') + record(TEXT)
-                at += record(TEXT, b'', b'/keys' if keys else b'')
-                at += record(FD, struct.pack('=i', AT_DIRECTORY if i else 0))
+                at += record(PROXIED, struct.pack('=QQQQII', 0, 5000, 0, 0, *copy))
+                if wrapper:
+                    at += record(TEXT, b'', b'nbd://- cache=/image bitmap=/bitmap control=/control rate=4000 auto-switch')
+                at += record(TEXT, b'', b'unix:/origin') + record(TEXT, b'', b'-') + record(TEXT) + record(TEXT, b'', b'/keys' if keys else b'')
+                at += record(TEXT, b'', b'/hook' if i else b'') + record(TEXT, b'', b'/image' if i else b'') + record(NUMBER, bytes(8))
+                at += record(FD, struct.pack('=i', AT_DIRECTORY if i and not wrapper else 0))
                 at += record(TEXT, b'', runs if i else b'') + record(TEXT, b'', runs if i != 1 else b'')
-            end = record(FD, struct.pack('=i', AT_CONTROL if proxy else 0))
-            end += record(CONTROL, struct.pack('=i8B', AT_SOCKET, 0, 1, 0, 1, 1, 0, 0, 0), b'stat') + record(TEXT, b'', b'job running\n')
+            follows = record(CONTROL, struct.pack('=i8BIQ', AT_SOCKET, 0, 1, 0, 1, 1, 0, 0, 0, 0, 0), b'stat') + record(TEXT, b'', b'job running\n')
+            talks = record(CONTROL, struct.pack('=i8BIQ', AT_SOCKET, 0, 1, 0, 1, 1, 1, 0, 0, 0, 0), b'list\n') + record(TEXT)
+            if wrapper:
+                at += record(FD, struct.pack('=i', AT_CONTROL)) + follows
+            end = record(FD, struct.pack('=i', AT_CONTROL)) + (talks if wrapper else follows if proxy else b'')
             works = [
                 b'', session(state=0, flags=(0,) * 6), session(state=0, got=b'IHAVEOPT', sending=GREETING), session(state=2),
                 session(command(READ, 0, 8192) + command(FLUSH, 0, 0) + command(ZERO, 4096, 65536) + command(TRIM, 0, 65536, flags=FUA)),
