@@ -277,10 +277,19 @@ static void keep(void)
 		k = xzalloc(sizeof(*k));
 		k->shown = (struct kept_image){ .serial = serial, .name = list->name, .path = list->field[DATABASE_IMAGE], .why = k->why };
 		k->image = list;
+		snprintf(k->why, sizeof(k->why), "%s", list->field[DATABASE_KEPT] ? list->field[DATABASE_KEPT] : "it could not be opened");
 		serial++;
 		*last = k;
 		last = &k->next;
 	}
+}
+
+/* n bytes of text with a 0 behind them, ours from now on. */
+static void parse_text(char *text, size_t n)
+{
+	db.parsed = text;
+	db.images = database_xparse(db.parsed, n, database_path);
+	keep();
 }
 
 /* What a start would change of the file. */
@@ -301,10 +310,7 @@ void database_begin(const char *path)
 	size_t n;
 
 	text = database_file_begin(path, &n);
-	db.parsed = xzalloc(n + 1); /* the parser changes it */
-	memcpy(db.parsed, text, n);
-	db.images = database_xparse(db.parsed, n, database_path);
-	keep();
+	parse_text(memcpy(xzalloc(n + 1), text, n), n); /* the parser changes it */
 	try_all();
 	server_end_of_turn(); /* a turn begins with a wait */
 	while (db.tried && !server.stopping_ms && loop_now_ms() < until_ms)
@@ -322,3 +328,32 @@ void database_begin(const char *path)
 		bb_error_msg_and_die("'%s' cannot be written, and has clear-bitmap, which each start would do again", database_path);
 	free(text);
 }
+
+#if ENABLE_FEATURE_XNBD_SERVER_UPGRADE
+void database_handover(void)
+{
+	struct database_text now = { 0 };
+	uint64_t is_late = database_is_unwritten();
+
+	if (!handover.reads) {
+		make_text(&now);
+		if (database_is_too_large(&now))
+			handover.why = database_is_too_large(&now);
+		if (db.tried)
+			handover.why = handover_busy;
+	}
+	database_file_handover();
+	handover_number(&is_late);
+	handover_text(&now.text);
+	if (!handover.reads) {
+		free(now.text);
+		return;
+	}
+	if (!now.text)
+		handover_die();
+	parse_text(now.text, strlen(now.text));
+	control_database = &functions;
+	if (is_late)
+		database_save(NULL, NULL);
+}
+#endif

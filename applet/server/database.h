@@ -16,5 +16,7 @@ void database_begin(const char *path);
 void database_end(void);
 /* SIGHUP: tries again what could not be opened, if there is a database. */
 void database_reload(void);
+/* For another program in this process: see reactor/handover.h. There it replaces database_begin(), behind all exports. */
+void database_handover(void);
 
 #endif

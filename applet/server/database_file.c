@@ -7,6 +7,7 @@
  * answered. If writing fails, the old file stays as it is, and writing is retried.
  */
 #include "libbb.h"
+#include "reactor/handover.h"
 #include "reactor/loop.h"
 #include "reactor/pool.h"
 #include "server/database.h"
@@ -92,15 +93,21 @@ static void open_and_lock(void)
 	}
 }
 
-char *database_file_begin(const char *path, size_t *bytes)
+/* path: absolute; it is kept. */
+static void use_path(char *path)
 {
 	char *slash;
 
-	database_path = xpath_absolute(path);
-	file.new_path = xasprintf("%s.new", database_path);
-	file.directory = slash = xpath_absolute(path);
+	database_path = path;
+	file.new_path = xasprintf("%s.new", path);
+	file.directory = slash = xstrdup(path);
 	slash = strrchr(slash, '/');
 	slash[slash == file.directory] = '\0';
+}
+
+char *database_file_begin(const char *path, size_t *bytes)
+{
+	use_path(xpath_absolute(path));
 	open_and_lock();
 	return database_xread(file.fd, database_path, bytes);
 }
@@ -203,6 +210,13 @@ static void write_done(struct job *j UNUSED_PARAM)
 		write_begin();
 }
 
+const char *database_is_too_large(const struct database_text *t)
+{
+	if (t->lacks)
+		return "out of memory";
+	return t->bytes > DATABASE_BYTES_MAX || t->images > DATABASE_IMAGES_MAX ? "more than 10000 images, or 16 MiB" : NULL;
+}
+
 static void write_begin(void)
 {
 	if (!repeated_begin(&file.write))
@@ -211,13 +225,13 @@ static void write_begin(void)
 	file.writing = file.waiting;
 	file.waiting = NULL;
 	database_make_text(&file.text);
-	if (!file.text.lacks && file.text.bytes <= DATABASE_BYTES_MAX && file.text.images <= DATABASE_IMAGES_MAX) {
+	if (!database_is_too_large(&file.text)) {
 		repeated_submit(&file.write, JOB_SLOW, write_run, write_done); /* not behind images on a disk that hangs */
 		return;
 	}
 	free(file.text.text);
 	repeated_end(&file.write);
-	write_failed(file.text.lacks ? "out of memory" : "more than 10000 images, or 16 MiB");
+	write_failed(database_is_too_large(&file.text));
 }
 
 void database_save(control_done *saved, void *ctx)
@@ -248,3 +262,19 @@ void database_end(void)
 	if (file.has_failed || file.write.busy)
 		bb_error_msg("'%s' lacks the latest changes", database_path);
 }
+
+#if ENABLE_FEATURE_XNBD_SERVER_UPGRADE
+void database_file_handover(void)
+{
+	char *path = (char *)database_path;
+
+	if (file.write.busy)
+		handover.why = handover_busy;
+	handover_text(&path);
+	handover_fd(&file.fd);
+	if (handover.reads && (!path || *path != '/'))
+		handover_die();
+	if (handover.reads)
+		use_path(path);
+}
+#endif

@@ -24,6 +24,11 @@ bool database_is_unwritten(void);
 /* In database.c: what the file is to have now. The caller frees t->text. */
 void database_make_text(struct database_text *t);
 
+/* NULL, or why t is nothing for the file. */
+const char *database_is_too_large(const struct database_text *t);
+/* For another program in this process, or from it: the file, locked. */
+void database_file_handover(void);
+
 /* Who is answered when something has been done. */
 struct waiter {
 	control_done *done;

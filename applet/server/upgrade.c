@@ -122,8 +122,6 @@ static const char *refusal(void)
 		return "a server for one client ends with it";
 	if (ENABLE_FEATURE_XNBD_TLS && relays_up())
 		return "clients use TLS, whose state cannot be handed over";
-	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && server_config->dbpath)
-		return "the database of a wrapper cannot be handed over";
 	if (ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT && export_config.cow_client)
 		return "what clients of --cow-client have written cannot be handed over";
 	if (export_config.cow)

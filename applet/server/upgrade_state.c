@@ -9,6 +9,7 @@
 #include "reactor/handover.h"
 #include "reactor/log.h"
 #include "server/daemon.h"
+#include "server/database.h"
 #include "server/device.h"
 #include "server/life.h"
 #include "server/proxies.h"
@@ -151,6 +152,8 @@ void upgrade_handover(void)
 	}
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY)
 		handover.reads ? proxies_get() : proxies_put();
+	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && server_config->dbpath)
+		database_handover();
 	sessions_handover();
 	control_handover(&server.control, server.one.export);
 	if (ENABLE_FEATURE_XNBD_SERVER_DEVICE)
