@@ -137,6 +137,7 @@ bool session_process(struct session *s)
 		ublk_parse(s);
 		return true;
 	}
+	in_get(s); /* nothing may have come since it was given back: it is looked at all the same */
 	if (s->state == SESSION_HANDSHAKE && !s->hang_up && !handshake_step(s))
 		return false;
 	if (s->state != SESSION_TRANSMISSION || s->throttled || s->backlogged)
@@ -267,9 +268,10 @@ void session_close(struct session *s)
 		if (ENABLE_FEATURE_XNBD_TLS_KERNEL)
 			kernel_tls_end(s->event.fd);
 		close(s->event.fd);
+		in_get(s);
+		free(s->in);
 	}
 	timer_clear(&s->deadline);
-	free(s->in);
 	free(s->hs_out);
 	s->state = SESSION_CLOSED;
 	if (s->export) {
@@ -325,6 +327,8 @@ void session_move(struct session *s)
 	timer_clear(&s->deadline);
 	if (s->state != SESSION_CLOSED)
 		event_remove(&s->event);
+	if (s->state != SESSION_CLOSED && !session_is_ublk(s))
+		in_get(s); /* it takes it along */
 	if (is_core_here())
 		s->front = s->wanted;
 	s->loop = s->wanted;
@@ -451,6 +455,7 @@ void session_end_of_turn(struct session *s)
 			session_move(s);
 		return;
 	}
+	in_put(s);
 	if (s->out.first || s->hs_out_bytes || s->batches == BATCHES_MAX)
 		events |= EPOLLOUT;
 	if (session_listens(s))

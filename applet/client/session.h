@@ -116,11 +116,12 @@ struct session {
 	bool gone;    /* the client has closed its side (EPOLLRDHUP): sends nothing any more */
 	bool broken;  /* a reply cannot be completed: to be closed */
 
-	uint8_t *in;
+	uint8_t *in;               /* its receive buffer, RECV_BYTES; NULL: nothing is in it, see in_get() */
 	uint32_t in_first, in_end; /* what was received and not taken yet */
 	struct command *payload;      /* a WRITE whose data is still coming */
 	struct command *piece;        /* the piece of that WRITE that is coming, perhaps all of it */
 	uint32_t piece_have;
+	bool long_writes;             /* the last request was a WRITE of DIRECT_BYTES or more, whose data has a place */
 
 	struct command *commands;     /* all, in flight or being sent */
 	struct command_list ready; /* READs whose blocks are local and which wait for room for their
@@ -177,6 +178,7 @@ static inline bool session_is_ublk(const struct session *s)
 struct front {
 	struct session *sessions, *dirty;
 	unsigned throttled; /* how many wait for memory */
+	uint8_t *unused_in; /* a receive buffer for each session here that has none; each begins with a pointer to the next */
 	struct command *spare; /* kept for the next requests */
 	unsigned spare_count;
 	struct timer check;
@@ -313,6 +315,12 @@ bool command_room(struct command *x, uint32_t n);
 void command_room_put(struct command *x);
 /* The next n bytes of `whole` as a request of their own, with memory. NULL: out of memory. */
 struct command *command_piece(struct command *whole, uint32_t n);
+
+/* s, not one of a ublk device, gets its receive buffer, s->in: that which was used last, so it is still in the processor's
+ * cache. */
+void in_get(struct session *s);
+/* Gives it back if nothing is in it. */
+void in_put(struct session *s);
 
 /*
  * For how many bytes of x, a READ or WRITE, a buffer may be taken now; 0: none. first: no other

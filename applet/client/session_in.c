@@ -102,6 +102,7 @@ static void payload_skip(struct session *s)
 	uint32_t have = s->in_end - s->in_first;
 	uint32_t n = have < x->rest ? have : x->rest;
 
+	s->long_writes = false;
 	x->rest -= n;
 	x->at += n;
 	s->in_first += n;
@@ -251,6 +252,7 @@ static bool request_parse(struct session *s, const struct nbd_request_header *h)
 	if (!request_admit(s, x))
 		return false;
 	s->in_first += NBD_REQUEST_BYTES;
+	s->long_writes = h->type == NBD_CMD_WRITE && h->length >= DIRECT_BYTES;
 	if (h->type == NBD_CMD_WRITE && h->length)
 		s->payload = x;
 	else
@@ -351,6 +353,7 @@ bool session_has_disc(struct session *s)
 	uint8_t header[NBD_REQUEST_BYTES];
 	struct nbd_request_header h;
 
+	in_get(s);
 	for (;;) {
 		if (s->in_first == s->in_end) {
 			ssize_t n = recv(s->event.fd, s->in, RECV_BYTES, MSG_DONTWAIT);
@@ -379,12 +382,13 @@ bool session_has_disc(struct session *s)
 /* ---- the socket --------------------------------------------------------------------------- */
 
 /* Where the next bytes go, two places at most; *room: how many fit. To the buffer of the WRITE whose
- * data is coming, and behind it to the receive buffer. When that WRITE is long, no more than a
- * header goes to the receive buffer: data that follows would have to be copied from there. */
+ * data is coming, and behind it to the receive buffer. After a long WRITE the next request probably is one, too: no
+ * more than its header goes to the receive buffer, as data would have to be copied from there. */
 static int receive_into(struct session *s, struct iovec *v, uint32_t *room)
 {
 	uint32_t direct = 0, behind;
 
+	in_get(s);
 	if (s->in_first == s->in_end) {
 		s->in_first = s->in_end = 0;
 	} else if (s->in_first) {
@@ -397,7 +401,7 @@ static int receive_into(struct session *s, struct iovec *v, uint32_t *room)
 		v->iov_base = s->piece->buf + s->piece_have;
 		v++->iov_len = direct;
 	}
-	behind = direct >= DIRECT_BYTES ? NBD_REQUEST_BYTES : RECV_BYTES - s->in_end;
+	behind = (s->long_writes && s->in_end < NBD_REQUEST_BYTES ? NBD_REQUEST_BYTES : RECV_BYTES) - s->in_end;
 	v->iov_base = s->in + s->in_end;
 	v->iov_len = behind;
 	*room = direct + behind;
@@ -438,5 +442,6 @@ bool session_receive(struct session *s)
 		if (!receive_once(s, &left))
 			return false;
 	}
+	in_put(s);
 	return true;
 }

@@ -94,6 +94,30 @@ void command_put(struct command *x)
 	}
 }
 
+/* ---- receive buffers ----------------------------------------------------------------- */
+
+void in_get(struct session *s)
+{
+	struct front *f = front_here();
+
+	if (s->in)
+		return;
+	s->in = f->unused_in;
+	memcpy(&f->unused_in, s->in, sizeof(f->unused_in));
+}
+
+void in_put(struct session *s)
+{
+	struct front *f = front_here();
+
+	if (!s->in || s->in_first != s->in_end)
+		return;
+	memcpy(s->in, &f->unused_in, sizeof(f->unused_in));
+	f->unused_in = s->in;
+	s->in = NULL;
+	s->in_first = s->in_end = 0;
+}
+
 /* ---- memory ------------------------------------------------------------------------- */
 
 static uint32_t *bytes_of(struct command *x)

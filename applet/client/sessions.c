@@ -171,6 +171,7 @@ bool sessions_part(void)
 		/* A relay need not wait for the end of its client, which may never come; TCP would reset the connection. */
 		getsockopt(s->event.fd, SOL_SOCKET, SO_DOMAIN, &domain, &n);
 		shutdown(s->event.fd, domain == AF_UNIX ? SHUT_RDWR : SHUT_WR);
+		in_get(s);
 		more |= recv(s->event.fd, s->in, RECV_BYTES, MSG_DONTWAIT) > 0;
 	}
 	return more;
