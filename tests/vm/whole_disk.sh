@@ -22,3 +22,11 @@ moves() {
 		"$PYTHON $HERE/whole_disk.py $initramfs.initrd $layout $* >out 2>&1; tail -1 out" "ok\n"
 	cat out
 }
+
+# power_cuts INITRAMFS LAYOUT WHAT: see whole_disk_power.py.
+power_cuts() {
+	glue "$1" systemd
+	testing "$1: a whole disk, $3; ${CUTS:-ten} power cuts between boot and switch, and two of the next boots have no origin: what is here boots" \
+		"$PYTHON $HERE/whole_disk_power.py $1.initrd $2 ${SEED:-1} >out 2>&1; tail -1 out" "ok\n"
+	cat power.log out
+}

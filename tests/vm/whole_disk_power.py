@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
-# whole_disk_power.py INITRD SEED: the disk of whole_disk.py moves, and the power is cut ten times between the first boot and the
-# switch; both disks of the machine lose what no FLUSH has made safe, or some of it. Each next boot goes on.
+# whole_disk_power.py INITRD LAYOUT SEED: the disk of whole_disk.py moves, and the power is cut ten times between the first boot and the
+# switch; both disks of the machine lose what no FLUSH has made safe, or some of it. Each next boot goes on. CUTS=3: no more than that.
 #   1          when the move begins
 #   2, 7       in the middle of an installation, when the system is up; the next boot has no origin
 #   3, 8       that boot has come up with what is here; once the origin has come back, and once not
@@ -21,7 +21,8 @@ from layouts import MIB, read, write
 from machine import BUILD, PATIENCE, XNBDBOX, expect_quiet
 from model import BLOCK, bits, is_covered, noted, read_files, uncover
 
-INITRD, rng = sys.argv[1], random.Random(int(sys.argv[2]))
+INITRD, LAYOUT, rng = sys.argv[1], sys.argv[2], random.Random(int(sys.argv[3]))
+CUTS = int(os.environ.get("CUTS") or 10)
 RATE = 32 << 10  # of the copy, bytes a second: it is to last
 THROWS = 3
 RARE = {f"/root/rare{n}": rng.randbytes(MIB) for n in range(2)}  # files that nobody reads but who wants what is not here
@@ -58,6 +59,9 @@ class Power:
         self.cuts += 1
         print(f"{time.monotonic() - began:.0f} s: cut {self.cuts}: {what}; {sum(local)} blocks are local, {len(self.files)} files are safe,"
               f" {pending[0]} and {pending[1]} writes were in the caches", file=log)
+        if self.cuts == CUTS < 10:
+            print(f"{CUTS} cuts; {time.monotonic() - began:.0f} s\nok")
+            sys.exit()
         self.off.clear()
         self.state.power_on(state)
         self.disk.power_on(image)
@@ -211,7 +215,7 @@ def boot_from_disk(more):
 
 
 # Without checksums, as in machine.py: a cut tears the superblock.
-disk = DebianDisk(INITRD, "gpt", ("-O", "^metadata_csum"), {"/usr/bin/xnbdbox": read(XNBDBOX), **RARE})
+disk = DebianDisk(INITRD, LAYOUT, ("-O", "^metadata_csum"), {"/usr/bin/xnbdbox": read(XNBDBOX), **RARE})
 rares = list(RARE)
 initrd = make_initrd()
 words = f"root={disk.layout.root} ro"
