@@ -13,7 +13,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 dir=$PWD/build/vm
 system=$dir/bookworm
-packages=initramfs-tools-core,busybox,dracut-core,dracut-network,systemd,systemd-sysv,udev,dbus,lvm2,cryptsetup-initramfs,iproute2,procps,zstd
+packages=initramfs-tools-core,busybox,dracut-core,dracut-network,systemd,systemd-sysv,udev,dbus,lvm2,cryptsetup-initramfs,iproute2,procps,zstd,ifupdown,isc-dhcp-client
 name=$1
 
 # small_debian: once, until another package is wanted; from where this machine has its packages.
@@ -66,7 +66,7 @@ add_network_manager() {
 systemd_root() {
 	root=$dir/systemd
 	rm -rf "$root"
-	for d in dev proc sys run tmp root var/log; do
+	for d in dev proc sys run tmp root var/log var/lib/dhcp; do
 		mkdir -p "$root/$d"
 	done
 	tar -C "$system" -c --exclude=usr/lib/modules --exclude=usr/lib/udev/hwdb\* --exclude=perl\* --exclude=gconv \
@@ -88,20 +88,11 @@ systemd_root() {
 	# A busy host is no error (PATIENCE of machine.py): the kernel's command line cannot tell this one.
 	mkdir -p "$root/etc/systemd/system.conf.d"
 	printf '[Manager]\nDefaultDeviceTimeoutSec=900\n' >"$root/etc/systemd/system.conf.d/patience.conf"
-	# For shutdown.py network: systemd-networkd with DHCP, and a service that does at its end what that of
-	# ifupdown does. Both are started only if the kernel command line wants them.
+	# For shutdown.py network and phases.py: systemd-networkd with DHCP, and ifupdown. Each is started only if the kernel's command line wants it.
 	printf '[Match]\nName=e*\n[Network]\nDHCP=ipv4\n' >"$root/etc/systemd/network/dhcp.network"
-	cat >"$root/etc/systemd/system/networking.service" <<-'END'
-		[Unit]
-		DefaultDependencies=no
-		Before=network.target shutdown.target
-		Conflicts=shutdown.target
-		[Service]
-		Type=oneshot
-		RemainAfterExit=yes
-		ExecStart=/bin/true
-		ExecStop=/bin/sh -c 'ip link set "$(ls /sys/class/net | grep ^e)" down'
-	END
+	rm -f "$root"/etc/systemd/system/*.wants/networking.service
+	printf 'auto lo\niface lo inet loopback\n' >"$root/etc/network/interfaces"
+	chmod 644 "$root/etc/network/interfaces"
 	ln -s ../line.service "$root/etc/systemd/system/multi-user.target.wants"
 	ln -s /dev/null "$root/etc/systemd/system/serial-getty@hvc0.service"
 	[ "$1" != network-manager ] || add_network_manager "$root"

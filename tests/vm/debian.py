@@ -36,10 +36,21 @@ def names(m):
                  "for l in /dev/disk/by-uuid/* /dev/disk/by-label/* /dev/disk/by-part*/*; do [ ! -e $l ] || readlink -f $l; done; blkid")
 
 
-def power_off(m, limit):
-    """Returns how many seconds it took."""
+def put(image, files):
+    """Files of an ext4 file system, each with its folders, in place of what is there."""
+    commands = []
+    for n, (path, content) in enumerate(files.items()):
+        with open(f"file{n}", "wb") as f:
+            f.write(content)
+        parts = path.split("/")
+        commands += ["mkdir " + "/".join(parts[:k]) for k in range(2, len(parts))] + [f"rm {path}", f"write file{n} {path}"]
+    subprocess.run(["debugfs", "-w", "-f", "-", image], check=True, capture_output=True, text=True, input="\n".join(commands) + "\n")
+
+
+def shut_down(m, command, limit, end):
+    """Returns how many seconds it took, until the kernel has said `end`."""
     began = time.monotonic()
-    m.tell("systemctl poweroff")
+    m.tell(command)
     try:
         m.process.wait(limit)
     except subprocess.TimeoutExpired:
@@ -48,6 +59,10 @@ def power_off(m, limit):
     m.line.close()
     with open("console.log", errors="replace") as f:
         said = f.read()
-    if "reboot: Power down" not in said:
-        sys.exit(f"{took:.0f} s after it was told to power off, the machine is still on:\n{said[-2000:]}")
+    if end not in said:
+        sys.exit(f"{took:.0f} s after \"{command}\", the machine is still on:\n{said[-2000:]}")
     return took
+
+
+def power_off(m, limit):
+    return shut_down(m, "systemctl poweroff", limit, "reboot: Power down")

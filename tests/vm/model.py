@@ -133,6 +133,17 @@ def uncover(image, commit):
     return bytes(disk), b"".join(image[max(first, 512):end] for first, end, _ in ends(size))
 
 
+def together(origin, image, commit):
+    """The disk that clients have: of an image that is covered what is local, and the rest of the origin's bytes."""
+    disk, shown = uncover(image, commit)
+    if any(shown):
+        sys.exit("the half-copied disk is not covered")
+    whole = bytearray(origin)
+    for block in (b for b, local in enumerate(bits(commit, len(origin))) if local):
+        whole[block * BLOCK:(block + 1) * BLOCK] = disk[block * BLOCK:(block + 1) * BLOCK]
+    return bytes(whole)
+
+
 def noted(commit, size):
     """Which blocks a client may have written, by a commit file; None: that is not known."""
     blocks = -(-size // BLOCK)

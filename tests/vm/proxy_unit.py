@@ -15,16 +15,6 @@ SIZE = 64 * MIB
 FILES = {"/before": os.urandom(3 * MIB), "/large": os.urandom(20 * MIB)}
 
 
-def put(image, files):
-    """Each with its folders."""
-    commands = []
-    for n, (path, content) in enumerate(files.items()):
-        write(f"file{n}", content)
-        parts = path.split("/")
-        commands += ["mkdir " + "/".join(parts[:k]) for k in range(2, len(parts))] + [f"write file{n} {path}"]
-    subprocess.run(["debugfs", "-w", "-f", "-", image], check=True, capture_output=True, text=True, input="\n".join(commands) + "\n")
-
-
 def modules():
     """One, and what modprobe wants to find it; build_glue.sh has made that for all."""
     paths = *glob.glob(MODULES + "/modules.*.bin"), MODULES + "/kernel/drivers/block/nbd.ko"
@@ -33,8 +23,7 @@ def modules():
 
 def make_root(port):
     write("state.img", read(BUILD + "/systemd.img"))
-    subprocess.run(["debugfs", "-w", "-R", "rm /etc/fstab", "state.img"], check=True, capture_output=True)
-    put("state.img", {
+    debian.put("state.img", {
         "/etc/fstab": b"/dev/vda / ext4 errors=remount-ro 0 1\n"
                       b"/dev/nbd0 /srv ext4 _netdev 0 2\n",
         "/etc/xnbd/data.conf": f"ORIGIN=nbd://{HOST}:{port}\nCACHE=/dev/vdb\nBITMAP=/var/lib/xnbd/data.bitmap\n"
@@ -71,7 +60,7 @@ def power_off_without_origin(m, booted):
 
 
 write("origin.img", make_ext4("origin.img", SIZE))
-put("origin.img", FILES)
+debian.put("origin.img", FILES)
 before = read("origin.img")
 port, origin = debian.start_origin("origin.img")
 make_root(port)
