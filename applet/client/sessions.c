@@ -159,7 +159,7 @@ bool sessions_part(void)
 		int domain = AF_UNIX;
 		socklen_t n = sizeof(domain);
 
-		if (s->state == SESSION_CLOSED)
+		if (s->state == SESSION_CLOSED || session_is_ublk(s))
 			continue;
 		if (ENABLE_FEATURE_XNBD_TLS_KERNEL) {
 			if (kernel_tls_is_sending(s->event.fd)) {
