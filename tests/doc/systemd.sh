@@ -7,8 +7,8 @@ T=$(mktemp -d)
 trap 'rm -rf "$T"' EXIT
 make -s install DESTDIR="$T" >"$T/log"
 mkdir -p "$T/etc/systemd/system" "$T/bin"
-cp /bin/kill "$T/bin"
+cp /bin/kill /bin/sh "$T/bin"
 cp config/systemd/* /lib/systemd/system/*.target "$T/etc/systemd/system"
-systemd-analyze verify --man=no --root="$T" 'xnbd-target@srv-disk.img.service' xnbd-wrapper.service xnbd-proxy@data.service >"$T/log" 2>&1 || :
+systemd-analyze verify --man=no --root="$T" 'xnbd-target@srv-disk.img.service' xnbd-wrapper.service xnbd-proxy@data.service xnbd-hold@data.service >"$T/log" 2>&1 || :
 cat "$T/log"
 test ! -s "$T/log"
