@@ -16,7 +16,7 @@ xnbd_is_due() {
 }
 if getarg xnbd.origin= >/dev/null && [ ! -e /run/xnbd/root ] && xnbd_is_due; then
 	modprobe nbd
-	/bin/xnbd-root || die "xnbd: the root file system is not available"
+	xnbd_cmdline=$(getcmdline) /bin/xnbd-root || die "xnbd: the root file system is not available"
 	if [ -n "$(ls /run/systemd/generator/*.device.d/xnbd.conf 2>/dev/null)" ]; then # of xnbd-generator.sh
 		udevadm settle
 		systemctl daemon-reload
