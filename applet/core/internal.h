@@ -163,7 +163,7 @@ struct core {
 			     has lasted as long: no request waits while no connection is up */
 
 	uint64_t zero_blocks; /* length of a piece of zeroes, or of a trim */
-	bool no_trims; /* the disk has said that it cannot */
+	bool no_trims; /* the disk has said that it cannot, whatever it is asked for */
 
 	struct persist *persist_next, **persist_tail, *persist_now, *persist_cursor;
 	uint64_t persist_word, persist_end; /* words that are still to be written of what is under way */

@@ -23,7 +23,8 @@ enum io_op {
 	IO_READ,
 	IO_WRITE,
 	IO_ZERO,    /* make the range read as zeroes; punches a hole unless IO_NO_HOLE */
-	IO_TRIM,    /* punch a hole or fail with EOPNOTSUPP; never writes zeroes */
+	IO_TRIM,    /* punch a hole, or change nothing: EOPNOTSUPP: there are none, wherever; EINVAL: not with these borders. Never
+		       writes zeroes, but for a part of a block */
 	IO_SYNC,    /* fdatasync */
 	IO_EXTENTS, /* buf is a struct extents: data and holes of the range */
 	IO_OPS

@@ -114,8 +114,14 @@ static void bits_are_in_file(struct persist *p, int error)
 	request_end_write(r->core, r, error);
 }
 
+/* The disk cannot forget what a trim covers. */
+static bool trim_is_refused(const struct io *io)
+{
+	return io->op == IO_TRIM && (io->error == EOPNOTSUPP || io->error == EINVAL);
+}
+
 /*
- * The disk cannot forget what a trim covers. What is local of it stays as it is. What is missing becomes
+ * Of a trim that was refused: what is local of it stays as it is. What is missing becomes
  * local, so that nobody fetches it; and zero, since what the disk has there may be somebody else's.
  * Its runs of missing blocks, one by one. False: the disk is at one of them.
  */
@@ -147,10 +153,10 @@ static void write_done(struct core *c, struct request *r)
 	c->commit.image_dirty = true;
 	c->no_trims |= r->io.op == IO_TRIM && r->io.error == EOPNOTSUPP;
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY && r->type == NBD_CMD_TRIM &&
-	    r->io.error == (r->io.op == IO_TRIM ? EOPNOTSUPP : 0) && !trim_missing(c, r))
+	    (trim_is_refused(&r->io) || (r->io.op == IO_ZERO && !r->io.error)) && !trim_missing(c, r))
 		return;
 	error = r->io.error;
-	if (r->io.op == IO_TRIM && error == EOPNOTSUPP)
+	if (trim_is_refused(&r->io))
 		error = 0; /* a hint, and all of it is local */
 	else if (r->type != NBD_CMD_WRITE)
 		zero_measure(c, r->range.end - r->range.first, c->now_ms - r->begun_ms);

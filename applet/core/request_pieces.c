@@ -5,7 +5,7 @@
  * range: others who want these blocks wait for one piece at most, and the port serves others
  * between two pieces. An error ends the request.
  *
- * Where the disk cannot trim, nothing is done to local blocks, not even noted. Their range is waited for all the same: who
+ * Where the disk cannot trim at all, nothing is done to local blocks, not even noted. Their range is waited for all the same: who
  * is answered may count on the bits of all of them.
  */
 #include "core/request.h"

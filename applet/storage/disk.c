@@ -157,9 +157,18 @@ static int zero(struct disk *d, struct io *io, int fd)
 
 static int trim(struct disk *d, struct io *io, int fd)
 {
+	uint64_t rest = io->length % BLOCK_BYTES;
 	int error = wants_space(d, io) ? EOPNOTSUPP : hole(d, io, fd);
 
-	return error == EINVAL ? EOPNOTSUPP : error;
+	if (error != EINVAL || !rest)
+		return error;
+	/* The disk ends within a sector of its device. */
+	io->length -= rest;
+	error = io->length ? hole(d, io, fd) : 0;
+	if (!error)
+		error = write_zeroes(fd, io->offset + io->length, rest);
+	io->length += rest;
+	return error;
 }
 
 static int extents(const struct disk *d, struct extents *out, uint64_t offset, uint64_t n)
@@ -344,7 +353,8 @@ const char *io_word(enum io_op op)
 	return words[op];
 }
 
-/* "Not supported" is not an error: it is then done in another way. What is beyond a copy's limit is the client's. */
+/* "Not supported" is not an error: it is then done in another way. EINVAL is that of a trim. What is beyond a copy's limit is the
+ * client's. */
 static void note_failure(struct disk *d, const struct io *io)
 {
 	struct disk *shared = ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT && d->cow_of ? d->cow_of : d;
@@ -352,7 +362,7 @@ static void note_failure(struct disk *d, const struct io *io)
 	const char *path = d->path[io->file], *word = io_word(io->op);
 	char file[VERBOSE_WORD];
 
-	if (io->error == EOPNOTSUPP || (ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT && d->cow_of && io->error == EFBIG))
+	if (io->error == EOPNOTSUPP || (io->op == IO_TRIM && io->error == EINVAL) || (ENABLE_FEATURE_XNBD_SERVER_COW_CLIENT && d->cow_of && io->error == EFBIG))
 		return;
 	if (ENABLE_FEATURE_XNBD_SERVER_COUNTERS)
 		shared->errors[io->op]++;

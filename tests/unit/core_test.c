@@ -548,6 +548,7 @@ static struct {
 	bool hold_bits, no_bits; /* writes to the bitmap stay under way, or fail */
 	bool no_commit_file; /* it cannot be written */
 	bool no_trims; /* the disk cannot */
+	bool odd_trims; /* ... with these borders */
 	unsigned trims, zeroes; /* that it was asked for */
 	unsigned commit_syncs; /* of that file */
 	struct io *held[ASKED_MAX];
@@ -579,6 +580,7 @@ bool port_io(struct core *c, struct io *io)
 	io->error = w.no_bits && io->file == FILE_BITMAP				       ? 5
 		    : w.no_commit_file && io->file == FILE_COMMIT && io->op == IO_WRITE ? 5
 		    : w.no_trims && io->op == IO_TRIM					       ? EOPNOTSUPP
+		    : w.odd_trims && io->op == IO_TRIM					       ? EINVAL
 											       : 0;
 	if (io->op == IO_EXTENTS) /* no holes in the image */
 		*(struct extents *)io->buf = (struct extents){ .count = 1, .extent = { { .length = (uint32_t)io->length } } };
@@ -1931,6 +1933,21 @@ static void test_trim_of_local(void)
 	copy_end();
 }
 
+/* One that the disk cannot do with these borders, and would do with others: that says nothing of the next one. */
+static void test_trim_of_parts(void)
+{
+	no_copy_begin();
+	map_set(&w.core.map, HERE, w.core.map.blocks);
+	w.odd_trims = true;
+	trim(HERE + 1, 10);
+	trim(HERE - 5, 10);
+	CHECK(w.replies == 2 && w.trims == 2 && w.zeroes == 1 && map_is_local(&w.core.map, HERE - 1));
+	w.odd_trims = false;
+	trim(HERE + 1, 10);
+	CHECK(w.replies == 3 && w.trims == 3 && w.zeroes == 1 && !w.core.in_flight);
+	copy_end();
+}
+
 /* A queue that the copy has made does not hold up who reads in order. */
 static void test_readahead_beside_copy(void)
 {
@@ -2444,6 +2461,7 @@ int main(int argc, char **argv)
 	test_client_at_the_end(true);
 	test_client_goes_at_the_end();
 	test_trim_of_local();
+	test_trim_of_parts();
 	test_readahead_beside_copy();
 	test_alone();
 	test_status();
