@@ -126,7 +126,7 @@ struct state_found {
 	enum state_commit commit;
 	uint64_t commit_size_bytes; /* the disk that the commit file speaks of */
 	bool same_boot;             /* the machine has not gone down since */
-	bool clean;                 /* the last server ended well: all is committed */
+	bool clean;                 /* all is committed: the last server ended well, or the disk was switched */
 	bool same_origin;           /* fingerprints match, or none is known */
 	uint64_t cover, mark;       /* of the header, and of the image; 0: none */
 	const char *other;          /* why these are not the files of the last server; NULL: they are */

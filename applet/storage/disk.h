@@ -21,7 +21,7 @@ struct disk {
 	/* fd to direct_unit: as in struct handed_disk. */
 	int fd[3];      /* by enum io_file; -1 = not there, as with the other descriptors */
 	int header_fd;  /* a second descriptor of the commit file: so the kernel reports a sync error
-			   to the header's writer and to the commit, not to the first of them */
+			   to the header's writer and to the commit, not to the first of them. -1: nothing is to be written */
 	int direct_fd;  /* --root-storage: an O_DIRECT descriptor of the image; -1 = not there */
 	int cover_fd;   /* a descriptor of the commit file, for the cover, that uses the page cache; -1 = not there */
 	bool is_device; /* the image is a block device */
@@ -88,7 +88,8 @@ struct disk {
 };
 
 /* Whether the commit file lies behind the disk's end, on the image's device. Until the switch the image is covered, so that nobody
- * takes that space for free; whoever has the disk after that may use it, so a start does not write there any more. Any thread. */
+ * takes that space for free; whoever has the disk after that may use it, so nothing is written there any more: header_fd is closed, and
+ * a start does not open it. Any thread. */
 static inline bool commit_is_behind(const struct disk *d)
 {
 	return ENABLE_FEATURE_XNBD_SERVER_BEHIND && d->commit_base;

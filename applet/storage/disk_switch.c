@@ -12,6 +12,16 @@
 #include "storage/disk_switch.h"
 #include "storage/header.h"
 
+/* Behind the disk's end the space is its owner's from now on: nobody writes there any more. Only if the older header still says
+ * that the disk is covered, the end of the server overwrites it. */
+static void leave_commit_file(struct disk *d)
+{
+	if (!commit_is_behind(d) || !d->header.switched || d->save.error)
+		return;
+	close(d->header_fd);
+	d->header_fd = -1;
+}
+
 void disk_switch_end(struct disk *d)
 {
 	d->switching.step = SWITCH_NONE;
@@ -44,6 +54,7 @@ void disk_switch_saved(struct disk *d)
 		header_save(d);
 	} else if (d->switching.step == SWITCH_REPEATS) { /* even if that failed: the first says so */
 		d->covered = false;
+		leave_commit_file(d);
 		disk_switch_end(d);
 	} else if (d->switching.step == SWITCH_REVERTS) {
 		/* If that failed, the next start may find that there is none: then the image has to have its ends. */

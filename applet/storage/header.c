@@ -122,7 +122,7 @@ static void save_done(struct job *j)
 	if (d->save.error && !d->header.boot_id[0])
 		header_untold(d);
 	disk_switch_saved(d);
-	if (again)
+	if (again && d->header_fd >= 0)
 		header_save(d);
 	else if (!d->save.write.busy && d->header_saved) /* else disk_switch_saved() has more to save */
 		d->header_saved(d, d->save.error);

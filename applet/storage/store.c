@@ -201,7 +201,7 @@ enum state_start store_decide(struct disk *d, uint64_t size_bytes, const struct 
 		.commit = d->commit_found,
 		.commit_size_bytes = d->header.size_bytes,
 		.same_boot = identity_same_boot(d),
-		.clean = d->header.clean,
+		.clean = d->header.clean || d->header.switched,
 		.cover = d->header.cover,
 		.mark = ENABLE_FEATURE_XNBD_SERVER_COVER && !is_uncovered ? cover_mark(d) : 0,
 		.same_origin = !fp || (d->header.switched && !d->adopt) || fingerprint_match(fp, &d->header.fingerprint),
