@@ -269,7 +269,9 @@ static void open_files(struct disk *d, const char *image, const char *bitmap, co
 	if (file_open(d, FILE_COMMIT, d->in_use ? O_RDONLY : flags)) {
 		if (!commit_is_behind(d)) /* else it is the image that is locked */
 			file_lock(d, FILE_COMMIT, how);
-		(void)fdatasync(d->fd[FILE_COMMIT]); /* the last server may have died while it wrote the header; see header_read() */
+		/* The last server may have died while it wrote the header; see header_read(). An error of the image, on one device with it,
+		 * is not lost: the kernel tells it to the image's descriptor, too, which is open. */
+		(void)fdatasync(d->fd[FILE_COMMIT]);
 		read_header(d);
 	}
 	if (d->in_use && (d->commit_found != COMMIT_GOOD || !d->header.switched))
