@@ -264,9 +264,10 @@ void daemon_ready(void)
 		bb_error_msg("the server was ended by signal %u: started again", killed_by);
 }
 
+/* At each signal, and never waits: the keeper reads when the server is gone, and one byte is enough. */
 void daemon_ends(void)
 {
-	safe_write(keeper_fd, "", 1);
+	send(keeper_fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 /* ---- the log is opened anew ------------------------------------------------------------------ */
