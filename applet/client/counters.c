@@ -248,13 +248,11 @@ void client_report_free(struct client_report *r)
 
 void client_tally(const struct export *e, struct tally *sum)
 {
-	bool stops = sizeof(long) < sizeof(uint64_t); /* else half of a number could be new, and half old */
-
 	memset(sum, 0, sizeof(*sum));
-	if (stops)
+	if (TALLY_STOPS)
 		fronts_stop();
 	tally_sum(e, sum);
-	if (stops)
+	if (TALLY_STOPS)
 		fronts_go_on();
 }
 #endif

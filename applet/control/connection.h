@@ -86,7 +86,7 @@ void control_emit_string(struct control *k, const char *key, const char *value);
 void control_emit_number(struct control *k, const char *key, uint64_t value);
 /* Sends what can be sent. */
 void control_flush(struct control *k);
-/* Whether there is room for another part of a list, after what can be sent has been. */
+/* Whether there is room for another part of a list in this turn; else the list goes on in one when that is being read. */
 bool control_has_room(struct control *k);
 /* The last line of a reply. error: NULL for "ok". */
 void control_answer(struct control *k, const char *error);

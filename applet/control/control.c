@@ -25,6 +25,11 @@ struct control_config control_config;
 
 /* ---- text --------------------------------------------------------------------------- */
 
+static void watch(struct control *k)
+{
+	event_set(&k->event, (k->eof || k->in_bytes == CONTROL_IN_BYTES ? 0 : EPOLLIN) | (k->out_bytes ? EPOLLOUT : 0));
+}
+
 void control_flush(struct control *k)
 {
 	ssize_t n = 0;
@@ -37,14 +42,17 @@ void control_flush(struct control *k)
 		k->out_bytes -= (unsigned)n;
 		memmove(k->out, k->out + n, k->out_bytes);
 	}
-	event_set(&k->event, (k->eof || k->in_bytes == CONTROL_IN_BYTES ? 0 : EPOLLIN) | (k->out_bytes ? EPOLLOUT : 0));
+	watch(k);
 }
 
+/* What is there is not sent before the next turn: a client that reads as fast as it is written to would get a list of ten thousand
+ * exports in one. */
 bool control_has_room(struct control *k)
 {
-	if (k->out_bytes > CONTROL_OUT_BYTES_MAX / 2)
-		control_flush(k);
-	return k->out_bytes <= CONTROL_OUT_BYTES_MAX / 2;
+	if (k->out_bytes <= CONTROL_OUT_BYTES_MAX / 2)
+		return true;
+	watch(k);
+	return false;
 }
 
 void control_emit(struct control *k, const void *p, size_t n)

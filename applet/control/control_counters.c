@@ -209,27 +209,14 @@ static void emit_counters(struct control *k)
 
 /* ---- exports of a wrapper ---------------------------------------------------------------------------- */
 
-static const struct { const char *name, *help; } tallies[] = {
-	{ "export_requests", "Requests that were done, by export." },
-	{ "export_errors", "Requests that got an error, by export." },
-	{ "export_read_bytes", "Bytes of reads, by export." },
-	{ "export_written_bytes", "Bytes of writes, by export." },
+#define NUMBER(member) (offsetof(struct tally, member) / sizeof(uint64_t))
+
+static const struct { const char *name, *help; struct tally_part part; } tallies[] = {
+	{ "export_requests", "Requests that were done, by export.", { NUMBER(of[0].requests), sizeof(struct tally_type) / sizeof(uint64_t), COUNTED_TYPES } },
+	{ "export_errors", "Requests that got an error, by export.", { NUMBER(errors), 1, COUNTED_ERRORS } },
+	{ "export_read_bytes", "Bytes of reads, by export.", { NUMBER(of[NBD_CMD_READ].bytes), 1, 1 } },
+	{ "export_written_bytes", "Bytes of writes, by export.", { NUMBER(of[NBD_CMD_WRITE].bytes), 1, 1 } },
 };
-
-static void tallies_of(const struct export *e, uint64_t *value)
-{
-	struct tally t;
-	unsigned i;
-
-	client_tally(e, &t);
-	value[0] = value[1] = 0;
-	for (i = 0; i < COUNTED_TYPES; i++)
-		value[0] += t.of[i].requests;
-	for (i = 0; i < COUNTED_ERRORS; i++)
-		value[1] += t.errors[i];
-	value[2] = t.of[NBD_CMD_READ].bytes;
-	value[3] = t.of[NBD_CMD_WRITE].bytes;
-}
 
 /* As the value of a label. Prometheus takes UTF-8 only, and no two samples with the same labels; and a terminal is not to
  * obey any of it. */
@@ -251,42 +238,52 @@ static void emit_label(struct control *k, const char *name)
 
 static void emit_tally(struct control *k, const struct export *e)
 {
-	uint64_t value[ARRAY_SIZE(tallies)];
-	unsigned i;
+	unsigned i = k->list_part;
 
-	tallies_of(e, value);
 	if (k->metrics) {
-		i = k->list_part;
 		if (!k->list_next)
 			control_print(k, "metric # HELP xnbd_%s_total %s\nmetric # TYPE xnbd_%s_total counter\n", tallies[i].name, tallies[i].help, tallies[i].name);
 		control_print(k, "metric xnbd_%s_total{export=\"", tallies[i].name);
 		emit_label(k, e->nbd.name);
-		control_print(k, "\"} %llu\n", (unsigned long long)value[i]);
+		control_print(k, "\"} %llu\n", (unsigned long long)tally_some(e, tallies[i].part));
 		return;
 	}
 	control_emit_string(k, "export", e->nbd.name);
 	for (i = 0; i < ARRAY_SIZE(tallies); i++)
-		control_emit_number(k, tallies[i].name, value[i]);
+		control_emit_number(k, tallies[i].name, tally_some(e, tallies[i].part));
 }
 
-void control_tallies_list(struct control *k)
+/* False: not all of it. */
+static bool emit_tallies(struct control *k)
 {
 	unsigned parts = k->metrics ? ARRAY_SIZE(tallies) : 1; /* all lines of a metric stand together */
 	const struct export *e;
 
-	k->listing = k->tallies = true;
 	for (; k->list_part < parts; k->list_part++, k->list_next = 0) {
 		for (e = exports; e; e = e->next) {
 			if (e->nbd.serial < k->list_next || e->removed)
 				continue;
 			if (!control_has_room(k))
-				return; /* goes on when that has been read */
+				return false; /* goes on in another turn */
 			emit_tally(k, e);
 			k->list_next = e->nbd.serial + 1;
 		}
 	}
-	k->listing = k->tallies = false;
-	control_answer(k, NULL);
+	return true;
+}
+
+void control_tallies_list(struct control *k)
+{
+	bool all;
+
+	if (TALLY_STOPS)
+		fronts_stop();
+	all = emit_tallies(k);
+	if (TALLY_STOPS)
+		fronts_go_on();
+	k->listing = k->tallies = !all;
+	if (all)
+		control_answer(k, NULL);
 }
 
 /* ---- the answer ------------------------------------------------------------------------------------- */

@@ -26,6 +26,11 @@ struct tally *export_tally(struct export *e)
 	return t;
 }
 
+static uint64_t number(const uint64_t *n)
+{
+	return TALLY_STOPS ? *n : __atomic_load_n(n, __ATOMIC_RELAXED);
+}
+
 static void add(struct tally *sum, const struct tally *t)
 {
 	const uint64_t *from = (const void *)t;
@@ -34,7 +39,7 @@ static void add(struct tally *sum, const struct tally *t)
 
 	_Static_assert(sizeof(*t) % sizeof(*to) == 0, "a tally has nothing but numbers");
 	for (i = 0; i < sizeof(*t) / sizeof(*to); i++)
-		to[i] += sizeof(long) < sizeof(*to) ? from[i] : __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+		to[i] += number(&from[i]);
 }
 
 static void add_loops(const struct export *e, struct tally *sum)
@@ -54,6 +59,18 @@ void tally_sum(const struct export *e, struct tally *sum)
 	add(sum, &tally_apart);
 	for (e = exports; e; e = e->next)
 		add_loops(e, sum);
+}
+
+uint64_t tally_some(const struct export *e, struct tally_part part)
+{
+	const uint64_t *from = (const void *)e->tally;
+	uint64_t sum = 0;
+	unsigned i, k;
+
+	for (i = 0; from && i < loops(); i++, from += sizeof(struct tally) / sizeof(*from))
+		for (k = 0; k < part.count; k++)
+			sum += number(&from[part.first + k * part.step]);
+	return sum;
 }
 
 uint64_t tally_disk_errors(const struct export *e, enum io_op op)

@@ -47,23 +47,32 @@ struct tally {
 	uint64_t ended[ENDS];    /* ... and others, in tally_apart */
 };
 
+/* Some of its numbers: every step-th from `first` on. */
+struct tally_part {
+	uint16_t first, step, count;
+};
+
+/* Half of a number could be new, and half old: the fronts must stand still for who reads them. */
+enum { TALLY_STOPS = sizeof(long) < sizeof(uint64_t) };
+
 /* Of no export: clients that had none, and what was counted for exports that are closed. */
 extern struct tally tally_apart;
 
 /* Adds to a number of a tally: nobody else writes it. The thread of its loop. */
 static inline void tally_count(uint64_t *n, uint64_t more)
 {
-	if (sizeof(long) < sizeof(*n))
-		*n += more; /* see tally_sum() */
+	if (TALLY_STOPS)
+		*n += more;
 	else
 		__atomic_store_n(n, *n + more, __ATOMIC_RELAXED);
 }
 
 /* Those of e, one for each loop with sessions; of a copy, those of its base. NULL: out of memory, nothing is counted. */
 struct tally *export_tally(struct export *e);
-/* Adds what the loops have counted for e. NULL: for all exports, and tally_apart. Where a long is shorter than a number, the
- * fronts must stand still. */
+/* Adds what the loops have counted for e. NULL: for all exports, and tally_apart. See TALLY_STOPS. */
 void tally_sum(const struct export *e, struct tally *sum);
+/* The sum of these numbers of e alone: of ten thousand exports, whole tallies are many MiB. See TALLY_STOPS. */
+uint64_t tally_some(const struct export *e, struct tally_part part);
 /* Errors that these files have had. NULL: of all exports, also of those that are closed. */
 uint64_t tally_disk_errors(const struct export *e, enum io_op op);
 /* e ends: what was counted for it is tally_apart's. */
