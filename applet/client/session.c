@@ -416,7 +416,7 @@ static bool session_go_on(struct session *s)
 {
 	bool did;
 
-	if (s->state == SESSION_CLOSED || out_is_full(s) || s->batches == BATCHES_MAX)
+	if (s->state == SESSION_CLOSED || out_is_full(s) || s->hs_out_bytes || s->batches == BATCHES_MAX)
 		return true;
 	did = session_read(s);
 	if (!did && (!s->backlogged || s->ready.first))

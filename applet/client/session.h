@@ -133,7 +133,7 @@ struct session {
 	uint32_t out_sent;      /* bytes of the first reply that have left */
 	uint64_t out_bytes;     /* of all replies in `out`: those that have left, and zeroes sent as
 				   holes, count, too */
-	bool backlogged;              /* OUT_BYTES wait: takes no request until some have left */
+	bool backlogged;              /* OUT_BYTES wait, or a list: takes no request until some have left */
 	unsigned work;          /* done in this turn, of TURN_WORK */
 	unsigned turn_work;     /* at most so much of TURN_WORK: turn_is_over(). 0: the next turn is its first one */
 	unsigned alone_for;     /* turns in which nobody else has asked for anything; ALONE_AFTER at most */

@@ -114,8 +114,8 @@ static void session_put(const struct session *s)
 			request_put(x);
 }
 
-/* Whether s is in the TLS handshake, which ends with this program: whoever has shown no key, perhaps a stranger who
- * never will, cannot have all of us wait. */
+/* Whether s is in the TLS handshake, which ends with this program, as a list does that was not read: whoever has shown no key,
+ * perhaps a stranger who never will, cannot have all of us wait. */
 static bool is_in_tls(const struct session *s)
 {
 	return ENABLE_FEATURE_XNBD_TLS && s->handshake.tls == NBD_TLS_DONE && !s->key;
@@ -128,7 +128,7 @@ static void sessions_put(void)
 
 	for (i = 0; i < front_count(); i++)
 		for (s = fronts[i].sessions; s; s = s->next)
-			if (s->state != SESSION_CLOSED && !s->broken && !is_in_tls(s))
+			if (s->state != SESSION_CLOSED && !s->broken && !is_in_tls(s) && !s->handshake.lists)
 				session_put(s);
 }
 

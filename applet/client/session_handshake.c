@@ -6,7 +6,8 @@
 
 enum {
 	OUT_ROOM_BYTES = 32768, /* replies to options that a client may leave unread and still
-				   ask for more; one alone (a list) may be longer */
+				   ask for more */
+	LIST_ROOM_BYTES = OUT_ROOM_BYTES / 2, /* ... and its list go on: by one name and its description at a time */
 	STEPS_MAX = 32,         /* options that it may send without waiting for an answer */
 	WALK_STEPS = 16,        /* what a list of all exports counts for: ten thousand of them, each with keys, take
 				   milliseconds, and all other clients wait */
@@ -71,23 +72,27 @@ static bool handshake_may(void *ctx, const struct nbd_export *e, bool told)
 	return false;
 }
 
-static const struct nbd_export *handshake_list(void *ctx UNUSED_PARAM, unsigned i)
+static const struct nbd_export *handshake_list(void *ctx UNUSED_PARAM, const struct nbd_export *after, uint64_t from)
 {
-	static const struct export *next; /* behind the one of i - 1: whoever lists begins with 0 and stops nowhere in between */
-	const struct export *e = i ? next : exports;
+	const struct export *e = after ? container_of(after, const struct export, nbd)->next : exports;
 
-	if (!i)
+	if (!after)
 		steps += WALK_STEPS - 1;
-	while (e && e->removed)
+	while (e && (e->removed || e->nbd.serial < from))
 		e = e->next;
-	next = e ? e->next : NULL;
 	return e ? &e->nbd : NULL;
+}
+
+static bool handshake_has_room(void *ctx)
+{
+	return ((const struct session *)ctx)->hs_out_bytes <= LIST_ROOM_BYTES;
 }
 
 static const struct nbd_server_ops handshake_ops = {
 	.send = handshake_send,
 	.find = handshake_find,
 	.list = handshake_list,
+	.has_room = handshake_has_room,
 	.may = ENABLE_FEATURE_XNBD_WRAPPER_ALLOW_KEY ? handshake_may : NULL,
 };
 
@@ -114,6 +119,7 @@ bool handshake_step(struct session *s)
 		state = nbd_server_step(&s->handshake, s->in + s->in_first, s->in_end - s->in_first, &used);
 		s->in_first += (uint32_t)used;
 	} while (state == NBD_HS_MORE && used);
+	s->backlogged = s->handshake.lists; /* until its replies have left */
 	if (state == NBD_HS_CLOSE || s->hang_up) {
 		session_note_end(s, is_abort(s, before) ? END_ABORT : END_PROTOCOL);
 		s->hang_up = true;

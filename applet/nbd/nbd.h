@@ -225,8 +225,11 @@ struct nbd_server_ops {
 	/* The export of this name (not NUL-terminated; "" is the default export),
 	 * or NULL. */
 	const struct nbd_export *(*find)(void *ctx, const char *name, size_t n);
-	/* The i-th export for NBD_OPT_LIST, NULL past the last. */
-	const struct nbd_export *(*list)(void *ctx, unsigned i);
+	/* The export behind `after`, or, NULL, the first one whose serial is `from` or larger; NULL: there is none. They come by their
+	 * serials. */
+	const struct nbd_export *(*list)(void *ctx, const struct nbd_export *after, uint64_t from);
+	/* Whether a list may go on: its replies are as long as the names of all exports, and the client may not read them. NULL: it may. */
+	bool (*has_room)(void *ctx);
 	/* Whether the client may have e, which one of these two has returned; told: it is told, if not. NULL: it may
 	 * have all. */
 	bool (*may)(void *ctx, const struct nbd_export *e, bool told);
@@ -257,6 +260,8 @@ struct nbd_server_handshake {
 	uint64_t meta_serial; /* of the export for which it was selected, and which may be gone */
 	const struct nbd_export *export; /* result: set when the handshake is done */
 	bool hides; /* set by the caller: no client is told the names of the exports */
+	bool lists; /* a list waits for room: the option was not consumed, and is to be given again when some of the replies have left */
+	uint64_t list_from; /* serial of the export that it goes on with */
 };
 
 enum {

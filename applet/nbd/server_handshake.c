@@ -141,12 +141,11 @@ static bool may_know(const struct nbd_server_handshake *h, const struct nbd_expo
 /* The names of the exports, each in quotes, as many as there is room for: "", or " 'a', 'b', ..." */
 static void put_names(struct nbd_server_handshake *h, char *text)
 {
-	const struct nbd_export *e;
+	const struct nbd_export *e = NULL;
 	char *to = text;
-	unsigned i;
 
 	*to = '\0';
-	for (i = 0; (e = h->ops->list(h->ctx, i)); i++) {
+	while ((e = h->ops->list(h->ctx, e, 0))) {
 		if (!may_know(h, e))
 			continue;
 		if (to > text)
@@ -225,20 +224,24 @@ static const char *description(const struct nbd_export *e)
 
 static enum nbd_handshake_state list(struct nbd_server_handshake *h, const struct cursor *c)
 {
-	const struct nbd_export *e;
+	const struct nbd_export *e = NULL;
 	uint8_t bytes[4];
-	unsigned i;
 
 	if (c->left)
 		return option_invalid(h, NBD_OPT_LIST, no_data);
 	if (ENABLE_FEATURE_XNBD_EXPORT_NAMES && h->hides)
 		return answer_text(h, NBD_OPT_LIST, NBD_REP_ERR_POLICY, "export names are hidden");
-	for (i = 0; (e = h->ops->list(h->ctx, i)); i++) {
+	while ((e = h->ops->list(h->ctx, e, h->list_from))) {
 		if (!may_know(h, e))
 			continue;
+		h->list_from = e->serial;
+		h->lists = h->ops->has_room && !h->ops->has_room(h->ctx);
+		if (h->lists)
+			return NBD_HS_MORE;
 		nbd_put32(bytes, (uint32_t)strlen(e->name));
 		reply_strings(h, NBD_OPT_LIST, NBD_REP_SERVER, bytes, sizeof(bytes), e->name, description(e));
 	}
+	h->list_from = 0;
 	return option_acknowledge(h, NBD_OPT_LIST);
 }
 
@@ -398,6 +401,7 @@ static enum nbd_handshake_state refuse_clear(struct nbd_server_handshake *h, uin
 
 static enum nbd_handshake_state option_step(struct nbd_server_handshake *h, const uint8_t *in, size_t n, size_t *used)
 {
+	enum nbd_handshake_state state;
 	uint32_t option;
 	struct cursor c;
 
@@ -427,7 +431,11 @@ static enum nbd_handshake_state option_step(struct nbd_server_handshake *h, cons
 	if (c.left > n - OPTION_HEAD_BYTES)
 		return NBD_HS_MORE;
 	*used = OPTION_HEAD_BYTES + c.left;
-	return option_run(h, option, &c);
+	h->lists = false;
+	state = option_run(h, option, &c);
+	if (h->lists)
+		*used = 0;
+	return state;
 }
 
 enum nbd_handshake_state nbd_server_step(struct nbd_server_handshake *h, const uint8_t *in, size_t n, size_t *used)

@@ -47,10 +47,11 @@ static const struct nbd_export *find(void *ctx, const char *name, size_t n)
 	return n ? NULL : &export;
 }
 
-static const struct nbd_export *list(void *ctx, unsigned i)
+static const struct nbd_export *list(void *ctx, const struct nbd_export *after, uint64_t from)
 {
 	(void)ctx;
-	return i ? NULL : &export;
+	(void)from;
+	return after ? NULL : &export;
 }
 
 static void export_prepare(void)

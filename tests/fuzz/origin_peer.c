@@ -51,9 +51,10 @@ static const struct nbd_export *find(void *ctx, const char *name, size_t n)
 	return &((struct origin_peer *)ctx)->nbd;
 }
 
-static const struct nbd_export *list(void *ctx, unsigned i)
+static const struct nbd_export *list(void *ctx, const struct nbd_export *after, uint64_t from)
 {
-	return i ? NULL : &((struct origin_peer *)ctx)->nbd;
+	(void)from;
+	return after ? NULL : &((struct origin_peer *)ctx)->nbd;
 }
 
 static const struct nbd_server_ops ops = { .send = send_bytes, .find = find, .list = list };

@@ -44,10 +44,14 @@ static const struct nbd_export *find(void *ctx, const char *name, size_t n)
 	return NULL;
 }
 
-static const struct nbd_export *list(void *ctx, unsigned i)
+static const struct nbd_export *list(void *ctx, const struct nbd_export *after, uint64_t from)
 {
+	const struct nbd_export *e = after ? after + 1 : exports;
+
 	(void)ctx;
-	return i < EXPORTS ? &exports[i] : NULL;
+	while (e < exports + EXPORTS && e->serial < from)
+		e++;
+	return e < exports + EXPORTS ? e : NULL;
 }
 
 static const struct nbd_server_ops ops = { .send = say, .find = find, .list = list };

@@ -12,6 +12,7 @@
 #include "test.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 
 /* ---- helpers ----------------------------------------------------------------------- */
@@ -410,13 +411,25 @@ static const struct nbd_export *find(void *ctx, const char *name, size_t n)
 	return NULL;
 }
 
-static const struct nbd_export *list(void *ctx, unsigned i)
+static unsigned list_room = UINT_MAX; /* how many more exports a list has room for */
+
+static const struct nbd_export *list(void *ctx, const struct nbd_export *after, uint64_t from)
 {
+	const struct nbd_export *e = after ? after + 1 : exports;
+
 	(void)ctx;
-	return i < EXPORTS ? &exports[i] : NULL;
+	while (e < exports + EXPORTS && e->serial < from)
+		e++;
+	return e < exports + EXPORTS ? e : NULL;
 }
 
-static const struct nbd_server_ops server_ops = { .send = send_to_buf, .find = find, .list = list };
+static bool has_room(void *ctx)
+{
+	(void)ctx;
+	return list_room && list_room--;
+}
+
+static const struct nbd_server_ops server_ops = { .send = send_to_buf, .find = find, .list = list, .has_room = has_room };
 
 /* What a client says, and what comes of it. */
 struct talk {
@@ -656,6 +669,29 @@ static void test_list(void)
 	}
 	put_reply(&t.wants, NBD_OPT_LIST, NBD_REP_ACK, "", 0);
 	CHECK(talk_ends(&t, NBD_HS_MORE));
+}
+
+/* One that its client does not read goes on when there is room again, behind what was sent. */
+static void test_list_in_parts(void)
+{
+	struct buf says = { 0 }, whole = { 0 }, parts = { 0 };
+	struct nbd_server_handshake h = { .ops = &server_ops, .got_client_flags = true, .fixed = true };
+	unsigned i;
+	size_t used;
+
+	put_option(&says, NBD_OPT_LIST, "", 0);
+	h.ctx = &whole;
+	CHECK(nbd_server_step(&h, says.p, says.n, &used) == NBD_HS_MORE && used == says.n && !h.lists);
+	h.ctx = &parts;
+	for (i = 1; i <= EXPORTS; i++) {
+		list_room = 1;
+		CHECK(nbd_server_step(&h, says.p, says.n, &used) == NBD_HS_MORE && used == (i == EXPORTS ? says.n : 0) && h.lists == (i < EXPORTS));
+	}
+	CHECK(same(&parts, &whole));
+	list_room = UINT_MAX;
+	drop(&says);
+	drop(&whole);
+	drop(&parts);
 }
 
 static void test_hides(void)
@@ -2188,6 +2224,7 @@ int main(void)
 	test_bytes_behind();
 	test_abort();
 	test_list();
+	test_list_in_parts();
 	test_hides();
 	test_unsupported();
 	test_starttls();
