@@ -250,8 +250,6 @@ int xnbd_wrapper_main(int argc UNUSED_PARAM, char **argv)
 	IF_FEATURE_XNBD_SERVER_COW_CLIENT(c.exports.cow_client = opt & OPT_COW_CLIENT;
 	if (c.exports.cow && c.exports.cow_client)
 		bb_simple_error_msg_and_die(IF_LONG_OPTS("--cow cannot be combined with --cow-client") IF_NOT_LONG_OPTS("-c cannot be combined with -O"));)
-	if (ENABLE_FEATURE_XNBD_SERVER_INIT && c.exports.root_storage && (c.exports.cow || c.exports.cow_client))
-		bb_simple_error_msg_and_die(IF_LONG_OPTS("--root-storage") IF_NOT_LONG_OPTS("-K") " cannot be combined with copy on write");
 	c.daemonize = opt & OPT_DAEMONIZE;
 	c.syslog = opt & OPT_SYSLOG;
 	c.verbose = opt & OPT_VERBOSE;

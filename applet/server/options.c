@@ -40,8 +40,11 @@ static bool has_ublk(const struct server_config *config)
 
 void server_limits(struct server_config *config, const char *clients, const char *queue, const char *buf, const char *threads)
 {
+	const struct export_config *e = &config->exports;
 	bool is_passed = listen_is_passed();
 
+	if (ENABLE_FEATURE_XNBD_SERVER_INIT && ENABLE_FEATURE_XNBD_SERVER_COW && e->root_storage && (e->cow || e->cow_client))
+		bb_simple_error_msg_and_die(IF_LONG_OPTS("--root-storage") IF_NOT_LONG_OPTS("-K") " cannot be combined with copy on write");
 	config->limits.sessions = xatou_range(clients, 0, CLIENTS_MAX);
 	config->limits.requests = xatou(queue);
 	config->max_buf_bytes = xatoull_sfx(buf, kMG_suffixes);

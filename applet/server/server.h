@@ -62,8 +62,8 @@ struct server_config {
 
 /* ---- options.c: options of both command lines ------------------------------------------------- */
 
-/* Takes these numbers, and looks whether there is something to listen on. Dies with one
- * line. */
+/* Takes these numbers, and looks whether there is something to listen on; and whether --root-storage can hold what it promises. Dies
+ * with one line. */
 void server_limits(struct server_config *config, const char *clients, const char *queue, const char *buf, const char *threads);
 
 /* --connections (NULL: not given) and --keep-device; the devices are set. Dies if there is none, or it cannot be kept. */
