@@ -148,7 +148,9 @@ void upgrade_handover(void)
 		keys_handover();
 	if (handover.reads && server_config->image) {
 		server.one.export = export_find("", 0);
-		server.served = server.one.export ? &server.one : NULL;
+		if (!server.one.export)
+			handover_die();
+		server.served = &server.one;
 	}
 	if (ENABLE_FEATURE_XNBD_SERVER_PROXY)
 		handover.reads ? proxies_get() : proxies_put();
