@@ -27,7 +27,14 @@ mkdir "$dir/alpine" "$dir/openwrt"
 fill "${3:+$3/}" <alpine/APKBUILD.in >"$dir/alpine/APKBUILD"
 [ -n "${3-}" ] || cp "$tarball" "$dir/alpine/"
 
-fill <openwrt/Makefile.in >"$dir/openwrt/Makefile"
+# OpenWrt looks for it in all directories of a file: URL, and takes it only if there is one.
+(
+	if [ -z "${3-}" ]; then
+		cp "$tarball" "$dir/openwrt/"
+		url='file://$(CURDIR)'
+	fi
+	fill <openwrt/Makefile.in >"$dir/openwrt/Makefile"
+)
 
 # The external tree takes the source that it is a part of; this copy takes the tarball.
 cp -r buildroot "$dir/buildroot"

@@ -14,7 +14,7 @@ make -s -C "$T/clone" "O=$T/out" recipes >"$T/log" 2>&1 || {
 	exit 1
 }
 mkdir "$T/openwrt" "$T/build" "$T/root"
-cp "$T/out/recipes/openwrt/Makefile" "$T/openwrt/"
+cp "$T/out/recipes/openwrt"/* "$T/openwrt/"
 cat >"$T/rules.mk" <<'END'
 TARGET_CC = arm-linux-gnueabihf-gcc
 TARGET_CFLAGS = -Os -pipe
@@ -25,12 +25,13 @@ PKG_JOBS = -j2
 END
 cat >"$T/package.mk" <<'END'
 PKG_BUILD_DIR := $(TOPDIR)/build/$(PKG_NAME)-$(PKG_VERSION)
-# As Build/Prepare does of a PKG_SOURCE.
+# As Build/Prepare does of a PKG_SOURCE, which it looks for in all directories there: it takes one, but not one of several.
 define BuildPackage
 $(eval $(Package/$(1)))
 .PHONY: compile install
 compile:
-	cp $(patsubst file://%,%,$(PKG_SOURCE_URL))/$(PKG_SOURCE) $(TOPDIR)/build/
+	find $(patsubst file://%,%,$(PKG_SOURCE_URL)) -follow -name $(PKG_SOURCE) >$(TOPDIR)/found
+	test $$(wc -l <$(TOPDIR)/found) = 1 && cp $$(cat $(TOPDIR)/found) $(TOPDIR)/build/
 	echo '$(PKG_HASH)  $(TOPDIR)/build/$(PKG_SOURCE)' | sha256sum -c
 	tar -C $(TOPDIR)/build -xf $(TOPDIR)/build/$(PKG_SOURCE)
 	test -e $(PKG_BUILD_DIR)/$(PKG_LICENSE_FILES)
