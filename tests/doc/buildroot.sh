@@ -16,6 +16,8 @@ config BR2_USE_MMU
 	def_bool y
 config BR2_TOOLCHAIN_HAS_THREADS
 	def_bool y
+config BR2_TARGET_ROOTFS_CPIO
+	def_bool y
 config BR2_EXTERNAL_XNBDBOX_PATH
 	string
 	default "$external"
@@ -29,20 +31,25 @@ TARGET_DIR = $(CURDIR)/target
 TARGET_CC = arm-linux-gnueabihf-gcc
 TARGET_STRIP = arm-linux-gnueabihf-strip
 TARGET_CFLAGS = -Os
+KCONFIG_ENABLE_OPT = echo $(1)=y >>kernel
 generic-package =
 include $(BR2_EXTERNAL_XNBDBOX_PATH)/external.mk
 xnbdbox/.stamp_installed:
+	mkdir -p $(@D)
+	tar -C $(XNBDBOX_SITE) --exclude=./.git $(patsubst --exclude=/%,--exclude=./%,$(XNBDBOX_OVERRIDE_SRCDIR_RSYNC_EXCLUSIONS)) -cf - . | tar -C $(@D) -xf -
+	test ! -e $(@D)/build && test -e $(@D)/$(XNBDBOX_LICENSE_FILES)
 	mkdir -p $(@D)/build/obj
-	cp -r $(addprefix $(XNBDBOX_SITE)/,Kconfig Makefile applet config man $(XNBDBOX_LICENSE_FILES)) $(@D)
 	touch -d tomorrow $(@D)/build/obj/main.o
 	$(XNBDBOX_CONFIGURE_CMDS)
 	$(XNBDBOX_BUILD_CMDS)
 	$(XNBDBOX_INSTALL_TARGET_CMDS)
+	$(foreach hook,$(XNBDBOX_POST_INSTALL_TARGET_HOOKS),$($(hook)))
+	$(XNBDBOX_LINUX_CONFIG_FIXUPS)
 END
 
 # package LINE...: builds with these lines in Buildroot's configuration.
 package() {
-	rm -rf "$T/xnbdbox" "$T/target"
+	rm -rf "$T/xnbdbox" "$T/target" "$T/kernel"
 	printf '%s\n' BR2_PACKAGE_XNBDBOX=y "$@" >"$T/.config"
 	(cd "$T" && CONFIG_='' kconfig-conf --olddefconfig Config.in >log 2>&1)
 	! grep -i warning "$T/log" || exit 1
@@ -56,14 +63,17 @@ package() {
 	readelf -h "$T/target/usr/bin/xnbdbox" | grep 'Machine:.*ARM'
 }
 
-package BR2_PACKAGE_XNBDBOX_INITRAMFS=y
+package BR2_PACKAGE_XNBDBOX_INITRAMFS=y BR2_PACKAGE_XNBDBOX_INIT=y
 cmp config/initramfs_defconfig "$T/xnbdbox/.config"
-test -x "$T/target/usr/share/xnbdbox/init"
+test -x "$T/target/init"
+[ "$(readlink "$T/target/init")" = usr/share/xnbdbox/init ]
+grep -x CONFIG_BLK_DEV_NBD=y "$T/kernel"
 qemu-arm "$T/target/usr/sbin/xnbd-server" --help 2>&1 | grep -e --root-storage
 
 package BR2_PACKAGE_XNBDBOX_CUSTOM=y "BR2_PACKAGE_XNBDBOX_CONFIG=\"$PWD/config/bgctl_defconfig\""
 cmp config/bgctl_defconfig "$T/xnbdbox/.config"
 test ! -e "$T/target/usr/sbin/xnbd-server"
+test ! -e "$T/kernel"
 
 # make recipes: the same package, of the tarball. Of its mk file, other lines say where the source is.
 version=$(sed -n 's/^VERSION := //p' Makefile)

@@ -9,6 +9,7 @@
 # The external tree is a part of the source.
 XNBDBOX_SITE = $(BR2_EXTERNAL_XNBDBOX_PATH)/../..
 XNBDBOX_SITE_METHOD = local
+XNBDBOX_OVERRIDE_SRCDIR_RSYNC_EXCLUSIONS = --exclude=/build
 XNBDBOX_LICENSE = GPL-2.0-or-later
 XNBDBOX_LICENSE_FILES = LICENSE
 
@@ -45,5 +46,20 @@ define XNBDBOX_INSTALL_TARGET_CMDS
 	$(TARGET_MAKE_ENV) $(MAKE) -C $(@D) $(XNBDBOX_MAKE_OPTS) \
 		DESTDIR="$(TARGET_DIR)" install
 endef
+
+ifeq ($(BR2_PACKAGE_XNBDBOX_INIT),y)
+define XNBDBOX_INSTALL_INIT
+	ln -sf usr/share/xnbdbox/init $(TARGET_DIR)/init
+endef
+XNBDBOX_POST_INSTALL_TARGET_HOOKS += XNBDBOX_INSTALL_INIT
+endif
+
+# For --device, xnbd-client and the init.
+ifneq ($(BR2_PACKAGE_XNBDBOX_FULL)$(BR2_PACKAGE_XNBDBOX_INITRAMFS),)
+define XNBDBOX_LINUX_CONFIG_FIXUPS
+	$(call KCONFIG_ENABLE_OPT,CONFIG_BLK_DEV)
+	$(call KCONFIG_ENABLE_OPT,CONFIG_BLK_DEV_NBD)
+endef
+endif
 
 $(eval $(generic-package))
