@@ -32,10 +32,11 @@ srcdir=$T/src pkgdir=$T/pkg/xnbdbox
 default_prepare() {
 	:
 }
-# amove FILE: from the main package to this one.
+# amove FILE: from the main package, which keeps no empty directory, to this one.
 amove() {
 	mkdir -p "$(dirname "$subpkgdir/$1")"
 	mv "$pkgdir/$1" "$subpkgdir/$1"
+	rmdir -p "$(dirname "$1")" 2>/dev/null || :
 }
 set -eu
 . "$startdir/APKBUILD"
