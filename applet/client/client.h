@@ -46,6 +46,8 @@ bool session_place_request(void (*answered)(bool made));
 void session_tell(struct session *s, void (*ended)(void *ctx), void *ctx);
 /* For its ended(): whether the client has sent a DISC. */
 bool session_was_disconnected(const struct session *s);
+/* Its socket, which stays the session's; no other session has that number until the process of another program ends. */
+int session_fd(const struct session *s);
 /* As if the client had sent NBD_CMD_DISC: requests in flight are answered. */
 void session_drain(struct session *s);
 /* ended() is not called any more. */
@@ -99,11 +101,11 @@ void key_rules_check(const llist_t *list);
  * in transit. Waits for their current work, which does not block. */
 void fronts_stop(void);
 void fronts_go_on(void);
-/* Between fronts_stop() and fronts_go_on(): writes all sessions, with the requests that are not answered; nothing of
+/* Between fronts_stop() and fronts_go_on(): writes all sessions, but those of ublk devices, with the requests that are not answered; nothing of
  * them changes. Or takes them (reactor/handover.h); the exports are there. What was not answered is done again. */
 void sessions_handover(void);
-/* A restored session of this export that has an owner, which has not claimed it yet by session_tell(). NULL: none. */
-struct session *session_claim(const struct export *e);
+/* The restored session of this socket, if it has an owner, which has not claimed it yet by session_tell(). NULL: there is none. */
+struct session *session_claim(int fd);
 
 /* ---- fronts: threads that serve sessions, beside the core's --------------------------------- */
 

@@ -402,6 +402,11 @@ bool session_was_disconnected(const struct session *s)
 	return s->disconnected;
 }
 
+int session_fd(const struct session *s)
+{
+	return s->event.fd;
+}
+
 void session_disown(struct session *s)
 {
 	s->ended = NULL;

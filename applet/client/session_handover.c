@@ -128,7 +128,8 @@ static void sessions_put(void)
 
 	for (i = 0; i < front_count(); i++)
 		for (s = fronts[i].sessions; s; s = s->next)
-			if (s->state != SESSION_CLOSED && !s->broken && !is_in_tls(s) && !s->handshake.lists)
+			/* The kernel keeps those of ublk. */
+			if (s->state != SESSION_CLOSED && !s->broken && !session_is_ublk(s) && !is_in_tls(s) && !s->handshake.lists)
 				session_put(s);
 }
 
@@ -306,11 +307,11 @@ void sessions_handover(void)
 	}
 }
 
-struct session *session_claim(const struct export *e)
+struct session *session_claim(int fd)
 {
 	struct session *s = front_here()->sessions;
 
-	while (s && (s->state == SESSION_CLOSED || s->export != e || s->ended != session_unclaimed))
+	while (s && (s->state == SESSION_CLOSED || s->event.fd != fd || s->ended != session_unclaimed))
 		s = s->next;
 	return s;
 }

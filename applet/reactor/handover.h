@@ -85,6 +85,8 @@ struct handed_control {
 	uint64_t export; /* of one that talks: the serial of what its request is about, or NO_EXPORT */
 };
 
+/* Of /dev/nbdN, then a HANDED_NUMBER for the socket of each connection; or, behind all those, of /dev/ublkbN, with no more
+ * than its export. */
 struct handed_device {
 	bool is_new, is_scanned; /* as in struct device */
 	uint16_t reserved_16;

@@ -63,7 +63,6 @@ bool ublk_devices_have_failed(void);
 void ublk_devices_die(void) NORETURN;
 void ublk_devices_end(bool keep);
 bool ublk_devices_have_ended(void);
-/* Whether there are any. */
-bool ublk_devices_are_there(void);
+void ublk_devices_handover(void);
 
 #endif

@@ -8,13 +8,9 @@
 static void device_put(const struct device *d)
 {
 	struct handed_device *r = handover_put(HANDED_DEVICE, NULL, 0);
-	const struct device *other;
 
 	if (d->busy || !d->is_there)
 		handover.why = handover_busy;
-	for (other = d->next; other; other = other->next) /* sessions are found by their export */
-		if (other->export == d->export)
-			handover.why = "one export has two devices";
 	r->is_new = d->is_new;
 	r->is_scanned = d->is_scanned;
 	r->pid = d->pid;
@@ -25,7 +21,6 @@ static void device_put(const struct device *d)
 static void device_get(struct device *d, const struct handed_device *r)
 {
 	struct export *e = export_by_serial(r->export);
-	struct line *l;
 
 	d->is_new = r->is_new;
 	d->is_scanned = r->is_scanned;
@@ -34,20 +29,31 @@ static void device_get(struct device *d, const struct handed_device *r)
 	d->device.index = r->index;
 	if (!e)
 		return;
-	for (l = d->lines; l < d->lines + d->count && (l->session = session_claim(e)); l++)
-		session_tell(l->session, device_line_lost, l);
 	export_hold(e);
 	device_describe(d, e);
 	device_there(d); /* its partitions may not have been read to the end */
-	device_lines_fill(d);
+}
+
+/* The process stays, and so do the numbers of its descriptors: they tell whose a session is. */
+static void lines_handover(struct device *d)
+{
+	struct line *l;
+
+	for (l = d->lines; l < d->lines + d->count; l++) {
+		uint64_t fd = handover.reads || !l->session ? UINT64_MAX : (unsigned)session_fd(l->session);
+
+		handover_number(&fd);
+		if (handover.reads && !d->is_ending && (l->session = session_claim((int)fd)))
+			session_tell(l->session, device_line_lost, l);
+	}
+	if (handover.reads)
+		device_lines_fill(d);
 }
 
 void devices_handover(void)
 {
 	struct device *d;
 
-	if (ENABLE_FEATURE_XNBD_SERVER_UBLK && ublk_devices_are_there())
-		handover.why = "/dev/ublkbN cannot be handed over: see --keep-device";
 	for (d = devices; d; d = d->next) {
 		const struct handed_device *r = handover.reads ? handover_get(HANDED_DEVICE) : NULL;
 
@@ -55,5 +61,8 @@ void devices_handover(void)
 			device_get(d, r);
 		else if (!handover.reads)
 			device_put(d);
+		lines_handover(d);
 	}
+	if (ENABLE_FEATURE_XNBD_SERVER_UBLK)
+		ublk_devices_handover();
 }

@@ -34,6 +34,7 @@ enum {
 	/* After all requests that the kernel can have under way were under way at a server's death, it notices that
 	 * death when the timer of one fires. */
 	NOTICE_MS = 1000,
+	HANDED_TRY_MS = 5, /* of a device whose server has just become another program: it waits */
 };
 
 enum state { OPEN, START, THERE, STOP, DELETE, ENDED };
@@ -48,6 +49,7 @@ struct ublk_device {
 	struct ublk_client client;
 	bool has_client;   /* ... which has not ended */
 	bool is_recovered; /* from the last server */
+	bool is_handed;    /* ... which was another program in this process */
 	bool is_ending;    /* the server's end */
 	uint64_t begun_ms;
 	struct timer again;
@@ -79,6 +81,8 @@ static int acquire(struct ublk_device *d)
 
 	if (error)
 		return error;
+	if (d->is_handed && i->state <= UBLK_DEAD)
+		return ENODEV; /* somebody has removed it meanwhile */
 	d->is_recovered = i->state == UBLK_QUIESCED;
 	if (i->state != UBLK_NONE && (i->identity != d->identity || !i->fits || ublk_is_open(d->index)))
 		return EBUSY;
@@ -170,7 +174,7 @@ static const struct ublk_device *failed; /* the first that could not be begun */
 
 static void fail(struct ublk_device *d, int why)
 {
-	if (d->state == START && loop_now_ms() - d->begun_ms > DEVICE_SCAN_MS) /* the server is already ready */
+	if (d->is_handed || (d->state == START && loop_now_ms() - d->begun_ms > DEVICE_SCAN_MS)) /* the server is already ready */
 		bb_error_msg("'%s' cannot be started: %s", d->path, strerror(why));
 	d->why = why;
 	d->state = ENDED;
@@ -320,8 +324,8 @@ static void open_done(struct job *j)
 			delete(d);
 		return;
 	}
-	if ((d->error == EBUSY || d->error == EEXIST) && loop_now_ms() - d->begun_ms <= DEVICE_BUSY_MS) {
-		timer_set(&d->again, loop_now_ms() + DEVICE_TRY_MS);
+	if ((d->error == EBUSY || d->error == EEXIST) && (d->is_handed || loop_now_ms() - d->begun_ms <= DEVICE_BUSY_MS)) {
+		timer_set(&d->again, loop_now_ms() + (d->is_handed ? HANDED_TRY_MS : DEVICE_TRY_MS));
 		return;
 	}
 	if (d->error) {
@@ -373,15 +377,20 @@ static uint64_t identify(const struct export *e)
 	return hash;
 }
 
+static void begin(struct ublk_device *d)
+{
+	d->identity = identify(d->export);
+	d->begun_ms = loop_now_ms();
+	submit(d, open_run, open_done);
+}
+
 void ublk_devices_begin(void)
 {
 	struct ublk_device *d;
 
 	for (d = devices; d; d = d->next) {
 		d->export = device_export(d->name, d->path);
-		d->identity = identify(d->export);
-		d->begun_ms = loop_now_ms();
-		submit(d, open_run, open_done);
+		begin(d);
 	}
 }
 
@@ -433,7 +442,25 @@ bool ublk_devices_have_ended(void)
 	return !d;
 }
 
-bool ublk_devices_are_there(void)
+/* The kernel has noticed the end of the old program's thread as it notices a death, and this one takes its devices over. */
+void ublk_devices_handover(void)
 {
-	return devices;
+	const struct handed_device *r;
+	struct handed_device *to;
+	struct ublk_device *d;
+
+	for (d = devices; d; d = d->next) {
+		if (!handover.reads) {
+			to = handover_put(HANDED_DEVICE, NULL, 0);
+			to->export = d->state == ENDED ? NO_EXPORT : d->export->nbd.serial;
+			if (d->busy || (d->state != THERE && d->state != ENDED))
+				handover.why = handover_busy;
+		} else if ((r = handover_get(HANDED_DEVICE)) && (d->export = export_by_serial(r->export))) {
+			export_hold(d->export);
+			d->is_handed = true;
+			begin(d);
+		} else {
+			d->state = ENDED;
+		}
+	}
 }

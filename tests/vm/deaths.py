@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
-# deaths.py SEED 6.1|6.12 nbd|ublk CONNECTIONS DEATHS: a file system on a proxy's own device, used by fsload and by
-# fio, which verifies all that it has written. The proxy dies DEATHS times, by each of the kinds below in turn, and a
-# loop starts it again; with nbd it gets another program in between (--upgrade). Then the disk moves, the server ends
+# deaths.py SEED 6.1|6.12 nbd|ublk CONNECTIONS DEATHS [KIND]: a file system on a proxy's own device, used by fsload and by
+# fio, which verifies all that it has written. The proxy dies DEATHS times, by each of the kinds below in turn, or by this one, and a
+# loop starts it again, and it gets another program in between (--upgrade). Then the disk moves, the server ends
 # in an orderly way, and the image is looked at from the host. The longest pause is told.
 import random, sys, time
 from machine import BUILD, HOST, Machine, expect_quiet, kernel, make_ext4, serve_origin
@@ -16,6 +16,7 @@ KINDS = {
     "out of memory": ("echo 1000 >/proc/$old/oom_score_adj && echo f >/proc/sysrq-trigger", "137"),
 }
 rng = random.Random(int(sys.argv[1]))
+kinds = sys.argv[6:] or list(KINDS)
 release, kind, connections, deaths = sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5])
 device = "/dev/ublkb0" if kind == "ublk" else "/dev/nbd0"
 server = f"xnbd-server --proxy --lport 8521 --device {device} --connections {connections} {HOST} %d /dev/vda /b/cache.bm /run/ctl.sock"
@@ -63,8 +64,9 @@ def die(name):
 
 
 def upgrade():
+    """It is refused for a moment where the device has just been taken over."""
     pause()
-    m.run("old=$(pid); xnbd-bgctl --upgrade /run/other /run/ctl.sock && [ $(pid) = $old ] && readlink /proc/$old/exe | grep memfd")
+    m.run("old=$(pid); until_true 300 xnbd-bgctl --upgrade /run/other /run/ctl.sock && [ $(pid) = $old ] && readlink /proc/$old/exe | grep memfd")
 
 
 def expect_right():
@@ -93,11 +95,10 @@ def move():
 port = make_disks()
 m = Machine("cache.img", "state.img", f"{BUILD}/fio.img,readonly=on", append="loglevel=7", memory=320, **kernel(release))
 begin(port)
-died = [list(KINDS)[i % len(KINDS)] for i in range(deaths)]
-died_by = ", ".join(f"{died.count(name)} by {name}" for name in KINDS)
+died = [kinds[i % len(kinds)] for i in range(deaths)]
+died_by = ", ".join(f"{died.count(name)} by {name}" for name in kinds)
 for name in died:
-    if kind == "nbd":
-        upgrade()
+    upgrade()
     die(name)
 time.sleep(1)
 expect_right()
