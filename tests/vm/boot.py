@@ -18,6 +18,7 @@ import hashlib, os, random, re, shutil, struct, sys, threading, time
 from disk import SECTOR, Disk, outcome
 from machine import BUILD, HOST, PATIENCE, XNBDBOX, Machine, connect, free_port, make_ext4, spawn
 from model import expect_clean, read_files
+from root_server import check_server, expect, kill_server, query, upgrade
 
 KIND, rng = sys.argv[1], random.Random(int(sys.argv[2]))
 INITRD = sys.argv[3] if len(sys.argv) > 3 else "boot/initrd"
@@ -125,10 +126,6 @@ def boot(drive, **more):
     return m, root
 
 
-def query(m, key):
-    return m.run("query " + key).strip()
-
-
 def wait_for(m, key, value):
     m.run(f"is_so() {{ [ \"$(query {key})\" = '{value}' ]; }}; until_true {PATIENCE} is_so")
 
@@ -158,11 +155,6 @@ def expect_waiting(m):
     expect("the read of what is not here", m.run("ls /run/read 2>/dev/null || true"), "")
 
 
-def expect(what, found, expected):
-    if found != expected:
-        sys.exit(f"{what}: {found}, not {expected}")
-
-
 def check_files(m, expected, which="*"):
     """What the machine reads, and not from its memory."""
     said = m.run(f"sync; echo 3 >/proc/sys/vm/drop_caches; cd /data; sha256sum {which}; cd /")
@@ -178,62 +170,6 @@ def write(m, name, files):
     m.run(f"dd if=/dev/urandom of=/run/x bs=1k count={kib} 2>/dev/null")
     m.run(f"dd if=/run/x of=/data/{name} bs=64k conv=fsync 2>/dev/null")
     files[name] = m.run("sha256sum /run/x").split()[0]
-
-
-def check_server(m):
-    """The root depends on it, and it has outlived the initramfs."""
-    pid = query(m, "pid")
-    expect("first letter of the server's name", m.run(f"head -c 1 /proc/{pid}/cmdline; echo"), "@\n")
-    expect("its oom_score_adj", m.run(f"cat /proc/{pid}/oom_score_adj"), "-1000\n")
-    locked = int(m.run(f"sed -n 's/^VmLck:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/{pid}/status"))
-    if locked < 100:
-        sys.exit(f"only {locked} KiB of the server's memory are locked")
-    if "(deleted)" not in m.run(f"ls -l /proc/{pid}/exe"):
-        sys.exit("the initramfs is still there")
-    say(f"Process {pid} serves it: {locked} KiB locked in memory, its program deleted with the initramfs")
-
-
-# It writes and reads a file of the root file system, past the machine's memory, until there is /run/enough.
-LOAD = ("rm -f /run/enough /run/loaded /run/rounds; dd if=/dev/urandom of=/run/l bs=1k count=900 2>/dev/null; (n=0;"
-        " while [ ! -e /run/enough ]; do dd if=/run/l of=/data/load bs=16k conv=fsync 2>/dev/null && echo 3 >/proc/sys/vm/drop_caches &&"
-        " cmp /run/l /data/load || break; n=$((n + 1)); echo $n >/run/rounds; done; echo $n >/run/loaded) &"
-        f" until_true {PATIENCE} test -s /run/rounds")
-
-
-def upgrade(m):
-    """To the program that is on the root file system, some of which may be at the origin only; nothing of it is in the page
-    cache. Meanwhile others use their disk."""
-    m.run(LOAD)
-    pid = query(m, "pid")
-    for i in range(3):
-        rounds = int(m.run("cat /run/rounds"))
-        m.run("echo 3 >/proc/sys/vm/drop_caches; xnbd-bgctl --upgrade /bin/xnbdbox /run/xnbd/ctl")
-        m.run(f"is_so() {{ [ $(cat /run/rounds) -gt {rounds} ]; }}; until_true {PATIENCE} is_so")
-    m.run(f"touch /run/enough; until_true {PATIENCE} test -s /run/loaded; cmp /run/l /data/load; rm /data/load")
-    if int(m.run("cat /run/loaded")) < 3:
-        sys.exit("the load has come to its end: " + m.run("dmesg | tail -5"))
-    expect("the process that serves", query(m, "pid"), pid)
-    if "memfd:" not in m.run(f"ls -l /proc/{pid}/exe"):
-        sys.exit("the program is still the one of the initramfs")
-    check_server(m)
-
-
-def kill_server(m):
-    """Again and again, while others use their disk and nothing of it is in the page cache: its keeper starts it again, and
-    no request fails. Last while it starts."""
-    m.run(LOAD)
-    keeper = m.run(f"sed -n 's/^PPid:[^0-9]*//p' /proc/{query(m, 'pid')}/status").strip()
-    for i in range(KILLS):
-        pid = query(m, "pid")
-        rounds = int(m.run("cat /run/rounds"))
-        m.run(f"echo 3 >/proc/sys/vm/drop_caches; kill -9 {pid}")
-        if i == KILLS - 1:
-            m.run(f"is_so() {{ p=$(grep -l '^PPid:[^0-9]*{keeper}$' /proc/[0-9]*/status | tr -dc 0-9); [ \"$p\" ] && [ \"$p\" != {pid} ] && kill -9 $p; }}; until_true {PATIENCE} is_so")
-        m.run(f"is_so() {{ p=$(query pid 2>/dev/null); [ \"$p\" ] && [ \"$p\" != {pid} ]; }}; until_true {PATIENCE} is_so")
-        m.run(f"is_so() {{ [ $(cat /run/rounds) -gt {rounds} ]; }}; until_true {PATIENCE} is_so")
-    m.run(f"touch /run/enough; until_true {PATIENCE} test -s /run/loaded; cmp /run/l /data/load; rm /data/load")
-    expect("the origin of the new server", query(m, "mode"), "proxy")
-    check_server(m)
 
 
 def check_console(*messages):
@@ -310,15 +246,15 @@ def move_and_shut_down():
     say("A machine with an empty disk is switched on")
     m, root = boot("disk.img")
     expect("root file system", root, "/dev/nbd0")
-    check_server(m)
+    say(check_server(m))
     write(m, "early", files)
     if SECRET:
-        upgrade(m)  # before a kill, after which nothing is recorded
+        upgrade(m, "/bin/xnbdbox", "/data")  # before a kill, after which nothing is recorded
         m.run("runs=$(wc -l </run/xnbd/trace); cat /data/file0 >/dev/null;"
               f" is_so() {{ [ $(wc -l </run/xnbd/trace) -gt $runs ]; }}; until_true {PATIENCE} is_so")
     if not DEMO:
-        kill_server(m)
-    upgrade(m)
+        kill_server(m, KILLS, "/data")
+    upgrade(m, "/bin/xnbdbox", "/data")
     say("Three times another program has taken the server's place, each read from the root file system that it serves")
     write(m, "meanwhile", files)  # so that its inode, and the programs, are here
     origin.kill()
@@ -333,7 +269,7 @@ def move_and_shut_down():
     expect("origin", query(m, "mode"), "proxy")
     expect_waiting(m)
     if not DEMO:
-        upgrade(m)
+        upgrade(m, "/bin/xnbdbox", "/data")
         expect_waiting(m)
     origin.start()
     say("The origin is back")
@@ -343,7 +279,7 @@ def move_and_shut_down():
     say("Every block is here, and the switch is done. The origin is stopped, for good")
     origin.kill()
     if not DEMO:
-        upgrade(m)
+        upgrade(m, "/bin/xnbdbox", "/data")
     check_files(m, files)
     write(m, "late", files)
     say(f"All {len(files)} files are right, and a new one is written. Shutdown")
