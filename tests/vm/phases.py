@@ -9,7 +9,7 @@ import debian
 from debian import HOLD, moves_from, start_origin
 from layouts import MIB, read, write
 from machine import BUILD, HOST, PATIENCE, Machine, expect_quiet, make_ext4
-from model import expect_clean, is_covered, newest_header, read_files, together
+from model import expect_clean, is_covered, read_files, together
 
 NETWORK = sys.argv[1]
 INITRD = "".join(sys.argv[2:]) or ("boot/initrd" if NETWORK == "busybox" else "initramfs-tools.initrd")
