@@ -31,7 +31,7 @@ $(eval $(Package/$(1)))
 .PHONY: compile install
 compile:
 	find $(patsubst file://%,%,$(PKG_SOURCE_URL)) -follow -name $(PKG_SOURCE) >$(TOPDIR)/found
-	test $$(wc -l <$(TOPDIR)/found) = 1 && cp $$(cat $(TOPDIR)/found) $(TOPDIR)/build/
+	test $$$$(wc -l <$(TOPDIR)/found) = 1 && cp $$$$(cat $(TOPDIR)/found) $(TOPDIR)/build/
 	echo '$(PKG_HASH)  $(TOPDIR)/build/$(PKG_SOURCE)' | sha256sum -c
 	tar -C $(TOPDIR)/build -xf $(TOPDIR)/build/$(PKG_SOURCE)
 	test -e $(PKG_BUILD_DIR)/$(PKG_LICENSE_FILES)
