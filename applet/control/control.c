@@ -461,12 +461,12 @@ static void connection_get(struct control_socket *s, const struct handed_control
 		k->in_bytes = (unsigned)handover.more_bytes;
 		memcpy(k->in, handover.more, k->in_bytes);
 		memcpy(&k->waiting, &r->waiting, HANDED);
-		if ((k->talks && k->export) || ((k->follow || k->owns_job || k->xnbd04_detects) && !control_is_proxy(k)))
-			handover_die();
 	}
+	if (k && k->talks && k->export) /* they are a wrapper's */
+		handover_die();
 	if (ENABLE_FEATURE_XNBD_WRAPPER_CONVERSATION && k && k->talks && (k->export = export_by_serial(r->export)))
 		export_hold(k->export);
-	if (k && (k->follow || k->xnbd04_detects) && !control_is_proxy(k))
+	if (k && (k->follow || k->owns_job || k->xnbd04_detects) && !control_is_proxy(k))
 		handover_die();
 	if (!handover_get(HANDED_TEXT) || !k)
 		return;
