@@ -60,6 +60,7 @@ class Origin:
 
     def __init__(self):
         self.port = free_port()
+        self.log = open("origin.log", "a+")
         root = shutil.copytree(BUILD + "/boot/root", "root", symlinks=True)
         os.mkdir("root/data")
         self.files = {}
@@ -79,12 +80,17 @@ class Origin:
 
     def start(self, image="origin.img"):
         self.process = spawn(XNBDBOX, "xnbd-server", "--target", "--readonly", "--laddr", "127.0.0.1",
-                             "--lport", str(self.port), *(("--tls-psk", "keys") if SECRET else ()), image)
+                             "--lport", str(self.port), *(("--tls-psk", "keys") if SECRET else ()), image, stderr=self.log)
         connect(self.port).shutdown()
 
     def kill(self):
         self.process.kill()
         self.process.wait()
+
+    def said(self):
+        """But that clients have a key."""
+        self.log.seek(0)
+        return [line for line in self.log if "TLS: connected" not in line]
 
 
 def empty_disk():
@@ -467,5 +473,6 @@ elif KIND == "away":
 else:
     move_and_shut_down()
 expect("the origin's disk", origin.digest(), origin.sum)
+expect("what the origin says", origin.said(), [])
 if not DEMO:
     print("ok")
