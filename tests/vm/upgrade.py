@@ -101,16 +101,17 @@ def removed_and_killed():
 def waits_for_origin(device):
     """The requests of the old program, which the new one has to do again."""
     print(f"{time.monotonic() - began:.0f} s: {device} waits", file=log)
-    m.run("rm -f /run/x; head -c 4M /dev/urandom >/t/o.img; xnbd-server --target --readonly --daemonize --lport 9000 --pidfile /run/o.pid /t/o.img")
+    m.run("rm -f /run/x; dd if=/dev/urandom of=/t/o.img bs=64k count=64 2>/dev/null && xnbd-server --target --readonly --daemonize --lport 9000 --pidfile /run/o.pid /t/o.img")
     m.run(f"xnbd-server --proxy --daemonize --lport 0 --pidfile /run/p.pid --device {device} 127.0.0.1 9000 /t/cache.img /t/cache.bm /run/p.ctl && "
           f"cmp -n 4096 {device} /t/o.img")
     m.run("kill $(cat /run/o.pid) && until_true 300 sh -c '! [ -e /run/o.pid ]'")
     m.run(f"(for i in 1 2 3 4 5 6; do (dd if={device} of=/run/part$i iflag=direct bs=64k count=1 skip=$((i * 10)) 2>/run/dd$i; echo $? >>/run/x) & done); "
           "until_true 300 sh -c '[ $(xnbd-bgctl --query /run/p.ctl | sed -n \"s/^waiting //p\") -ge 6 ]'")
-    m.run(f"for i in 1 2 3; do until_true 300 {EXCHANGE.replace('w.ctl', 'p.ctl')}; "
-          "until_true 300 sh -c '[ $(xnbd-bgctl --query /run/p.ctl | sed -n \"s/^waiting //p\") -ge 6 ]' && ! [ -e /run/x ] || return 1; done")
+    m.run(f"exchanges() {{ for i in 1 2 3; do until_true 300 {EXCHANGE.replace('w.ctl', 'p.ctl')} && "
+          "until_true 300 sh -c '[ $(xnbd-bgctl --query /run/p.ctl | sed -n \"s/^waiting //p\") -ge 6 ]' && ! [ -e /run/x ] || return 1; done; }; exchanges")
     m.run("xnbd-server --target --readonly --daemonize --lport 9000 --pidfile /run/o.pid /t/o.img; until_true 300 sh -c '[ $(grep -c ^0 /run/x) = 6 ]'")
-    m.run(f"for i in 1 2 3 4 5 6; do dd if=/t/o.img bs=64k count=1 skip=$((i * 10)) 2>/dev/null | cmp - /run/part$i || return 1; done; cmp {device} /t/o.img")
+    m.run("same() { for i in 1 2 3 4 5 6; do dd if=/t/o.img bs=64k count=1 skip=$((i * 10)) 2>/dev/null | cmp - /run/part$i || return 1; done; }; "
+          f"same && cmp {device} /t/o.img")
     m.run("kill $(cat /run/p.pid) && until_true 300 sh -c '! [ -e /run/p.pid ]'; kill $(cat /run/o.pid); until_true 300 sh -c '! [ -e /run/o.pid ]'; rm /t/cache.*")
 
 
