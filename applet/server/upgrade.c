@@ -35,7 +35,7 @@ enum {
 	PROGRAM_BYTES_MAX = 64 << 20,
 	TRIAL_MS = 5000, /* what is tried needs a thousandth of that */
 	HANGS_MS = 2000, /* since then, it may be forever */
-	SYNCS_MS = 10000, /* a sync of a disk that is well less */
+	SYNCS_MS = 10000, /* a sync of a disk that is well less, and so does reading the bits of one */
 };
 
 static struct {
@@ -46,11 +46,32 @@ static struct {
 	bool busy; /* from the request to its refusal */
 	bool read; /* the program has been, or could not be */
 	bool lacks; /* ... that */
-	struct timer patience; /* with the syncs that are under way */
+	bool is_late; /* refused meanwhile, as a disk hangs: nobody waits for it any more */
+	struct timer patience; /* with the disk that is read, or with the syncs that are under way */
 	uint64_t until_ms; /* ... how long; 0: it has not begun */
 } up;
 
+static const char disk_hangs[] = "a disk takes long to be read: try again";
+
 /* ---- reading the program --------------------------------------------------------------------- */
+
+static void no_patience(struct timer *t UNUSED_PARAM)
+{
+	/* it ends the wait for events */
+}
+
+static void be_patient(void)
+{
+	up.until_ms = loop_now_ms() + SYNCS_MS;
+	up.patience.fire = no_patience;
+	timer_set(&up.patience, up.until_ms);
+}
+
+static void patience_ends(void)
+{
+	up.until_ms = 0;
+	timer_clear(&up.patience);
+}
 
 static void read_run(struct job *j UNUSED_PARAM)
 {
@@ -67,7 +88,7 @@ static void warm_run(struct job *j UNUSED_PARAM)
 /* The next proxy, until there is none. */
 static void read_done(struct job *j)
 {
-	struct export *e = up.warms ? up.warms->next : exports;
+	struct export *e = up.is_late ? NULL : up.warms ? up.warms->next : exports;
 
 	while (e && (!ENABLE_FEATURE_XNBD_SERVER_PROXY || !e->disk.words || e->removed)) /* that: it may come to its end, whoever holds it */
 		e = e->next;
@@ -78,11 +99,17 @@ static void read_done(struct job *j)
 	up.warms = e;
 	if (e) {
 		j->run = warm_run;
+		be_patient();
 		pool_submit(j);
 		return;
 	}
 	close(up.program_fd);
-	up.read = true;
+	patience_ends();
+	up.read = !up.is_late;
+	if (up.is_late) {
+		memory_free(&up.program);
+		up.busy = up.is_late = false;
+	}
 }
 
 const char *upgrade_begin(int program_fd)
@@ -91,7 +118,7 @@ const char *upgrade_begin(int program_fd)
 	struct stat st;
 
 	if (up.busy)
-		why = handover_busy;
+		why = up.is_late ? disk_hangs : handover_busy;
 	else if (fstat(program_fd, &st) < 0 || !S_ISREG(st.st_mode) || !st.st_size || st.st_size > PROGRAM_BYTES_MAX)
 		why = "not a program: it must be a file of at most 64 MiB";
 	if (why) {
@@ -104,6 +131,7 @@ const char *upgrade_begin(int program_fd)
 	up.job.run = read_run;
 	up.job.done = read_done;
 	up.job.class = JOB_SLOW;
+	be_patient();
 	pool_submit(&up.job);
 	return NULL;
 }
@@ -211,11 +239,6 @@ static const char *exchange(void)
 	return why;
 }
 
-static void no_patience(struct timer *t UNUSED_PARAM)
-{
-	/* it ends the wait for events */
-}
-
 /* The kernel tells an open file once that a sync has failed. Whoever waits for that goes with this program, and the next one would
  * sync again, with success: so it is waited for, and meanwhile no other begins. */
 static bool wait_for_syncs(void)
@@ -225,11 +248,8 @@ static bool wait_for_syncs(void)
 
 	for (e = exports; e; e = e->next)
 		waits |= e->disk.save.write.busy;
-	if (waits && !up.until_ms) {
-		up.until_ms = loop_now_ms() + SYNCS_MS;
-		up.patience.fire = no_patience;
-		timer_set(&up.patience, up.until_ms);
-	}
+	if (waits && !up.until_ms)
+		be_patient();
 	return waits;
 }
 
@@ -238,6 +258,11 @@ void upgrade_now(void)
 	const char *why;
 	bool waits;
 
+	if (!up.read && up.until_ms && loop_now_ms() >= up.until_ms) {
+		patience_ends();
+		up.is_late = true;
+		control_upgraded(disk_hangs);
+	}
 	if (!up.read)
 		return;
 	why = refusal();
@@ -262,8 +287,7 @@ void upgrade_now(void)
 		memset(&handover, 0, sizeof(handover));
 	}
 	disks_hold_syncs(false);
-	timer_clear(&up.patience);
-	up.until_ms = 0;
+	patience_ends();
 	memory_free(&up.program);
 	up.busy = up.read = false;
 	control_upgraded(why);
