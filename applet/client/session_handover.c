@@ -76,7 +76,7 @@ static void request_put(const struct command *x)
 		r->bytes = x->buf ? x->buf_bytes : 0;
 	} else if (x->req.type == NBD_CMD_WRITE && (r->payload || x->pieces || (x->buf && left))) {
 		for (; p; p = p->next)
-			if (p->whole == x)
+			if (p->whole == x && !p->replied) /* else of a READ that has ended, and was in the same place */
 				command_hand(HANDED_PIECE, p);
 	} else {
 		r->bytes = 0;
