@@ -157,7 +157,8 @@ void upgrade_handover(void)
 	if (ENABLE_FEATURE_XNBD_WRAPPER_DBPATH && server_config->dbpath)
 		database_handover();
 	sessions_handover();
-	control_handover(&server.control, server.one.export);
+	if (server_config->control) /* else a wrapper was asked by the socket of a proxy */
+		control_handover(&server.control, server.one.export);
 	if (ENABLE_FEATURE_XNBD_SERVER_DEVICE)
 		devices_handover();
 }
