@@ -86,7 +86,7 @@ struct handed_control {
 };
 
 /* Of /dev/nbdN, then a HANDED_NUMBER for the socket of each connection; or, behind all those, of /dev/ublkbN, with no more
- * than its export. */
+ * than its export, then a HANDED_NUMBER for its identity. */
 struct handed_device {
 	bool is_new, is_scanned; /* as in struct device */
 	uint16_t reserved_16;

@@ -379,7 +379,6 @@ static uint64_t identify(const struct export *e)
 
 static void begin(struct ublk_device *d)
 {
-	d->identity = identify(d->export);
 	d->begun_ms = loop_now_ms();
 	submit(d, open_run, open_done);
 }
@@ -390,6 +389,7 @@ void ublk_devices_begin(void)
 
 	for (d = devices; d; d = d->next) {
 		d->export = device_export(d->name, d->path);
+		d->identity = identify(d->export);
 		begin(d);
 	}
 }
@@ -458,9 +458,11 @@ void ublk_devices_handover(void)
 		} else if ((r = handover_get(HANDED_DEVICE)) && (d->export = export_by_serial(r->export))) {
 			export_hold(d->export);
 			d->is_handed = true;
-			begin(d);
 		} else {
 			d->state = ENDED;
 		}
+		handover_number(&d->identity); /* /sys, from which it was, may have gone since */
+		if (handover.reads && d->state == OPEN)
+			begin(d);
 	}
 }
