@@ -2,7 +2,7 @@
 /* Copyright (C) 2026 the xnbdbox authors */
 /* The live upgrade: reads another program, tries it, and becomes it. */
 //config:config FEATURE_XNBD_SERVER_UPGRADE
-//config:	bool "xnbd-bgctl --upgrade (11 kb)"
+//config:	bool "xnbd-bgctl --upgrade (13 kb)"
 //config:	default y
 //config:	depends on FEATURE_XNBD_SERVER_PROXY || XNBD_WRAPPER || FEATURE_XNBD_SERVER_CONTROL
 //config:	help

@@ -5,7 +5,7 @@ set -u
 cd "$(dirname "$0")/../.." || exit 1
 bytes=$(stat -c %s build/xnbdbox)
 echo "build/xnbdbox: $bytes bytes"
-[ "$bytes" -le 299008 ] || exit 1 # 292 KiB: what is larger has a reason, or goes
+[ "$bytes" -le 303104 ] || exit 1 # 296 KiB: what is larger has a reason, or goes
 ! readelf -d build/xnbdbox | grep NEEDED || exit 1
 # xnbd-client alone, with all but long options, names, TLS and usage texts.
 T=$(mktemp -d "${TMPDIR:-/tmp}/xnbd-size.XXXXXX")
