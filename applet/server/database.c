@@ -285,7 +285,7 @@ static void keep(void)
 }
 
 /* n bytes of text with a 0 behind them, ours from now on. */
-static void parse_text(char *text, size_t n)
+static void parse_entries(char *text, size_t n)
 {
 	db.parsed = text;
 	db.images = database_xparse(db.parsed, n, database_path);
@@ -310,7 +310,7 @@ void database_begin(const char *path)
 	size_t n;
 
 	text = database_file_begin(path, &n);
-	parse_text(memcpy(xzalloc(n + 1), text, n), n); /* the parser changes it */
+	parse_entries(memcpy(xzalloc(n + 1), text, n), n); /* the parser changes it */
 	try_all();
 	server_end_of_turn(); /* a turn begins with a wait */
 	while (db.tried && !server.stopping_ms && loop_now_ms() < until_ms)
@@ -351,7 +351,7 @@ void database_handover(void)
 	}
 	if (!now.text)
 		handover_die();
-	parse_text(now.text, strlen(now.text));
+	parse_entries(now.text, strlen(now.text));
 	control_database = &functions;
 	if (is_late)
 		database_save(NULL, NULL);

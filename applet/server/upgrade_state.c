@@ -102,7 +102,7 @@ static void served_handover(struct served *s, const struct handed_proxy *r)
 
 static void proxies_put(void)
 {
-	struct served *s;
+	struct served *s = &server.one; /* cppcheck does not see it set, where there is but one */
 
 	for_each_served(s)
 		if (s->export->disk.words) {

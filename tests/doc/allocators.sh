@@ -19,8 +19,9 @@ import collections, re, sys
 
 # Calls of functions that write a state for another program, or read one: that is done at a start only (handover.reads).
 AT_START = {("handover_text", "xstrdup"), ("paths_handover", "path_get"), ("hook_handover", "hook_init"),
-            ("exports_handover", "export_get"), ("control_handover", "control_begin"), ("proxy_handover", "origin_new"),
-            ("trace_handover", "recording_new")}
+            ("exports_handover", "export_get"), ("control_handover", "control_begin"), ("origin_handover", "origin_new"),
+            ("trace_handover", "recording_new"), ("proxy_handover", "xzalloc"), ("proxy_handover", "xstrdup"),
+            ("proxy_handover", "parse_words"), ("database_file_handover", "use_path"), ("database_handover", "parse_entries")}
 # What bb_survives() calls: it dies, the server does not.
 SURVIVED = {"find_place", "proxy_open_files", "proxy_open_origin", "proxy_write_files", "proxy_begin_export"}
 DEADLY = {"xmalloc", "xzalloc", "xrealloc", "xstrdup", "xasprintf", "xpath_absolute", "llist_add_to_end"}

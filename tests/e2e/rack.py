@@ -104,6 +104,7 @@ print("all are in use:", all(is_in_use(c) for c in clients.values()))
 switched = ["p%d" % (5 + kind) for kind in (QEMU, DEBIAN, TLS)]
 for name in switched:
     copies[int(name[1:])].kill()
+    copies[int(name[1:])].wait() # its copy ends with it, and not the next one
 print("switched:", {(bgctl(name, "--cache-all", "--rate", "0"), bgctl(name, "--switch")) for name in switched})
 for kind in QEMU, TLS:
     origins[kind].kill()
