@@ -101,8 +101,8 @@ void key_rules_check(const llist_t *list);
  * in transit. Waits for their current work, which does not block. */
 void fronts_stop(void);
 void fronts_go_on(void);
-/* Between fronts_stop() and fronts_go_on(): writes all sessions, but those of ublk devices, with the requests that are not answered; nothing of
- * them changes. Or takes them (reactor/handover.h); the exports are there. What was not answered is done again. */
+/* Between fronts_stop() and fronts_go_on(): writes all sessions, but those of ublk devices, with the requests that are not
+ * answered; nothing of them changes. Or takes them (reactor/handover.h); the exports are there. What was not answered is done again. */
 void sessions_handover(void);
 /* The restored session of this socket, if it has an owner, which has not claimed it yet by session_tell(). NULL: there is none. */
 struct session *session_claim(int fd);

@@ -13,7 +13,8 @@
 #include "storage/disk.h"
 
 /* base, of all three: d->commit_base. Reads the newest valid copy that is on the disk, if what is in memory was synced, or could
- * not be; beside one that cannot be read, without its boot id: only what was committed is trusted then. NULL, or what is wrong: a few words. May block. */
+ * not be; beside one that cannot be read, without its boot id: only what was committed is trusted then. NULL, or what is wrong: a few
+ * words. May block. */
 const char *header_read(int fd, uint64_t base, struct state_header *h);
 /* Writes h, whose counter must be larger than that of the last one, by this descriptor, and syncs it. 0 or errno. May
  * block. */

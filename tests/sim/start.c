@@ -646,17 +646,24 @@ void start_free(void)
 	memset(&files, 0, sizeof(files));
 }
 
+/* The header that the next start would read; that is no start yet, so nothing fails. False: there is none. */
+static bool next_header(struct state_header *h)
+{
+	bool found;
+
+	slot_of_fd[FILE_COMMIT] = FILE_COMMIT;
+	saving = true;
+	found = !header_read(FD_FILE + FILE_COMMIT, 0, h);
+	saving = false;
+	return found;
+}
+
 /* A start that died has brought its header to the device: then no later one may need to be told to overwrite. */
 static bool old_commit_has_gone(void)
 {
 	struct state_header h;
-	bool gone;
 
-	slot_of_fd[FILE_COMMIT] = FILE_COMMIT;
-	saving = true;
-	gone = plan.old_commit && !header_read(FD_FILE + FILE_COMMIT, 0, &h) && h.counter > OLD_COUNTER;
-	saving = false;
-	return gone;
+	return plan.old_commit && next_header(&h) && h.counter > OLD_COUNTER;
 }
 
 /* With data in the image, the first start is told to overwrite it; no later one may need that. */
@@ -714,13 +721,7 @@ bool start_trusts_committed(void)
 {
 	struct state_header h;
 
-	if (!exists[FILE_COMMIT])
-		return false;
-	slot_of_fd[FILE_COMMIT] = FILE_COMMIT;
-	saving = true;
-	h.boot_id[0] = header_read(FD_FILE + FILE_COMMIT, 0, &h) ? ' ' : h.boot_id[0];
-	saving = false;
-	return !h.boot_id[0];
+	return exists[FILE_COMMIT] && next_header(&h) && !h.boot_id[0];
 }
 
 static bool switch_ended;
