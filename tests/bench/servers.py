@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) 2026 the xnbdbox authors
 # Who takes part: how each is started, how its clients reach it, and what it has used.
-import contextlib, os, shutil, signal, socket, subprocess, tempfile, time
+import contextlib, os, shutil, signal, subprocess, sys, tempfile, time
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.append(TOP + "/tests")
+from free_port import free_port
 XNBDBOX = os.environ.get("XNBDBOX", TOP + "/build/xnbdbox")
 BEFORE = os.environ.get("BENCH_BEFORE")  # another xnbdbox
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -32,12 +34,6 @@ def on_processors(some):
 
 def size_at(uri):
     return subprocess.run(["nbdinfo", "--size", uri], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).returncode
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Server:

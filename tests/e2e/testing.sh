@@ -125,7 +125,7 @@ stop() {
 }
 
 free_port() {
-	$PYTHON -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+	$PYTHON "$HERE/../free_port.py"
 }
 
 # in_background COMMAND...: sets pid.

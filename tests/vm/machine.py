@@ -4,6 +4,9 @@
 import atexit, json, os, re, select, socket, subprocess, sys, time
 import nbd
 
+sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from free_port import free_port
+
 BUILD = os.environ["VM"]
 XNBDBOX = os.environ["XNBDBOX"]
 HOST = "10.0.2.2"  # as the machine sees it; there it is 127.0.0.1
@@ -11,12 +14,6 @@ PATIENCE = 900  # seconds for what takes one or two: a busy host is no error
 # For each kernel. norandmaps: QEMU keeps what it has translated of a program by its addresses. A boot that
 # starts thousands of processes, each at addresses of its own, comes to a standstill.
 WORDS = "console=ttyS0 panic=-1 norandmaps no_timer_check mitigations=off random.trust_cpu=on sysrq_always_enabled"
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def spawn(*command, **more):
